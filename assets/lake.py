@@ -1,0 +1,162 @@
+"""Where things live: one home folder, and in it a lake of immutable versions behind one atomic pointer per table.
+
+<home>/lake/<table>/<version>/...     written beside as .staging-*, synced, renamed into place
+<home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assets.exceptions import NotPublished
+
+__all__ = ["Home", "Lake", "hash_file", "hash_json", "hash_tree", "write_atomically"]
+
+_POINTER = "CURRENT"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder (`EVERGREEN_HOME`) that holds all state; deleting it is a full reset."""
+
+    root: Path
+
+    @property
+    def lake(self) -> "Lake":
+        return Lake(self.root / "lake")
+
+    @property
+    def warehouse(self) -> Path:
+        """dbt's private folder: its database, its target folder and the marts staged for audit."""
+        return self.root / "warehouse"
+
+    @property
+    def features(self) -> Path:
+        """Feast's registry and online store."""
+        return self.root / "features"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.root / "mlflow"
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def reports(self) -> Path:
+        """HTML for people: Data Docs and drift reports, served by `evergreen ui`."""
+        return self.root / "reports"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.db"
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Immutable versions of tables, each table with one pointer to its current version."""
+
+    root: Path
+
+    @contextmanager
+    def staging(self, table: str) -> Iterator[Path]:
+        """An empty folder beside the table's versions; whatever `publish` has not moved is removed at the end."""
+        folder = self._folder(table)
+        folder.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
+        try:
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def publish(self, table: str, version: str, staged: Path) -> Path:
+        """Make the files in `staged` the table's current version, by one rename and one pointer move.
+
+        A version that exists already is kept as it is: versions are immutable and named by their content.
+        """
+        target = self.path(table, version)
+        if not target.exists():
+            _sync_tree(staged)
+            staged.rename(target)
+            _sync(target.parent)
+        write_atomically(self._folder(table) / _POINTER, version)
+        return target
+
+    def version(self, table: str) -> str | None:
+        """The current version's name, or None when nothing was published."""
+        pointer = self._folder(table) / _POINTER
+        return pointer.read_text() if pointer.exists() else None
+
+    def current(self, table: str) -> Path:
+        """The current version's folder. Raises NotPublished."""
+        version = self.version(table)
+        if version is None:
+            raise NotPublished(f"{table} has no publication yet; materialize it first")
+        return self.path(table, version)
+
+    def path(self, table: str, version: str) -> Path:
+        """Where a version lies, whether it exists or not."""
+        return self._folder(f"{table}/{version}")
+
+    def tables(self, prefix: str) -> list[str]:
+        """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
+        return sorted(p.parent.relative_to(self.root).as_posix() for p in (self.root / prefix).glob(f"*/{_POINTER}"))
+
+    def _folder(self, name: str) -> Path:
+        assert _NAME.fullmatch(name), f"not a table name: {name!r}"
+        return self.root / name
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file in one step: a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_tree(folder: Path) -> str:
+    """One SHA-256 over every file under a folder, by relative name and content."""
+    return hash_json({p.relative_to(folder).as_posix(): hash_file(p) for p in folder.rglob("*") if p.is_file()})
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON: the name of anything that is a function of settings."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

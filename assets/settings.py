@@ -1,0 +1,211 @@
+"""What a run can be told: `configs/*.yaml`, with a profile laid over them, validated as a whole.
+
+Each section of `Settings` is one file in `configs/`; a profile in `configs/profiles/` holds the same sections and
+overrides single fields. An unknown or impossible value is a SettingsError that names the file and the field.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from assets.exceptions import SettingsError
+
+__all__ = [
+    "CONFIGS",
+    "QUEUES",
+    "DriftSettings",
+    "EvaluationSettings",
+    "GatePolicy",
+    "IngestionSettings",
+    "RetrainingPolicy",
+    "ScoringSettings",
+    "Settings",
+    "SnapshotSettings",
+    "TrainingSettings",
+    "WarehouseSettings",
+    "load_settings",
+    "profiles",
+]
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+QUEUES = (
+    "bank_account",
+    "cards",
+    "consumer_loan",
+    "credit_reporting",
+    "debt_collection",
+    "money_transfer",
+    "mortgage",
+    "other",
+    "student_loan",
+)
+"""The teams a complaint can be routed to, in the order of the model's outputs."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class IngestionSettings(_Section):
+    max_record_bytes: int = Field(ge=1024)
+    """A record whose quotes are still open after this many bytes is broken."""
+    batch_records: int = Field(ge=1)
+    """Records held in memory before they are written."""
+
+
+class WarehouseSettings(_Section):
+    max_unmapped_share: float = Field(ge=0, le=1)
+    """The largest share of valid records whose product no queue is mapped to."""
+    max_quarantined_share: float = Field(ge=0, le=1)
+    """The largest share of landed records that may be quarantined."""
+    max_staleness_days: int = Field(ge=0)
+    """The newest known record may be at most this many days older than as-of."""
+    max_mix_shift: float = Field(ge=0, le=1)
+    """The largest total variation distance between the queue mix of two publications."""
+
+
+class SnapshotSettings(_Section):
+    test_rows: int = Field(ge=1)
+    """Rows in the test part: the newest records with a known label."""
+    min_train_rows: int = Field(ge=1)
+    """Fewer rows than this to train on stop the graph."""
+    max_train_rows: int = Field(ge=1)
+    """The newest rows kept for training."""
+    near_duplicate_similarity: float = Field(gt=0, le=1)
+    """Jaccard similarity of word shingles at which two narratives are near duplicates."""
+
+
+class TrainingSettings(_Section):
+    base_model: str
+    """A local folder, a hub id, or the packaged default."""
+    max_tokens: int = Field(ge=8)
+    """Text beyond this many tokens is cut."""
+    epochs: float = Field(gt=0)
+    """Passes over the training rows."""
+    max_minutes: float | None = Field(gt=0)
+    """A bound on training that sizes the run before it starts; None for no bound."""
+    batch_rows: int = Field(ge=1)
+    """Rows of one optimizer step, over all ranks."""
+    learning_rate: float = Field(gt=0)
+    head_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup_share: float = Field(ge=0, lt=1)
+    """The share of steps over which the learning rate rises."""
+    class_weight_power: float = Field(ge=0, le=1)
+    """Class weights are frequency to minus this power: 0 is none, 1 is balanced."""
+    trainable_layers: int | None = Field(ge=0)
+    """Encoder layers that are trained, counted from the top; None for all."""
+    hashed_words: int = Field(ge=0)
+    """Buckets of the linear branch over hashed words; 0 leaves the branch out."""
+    seed: int
+    ranks: int | None = Field(ge=1)
+    """Worker processes; None for one per GPU, or one where there is none."""
+    hostfile: str | None
+    """A DeepSpeed hostfile, for several machines."""
+    deepspeed: str
+    """A file in configs/deepspeed, without its ending."""
+
+
+class EvaluationSettings(_Section):
+    calibration_bins: int = Field(ge=2)
+    min_slice_rows: int = Field(ge=1)
+    """Smaller slices are shown but decide nothing."""
+    golden_rows: int = Field(ge=1)
+    """Test rows whose outputs are kept, to prove that serving equals evaluation."""
+
+
+class GatePolicy(_Section):
+    min_test_rows: int = Field(ge=1)
+    """Fewer test rows than this cannot decide."""
+    min_gain_over_baseline: float
+    """Accuracy and macro-F1 that the challenger must have above the simple baseline."""
+    max_loss_to_champion: float = Field(ge=0)
+    """Accuracy and macro-F1 that the challenger may be below the champion, overall."""
+    max_slice_loss: float = Field(ge=0)
+    """Accuracy that the challenger may be below the champion on any slice."""
+    max_calibration_error: float = Field(ge=0, le=1)
+
+
+class ScoringSettings(_Section):
+    window_days: int = Field(ge=1)
+    """Complaints received in this many days up to as-of are scored."""
+    batch_rows: int = Field(ge=1)
+
+
+class DriftSettings(_Section):
+    window_days: int = Field(ge=1)
+    """The days up to as-of that are compared with the champion's training snapshot."""
+    sample_rows: int = Field(ge=100)
+    """Rows drawn from either side, so that the alarm does not depend on volume."""
+    min_rows: int = Field(ge=1)
+    """Fewer rows than this cannot be judged."""
+    psi_threshold: float = Field(gt=0)
+    """Population stability index above which a column has drifted."""
+    share_threshold: float = Field(gt=0, le=1)
+    """Share of drifted columns above which there is drift."""
+
+
+class RetrainingPolicy(_Section):
+    min_new_labels: int = Field(ge=1)
+    """New matured labels since the champion's snapshot below which retraining waits."""
+    max_accuracy_loss: float = Field(ge=0, le=1)
+    """Realised accuracy that the champion may lose against its evaluation."""
+    max_age_days: int = Field(ge=1)
+    """A champion whose snapshot is older than this is retrained when there are new labels."""
+    min_mature_rows: int = Field(ge=1)
+    """Matured rows below which performance cannot be judged."""
+
+
+class Settings(_Section):
+    """Every setting of a run, by section; the name of a section is the name of its file in `configs/`."""
+
+    ingestion: IngestionSettings
+    warehouse: WarehouseSettings
+    snapshot: SnapshotSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    gate: GatePolicy
+    scoring: ScoringSettings
+    drift: DriftSettings
+    retraining: RetrainingPolicy
+
+
+def profiles() -> list[str]:
+    """Names of the profiles in `configs/profiles`, sorted."""
+    return sorted(path.stem for path in (CONFIGS / "profiles").glob("*.yaml"))
+
+
+def load_settings(profile: str) -> Settings:
+    """The settings of a profile. Raises SettingsError for an unknown profile, section or field."""
+    if profile not in profiles():
+        raise SettingsError(f"unknown profile {profile!r}; configs/profiles has {', '.join(profiles())}")
+    overrides = _read(CONFIGS / "profiles" / f"{profile}.yaml")
+    if unknown := sorted(set(overrides) - set(Settings.model_fields)):
+        raise SettingsError(f"configs/profiles/{profile}.yaml: unknown section {unknown[0]!r}")
+    sections = {name: _read(CONFIGS / f"{name}.yaml") | overrides.get(name, {}) for name in Settings.model_fields}
+    try:
+        return Settings.model_validate(sections)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, profile, overrides)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"configs/{path.relative_to(CONFIGS)}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"configs/{path.relative_to(CONFIGS)}: expected fields, found {type(content).__name__}")
+    return content
+
+
+def _explain(error: ValidationError, profile: str, overrides: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    section, *field = [str(part) for part in first["loc"]]
+    overridden = bool(field) and field[0] in overrides.get(section, {})
+    file = f"profiles/{profile}.yaml" if overridden else f"{section}.yaml"
+    what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
+    return f"configs/{file}: {'.'.join([section, *field])}: {what} (found {first['input']!r})"
