@@ -8,7 +8,12 @@ import dagster as dg
 from assets.lake import Home
 from assets.settings import Settings, load_settings
 
-__all__ = ["Evergreen", "as_of"]
+__all__ = ["AS_OF", "Evergreen", "as_of", "report_url"]
+
+AS_OF = dg.DailyPartitionsDefinition(start_date="2011-12-01", end_offset=1)
+"""One partition per as-of date."""
+
+REPORTS_PORT = 3001
 
 
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -29,3 +34,8 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
     """The date that the run pretends it is, YYYY-MM-DD: its partition key."""
     return context.partition_key
+
+
+def report_url(path: str) -> dg.UrlMetadataValue:
+    """A link to a page under `home.reports`, where `evergreen ui` serves it."""
+    return dg.MetadataValue.url(f"http://127.0.0.1:{REPORTS_PORT}/{path}")
