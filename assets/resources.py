@@ -33,7 +33,7 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
     """The date that the run pretends it is, YYYY-MM-DD: its partition key."""
-    return context.partition_key
+    return str(context.partition_key)
 
 
 def report_url(path: str) -> dg.UrlMetadataValue:
