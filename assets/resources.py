@@ -8,12 +8,13 @@ import dagster as dg
 from assets.lake import Home
 from assets.settings import Settings, load_settings
 
-__all__ = ["AS_OF", "Evergreen", "as_of", "report_url"]
+__all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url"]
 
 AS_OF = dg.DailyPartitionsDefinition(start_date="2011-12-01", end_offset=1)
 """One partition per as-of date."""
 
 REPORTS_PORT = 3001
+"""Where `evergreen ui` serves `home.reports`, on 127.0.0.1."""
 
 
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -1,0 +1,63 @@
+# Every target sets up what it needs: Python, make and git are enough.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/python -m uv
+READY := .venv/.ready
+export EVERGREEN_HOME ?= $(CURDIR)/.evergreen
+export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
+
+# torch: a CPU wheel that pip is told to find locally, else the build that fits this machine (CPU where there is no GPU).
+LOCAL_TORCH := $(wildcard $(addsuffix /torch-2.13.0*.whl,$(PIP_FIND_LINKS)))
+ifneq ($(LOCAL_TORCH),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+else
+export UV_TORCH_BACKEND ?= auto
+endif
+
+.PHONY: help run ui test test-all lint bench lock clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(READY)  ## Simulate half a year of complaints and run the whole graph on them
+	@echo "== Simulating complaints into $(EVERGREEN_HOME)/source"
+	@$(BIN)/evergreen simulate --output "$(EVERGREEN_HOME)/source" --from 2024-01-01 --to 2024-06-30 --rate 50 --seed 7 --scenario calm
+	@echo "== Running the graph as of 2024-07-01, profile quick"
+	@$(BIN)/evergreen run --source "$(EVERGREEN_HOME)/source" --as-of 2024-07-01 --profile quick
+	@echo "== Open next: make ui, then http://127.0.0.1:3000 (graph), http://127.0.0.1:5000 (registry), http://127.0.0.1:3001 (reports)"
+
+ui: $(READY)  ## Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C
+	@$(BIN)/evergreen ui
+
+test: $(READY)  ## Run the linters and the tests (under ten minutes on two cores)
+	@echo "== Testing; make test-all adds the slow ones"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python -m pytest -m "not slow" --durations=10
+	@echo "== Open next: docs/benchmarks.md for what was measured, make run to see it work"
+
+test-all: $(READY)  ## Run every test
+	@$(BIN)/python -m pytest --durations=20
+
+lint: $(READY)  ## Check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(READY)  ## Print the benchmarks' ratios
+	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+lock: $(READY)  ## Resolve the environment again and write requirements.lock
+	@# CUDA packages are left to torch's own requirements, so that a machine without a GPU never sees them.
+	@env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(UV) pip compile --quiet --universal --python-version 3.11 pyproject.toml \
+	  --group dev --all-extras --no-annotate --no-header | grep -vE '^(nvidia-|triton|cuda-)' > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+clean:  ## Remove the environment (state in EVERGREEN_HOME stays)
+	@rm -rf .venv
+
+$(READY): requirements.lock pyproject.toml
+	@echo "== Installing the environment into .venv from requirements.lock"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	@$(UV) pip install --python $(BIN)/python -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(READY)

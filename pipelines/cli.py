@@ -1,0 +1,161 @@
+"""The `evergreen` command: thin over the graph's job and the stages' functions."""
+
+import json
+import os
+import re
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from assets.exceptions import EvergreenError, SettingsError
+from assets.settings import load_settings
+from pipelines.resources import home
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="evergreen",
+    help="Keeps a text model fresh: from dirty records to a registered, gated, scoring model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def main() -> None:
+    """Run the command. Exit codes: 0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings."""
+    for switch in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DAGSTER_DISABLE_TELEMETRY"):
+        os.environ.setdefault(switch, "true")
+    try:
+        app()
+    except EvergreenError as error:
+        _say(f"evergreen: {error}")
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _date(text: str) -> str:
+    try:
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            raise ValueError
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date; write YYYY-MM-DD") from None
+
+
+@app.command()
+def run(
+    source: Annotated[list[str], typer.Option(help="A file, a folder or s3://bucket/prefix. May be given again.")],
+    as_of: Annotated[
+        str, typer.Option(parser=_date, metavar="YYYY-MM-DD", help="The date that the run pretends it is.")
+    ],
+    profile: Annotated[str, typer.Option(help="A file in configs/profiles, without its ending.")] = "quick",
+    as_json: Json = False,
+) -> None:
+    """Run the whole graph: ingest, train, evaluate, gate, score and decide."""
+    load_settings(profile)
+    _say("Loading the graph")
+    from pipelines.runs import run_graph
+    from pipelines.summary import summarize, table
+
+    outcome = run_graph(home(), [_absolute(s) for s in source], as_of, profile, _say)
+    if outcome.failure:
+        _say(f"evergreen: {outcome.failure} (log: {home().root / 'logs' / outcome.run_id}.log)")
+        raise typer.Exit(1)
+    summary = summarize(home(), as_of, outcome)
+    _say(table(summary))
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+def _absolute(source: str) -> str:
+    return source if source.startswith("s3://") else str(Path(source).absolute())
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Option("--input", help="Complaints in the official layout; labels are not needed.")],
+    output: Annotated[Path, typer.Option(help="Where to write; its ending, .parquet or .csv, is the format.")],
+) -> None:
+    """Route the complaints of a file with the champion: one output row per input row."""
+    from assets.scoring.files import score_file
+
+    scored = score_file(home(), source, output, load_settings("quick"))
+    _say(f"{scored.rows} rows, {scored.scored} scored by version {scored.model_version}: {output}")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show the champion, the challenger, the records, the last run and the last decision."""
+    from pipelines.summary import status as current
+
+    _show(current(home()), as_json)
+
+
+@app.command()
+def ledger(as_json: Json = False) -> None:
+    """Show every verdict, alias move and decision, oldest first."""
+    from assets.registry.ledger import Ledger
+
+    entries = [entry.as_dict() for entry in Ledger(home().ledger).entries()]
+    if as_json:
+        typer.echo(json.dumps(entries))
+    for entry in entries:
+        _say(f"{entry['seq']:>5}  {entry['as_of']}  {entry['kind']:<11} {_headline(entry['body'])}")
+
+
+def _headline(body: dict[str, Any]) -> str:
+    return "; ".join(
+        str(body[name]) for name in ("decision", "version", "reason", "reasons", "error") if body.get(name)
+    )
+
+
+@app.command()
+def rollback(
+    version: Annotated[str, typer.Argument(help="An evaluated version of the registry.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")],
+) -> None:
+    """Make an earlier version the champion again."""
+    from assets.registry.registry import Registry
+
+    Registry(home()).rollback(version, reason)
+    _say(f"version {version} is the champion")
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option(help="The folder to write one file per month into.")],
+    start: Annotated[str, typer.Option("--from", parser=_date, metavar="YYYY-MM-DD", help="First day.")],
+    end: Annotated[str, typer.Option("--to", parser=_date, metavar="YYYY-MM-DD", help="Last day.")],
+    rate: Annotated[int, typer.Option(help="Records a day.")] = 50,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
+    scenario: Annotated[str, typer.Option(help="A scenario of configs/simulator.yaml.")] = "calm",
+) -> None:
+    """Write simulated complaints in the bureau's layout, dirt included."""
+    from assets.simulation import simulate as write
+
+    done = write(output, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario)
+    _say(f"{done.records} records in {len(done.files)} files: {output}")
+
+
+@app.command()
+def ui() -> None:
+    """Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C."""
+    from pipelines.ui import serve
+
+    serve(home(), _say)
+
+
+def _show(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(values))
+    for name, value in values.items():
+        _say(f"{name:<12} {value}")

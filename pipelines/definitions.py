@@ -1,0 +1,31 @@
+"""The only loader: every stage's definitions, the jobs, schedules and sensors, and the resources they use."""
+
+import dagster as dg
+
+from assets.evaluation import definitions as evaluation
+from assets.features import definitions as features
+from assets.ingestion import definitions as ingestion
+from assets.monitoring import definitions as monitoring
+from assets.registry import definitions as registry
+from assets.scoring import definitions as scoring
+from assets.training import definitions as training
+from assets.validation import definitions as validation
+from assets.warehouse import definitions as warehouse
+from pipelines.jobs import JOBS
+from pipelines.resources import resources
+from pipelines.schedules import nightly
+from pipelines.sensors import SENSORS
+
+__all__ = ["defs"]
+
+STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring]
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules(STAGES),
+    asset_checks=dg.load_asset_checks_from_modules(STAGES),
+    jobs=JOBS,
+    schedules=[nightly],
+    sensors=SENSORS,
+    resources=resources(),
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,149 @@
+"""Runs the whole graph in this process, as a run of the home's Dagster instance."""
+
+import fcntl
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from assets.lake import Home
+from assets.settings import CONFIGS
+
+__all__ = ["GraphRun", "open_instance", "run_graph"]
+
+_PID_TAG = "evergreen/pid"
+
+
+@dataclass(frozen=True)
+class GraphRun:
+    """How a run of the graph went."""
+
+    run_id: str
+    seconds: dict[str, float]
+    """Seconds by step, in the order they ended; dbt's models are the one step `warehouse`."""
+    failure: str | None
+    """Where and why the graph stopped, in one line; None when it did not."""
+
+
+@contextmanager
+def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    """The home's Dagster instance, set up on first use."""
+    home.dagster.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(CONFIGS / "dagster.yaml", home.dagster / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home.dagster)
+    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+        yield instance
+
+
+def run_graph(home: Home, sources: list[str], as_of: str, profile: str, progress: Callable[[str], None]) -> GraphRun:
+    """Run the job `refresh` for one as-of date, with a line of progress per step.
+
+    One such run at a time works on a home: a second one waits for the first. What libraries print goes to
+    `<home>/logs/<run id>.log`.
+    """
+    with _lock(home, progress), open_instance(home) as instance:
+        _close_killed_runs(instance)
+        run_id, watcher = str(uuid.uuid4()), _Watcher(progress)
+        instance.add_event_listener(run_id, watcher)
+        with _output_to(home.root / "logs" / f"{run_id}.log"):
+            _execute(instance, home, run_id, sources, as_of, profile)
+        return GraphRun(run_id, watcher.seconds, watcher.failure)
+
+
+def _execute(
+    instance: dg.DagsterInstance, home: Home, run_id: str, sources: list[str], as_of: str, profile: str
+) -> None:
+    from pipelines.definitions import defs
+
+    defs.resolve_job_def("refresh").execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        partition_key=as_of,
+        raise_on_error=False,
+        tags={_PID_TAG: str(os.getpid())},
+        run_config={
+            "ops": {"raw_complaints": {"config": {"sources": sources}}},
+            "resources": {"evergreen": {"config": {"root": str(home.root), "profile": profile}}},
+        },
+    )
+
+
+class _Watcher:
+    """Turns the run's events into lines of progress, and remembers how it went."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self.failure: str | None = None
+        self._progress = progress
+
+    def __call__(self, entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None:
+            if entry.step_key == "challenger":
+                self._progress(f"              {entry.user_message}")
+        elif event.event_type_value == "STEP_START":
+            self._progress(f"         ...  {event.step_key}")
+        elif event.event_type_value == "STEP_SUCCESS":
+            self._ended(str(event.step_key), event.step_success_data.duration_ms / 1000)
+        elif event.event_type_value in ("STEP_FAILURE", "PIPELINE_FAILURE") and self.failure is None:
+            self.failure = f"stopped at {event.step_key or 'the start'}: {_cause(event)}"
+
+    def _ended(self, step: str, seconds: float) -> None:
+        self.seconds[step] = round(seconds, 2)
+        self._progress(f"  {seconds:8.1f} s  {step}")
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    """The first line of the innermost error, without its class."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    text = error.message if error is not None else str(event.message)
+    line = text.strip().splitlines()[0]
+    return line.split(": ", 1)[-1] if error is not None else line
+
+
+@contextmanager
+def _lock(home: Home, progress: Callable[[str], None]) -> Iterator[None]:
+    home.root.mkdir(parents=True, exist_ok=True)
+    with (home.root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"another run works on {home.root}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _close_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Runs of this command that still count as started were killed: the lock says that none is alive."""
+    alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=alive)):
+        if _PID_TAG in run.tags:
+            instance.report_run_failed(run, "The process of this run was killed.")
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Send what this process and its children print to a file; stdout and stderr stay ours."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        try:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, handle in zip((1, 2), saved, strict=True):
+                os.dup2(handle, number)
+                os.close(handle)

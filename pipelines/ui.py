@@ -1,0 +1,123 @@
+"""The three user interfaces of a home, as processes that live and die together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from socket import AF_INET, SOCK_STREAM, socket
+
+from assets.exceptions import EvergreenError
+from assets.lake import Home
+from assets.resources import REPORTS_PORT
+from pipelines.resources import PROJECT
+from pipelines.runs import open_instance
+
+__all__ = ["serve"]
+
+HOST, DAGSTER_PORT, MLFLOW_PORT = "127.0.0.1", 3000, 5000
+
+
+def serve(home: Home, say: Callable[[str], None]) -> None:
+    """Start Dagster's webserver and daemon, MLflow and the reports, and wait for Ctrl-C.
+
+    Raises EvergreenError when a port is taken or one of the processes ends by itself.
+    """
+    for port in (DAGSTER_PORT, MLFLOW_PORT, REPORTS_PORT):
+        _require_free(port)
+    for folder in (home.reports, home.mlflow, home.root / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with open_instance(home):
+        pass  # writes dagster.yaml and creates the databases before two processes race to
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with ExitStack() as stack:
+        processes = {name: _start(stack, home, name, command) for name, command in _commands(home).items()}
+        say(f"Starting; logs are in {home.root / 'logs'}")
+        _await_ports(processes)
+        say(f"Dagster  http://{HOST}:{DAGSTER_PORT}\nMLflow   http://{HOST}:{MLFLOW_PORT}")
+        say(f"Reports  http://{HOST}:{REPORTS_PORT}\nCtrl-C stops all three.")
+        _wait(processes)
+
+
+def _commands(home: Home) -> dict[str, list[str]]:
+    bin_ = Path(sys.executable).parent
+    store = f"sqlite:///{home.mlflow / 'mlflow.db'}"
+    definitions = ["-w", str(PROJECT / "workspace.yaml")]
+    return {
+        "webserver": [str(bin_ / "dagster-webserver"), "-h", HOST, "-p", str(DAGSTER_PORT), *definitions],
+        "daemon": [str(bin_ / "dagster-daemon"), "run", *definitions],
+        "mlflow": [
+            *(str(bin_ / "mlflow"), "server", "--host", HOST, "--port", str(MLFLOW_PORT), "--workers", "1"),
+            *(
+                "--backend-store-uri",
+                store,
+                "--serve-artifacts",
+                "--artifacts-destination",
+                str(home.mlflow / "served"),
+            ),
+        ],
+        "reports": [
+            *(sys.executable, "-m", "http.server", str(REPORTS_PORT), "--bind", HOST, "--directory", str(home.reports)),
+        ],
+    }
+
+
+def _start(stack: ExitStack, home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    log = stack.enter_context((home.root / "logs" / f"{name}.log").open("ab"))
+    environment = os.environ | {
+        "EVERGREEN_HOME": str(home.root),
+        "DAGSTER_HOME": str(home.dagster),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    process = subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=PROJECT, start_new_session=True
+    )
+    stack.callback(_stop, process)
+    return process
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children; those that do not listen are killed."""
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, how)
+            process.wait(timeout=10)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _require_free(port: int) -> None:
+    with closing(socket(AF_INET, SOCK_STREAM)) as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise EvergreenError(f"port {port} on {HOST} is taken; stop what listens there and try again")
+
+
+def _await_ports(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    for port in (DAGSTER_PORT, MLFLOW_PORT, REPORTS_PORT):
+        while True:
+            _require_alive(processes)
+            with closing(socket(AF_INET, SOCK_STREAM)) as probe:
+                if probe.connect_ex((HOST, port)) == 0:
+                    break
+            time.sleep(0.3)
+
+
+def _wait(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    try:
+        while True:
+            _require_alive(processes)
+            time.sleep(1)
+    except KeyboardInterrupt:
+        return
+
+
+def _require_alive(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    for name, process in processes.items():
+        if process.poll() is not None:
+            raise EvergreenError(f"{name} ended with exit code {process.returncode}; see its log in logs/{name}.log")

@@ -1,0 +1,25 @@
+"""What every test gets: a home of its own, no network, no telemetry."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from assets.lake import Home
+
+os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
+
+CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def cfpb() -> Path:
+    if not CFPB.is_dir():
+        pytest.skip(f"the real complaints are not at {CFPB}")
+    return CFPB

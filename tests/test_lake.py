@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from assets.exceptions import NotPublished
+from assets.lake import Lake, hash_tree, write_atomically
+
+
+def publish(lake: Lake, version: str, text: str) -> Path:
+    with lake.staging("table") as staged:
+        (staged / "data").write_text(text)
+        return lake.publish("table", version, staged)
+
+
+def test_readers_see_the_version_that_was_published_last(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    with pytest.raises(NotPublished, match="table has no publication yet"):
+        lake.current("table")
+    publish(lake, "a", "first")
+    publish(lake, "b", "second")
+    assert (lake.current("table") / "data").read_text() == "second"
+    assert (lake.path("table", "a") / "data").read_text() == "first"
+
+
+def test_a_failed_publication_leaves_the_previous_one_and_nothing_else(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, "a", "first")
+    with pytest.raises(RuntimeError), lake.staging("table") as staged:
+        (staged / "data").write_text("half")
+        raise RuntimeError
+    assert (lake.current("table") / "data").read_text() == "first"
+    assert sorted(p.name for p in (tmp_path / "table").iterdir()) == ["CURRENT", "a"]
+
+
+def test_a_version_is_immutable(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, "a", "first")
+    assert (publish(lake, "a", "other") / "data").read_text() == "first"
+
+
+def test_a_table_name_cannot_leave_the_lake(tmp_path: Path) -> None:
+    for name in ("../x", "a/../b", "/etc", "", "a//b"):
+        with pytest.raises(AssertionError, match="not a table name"):
+            Lake(tmp_path).version(name)
+
+
+def test_a_failed_write_leaves_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "pointer", "old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(tmp_path / "pointer", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["pointer"]
+    assert (tmp_path / "pointer").read_text() == "old"
+
+
+def test_a_hash_covers_names_and_content(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("1")
+    before = hash_tree(tmp_path)
+    (tmp_path / "a" / "x").rename(tmp_path / "a" / "y")
+    assert hash_tree(tmp_path) != before

@@ -1,0 +1,85 @@
+"""The dependency rules of the house: pipelines -> definitions -> plain modules -> settings and lake, never back."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STAGES = [
+    *("ingestion", "warehouse", "validation", "features", "training"),
+    *("evaluation", "registry", "scoring", "monitoring"),
+]
+FOUNDATION = {"assets.settings", "assets.lake", "assets.exceptions"}
+DAGSTER_FILES = {"definitions.py", "resources.py"}
+PLAIN = sorted(
+    p for p in (ROOT / "assets").rglob("*.py") if p.name not in DAGSTER_FILES and p != ROOT / "assets" / "__init__.py"
+)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def stage_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "assets" and len(parts) > 1 and parts[1] in STAGES else None
+
+
+def id_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=id_of)
+def test_plain_modules_do_not_know_dagster_or_the_pipelines(path: Path) -> None:
+    # dagster_pipes is a package of its own, which does not import dagster.
+    found = [name for name in imports(path) if name.split(".")[0] in {"dagster", "dagster_dbt", "pipelines"}]
+    assert not found
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=id_of)
+def test_plain_modules_import_only_their_own_and_earlier_stages(path: Path) -> None:
+    own = path.relative_to(ROOT / "assets").parts[0]
+    for name in imports(path):
+        if not name.startswith("assets."):
+            continue
+        stage = stage_of(name)
+        if stage is None:
+            assert any(name.startswith(base) for base in [*FOUNDATION, f"assets.{own}"]), name
+        else:
+            assert own in STAGES, name
+            assert STAGES.index(stage) <= STAGES.index(own), name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_definitions_import_another_stages_definitions(stage: str) -> None:
+    for name in imports(ROOT / "assets" / stage / "definitions.py"):
+        assert not name.startswith("pipelines"), name
+        assert ".definitions" not in name, name
+
+
+def test_the_feature_repository_imports_nothing_of_ours() -> None:
+    for path in (ROOT / "feature_repo").rglob("*.py"):
+        assert not [n for n in imports(path) if n.split(".")[0] in {"assets", "pipelines", "dagster"}], path
+
+
+def test_dbt_is_not_shadowed() -> None:
+    assert not (ROOT / "dbt" / "__init__.py").exists()
+
+
+def test_the_loader_stays_under_sixty_lines() -> None:
+    assert len((ROOT / "pipelines" / "definitions.py").read_text().splitlines()) < 60
+
+
+def test_the_training_worker_imports_no_dagster() -> None:
+    code = "import sys, assets.training.worker; print('dagster' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from assets import settings
+from assets.exceptions import SettingsError
+from assets.settings import Settings, load_settings, profiles
+
+
+@pytest.fixture
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of configs/ that a test may change."""
+    for path in settings.CONFIGS.rglob("*.yaml"):
+        copy = tmp_path / path.relative_to(settings.CONFIGS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    monkeypatch.setattr(settings, "CONFIGS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("profile", profiles())
+def test_every_profile_is_valid(profile: str) -> None:
+    assert isinstance(load_settings(profile), Settings)
+
+
+def test_a_profile_overrides_single_fields(configs: Path) -> None:
+    (configs / "profiles" / "small.yaml").write_text("snapshot: {test_rows: 7}")
+    small, full = load_settings("small"), load_settings("full")
+    assert small.snapshot.test_rows == 7
+    assert small.snapshot.min_train_rows == full.snapshot.min_train_rows
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("profiles/quick.yaml", "training: {epoch: 2}", r"profiles/quick.yaml: training.epoch: unknown setting"),
+        ("profiles/quick.yaml", "trainings: {}", r"profiles/quick.yaml: unknown section 'trainings'"),
+        ("profiles/quick.yaml", "gate: {min_test_rows: 0}", r"profiles/quick.yaml: gate.min_test_rows: .* \(found 0\)"),
+        ("scoring.yaml", "window_days: many", r"scoring.yaml: scoring.window_days: .* \(found 'many'\)"),
+        ("scoring.yaml", "- 1", r"scoring.yaml: expected fields, found list"),
+        ("scoring.yaml", "a: [", r"scoring.yaml: cannot be read"),
+    ],
+)
+def test_a_mistake_names_its_file_and_field(configs: Path, file: str, text: str, message: str) -> None:
+    (configs / file).write_text(text)
+    with pytest.raises(SettingsError, match=message) as raised:
+        load_settings("quick")
+    assert "\n" not in str(raised.value).split(": cannot be read")[0]
+
+
+def test_an_unknown_profile_names_those_there_are() -> None:
+    with pytest.raises(SettingsError, match="unknown profile 'big'; configs/profiles has full, quick"):
+        load_settings("big")
