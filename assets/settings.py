@@ -133,6 +133,9 @@ class ScoringSettings(_Section):
     window_days: int = Field(ge=1)
     """Complaints received in this many days up to as-of are scored."""
     batch_rows: int = Field(ge=1)
+    """Rows of one pass through the model."""
+    chunk_rows: int = Field(ge=1)
+    """Rows held in memory before they are written."""
 
 
 class DriftSettings(_Section):
@@ -145,7 +148,13 @@ class DriftSettings(_Section):
     psi_threshold: float = Field(gt=0)
     """Population stability index above which a column has drifted."""
     share_threshold: float = Field(gt=0, le=1)
-    """Share of drifted columns above which there is drift."""
+    """Share of the drifted columns of a group (features, text or predictions) above which there is drift."""
+    bins: int = Field(ge=2)
+    """Quantile bins of a number, and categories kept before the rest are pooled."""
+    blocks: int = Field(ge=2)
+    """Stretches of the training period that show how much a column moves in calm times."""
+    vocabulary_rows: int = Field(ge=100)
+    """Training rows whose words are the vocabulary that the model knows."""
 
 
 class RetrainingPolicy(_Section):
