@@ -1,0 +1,127 @@
+{% macro daily_statistics(entity) %}
+{#-
+    Running statistics of an entity, one row per day on which one of them changes.
+
+    A complaint received on day d joins on d + 1, when the day is over, and leaves a window of n days on d + 1 + n. So
+    each day's counts are added once, taken away once per window, and summed over time: exact on every day of change,
+    without a calendar and without a join of each day to its window. A complaint counts once, as first known.
+-#}
+{%- set windows = [7, 30, 90] -%}
+{%- set queues = var('queues') %}
+with
+
+complaints as (
+
+    select complaint_id, known_at, label_known_at, queue, {{ entity }}, narrative is not null as has_narrative
+    from {{ ref('fct_complaints') }}
+
+),
+
+several as (
+
+    select complaint_id, min(known_at) as known_at from complaints
+    group by complaint_id
+    having count(*) > 1
+
+),
+
+first_known as (
+
+    select complaints.* from complaints
+    left join several
+        on complaints.complaint_id = several.complaint_id
+    where several.known_at is null
+        or several.known_at = complaints.known_at
+
+),
+
+received as (
+
+    select
+        {{ entity }},
+        known_at + interval 1 day as event_timestamp,
+        count(*) as complaints,
+        count(case when has_narrative then 1 end) as narratives
+    from first_known
+    group by {{ entity }}, known_at
+
+),
+
+labelled as (
+
+    select
+        {{ entity }},
+        label_known_at + interval 1 day as event_timestamp,
+        {% for queue in queues -%}
+        count(case when queue = '{{ queue }}' then 1 end) as {{ queue }},
+        {% endfor -%}
+        count(*) as labels
+    from first_known
+    where queue is not null
+    group by {{ entity }}, label_known_at
+
+),
+
+changes as (
+
+    select
+        {{ entity }}, event_timestamp, complaints, narratives,
+        {% for days in windows %}complaints as complaints_{{ days }}d, {% endfor %}
+        0 as labels{% for queue in queues %}, 0 as {{ queue }}{% endfor %}
+    from received
+    {% for days in windows %}
+    union all
+    select
+        {{ entity }}, event_timestamp + interval {{ days }} day, 0, 0,
+        {% for other in windows %}{{ '-complaints' if other == days else '0' }}, {% endfor %}
+        0{% for queue in queues %}, 0{% endfor %}
+    from received
+    {% endfor %}
+    union all
+    select
+        {{ entity }}, event_timestamp, 0, 0,
+        {% for days in windows %}0, {% endfor %}
+        labels{% for queue in queues %}, {{ queue }}{% endfor %}
+    from labelled
+
+),
+
+daily as (
+
+    select
+        {{ entity }}, event_timestamp
+        {% for column in ['complaints', 'narratives', 'labels'] + queues + ['complaints_7d', 'complaints_30d', 'complaints_90d'] -%}
+        , sum({{ column }}) as {{ column }}
+        {% endfor %}
+    from changes
+    group by {{ entity }}, event_timestamp
+
+),
+
+running as (
+
+    select
+        {{ entity }}, event_timestamp
+        {% for column in ['complaints', 'narratives', 'labels'] + queues + ['complaints_7d', 'complaints_30d', 'complaints_90d'] -%}
+        , cast(sum({{ column }}) over so_far as bigint) as {{ column }}
+        {% endfor %}
+    from daily
+    window so_far as (
+        partition by {{ entity }} order by event_timestamp rows between unbounded preceding and current row
+    )
+
+)
+
+select
+    {{ entity }},
+    event_timestamp,
+    {% for days in windows -%}
+    complaints_{{ days }}d as {{ entity }}_complaints_{{ days }}d,
+    {% endfor -%}
+    cast(narratives as double) / complaints as {{ entity }}_narrative_share,
+    labels as {{ entity }}_labels
+    {% for queue in queues -%}
+    , case when labels = 0 then cast(0 as double) else cast({{ queue }} as double) / labels end as {{ entity }}_share_{{ queue }}
+    {% endfor %}
+from running
+{% endmacro %}

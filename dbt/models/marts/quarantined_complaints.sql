@@ -1,0 +1,37 @@
+with
+
+objects as (
+
+    select * from {{ source('lake', 'objects') }}
+
+),
+
+unreadable as (
+
+    select object_id, line, reason, raw_text from {{ lake_files('rejects', ['object_id', 'line', 'reason', 'raw_text']) }}
+
+),
+
+impossible as (
+
+    select object_id, line, reason, raw_text from {{ ref('stg_complaints') }}
+    where status = 'quarantined'
+
+),
+
+unioned as (
+
+    select * from unreadable
+    union all
+    select * from impossible
+
+)
+
+select
+    objects.key as object_key,
+    unioned.line,
+    unioned.reason,
+    unioned.raw_text
+from unioned
+inner join objects
+    on unioned.object_id = objects.object_id

@@ -1,0 +1,40 @@
+with
+
+objects as (
+
+    select * from {{ source('lake', 'objects') }}
+
+),
+
+statuses as (
+
+    select
+        object_id,
+        count(case when status = 'valid' then 1 end) as valid,
+        count(case when status = 'quarantined' then 1 end) as quarantined,
+        count(case when status = 'duplicate' then 1 end) as duplicate
+    from {{ ref('stg_complaints') }}
+    group by object_id
+
+),
+
+rejects as (
+
+    select object_id, count(*) as rejects
+    from {{ lake_files('rejects', ['object_id', 'line', 'reason', 'raw_text']) }}
+    group by object_id
+
+)
+
+select
+    coalesce(objects.object_id, statuses.object_id) as object_id,
+    objects.key as object_key,
+    coalesce(objects.landed, 0) as landed,
+    coalesce(statuses.valid, 0) as valid,
+    coalesce(statuses.quarantined, 0) + coalesce(rejects.rejects, 0) as quarantined,
+    coalesce(statuses.duplicate, 0) as duplicate
+from objects
+full outer join statuses
+    on objects.object_id = statuses.object_id
+left join rejects
+    on objects.object_id = rejects.object_id

@@ -1,0 +1,114 @@
+{{ config(materialized='incremental', incremental_strategy='append') }}
+
+with
+
+objects as (
+
+    select * from {{ source('lake', 'objects') }}
+    {% if is_incremental() %}
+    where object_id not in (select object_id from {{ this }})
+    {% endif %}
+
+),
+
+records as not materialized (
+
+    select * from {{ lake_files('records', record_fields() + ['object_id', 'line', 'content_hash']) }}
+
+),
+
+typed as not materialized (
+
+    select
+
+        ---------- where it was read
+        records.object_id,
+        records.line,
+        objects.seq * 1000000000000 + records.line as position,
+        records.content_hash,
+
+        ---------- known before routing
+        nullif(trim(records.complaint_id), '') as complaint_id,
+        {{ to_day('records.date_received') }} as known_at,
+        records.narrative,
+        coalesce(records.company, 'unknown') as company,
+        coalesce(records.state, 'unknown') as state,
+        records.zip_code,
+        records.tags,
+        records.channel,
+
+        ---------- outcome
+        records.product,
+        {{ to_day('records.date_sent_to_company') }} as sent_at,
+        records.date_sent_to_company is not null as is_sent,
+
+        {{ csv_line(record_fields()) }} as raw_text
+
+    from records
+    inner join objects
+        on records.object_id = objects.object_id
+
+),
+
+judged as not materialized (
+
+    select
+        *,
+        case
+            when complaint_id is null then 'empty-complaint-id'
+            when not coalesce({{ possible('known_at') }}, false) then 'impossible-date'
+            when is_sent and not coalesce({{ possible('sent_at') }}, false) then 'impossible-date'
+        end as reason
+    from typed
+
+),
+
+-- Only narrow columns are grouped; narratives stream past in the last select.
+first_readings as (
+
+    select complaint_id, content_hash, min(position) as position
+    from (
+        select complaint_id, content_hash, position from judged where reason is null
+        {% if is_incremental() %}
+        union all
+        select complaint_id, content_hash, position from {{ this }} where status = 'valid'
+        {% endif %}
+    ) as readings
+    group by complaint_id, content_hash
+
+),
+
+final as (
+
+    select
+        judged.object_id,
+        judged.line,
+        judged.position,
+        judged.content_hash,
+        judged.complaint_id,
+        case
+            when judged.reason is not null then 'quarantined'
+            when judged.position > first_readings.position then 'duplicate'
+            else 'valid'
+        end as status,
+        judged.reason,
+        judged.known_at,
+        greatest(
+            judged.known_at, coalesce(judged.sent_at, judged.known_at + interval {{ var('days_to_label') }} day)
+        ) as label_known_at,
+        judged.product,
+        judged.company,
+        judged.state,
+        judged.zip_code,
+        judged.tags,
+        judged.channel,
+        case when judged.reason is null and judged.position = first_readings.position then judged.narrative end as narrative,
+        case when judged.reason is not null then judged.raw_text end as raw_text
+    from judged
+    left join first_readings
+        on judged.complaint_id = first_readings.complaint_id
+        and judged.content_hash = first_readings.content_hash
+
+)
+
+select * from final

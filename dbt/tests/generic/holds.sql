@@ -1,0 +1,9 @@
+{% test holds(model, expression) %}
+{# Counts the rows for which the expression is not true; null is not true. Counts only: rows may hold text of people. #}
+{{ config(fail_calc='coalesce(sum(failures), 0)') }}
+
+select count(*) as failures
+from {{ model }}
+where not coalesce({{ expression }}, false)
+
+{% endtest %}
