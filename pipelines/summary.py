@@ -1,0 +1,106 @@
+"""What a run came to, and where things stand, for people and as JSON."""
+
+import json
+from typing import Any
+
+import duckdb
+
+from assets.evaluation.metrics import Metrics
+from assets.evaluation.report import load_evaluation
+from assets.features.snapshot import load_snapshot
+from assets.lake import Home
+from assets.registry.ledger import Ledger
+from assets.registry.registry import Registry
+from pipelines.runs import GraphRun, open_instance
+
+__all__ = ["status", "summarize", "table"]
+
+
+def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
+    """The result of a finished run of the whole graph, in the order in which it came about."""
+    snapshot = load_snapshot(home.lake, as_of)
+    evaluation = load_evaluation(home.lake, as_of)
+    champion, challenger = Registry(home).champion(), Registry(home).challenger()
+    verdict = Ledger(home.ledger).entries("verdict")[-1].body
+    contenders = {"baseline": evaluation.baseline, "champion": evaluation.champion and evaluation.champion.metrics}
+    return {
+        "as_of": as_of,
+        "run_id": run.run_id,
+        "records": _records(home, as_of),
+        "snapshot": {"id": snapshot.id, "train_rows": snapshot.train_rows, "test_rows": snapshot.test_rows},
+        "challenger": {
+            "version": challenger and challenger.version,
+            "metrics": _metrics(evaluation.challenger),
+            **{name: metrics and _metrics(metrics) for name, metrics in contenders.items()},
+        },
+        "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]},
+        "champion": {"version": champion and champion.version},
+        "drift": _part(home, f"drift/{as_of}", "drift.json", ("detected", "share")),
+        "retraining": _part(home, f"retraining_decision/{as_of}", "decision.json", ("decision", "reason")),
+        "seconds": run.seconds,
+    }
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary as lines for a person."""
+    records, snapshot, challenger = summary["records"], summary["snapshot"], summary["challenger"]
+    lines = [f"\nAs of {summary['as_of']}", ""]
+    lines.append("Records     " + ", ".join(f"{count:,} {name}" for name, count in records.items()))
+    lines.append(
+        f"Snapshot    {snapshot['id']}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
+    )
+    lines.append("")
+    lines.append(f"{'':<12}{'accuracy':>10}{'macro-F1':>10}{'log loss':>10}{'ECE':>10}")
+    for name in ("challenger", "baseline", "champion"):
+        metrics = challenger["metrics"] if name == "challenger" else challenger[name]
+        cells = "".join(f"{v:>10.3f}" for v in metrics.values()) if metrics else f"{'none yet':>10}"
+        lines.append(f"{name:<12}{cells}")
+    lines.append("")
+    lines.append(f"Verdict     {summary['verdict']['decision']}: {'; '.join(summary['verdict']['reasons'])}")
+    lines.append(f"Champion    version {summary['champion']['version']} (challenger: version {challenger['version']})")
+    drift = summary["drift"]
+    share = "cannot be measured" if drift["share"] is None else f"{drift['share']:.0%} of the columns"
+    lines.append(f"Drift       {'detected' if drift['detected'] else 'not detected'}, {share}")
+    lines.append(f"Retraining  {summary['retraining']['decision']}: {summary['retraining']['reason']}")
+    return "\n".join(lines)
+
+
+def status(home: Home) -> dict[str, Any]:
+    """Champion, challenger, records, last run and last decision; null where there is none yet."""
+    registry, decisions = Registry(home), Ledger(home.ledger).entries("retraining")
+    champion, challenger = registry.champion(), registry.challenger()
+    with open_instance(home) as instance:
+        runs = instance.get_run_records(limit=1)
+    return {
+        "champion": champion and {"version": champion.version, "as_of": champion.as_of},
+        "challenger": challenger and {"version": challenger.version, "as_of": challenger.as_of},
+        "records": _records(home, None) if home.lake.version("marts") else None,
+        "last_run": runs[0].dagster_run.run_id + ": " + runs[0].dagster_run.status.value if runs else None,
+        "last_decision": decisions[-1].body if decisions else None,
+    }
+
+
+def _records(home: Home, as_of: str | None) -> dict[str, int]:
+    marts = home.lake.current("marts")
+    fates = "select sum(landed), sum(valid), sum(quarantined), sum(duplicate) from read_parquet($path)"
+    known = """
+        select count(*) from read_parquet($path)
+        where known_at <= $as_of::timestamp and (known_until is null or known_until > $as_of::timestamp)
+    """
+    with duckdb.connect() as connection:
+        counts = connection.execute(fates, {"path": str(marts / "record_counts.parquet")}).fetchone()
+        found = dict(zip(("landed", "valid", "quarantined", "duplicate"), map(int, counts or ()), strict=True))
+        if as_of is not None:
+            row = connection.execute(known, {"path": str(marts / "fct_complaints.parquet"), "as_of": as_of}).fetchone()
+            found["known"] = int(row[0]) if row else 0
+    return found
+
+
+def _metrics(metrics: Metrics) -> dict[str, float]:
+    names = ("accuracy", "macro_f1", "log_loss", "ece")
+    return {name: round(float(getattr(metrics, name)), 6) for name in names}
+
+
+def _part(home: Home, name: str, file: str, fields: tuple[str, ...]) -> dict[str, Any]:
+    content = json.loads((home.lake.current(name) / file).read_text())
+    return {field: content[field] for field in fields}

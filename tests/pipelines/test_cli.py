@@ -1,0 +1,47 @@
+"""The command: help that reads well, JSON alone on stdout, one clear line and the right exit code for a mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assets.lake import Home
+
+EVERGREEN = Path(sys.executable).with_name("evergreen")
+
+
+def evergreen(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([EVERGREEN, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command() -> None:
+    done = evergreen("--help")
+    assert done.returncode == 0
+    for command in ("run", "score", "status", "ledger", "rollback", "simulate", "ui"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--source", "x", "--as-of", "2024-02-30"], 2, "'2024-02-30' is not a date; write YYYY-MM-DD"),
+        (["run", "--source", "x", "--as-of", "2024-01-01", "--profile", "big"], 2, "unknown profile 'big'"),
+        (["run", "--as-of", "2024-01-01"], 2, "Missing option '--source'"),
+        (["simulate", "--output", "x", "--from", "2024-01-02", "--to", "2024-01-01"], 2, "2024-01-01"),
+        (["score", "--input", "none.csv", "--output", "x.txt"], 2, "x.txt"),
+        (["rollback", "9", "--reason", "why"], 1, "9"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_code(home: Home, arguments: list[str], code: int, message: str) -> None:
+    done = evergreen(*arguments)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_and_ledger_of_an_empty_home_are_json(home: Home) -> None:
+    assert json.loads(evergreen("status", "--json").stdout)["champion"] is None
+    assert json.loads(evergreen("ledger", "--json").stdout) == []

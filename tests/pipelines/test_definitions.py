@@ -1,0 +1,87 @@
+"""The graph is the one of the design, and each part of it tells a person what it is."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipelines.definitions import defs
+
+ROOT = Path(__file__).parents[2]
+GROUPS = {
+    "ingestion": {"raw_complaints"},
+    "warehouse": {
+        *("stg_complaints", "quarantined_complaints", "fct_complaints", "company_daily", "state_daily", "labels"),
+    },
+    "validation": {"mart_audit", "marts"},
+    "features": {"feature_definitions", "training_set", "online_features"},
+    "training": {"challenger"},
+    "evaluation": {"challenger_evaluation"},
+    "registry": {"registered_model", "champion"},
+    "scoring": {"predictions"},
+    "monitoring": {"drift_report", "performance", "retraining_decision"},
+}
+GRAPH = defs.resolve_asset_graph()
+
+
+def specs() -> Iterator[dg.AssetSpec]:
+    yield from defs.resolve_all_asset_specs()
+
+
+def test_the_graph_has_the_assets_of_the_design() -> None:
+    found: dict[str, set[str]] = {}
+    for spec in specs():
+        found.setdefault(str(spec.group_name), set()).add(spec.key.path[-1])
+    for group, assets in GROUPS.items():
+        assert assets <= found[group], group
+
+
+@pytest.mark.parametrize("spec", list(specs()), ids=lambda spec: spec.key.to_user_string())
+def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
+    assert spec.description
+    assert len(spec.description) > 30
+    assert list(spec.owners) == ["team:evergreen"]
+    assert spec.kinds
+
+
+def test_from_the_audit_on_every_asset_is_as_of_a_day() -> None:
+    unpartitioned = {"ingestion", "warehouse"}
+    for spec in specs():
+        assert (spec.partitions_def is None) == (spec.group_name in unpartitioned), spec.key
+
+
+def test_every_asset_but_the_first_has_something_upstream() -> None:
+    roots = {spec.key.path[-1] for spec in specs() if not list(spec.deps)}
+    assert roots == {"raw_complaints", "queue_by_product"}
+
+
+@pytest.mark.parametrize(
+    "asset",
+    [
+        *("raw_complaints", "mart_audit", "marts", "training_set", "online_features", "challenger"),
+        *("challenger_evaluation", "champion", "predictions"),
+    ],
+)
+def test_what_the_design_guards_has_a_blocking_check(asset: str) -> None:
+    keys = [key for key in GRAPH.asset_check_keys if key.asset_key == dg.AssetKey(asset)]
+    assert any(GRAPH.get(key).blocking for key in keys), keys
+
+
+@pytest.mark.parametrize("job", ["refresh", "observe", "retrain", "ingest", "score"])
+def test_every_job_resolves(job: str) -> None:
+    assert defs.resolve_job_def(job).asset_layer.executable_asset_keys
+
+
+def test_the_whole_graph_is_one_job() -> None:
+    everything = {spec.key for spec in specs()}
+    assert defs.resolve_job_def("refresh").asset_layer.executable_asset_keys == everything
+
+
+@pytest.mark.parametrize("command", [["dagster", "definitions", "validate"], ["dg", "check", "defs"]])
+def test_dagster_and_dg_find_the_definitions_at_the_root(command: list[str], tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
