@@ -1,0 +1,170 @@
+"""What the simulator can be told: `configs/simulator.yaml`."""
+
+from datetime import date, timedelta
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from assets.exceptions import SettingsError
+from assets.settings import CONFIGS, QUEUES
+
+__all__ = ["DirtSettings", "Scenario", "SimulatorSettings", "TextSettings", "load_simulator_settings"]
+
+_FILE = "configs/simulator.yaml"
+
+Share = Field(ge=0, le=1)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TextSettings(_Section):
+    """Shares of narratives, unless said otherwise."""
+
+    form_letter_share: float = Share
+    identical_letter_share: float = Share
+    """Of the form letters, those that are equal to the last character."""
+    settled_share: float = Share
+    """Narratives that also tell, in full, what another queue would handle, and that it is settled or not the point."""
+    mention_share: float = Share
+    """Narratives that mention another queue's actor or product in passing."""
+    opening_share: float = Share
+    closing_share: float = Share
+    long_share: float = Share
+    """Narratives with many more sentences of detail, most above 150 words."""
+    typo_share: float = Share
+    lower_case_share: float = Share
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TextSettings":
+        if self.settled_share + self.mention_share > 1:
+            raise ValueError("settled_share and mention_share together exceed 1")
+        return self
+
+
+class DirtSettings(_Section):
+    """Shares of records with each fault; a record has at most one."""
+
+    broken_quote: float = Share
+    not_utf8: float = Share
+    too_few_fields: float = Share
+    too_many_fields: float = Share
+    impossible_date: float = Share
+    empty_complaint_id: float = Share
+    duplicate: float = Share
+    """The same row again, up to `max_delay_days` later."""
+    changed_version: float = Share
+    """The same complaint again, up to `max_delay_days` later, with another product and response."""
+    missing_state: float = Share
+    lost_zero: float = Share
+    """The ZIP code's leading zero is lost."""
+    unmapped_product: float = Share
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DirtSettings":
+        if sum(self.model_dump().values()) > 1:
+            raise ValueError("the shares together exceed 1")
+        return self
+
+
+class Scenario(_Section):
+    """What changes on one date of the simulated range; all else stays as it is."""
+
+    description: str
+    change_at: float | None = Field(default=None, ge=0, le=1)
+    """The date of change, as a share of the simulated range."""
+    change_on: date | None = None
+    """The date of change; it takes the place of `change_at`."""
+    vocabulary_share: float = Field(default=0, ge=0, le=1)
+    """Share of the narratives of `vocabulary_queues` in new words after the change."""
+    vocabulary_queues: tuple[str, ...] = ()
+    queue_mix: dict[str, float] | None = None
+    """The queues' weights after the change; None leaves them."""
+    company_churn: float = Field(default=0, ge=0, le=1)
+    """Share of companies that trade their volumes with one another on the change."""
+    newest_taxonomy: bool = False
+    """The newest product names begin with the change, instead of on 2023-08-25."""
+    lost_columns: tuple[Literal["Consumer consent provided?", "Consumer disputed?"], ...] = ()
+    """Columns that a file lacks when its month ends after the change."""
+
+    @field_validator("vocabulary_queues")
+    @classmethod
+    def _known(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        return _only_queues(queues)
+
+    @field_validator("queue_mix")
+    @classmethod
+    def _whole(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        return mix if mix is None else _weights(mix)
+
+    def change(self, start: date, end: date) -> date | None:
+        """The first day after the change within a range of days (both ends included); None for no change."""
+        if self.change_on is not None or self.change_at is None:
+            return self.change_on
+        return start + timedelta(days=round(self.change_at * ((end - start).days + 1)))
+
+
+class SimulatorSettings(_Section):
+    """The simulated world, its dirt, and the scenarios by name."""
+
+    narrative_share: float = Share
+    """Share of records whose consumer consented to publish the narrative."""
+    label_noise: float = Share
+    """Share of records filed under another queue's product."""
+    max_delay_days: int = Field(ge=1, le=28)
+    """Duplicates and changed versions follow within this many days."""
+    companies: int = Field(ge=9, le=200)
+    company_noise: float = Field(ge=0, le=1)
+    """Share of a company's complaints that does not follow its line of business."""
+    queue_mix: dict[str, float]
+    """The queues' weights."""
+    text: TextSettings
+    dirt: DirtSettings
+    scenarios: dict[str, Scenario]
+
+    @field_validator("queue_mix")
+    @classmethod
+    def _whole(cls, mix: dict[str, float]) -> dict[str, float]:
+        return _weights(mix)
+
+    def scenario(self, name: str) -> Scenario:
+        """A scenario by name. Raises SettingsError."""
+        if name not in self.scenarios:
+            raise SettingsError(f"unknown scenario {name!r}; {_FILE} has {', '.join(self.scenarios)}")
+        return self.scenarios[name]
+
+
+def load_simulator_settings() -> SimulatorSettings:
+    """The settings in configs/simulator.yaml. Raises SettingsError, naming the field."""
+    try:
+        content: Any = yaml.safe_load((CONFIGS / "simulator.yaml").read_text())
+        return SimulatorSettings.model_validate(content)
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{_FILE}: cannot be read: {error}") from None
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    return f"{_FILE}: {place}: {what[:1].lower()}{what[1:]} (found {first['input']!r})"
+
+
+def _only_queues(names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := sorted(set(names) - set(QUEUES)):
+        raise ValueError(f"unknown queue {unknown[0]!r}")
+    return names
+
+
+def _weights(mix: dict[str, float]) -> dict[str, float]:
+    _only_queues(tuple(mix))
+    if missing := [queue for queue in QUEUES if queue not in mix]:
+        raise ValueError(f"no weight for {missing[0]}")
+    if min(mix.values()) < 0 or sum(mix.values()) <= 0:
+        raise ValueError("weights must not be negative, nor all zero")
+    whole = sum(mix.values())
+    return {queue: mix[queue] / whole for queue in QUEUES}
