@@ -1,0 +1,123 @@
+"""What a header says: where each column is, and what the start and the end of a record look like."""
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+
+from assets.ingestion.records import COLUMNS
+
+__all__ = ["HeaderError", "Layout", "read_header"]
+
+_DATE = r"\d{4}-\d\d-\d\d"
+_FIELD = r'(?:"[^"\n]*(?:""[^"\n]*)*"|(?! )[^",\n]*)'
+"""A field on one line that does not start with a blank, as what follows a comma in prose does."""
+_FIRST_HEAD_COLUMN = 3
+"""An opened quote after fewer columns than this is too common in prose to be taken for the start of a record."""
+
+
+class HeaderError(ValueError):
+    """A header that is not the official one; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of one object, in its order."""
+
+    columns: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.columns)
+
+    @cached_property
+    def pick(self) -> Callable[[list[str]], Sequence[str]]:
+        """From a row of the object to the 18 fields in the official order; absent ones are empty."""
+        if self.columns == tuple(COLUMNS):
+            return lambda row: row
+        places = [self.columns.index(name) if name in self.columns else self.width for name in COLUMNS]
+        getter = itemgetter(*places)
+        return lambda row: getter([*row, ""])
+
+    def starts_record(self, line: str) -> bool:
+        """Whether a record may start at this line: it has a date in its place, or is a record by itself."""
+        return self._start.match(line) is not None or self.is_record(line)
+
+    def parts_records(self, before: str, line: str) -> bool:
+        """Whether one record ends and another starts between two lines: both look like it, or the second is one."""
+        if line.count(",") >= self._separators and self.is_record(line):
+            return True
+        end = self._end
+        return end is not None and before.count(",") >= self._end_separators and self._parts(end, before, line)
+
+    def is_record(self, line: str) -> bool:
+        """Whether a single line is a whole record, with a number for a complaint id and dates in their places."""
+        if line.count(",") < self._separators:
+            return False
+        try:
+            row = next(csv.reader([line], strict=True))
+        except csv.Error:
+            return False
+        return len(row) == self.width and self._is_plausible(row)
+
+    def _is_plausible(self, row: list[str]) -> bool:
+        received, sent, number = (row[self.columns.index(name)] if name in self.columns else "" for name in _KEYS)
+        prose = " " in received or any(
+            row[place].startswith(" ") for place in range(self.width) if place != self._narrative
+        )
+        return number.isdecimal() and not prose and re.fullmatch(f"({_DATE})?", sent) is not None
+
+    def _parts(self, end: re.Pattern[str], before: str, line: str) -> bool:
+        return self._start.match(line) is not None and end.search(before) is not None
+
+    @cached_property
+    def _separators(self) -> int:
+        return self.width - 1
+
+    @cached_property
+    def _end_separators(self) -> int:
+        return self.width - self.columns.index("Date sent to company")
+
+    @cached_property
+    def _narrative(self) -> int:
+        return self.columns.index("Consumer complaint narrative")
+
+    @cached_property
+    def _start(self) -> re.Pattern[str]:
+        """A date in its column (and no blank after it, as prose has), or the narrative's opening quote in its own."""
+        after_date = r"(?:,(?! )|\r?\n?$)"
+        places = [rf'(?:{_FIELD},){{{self.columns.index("Date received")}}}(?:{_DATE}|"{_DATE}"){after_date}']
+        if self._narrative >= _FIRST_HEAD_COLUMN:
+            places.append(rf'(?:{_FIELD},){{{self._narrative}}}"(?:[^"]|"")')
+        return re.compile("|".join(places))
+
+    @cached_property
+    def _end(self) -> re.Pattern[str] | None:
+        """The columns from the date of sending to the last, when the complaint id is among them."""
+        tail = (
+            self.columns[self.columns.index("Date sent to company") :] if "Date sent to company" in self.columns else ()
+        )
+        if "Complaint ID" not in tail:
+            return None
+        kinds = {"Date sent to company": f"(?:{_DATE})?", "Complaint ID": r"\d+"}
+        return re.compile("".join("," + kinds.get(name, r'[^",\n]*') for name in tail) + r"\r?\n?$")
+
+
+_KEYS = ("Date received", "Date sent to company", "Complaint ID")
+
+
+def read_header(names: Sequence[str], optional: frozenset[str]) -> Layout:
+    """The layout of an object with these column names, in any order.
+
+    Raises HeaderError: 'missing-column: NAME' (unless it is optional), 'unknown-column: NAME', 'repeated-column: NAME'.
+    """
+    columns = tuple(name.strip() for name in names)
+    if missing := [name for name in COLUMNS if name not in columns and name not in optional]:
+        raise HeaderError(f"missing-column: {missing[0]}")
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise HeaderError(f"unknown-column: {unknown[0]}")
+    if repeated := [name for name in columns if columns.count(name) > 1]:
+        raise HeaderError(f"repeated-column: {repeated[0]}")
+    return Layout(columns)
