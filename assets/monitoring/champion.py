@@ -1,0 +1,33 @@
+"""What is known of the champion from its own evaluation: the yardstick of monitoring."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from assets.evaluation.report import read_evaluation, table
+from assets.lake import Lake
+from assets.registry.registry import RegisteredVersion
+
+__all__ = ["evaluated_rows"]
+
+
+def evaluated_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | None:
+    """The champion's answers to its snapshot's test rows, in order of time; None when no evaluation of it is left.
+
+    Columns: complaint_id, known_at, queue (the truth), predicted, confidence.
+    """
+    folder = _evaluation(lake, champion)
+    if folder is None:
+        return None
+    columns = ["complaint_id", "known_at", "queue", "predicted", "confidence"]
+    rows = pd.read_parquet(folder / "predictions.parquet", columns=columns)
+    return rows.sort_values(["known_at", "complaint_id"], ignore_index=True)
+
+
+def _evaluation(lake: Lake, champion: RegisteredVersion) -> Path | None:
+    """The same as-of may hold evaluations of other challengers: find one of this champion."""
+    folders = lake.path(table(champion.as_of), "any").parent.glob("[!.]*/evaluation.json")
+    for path in sorted(folders):
+        if read_evaluation(path.parent).training_id == champion.training_id:
+            return path.parent
+    return None

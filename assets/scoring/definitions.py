@@ -1,0 +1,80 @@
+"""The asset that scores."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.resources import AS_OF, Evergreen, as_of
+
+if TYPE_CHECKING:
+    from assets.scoring.predictions import Predictions
+
+__all__ = ["predictions"]
+
+EACH_RECORD_ONCE = "each_record_once"
+
+
+@dg.asset(
+    group_name="scoring",
+    deps=["mart_audit", "online_features", "champion"],
+    partitions_def=AS_OF,
+    kinds={"pytorch", "feast", "parquet"},
+    owners=["team:evergreen"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            EACH_RECORD_ONCE,
+            asset="predictions",
+            blocking=True,
+            description="Every visible complaint of the window has exactly one row; otherwise nothing is published.",
+        )
+    ],
+)
+def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """One row per complaint of the window that ends at as-of, routed by the champion with online features.
+
+    A complaint without a narrative has the reason `no-text` and no queue. Without a champion nothing is scored.
+    """
+    from assets.registry.registry import Registry
+    from assets.scoring.predictions import predict
+    from assets.training.bundle import load_bundle
+
+    registry = Registry(evergreen.home)
+    champion = registry.champion()
+    if champion is None:
+        return _nothing()
+    scored = predict(
+        evergreen.home,
+        as_of(context),
+        champion,
+        lambda: load_bundle(registry.fetch(champion.version)),
+        evergreen.settings.scoring,
+    )
+    return dg.MaterializeResult(metadata=_metadata(scored), check_results=[_check(scored)])
+
+
+def _nothing() -> dg.MaterializeResult:  # type: ignore[type-arg]
+    note = "no champion yet: nothing was scored and nothing published"
+    check = dg.AssetCheckResult(check_name=EACH_RECORD_ONCE, passed=True, description=note)
+    return dg.MaterializeResult(metadata={"state": note, "dagster/row_count": 0}, check_results=[check])
+
+
+def _check(scored: "Predictions") -> dg.AssetCheckResult:
+    manifest = scored.manifest
+    return dg.AssetCheckResult(
+        check_name=EACH_RECORD_ONCE,
+        passed=manifest.each_record_once,
+        metadata={"rows": manifest.rows, "distinct complaints": manifest.complaints, "expected": manifest.expected},
+    )
+
+
+def _metadata(scored: "Predictions") -> dict[str, dg.MetadataValue | int | float | str]:
+    rows = "\n".join(f"| {queue} | {count:,} |" for queue, count in scored.queues.items())
+    found: dict[str, dg.MetadataValue | int | float | str] = {
+        "dagster/row_count": scored.manifest.rows,
+        "model version": scored.manifest.model_version,
+        "queues": dg.MetadataValue.md(f"| queue | complaints |\n|---|---:|\n{rows}"),
+        "window (days)": scored.manifest.window_days,
+        "publication": scored.version,
+        "reused": str(scored.reused),
+    }
+    return found if scored.mean_confidence is None else {**found, "mean confidence": scored.mean_confidence}

@@ -1,0 +1,116 @@
+"""`evergreen score`: one answer per row of a file, in the file's order."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from assets.exceptions import RegistryError, SettingsError
+from assets.features.serving import online_features
+from assets.ingestion.reading import read_rows
+from assets.ingestion.records import Record, Reject
+from assets.lake import Home
+from assets.registry.registry import RegisteredVersion, Registry
+from assets.scoring.score import Classifier, score_rows
+from assets.settings import Settings
+from assets.training.bundle import load_bundle
+
+__all__ = ["ScoredFile", "score_file"]
+
+_SCHEMA = pa.schema(
+    [
+        ("complaint_id", pa.string()),
+        ("queue", pa.string()),
+        ("confidence", pa.float64()),
+        ("model_version", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+_FORMATS = (".parquet", ".csv")
+_INPUTS = ("complaint_id", "narrative", "company", "state", "zip_code", "tags", "channel")
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """What was written."""
+
+    output: Path
+    rows: int
+    scored: int
+    """Rows with a queue; the others say why not in `reason`."""
+    model_version: str
+
+
+def score_file(home: Home, path: Path, output: Path, settings: Settings) -> ScoredFile:
+    """Score any file of the official layout with the champion; labels are not needed.
+
+    One output row per input row, in order: complaint_id, queue, confidence, model_version, reason. A row that cannot
+    be read keeps its place with the reader's reason. `output` ends in .parquet or .csv and appears in one step, when
+    it is complete. Raises SettingsError for another ending or a missing folder, RegistryError without a champion,
+    SourceError for an unreadable input.
+    """
+    _check(output)
+    champion, bundle = _champion(home)
+    scored = rows = 0
+    with _writer(output) as writer:
+        for chunk in _chunks(read_rows(path, settings.ingestion), settings.scoring.chunk_rows):
+            answers = _answers(home, chunk, bundle, champion.version, settings.scoring.batch_rows)
+            writer.write_table(pa.Table.from_pandas(answers, schema=_SCHEMA, preserve_index=False))
+            rows += len(answers)
+            scored += int(answers["queue"].notna().sum())
+    return ScoredFile(output, rows, scored, champion.version)
+
+
+def _check(output: Path) -> None:
+    if output.suffix not in _FORMATS:
+        raise SettingsError(f"--output {output}: its ending must be .parquet or .csv")
+    if not output.absolute().parent.is_dir():
+        raise SettingsError(f"--output {output}: there is no folder {output.parent}")
+
+
+def _champion(home: Home) -> tuple[RegisteredVersion, Classifier]:
+    registry = Registry(home)
+    champion = registry.champion()
+    if champion is None:
+        raise RegistryError("there is no champion yet; `evergreen run` trains and promotes one")
+    return champion, load_bundle(registry.fetch(champion.version))
+
+
+def _chunks(rows: Iterable[Record | Reject], size: int) -> Iterator[list[Record | Reject]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _answers(
+    home: Home, chunk: list[Record | Reject], bundle: Classifier, version: str, batch_rows: int
+) -> pd.DataFrame:
+    records = {place: row for place, row in enumerate(chunk) if isinstance(row, Record)}
+    rejects = {place: row.reason for place, row in enumerate(chunk) if isinstance(row, Reject)}
+    answers = pd.DataFrame(index=range(len(chunk)), columns=_SCHEMA.names, dtype=object)
+    answers.loc[list(rejects), "reason"] = list(rejects.values())
+    answers["model_version"] = version
+    if records:
+        inputs = [[getattr(row, name) for name in _INPUTS] for row in records.values()]
+        rows = online_features(home, pd.DataFrame(inputs, columns=list(_INPUTS), index=list(records)))
+        scored = score_rows(bundle, rows, version, batch_rows).assign(complaint_id=rows["complaint_id"])
+        answers.loc[list(records)] = scored[_SCHEMA.names].astype(object)
+    return answers.astype({"confidence": "float64"})
+
+
+@contextmanager
+def _writer(output: Path) -> Iterator[pyarrow.parquet.ParquetWriter | pyarrow.csv.CSVWriter]:
+    """Writes beside the output, and renames when all went well."""
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
+        beside = Path(folder) / output.name
+        writer = pyarrow.parquet.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
+        with writer(beside, _SCHEMA) as opened:
+            yield opened
+        beside.replace(output)

@@ -1,0 +1,182 @@
+"""The lake table `predictions/<as-of>`: every complaint of the window, routed once by the champion.
+
+predictions.parquet   complaint_id, as_of, queue, confidence, model_version, reason, and the features that were used
+manifest.json         who predicted, what that model had seen (its snapshot's id and as-of), and how many rows
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.features.serving import online_features
+from assets.lake import Home, hash_json
+from assets.registry.registry import RegisteredVersion
+from assets.scoring.score import Classifier, score_rows
+from assets.settings import ScoringSettings
+
+__all__ = ["Manifest", "Predictions", "load_manifest", "predict"]
+
+_TABLE = "predictions"
+_COLUMNS = ("complaint_id", "as_of", "queue", "confidence", "model_version", "reason")
+_COUNTS = "select count(*), count(distinct complaint_id) from read_parquet(?)"
+_BY_QUEUE = "select coalesce(queue, reason), count(*) from read_parquet(?) group by 1 order by 2 desc, 1"
+_WINDOW = """
+    from read_parquet($complaints)
+    where known_at > $start::timestamp and known_at <= $as_of::timestamp
+      and (known_until is null or known_until > $as_of::timestamp)
+"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a publication of predictions is, kept beside its rows."""
+
+    as_of: str
+    model_version: str
+    training_id: str
+    snapshot_id: str
+    snapshot_as_of: str
+    marts_version: str
+    window_days: int
+    rows: int
+    """Rows that were written."""
+    complaints: int
+    """Distinct complaints among them."""
+    expected: int
+    """Complaints of the window that are visible as of as_of."""
+
+    @property
+    def each_record_once(self) -> bool:
+        return self.rows == self.complaints == self.expected
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One as-of day's predictions."""
+
+    manifest: Manifest
+    version: str
+    path: Path
+    """The publication's folder; it does not exist when a record was not scored exactly once."""
+    reused: bool
+    queues: dict[str, int]
+    """Rows by predicted queue; rows without one under their reason."""
+    mean_confidence: float | None
+    """The mean probability of the chosen queue; None when nothing was scored."""
+
+
+def predict(
+    home: Home,
+    as_of: str,
+    champion: RegisteredVersion,
+    load: Callable[[], Classifier],
+    settings: ScoringSettings,
+) -> Predictions:
+    """Score every visible complaint received in the window that ends at as_of, and publish the rows.
+
+    Features come from the online store, which must be materialised up to as_of. The version is a function of the
+    marts, the champion, as_of and the settings; one that exists is reused and `load` (the champion's bundle) is not
+    called. Nothing is published when any record was not scored exactly once. Raises NotPublished without marts.
+    """
+    lake, table = home.lake, f"{_TABLE}/{as_of}"
+    marts = lake.current("marts")
+    version = hash_json([marts.name, champion.version, champion.training_id, as_of, settings.model_dump()])[:16]
+    if lake.path(table, version).exists():
+        return _summary(lake.publish(table, version, lake.path(table, version)), version, reused=True)
+    with lake.staging(table) as staged:
+        bundle = load()
+        assert bundle.id == champion.training_id
+        window = _Window(marts / "fct_complaints.parquet", as_of, settings, staged)
+        _write(home, window, bundle, champion.version, staged / "predictions.parquet")
+        manifest = _manifest(staged, champion, window, marts.name)
+        (staged / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1))
+        if not manifest.each_record_once:
+            return _summary(staged, version, reused=False)
+        return _summary(lake.publish(table, version, staged), version, reused=False)
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest of a publication's folder."""
+    return Manifest(**json.loads((path / "manifest.json").read_text()))
+
+
+@dataclass(frozen=True)
+class _Window:
+    complaints: Path
+    as_of: str
+    settings: ScoringSettings
+    scratch: Path
+
+    def count(self) -> int:
+        with self._connect() as connection:
+            found = connection.execute(f"select count(distinct complaint_id) {_WINDOW}", self._parameters()).fetchone()
+        assert found is not None
+        return int(found[0])
+
+    def chunks(self) -> Iterator[pd.DataFrame]:
+        """The window's complaints in the order of arrival, at most `chunk_rows` at a time."""
+        columns = "complaint_id, known_at, narrative, company, state, zip_code, tags, channel"
+        query = f"select {columns} {_WINDOW} order by known_at, complaint_id"
+        with self._connect() as connection:
+            reader = connection.execute(query, self._parameters()).to_arrow_reader(self.settings.chunk_rows)
+            for batch in reader:
+                yield pa.Table.from_batches([batch]).to_pandas()
+
+    def _parameters(self) -> dict[str, str]:
+        start = date.fromisoformat(self.as_of) - timedelta(days=self.settings.window_days)
+        return {"complaints": str(self.complaints), "as_of": self.as_of, "start": start.isoformat()}
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})
+
+
+def _write(home: Home, window: _Window, bundle: Classifier, version: str, target: Path) -> None:
+    features = list(bundle.features)
+    text = [(name, pa.float64() if name == "confidence" else pa.string()) for name in _COLUMNS]
+    schema = pa.schema([*text, *((name, pa.float64()) for name in features)])
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for chunk in window.chunks():
+            rows = online_features(home, chunk)
+            scored = score_rows(bundle, rows, version, window.settings.batch_rows)
+            scored = scored.assign(complaint_id=rows["complaint_id"], as_of=window.as_of)
+            table = pd.concat([scored[list(_COLUMNS)], rows[features].astype("float64")], axis=1)
+            writer.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
+
+
+def _manifest(staged: Path, champion: RegisteredVersion, window: _Window, marts_version: str) -> Manifest:
+    rows, complaints = _one(_COUNTS, staged / "predictions.parquet")
+    return Manifest(
+        as_of=window.as_of,
+        model_version=champion.version,
+        training_id=champion.training_id,
+        snapshot_id=champion.snapshot_id,
+        snapshot_as_of=champion.as_of,
+        marts_version=marts_version,
+        window_days=window.settings.window_days,
+        rows=rows,
+        complaints=complaints,
+        expected=window.count(),
+    )
+
+
+def _summary(path: Path, version: str, *, reused: bool) -> Predictions:
+    rows = path / "predictions.parquet"
+    with duckdb.connect() as connection:
+        queues = dict(connection.execute(_BY_QUEUE, [str(rows)]).fetchall())
+    (mean,) = _one("select avg(confidence) from read_parquet(?)", rows)
+    return Predictions(load_manifest(path), version, path, reused, queues, mean)
+
+
+def _one(query: str, path: Path) -> tuple[Any, ...]:
+    with duckdb.connect() as connection:
+        found = connection.execute(query, [str(path)]).fetchone()
+    assert found is not None
+    return tuple(found)

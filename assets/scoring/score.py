@@ -1,0 +1,49 @@
+"""The pure core of scoring: rows in, one queue with its confidence per row out."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from assets.settings import QUEUES
+
+__all__ = ["NO_TEXT", "Classifier", "has_text", "score_rows"]
+
+NO_TEXT = "no-text"
+"""The reason of a row that has nothing to read: the model routes text only."""
+
+
+class Classifier(Protocol):
+    """What scoring needs of a bundle."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def features(self) -> tuple[str, ...]: ...
+
+    def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> npt.NDArray[np.float64]: ...
+
+
+def has_text(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows have a narrative that is more than white space."""
+    return rows["narrative"].fillna("").astype(str).str.strip() != ""
+
+
+def score_rows(bundle: Classifier, rows: pd.DataFrame, version: str, batch_rows: int) -> pd.DataFrame:
+    """Queue, confidence, model_version and reason for every row, with the index of `rows`.
+
+    `rows` holds narrative, company, state, tags, channel and the bundle's feature columns. Confidence is the
+    probability (0 to 1) of the chosen queue. A row without a narrative has no queue and the reason `no-text`.
+    """
+    text = has_text(rows).to_numpy()
+    scored = pd.DataFrame({"queue": None, "confidence": np.nan, "model_version": version}, index=rows.index)
+    scored["queue"] = scored["queue"].astype(object)
+    scored["reason"] = [None if readable else NO_TEXT for readable in text]
+    if text.any():
+        probabilities = bundle.predict_proba(rows[text], batch_rows)
+        assert probabilities.shape == (int(text.sum()), len(QUEUES))
+        scored.loc[text, "queue"] = np.array(QUEUES, dtype=object)[probabilities.argmax(axis=1)]
+        scored.loc[text, "confidence"] = probabilities.max(axis=1)
+    return scored
