@@ -87,7 +87,7 @@ class Scenario(_Section):
     newest_taxonomy: bool = False
     """The newest product names begin with the change, instead of on 2023-08-25."""
     lost_columns: tuple[Literal["Consumer consent provided?", "Consumer disputed?"], ...] = ()
-    """Columns that a file lacks when its month ends after the change."""
+    """Columns that a file lacks when its month ends on or after the date of change."""
 
     @field_validator("vocabulary_queues")
     @classmethod
@@ -148,10 +148,17 @@ def load_simulator_settings() -> SimulatorSettings:
 
 
 def _explain(error: ValidationError) -> str:
+    unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
+    if unknown:
+        return f"{_FILE}: {_place(unknown[0]['loc'])}: unknown setting"
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    return f"{_FILE}: {place}: {what[:1].lower()}{what[1:]} (found {first['input']!r})"
+    what = first["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    return f"{_FILE}: {_place(first['loc'])}: {what[:1].lower()}{what[1:]}{found}"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
 
 
 def _only_queues(names: tuple[str, ...]) -> tuple[str, ...]:
