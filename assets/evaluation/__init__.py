@@ -1,0 +1,1 @@
+"""Measures a challenger beside the champion and a simple baseline, and decides between them."""

@@ -1,0 +1,85 @@
+"""The asset `challenger_evaluation`."""
+
+import base64
+from pathlib import Path
+
+import dagster as dg
+
+from assets.evaluation.evaluate import Champion, evaluate
+from assets.evaluation.pictures import PICTURES
+from assets.evaluation.report import GOLDEN_TOLERANCE, Evaluation
+from assets.evaluation.tables import metrics_table, slices_table
+from assets.features.snapshot import load_snapshot
+from assets.lake import Home
+from assets.registry.registry import Registry
+from assets.resources import AS_OF, Evergreen, as_of
+
+__all__ = ["challenger_evaluation"]
+
+_GOLDEN = "served_output_equals_evaluated_output"
+
+
+@dg.asset(
+    group_name="evaluation",
+    partitions_def=AS_OF,
+    deps=["challenger", "training_set"],
+    kinds={"scikitlearn", "matplotlib"},
+    owners=["team:evergreen"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            _GOLDEN,
+            asset="challenger_evaluation",
+            blocking=True,
+            description=f"Loaded anew, the bundle gives the evaluated probabilities on golden rows, to {GOLDEN_TOLERANCE:g}.",
+        )
+    ],
+)
+def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+    """The challenger, the champion and a simple baseline, measured on the same frozen test rows.
+
+    Accuracy, macro-F1, log loss and calibration, overall and by queue, channel, state, consumer tag, month and length
+    of the text. The baseline is TF-IDF with a logistic regression, trained on the same snapshot.
+    """
+    home, day = evergreen.home, as_of(context)
+    evaluation = evaluate(
+        home.lake,
+        day,
+        load_snapshot(home.lake, day),
+        home.lake.current(f"challenger/{day}"),
+        _champion(home),
+        evergreen.settings.evaluation,
+    )
+    return dg.MaterializeResult(metadata=_metadata(evaluation, home), check_results=[_golden(evaluation)])
+
+
+def _champion(home: Home) -> Champion | None:
+    registry = Registry(home)
+    champion = registry.champion()
+    if champion is None:
+        return None
+    return Champion(champion.version, champion.training_id, registry.fetch(champion.version))
+
+
+def _golden(evaluation: Evaluation) -> dg.AssetCheckResult:
+    golden = evaluation.golden
+    numbers = {"rows": golden.rows, "largest difference": golden.max_difference}
+    return dg.AssetCheckResult(check_name=_GOLDEN, passed=golden.equal, metadata=numbers)
+
+
+def _metadata(evaluation: Evaluation, home: Home) -> dict[str, dg.MetadataValue | str | float | int]:
+    numbers = {name: getattr(evaluation.challenger, name) for name in ("accuracy", "macro_f1", "log_loss", "ece")}
+    pictures = evaluation.folder(home.lake)
+    return numbers | {
+        "metrics": dg.MetadataValue.md(metrics_table(evaluation)),
+        **{name.removesuffix(".png"): _picture(pictures / name) for name in PICTURES if (pictures / name).exists()},
+        "slices": dg.MetadataValue.md(slices_table(evaluation)),
+        "test rows": evaluation.challenger.rows,
+        "snapshot": evaluation.snapshot.id,
+        "training": evaluation.training_id,
+        "evaluation": evaluation.id,
+    }
+
+
+def _picture(path: Path) -> dg.MetadataValue:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{data})")

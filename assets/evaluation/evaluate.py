@@ -1,0 +1,217 @@
+"""Scores a challenger, the champion and a simple baseline on the same frozen test rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from assets.evaluation.baseline import baseline_probabilities
+from assets.evaluation.metrics import Slice, codes, confusion, correct, measure, reliability, slices
+from assets.evaluation.pictures import draw
+from assets.evaluation.report import (
+    Evaluation,
+    Golden,
+    Rival,
+    SliceScores,
+    SnapshotFacts,
+    read_evaluation,
+    table,
+    write_evaluation,
+)
+from assets.exceptions import SnapshotError
+from assets.lake import Lake, hash_file, hash_json
+from assets.settings import QUEUES, EvaluationSettings
+from assets.training.bundle import Bundle, load_bundle
+
+if TYPE_CHECKING:
+    from assets.features.snapshot import Snapshot
+
+__all__ = ["Champion", "evaluate"]
+
+Probabilities = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that holds the alias, and its local bundle."""
+
+    version: str
+    training_id: str
+    path: Path
+
+
+def evaluate(
+    lake: Lake,
+    as_of: str,
+    snapshot: "Snapshot",
+    bundle_path: Path,
+    champion: Champion | None,
+    settings: EvaluationSettings,
+) -> Evaluation:
+    """Measure the bundle in `bundle_path` (named by its training id) on the snapshot's test rows.
+
+    An evaluation of the same inputs is reused. A challenger that is the champion is not compared with itself: the
+    evaluation that it was promoted by stands. One whose golden rows do not come out equal is not published.
+    Raises BundleError, and SnapshotError when the champion needs a feature that the snapshot lacks.
+    """
+    training_id = bundle_path.name
+    basis = hash_json([training_id, snapshot.id, settings.model_dump(), _code()])[:16]
+    itself = champion is not None and champion.training_id == training_id
+    rival = None if itself else champion
+    found = _published(lake, as_of, _version(basis, rival))
+    if found and (found.id == _version(basis, rival) or (itself and found.basis == basis)):
+        lake.publish(table(as_of), found.id, found.folder(lake))
+        return found
+    return _measure(lake, as_of, snapshot, bundle_path, rival, settings, basis)
+
+
+def _version(basis: str, rival: Champion | None) -> str:
+    return hash_json([basis, rival.training_id if rival else None])[:16]
+
+
+def _published(lake: Lake, as_of: str, version: str) -> Evaluation | None:
+    """The version if it exists, else the current one, if there is one."""
+    folder = lake.path(table(as_of), version)
+    current = lake.version(table(as_of))
+    if not folder.exists() and current:
+        folder = lake.path(table(as_of), current)
+    return read_evaluation(folder) if folder.exists() else None
+
+
+def _measure(
+    lake: Lake,
+    as_of: str,
+    snapshot: "Snapshot",
+    bundle_path: Path,
+    champion: Champion | None,
+    settings: EvaluationSettings,
+    basis: str,
+) -> Evaluation:
+    test = snapshot.test()
+    found = {
+        "challenger": _challenger(bundle_path, test),
+        "baseline": baseline_probabilities(snapshot.train(), test),
+    }
+    if champion:
+        found["champion"] = _champion(champion, snapshot, test)
+    golden = golden_rows(test, found["challenger"], settings.golden_rows)
+    evaluation = Evaluation(
+        id=_version(basis, champion),
+        basis=basis,
+        as_of=as_of,
+        training_id=bundle_path.name,
+        snapshot=_facts(snapshot),
+        golden=_serve_again(bundle_path, test, golden),
+        settings=settings.model_dump(),
+        **_scores(test, found, champion, settings),
+    )
+    if evaluation.golden.equal:
+        _publish(lake, evaluation, predictions(test, found), golden)
+    return evaluation
+
+
+def _challenger(path: Path, test: pd.DataFrame) -> Probabilities:
+    bundle = load_bundle(path)
+    assert bundle.id == path.name, f"bundle {bundle.id} lies in {path.name}"
+    return bundle.predict_proba(test)
+
+
+def _champion(champion: Champion, snapshot: "Snapshot", test: pd.DataFrame) -> Probabilities:
+    bundle = load_bundle(champion.path)
+    _require_features(bundle, champion.version, snapshot)
+    return bundle.predict_proba(test)
+
+
+def _require_features(bundle: Bundle, version: str, snapshot: "Snapshot") -> None:
+    if lacking := [name for name in bundle.features if name not in snapshot.features]:
+        raise SnapshotError(
+            f"training_set/{snapshot.as_of}: champion version {version} needs the feature {lacking[0]!r}, which the "
+            f"snapshot lacks ({len(lacking)} in all); keep it in the feature service until the champion is replaced"
+        )
+
+
+def _scores(
+    test: pd.DataFrame, found: dict[str, Probabilities], champion: Champion | None, settings: EvaluationSettings
+) -> dict[str, Any]:
+    truth, bins = codes(test["queue"]), settings.calibration_bins
+    metrics = {who: measure(truth, probabilities, bins) for who, probabilities in found.items()}
+    rival = champion and Rival(version=champion.version, training_id=champion.training_id, metrics=metrics["champion"])
+    right = {who: correct(truth, probabilities) for who, probabilities in found.items()}
+    return {
+        "challenger": metrics["challenger"],
+        "baseline": metrics["baseline"],
+        "champion": rival,
+        "slices": tuple(_slice_scores(part, right, settings.min_slice_rows) for part in slices(test) if part.rows),
+        "reliability": {who: tuple(reliability(truth, chance, bins)) for who, chance in found.items()},
+        "confusion": tuple(tuple(row) for row in confusion(truth, found["challenger"]).tolist()),
+    }
+
+
+def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows: int) -> SliceScores:
+    shares = {who: float(correct[part.mask].mean()) for who, correct in right.items()}
+    return SliceScores(
+        by=part.by,
+        value=part.value,
+        rows=part.rows,
+        decides=part.rows >= min_rows,
+        challenger=shares["challenger"],
+        baseline=shares["baseline"],
+        champion=shares.get("champion"),
+    )
+
+
+def _facts(snapshot: "Snapshot") -> SnapshotFacts:
+    return SnapshotFacts(
+        id=snapshot.id,
+        train_rows=snapshot.train_rows,
+        test_rows=snapshot.test_rows,
+        period=snapshot.manifest["period"],
+    )
+
+
+def golden_rows(test: pd.DataFrame, probabilities: Probabilities, rows: int) -> pd.DataFrame:
+    """Rows spread evenly over the test part: complaint_id, and the probabilities that were evaluated."""
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(rows, len(test))).round().astype(np.int64))
+    ids = test["complaint_id"].iloc[chosen].reset_index(drop=True)
+    return pd.DataFrame({"complaint_id": ids, "probabilities": list(probabilities[chosen])})
+
+
+def _serve_again(path: Path, test: pd.DataFrame, golden: pd.DataFrame) -> Golden:
+    rows = test.set_index("complaint_id", drop=False).loc[golden["complaint_id"]].reset_index(drop=True)
+    served = load_bundle(path).predict_proba(rows)
+    return Golden(
+        rows=len(rows), max_difference=float(np.abs(served - np.stack(golden["probabilities"].tolist())).max())
+    )
+
+
+def predictions(test: pd.DataFrame, found: dict[str, Probabilities]) -> pd.DataFrame:
+    """What was answered on every test row, by the challenger in full and by the others as a queue."""
+    ours = found["challenger"]
+    answers = pd.DataFrame(test[["complaint_id", "known_at", "queue"]].reset_index(drop=True))
+    answers["predicted"] = _names(ours)
+    answers["confidence"] = ours.max(axis=1)
+    answers["probabilities"] = list(ours)
+    answers["baseline_predicted"] = _names(found["baseline"])
+    answers["champion_predicted"] = _names(found["champion"]) if "champion" in found else None
+    return answers
+
+
+def _names(probabilities: Probabilities) -> list[str]:
+    return [QUEUES[code] for code in probabilities.argmax(axis=1)]
+
+
+def _publish(lake: Lake, evaluation: Evaluation, answers: pd.DataFrame, golden: pd.DataFrame) -> None:
+    with lake.staging(table(evaluation.as_of)) as staged:
+        answers.to_parquet(staged / "predictions.parquet", index=False)
+        golden.to_parquet(staged / "golden.parquet", index=False)
+        draw(evaluation, staged)
+        write_evaluation(evaluation, staged)
+        lake.publish(table(evaluation.as_of), evaluation.id, staged)
+
+
+def _code() -> list[str]:
+    """Hashes of the files that decide what is measured."""
+    return [hash_file(Path(__file__).with_name(f"{name}.py")) for name in ("metrics", "baseline", "evaluate", "report")]

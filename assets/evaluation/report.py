@@ -1,0 +1,119 @@
+"""What an evaluation found: the content of `evaluation.json`, published as the lake table `evaluation/<as_of>`."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from assets.evaluation.metrics import Bin, Metrics
+from assets.lake import Lake
+
+__all__ = [
+    "GOLDEN_TOLERANCE",
+    "Evaluation",
+    "Golden",
+    "Rival",
+    "SliceScores",
+    "SnapshotFacts",
+    "load_evaluation",
+    "table",
+]
+
+GOLDEN_TOLERANCE = 1e-5
+"""The largest difference between a served and an evaluated probability."""
+
+FILE = "evaluation.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Rival(_Part):
+    """The champion that was scored on the same rows."""
+
+    version: str
+    training_id: str
+    metrics: Metrics
+
+
+class SliceScores(_Part):
+    """Accuracy on a slice; `decides` is false for a slice too small to decide anything."""
+
+    by: str
+    value: str
+    rows: int
+    decides: bool
+    challenger: float
+    baseline: float
+    champion: float | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.by} {self.value}"
+
+
+class SnapshotFacts(_Part):
+    """The training set: its id, its rows and, for either part, its first and last day."""
+
+    id: str
+    train_rows: int
+    test_rows: int
+    period: dict[str, tuple[str, str]]
+
+
+class Golden(_Part):
+    """Rows scored twice, the second time by a bundle loaded anew: the largest difference of a probability."""
+
+    rows: int
+    max_difference: float
+
+    @property
+    def equal(self) -> bool:
+        return self.max_difference <= GOLDEN_TOLERANCE
+
+
+class Evaluation(_Part):
+    """A challenger, the baseline and the champion on the same frozen test rows."""
+
+    id: str
+    basis: str
+    """A hash over everything but the champion: the bundle, the snapshot, the settings and the code that measures."""
+    as_of: str
+    training_id: str
+    snapshot: SnapshotFacts
+    challenger: Metrics
+    baseline: Metrics
+    champion: Rival | None
+    slices: tuple[SliceScores, ...]
+    reliability: dict[str, tuple[Bin, ...]]
+    confusion: tuple[tuple[int, ...], ...]
+    golden: Golden
+    settings: dict[str, Any]
+
+    def folder(self, lake: Lake) -> Path:
+        """Where its files lie."""
+        return lake.path(table(self.as_of), self.id)
+
+    def contenders(self) -> dict[str, Metrics]:
+        """Metrics by who was measured: challenger, baseline and, where there was one, champion."""
+        found = {"challenger": self.challenger, "baseline": self.baseline}
+        return found | ({"champion": self.champion.metrics} if self.champion else {})
+
+
+def table(as_of: str) -> str:
+    """The lake table of the evaluations of an as-of date."""
+    return f"evaluation/{as_of}"
+
+
+def load_evaluation(lake: Lake, as_of: str) -> Evaluation:
+    """The published evaluation of an as-of date. Raises NotPublished."""
+    return read_evaluation(lake.current(table(as_of)))
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    return Evaluation.model_validate_json((folder / FILE).read_text())
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    (folder / FILE).write_text(evaluation.model_dump_json(indent=1) + "\n")

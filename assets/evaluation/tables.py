@@ -1,0 +1,41 @@
+"""The numbers of an evaluation as Markdown tables, for Dagster and for MLflow."""
+
+from assets.evaluation.report import Evaluation
+
+__all__ = ["markdown_table", "metrics_table", "slices_table"]
+
+_METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)", "ece": "calibration error"}
+
+
+def metrics_table(evaluation: Evaluation) -> str:
+    """The metrics of challenger, baseline and champion, side by side, as a Markdown table."""
+    contenders = evaluation.contenders()
+    names = [_title(evaluation, who) for who in contenders]
+    rows = [[title, *(f"{getattr(m, name):.4f}" for m in contenders.values())] for name, title in _METRICS.items()]
+    return markdown_table(["metric", *names], rows)
+
+
+def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
+    """Accuracy by slice as a Markdown table; with `most`, of the largest slices only."""
+    parts = sorted(evaluation.slices, key=lambda part: -part.rows)[:most] if most else evaluation.slices
+    rows = [
+        [
+            part.name,
+            f"{part.rows:,}" + ("" if part.decides else " *small*"),
+            f"{part.challenger:.3f}",
+            f"{part.baseline:.3f}",
+            "" if part.champion is None else f"{part.champion:.3f}",
+        ]
+        for part in parts
+    ]
+    return markdown_table(["slice", "rows", "challenger", "baseline", "champion"], rows)
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; columns after the first are numbers, unless the head is empty."""
+    ruler = ["---", *["---:" if head[0] else "---"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ruler, *rows])
+
+
+def _title(evaluation: Evaluation, who: str) -> str:
+    return f"champion {evaluation.champion.version}" if who == "champion" and evaluation.champion else who

@@ -1,0 +1,1 @@
+"""Keeps model versions in MLflow, and every verdict about them in a ledger."""

@@ -1,0 +1,84 @@
+"""The assets `registered_model` and `champion`."""
+
+import dagster as dg
+
+from assets.evaluation.gate import Verdict
+from assets.evaluation.report import load_evaluation
+from assets.evaluation.tables import markdown_table, metrics_table
+from assets.registry.registry import MODEL, Registry, version_url
+from assets.resources import AS_OF, Evergreen, as_of
+
+__all__ = ["champion", "registered_model"]
+
+_ALIAS = "alias_is_evaluated"
+
+
+@dg.asset(
+    group_name="registry",
+    partitions_def=AS_OF,
+    deps=["challenger_evaluation"],
+    kinds={"mlflow"},
+    owners=["team:evergreen"],
+)
+def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+    """The challenger as a version in MLflow's registry: at most one version per training, with all there is to know."""
+    home, day = evergreen.home, as_of(context)
+    evaluation = load_evaluation(home.lake, day)
+    bundle = home.lake.path(f"challenger/{day}", evaluation.training_id)
+    version = Registry(home).register(bundle, evaluation, context.run.run_id)
+    return dg.MaterializeResult(
+        metadata={
+            "version": int(version.version),
+            "page": dg.MetadataValue.url(version_url(version.version)),
+            "metrics": dg.MetadataValue.md(metrics_table(evaluation)),
+            "training": version.training_id,
+            "snapshot": version.snapshot_id,
+        }
+    )
+
+
+@dg.asset(
+    group_name="registry",
+    partitions_def=AS_OF,
+    deps=["registered_model"],
+    kinds={"mlflow", "sqlite"},
+    owners=["team:evergreen"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            _ALIAS,
+            asset="champion",
+            blocking=True,
+            description="The alias `champion` is where the ledger says, on an evaluated version with intact files.",
+        )
+    ],
+)
+def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+    """The version that scores, after the gate's verdict on the newest challenger; every verdict is in the ledger.
+
+    A rejected challenger is a good outcome: the champion stays.
+    """
+    registry = Registry(evergreen.home)
+    evaluation = load_evaluation(evergreen.home.lake, as_of(context))
+    version = registry.of_training(evaluation.training_id)
+    verdict = registry.judge(version.version, evaluation, evergreen.settings.gate)
+    now = registry.champion()
+    problem = registry.problem()
+    return dg.MaterializeResult(
+        metadata=_metadata(verdict, version.version, now.version if now else None),
+        check_results=[
+            dg.AssetCheckResult(check_name=_ALIAS, passed=problem is None, description=problem or "as it should be")
+        ],
+    )
+
+
+def _metadata(verdict: Verdict, challenger: str, now: str | None) -> dict[str, dg.MetadataValue | str | float]:
+    pages = {"page": dg.MetadataValue.url(version_url(now))} if now else {}
+    numbers = [[name, f"{value:.6g}"] for name, value in verdict.numbers.items()]
+    return {
+        "decision": verdict.decision,
+        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
+        "challenger": f"{MODEL} version {challenger}",
+        "champion": f"{MODEL} version {now}" if now else "none yet",
+        **pages,
+        "numbers": dg.MetadataValue.md(markdown_table(["number", "value"], numbers)),
+    }

@@ -1,0 +1,99 @@
+"""The append-only record of verdicts, alias moves and retraining decisions, in one SQLite file."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assets.exceptions import RegistryError
+
+__all__ = ["Entry", "Ledger"]
+
+_SCHEMA = (
+    """
+    create table if not exists entries (
+        seq integer primary key autoincrement,
+        kind text not null,
+        key text not null,
+        as_of text not null,
+        body text not null,
+        unique (kind, key)
+    )
+    """,
+    """
+    create trigger if not exists entries_are_not_updated before update on entries
+    begin select raise(abort, 'the ledger is append-only'); end
+    """,
+    """
+    create trigger if not exists entries_are_not_deleted before delete on entries
+    begin select raise(abort, 'the ledger is append-only'); end
+    """,
+    # "insert or replace" deletes without firing the trigger above.
+    """
+    create trigger if not exists entries_are_not_replaced before insert on entries
+    when exists (select 1 from entries where seq = new.seq or (kind = new.kind and key = new.key))
+    begin select raise(abort, 'the ledger is append-only'); end
+    """,
+)
+_BUSY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger. `seq` counts from 1 in the order of appending; `as_of` is YYYY-MM-DD."""
+
+    seq: int
+    kind: str
+    key: str
+    as_of: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger in a file, made on first use. Any number of processes may read and append at once."""
+
+    path: Path
+
+    def append(self, kind: str, key: str, as_of: str, body: dict[str, Any]) -> Entry:
+        """Add an entry unless one of this kind and key exists; the entry that then stands is returned.
+
+        `body` must be JSON without NaN. Raises RegistryError when the file cannot be written.
+        """
+        text = json.dumps(body, sort_keys=True, allow_nan=False)
+        with self._transaction("immediate") as connection:
+            known = "select 1 from entries where kind = ? and key = ?"
+            if connection.execute(known, (kind, key)).fetchone() is None:
+                insert = "insert into entries (kind, key, as_of, body) values (?, ?, ?, ?)"
+                connection.execute(insert, (kind, key, as_of, text))
+            return _select(connection, "where kind = ? and key = ?", (kind, key))[0]
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """Every entry, or every entry of a kind, oldest first. Raises RegistryError when the file cannot be read."""
+        if not self.path.exists():
+            return []
+        with self._transaction("deferred") as connection:
+            return _select(connection, "where ? is null or kind = ?", (kind, kind))
+
+    @contextmanager
+    def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
+                connection.execute("pragma synchronous = full")
+                connection.execute(f"begin {mode}")
+                for statement in _SCHEMA if mode == "immediate" else ():
+                    connection.execute(statement)
+                yield connection
+                connection.execute("commit")
+        except sqlite3.DatabaseError as error:
+            raise RegistryError(f"ledger {self.path}: {error}") from None
+
+
+def _select(connection: sqlite3.Connection, where: str, parameters: tuple[str | None, ...]) -> list[Entry]:
+    query = f"select seq, kind, key, as_of, body from entries {where} order by seq"  # noqa: S608 - `where` is ours
+    rows = connection.execute(query, parameters)
+    return [Entry(seq, kind, key, as_of, json.loads(body)) for seq, kind, key, as_of, body in rows]

@@ -1,0 +1,86 @@
+"""The page of a model version: all that a data scientist wants to know, in Markdown."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from assets.evaluation.report import Evaluation
+from assets.evaluation.tables import markdown_table, metrics_table, slices_table
+
+__all__ = ["flatten", "model_card"]
+
+_RUN_URL = "http://127.0.0.1:3000/runs"
+_SLICE_ROWS = 8
+
+_USE = """\
+Routes the free text of a consumer's complaint to the one team of nine that must handle it, with a confidence that says
+how often such an answer is right. It reads the narrative, the company, the state, tags, channel and rolling statistics
+of the company and the state that were known on the day of receipt; nothing that became known later."""
+
+_LIMITS = """\
+- English narratives only; a complaint without text is not scored.
+- Measured on the newest records whose label had arrived, of the period above; it ages with the world, so watch the
+  drift report and the realised performance.
+- Slices marked *small* have too few test rows to decide anything.
+- The truth is the queue that the product filed by the consumer maps to; some consumers file under the wrong product.
+- Not for decisions about a person: it chooses a queue, and a human reads the complaint."""
+
+
+def model_card(
+    evaluation: Evaluation, provenance: Mapping[str, Any], training: Mapping[str, Any], dagster_run: str | None
+) -> str:
+    """The Markdown of a version's page. `provenance` and `training` are the bundle's JSON files."""
+    period = evaluation.snapshot.period
+    made = {
+        name: value for name, value in flatten(provenance).items() if not name.startswith(("settings.", "deepspeed."))
+    }
+    config = {name: value for name, value in flatten(provenance).items() if name not in made}
+    went = {name: value for name, value in flatten(training).items() if not isinstance(training.get(name), list)}
+    data = {
+        "snapshot": evaluation.snapshot.id,
+        "training rows": f"{evaluation.snapshot.train_rows:,} ({' to '.join(period['train'])})",
+        "test rows": f"{evaluation.snapshot.test_rows:,} ({' to '.join(period['test'])})",
+        "evaluation": evaluation.id,
+    }
+    parts = [
+        f"# Complaint router, as of {evaluation.as_of}",
+        *([f"[Dagster run that registered it]({_RUN_URL}/{dagster_run})"] if dagster_run else []),
+        "## Quality on the frozen test rows",
+        metrics_table(evaluation),
+        "## Largest slices",
+        slices_table(evaluation, _SLICE_ROWS),
+        "## Data",
+        _pairs(data),
+        "## What it was made of",
+        _pairs(made),
+        "## Configuration",
+        _pairs(config),
+        "## How training went",
+        _pairs(went),
+        "## Intended use",
+        _USE,
+        "## Limits",
+        _LIMITS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names; lists stay whole."""
+    return dict(_leaves(value, prefix))
+
+
+def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", inner
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return markdown_table(["", ""], [[f"`{name}`", _text(value)] for name, value in values.items()])
+
+
+def _text(value: Any) -> str:
+    text = f"{len(value)}: {', '.join(map(str, value))}" if isinstance(value, list) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

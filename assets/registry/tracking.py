@@ -1,0 +1,180 @@
+"""The MLflow side of a training: one run and one logged model, each found again and finished after a crash."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from assets.evaluation.report import Evaluation
+from assets.lake import hash_file
+from assets.registry.model_card import flatten, model_card
+from assets.training.bundle import read_json, verify_bundle
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Metric
+
+__all__ = ["MODEL", "Record", "Tracking", "local_path"]
+
+MODEL = "complaint-router"
+_MEASURES = ("accuracy", "macro_f1", "log_loss", "ece")
+_PARAMS_AT_ONCE = 100  # MLflow's limit for one call
+
+
+@dataclass(frozen=True)
+class Record:
+    """What MLflow keeps of a training: its run, its files and the text of its page."""
+
+    run_id: str
+    location: str
+    card: str
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """MLflow's database and artifacts in a folder, made on first use; nothing is sent anywhere."""
+
+    folder: Path
+
+    @property
+    def exists(self) -> bool:
+        return self._database.exists()
+
+    @property
+    def _database(self) -> Path:
+        return self.folder / "mlflow.db"
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow itself, imported here: it takes three seconds."""
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        from mlflow import MlflowClient
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{self._database}"
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def record(self, bundle: Path, evaluation: Evaluation, pictures: Path, dagster_run: str | None) -> Record:
+        """Bring the run and the logged model of a bundle up to date with an evaluation of it.
+
+        `pictures` is the evaluation's folder; its files become the run's artifacts. Whatever an earlier call that was
+        killed has left is found by its training id and finished. Raises BundleError when the copy is not intact.
+        """
+        provenance, training = read_json(bundle / "provenance.json"), read_json(bundle / "training.json")
+        run_id = self._run(evaluation)
+        model = self._model(run_id, evaluation, provenance)
+        self._keep_files(model, bundle)
+        card = model_card(evaluation, provenance, training, dagster_run)
+        self._log(run_id, model, evaluation, provenance, training, card, dagster_run)
+        self.client.log_artifacts(run_id, str(pictures), "evaluation")
+        self.client.set_terminated(run_id, "FINISHED")
+        return Record(run_id, model.artifact_location, card, _tags(evaluation, bundle, model.model_id))
+
+    @cached_property
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(MODEL)
+        location = (self.folder / "artifacts").absolute().as_uri()
+        return str(found.experiment_id if found else self.client.create_experiment(MODEL, artifact_location=location))
+
+    def _run(self, evaluation: Evaluation) -> str:
+        wanted = f"tags.training_id = '{evaluation.training_id}'"
+        if found := self.client.search_runs([self._experiment], wanted, max_results=1):
+            return str(found[0].info.run_id)
+        name = f"{evaluation.as_of} {evaluation.training_id[:8]}"
+        tags = {"training_id": evaluation.training_id}
+        return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+
+    def _model(self, run_id: str, evaluation: Evaluation, provenance: Mapping[str, Any]) -> "LoggedModel":
+        wanted = f"tags.training_id = '{evaluation.training_id}'"
+        if found := self.client.search_logged_models([self._experiment], wanted, max_results=1):
+            return found[0]
+        return self.client.create_logged_model(
+            self._experiment,
+            name=f"{MODEL}-{evaluation.training_id}",
+            source_run_id=run_id,
+            tags={"training_id": evaluation.training_id},
+            params={name: str(value) for name, value in flatten(provenance["settings"]).items()},
+            model_type="text classifier",
+        )
+
+    def _keep_files(self, model: "LoggedModel", bundle: Path) -> None:
+        from mlflow.entities import LoggedModelStatus
+
+        if model.status == LoggedModelStatus.READY:
+            return
+        self.client.log_model_artifacts(model.model_id, str(bundle))
+        if (copy := local_path(model.artifact_location)) is not None:
+            verify_bundle(copy)
+        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _log(
+        self,
+        run_id: str,
+        model: "LoggedModel",
+        evaluation: Evaluation,
+        provenance: Mapping[str, Any],
+        training: Mapping[str, Any],
+        card: str,
+        dagster_run: str | None,
+    ) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Param, RunTag
+
+        data = evaluation.snapshot
+        dataset = Dataset(f"training_set/{evaluation.as_of}", data.id, "lake", data.model_dump_json())
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        params = [Param(name, str(value)) for name, value in flatten(provenance).items()]
+        for start in range(0, len(params), _PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
+        tags = {"mlflow.note.content": card, "snapshot_id": data.id, "evaluation": evaluation.id}
+        tags |= {"dagster_run": dagster_run} if dagster_run else {}
+        metrics = _metrics(evaluation, training, model.model_id, dataset.name)
+        self.client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def local_path(location: str) -> Path | None:
+    """The folder of an artifact location on this machine, None for a remote one."""
+    parts = urlsplit(location)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def _metrics(evaluation: Evaluation, training: Mapping[str, Any], model_id: str, dataset: str) -> list["Metric"]:
+    """Challenger's metrics (the model's own), baseline's, champion's (by its version as the step), and the loss curve.
+
+    The as-of instant is their time, so that logging them again after a crash adds nothing.
+    """
+    from mlflow.entities import Metric
+
+    now = int(datetime.fromisoformat(evaluation.as_of).replace(tzinfo=UTC).timestamp() * 1000)
+    found = []
+    for who, measured in evaluation.contenders().items():
+        step = int(evaluation.champion.version) if who == "champion" and evaluation.champion else 0
+        for name in _MEASURES:
+            value = getattr(measured, name)
+            if who == "challenger":
+                found.append(Metric(name, value, now, step, model_id, dataset, evaluation.snapshot.id))
+            else:
+                found.append(Metric(f"{who}_{name}", value, now, step))
+    found += [Metric("training_loss", loss, now, step) for step, loss in training["loss_curve"]]
+    return [*found, Metric("tokens_per_second", training["tokens_per_second"], now, 0)]
+
+
+def _tags(evaluation: Evaluation, bundle: Path, model_id: str) -> dict[str, str]:
+    """What a version must carry to be served: whose training it is, how it was evaluated, and its files' hash."""
+    measured = evaluation.challenger
+    return {
+        "training_id": evaluation.training_id,
+        "snapshot_id": evaluation.snapshot.id,
+        "as_of": evaluation.as_of,
+        "model_id": model_id,
+        "manifest_sha256": hash_file(bundle / "MANIFEST.json"),
+        "accuracy": f"{measured.accuracy:.4f}",
+        "macro_f1": f"{measured.macro_f1:.4f}",
+        "evaluation": evaluation.id,
+    }
