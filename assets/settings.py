@@ -85,12 +85,14 @@ class TrainingSettings(_Section):
     """Text beyond this many tokens is cut."""
     epochs: float = Field(gt=0)
     """Passes over the training rows."""
-    max_minutes: float | None = Field(gt=0)
-    """A bound on training that sizes the run before it starts; None for no bound."""
     batch_rows: int = Field(ge=1)
     """Rows of one optimizer step, over all ranks."""
     learning_rate: float = Field(gt=0)
+    """Of the encoder."""
     head_learning_rate: float = Field(gt=0)
+    """Of what is new on top of the encoder."""
+    word_learning_rate: float = Field(gt=0)
+    """Of the linear branch over hashed words."""
     weight_decay: float = Field(ge=0)
     warmup_share: float = Field(ge=0, lt=1)
     """The share of steps over which the learning rate rises."""
@@ -98,8 +100,12 @@ class TrainingSettings(_Section):
     """Class weights are frequency to minus this power: 0 is none, 1 is balanced."""
     trainable_layers: int | None = Field(ge=0)
     """Encoder layers that are trained, counted from the top; None for all."""
+    train_embeddings: bool
+    """Whether the encoder's word embeddings are trained."""
     hashed_words: int = Field(ge=0)
     """Buckets of the linear branch over hashed words; 0 leaves the branch out."""
+    prior_labels: float = Field(gt=0)
+    """Labels that the overall mix of queues counts for in the log-prior of a company or a state."""
     seed: int
     ranks: int | None = Field(ge=1)
     """Worker processes; None for one per GPU, or one where there is none."""

@@ -1,0 +1,135 @@
+"""A bundle: a model as files, every one of them hashed, none of them code.
+
+    model.safetensors     weights                     config.json          widths, and the encoder's configuration
+    tokenizer.json        text to tokens              preprocessing.json   rows to numbers
+    provenance.json       what the model was made of  training.json        how the training went
+    MANIFEST.json         the SHA-256 of every other file
+
+Loading one reads safetensors and JSON into classes of ours and of transformers; nothing in it is ever run.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assets.exceptions import BundleError
+from assets.lake import hash_file
+from assets.settings import QUEUES
+from assets.training.preprocessing import Preprocessing, load_preprocessing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from tokenizers import Tokenizer
+
+    from assets.training.model import ComplaintRouter
+
+__all__ = ["FILES", "Bundle", "load_bundle", "read_json", "verify_bundle", "write_manifest"]
+
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "preprocessing.json",
+    "provenance.json",
+    "tokenizer.json",
+    "training.json",
+)
+_MANIFEST = "MANIFEST.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model: what it was made of, and what it says about rows."""
+
+    path: Path
+    provenance: dict[str, Any]
+    preprocessing: Preprocessing
+    tokenizer: "Tokenizer"
+    router: "ComplaintRouter"
+
+    @property
+    def id(self) -> str:
+        """The training id: what the model is a function of."""
+        return str(self.provenance["training_id"])
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The feature columns that rows must have, in order."""
+        return self.preprocessing.features
+
+    def predict_proba(self, rows: "pd.DataFrame", batch_rows: int = 64) -> NDArray[np.float64]:
+        """Probabilities [rows, queues] in the order of QUEUES, for rows in the order they came.
+
+        Rows need narrative, company, state and the columns of `features`, raw. Computed in float32, so that a row's
+        answer does not depend (beyond 1e-5) on the rows that it is batched with.
+        """
+        import torch
+
+        from assets.training.batches import collate
+
+        encoded = self.preprocessing.encode(rows, self.tokenizer)
+        order = np.argsort(encoded.lengths, kind="stable")
+        answers = np.empty((len(encoded), len(QUEUES)))
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_rows):
+                batch = order[start : start + batch_rows]
+                answers[batch] = torch.softmax(
+                    self.router(**collate(encoded, batch, self.router.padding)).double(), dim=1
+                ).numpy()
+        return answers
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Verify every file of a bundle and load it for prediction on the CPU. Raises BundleError."""
+    verify_bundle(path)
+    from tokenizers import Tokenizer
+
+    from assets.training.model import load_router
+
+    router = load_router(path)
+    if tuple(router.config.queues) != QUEUES:
+        raise BundleError(f"{path}: its queues are not those of assets/settings.py")
+    return Bundle(
+        path=path,
+        provenance=read_json(path / "provenance.json"),
+        preprocessing=load_preprocessing(path / "preprocessing.json"),
+        tokenizer=Tokenizer.from_file(str(path / "tokenizer.json")),
+        router=router,
+    )
+
+
+def verify_bundle(path: Path) -> None:
+    """Check that a bundle is exactly the files of its manifest, byte for byte. Raises BundleError naming the file."""
+    if not (path / _MANIFEST).is_file():
+        raise BundleError(f"{path}: no {_MANIFEST}")
+    try:
+        hashes: dict[str, str] = read_json(path / _MANIFEST)
+    except ValueError:
+        raise BundleError(f"{path}: {_MANIFEST} is not JSON") from None
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {_MANIFEST}
+    for name in (*FILES, *hashes):
+        if name not in found:
+            raise BundleError(f"{path}: {name} is missing")
+    if stray := sorted(found - set(hashes)):
+        raise BundleError(f"{path}: {stray[0]} is not in {_MANIFEST}")
+    for name, sha256 in hashes.items():
+        if hash_file(path / name) != sha256:
+            raise BundleError(f"{path}: {name} is not the file that was written")
+
+
+def write_manifest(path: Path) -> None:
+    """Hash every file of a bundle into its manifest: the last thing written."""
+    hashes = {file.name: hash_file(file) for file in sorted(path.iterdir())}
+    assert set(FILES) <= set(hashes), sorted(set(FILES) - set(hashes))
+    (path / _MANIFEST).write_text(json.dumps(hashes, indent=1))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One of a bundle's JSON files."""
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object")
+    return content

@@ -1,0 +1,106 @@
+"""DeepSpeed around a router: processes, precision, partitioning, optimizer and schedule."""
+
+import math
+import os
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed import DeepSpeedEngine
+from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+from torch.distributed import init_process_group
+
+from assets.exceptions import TrainingError
+from assets.settings import TrainingSettings
+from assets.training.batches import count_steps
+from assets.training.model import ComplaintRouter
+from assets.training.plan import TrainingPlan
+
+__all__ = ["consolidated_weights", "finite_mean", "join_processes", "seed_everything", "start_engine"]
+
+
+def join_processes(world_size: int, threads: int) -> None:
+    """Join the run's other ranks, over NCCL where there are GPUs and over gloo where there are none.
+
+    The launcher's environment names the other ranks; one process alone needs no address and no port.
+    """
+    torch.set_num_threads(threads)
+    # DeepSpeed would compile this operator at the first start, for a minute; only tensor-parallel inference uses it.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if "RANK" not in os.environ:
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+    assert torch.distributed.get_world_size() == world_size, "the launcher started another number of ranks"
+
+
+def seed_everything(seed: int) -> None:
+    """Make weights and dropout a function of the seed; every rank drops out differently."""
+    torch.manual_seed(seed + torch.distributed.get_rank())
+
+
+def start_engine(router: ComplaintRouter, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
+    """Put the router under DeepSpeed: optimizer, precision and ZeRO stage are those of the file in configs/deepspeed.
+
+    Weights start as rank 0 has them. The learning rates of the encoder, the head and the hashed words rise and fall
+    together, linearly.
+    """
+    settings = plan.settings
+    steps = count_steps(rows, settings.epochs, settings.batch_rows)
+    config = plan.deepspeed | {
+        "train_batch_size": settings.batch_rows,
+        "train_micro_batch_size_per_gpu": settings.batch_rows // plan.world_size,
+    }
+    engine, *_ = deepspeed.initialize(
+        model=router,
+        model_parameters=_parameter_groups(router, settings),
+        lr_scheduler=lambda optimizer: _schedule(optimizer, steps, settings.warmup_share),
+        config=config,
+    )
+    assert isinstance(engine, DeepSpeedEngine)
+    return engine
+
+
+def consolidated_weights(engine: DeepSpeedEngine) -> dict[str, Tensor]:
+    """Every weight of the trained model, whole, on the CPU, in the precision that the forward pass used.
+
+    All ranks must call it: under ZeRO-3 each parameter is gathered from them, one at a time. Rank 0 has the answer.
+    """
+    weights = {name: buffer.detach().cpu() for name, buffer in engine.module.named_buffers()}
+    persistent = set(engine.module.state_dict())
+    weights = {name: buffer for name, buffer in weights.items() if name in persistent}
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter], enabled=engine.zero_optimization_partition_weights()):
+            if torch.distributed.get_rank() == 0:
+                weights[name] = parameter.detach().cpu().clone().contiguous()
+    return weights
+
+
+def finite_mean(loss: Tensor, step: int) -> float:
+    """The mean loss over all ranks, which all must call it. Raises TrainingError when it is not a number."""
+    total = loss.detach().clone()
+    torch.distributed.all_reduce(total)
+    mean = float(total) / torch.distributed.get_world_size()
+    if not math.isfinite(mean):
+        raise TrainingError(f"training stopped at step {step}: the loss is {mean}; lower training.learning_rate")
+    return mean
+
+
+def _parameter_groups(router: ComplaintRouter, settings: TrainingSettings) -> list[dict[str, Any]]:
+    rates = {"encoder": settings.learning_rate, "words": settings.word_learning_rate}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in router.named_parameters():
+        if parameter.requires_grad:
+            rate = rates.get(name.split(".")[0], settings.head_learning_rate)
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+
+
+def _schedule(optimizer: torch.optim.Optimizer, steps: int, warmup_share: float) -> torch.optim.lr_scheduler.LambdaLR:
+    warmup = max(1, math.ceil(steps * warmup_share))
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup + 1))
+    )

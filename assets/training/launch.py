@@ -1,0 +1,186 @@
+"""Training as the parent sees it: what a model is a function of, which processes to start, what came out."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from assets.exceptions import BundleError, SettingsError, TrainingError
+from assets.lake import Lake, hash_file, hash_json
+from assets.settings import CONFIGS, TrainingSettings
+from assets.training.base_model import BaseModel, resolve_base_model
+from assets.training.bundle import read_json, verify_bundle
+from assets.training.plan import TrainingPlan
+
+if TYPE_CHECKING:
+    from assets.features.snapshot import Snapshot
+
+__all__ = ["Run", "Training", "override", "plan_training", "train", "training_id", "worker_command"]
+
+Run = Callable[[list[str]], None]
+"""Starts a command, shows what it reports, and returns when it ended well; raises TrainingError when it did not."""
+
+_PLACES = {"base_model", "ranks", "hostfile", "deepspeed"}
+"""Settings that say where things are; what they lead to is in the id by content."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A bundle in the lake: its id and folder, whether it existed before, and its training.json."""
+
+    training_id: str
+    path: Path
+    reused: bool
+    report: dict[str, Any]
+
+
+def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettings, run: Run) -> Training:
+    """Make the challenger of a snapshot and publish it as `challenger/<as_of>`, or find that it is there already.
+
+    Raises BaseModelError and SettingsError before anything starts, TrainingError when a worker stops.
+    """
+    table = f"challenger/{as_of}"
+    with lake.staging(table) as staged, tempfile.TemporaryDirectory(prefix="evergreen-") as scratch:
+        plan = plan_training(snapshot, settings, staged)
+        if reused := _is_whole(lake.path(table, plan.training_id)):
+            path = lake.publish(table, plan.training_id, staged)
+        else:
+            plan_file = Path(scratch) / "plan.json"
+            plan_file.write_text(plan.model_dump_json())
+            _run_worker(plan, plan_file, run)
+            path = lake.publish(table, plan.training_id, staged)
+    return Training(plan.training_id, path, reused, read_json(path / "training.json"))
+
+
+def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path) -> TrainingPlan:
+    """All that the run is a function of. Raises BaseModelError, and SettingsError when batch and ranks do not fit."""
+    base = resolve_base_model(settings.base_model)
+    deepspeed = _deepspeed_config(settings.deepspeed)
+    world_size = _world_size(settings)
+    if settings.batch_rows % world_size:
+        raise SettingsError(f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks")
+    if settings.batch_rows > snapshot.train_rows:
+        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {snapshot.train_rows} training rows")
+    return TrainingPlan(
+        training_id=training_id(snapshot.id, settings, deepspeed, base, world_size),
+        as_of=snapshot.as_of,
+        snapshot_id=snapshot.id,
+        snapshot=snapshot.path.resolve(),
+        features=snapshot.features,
+        settings=settings,
+        deepspeed=deepspeed,
+        base_model=base.path,
+        base_model_name=base.name,
+        base_model_sha256=base.weights_sha256,
+        code=_code(),
+        world_size=world_size,
+        output=output.resolve(),
+    )
+
+
+def training_id(
+    snapshot_id: str, settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel, world_size: int
+) -> str:
+    """The name of what comes out: 16 hex digits over snapshot, settings, DeepSpeed's file, code, encoder and ranks."""
+    made_of = {
+        "snapshot": snapshot_id,
+        "settings": settings.model_dump(exclude=_PLACES),
+        "deepspeed": deepspeed,
+        "code": _code(),
+        "base_model": base.digest,
+        "world_size": world_size,
+    }
+    return hash_json(made_of)[:16]
+
+
+def worker_command(plan_file: Path, world_size: int, hostfile: str | None) -> list[str]:
+    """The command that starts every rank: the worker itself when there is one, a launcher when there are several.
+
+    With a hostfile, the plan, the snapshot and the lake must be on storage that all of its machines share.
+    """
+    python, program = [sys.executable, "-m"], ["assets.training.worker", str(plan_file)]
+    if hostfile is not None:
+        return [*python, "assets.training.launcher", "deepspeed", "--hostfile", hostfile, "--module", *program]
+    if world_size == 1:
+        return [*python, *program]
+    ranks = ["--standalone", f"--nproc-per-node={world_size}", "--module"]
+    return [*python, "assets.training.launcher", "torch", *ranks, *program]
+
+
+def override(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
+    """The settings with some fields changed. Raises SettingsError naming the field that cannot be so."""
+    try:
+        return TrainingSettings.model_validate(settings.model_dump() | dict(changes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"training.{field}: {first['msg'].lower()} (found {first['input']!r})") from None
+
+
+def _run_worker(plan: TrainingPlan, plan_file: Path, run: Run) -> None:
+    try:
+        run(worker_command(plan_file, plan.world_size, plan.settings.hostfile))
+    except TrainingError:
+        if plan.failure.exists():
+            raise TrainingError(plan.failure.read_text()) from None
+        raise
+    verify_bundle(plan.output)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether this version is there, byte for byte; one that is damaged is removed, to be made again."""
+    if not path.exists():
+        return False
+    try:
+        verify_bundle(path)
+    except BundleError:
+        shutil.rmtree(path)
+        return False
+    return True
+
+
+def _deepspeed_config(name: str) -> dict[str, Any]:
+    path = CONFIGS / "deepspeed" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
+        raise SettingsError(f"training.deepspeed: no {name!r} in configs/deepspeed; it has {known}")
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise SettingsError(f"configs/deepspeed/{path.name}: {error}") from None
+
+
+def _world_size(settings: TrainingSettings) -> int:
+    if settings.hostfile is not None:
+        return _slots(Path(settings.hostfile))
+    return settings.ranks or _gpus() or 1
+
+
+def _slots(hostfile: Path) -> int:
+    if not hostfile.is_file():
+        raise SettingsError(f"training.hostfile: no file {hostfile}")
+    lines = [line.split("#")[0].split() for line in hostfile.read_text().splitlines()]
+    slots = [word.removeprefix("slots=") for line in lines for word in line[1:] if word.startswith("slots=")]
+    if not slots or not all(number.isdigit() for number in slots):
+        raise SettingsError(f"training.hostfile: {hostfile} needs lines such as `worker-1 slots=4`")
+    return sum(map(int, slots))
+
+
+def _gpus() -> int:
+    """Visible GPUs. Importing torch takes seconds, and where there is no driver the answer is known."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _code() -> str:
+    """Hash of the code that the workers run, and of what turns rows into numbers."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hash_json({file.name: hash_file(file) for file in files if file.name not in ("definitions.py", "launch.py")})

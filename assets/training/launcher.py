@@ -1,0 +1,32 @@
+"""Several ranks: `python -m assets.training.launcher {torch|deepspeed} ARGUMENTS`, which starts one worker each.
+
+Both launchers end all ranks when one fails or when they are told to stop. This one also stops when its parent is
+killed, and its workers are killed with it however it ends (assets/training/process.py).
+"""
+
+import signal
+import sys
+
+from assets.training.process import die_with_parent, lean_imports, silence_stdout
+
+__all__ = ["main"]
+
+
+def main(launcher: str, arguments: list[str]) -> None:
+    """Hand over to a launcher. Raises SystemExit with its status."""
+    die_with_parent(signal.SIGTERM)
+    silence_stdout()
+    lean_imports()
+    if launcher == "torch":
+        from torch.distributed import run
+
+        run.main(arguments)
+    else:
+        assert launcher == "deepspeed", launcher
+        from deepspeed.launcher import runner
+
+        runner.main(arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

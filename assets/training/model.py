@@ -1,0 +1,189 @@
+"""The model: a transformer over the text, a small network over the features, a linear branch over hashed words.
+
+    tokens ----> encoder -> mean pooling --+
+    features --> small network ------------+--> linear --> logits
+    hashed words --> one weight per bucket and queue ------> + logits
+    log-priors of the row's company and state -> scaled ---> + logits
+
+Nothing here knows that it is trained on several machines, or by what.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from assets.exceptions import BaseModelError, SettingsError
+from assets.settings import QUEUES
+from assets.training.preprocessing import Preprocessing, prior_entities
+
+__all__ = ["ComplaintRouter", "RouterConfig", "freeze", "load_router", "new_router"]
+
+_FEATURE_WIDTH = 64
+_PRIOR_SCALE = 0.5
+
+
+class RouterConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
+    """Widths of the router, and the configuration of the encoder inside it."""
+
+    model_type = "complaint-router"
+
+    def __init__(
+        self,
+        encoder: dict[str, Any] | None = None,
+        queues: list[str] | None = None,
+        inputs: int = 0,
+        entities: int = 0,
+        hashed_words: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.encoder = encoder or {}
+        self.queues = queues or []
+        self.inputs = inputs
+        self.entities = entities
+        self.hashed_words = hashed_words
+        super().__init__(**kwargs)
+
+
+class ComplaintRouter(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """Text, features and words fused into one logit per queue."""
+
+    config_class = RouterConfig
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+
+    def __init__(self, config: RouterConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.encoder = encoder if encoder is not None else _without_pooler(_empty_encoder(config))
+        width, queues = self.encoder.config.hidden_size, len(config.queues)
+        self.feature_network = nn.Sequential(nn.Linear(config.inputs, _FEATURE_WIDTH), nn.GELU(), nn.Dropout(0.1))
+        self.dropout = nn.Dropout(0.1)
+        self.output = nn.Linear(width + _FEATURE_WIDTH, queues)
+        self.words = nn.EmbeddingBag(config.hashed_words, queues, mode="sum") if config.hashed_words else None
+        self.prior_scale = nn.Parameter(torch.full((config.entities,), _PRIOR_SCALE))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @property
+    def padding(self) -> int:
+        """The token that fills up short rows."""
+        return self.encoder.config.pad_token_id or 0
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+        elif module is self.words:
+            nn.init.zeros_(self.words.weight)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        features: Tensor,
+        priors: Tensor,
+        buckets: Tensor,
+        bucket_weights: Tensor,
+        bucket_offsets: Tensor,
+    ) -> Tensor:
+        """Logits [rows, queues] in float32.
+
+        input_ids and attention_mask: [rows, tokens]; features: [rows, inputs]; priors: [rows, entities, queues];
+        buckets and bucket_weights: the hashed words of all rows end to end, row i from bucket_offsets[i].
+        """
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        pooled = _mean(hidden, attention_mask)
+        fused = torch.cat([pooled, self.feature_network(features.to(pooled.dtype))], dim=1)
+        logits: Tensor = self.output(self.dropout(fused)).float()
+        logits = logits + torch.einsum("e,req->rq", self.prior_scale.float(), priors.float())
+        if self.words is None:
+            return logits
+        weights = bucket_weights.to(self.words.weight.dtype)
+        words: Tensor = self.words(buckets, bucket_offsets, per_sample_weights=weights)
+        return logits + words.float()
+
+
+def new_router(base: Path, preprocessing: Preprocessing) -> ComplaintRouter:
+    """A router around a pretrained encoder. No code from the folder is run and no pickled weights are read.
+
+    Raises BaseModelError when the encoder cannot be read or takes fewer tokens than asked for.
+    """
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        encoder = AutoModel.from_pretrained(
+            base, use_safetensors=True, local_files_only=True, attn_implementation="sdpa", dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise BaseModelError(f"training.base_model: {base} cannot be read: {str(error).splitlines()[0]}") from None
+    limit = getattr(encoder.config, "max_position_embeddings", preprocessing.max_tokens)
+    if preprocessing.max_tokens > limit:
+        raise BaseModelError(
+            f"training.max_tokens: {preprocessing.max_tokens}, but the base model takes at most {limit}"
+        )
+    config = RouterConfig(
+        encoder=encoder.config.to_diff_dict() | {"model_type": encoder.config.model_type},
+        queues=list(QUEUES),
+        inputs=preprocessing.inputs,
+        entities=len(prior_entities(preprocessing.features)),
+        hashed_words=preprocessing.hashed_words,
+    )
+    return ComplaintRouter(config, _without_pooler(encoder))
+
+
+def load_router(path: Path) -> ComplaintRouter:
+    """A trained router from a bundle, in float32 on the CPU, ready to predict. No code from the folder is run."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    router = ComplaintRouter.from_pretrained(path, use_safetensors=True, local_files_only=True, dtype=torch.float32)
+    router.train(False)
+    return router
+
+
+def freeze(router: ComplaintRouter, trainable_layers: int | None, train_embeddings: bool) -> None:
+    """Leave out of training the encoder's embeddings, its lower layers, or both.
+
+    trainable_layers counts from the top; None trains them all. The other parts of the router are always trained.
+    """
+    layers = _layers(router.encoder)
+    if trainable_layers is not None and trainable_layers > len(layers):
+        raise SettingsError(f"training.trainable_layers: {trainable_layers}, but the base model has {len(layers)}")
+    frozen = list(layers) if trainable_layers == 0 else list(layers)[:-trainable_layers] if trainable_layers else []
+    modules: list[nn.Module] = [*frozen]
+    if trainable_layers is not None and trainable_layers < len(layers):
+        modules.append(_embeddings(router.encoder))
+    for module in modules:
+        module.requires_grad_(False)
+    if not train_embeddings:
+        router.encoder.get_input_embeddings().requires_grad_(False)
+
+
+def _layers(encoder: PreTrainedModel) -> nn.ModuleList:
+    count = encoder.config.num_hidden_layers
+    found = [m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not found:
+        raise BaseModelError(f"training.base_model: no list of {count} layers in {type(encoder).__name__}")
+    return found[0]
+
+
+def _embeddings(encoder: PreTrainedModel) -> nn.Module:
+    embeddings: nn.Module = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
+    return embeddings
+
+
+def _empty_encoder(config: RouterConfig) -> PreTrainedModel:
+    encoder: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.for_model(**config.encoder), attn_implementation="sdpa"
+    )
+    return encoder
+
+
+def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.register_module("pooler", None)
+    return encoder
+
+
+def _mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)

@@ -1,0 +1,55 @@
+"""What a training run leaves behind: the files of a bundle."""
+
+import json
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from deepspeed import DeepSpeedEngine
+from safetensors.torch import save_file
+
+from assets.exceptions import TrainingError
+from assets.training.bundle import write_manifest
+from assets.training.data import TrainingData
+from assets.training.engine import consolidated_weights
+from assets.training.plan import TrainingPlan
+
+__all__ = ["write_bundle"]
+
+
+def write_bundle(plan: TrainingPlan, engine: DeepSpeedEngine, data: TrainingData, training: dict[str, Any]) -> None:
+    """Write the trained model into `plan.output`. Every rank takes part; rank 0 writes. Raises TrainingError."""
+    weights = consolidated_weights(engine)
+    if engine.global_rank > 0:
+        return
+    if broken := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:
+        raise TrainingError(f"after the last step {broken[0]} is not finite; lower training.learning_rate")
+    save_file(weights, plan.output / "model.safetensors", metadata={"format": "pt"})
+    engine.module.config.save_pretrained(plan.output)
+    data.tokenizer.save(str(plan.output / "tokenizer.json"))
+    data.preprocessing.save(plan.output / "preprocessing.json")
+    for name, content in (("provenance.json", _provenance(plan, len(data.rows), engine)), ("training.json", training)):
+        (plan.output / name).write_text(json.dumps(content, indent=1))
+    write_manifest(plan.output)
+
+
+def _provenance(plan: TrainingPlan, rows: int, engine: DeepSpeedEngine) -> dict[str, Any]:
+    """What the model is a function of, and what it was made with."""
+    return {
+        "training_id": plan.training_id,
+        "as_of": plan.as_of,
+        "snapshot_id": plan.snapshot_id,
+        "train_rows": rows,
+        "features": list(plan.features),
+        "settings": plan.settings.model_dump(),
+        "deepspeed": plan.deepspeed,
+        "base_model": {"name": plan.base_model_name, "sha256": plan.base_model_sha256},
+        "code": plan.code,
+        "seed": plan.settings.seed,
+        "world_size": engine.world_size,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "software": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "transformers", "deepspeed", "tokenizers", "numpy")},
+    }

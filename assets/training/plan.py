@@ -1,0 +1,39 @@
+"""What a training run is told: one JSON file, written by the parent and read by every worker."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from assets.settings import TrainingSettings
+
+__all__ = ["TrainingPlan"]
+
+
+class TrainingPlan(BaseModel):
+    """All that a run is a function of, and where its bundle goes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    training_id: str
+    as_of: str
+    snapshot_id: str
+    snapshot: Path
+    """Folder with train.parquet."""
+    features: tuple[str, ...]
+    settings: TrainingSettings
+    deepspeed: dict[str, Any]
+    """DeepSpeed's own configuration, as its file has it."""
+    base_model: Path
+    base_model_name: str
+    base_model_sha256: str
+    code: str
+    """Hash of the code that trains."""
+    world_size: int
+    output: Path
+    """An empty folder that becomes the bundle."""
+
+    @property
+    def failure(self) -> Path:
+        """Where a worker leaves the line that says why it stopped."""
+        return self.output / "failure.txt"

@@ -1,0 +1,46 @@
+"""What a worker arranges with the operating system before it imports anything large."""
+
+import ctypes
+import os
+import signal
+import sys
+
+__all__ = ["die_with_parent", "lean_imports", "silence_stdout", "use_cores"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when its parent ends, however it ends (Linux only).
+
+    An interrupt ends it at once, too: there is nothing to tidy up, as nothing counts before it is published.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
+    if os.getppid() != parent:  # it ended before it was asked
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def silence_stdout() -> None:
+    """Send what libraries print to stderr: stdout belongs to the command that started the run."""
+    os.dup2(2, 1)
+
+
+def use_cores() -> int:
+    """Share this machine's cores among the ranks on it; returns this rank's threads. Call before torch is imported."""
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    threads = max(1, len(os.sched_getaffinity(0)) // local_ranks)
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"}
+    return threads
+
+
+def lean_imports() -> None:
+    """Leave out libraries that DeepSpeed and transformers import only when they find them, for what is not done here.
+
+    mlflow serves DeepSpeed's autotuner, scipy and scikit-learn serve losses and decoding of other tasks; together they
+    take half of the start. None in sys.modules makes an import of them fail as if they were not installed.
+    """
+    sys.modules |= dict.fromkeys(("mlflow", "scipy", "sklearn"))  # type: ignore[arg-type]

@@ -1,0 +1,95 @@
+"""How a training run goes: lines for the person who watches, a loss curve for the bundle."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Phases", "Progress", "report_lines"]
+
+_EVERY_SECONDS = 2.0
+_CURVE_POINTS = 200
+
+
+@dataclass
+class Phases:
+    """Seconds that each phase of the start took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def end(self, name: str) -> None:
+        """The phase that began when the one before it ended is over."""
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._since, 2)
+        self._since = now
+
+    def __str__(self) -> str:
+        return "started in " + ", ".join(f"{seconds:.1f} s {name}" for name, seconds in self.seconds.items())
+
+
+@dataclass
+class Progress:
+    """Counts steps and tells `say` about them every two seconds."""
+
+    steps: int
+    say: Callable[[str], None]
+    started: float = field(default_factory=time.perf_counter)
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    rows: int = 0
+    _said: float = 0.0
+
+    def step(self, loss: float, tokens: int, rows: int) -> None:
+        """Record one optimizer step: its mean loss, and its useful tokens (no padding) and rows over all ranks."""
+        self.losses.append(loss)
+        self.tokens += tokens
+        self.rows += rows
+        now = time.perf_counter()
+        if now - self._said >= _EVERY_SECONDS or len(self.losses) == self.steps:
+            self._said = now
+            self.say(self._line(now - self.started))
+
+    def summary(self) -> dict[str, Any]:
+        """Steps, seconds, useful tokens/s and the loss curve: at most 200 points (last step, mean loss up to it)."""
+        seconds = time.perf_counter() - self.started
+        size = -(-len(self.losses) // _CURVE_POINTS)
+        parts = [self.losses[start : start + size] for start in range(0, len(self.losses), size)]
+        return {
+            "steps": len(self.losses),
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(self.tokens / seconds, 1),
+            "loss_curve": [
+                [min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)
+            ],
+        }
+
+    def _line(self, seconds: float) -> str:
+        done, recent = len(self.losses), self.losses[-20:]
+        return (
+            f"step {done}/{self.steps}  loss {sum(recent) / len(recent):.3f}  "
+            f"{self.tokens / seconds:,.0f} tokens/s  {seconds / done * (self.steps - done):.0f} s left"
+        )
+
+
+@contextmanager
+def report_lines(rank: int) -> Iterator[Callable[[str], None]]:
+    """Where rank 0's lines go: into the Dagster run that started it, or to stderr. The other ranks say nothing."""
+    from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
+
+    if rank > 0:
+        yield _nothing
+    elif DAGSTER_PIPES_CONTEXT_ENV_VAR in os.environ:
+        with open_dagster_pipes() as pipes:
+            yield pipes.log.info
+    else:
+        yield lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201 - the program's output when run alone
+
+
+def _nothing(line: str) -> None:
+    """What the ranks that do not report say."""
