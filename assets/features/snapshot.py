@@ -1,0 +1,236 @@
+"""Training sets: rows joined with features as of each row's own instant, frozen under the hash of their content.
+
+The lake table `training_set/<as_of>` has a version per content: train.parquet, test.parquet and manifest.json.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from assets.exceptions import SnapshotError
+from assets.features.duplicates import find_duplicates
+from assets.features.split import Split, split_by_time
+from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
+from assets.lake import Home, Lake, hash_file, hash_json
+from assets.settings import QUEUES, SnapshotSettings
+
+__all__ = ["COLUMNS", "Snapshot", "build_training_set", "load_snapshot", "with_features"]
+
+COLUMNS = (
+    *("complaint_id", "known_at", "label_known_at", "queue"),
+    *("narrative", "company", "state", "zip_code", "tags", "channel"),
+)
+"""What a row of a snapshot has before its features."""
+
+REQUEST = ("narrative", "tags", "channel")
+"""Columns that the on-demand features are computed from."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An immutable training set: rows ordered by (known_at, complaint_id), train before test."""
+
+    id: str
+    """The first 16 hex digits of a SHA-256 over the names of the features and every row, in order."""
+    as_of: str
+    path: Path
+    features: tuple[str, ...]
+    train_rows: int
+    test_rows: int
+    manifest: dict[str, Any]
+
+    def train(self) -> pd.DataFrame:
+        """The rows to train on: `COLUMNS`, then float64 features, NaN where nothing was known."""
+        return pd.read_parquet(self.path / "train.parquet")
+
+    def test(self) -> pd.DataFrame:
+        """The rows to test on, all of them known later than every train row."""
+        return pd.read_parquet(self.path / "test.parquet")
+
+
+def build_training_set(home: Home, as_of: str, settings: SnapshotSettings) -> Snapshot:
+    """Publish the training set as of a date, or return the published one when it was made of the same inputs.
+
+    Raises NotPublished without marts, and SnapshotError when there are too few rows.
+    """
+    marts = home.lake.current("marts")
+    applied = apply_definitions(home)
+    inputs = _inputs(marts, as_of, settings, applied)
+    if home.lake.version(_table(as_of)) is not None:
+        current = load_snapshot(home.lake, as_of)
+        if current.manifest["inputs"] == inputs:
+            return current
+    split, picked = _pick(marts, as_of, settings)
+    is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
+    train, test, removed = _without_duplicates(picked.filter(pc.invert(is_test)), picked.filter(is_test), settings)
+    if train.num_rows < settings.min_train_rows:
+        raise SnapshotError(
+            f"{train.num_rows} complaints are left to train on as of {as_of} without near duplicates of the "
+            f"{test.num_rows} test rows; snapshot.min_train_rows = {settings.min_train_rows}: ingest more or lower it"
+        )
+    joined = with_features(home, marts, pa.concat_tables([train, test]), applied.features)
+    parts = {"train": joined.slice(0, train.num_rows), "test": joined.slice(train.num_rows)}
+    manifest = {"inputs": inputs, "marts": marts.name, "removed": removed, "settings": settings.model_dump()}
+    return _publish(home.lake, as_of, parts, applied.features, manifest)
+
+
+def load_snapshot(lake: Lake, as_of: str) -> Snapshot:
+    """The training set published as of a date. Raises NotPublished."""
+    path = lake.current(_table(as_of))
+    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
+    return Snapshot(
+        id=manifest["snapshot_id"],
+        as_of=as_of,
+        path=path,
+        features=tuple(manifest["features"]),
+        train_rows=manifest["train_rows"],
+        test_rows=manifest["test_rows"],
+        manifest=manifest,
+    )
+
+
+def with_features(home: Home, marts: Path, rows: pa.Table, features: tuple[str, ...]) -> pa.Table:
+    """Rows with the feature service's columns behind them, joined by Feast as of each row's `known_at`."""
+    store = open_store(home, marts=marts)
+    entities = rows.select(["complaint_id", "known_at", "company", "state", *REQUEST]).to_pandas()
+    # Feast guesses types from values: an absent text is an empty one, offline as online.
+    entities[list(REQUEST)] = entities[list(REQUEST)].fillna("")
+    entities = entities.rename(columns={"known_at": "event_timestamp"})
+    job = store.get_historical_features(entity_df=entities, features=store.get_feature_service(SERVICE))
+    joined = job.to_arrow()
+    assert joined["complaint_id"].equals(rows["complaint_id"])
+    for name in features:
+        rows = rows.append_column(name, joined[name].cast(pa.float64()))
+    return rows
+
+
+def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Definitions) -> str:
+    """A hash of everything that a training set is a function of."""
+    code = {path.name: hash_file(path) for path in Path(__file__).parent.glob("*.py")}
+    return hash_json(
+        {
+            "as_of": as_of,
+            "marts": marts.name,
+            "definitions": applied.digest,
+            "settings": settings.model_dump(),
+            "code": code,
+        }
+    )
+
+
+def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, pa.Table]:
+    """The split, and its rows in order: first by what is cheap to read, so that few narratives are."""
+    usable = """
+        from read_parquet($complaints)
+        where known_at <= $as_of and (known_until is null or known_until > $as_of)
+            and queue is not null and label_known_at <= $as_of and trim(narrative) <> ''
+    """
+    parameters = {"complaints": str(marts / "fct_complaints.parquet"), "as_of": datetime.fromisoformat(as_of)}
+    with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
+        by_day = f"select known_at::date as day, count(*) {usable} group by day order by day"
+        split = split_by_time(connection.execute(by_day, parameters).fetchall(), settings, as_of)
+        newest = f"""
+            select {", ".join(COLUMNS)} {usable} and known_at >= $train_from
+            order by known_at desc, complaint_id desc limit $rows
+        """
+        bounds = {"train_from": split.train_from, "rows": split.train_rows + split.test_rows}
+        ordered = f"from ({newest}) order by known_at, complaint_id"
+        rows: pa.Table = connection.sql(ordered, params=parameters | bounds).to_arrow_table()
+    assert len(rows) == split.train_rows + split.test_rows
+    return split, rows.cast(_row_schema())
+
+
+def _row_schema() -> pa.Schema:
+    return pa.schema([(name, pa.timestamp("us") if name.endswith("known_at") else pa.string()) for name in COLUMNS])
+
+
+def _without_duplicates(
+    train: pa.Table, test: pa.Table, settings: SnapshotSettings
+) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+    """Train without the rows whose complaint, or a near duplicate of it, is in test; and how many that were."""
+    same_complaint = np.asarray(pc.is_in(train["complaint_id"], value_set=test["complaint_id"].combine_chunks()))
+    found = find_duplicates(train["narrative"], test["narrative"], settings.near_duplicate_similarity)
+    removed = {
+        "same_complaint": int(same_complaint.sum()),
+        "same_start": int((found.same_start & ~same_complaint).sum()),
+        "similar": int((found.similar & ~same_complaint).sum()),
+    }
+    return train.filter(pa.array(~(same_complaint | found.any))), test, removed
+
+
+def _publish(
+    lake: Lake, as_of: str, parts: dict[str, pa.Table], features: tuple[str, ...], manifest: dict[str, Any]
+) -> Snapshot:
+    snapshot_id = _content_hash(parts, features)
+    manifest |= {
+        "snapshot_id": snapshot_id,
+        "as_of": as_of,
+        **{f"{name}_rows": part.num_rows for name, part in parts.items()},
+        "features": list(features),
+        "queues": list(QUEUES),
+        "period": {
+            name: [_day(pc.min(part["known_at"])), _day(pc.max(part["known_at"]))] for name, part in parts.items()
+        },
+    }
+    with lake.staging(_table(as_of)) as staged:
+        for name, part in parts.items():
+            pq.write_table(part, staged / f"{name}.parquet", compression="zstd")
+        (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+        lake.publish(_table(as_of), snapshot_id, staged)
+    return load_snapshot(lake, as_of)
+
+
+def _content_hash(parts: dict[str, pa.Table], features: tuple[str, ...]) -> str:
+    """A hash of the rows' values in order, whatever file, chunk or machine they came from.
+
+    Each column of each part is hashed as the lengths of its values, little-endian, with -1 for a missing one, and the
+    values one after the other: texts in UTF-8, instants in microseconds, numbers as IEEE doubles without negative
+    zeros.
+    """
+    digest = hashlib.sha256(json.dumps([list(COLUMNS), list(features)]).encode())
+    for name, part in parts.items():
+        digest.update(f"{name}:{part.num_rows};".encode())
+        for column in part.column_names:
+            for encoded in _encode(part[column]):
+                digest.update(encoded)
+    return digest.hexdigest()[:16]
+
+
+def _encode(column: pa.ChunkedArray) -> tuple[bytes, bytes]:
+    if pa.types.is_string(column.type):
+        lengths = pc.fill_null(pc.binary_length(column), -1)
+        return _bytes(lengths, "<i8"), b"".join(_text(chunk) for chunk in column.chunks)
+    lengths = pc.if_else(pc.is_null(column, nan_is_null=True), -1, 8)
+    if pa.types.is_timestamp(column.type):
+        return _bytes(lengths, "<i8"), _bytes(pc.fill_null(column.cast(pa.int64()), 0), "<i8")
+    numbers = pc.if_else(pc.is_null(column, nan_is_null=True), 0.0, column)
+    return _bytes(lengths, "<i8"), _bytes(pc.add(numbers, 0.0), "<f8")
+
+
+def _bytes(numbers: pa.ChunkedArray, kind: str) -> bytes:
+    return np.asarray(numbers).astype(kind).tobytes()
+
+
+def _text(chunk: pa.StringArray) -> bytes:
+    filled = chunk.fill_null("").cast(pa.large_binary())
+    _, offsets, data = filled.buffers()
+    places = np.frombuffer(offsets, "<i8")[filled.offset : filled.offset + len(filled) + 1]
+    return bytes(data[places[0] : places[-1]]) if data is not None else b""
+
+
+def _day(instant: pa.Scalar) -> str:
+    return str(instant.as_py().date())
+
+
+def _table(as_of: str) -> str:
+    return f"training_set/{as_of}"

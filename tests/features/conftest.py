@@ -1,0 +1,101 @@
+"""Small marts, made by hand: what validation would have published."""
+
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from assets.lake import Home
+from assets.settings import QUEUES, SnapshotSettings
+
+START = datetime(2020, 1, 1)
+AS_OF = "2020-03-15"
+WORDS = ("bank", "card", "loan", "fee", "report", "dispute", "score", "letter", "house", "phone", "agent", "account")
+
+Complaint = dict[str, Any]
+Publish = Callable[..., Path]
+
+
+def complaint(number: int, day: int, rng: random.Random, **changes: Any) -> Complaint:
+    known_at = START + timedelta(days=day)
+    return {
+        "complaint_id": f"{number:05}",
+        "known_at": known_at,
+        "known_until": None,
+        "narrative": " ".join(rng.choice(WORDS) + rng.choice("abcdefgh") for _ in range(rng.randint(8, 30))),
+        "company": rng.choice(["ACME BANK", "BETA", "GAMMA CREDIT", "unknown"]),
+        "state": rng.choice(["NY", "CA", "unknown"]),
+        "zip_code": rng.choice(["100XX", None]),
+        "tags": rng.choice([None, "Older American", "Servicemember", "Older American, Servicemember"]),
+        "channel": rng.choice(["Web", "Phone", "Postal mail", "Referral", None]),
+        "queue": rng.choice(QUEUES),
+        "label_known_at": known_at + timedelta(days=rng.choice([0, 0, 1, 7])),
+        "label_reason": None,
+        "object_id": "0" * 16,
+        "line": number + 2,
+    } | changes
+
+
+def complaints(days: int = 90, per_day: int = 6, seed: int = 0) -> list[Complaint]:
+    rng = random.Random(seed)
+    return [complaint(day * per_day + n, day, rng) for day in range(days) for n in range(per_day)]
+
+
+def statistics(key: str) -> str:
+    """One row per key and day, by brute force: slow and obviously right."""
+    shares = ", ".join(
+        f"(case when labels.n = 0 then 0 else labels.{queue} / labels.n end)::double as {key}_share_{queue}"
+        for queue in QUEUES
+    )
+    counts = ", ".join(f"count(*) filter (queue = '{queue}') as {queue}" for queue in QUEUES)
+    windows = ", ".join(
+        f"count(*) filter (known_at >= day - interval {n} day) as {key}_complaints_{n}d" for n in (7, 30, 90)
+    )
+    return f"""
+        with days as (
+            select distinct k.{key}, d.day from fct k, (
+                select unnest(generate_series(min(known_at), max(known_at) + interval 100 day, interval 1 day)) as day
+                from fct
+            ) d
+        )
+        select days.{key}, days.day as event_timestamp, seen.* exclude (n, share),
+            seen.share as {key}_narrative_share, labels.n as {key}_labels, {shares}
+        from days,
+            lateral (select count(*) as n, count(narrative) / count(*) as share, {windows} from fct c
+                where c.{key} = days.{key} and c.known_at < day) seen,
+            lateral (select count(*) as n, {counts} from fct c
+                where c.{key} = days.{key} and c.label_known_at < day) labels
+        where seen.n > 0
+    """
+
+
+def publish_marts(home: Home, rows: list[Complaint], version: str = "v1", shuffled: int | None = None) -> Path:
+    rows = random.Random(shuffled).sample(rows, len(rows)) if shuffled is not None else rows
+    order = "random()" if shuffled is not None else "all"
+    kinds = {"line": pa.int64()} | {n: pa.timestamp("us") for n in ("known_at", "known_until", "label_known_at")}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
+    with home.lake.staging("marts") as staged, duckdb.connect() as connection:
+        connection.register("fct", pa.Table.from_pylist(rows, schema))
+        tables = {
+            "fct_complaints": "from fct",
+            "company_daily": statistics("company"),
+            "state_daily": statistics("state"),
+        }
+        for name, sql in tables.items():
+            connection.execute(f"copy (from ({sql}) order by {order}) to '{staged}/{name}.parquet'")
+        return home.lake.publish("marts", version, staged)
+
+
+@pytest.fixture
+def settings() -> SnapshotSettings:
+    return SnapshotSettings(test_rows=40, min_train_rows=50, max_train_rows=200, near_duplicate_similarity=0.7)
+
+
+@pytest.fixture
+def marts(home: Home) -> Path:
+    return publish_marts(home, complaints())
