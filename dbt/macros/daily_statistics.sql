@@ -91,7 +91,7 @@ daily as (
     select
         {{ entity }}, event_timestamp
         {% for column in ['complaints', 'narratives', 'labels'] + queues + ['complaints_7d', 'complaints_30d', 'complaints_90d'] -%}
-        , sum({{ column }}) as {{ column }}
+        , cast(sum({{ column }}) as bigint) as {{ column }}
         {% endfor %}
     from changes
     group by {{ entity }}, event_timestamp

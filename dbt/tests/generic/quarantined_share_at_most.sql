@@ -3,6 +3,6 @@
 
 select sum(quarantined) as quarantined, sum(landed) as landed
 from {{ model }}
-having sum(quarantined) > {{ env_var(limit_from) }} * sum(landed)
+having sum(quarantined) > {{ env_var(limit_from, '0') }} * sum(landed)
 
 {% endtest %}

@@ -6,6 +6,6 @@ from (
     select count(*) as total, count(case when {{ condition }} then 1 end) as hits
     from {{ model }}
 ) as counts
-where hits > {{ env_var(limit_from) }} * total
+where hits > {{ env_var(limit_from, '0') }} * total
 
 {% endtest %}

@@ -1,0 +1,98 @@
+"""Makes Great Expectations' Data Docs stand alone: no page loads anything from elsewhere.
+
+The pages ask content delivery networks for styles, scripts and pictures. Those are taken out and one stylesheet is put
+in; the index, whose table a script would draw, is written here.
+"""
+
+import html
+import re
+import shutil
+from pathlib import Path
+from string import Template
+
+from assets.validation.figures import Figures
+
+__all__ = ["finish_site"]
+
+_STYLE = Path(__file__).parent / "data_docs.css"
+
+_FOREIGN = re.compile(
+    r"<script\b.*?</script>|<style\b.*?</style>|<footer\b.*?</footer>|<link\b[^>]*>|<img\b[^>]*?\bsrc=\"https?:[^>]*>",
+    re.DOTALL,
+)
+
+_INDEX = Template("""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="UTF-8"><meta name="viewport" content="width=device-width, initial-scale=1.0">
+<title>Data Docs: the audit as of $as_of</title><style>$style</style></head>
+<body class="index"><main>
+<h1>The audit of the marts as of $as_of</h1>
+<p class="verdict $outcome">$verdict</p>
+<h2>Expectations</h2>
+<table><thead><tr><th>Suite</th><th>Rows</th><th>Checked</th><th>Not met</th></tr></thead><tbody>$suites</tbody></table>
+<h2>What was measured</h2>
+<table><tbody>$figures</tbody></table>
+<p>Built by Great Expectations. Results hold verdicts and totals, never a value of a complaint.</p>
+</main></body></html>
+""")
+
+
+def finish_site(
+    site: Path, as_of: str, checked: dict[str, int], failed: list[tuple[str, str, str]], figures: Figures
+) -> None:
+    """Rewrite every page under `site` to work on its own, drop what it needs no more, and write its index.html.
+
+    `checked` counts expectations by suite; `failed` names suite, sentence and severity of those that were not met.
+    """
+    shutil.rmtree(site / "static")
+    style = _STYLE.read_text()
+    for page in site.glob("*/**/*.html"):
+        suite = page.relative_to(site).parts[1].removesuffix(".html")
+        page.write_text(_stand_alone(page.read_text(), style, suite))
+    pages = {path.relative_to(site).parts[1]: path.relative_to(site) for path in site.glob("validations/**/*.html")}
+    critical = sum(severity == "critical" for _, _, severity in failed)
+    index = _INDEX.substitute(
+        as_of=as_of,
+        style=style,
+        outcome="bad" if critical else "good",
+        verdict=_verdict(critical, len(failed) - critical),
+        suites="".join(_suite_row(suite, count, failed, pages[suite], figures) for suite, count in checked.items()),
+        figures="".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in _lines(figures)),
+    )
+    (site / "index.html").write_text(index)
+
+
+def _stand_alone(page: str, style: str, suite: str) -> str:
+    page = _FOREIGN.sub("", page)
+    page = page.replace("</head>", f"<style>{style}</style></head>")
+    return page.replace("<body>", f'<body class="suite {html.escape(suite)}">')
+
+
+def _verdict(critical: int, warnings: int) -> str:
+    noted = f" {warnings} of severity warning not met." if warnings else ""
+    if critical:
+        return f"Not published: {critical} critical not met; the previous publication stays.{noted}"
+    return f"Good to publish: every critical expectation is met.{noted}"
+
+
+def _suite_row(suite: str, count: int, failed: list[tuple[str, str, str]], page: Path, figures: Figures) -> str:
+    names = [f"{html.escape(sentence)} <em>{severity}</em>" for name, sentence, severity in failed if name == suite]
+    cell = f'<td class="bad">{"<br>".join(names)}</td>' if names else '<td class="good">none</td>'
+    rows = f"{figures.rows[suite]:,}" if suite in figures.rows else ""
+    return f'<tr><td><a href="{page.as_posix()}">{suite}</a></td><td>{rows}</td><td>{count}</td>{cell}</tr>'
+
+
+def _lines(figures: Figures) -> list[tuple[str, str]]:
+    mix = ", ".join(f"{queue} {share:.1%}" for queue, share in figures.queue_mix.items())
+    shift = "no previous publication to compare with" if figures.mix_shift is None else f"{figures.mix_shift:.4f}"
+    age = "no complaint is known" if figures.staleness_days is None else f"{figures.staleness_days} days"
+    return [
+        ("Records landed", f"{figures.landed:,}"),
+        ("Valid", f"{figures.valid:,}"),
+        ("Quarantined", f"{figures.quarantined:,}"),
+        ("Duplicate", f"{figures.duplicate:,}"),
+        ("Complaints known as of the date", f"{figures.known:,}"),
+        ("Age of the newest of them", age),
+        ("Queue mix", mix or "no labels"),
+        ("Distance of the mix from the previous publication's", shift),
+    ]

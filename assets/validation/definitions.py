@@ -1,0 +1,107 @@
+"""The audit of the marts, and their publication."""
+
+import dagster as dg
+
+from assets.resources import AS_OF, Evergreen, as_of, report_url
+from assets.validation.audit import Audit, audit, load_audit, publish
+from assets.warehouse.project import MARTS
+
+__all__ = ["mart_audit", "marts"]
+
+
+@dg.asset(
+    group_name="validation",
+    kinds={"greatexpectations", "pandas"},
+    owners=["team:evergreen"],
+    partitions_def=AS_OF,
+    deps=[dg.AssetKey(mart) for mart in MARTS],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "critical_expectations",
+            asset="mart_audit",
+            blocking=True,
+            description="Every expectation of severity critical is met; otherwise nothing is published.",
+        ),
+        dg.AssetCheckSpec(
+            "warning_expectations",
+            asset="mart_audit",
+            description="Every expectation of severity warning is met; otherwise someone should look.",
+        ),
+    ],
+)
+def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+    """The verdict of Great Expectations on the marts that are about to be published, with Data Docs."""
+    verdict = audit(evergreen.home, as_of(context), evergreen.settings.warehouse)
+    return dg.MaterializeResult(metadata=_metadata(verdict), check_results=_checks(verdict))
+
+
+@dg.asset(
+    group_name="validation",
+    kinds={"parquet"},
+    owners=["team:evergreen"],
+    partitions_def=AS_OF,
+    deps=[mart_audit],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "conservation",
+            asset="marts",
+            blocking=True,
+            description="landed = valid + quarantined + duplicate, of each object and in total.",
+        )
+    ],
+)
+def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+    """The audited marts as everything downstream reads them: one immutable version, moved into place at once."""
+    verdict = load_audit(evergreen.home, as_of(context))
+    version = publish(evergreen.home, verdict)
+    figures = verdict.figures
+    total = figures.valid + figures.quarantined + figures.duplicate
+    counts = {"landed": figures.landed, "valid": figures.valid, "quarantined": figures.quarantined}
+    conserved = dg.AssetCheckResult(
+        check_name="conservation",
+        passed=figures.unbalanced_objects == 0 and figures.landed == total,
+        metadata={**counts, "duplicate": figures.duplicate, "unbalanced_objects": figures.unbalanced_objects},
+    )
+    return dg.MaterializeResult(
+        metadata={"version": version, "known": figures.known, "rows": dg.MetadataValue.md(_table(figures.rows))},
+        data_version=dg.DataVersion(version),
+        check_results=[conserved],
+    )
+
+
+def _checks(verdict: Audit) -> list[dg.AssetCheckResult]:
+    warnings = [failure for failure in verdict.failures if failure not in verdict.critical]
+    return [
+        dg.AssetCheckResult(
+            check_name="critical_expectations",
+            passed=verdict.passed,
+            metadata={"not_met": [f"{failure.suite}: {failure.expectation}" for failure in verdict.critical]},
+        ),
+        dg.AssetCheckResult(
+            check_name="warning_expectations",
+            passed=not warnings,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"not_met": [f"{failure.suite}: {failure.expectation}" for failure in warnings]},
+        ),
+    ]
+
+
+def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]:
+    figures = verdict.figures
+    shift = "no previous publication" if figures.mix_shift is None else figures.mix_shift
+    age = "no complaint is known" if figures.staleness_days is None else figures.staleness_days
+    return {
+        "data_docs": report_url("data-docs/index.html"),
+        "verdict": "passed" if verdict.passed else "failed",
+        "expectations": dg.MetadataValue.md(_table(verdict.checked)),
+        "not_met": len(verdict.failures),
+        "content": verdict.content,
+        "staleness_days": age,
+        "mix_shift": shift,
+        "queue_mix": dg.MetadataValue.md(_table({name: f"{share:.1%}" for name, share in figures.queue_mix.items()})),
+    }
+
+
+def _table(cells: dict[str, int] | dict[str, str]) -> str:
+    lines = [f"| {name} | {value} |" for name, value in cells.items()]
+    return "\n".join(["| | |", "|---|---|", *lines])

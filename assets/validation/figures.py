@@ -1,0 +1,93 @@
+"""What an audit measures: one SQL pass over the staged marts, aggregates only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from assets.warehouse.project import MARTS
+
+__all__ = ["Figures", "measure"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is about to be published, in numbers."""
+
+    rows: dict[str, int]
+    """Rows by mart."""
+    landed: int
+    valid: int
+    quarantined: int
+    duplicate: int
+    unbalanced_objects: int
+    """Source objects of which landed is not valid + quarantined + duplicate."""
+    known: int
+    """Complaints visible as of the as-of date."""
+    staleness_days: int | None
+    """Days from the newest complaint known as of the as-of date to that date; None when none is known."""
+    queue_mix: dict[str, float]
+    """Share of each queue among the labels of the newest versions."""
+    mix_shift: float | None
+    """Total variation distance between this queue mix and the previous publication's; None without one."""
+
+
+def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
+    """Measure the marts in a folder, against the folder of the previous publication where there is one."""
+    with duckdb.connect() as connection:
+        mix = _queue_mix(connection, staged)
+        return Figures(
+            rows={mart: _number(connection, "select count(*) from read_parquet(?)", staged, mart) for mart in MARTS},
+            **_counts(connection, staged),
+            known=_number(connection, _KNOWN, staged, "fct_complaints", as_of),
+            staleness_days=_number(connection, _STALENESS, staged, "fct_complaints", as_of),
+            queue_mix=mix,
+            mix_shift=None if previous is None else _distance(mix, _queue_mix(connection, previous)),
+        )
+
+
+_KNOWN = """
+    select count(*) from read_parquet($1)
+    where known_at <= cast($2 as timestamp) and (known_until is null or known_until > cast($2 as timestamp))
+"""
+
+_STALENESS = """
+    select date_diff('day', max(known_at), cast($2 as timestamp)) from read_parquet($1)
+    where known_at <= cast($2 as timestamp)
+"""
+
+_COUNTS = """
+    select
+        coalesce(sum(landed), 0)::bigint as landed,
+        coalesce(sum(valid), 0)::bigint as valid,
+        coalesce(sum(quarantined), 0)::bigint as quarantined,
+        coalesce(sum(duplicate), 0)::bigint as duplicate,
+        count(*) filter (landed <> valid + quarantined + duplicate) as unbalanced_objects
+    from read_parquet($1)
+"""
+
+_QUEUES = "select queue, count(*) from read_parquet($1) where known_until is null group by queue order by queue"
+
+
+def _number(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, mart: str, *arguments: str) -> Any:
+    row = connection.execute(query, [str(folder / f"{mart}.parquet"), *arguments]).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _counts(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, int]:
+    result = connection.execute(_COUNTS, [str(folder / "record_counts.parquet")])
+    names = [column[0] for column in result.description or []]
+    return dict(zip(names, result.fetchall()[0], strict=True))
+
+
+def _queue_mix(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, float]:
+    counts = dict(connection.execute(_QUEUES, [str(folder / "labels.parquet")]).fetchall())
+    total = sum(counts.values())
+    return {queue: count / total for queue, count in counts.items()}
+
+
+def _distance(mix: dict[str, float], other: dict[str, float]) -> float:
+    """Half the summed differences of two distributions: the share of labels that would have to change queue."""
+    return sum(abs(mix.get(queue, 0.0) - other.get(queue, 0.0)) for queue in mix.keys() | other.keys()) / 2

@@ -1,0 +1,193 @@
+"""What is expected of the marts, as Great Expectations suites.
+
+An expectation of severity critical stops the publication, one of severity warning is only reported. Each says what it
+means in one sentence; that sentence is its name in the audit and in Data Docs.
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from assets.settings import QUEUES, WarehouseSettings
+
+if TYPE_CHECKING:
+    from great_expectations.expectations.expectation import Expectation
+    from great_expectations.expectations.metadata_types import FailureSeverity
+
+__all__ = ["COLUMNS", "suites"]
+
+FIRST_DAY = datetime(2011, 7, 21)
+"""The bureau opened."""
+LAST_DAY = datetime(2200, 1, 1)
+
+CHANNELS = ("Email", "Fax", "Phone", "Postal mail", "Referral", "Web", "Web Referral")
+
+
+def _statistics(entity: str) -> tuple[str, ...]:
+    counts = [f"{entity}_complaints_{days}d" for days in (7, 30, 90)]
+    shares = [f"{entity}_share_{queue}" for queue in QUEUES]
+    return (entity, "event_timestamp", *counts, f"{entity}_narrative_share", f"{entity}_labels", *shares)
+
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "fct_complaints": (
+        *("complaint_id", "known_at", "known_until", "narrative", "company", "state", "zip_code", "tags", "channel"),
+        *("queue", "label_known_at", "label_reason", "object_id", "line"),
+    ),
+    "labels": ("complaint_id", "known_at", "known_until", "queue", "label_known_at"),
+    "company_daily": _statistics("company"),
+    "state_daily": _statistics("state"),
+    "quarantined_complaints": ("object_key", "line", "reason", "raw_text"),
+    "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate"),
+}
+"""The columns of each mart."""
+
+
+def suites(policy: WarehouseSettings, compared: bool) -> dict[str, list["Expectation"]]:
+    """Expectations by the name of what they are about: a mart, or `publication` for the figures of the whole.
+
+    `compared` says whether there is a previous publication to compare the queue mix with.
+    """
+    return {
+        "publication": _publication(policy) + (_comparison(policy) if compared else []),
+        "fct_complaints": _complaints(),
+        "labels": _labels(),
+        "company_daily": _daily("company"),
+        "state_daily": _daily("state"),
+        "quarantined_complaints": [_schema("quarantined_complaints"), _filled("reason")],
+        "record_counts": [_schema("record_counts"), _filled("object_id"), _unique("object_id")],
+    }
+
+
+def _publication(policy: WarehouseSettings) -> list["Expectation"]:
+    days, share = policy.max_staleness_days, policy.max_quarantined_share
+    return [
+        _figure("complaints", 1, None, "There are complaints"),
+        _figure("known", 1, None, "At least one complaint is known as of the as-of date"),
+        _figure("staleness_days", 0, days, f"The newest known complaint is at most {days} days old"),
+        _figure("unbalanced_objects", 0, 0, "Of each object, landed = valid + quarantined + duplicate"),
+        _figure("quarantined_share", 0, share, f"At most {share:.0%} of what landed is quarantined"),
+        _figure("labelled_queues", len(QUEUES), len(QUEUES), "Every queue has labels", critical=False),
+    ]
+
+
+def _comparison(policy: WarehouseSettings) -> list["Expectation"]:
+    limit = policy.max_mix_shift
+    sentence = f"The queue mix is at most {limit:g} from the previous publication's (total variation distance)"
+    return [_figure("mix_shift", 0, limit, sentence)]
+
+
+def _complaints() -> list["Expectation"]:
+    return [
+        _schema("fct_complaints"),
+        *(_filled(column) for column in ("complaint_id", "known_at", "company", "state", "label_known_at")),
+        _unique("complaint_id", "known_at"),
+        _between("known_at", FIRST_DAY, LAST_DAY, "Complaints were received while the bureau existed"),
+        _ordered("known_until", "known_at", "A version is replaced after it became known", strictly=True),
+        _ordered("label_known_at", "known_at", "No label is known before its complaint"),
+        _among("queue", QUEUES, "A queue is one of the nine"),
+        _among("channel", CHANNELS, "The channel is one of the bureau's", critical=False),
+        _between("narrative", 1, 100_000, "A narrative has between 1 and 100,000 characters", critical=False),
+    ]
+
+
+def _labels() -> list["Expectation"]:
+    return [
+        _schema("labels"),
+        *(_filled(column) for column in ("complaint_id", "known_at", "queue", "label_known_at")),
+        _unique("complaint_id", "known_at"),
+        _among("queue", QUEUES, "A label is one of the nine queues"),
+        _ordered("label_known_at", "known_at", "No label is known before its complaint"),
+    ]
+
+
+def _daily(entity: str) -> list["Expectation"]:
+    week, month, quarter = (f"{entity}_complaints_{days}d" for days in (7, 30, 90))
+    shares = [f"{entity}_narrative_share", *(f"{entity}_share_{queue}" for queue in QUEUES)]
+    return [
+        _schema(f"{entity}_daily"),
+        _filled(entity),
+        _filled("event_timestamp"),
+        _unique(entity, "event_timestamp"),
+        _between(week, 0, None, "No count is negative"),
+        _ordered(month, week, "30 days hold at least the complaints of 7"),
+        _ordered(quarter, month, "90 days hold at least the complaints of 30"),
+        _between(f"{entity}_labels", 0, None, "No number of labels is negative"),
+        *(_between(column, 0, 1, f"{column} is a share") for column in shares),
+    ]
+
+
+def _schema(mart: str) -> "Expectation":
+    from great_expectations.expectations.core.expect_table_columns_to_match_set import ExpectTableColumnsToMatchSet
+
+    return ExpectTableColumnsToMatchSet(
+        column_set=list(COLUMNS[mart]), exact_match=True, description="The columns are the agreed ones, and no others"
+    )
+
+
+def _filled(column: str, sentence: str = "") -> "Expectation":
+    from great_expectations.expectations.core.expect_column_values_to_not_be_null import ExpectColumnValuesToNotBeNull
+
+    return ExpectColumnValuesToNotBeNull(column=column, description=sentence or f"{column} is always filled")
+
+
+def _unique(*columns: str) -> "Expectation":
+    from great_expectations.expectations.core.expect_column_values_to_be_unique import ExpectColumnValuesToBeUnique
+    from great_expectations.expectations.core.expect_compound_columns_to_be_unique import (
+        ExpectCompoundColumnsToBeUnique,
+    )
+
+    sentence = f"One row per {' and '.join(columns)}"
+    if len(columns) == 1:
+        return ExpectColumnValuesToBeUnique(column=columns[0], description=sentence)
+    return ExpectCompoundColumnsToBeUnique(column_list=list(columns), description=sentence)
+
+
+def _between(
+    column: str,
+    low: float | datetime | None,
+    high: float | datetime | None,
+    sentence: str,
+    critical: bool = True,
+) -> "Expectation":
+    from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
+
+    return ExpectColumnValuesToBeBetween(
+        column=column, min_value=low, max_value=high, description=sentence, severity=_severity(critical)
+    )
+
+
+def _figure(name: str, low: float | None, high: float | None, sentence: str, critical: bool = True) -> "Expectation":
+    """A bound on a number of the whole publication; one that could not be measured does not hold."""
+    from great_expectations.expectations.core.expect_column_max_to_be_between import ExpectColumnMaxToBeBetween
+
+    return ExpectColumnMaxToBeBetween(
+        column=name, min_value=low, max_value=high, description=sentence, severity=_severity(critical)
+    )
+
+
+def _among(column: str, values: tuple[str, ...], sentence: str, critical: bool = True) -> "Expectation":
+    from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
+
+    return ExpectColumnValuesToBeInSet(
+        column=column, value_set=list(values), description=sentence, severity=_severity(critical)
+    )
+
+
+def _ordered(later: str, earlier: str, sentence: str, strictly: bool = False) -> "Expectation":
+    from great_expectations.expectations.core.expect_column_pair_values_a_to_be_greater_than_b import (
+        ExpectColumnPairValuesAToBeGreaterThanB,
+    )
+
+    return ExpectColumnPairValuesAToBeGreaterThanB(
+        column_A=later,
+        column_B=earlier,
+        or_equal=not strictly,
+        ignore_row_if="either_value_is_missing",
+        description=sentence,
+    )
+
+
+def _severity(critical: bool) -> "FailureSeverity":
+    from great_expectations.expectations.metadata_types import FailureSeverity
+
+    return FailureSeverity.CRITICAL if critical else FailureSeverity.WARNING

@@ -1,0 +1,1 @@
+"""From raw records to marts: the dbt project in `dbt/`, and what it is told."""

@@ -1,0 +1,78 @@
+"""The dbt project's models as assets and its tests as checks of them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
+from packaging.version import Version
+
+from assets.lake import Home
+from assets.resources import Evergreen
+from assets.warehouse.project import DBT, PROJECT, dbt_environment, explain_failure, manifest_path, prepare_build
+
+__all__ = ["Dbt", "warehouse"]
+
+
+class Dbt(DbtCliResource):
+    """dbt's command, and nothing besides it.
+
+    dagster-dbt also asks a second dbt process for its version and opens the warehouse itself, to describe columns;
+    that costs seconds, and only dbt may open the warehouse.
+    """
+
+    @cached_property
+    def _cli_version(self) -> Version:
+        return Version(version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Any) -> Any:  # noqa: ARG002 - dagster-dbt's signature
+        return None
+
+
+class Translator(DagsterDbtTranslator):
+    """Where dbt's nodes belong in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        return spec.replace_attributes(group_name="warehouse", owners=["team:evergreen"])
+
+
+def _home() -> Home:
+    root = os.environ.get("EVERGREEN_HOME", PROJECT.parent / ".evergreen")
+    return Home(Path(root).absolute())
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables for the process that is started inside: dagster-dbt passes its own environment on."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@dbt_assets(manifest=manifest_path(_home()), dagster_dbt_translator=Translator(), name="warehouse")
+def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
+    """Typed, deduplicated records, their labels, and what was known of each company and state on each day."""
+    home = evergreen.home
+    prepare_build(home)
+    dbt = Dbt(project_dir=str(PROJECT), dbt_executable=str(DBT))
+    with _environment(dbt_environment(home, evergreen.settings.warehouse)):
+        build = dbt.cli(["build"], context=context, target_path=home.warehouse / "target", raise_on_error=False)
+    yield from build.stream()
+    if error := build.get_error():
+        raise explain_failure(home, str(error))
