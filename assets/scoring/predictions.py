@@ -126,7 +126,8 @@ class _Window:
         columns = "complaint_id, known_at, narrative, company, state, zip_code, tags, channel"
         query = f"select {columns} {_WINDOW} order by known_at, complaint_id"
         with self._connect() as connection:
-            reader = connection.execute(query, self._parameters()).to_arrow_reader(self.settings.chunk_rows)
+            reader = connection.sql(query, params=self._parameters()).to_arrow_reader(self.settings.chunk_rows)
+            assert reader is not None
             for batch in reader:
                 yield pa.Table.from_batches([batch]).to_pandas()
 

@@ -1,0 +1,69 @@
+"""A bundle without a model, and marts made by hand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.lake import Home
+from assets.registry.registry import RegisteredVersion
+from assets.settings import QUEUES
+
+FEATURE = "company_complaints_7d"
+
+
+@dataclass
+class FakeBundle:
+    """Routes a text by the queue that it names, with confidence 0.6."""
+
+    id: str = "training-1"
+    features: tuple[str, ...] = (FEATURE,)
+    seen: list[str] = field(default_factory=list)
+
+    def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> np.ndarray:
+        assert set(self.features) <= set(rows.columns)
+        self.seen += list(rows["narrative"])
+        chosen = [QUEUES.index(text.split()[0]) for text in rows["narrative"]]
+        probabilities = np.full((len(rows), len(QUEUES)), 0.4 / (len(QUEUES) - 1))
+        probabilities[np.arange(len(rows)), chosen] = 0.6
+        return probabilities
+
+
+@pytest.fixture
+def bundle() -> FakeBundle:
+    return FakeBundle()
+
+
+@pytest.fixture
+def champion() -> RegisteredVersion:
+    return RegisteredVersion("3", "training-1", "snapshot-1", "2024-01-01", {}, "file:///nowhere")
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    def features(home: Home, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(**{FEATURE: np.arange(len(rows), dtype=float)})
+
+    monkeypatch.setattr("assets.scoring.predictions.online_features", features)
+    monkeypatch.setattr("assets.scoring.files.online_features", features)
+
+
+@pytest.fixture
+def publish_marts(home: Home) -> Callable[..., str]:
+    """Publishes fct_complaints with the given rows: complaint_id, known_at, and whatever else differs."""
+
+    def publish(*rows: dict[str, Any], version: str = "m1") -> str:
+        defaults = {"known_until": None, "narrative": "cards again", "company": "ACME", "state": "CA"}
+        defaults |= {"zip_code": None, "tags": None, "channel": "Web"}
+        table = pd.DataFrame([{**defaults, **row} for row in rows])
+        for name in ("known_at", "known_until"):
+            table[name] = pd.to_datetime(table[name])
+        with home.lake.staging("marts") as staged:
+            table.to_parquet(staged / "fct_complaints.parquet", index=False)
+            home.lake.publish("marts", version, staged)
+        return version
+
+    return publish

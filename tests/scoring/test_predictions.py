@@ -1,0 +1,158 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.exceptions import NotPublished
+from assets.resources import Evergreen
+from assets.scoring.definitions import predictions
+from assets.scoring.predictions import load_manifest, predict
+from assets.scoring.score import score_rows
+from assets.settings import ScoringSettings
+
+AS_OF = "2024-02-01"
+SETTINGS = ScoringSettings(window_days=30, batch_rows=8, chunk_rows=1000)
+
+
+def rows_of(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path / "predictions.parquet")
+
+
+def test_rows_without_text_are_not_scored(bundle: Any) -> None:
+    texts = ["mortgage late", None, "", " \n\t ", "other thing"]
+    rows = pd.DataFrame({"narrative": texts, "company_complaints_7d": 1.0}, index=[7, 3, 9, 1, 5])
+    scored = score_rows(bundle, rows, "3", 8)
+    assert list(scored.index) == [7, 3, 9, 1, 5]
+    assert scored["queue"].tolist() == ["mortgage", None, None, None, "other"]
+    assert scored["reason"].tolist() == [None, "no-text", "no-text", "no-text", None]
+    assert scored["confidence"].tolist()[0] == pytest.approx(0.6)
+    assert np.isnan(scored["confidence"].to_numpy()[1:4]).all()
+    assert bundle.seen == ["mortgage late", "other thing"]
+
+
+def test_no_row_has_text(bundle: Any) -> None:
+    scored = score_rows(bundle, pd.DataFrame({"narrative": [None, None]}), "3", 8)
+    assert scored["reason"].tolist() == ["no-text", "no-text"]
+    assert bundle.seen == []
+
+
+def test_what_is_visible_in_the_window_is_scored_once(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts(
+        {"complaint_id": "too-old", "known_at": "2024-01-02"},
+        {"complaint_id": "first-day", "known_at": "2024-01-03"},
+        {"complaint_id": "as-of-day", "known_at": "2024-02-01", "narrative": None},
+        {"complaint_id": "future", "known_at": "2024-02-02"},
+        {"complaint_id": "changed", "known_at": "2024-01-10", "known_until": "2024-01-20", "narrative": "other a"},
+        {"complaint_id": "changed", "known_at": "2024-01-20", "known_until": "2024-02-05", "narrative": "mortgage b"},
+        {"complaint_id": "changed", "known_at": "2024-02-05", "narrative": "student_loan c"},
+    )
+    found = predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
+    rows = rows_of(found.path).set_index("complaint_id")
+    assert list(rows.index) == ["first-day", "changed", "as-of-day"]
+    assert rows["queue"].tolist() == ["cards", "mortgage", None]
+    assert rows["reason"].tolist() == [None, None, "no-text"]
+    assert set(rows["as_of"]) == {AS_OF}
+    assert set(rows["model_version"]) == {"3"}
+    assert rows["company_complaints_7d"].tolist() == [0.0, 1.0, 2.0]
+    assert found.queues == {"cards": 1, "mortgage": 1, "no-text": 1}
+    assert found.mean_confidence == pytest.approx(0.6)
+    manifest = load_manifest(found.path)
+    assert (manifest.rows, manifest.snapshot_as_of, manifest.marts_version) == (3, "2024-01-01", "m1")
+
+
+def test_a_second_time_changes_nothing(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
+    first = predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
+    again = predict(home, AS_OF, champion, lambda: pytest.fail("the bundle was loaded"), SETTINGS)
+    assert again.reused
+    assert not first.reused
+    assert again.version == first.version
+    assert home.lake.current(f"predictions/{AS_OF}") == first.path
+
+
+def test_the_version_follows_the_marts_the_champion_and_the_settings(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
+    versions = [predict(home, AS_OF, champion, lambda: bundle, SETTINGS).version]
+    bundle.id = "training-2"
+    versions.append(predict(home, AS_OF, replace(champion, training_id="training-2"), lambda: bundle, SETTINGS).version)
+    bundle.id = "training-1"
+    wider = SETTINGS.model_copy(update={"window_days": 31})
+    versions.append(predict(home, AS_OF, champion, lambda: bundle, wider).version)
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"}, version="m2")
+    versions.append(predict(home, AS_OF, champion, lambda: bundle, SETTINGS).version)
+    assert len(set(versions)) == 4
+    assert home.lake.version(f"predictions/{AS_OF}") == versions[-1]
+
+
+def test_chunks_do_not_change_the_rows(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts(*({"complaint_id": f"{n}", "known_at": f"2024-01-{n}"} for n in range(10, 17)))
+    whole = predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
+    parts = predict(home, AS_OF, champion, lambda: bundle, SETTINGS.model_copy(update={"chunk_rows": 2}))
+    columns = ["complaint_id", "queue", "confidence"]
+    pd.testing.assert_frame_equal(rows_of(whole.path)[columns], rows_of(parts.path)[columns])
+
+
+def test_a_record_that_would_be_scored_twice_is_not_published(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    twice = {"complaint_id": "1", "known_at": "2024-01-20"}
+    publish_marts(twice, twice, {"complaint_id": "2", "known_at": "2024-01-21"})
+    found = predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
+    assert not found.manifest.each_record_once
+    assert (found.manifest.rows, found.manifest.complaints) == (3, 2)
+    with pytest.raises(NotPublished):
+        home.lake.current(f"predictions/{AS_OF}")
+
+
+def test_an_empty_window_is_published_as_such(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts({"complaint_id": "1", "known_at": "2020-01-20"})
+    found = predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
+    assert found.manifest.each_record_once
+    assert found.mean_confidence is None
+    assert len(rows_of(found.path)) == 0
+
+
+class FakeRegistry:
+    version: Any = None
+
+    def __init__(self, home: object) -> None: ...
+
+    def champion(self) -> Any:
+        return self.version
+
+    def fetch(self, version: str) -> Path:
+        return Path(version)
+
+
+def materialize(home) -> dg.ExecuteInProcessResult:  # type: ignore[no-untyped-def]
+    resources = {"evergreen": Evergreen(root=str(home.root))}
+    with dg.DagsterInstance.ephemeral() as instance:
+        return dg.materialize(
+            [predictions], partition_key=AS_OF, resources=resources, instance=instance, raise_on_error=False
+        )
+
+
+def test_the_asset_says_that_there_is_no_champion(home, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("assets.registry.registry.Registry", FakeRegistry)
+    result = materialize(home)
+    assert result.success
+    metadata = result.asset_materializations_for_node("predictions")[0].metadata
+    assert "no champion yet" in str(metadata["state"].value)
+    assert home.lake.tables("predictions") == []
+
+
+def test_the_asset_stops_the_graph_when_a_record_comes_twice(  # type: ignore[no-untyped-def]
+    home, bundle, champion, publish_marts, monkeypatch
+) -> None:
+    monkeypatch.setattr("assets.registry.registry.Registry", FakeRegistry)
+    monkeypatch.setattr(FakeRegistry, "version", champion)
+    monkeypatch.setattr("assets.training.bundle.load_bundle", lambda path: bundle)
+    twice = {"complaint_id": "1", "known_at": "2024-01-20"}
+    publish_marts(twice, twice)
+    checks = materialize(home).get_asset_check_evaluations()
+    assert [check.passed for check in checks] == [False]
+    publish_marts(twice, version="m2")
+    checks = materialize(home).get_asset_check_evaluations()
+    assert [check.passed for check in checks] == [True]
