@@ -30,6 +30,12 @@ class Home:
 
     root: Path
 
+    @classmethod
+    def from_environment(cls) -> "Home":
+        """`EVERGREEN_HOME`, or `.evergreen` in the project."""
+        default = Path(__file__).parent.parent / ".evergreen"
+        return cls(Path(os.environ.get("EVERGREEN_HOME", default)).absolute())
+
     @property
     def lake(self) -> "Lake":
         return Lake(self.root / "lake")

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from assets.exceptions import EvergreenError, SettingsError
+from assets.lake import Home
 from assets.settings import load_settings
-from pipelines.resources import home
 
 __all__ = ["app", "main"]
 
@@ -66,11 +66,11 @@ def run(
     from pipelines.runs import run_graph
     from pipelines.summary import summarize, table
 
-    outcome = run_graph(home(), [_absolute(s) for s in source], as_of, profile, _say)
+    outcome = run_graph(Home.from_environment(), [_absolute(s) for s in source], as_of, profile, _say)
     if outcome.failure:
-        _say(f"evergreen: {outcome.failure} (log: {home().root / 'logs' / outcome.run_id}.log)")
+        _say(f"evergreen: {outcome.failure} (log: {Home.from_environment().root / 'logs' / outcome.run_id}.log)")
         raise typer.Exit(1)
-    summary = summarize(home(), as_of, outcome)
+    summary = summarize(Home.from_environment(), as_of, outcome)
     _say(table(summary))
     if as_json:
         typer.echo(json.dumps(summary))
@@ -88,7 +88,7 @@ def score(
     """Route the complaints of a file with the champion: one output row per input row."""
     from assets.scoring.files import score_file
 
-    scored = score_file(home(), source, output, load_settings("quick"))
+    scored = score_file(Home.from_environment(), source, output, load_settings("quick"))
     _say(f"{scored.rows} rows, {scored.scored} scored by version {scored.model_version}: {output}")
 
 
@@ -97,7 +97,7 @@ def status(as_json: Json = False) -> None:
     """Show the champion, the challenger, the records, the last run and the last decision."""
     from pipelines.summary import status as current
 
-    _show(current(home()), as_json)
+    _show(current(Home.from_environment()), as_json)
 
 
 @app.command()
@@ -105,7 +105,7 @@ def ledger(as_json: Json = False) -> None:
     """Show every verdict, alias move and decision, oldest first."""
     from assets.registry.ledger import Ledger
 
-    entries = [entry.as_dict() for entry in Ledger(home().ledger).entries()]
+    entries = [entry.as_dict() for entry in Ledger(Home.from_environment().ledger).entries()]
     if as_json:
         typer.echo(json.dumps(entries))
     for entry in entries:
@@ -126,7 +126,7 @@ def rollback(
     """Make an earlier version the champion again."""
     from assets.registry.registry import Registry
 
-    Registry(home()).rollback(version, reason)
+    Registry(Home.from_environment()).rollback(version, reason)
     _say(f"version {version} is the champion")
 
 
@@ -151,7 +151,7 @@ def ui() -> None:
     """Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C."""
     from pipelines.ui import serve
 
-    serve(home(), _say)
+    serve(Home.from_environment(), _say)
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:

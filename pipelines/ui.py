@@ -13,11 +13,12 @@ from socket import AF_INET, SOCK_STREAM, socket
 from assets.exceptions import EvergreenError
 from assets.lake import Home
 from assets.resources import REPORTS_PORT
-from pipelines.resources import PROJECT
+from assets.settings import CONFIGS
 from pipelines.runs import open_instance
 
 __all__ = ["serve"]
 
+PROJECT = CONFIGS.parent
 HOST, DAGSTER_PORT, MLFLOW_PORT = "127.0.0.1", 3000, 5000
 
 
