@@ -1,6 +1,7 @@
 """Two sides of columns, compared by Evidently: the PSI of every column, and a page for people."""
 
 import os
+import warnings
 from dataclasses import dataclass
 
 import pandas as pd
@@ -65,28 +66,23 @@ def _evidently(
     share: float,
 ) -> tuple[dict[str, float], str]:
     """PSI by column, and the page. Frames of unequal length are padded: Evidently leaves out what is None."""
-    # Evidently imports litestar, nltk and plotly: four seconds on top of pandas and scikit-learn.
     os.environ["DO_NOT_TRACK"] = "true"
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
+    with warnings.catch_warnings():
+        # Of its own making: Evidently's sources have invalid escapes and use what pandas and pydantic deprecate.
+        warnings.simplefilter("ignore")
+        # Four seconds on top of pandas and scikit-learn: Evidently imports litestar, nltk and plotly.
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
 
-    definition = DataDefinition(categorical_columns=list(binned))
-    sides = [
-        Dataset.from_pandas(pd.DataFrame({name: pair[side] for name, pair in binned.items()}), definition)
-        for side in (0, 1)
-    ]
-    report = Report(
-        [
-            DataDriftPreset(
-                columns=names,
-                method="psi",
-                drift_share=share,
-                per_column_threshold={name: thresholds[name] for name in names},
-            )
+        definition = DataDefinition(categorical_columns=list(binned))
+        reference, current = (
+            Dataset.from_pandas(pd.DataFrame({name: pair[side] for name, pair in binned.items()}), definition)
+            for side in (0, 1)
+        )
+        presets = [
+            DataDriftPreset(columns=names, method="psi", drift_share=share, per_column_threshold=thresholds)
             for names in members.values()
-        ],
-        include_tests=False,
-    )
-    run = report.run(sides[1], sides[0])
-    values = {metric["config"].get("column"): metric["value"] for metric in run.dict()["metrics"]}
-    return {name: float(values[name]) for name in binned}, run.get_html_str(as_iframe=False)
+        ]
+        run = Report(presets, include_tests=False).run(current, reference)
+        values = {metric["config"].get("column"): metric["value"] for metric in run.dict()["metrics"]}
+        return {name: float(values[name]) for name in binned}, run.get_html_str(as_iframe=False)

@@ -1,0 +1,136 @@
+"""Marts, a snapshot, an evaluation and predictions made by hand: a small world that can be calm or shifted."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.lake import Home
+from assets.registry.registry import RegisteredVersion
+from assets.scoring.predictions import Manifest
+from assets.settings import QUEUES
+
+FEATURES = ["company_complaints_30d", "company_share_cards", "narrative_length"]
+SECRET = "zanzibarian"
+"""A word of narratives that must appear in no report."""
+
+
+@dataclass
+class World:
+    """Draws complaints; `words` and `mix` are what can shift."""
+
+    seed: int
+    words: int = 400
+    first_word: int = 0
+    mix: tuple[float, ...] = (0.3, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05)
+
+    def rows(self, count: int, start: str, days: int, prefix: str) -> pd.DataFrame:
+        rng = np.random.default_rng(self.seed)
+        names = [_word(n) for n in range(self.first_word, self.first_word + self.words)]
+        sizes = rng.poisson(40, count) + 5
+        table = pd.DataFrame(
+            {
+                "complaint_id": [f"{prefix}{n}" for n in range(count)],
+                "known_at": pd.Timestamp(start) + pd.to_timedelta(np.sort(rng.integers(0, days, count)), unit="D"),
+                "queue": rng.choice(QUEUES, count, p=self.mix),
+                "narrative": [" ".join([SECRET, "XXXX", *rng.choice(names, size)]) for size in sizes],
+                "company": [f"Company {n}" for n in rng.zipf(1.7, count)],
+                "state": rng.choice(["CA", "TX", "NY", "FL", "unknown"], count),
+                "zip_code": None,
+                "tags": rng.choice([None, "Older American"], count, p=[0.9, 0.1]),
+                "channel": "Web",
+                "company_complaints_30d": rng.lognormal(2, 1.5, count).round(),
+                "company_share_cards": rng.beta(1, 3, count),
+                "narrative_length": sizes.astype(float),
+            }
+        )
+        table["confidence"] = rng.beta(5, 2, count)
+        return table
+
+
+def _word(number: int) -> str:
+    letters = "abcdefghij"
+    return "w" + "".join(letters[int(digit)] for digit in f"{number:04d}")
+
+
+@pytest.fixture
+def champion() -> RegisteredVersion:
+    return RegisteredVersion("3", "training-1", "snapshot-1", "2024-01-01", {}, "file:///nowhere")
+
+
+@pytest.fixture
+def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Publishes the champion's snapshot and its evaluation."""
+    monkeypatch.setattr(
+        "assets.monitoring.champion.read_evaluation",
+        lambda folder: SimpleNamespace(training_id=json.loads((folder / "evaluation.json").read_text())),
+    )
+
+    def publish(world: World, rows: int = 3000, test_rows: int = 600) -> None:
+        columns = ["complaint_id", "known_at", "queue", "narrative", "company", "state", "zip_code", "tags", "channel"]
+        with home.lake.staging("training_set/2024-01-01") as staged:
+            drawn = world.rows(rows, "2023-06-01", 180, "t")
+            drawn[[*columns, *FEATURES]].to_parquet(staged / "train.parquet", index=False)
+            (staged / "manifest.json").write_text(json.dumps({"features": FEATURES}))
+            home.lake.publish("training_set/2024-01-01", champion.snapshot_id, staged)
+        with home.lake.staging("evaluation/2024-01-01") as staged:
+            tested = World(world.seed + 1000, mix=world.mix).rows(test_rows, "2023-12-01", 30, "e")
+            tested.assign(predicted=tested["queue"]).to_parquet(staged / "predictions.parquet", index=False)
+            (staged / "evaluation.json").write_text(json.dumps(champion.training_id))
+            home.lake.publish("evaluation/2024-01-01", "e1", staged)
+
+    return publish
+
+
+@pytest.fixture
+def publish_marts(home: Home) -> Callable[..., None]:
+    def publish(complaints: pd.DataFrame, labels: pd.DataFrame | None = None, version: str = "m1") -> None:
+        with home.lake.staging("marts") as staged:
+            for name, table in (("fct_complaints", complaints), ("labels", labels)):
+                if table is not None:
+                    times = [c for c in ("known_at", "known_until", "label_known_at") if c in table]
+                    table = table.assign(**{c: pd.to_datetime(table[c]) for c in times})
+                    table.to_parquet(staged / f"{name}.parquet", index=False)
+            home.lake.publish("marts", version, staged)
+
+    return publish
+
+
+@pytest.fixture
+def publish_predictions(home: Home, champion: RegisteredVersion) -> Callable[..., None]:
+    def publish(as_of: str, rows: pd.DataFrame, model: RegisteredVersion = champion, version: str = "p1") -> None:
+        manifest = Manifest(
+            *(as_of, model.version, model.training_id, model.snapshot_id, model.as_of, "m1", 30),
+            *(len(rows), len(rows), len(rows)),
+        )
+        table = rows.assign(as_of=as_of, model_version=model.version, reason=None)
+        columns = ["complaint_id", "as_of", "queue", "confidence", "model_version", "reason"]
+        with home.lake.staging(f"predictions/{as_of}") as staged:
+            kept = [*columns, *(c for c in FEATURES if c in table)]
+            table[kept].to_parquet(staged / "predictions.parquet", index=False)
+            (staged / "manifest.json").write_text(json.dumps(asdict(manifest)))
+            home.lake.publish(f"predictions/{as_of}", version, staged)
+
+    return publish
+
+
+@pytest.fixture
+def world() -> type[World]:
+    return World
+
+
+@pytest.fixture
+def score_window(publish_marts: Any, publish_predictions: Any) -> Callable[..., None]:
+    """Publishes marts and predictions for the month that ends at 2024-02-01."""
+
+    def publish(world: World, rows: int = 1500, version: str = "p1") -> None:
+        drawn = world.rows(rows, "2024-01-05", 25, "n")
+        publish_marts(drawn.assign(known_until=pd.NaT).drop(columns=[*FEATURES, "confidence"]))
+        publish_predictions("2024-02-01", drawn, version=version)
+
+    return publish

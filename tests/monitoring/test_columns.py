@@ -1,0 +1,73 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.monitoring.columns import calm_psi, describe, fit_binning, psi, sample_positions, vocabulary
+
+
+def test_a_sample_does_not_depend_on_the_order_of_rows() -> None:
+    ids = pd.Series([f"id-{n}" for n in range(500)])
+    drawn = set(ids.iloc[sample_positions(ids, 50)])
+    shuffled = ids.sample(frac=1, random_state=1, ignore_index=True)
+    assert set(shuffled.iloc[sample_positions(shuffled, 50)]) == drawn
+    assert len(drawn) == 50
+    assert sample_positions(ids[:3], 50) == [0, 1, 2]
+
+
+def test_what_a_text_is_described_by() -> None:
+    known = vocabulary(["The bank CHARGED me"])
+    assert known == {"the", "bank", "charged"}
+    found = describe(pd.Series(["the bank XXXX glorped", "", "XX/XX/2023 12 me"]), known)
+    assert found["text_words"].tolist() == [4, 0, 3]
+    assert found["text_unknown_share"].tolist() == [pytest.approx(1 / 3), 0.0, 0.0]
+    assert found["text_redacted_share"].tolist() == [0.25, 0.0, pytest.approx(1 / 3)]
+
+
+def test_numbers_are_cut_at_the_quantiles_of_the_reference() -> None:
+    reference = pd.Series(np.arange(1000.0))
+    binned = fit_binning(reference, 10, 1000).apply(pd.Series([-5.0, 50.0, 999.0, 5000.0, np.nan]))
+    assert binned.iloc[0] == binned.iloc[1]
+    assert binned.iloc[2] == binned.iloc[3]
+    assert binned.iloc[4] == "(missing)"
+    assert fit_binning(reference, 10, 1000).apply(reference).value_counts().between(90, 110).all()
+
+
+def test_a_value_beyond_a_constant_reference_is_seen() -> None:
+    reference, current = pd.Series(np.zeros(500)), pd.Series(np.ones(500))
+    binning = fit_binning(reference, 10, 500)
+    assert psi(binning.apply(reference), binning.apply(current)) > 5
+
+
+def test_rare_categories_are_pooled() -> None:
+    reference = pd.Series(["a"] * 500 + ["b"] * 490 + [f"rare {n}" for n in range(10)])
+    assert fit_binning(reference, 10, 1000).kept == {"a", "b"}
+    assert fit_binning(reference, 10, 15).kept == frozenset()
+    binned = fit_binning(reference, 10, 1000).apply(pd.Series(["a", "rare 1", "new", None]))
+    assert binned.tolist() == ["a", "(other)", "(other)", "(missing)"]
+
+
+@pytest.mark.parametrize("rows", [100, 300, 2000])
+def test_resamples_of_the_same_data_do_not_alarm(rows: int) -> None:
+    alarms, trials = 0, 0
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        for draw in (
+            lambda n, rng=rng: pd.Series(rng.lognormal(2, 2, n).round()),
+            lambda n, rng=rng: pd.Series(rng.zipf(1.6, n).astype(str)),
+            lambda n, rng=rng: pd.Series(rng.choice(list("abcdefghi"), n)),
+            lambda n, rng=rng: pd.Series(np.where(rng.random(n) < 0.05, rng.random(n), 0.0)),
+        ):
+            reference, current = draw(2000), draw(rows)
+            binning = fit_binning(reference, 10, rows)
+            left, right = binning.apply(reference), binning.apply(current)
+            alarms += psi(left, right) >= max(0.25, calm_psi(left, 5, rows))
+            trials += 1
+    assert alarms <= trials * 0.02
+
+
+def test_a_column_that_grows_is_compared_with_its_own_growth() -> None:
+    reference = pd.Series(np.arange(2000.0))
+    binning = fit_binning(reference, 10, 1000)
+    left, right = binning.apply(reference), binning.apply(pd.Series(np.arange(2000.0, 2300.0)))
+    assert psi(left, right) > 1
+    assert calm_psi(left, 5, 300) > psi(left, right)
