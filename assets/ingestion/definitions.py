@@ -33,7 +33,7 @@ class IngestionConfig(dg.Config):
     group_name="ingestion",
     kinds={"python", "parquet", "s3"},
     owners=["team:evergreen"],
-    retry_policy=dg.RetryPolicy(max_retries=2, delay=2),
+    retry_policy=dg.RetryPolicy(max_retries=1, delay=2),
     check_specs=[
         dg.AssetCheckSpec(
             "conservation",

@@ -49,6 +49,8 @@ class Layout:
         """Whether one record ends and another starts between two lines: both look like it, or the second is one."""
         if line.count(",") >= self._separators and self.is_record(line):
             return True
+        if '"' in line and self._opening is not None and self._opening.match(line):
+            return True
         end = self._end
         return end is not None and before.count(",") >= self._end_separators and self._parts(end, before, line)
 
@@ -92,6 +94,15 @@ class Layout:
         if self._narrative >= _FIRST_HEAD_COLUMN:
             places.append(rf'(?:{_FIELD},){{{self._narrative}}}"(?:[^"]|"")')
         return re.compile("|".join(places))
+
+    @cached_property
+    def _opening(self) -> re.Pattern[str] | None:
+        """The start of a record up to its narrative's opening quote: no narrative ends in a line like this."""
+        dated = self.columns.index("Date received")
+        if not dated < self._narrative >= _FIRST_HEAD_COLUMN:
+            return None
+        between = self._narrative - dated - 1
+        return re.compile(rf'(?:{_FIELD},){{{dated}}}(?:{_DATE}|"{_DATE}"),(?:{_FIELD},){{{between}}}"(?:[^"]|"")')
 
     @cached_property
     def _end(self) -> re.Pattern[str] | None:

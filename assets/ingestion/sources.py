@@ -134,7 +134,7 @@ def _client() -> "S3Client":
     import boto3
     from botocore.config import Config
 
-    patience = Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+    patience = Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 2})
     return boto3.client("s3", config=patience)
 
 

@@ -18,6 +18,7 @@ from assets.ingestion.records import NOT_UTF_8, NUL_BYTE, SEPARATOR, Record, Rej
 __all__ = ["DamagedError", "split"]
 
 _BROKEN_QUOTE, _STRAY_RETURN, _TOO_LONG = "broken-quote", "stray-carriage-return", "too-long"
+_TOO_FEW, _TOO_MANY = "too-few-fields", "too-many-fields"
 _QUOTES = re.compile(r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)(?:,(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+))*+[\r\n]*')
 """A record whose quotes are all where RFC 4180 has them: around a field, or doubled inside one."""
 
@@ -168,12 +169,10 @@ class _Splitter:
         if reason is None or stop is None:
             return None
         raw = "".join(self._lines[start:stop])
-        if reason == _BROKEN_QUOTE and '"' not in raw:
-            reason = _STRAY_RETURN
         at_cut = self._window.cut is not None and self._window.final and stop == len(self._lines)
         self._at = stop
-        text = readable(raw.rstrip("\r\n"))
-        return Reject(self._before + start, str(self._window.cut) if at_cut else reason, text, of_object=at_cut)
+        reason = str(self._window.cut) if at_cut else _precise(reason, raw)
+        return Reject(self._before + start, reason, readable(raw.rstrip("\r\n")), of_object=at_cut)
 
     def _fault(self, start: int) -> tuple[str | None, int]:
         """What is wrong with the record at this line, and the line from which the next one may start."""
@@ -208,9 +207,10 @@ class _Splitter:
         return make_record(fields, joined, self._before + start)
 
     def _miscount(self, row: list[str], start: int, end: int) -> str:
-        if not _QUOTES.fullmatch("".join(self._lines[start:end])):
+        lines = self._lines[start:end]
+        if any(map(self._layout.starts_record, lines[1:])) or not _QUOTES.fullmatch("".join(lines)):
             return _BROKEN_QUOTE
-        return "too-few-fields" if len(row) < self._width else "too-many-fields"
+        return _TOO_FEW if len(row) < self._width else _TOO_MANY
 
     def _holds_others(self, start: int, end: int) -> bool:
         """Whether one record ends and another starts between these lines, or they are too many for one."""
@@ -233,3 +233,12 @@ class _Splitter:
 
     def _from(self, start: int, stop: int) -> Iterator[str]:
         return map(self._lines.__getitem__, range(start, stop))
+
+
+def _precise(reason: str, raw: str) -> str:
+    """The reason, now that all of the raw text is known: a count of fields may be off because of a quote."""
+    if reason in (_TOO_FEW, _TOO_MANY) and not _QUOTES.fullmatch(raw.replace("\n", ",")):
+        return _BROKEN_QUOTE
+    if reason == _BROKEN_QUOTE and "\r" in raw and _QUOTES.fullmatch(raw.replace("\r", " ").replace("\n", ",")):
+        return _STRAY_RETURN
+    return reason

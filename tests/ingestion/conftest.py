@@ -1,0 +1,65 @@
+import csv
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from assets.ingestion.records import COLUMNS
+from assets.settings import IngestionSettings
+
+HEADER = ",".join(COLUMNS) + "\n"
+
+
+@pytest.fixture
+def settings() -> IngestionSettings:
+    return IngestionSettings(max_record_bytes=1 << 20, batch_records=1000)
+
+
+@pytest.fixture
+def complaint() -> Callable[..., list[str]]:
+    """A plain, valid complaint; fields are overridden by our names for them."""
+
+    def make(number: int, **fields: str) -> list[str]:
+        values = dict.fromkeys(COLUMNS.values(), "") | {
+            "date_received": "2023-01-15",
+            "product": "Credit card",
+            "issue": "Fees, interest",
+            "narrative": "They charged me twice.",
+            "company": "ACME BANK, N.A.",
+            "state": "CA",
+            "channel": "Web",
+            "date_sent_to_company": "2023-01-16",
+            "timely_response": "Yes",
+            "complaint_id": str(number),
+        }
+        assert fields.keys() <= values.keys()
+        return list((values | fields).values())
+
+    return make
+
+
+@pytest.fixture
+def as_csv() -> Callable[[Iterable[list[str]]], str]:
+    """Records as CSV text, quoted where they must be, without a header."""
+
+    def write(rows: Iterable[list[str]]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+    return write
+
+
+@pytest.fixture
+def write_csv(
+    as_csv: Callable[[Iterable[list[str]]], str],
+) -> Callable[[Path, Iterable[list[str]]], Path]:
+    """Write a CSV file with the official header."""
+
+    def write(path: Path, rows: Iterable[list[str]]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((HEADER + as_csv(rows)).encode())
+        return path
+
+    return write

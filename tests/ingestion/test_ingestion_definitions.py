@@ -1,0 +1,64 @@
+"""The asset `raw_complaints`: what a person sees of it, and that a bad source stops it with one line."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from assets.ingestion.definitions import IngestionConfig, raw_complaints
+from assets.lake import Home
+from assets.resources import Evergreen
+
+WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
+
+
+def materialize(home: Home, *sources: Path | str) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [raw_complaints],
+        resources={"evergreen": Evergreen(root=str(home.root))},
+        run_config=dg.RunConfig({"raw_complaints": IngestionConfig(sources=[str(source) for source in sources])}),
+        raise_on_error=False,
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path, write_csv: WriteCsv, complaint: Callable[..., list[str]]) -> Path:
+    return write_csv(tmp_path / "a.csv", [complaint(1), complaint(2)[:-1]])
+
+
+def test_the_asset_reports_its_numbers_and_its_check(home: Home, source: Path) -> None:
+    result = materialize(home, source)
+    (event,) = result.asset_materializations_for_node("raw_complaints")
+    numbers = {name: event.metadata[name].value for name in ("landed", "records", "rejects", "version")}
+    assert numbers == {"landed": 2, "records": 1, "rejects": 1, "version": home.lake.version("raw_complaints")}
+    assert "| too-few-fields | 1 |" in str(event.metadata["reasons"].value)
+    assert "| a.csv |" in str(event.metadata["objects"].value)
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.check_name, check.passed) == ("conservation", True)
+
+
+def test_rows_that_vanish_after_publication_fail_the_check(home: Home, source: Path) -> None:
+    materialize(home, source)
+    (part,) = home.lake.current("raw_complaints").glob("records/*.parquet")
+    none = pq.read_table(part).slice(0, 0)
+    part.unlink()
+    pq.write_table(none, part)
+    (check,) = materialize(home, source).get_asset_check_evaluations()
+    assert (check.passed, check.blocking) == (False, True)
+    assert "| a.csv | 2 | 0 | 1 |" in str(check.metadata["imbalances"].value)
+
+
+def test_sources_may_come_from_the_environment(home: Home, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_SOURCES", f"{source}, {source}")
+    assert materialize(home).success
+    monkeypatch.delenv("EVERGREEN_SOURCES")
+    assert not materialize(home).success
+
+
+def test_a_source_that_does_not_exist_fails_once_with_its_name(home: Home) -> None:
+    result = materialize(home, "/no/such/folder")
+    failures = [event for event in result.all_events if event.event_type_value.startswith("STEP_")]
+    assert [event.event_type_value for event in failures] == ["STEP_START", "STEP_FAILURE"]
+    assert "/no/such/folder: there is no such file or folder" in str(failures[-1].step_failure_data.error)

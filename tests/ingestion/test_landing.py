@@ -1,0 +1,185 @@
+"""Each object is read once, published in one move, and every row of it is accounted for."""
+
+import errno
+import gzip
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from assets.exceptions import AuditError, EvergreenError
+from assets.ingestion import landing as landing_module
+from assets.ingestion.landing import Imbalance, Landing, find_imbalances, ingest
+from assets.ingestion.records import Record
+from assets.lake import Lake, hash_tree
+from assets.settings import IngestionSettings
+
+Complaint = Callable[..., list[str]]
+WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_csv: WriteCsv, complaint: Complaint) -> Path:
+    write_csv(tmp_path / "in" / "a.csv", [complaint(1), complaint(2)[:-1], complaint(3, narrative="two\nlines")])
+    write_csv(tmp_path / "in" / "b.csv", [complaint(4), complaint(1)])
+    return tmp_path / "in"
+
+
+def rows(landing: Landing, table: str) -> list[dict[str, Any]]:
+    files = str(landing.path / table / "*.parquet")
+    return duckdb.sql(f"from read_parquet('{files}') order by object_id, line").df().to_dict("records")
+
+
+def test_every_row_lies_in_one_of_two_files_with_its_object_and_line(
+    folder: Path, lake: Lake, settings: IngestionSettings
+) -> None:
+    landing = ingest([str(folder)], lake, settings)
+    assert (landing.landed, landing.records, landing.rejects, landing.new_objects) == (5, 4, 1, 2)
+    assert landing.reasons == {"too-few-fields": 1}
+    a, b = landing.objects
+    assert (a.key, a.seq, a.landed, a.error) == ("a.csv", 0, 3, None)
+    assert (b.key, b.seq, b.landed) == ("b.csv", 1, 2)
+    records = rows(landing, "records")
+    assert list(records[0]) == ["object_id", *Record._fields]
+    found = {(row["object_id"], row["line"], row["complaint_id"]) for row in records}
+    assert found == {
+        *((a.object_id, 2, "1"), (a.object_id, 4, "3")),
+        *((b.object_id, 2, "4"), (b.object_id, 3, "1")),
+    }
+    (reject,) = rows(landing, "rejects")
+    assert (reject["object_id"], reject["line"], reject["reason"]) == (a.object_id, 3, "too-few-fields")
+    assert reject["raw_text"] == (folder / "a.csv").read_text().splitlines()[2]
+    assert find_imbalances(landing.path) == []
+
+
+def test_reading_again_changes_nothing(folder: Path, lake: Lake, settings: IngestionSettings) -> None:
+    first = ingest([str(folder)], lake, settings)
+    before = {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.parquet")}
+    again = ingest([str(folder), str(folder / "a.csv"), str(folder)], lake, settings)
+    assert (again.version, again.new_objects, again.landed) == (first.version, 0, first.landed)
+    assert before == {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.parquet")}
+
+
+def test_only_what_is_new_is_read_and_the_rest_is_linked(
+    folder: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    first = ingest([str(folder)], lake, settings)
+    write_csv(folder / "a.csv", [complaint(9)])
+    write_csv(folder / "0.csv", [complaint(8)])
+    second = ingest([str(folder)], lake, settings)
+    assert [read.key for read in second.objects] == ["a.csv", "b.csv", "0.csv", "a.csv"]
+    assert [read.seq for read in second.objects] == [0, 1, 2, 3]
+    assert second.objects[:2] == first.objects
+    part = Path("records") / f"{first.objects[0].object_id}.parquet"
+    assert (first.path / part).stat().st_ino == (second.path / part).stat().st_ino
+    assert find_imbalances(second.path) == []
+    assert second.landed == 7
+
+
+def test_an_object_that_cannot_be_read_is_itself_reported(
+    folder: Path, lake: Lake, settings: IngestionSettings
+) -> None:
+    (folder / "c.csv").touch()
+    (folder / "d.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes())[:-9])
+    landing = ingest([str(folder)], lake, settings)
+    assert [read.error for read in landing.objects] == [None, None, "empty-object", "truncated-gzip"]
+    assert landing.reasons["truncated-gzip"] == landing.reasons["empty-object"] == 1
+    assert find_imbalances(landing.path) == []
+
+
+def test_the_count_is_independent_of_the_reader(folder: Path, lake: Lake, settings: IngestionSettings) -> None:
+    landing = ingest([str(folder)], lake, settings)
+    part = landing.path / "records" / f"{landing.objects[0].object_id}.parquet"
+    table = pq.read_table(part)
+    part.unlink()
+    pq.write_table(table.slice(1), part)
+    assert find_imbalances(landing.path) == [Imbalance("a.csv", landed=3, records=1, rejects=1)]
+    pq.write_table(table.slice(0, 0), part.with_name("stray.parquet"))
+    part.unlink()
+    (landing.path / "rejects" / part.name).unlink()
+    pq.write_table(pq.read_table(landing.path / "rejects").slice(0, 0), landing.path / "rejects" / part.name)
+    assert find_imbalances(landing.path) == [Imbalance("a.csv", landed=3, records=0, rejects=0)]
+
+
+def test_rows_that_were_lost_are_not_published(
+    folder: Path, lake: Lake, settings: IngestionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = landing_module._Parts._write
+    monkeypatch.setattr(
+        landing_module._Parts, "_write", lambda self, to, schema, rows: write(self, to, schema, rows[1:])
+    )
+    with pytest.raises(AuditError, match=r"a\.csv.*nothing was published"):
+        ingest([str(folder)], lake, settings)
+    assert lake.version("raw_complaints") is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(errno.ENOSPC, "no space"), EvergreenError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_failure_in_the_middle_leaves_the_last_publication(
+    folder: Path,
+    lake: Lake,
+    settings: IngestionSettings,
+    write_csv: WriteCsv,
+    complaint: Complaint,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    raised: type[BaseException],
+) -> None:
+    first = ingest([str(folder)], lake, settings)
+    before = hash_tree(lake.root)
+    write_csv(folder / "c.csv", [complaint(7)])
+
+    def fail(*_: object) -> NoReturn:
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(landing_module._Parts, "_write", fail)
+        with pytest.raises(raised) as caught:
+            ingest([str(folder)], lake, settings)
+    assert raised is KeyboardInterrupt or "the disk is full" in str(caught.value)
+    assert hash_tree(lake.root) == before
+    assert lake.version("raw_complaints") == first.version
+    assert ingest([str(folder)], lake, settings).landed == 6
+
+
+def test_memory_does_not_grow_with_the_object(tmp_path: Path, complaint: Complaint, write_csv: WriteCsv) -> None:
+    size, row = 100_000_000, complaint(1, narrative='some "text" and\nmore of it, ' * 20)
+    path = write_csv(tmp_path / "big.csv", [row])
+    record = path.read_bytes().split(b"\n", 1)[1]
+    with path.open("ab") as file:
+        for _ in range(size // (len(record) * 1000)):
+            file.write(record * 1000)
+    program = """
+import resource, sys
+from pathlib import Path
+from assets.ingestion.landing import ingest
+from assets.lake import Lake
+from assets.settings import IngestionSettings
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+settings = IngestionSettings(max_record_bytes=1 << 20, batch_records=20000)
+landing = ingest([sys.argv[1]], Lake(Path(sys.argv[2])), settings)
+print(landing.records, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, path, tmp_path / "lake"],
+        capture_output=True,
+        check=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    records, megabytes = map(int, done.stdout.split())
+    assert records > 100_000
+    assert megabytes < 300

@@ -1,0 +1,113 @@
+"""Local files, folders and S3 list the same keys; what is wrong with a source is one clear line."""
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from assets.exceptions import SourceError
+from assets.ingestion.landing import ingest
+from assets.ingestion.sources import UnreachableError, fingerprint, list_objects
+from assets.lake import Lake, hash_file, hash_tree
+from assets.settings import IngestionSettings
+
+WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_csv: WriteCsv, complaint: Callable[..., list[str]]) -> Path:
+    write_csv(tmp_path / "in" / "b.csv", [complaint(1), complaint(2)])
+    write_csv(tmp_path / "in" / "2024" / "a.csv", [complaint(3), complaint(4)[:-1]])
+    (tmp_path / "in" / "README.md").write_text("not a source")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    try:
+        boto3.client("s3").create_bucket(Bucket="complaints")
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def upload(folder: Path, prefix: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            boto3.client("s3").upload_file(str(path), "complaints", prefix + path.relative_to(folder).as_posix())
+
+
+def test_a_folder_lists_its_objects_by_relative_key(folder: Path) -> None:
+    assert [found.key for found in list_objects([str(folder)])] == ["2024/a.csv", "b.csv"]
+    assert [found.key for found in list_objects([str(folder / "b.csv")])] == ["b.csv"]
+
+
+def test_a_bucket_gives_the_same_publication_as_the_folder(
+    folder: Path, tmp_path: Path, settings: IngestionSettings, s3: str
+) -> None:
+    upload(folder, "in/")
+    (folder / "c.csv").write_text("a neighbour of the prefix")
+    upload(folder, "in-2/")
+    (folder / "c.csv").unlink()
+    local = ingest([str(folder)], Lake(tmp_path / "local"), settings)
+    for source in ("s3://complaints/in", "s3://complaints/in/"):
+        remote = ingest([source], Lake(tmp_path / "remote"), settings)
+        assert remote.version == local.version
+        assert hash_tree(remote.path) == hash_tree(local.path)
+        assert {p.name for p in remote.path.iterdir()} == {"records", "rejects", "objects.parquet"}
+    assert [found.key for found in list_objects(["s3://complaints/in/b.csv"])] == ["b.csv"]
+
+
+def test_an_object_is_hashed_on_its_way(folder: Path, tmp_path: Path, s3: str) -> None:
+    upload(folder, "")
+    found = list_objects(["s3://complaints"])[-1]
+    with found.fetch(tmp_path) as fetched:
+        assert fetched.sha256 == hash_file(folder / "b.csv")
+        assert fetched.bytes == (folder / "b.csv").stat().st_size
+    assert not fetched.path.exists()
+
+
+def test_a_fingerprint_changes_with_the_objects(folder: Path, s3: str) -> None:
+    upload(folder, "")
+    before = fingerprint([str(folder)]), fingerprint(["s3://complaints"])
+    assert before == (fingerprint([str(folder)]), fingerprint(["s3://complaints"]))
+    (folder / "c.csv").write_text("new")
+    upload(folder, "")
+    assert fingerprint([str(folder)]) != before[0]
+    assert fingerprint(["s3://complaints"]) != before[1]
+
+
+@pytest.mark.parametrize("source", ["s3://complaints/nothing", "s3://no-such-bucket/in", "s3:///in"])
+def test_what_s3_refuses_is_one_clear_line(s3: str, source: str) -> None:
+    with pytest.raises(SourceError, match=source) as caught:
+        list_objects([source])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_endpoint_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        started = time.monotonic()
+        with pytest.raises(UnreachableError, match=f"s3://complaints/in: no answer .*{endpoint}"):
+            list_objects(["s3://complaints/in"])
+    assert time.monotonic() - started < 10
+
+
+def test_a_local_source_that_holds_nothing_is_one_clear_line(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    for name, problem in (("nope", "no such file"), ("empty", r"no \*\.csv"), ("README.md", "ends in")):
+        with pytest.raises(SourceError, match=problem):
+            list_objects([str(folder), str(folder / name)])

@@ -1,0 +1,277 @@
+"""A broken record is one reject with its raw text, and never takes a neighbour with it."""
+
+import csv
+import io
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assets.ingestion.records import COLUMNS, OUTCOMES, SPARE, Record, Reject
+from assets.ingestion.splitting import DamagedError, split
+
+LIMIT = 1 << 16
+HEADER = ",".join(COLUMNS) + "\n"
+TAIL = ',,"ACME, INC.",CA,90001,,,Web,2023-01-16,Closed,Yes,N/A,'
+
+
+def line(number: int, narrative: str = "plain", day: str = "2023-01-15") -> str:
+    """A valid record as text; the narrative is put in as it is, quotes and all."""
+    return f"{day},Credit card,,Fees,,{narrative}{TAIL}{number}\n"
+
+
+def blocks(data: bytes, size: int) -> Iterator[bytes]:
+    yield from (data[start : start + size] for start in range(0, len(data), size))
+
+
+def read(text: str | bytes, size: int = 1 << 20, optional: frozenset[str] = SPARE) -> list[Record | Reject]:
+    data = text.encode() if isinstance(text, str) else text
+    return [row for rows in split(blocks(data, size), LIMIT, optional) for row in rows]
+
+
+def ids(rows: list[Record | Reject]) -> list[str | None]:
+    """Complaint ids of records, and reasons of rejects, in order."""
+    return [row.complaint_id if isinstance(row, Record) else row.reason for row in rows]
+
+
+def test_a_record_has_its_fields_its_line_and_a_hash_of_its_content() -> None:
+    rows = read(HEADER + line(1, '"two\nlines, ""quoted"""') + line(2) + line(2))
+    first, second, third = (row for row in rows if isinstance(row, Record))
+    assert first.narrative == 'two\nlines, "quoted"'
+    assert (first.company, first.company_public_response) == ("ACME, INC.", None)
+    assert [row.line for row in rows] == [2, 4, 5]
+    assert second.content_hash == third.content_hash != first.content_hash
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (line(9, '"never closed'), "broken-quote"),
+        (line(9, '"never closed\nover\n\nlines, with commas'), "broken-quote"),
+        (line(9, 'never opened"'), "broken-quote"),
+        (line(9, 'never opened\nover, two lines"'), "broken-quote"),
+        (line(9, 'a "stray" pair'), "broken-quote"),
+        (line(9, '"undoubled "quote" inside"'), "broken-quote"),
+        (line(9, '"and a quote at the end of a field""'), "broken-quote"),
+        (line(9, "loose\rreturn"), "stray-carriage-return"),
+        (line(9, "loose\nline feed"), "too-few-fields"),
+        ("2023-01-15,Credit card,,Fees\n", "too-few-fields"),
+        ('2023-01-15,Credit card,,Fees,,"cut off in the text\n', "broken-quote"),
+        (line(9, '"a date inside\n2023-01-02, see"').replace(",Web", ""), "too-few-fields"),
+        (line(9, '"a date inside\n2023-01-02,see"').replace(",Web", ""), "broken-quote"),
+        (line(9).replace(",Web", ""), "too-few-fields"),
+        (line(9).replace(",Web", ",Web,Web"), "too-many-fields"),
+        (line(9, "nul\0byte"), "nul-byte"),
+        (line(9, '"nul\0byte\nin two lines"'), "nul-byte"),
+        (line(9, "x" * LIMIT), "too-long"),
+        (line(9, '"' + "x y\n" * (LIMIT // 4) + '"'), "broken-quote"),
+        (line(9, '"' + "x y\n" * (LIMIT // 4)), "broken-quote"),
+    ],
+)
+@pytest.mark.parametrize("neighbour", ["plain", '"quoted"', '"\nstarts with a line feed"', '",a comma"', '"""said"""'])
+def test_a_broken_record_takes_no_neighbour(broken: str, reason: str, neighbour: str) -> None:
+    good = [line(number, neighbour) for number in range(1, 5)]
+    rows = read(HEADER + good[0] + good[1] + broken + good[2] + broken + good[3])
+    records = [row for row in rows if isinstance(row, Record)]
+    assert [row.complaint_id for row in records] == ["1", "2", "3", "4"]
+    rejects = [row for row in rows if isinstance(row, Reject)]
+    assert rejects[0].reason == reason
+    text = broken.rstrip("\n").replace("\0", "\\x00")
+    assert "\n".join(row.raw_text for row in rejects[: len(rejects) // 2]) == text
+    if "2023-01-02,see" not in broken and len(broken) < LIMIT:
+        assert len(rejects) == 2
+
+
+def test_two_lone_quotes_do_not_swallow_what_lies_between() -> None:
+    opened, closed = line(1, '"never closed'), line(5, 'never opened"')
+    between = line(2) + line(3, "also plain", day="") + line(4)
+    assert ids(read(HEADER + opened + between + closed + line(6))) == [
+        *("broken-quote", "2", "3", "4"),
+        *("broken-quote", "6"),
+    ]
+    assert ids(read(HEADER + opened + closed + line(6))) == ["broken-quote", "broken-quote", "6"]
+
+
+def test_lone_quotes_before_the_company_do_not_hide_in_one_another() -> None:
+    record = "2023-01-15,Credit card,,Fees,,,,{},CA,90001,,,Web,2023-01-16,Closed,Yes,N/A,{}\n"
+    text = HEADER + record.format('"ACME', 1) + record.format("OTHER", 2) + record.format('BANK"', 3)
+    assert ids(read(text)) == ["broken-quote", "2", "broken-quote"]
+
+
+@pytest.mark.parametrize(
+    "narrative",
+    [
+        "I wrote:\n2023-01-02, they called\n2023-01-03,they hung up\nbye",
+        "2023-01-02,Credit card,,Fees",
+        "one, two, three, four, five, six\nseven, eight, nine, ten, eleven, 12",
+        "I paid $1,200\n2023-01-02, and again $1,300\n2023-01-03,",
+        "a list\r\nwith returns\r\n",
+        "form\x0cfeed, \x1c and \u2028 separators \x85",
+        '"quoted"\n"2023-01-02",said "x"',
+        "\ufeffa mark, an emoji \U0001f600",
+    ],
+)
+def test_a_valid_narrative_survives_whatever_it_says(narrative: str) -> None:
+    quoted = '"' + narrative.replace('"', '""') + '"'
+    rows = read(HEADER + line(1) + line(2, quoted) + line(3, quoted) + line(4))
+    assert ids(rows) == ["1", "2", "3", "4"]
+    assert isinstance(rows[1], Record)
+    assert rows[1].narrative == narrative
+
+
+def test_prose_that_has_as_many_commas_as_a_record_is_no_record() -> None:
+    narrative = '"It began\nThen, early in May, he, she, they, left"'
+    assert ids(read(HEADER + line(1, narrative) + line(2))) == ["1", "2"]
+    unclosed = '"It began\nThen, early in May, he, she, they, left'
+    assert ids(read(HEADER + line(1, unclosed) + line(2))) == ["broken-quote", "2"]
+
+
+def test_bytes_that_are_not_utf_8_reject_their_record_alone() -> None:
+    data = (HEADER + line(1) + line(2, '"caf~\nand more"') + line(3)).encode().replace(b"~", b"\xe9")
+    rows = read(data)
+    assert ids(rows) == ["1", "not-utf-8", "3"]
+    assert isinstance(rows[1], Reject)
+    assert "caf\\xe9\nand more" in rows[1].raw_text
+
+
+def test_line_ends_may_differ_and_blank_lines_are_no_records() -> None:
+    text = HEADER.replace("\n", "\r\n") + line(1) + "\n" + line(2, '"a\r\nb"').replace("\n", "\r\n") + "\r\n" + line(3)
+    assert ids(read(text)) == ["1", "2", "3"]
+    assert ids(read((HEADER + line(1) + line(2)).rstrip("\n"))) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("", "empty-object"),
+        ("\n\n", "empty-object"),
+        ("\ufeff", "empty-object"),
+        (HEADER.replace("Company,", ""), "missing-column: Company"),
+        (HEADER.replace("Product,", "Produkt,"), "missing-column: Product"),
+        (HEADER.replace("Product,", "Product,Colour,"), "unknown-column: Colour"),
+        (HEADER.replace("Product,", "Product,Product,"), "repeated-column: Product"),
+        (HEADER.replace("Product,", '"Pro"duct,'), "unreadable-header"),
+        (HEADER.replace("Product,", "Pro\0duct,"), "not-utf-8"),
+        (line(7), "missing-column: Date received"),
+    ],
+)
+def test_a_header_that_cannot_be_used_is_one_reject(header: str, reason: str) -> None:
+    rows = read(header + (line(1) if header.strip("\n\ufeff") else ""))
+    assert rows == [Reject(1, reason, rows[0][2], of_object=True)]
+    assert header.startswith(rows[0].raw_text.replace("\\x00", "\0"))
+
+
+def test_an_object_with_only_a_header_holds_nothing() -> None:
+    assert read(HEADER) == read(HEADER.rstrip("\n")) == []
+
+
+def test_columns_come_in_any_order_and_the_spare_ones_may_be_gone() -> None:
+    names = [name for name in reversed(COLUMNS) if name not in ("Company public response", "Consumer disputed?")]
+    row = dict.fromkeys(COLUMNS, "") | {"Complaint ID": "7", "Date received": "2023-01-15", "Company": 'A "B", C'}
+    text = io.StringIO("\ufeff")
+    text.seek(1)
+    writer = csv.DictWriter(text, names, extrasaction="ignore", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([row, row | {"Complaint ID": "8"}])
+    body = text.getvalue().split("\n", 1)[1]
+    rows = read(text.getvalue() + body.replace('"8"', '8"') + body)
+    assert ids(rows) == ["7", "8", "7", "broken-quote", "7", "8"]
+    assert isinstance(rows[0], Record)
+    assert (rows[0].company, rows[0].disputed, rows[0].date_received) == ('A "B", C', None, "2023-01-15")
+
+
+def test_what_is_scored_needs_no_outcome_column() -> None:
+    names = [name for name in COLUMNS if name not in OUTCOMES]
+    rows = read(",".join(names) + "\n2023-01-15,text,ACME,CA,90001,,Web,7\n", optional=OUTCOMES)
+    assert ids(rows) == ["7"]
+    assert ids(read(",".join(names) + "\n")) == ["missing-column: Product"]
+
+
+@pytest.mark.parametrize("cut", ["", "2023-01-15,Cre", line(9)[:-3], line(9, '"open\nand'), line(9, '"open\n')[:-80]])
+def test_a_damaged_end_is_one_reject(cut: str) -> None:
+    def damaged() -> Iterator[bytes]:
+        yield (HEADER + line(1) + line(2) + cut).encode()
+        raise DamagedError("truncated-gzip")
+
+    rows = [row for rows in split(damaged(), LIMIT, SPARE) for row in rows]
+    assert ids(rows) == ["1", "2", "truncated-gzip"]
+    assert rows[2] == Reject(4, "truncated-gzip", cut.rstrip("\n"), of_object=True)
+
+
+def test_damage_before_the_first_line_ends_is_of_the_whole_object() -> None:
+    def damaged() -> Iterator[bytes]:
+        yield b"Date rec"
+        raise DamagedError("truncated-gzip")
+
+    assert list(split(damaged(), LIMIT, SPARE)) == [[Reject(1, "truncated-gzip", "Date rec", of_object=True)]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        line(1, '"never closed') + "".join(map(line, range(2, 100_000))),
+        line(1, '"never closed') * 30_000,
+        line(1, 'never opened"') * 30_000,
+        '"\n' * 200_000,
+        '","\n' * 200_000,
+        '""""\n' * 200_000,
+        "2023-01-15,\n" * 200_000,
+        "a,b\n" * 500_000,
+        '"' + "x" * 8_000_000,
+    ],
+    ids=["one lone quote", "all unclosed", "all unopened", "quotes", "pairs", "doubled", "dates", "junk", "one line"],
+)
+def test_time_grows_with_the_size_alone(body: str) -> None:
+    started = time.process_time()
+    rows = read(HEADER + body)
+    assert time.process_time() - started < 10
+    assert sum(len(row.raw_text) for row in rows if isinstance(row, Reject)) <= len(body)
+
+
+texts = st.text(
+    st.sampled_from('ab ,"\n\r\xe9\U0001f600') | st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+)
+dated = st.builds("{}\n2023-02-0{},{} said\n{}".format, texts, st.integers(1, 9), texts, texts)
+narratives = st.one_of(st.just(""), texts, dated)
+
+
+@st.composite
+def valid(draw: st.DrawFn) -> bytes:
+    free = {name: draw(texts) for name in draw(st.sets(st.sampled_from(["Product", "Issue", "Company", "Tags"])))}
+    fields = dict.fromkeys(COLUMNS, "x") | free
+    fields |= {"Date received": "2023-01-15", "Date sent to company": "2023-01-16", "Complaint ID": "123"}
+    fields["Consumer complaint narrative"] = draw(narratives)
+    marks = set('",\r\n') if draw(st.booleans()) else {*"".join(fields.values())}
+    quoted = ('"' + text.replace('"', '""') + '"' if marks & {*text} else text for text in fields.values())
+    return (",".join(quoted) + "\n").encode()
+
+
+words = st.text(st.sampled_from("ab c\n"), max_size=20)
+faults = st.sampled_from(
+    ['"{}', '{}"', 'a"{}"', '"{}"b"', "{}\xff", '"{}', "{},,,", "\0{}", '"{}\0"', '"\xff{}"', "no\n{}"]
+)
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> bytes:
+    text = line(9, draw(faults).format(draw(words)))
+    if draw(st.booleans()) and "\xff" not in text and "\0" not in text:
+        text = text[: text.index(TAIL)] + "\n"
+    return text.encode("latin-1")
+
+
+@given(st.lists(st.tuples(st.just(b"") | broken(), valid()), max_size=6), st.sampled_from([1, 7, 64, 1 << 20]))
+def test_every_valid_record_comes_back(plan: list[tuple[bytes, bytes]], size: int) -> None:
+    rows = read(HEADER.encode() + b"".join(bad + good for bad, good in plan), size)
+    expected = [next(csv.reader(io.StringIO(good.decode(), newline=""))) for _, good in plan]
+    found = [[field or "" for field in row[:18]] for row in rows if isinstance(row, Record)]
+    assert found == expected
+    assert len(rows) >= len(plan) + sum(bad != b"" for bad, _ in plan)
+
+
+@given(st.lists(valid() | broken(), max_size=6), st.integers(1, 50))
+def test_rows_do_not_depend_on_how_the_bytes_arrive(pieces: list[bytes], size: int) -> None:
+    data = HEADER.encode() + b"".join(pieces)
+    assert read(data, size) == read(data)
