@@ -25,6 +25,7 @@ from assets.settings import RetrainingPolicy
 
 __all__ = ["Performance", "Scores", "load_performance", "measure_performance"]
 
+_BEGINNING = "1970-01-01"
 _KNOWN = """
     create temp table known as
     select complaint_id, min(label_known_at) as known_since,
@@ -138,7 +139,7 @@ def _measure(
     lake: Lake, as_of: str, champion: RegisteredVersion | None, used: dict[str, Path], policy: RetrainingPolicy
 ) -> Performance:
     marts = lake.current("marts")
-    snapshot = {"snapshot": champion.as_of if champion else "0001-01-01"}
+    snapshot = {"snapshot": champion.as_of if champion else _BEGINNING}
     with duckdb.connect() as connection:
         connection.execute(_KNOWN, {"labels": str(marts / "labels.parquet"), "as_of": as_of})
         complaints = {"complaints": str(marts / "fct_complaints.parquet"), "as_of": as_of, **snapshot}

@@ -16,7 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.features.serving import online_features
+from assets.exceptions import NotPublished
+from assets.features.serving import online_features, online_store
+from assets.features.store import definitions
 from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.score import Classifier, score_rows
@@ -82,15 +84,18 @@ def predict(
 ) -> Predictions:
     """Score every visible complaint received in the window that ends at as_of, and publish the rows.
 
-    Features come from the online store, which must be materialised up to as_of. The version is a function of the
-    marts, the champion, as_of and the settings; one that exists is reused and `load` (the champion's bundle) is not
-    called. Nothing is published when any record was not scored exactly once. Raises NotPublished without marts.
+    The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
+    exists is reused and `load` (the champion's bundle) is not called. Nothing is published when any record was not
+    scored exactly once. Raises NotPublished without marts, and when the online store holds another date or other
+    marts: a later date's features would know what as_of did not.
     """
     lake, table = home.lake, f"{_TABLE}/{as_of}"
     marts = lake.current("marts")
-    version = hash_json([marts.name, champion.version, champion.training_id, as_of, settings.model_dump()])[:16]
+    who, what = [champion.version, champion.training_id], [marts.name, definitions(home).digest]
+    version = hash_json([who, what, as_of, settings.model_dump()])[:16]
     if lake.path(table, version).exists():
         return _summary(lake.publish(table, version, lake.path(table, version)), version, reused=True)
+    _require_features(home, as_of, marts.name)
     with lake.staging(table) as staged:
         bundle = load()
         assert bundle.id == champion.training_id
@@ -101,6 +106,15 @@ def predict(
         if not manifest.each_record_once:
             return _summary(staged, version, reused=False)
         return _summary(lake.publish(table, version, staged), version, reused=False)
+
+
+def _require_features(home: Home, as_of: str, marts: str) -> None:
+    held = online_store(home)
+    if (held.as_of, held.marts) != (as_of, marts):
+        raise NotPublished(
+            f"the online store holds features as of {held.as_of} from marts {held.marts}; materialize online_features "
+            f"as of {as_of} from marts {marts} first"
+        )
 
 
 def load_manifest(path: Path) -> Manifest:

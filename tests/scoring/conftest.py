@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
     def features(home: Home, rows: pd.DataFrame) -> pd.DataFrame:
         return rows.assign(**{FEATURE: np.arange(len(rows), dtype=float)})
 
+    monkeypatch.setattr("assets.scoring.predictions.definitions", lambda home: SimpleNamespace(digest="d1"))
+    monkeypatch.setattr(
+        "assets.scoring.predictions.online_store",
+        lambda home: SimpleNamespace(as_of="2024-02-01", marts=home.lake.version("marts")),
+    )
     monkeypatch.setattr("assets.scoring.predictions.online_features", features)
     monkeypatch.setattr("assets.scoring.files.online_features", features)
 

@@ -1,0 +1,132 @@
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from assets.lake import Home
+from assets.monitoring.performance import load_performance, measure_performance
+from assets.registry.registry import RegisteredVersion
+from assets.settings import load_settings
+
+AS_OF = "2024-02-01"
+POLICY = load_settings("quick").retraining.model_copy(update={"min_mature_rows": 2})
+
+
+def label(complaint_id: str, known: str, queue: str = "cards", **other: Any) -> dict[str, Any]:
+    row = {"complaint_id": complaint_id, "known_at": "2024-01-05", "known_until": None, "queue": queue}
+    return {**row, "label_known_at": known, **other}
+
+
+def complaints(labels: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(labels).assign(narrative="something", company="ACME", state="CA", tags=None, channel="Web")
+
+
+def answers(**queues: str | None) -> pd.DataFrame:
+    return pd.DataFrame({"complaint_id": list(queues), "queue": list(queues.values()), "confidence": 0.75})
+
+
+@pytest.fixture
+def publish(publish_marts: Any) -> Any:
+    def publish(*labels: dict[str, Any], version: str = "m1") -> None:
+        publish_marts(complaints(list(labels)), pd.DataFrame(list(labels)), version)
+
+    return publish
+
+
+def test_only_blind_predictions_with_a_known_label_count(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any
+) -> None:
+    publish(
+        label("right", "2024-01-10"),
+        label("wrong", "2024-02-01", "mortgage"),
+        label("immature", "2024-02-02"),
+        label("in_snapshot", "2024-01-01"),
+        label("no_text", "2024-01-10"),
+    )
+    publish_predictions(
+        AS_OF, answers(right="cards", wrong="cards", immature="cards", in_snapshot="cards", no_text=None)
+    )
+    found = measure_performance(home, AS_OF, champion, POLICY)
+    assert (found.realised.rows, found.realised.accuracy) == (2, 0.5)
+    assert found.realised.macro_f1 == pytest.approx((2 / 3 + 0) / 2)
+    assert found.recall == {"cards": 1.0, "mortgage": 0.0}
+    assert (found.window_rows, found.window_labels, found.maturity) == (4, 3, 0.75)
+    assert found.estimated_accuracy == pytest.approx(0.75)
+    assert "right on 50.0% of 2 blind predictions" in found.sentence
+
+
+def test_the_first_answer_counts_and_later_days_are_not_read(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any
+) -> None:
+    publish(label("a", "2024-01-15"), label("b", "2024-01-15"))
+    publish_predictions("2024-01-10", answers(a="cards"))
+    publish_predictions("2024-01-20", answers(a="other", b="cards"))
+    publish_predictions("2024-02-02", answers(a="other", b="other"))
+    found = measure_performance(home, AS_OF, champion, POLICY)
+    assert (found.realised.rows, found.realised.accuracy) == (2, 1.0)
+    assert (found.before_label.rows, found.before_label.accuracy) == (1, 1.0)
+
+
+def test_another_models_predictions_do_not_count(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any
+) -> None:
+    publish(label("a", "2024-01-15"))
+    publish_predictions(
+        "2024-01-10", answers(a="cards"), RegisteredVersion("2", "training-0", "s", "2023-12-01", {}, "")
+    )
+    found = measure_performance(home, AS_OF, champion, POLICY)
+    assert found.realised.rows == 0
+    assert found.realised.accuracy is None
+    assert "cannot be measured: 0 blind predictions of version 3 have a known label, and 2 are needed" in found.sentence
+
+
+def test_a_label_that_the_snapshot_knew_in_an_earlier_version_is_not_blind(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any
+) -> None:
+    publish(
+        label("a", "2023-12-20", known_at="2023-12-20", known_until="2024-01-20"),
+        label("a", "2024-01-25", known_at="2024-01-20"),
+    )
+    publish_predictions(AS_OF, answers(a="cards"))
+    found = measure_performance(home, AS_OF, champion, POLICY)
+    assert found.realised.rows == 0
+    assert found.new_labels == 0
+
+
+def test_new_labels_are_those_that_training_could_use(
+    home: Home, champion: RegisteredVersion, publish_marts: Any
+) -> None:
+    labels = [
+        label("old", "2024-01-01"),
+        label("new", "2024-01-02"),
+        label("mute", "2024-01-02"),
+        label("x", "2024-02-02"),
+    ]
+    table = complaints(labels)
+    table.loc[table["complaint_id"] == "mute", "narrative"] = " "
+    publish_marts(table, pd.DataFrame(labels))
+    assert measure_performance(home, AS_OF, champion, POLICY).new_labels == 1
+    assert measure_performance(home, AS_OF, None, POLICY).new_labels == 2
+
+
+def test_the_yardstick_is_the_champions_own_evaluation(
+    home: Home, champion: RegisteredVersion, publish: Any, train: Any, world: Any
+) -> None:
+    publish(label("a", "2024-01-15"))
+    train(world(1))
+    evaluated = measure_performance(home, AS_OF, champion, POLICY).evaluated
+    assert (evaluated.rows, evaluated.accuracy, evaluated.macro_f1) == (600, 1.0, 1.0)
+
+
+def test_measuring_again_changes_nothing(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(label("a", "2024-01-15"))
+    publish_predictions(AS_OF, answers(a="cards"))
+    first = measure_performance(home, AS_OF, champion, POLICY)
+    assert load_performance(home.lake, AS_OF) == first
+    with monkeypatch.context() as patch:
+        patch.setattr("assets.monitoring.performance._measure", lambda *_: pytest.fail("measured again"))
+        assert measure_performance(home, AS_OF, champion, POLICY) == first
+    publish(label("a", "2024-01-15"), label("b", "2024-01-16"), version="m2")
+    assert measure_performance(home, AS_OF, champion, POLICY).new_labels == 2
