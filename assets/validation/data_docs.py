@@ -20,6 +20,7 @@ _FOREIGN = re.compile(
     r"<script\b.*?</script>|<style\b.*?</style>|<footer\b.*?</footer>|<link\b[^>]*>|<img\b[^>]*?\bsrc=\"https?:[^>]*>",
     re.DOTALL,
 )
+_EMPTY = "Data asset: None<br>"
 
 _INDEX = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -63,7 +64,7 @@ def finish_site(
 
 
 def _stand_alone(page: str, style: str, suite: str) -> str:
-    page = _FOREIGN.sub("", page)
+    page = _FOREIGN.sub("", page).replace(_EMPTY, "")
     page = page.replace("</head>", f"<style>{style}</style></head>")
     return page.replace("<body>", f'<body class="suite {html.escape(suite)}">')
 

@@ -120,7 +120,7 @@ def _frame(path: Path) -> pd.DataFrame:
         table = connection.execute(_ROWS.get(path.stem, _ALL), [str(path)]).to_arrow_table()
     assert table is not None
     categories = [name for name in table.column_names if name in _REPEATED]
-    frame: pd.DataFrame = table.to_pandas(categories=categories, self_destruct=True, split_blocks=True)
+    frame: pd.DataFrame = table.to_pandas(categories=categories)
     return frame
 
 

@@ -81,7 +81,8 @@ def _complaints() -> list["Expectation"]:
         _schema("fct_complaints"),
         *(_filled(column) for column in ("complaint_id", "known_at", "company", "state", "label_known_at")),
         _unique("complaint_id", "known_at"),
-        _between("known_at", FIRST_DAY, LAST_DAY, "Complaints were received while the bureau existed"),
+        _first_known_after(FIRST_DAY),
+        _last_known_before(LAST_DAY),
         _ordered("known_until", "known_at", "A version is replaced after it became known", strictly=True),
         _ordered("label_known_at", "known_at", "No label is known before its complaint"),
         _among("queue", QUEUES, "A queue is one of the nine"),
@@ -142,13 +143,7 @@ def _unique(*columns: str) -> "Expectation":
     return ExpectCompoundColumnsToBeUnique(column_list=list(columns), description=sentence)
 
 
-def _between(
-    column: str,
-    low: float | datetime | None,
-    high: float | datetime | None,
-    sentence: str,
-    critical: bool = True,
-) -> "Expectation":
+def _between(column: str, low: float | None, high: float | None, sentence: str, critical: bool = True) -> "Expectation":
     from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
 
     return ExpectColumnValuesToBeBetween(
@@ -163,6 +158,20 @@ def _figure(name: str, low: float | None, high: float | None, sentence: str, cri
     return ExpectColumnMaxToBeBetween(
         column=name, min_value=low, max_value=high, description=sentence, severity=_severity(critical)
     )
+
+
+def _first_known_after(day: datetime) -> "Expectation":
+    from great_expectations.expectations.core.expect_column_min_to_be_between import ExpectColumnMinToBeBetween
+
+    sentence = "No complaint is older than the bureau"
+    return ExpectColumnMinToBeBetween(column="known_at", min_value=day, description=sentence)
+
+
+def _last_known_before(day: datetime) -> "Expectation":
+    from great_expectations.expectations.core.expect_column_max_to_be_between import ExpectColumnMaxToBeBetween
+
+    sentence = "No complaint is of a day that timestamps cannot hold"
+    return ExpectColumnMaxToBeBetween(column="known_at", max_value=day, description=sentence)
 
 
 def _among(column: str, values: tuple[str, ...], sentence: str, critical: bool = True) -> "Expectation":
