@@ -34,7 +34,7 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
 
 @dg.asset(
     group_name="monitoring",
-    deps=["predictions", "mart_audit"],
+    deps=["predictions", "marts"],
     partitions_def=AS_OF,
     kinds={"duckdb"},
     owners=["team:evergreen"],

@@ -16,7 +16,7 @@ EACH_RECORD_ONCE = "each_record_once"
 
 @dg.asset(
     group_name="scoring",
-    deps=["mart_audit", "online_features", "champion"],
+    deps=["marts", "online_features", "champion"],
     partitions_def=AS_OF,
     kinds={"pytorch", "feast", "parquet"},
     owners=["team:evergreen"],
