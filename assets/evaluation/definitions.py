@@ -30,7 +30,7 @@ _GOLDEN = "served_output_equals_evaluated_output"
             _GOLDEN,
             asset="challenger_evaluation",
             blocking=True,
-            description=f"Loaded anew, the bundle gives the evaluated probabilities on golden rows, to {GOLDEN_TOLERANCE:g}.",
+            description=f"Loaded anew, the bundle answers golden rows as it was evaluated, to {GOLDEN_TOLERANCE:g}.",
         )
     ],
 )

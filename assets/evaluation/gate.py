@@ -139,10 +139,11 @@ def _holds_on_slices(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     if beyond:
         listed = ", ".join(f"{part.name} by {loss:.4f} ({part.rows} rows)" for part, loss in beyond.items())
         return _Finding(False, f"loses more than {policy.max_slice_loss:g} of accuracy to the champion on {listed}")
-    worst = max(losses.values(), default=0.0)
-    return _Finding(
-        True, f"on none of {len(losses)} slices does it lose more than {policy.max_slice_loss:g} (worst {worst:.4f})"
-    )
+    if not losses:
+        return _Finding(True, "no slice is large enough to decide")
+    worst, loss = max(losses.items(), key=lambda item: item[1])
+    seen = f"worst: {worst.name}, {_above(-loss)} it"
+    return _Finding(True, f"on none of {len(losses)} slices does it lose more than {policy.max_slice_loss:g} ({seen})")
 
 
 def _loss(part: SliceScores) -> float | None:

@@ -163,15 +163,15 @@ class Registry:
 
     def problem(self) -> str | None:
         """Why the alias `champion` does not point at an evaluated, intact version; None when it does, or is not set."""
-        named, champion = self._aliases().get("champion"), self.champion()
-        if named != (champion.version if champion else None):
-            return f"the alias points at version {named}, the ledger says {champion.version if champion else 'none'}"
+        named = self._aliases().get("champion")
         try:
+            champion = self.champion()
             if champion:
                 self._require_servable(champion)
         except (RegistryError, BundleError) as error:
             return str(error)
-        return None
+        told = champion.version if champion else None
+        return None if named == told else f"the alias points at version {named}, the ledger says {told}"
 
     def _enact(self, target: RegisteredVersion, verdict: Verdict) -> None:
         champion = self.champion()

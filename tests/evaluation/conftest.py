@@ -16,7 +16,9 @@ from assets.settings import QUEUES, EvaluationSettings
 def complaints(rows: int, seed: int) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     queue = random.choice(QUEUES, rows)
-    words = [" ".join([q.replace("_", " "), *random.choice(["they", "closed", "my", "bill"], 60 * (i % 3) + 3)]) for i, q in enumerate(queue)]
+    hints = np.where(random.random(rows) < 0.6, queue, random.choice(QUEUES, rows))
+    fill = ["they", "closed", "my", "bill"]
+    words = [" ".join([hint, *random.choice(fill, 60 * (i % 3) + 3)]) for i, hint in enumerate(hints)]
     return pd.DataFrame(
         {
             "complaint_id": [f"{seed}-{i}" for i in range(rows)],
@@ -71,6 +73,11 @@ class FakeBundle:
 @pytest.fixture
 def snapshot() -> FakeSnapshot:
     return FakeSnapshot()
+
+
+@pytest.fixture
+def fake_bundle() -> type[FakeBundle]:
+    return FakeBundle
 
 
 @pytest.fixture

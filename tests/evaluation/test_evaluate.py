@@ -1,0 +1,134 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.evaluation import evaluate as module
+from assets.evaluation.baseline import baseline_probabilities
+from assets.evaluation.evaluate import Champion, evaluate
+from assets.evaluation.metrics import codes, measure
+from assets.evaluation.pictures import PICTURES
+from assets.evaluation.report import load_evaluation
+from assets.exceptions import SnapshotError
+from assets.lake import Lake
+from assets.settings import EvaluationSettings
+
+DAY = "2024-06-01"
+CHALLENGER, CHAMPION = Path("models/challenger"), Champion("3", "champion", Path("models/champion"))
+Serve = Callable[..., list[str]]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
+
+
+@pytest.fixture
+def bundles(fake_bundle: type) -> tuple[object, object]:
+    return fake_bundle("challenger", 0.8), fake_bundle("champion", 0.7)
+
+
+def test_everyone_is_measured_on_the_same_rows(lake, snapshot, settings, serve: Serve, bundles) -> None:
+    serve(*bundles)
+    found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    test = snapshot.test()
+    for who, bundle in zip(("challenger", "champion"), bundles, strict=True):
+        assert found.contenders()[who] == measure(codes(test["queue"]), bundle.predict_proba(test), 10)
+    assert {metrics.rows for metrics in found.contenders().values()} == {240}
+    assert found.champion.version == "3"
+    assert found.golden.rows == 16
+    assert found == load_evaluation(lake, DAY)
+
+
+def test_what_it_leaves_is_readable_and_small(lake, snapshot, settings, serve: Serve, bundles) -> None:
+    serve(*bundles)
+    folder = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings).folder(lake)
+    answers = pd.read_parquet(folder / "predictions.parquet")
+    assert list(answers["complaint_id"]) == list(snapshot.test()["complaint_id"])
+    assert np.allclose(answers["confidence"], [max(row) for row in answers["probabilities"]])
+    assert list(pd.read_parquet(folder / "golden.parquet").columns) == ["complaint_id", "probabilities"]
+    assert "narrative" not in answers
+    for picture in PICTURES:
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+        assert 10_000 < (folder / picture).stat().st_size < 150_000
+    assert {file.suffix for file in folder.iterdir()} == {".json", ".parquet", ".png"}
+
+
+def test_small_slices_decide_nothing(lake, snapshot, settings, serve: Serve, bundles) -> None:
+    serve(*bundles)
+    parts = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings).slices
+    assert {part.decides for part in parts} == {True, False}
+    assert all(part.decides == (part.rows >= 30) for part in parts)
+    assert sum(part.rows for part in parts if part.by == "queue") == 240
+
+
+def test_the_same_inputs_are_not_measured_twice(lake, snapshot, settings, serve: Serve, bundles) -> None:
+    loaded = serve(*bundles)
+    first = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    loaded.clear()
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings) == first
+    assert loaded == []
+
+
+@pytest.mark.parametrize("change", ["champion", "snapshot", "settings"])
+def test_other_inputs_are_measured_anew(change, lake, snapshot, settings, serve: Serve, bundles) -> None:
+    loaded = serve(*bundles)
+    first = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    loaded.clear()
+    champion = None if change == "champion" else CHAMPION
+    snapshot = replace(snapshot, id="another") if change == "snapshot" else snapshot
+    settings = (
+        EvaluationSettings(calibration_bins=5, min_slice_rows=30, golden_rows=16) if change == "settings" else settings
+    )
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, champion, settings).id != first.id
+    assert "challenger" in loaded
+
+
+def test_a_challenger_that_became_champion_keeps_the_evaluation_it_won(
+    lake, snapshot, settings, serve: Serve, bundles
+) -> None:
+    loaded = serve(*bundles)
+    won = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    loaded.clear()
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings) == won
+    assert loaded == []
+
+
+def test_a_champion_is_not_compared_with_itself(lake, snapshot, settings, serve: Serve, bundles) -> None:
+    serve(*bundles)
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings).champion is None
+
+
+def test_a_champion_that_needs_a_lost_feature_is_a_clear_error(lake, snapshot, settings, serve: Serve, bundles) -> None:
+    challenger, champion = bundles
+    serve(challenger, replace(champion, features=("x", "lost")))
+    with pytest.raises(SnapshotError, match=r"champion version 3 needs the feature 'lost'"):
+        evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    assert lake.version(f"evaluation/{DAY}") is None
+
+
+@pytest.mark.parametrize(("noise", "equal"), [(1e-7, True), (1e-4, False), (float("nan"), False)])
+def test_a_bundle_that_serves_other_numbers_is_not_published(
+    noise, equal, lake, snapshot, settings, monkeypatch: pytest.MonkeyPatch, bundles
+) -> None:
+    loads = iter([bundles[0], replace(bundles[0], noise=noise)])
+    monkeypatch.setattr(module, "load_bundle", lambda path: next(loads))
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, None, settings).golden.equal is equal
+    assert (lake.version(f"evaluation/{DAY}") is not None) is equal
+
+
+def test_the_baseline_learns_and_is_repeatable(snapshot) -> None:
+    train, test = snapshot.train(), snapshot.test()
+    answers = baseline_probabilities(train, test)
+    assert np.allclose(answers.sum(axis=1), 1)
+    assert measure(codes(test["queue"]), answers, 10).accuracy > 0.5  # the hint is right for 64 rows in 100
+    assert (baseline_probabilities(train, test) == answers).all()
+
+
+def test_a_queue_that_was_not_trained_on_has_no_chance(snapshot) -> None:
+    train = snapshot.train()
+    answers = baseline_probabilities(train[train["queue"] != "bank_account"], snapshot.test())
+    assert (answers[:, 0] == 0).all()

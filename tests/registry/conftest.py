@@ -1,0 +1,131 @@
+"""Tiny bundles, hashed like real ones, and evaluations of them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from assets.evaluation.gate import Verdict
+from assets.evaluation.metrics import Metrics
+from assets.evaluation.report import Evaluation, Golden, Rival, SliceScores, SnapshotFacts, write_evaluation
+from assets.lake import Home
+from assets.registry.registry import RegisteredVersion, Registry
+from assets.registry.tracking import Tracking
+from assets.settings import QUEUES, GatePolicy
+from assets.training.bundle import FILES, write_manifest
+
+DAY = "2024-06-01"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables: making them takes seconds, copying them does not."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    Tracking(folder).client.search_registered_models()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def home(home: Home, empty_database: Path) -> Home:
+    home.mlflow.mkdir(parents=True)
+    shutil.copy(empty_database, home.mlflow)
+    return home
+
+
+@pytest.fixture
+def registry(home: Home) -> Registry:
+    return Registry(home)
+
+
+@pytest.fixture
+def policy() -> GatePolicy:
+    return GatePolicy(
+        min_test_rows=100,
+        min_gain_over_baseline=0.0,
+        max_loss_to_champion=0.005,
+        max_slice_loss=0.05,
+        max_calibration_error=0.1,
+    )
+
+
+def make_bundle(home: Home, training_id: str) -> Path:
+    """A bundle's files without a model in them, where the lake keeps that of a training."""
+    folder = home.lake.path(f"challenger/{DAY}", training_id)
+    folder.mkdir(parents=True)
+    provenance = {
+        "training_id": training_id,
+        "settings": {"epochs": 1.0, "seed": 0},
+        "deepspeed": {"zero_optimization": {"stage": 2}},
+        "base_model": {"name": "tiny", "sha256": "ab" * 32},
+        "code": "c0de",
+        "features": ["x", "y"],
+        "software": {"torch": "2"},
+    }
+    training = {"seconds": 1.5, "tokens_per_second": 10.0, "loss_curve": [[1, 2.0], [2, 1.5]]}
+    contents = {"provenance.json": provenance, "training.json": training}
+    for name in FILES:
+        (folder / name).write_text(json.dumps(contents.get(name, {"of": training_id})))
+    write_manifest(folder)
+    return folder
+
+
+def make_evaluation(
+    home: Home, training_id: str, champion: RegisteredVersion | None = None, accuracy: float = 0.9
+) -> Evaluation:
+    """A published evaluation of that accuracy, beside a champion of 0.85 if there is one."""
+    ours, theirs = Metrics(200, accuracy, accuracy - 0.1, 0.4, 0.02), Metrics(200, 0.85, 0.75, 0.5, 0.03)
+    rival = champion and Rival(version=champion.version, training_id=champion.training_id, metrics=theirs)
+    evaluation = Evaluation(
+        id=f"e{training_id}{champion.version if champion else ''}",
+        basis="b",
+        as_of=DAY,
+        training_id=training_id,
+        snapshot=SnapshotFacts(
+            id="5" * 16, train_rows=1000, test_rows=200, period={"train": (DAY, DAY), "test": (DAY, DAY)}
+        ),
+        challenger=ours,
+        baseline=Metrics(200, 0.8, 0.7, 0.6, 0.05),
+        champion=rival,
+        slices=(_slice(0.85 if champion else None),),
+        reliability={"challenger": ()},
+        confusion=tuple((0,) * len(QUEUES) for _ in QUEUES),
+        golden=Golden(rows=8, max_difference=0.0),
+        settings={},
+    )
+    folder = evaluation.folder(home.lake)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evaluation(evaluation, folder)
+    (folder / "reliability.png").write_bytes(b"\x89PNG")
+    return evaluation
+
+
+def _slice(champion: float | None) -> SliceScores:
+    scores = {"challenger": 0.9, "baseline": 0.8, "champion": champion}
+    return SliceScores(by="queue", value="cards", rows=150, decides=True, **scores)
+
+
+@pytest.fixture
+def bundle_of(home: Home) -> Callable[[str], Path]:
+    return partial(make_bundle, home)
+
+
+@pytest.fixture
+def evaluation_of(home: Home) -> Callable[..., Evaluation]:
+    return partial(make_evaluation, home)
+
+
+@pytest.fixture
+def promoted(home: Home, policy: GatePolicy) -> Callable[[str], tuple[RegisteredVersion, Verdict]]:
+    """Register a training that is better than the champion, and let the gate promote it."""
+
+    def promote(training_id: str) -> tuple[RegisteredVersion, Verdict]:
+        registry = Registry(home)
+        evaluation = make_evaluation(home, training_id, registry.champion())
+        version = registry.register(make_bundle(home, training_id), evaluation)
+        verdict = registry.judge(version.version, evaluation, policy)
+        return registry.version(version.version), verdict
+
+    return promote

@@ -1,0 +1,84 @@
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from assets.exceptions import RegistryError
+from assets.registry.ledger import Entry, Ledger
+
+DAY = "2024-06-01"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "new" / "ledger.db")
+
+
+def append_many(path: Path, worker: int) -> None:
+    ledger = Ledger(path)
+    for number in range(20):
+        ledger.append("verdict", f"shared-{number}", DAY, {"by": worker})
+        ledger.append("verdict", f"own-{worker}-{number}", DAY, {"by": worker})
+
+
+def test_a_ledger_without_a_file_is_empty_and_reading_makes_none(ledger: Ledger) -> None:
+    assert ledger.entries() == []
+    assert not ledger.path.exists()
+
+
+def test_entries_come_back_oldest_first(ledger: Ledger) -> None:
+    ledger.append("verdict", "b", DAY, {"numbers": [1, 2.5, None]})
+    ledger.append("alias", "a", "2020-01-01", {})
+    assert ledger.entries() == [
+        Entry(1, "verdict", "b", DAY, {"numbers": [1, 2.5, None]}),
+        Entry(2, "alias", "a", "2020-01-01", {}),
+    ]
+    assert [entry.key for entry in ledger.entries("alias")] == ["a"]
+
+
+def test_the_first_entry_of_a_kind_and_key_stands(ledger: Ledger) -> None:
+    first = ledger.append("verdict", "k", DAY, {"decision": "reject"})
+    assert ledger.append("verdict", "k", "2024-06-02", {"decision": "promote"}) == first
+    assert ledger.append("alias", "k", DAY, {}).seq == 2
+    assert len(ledger.entries()) == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update entries set body = '{}'",
+        "delete from entries",
+        "insert or replace into entries (kind, key, as_of, body) values ('verdict', 'k', '', '{}')",
+        "insert or replace into entries (seq, kind, key, as_of, body) values (1, 'x', 'y', '', '{}')",
+    ],
+)
+def test_the_ledger_is_append_only(ledger: Ledger, statement: str) -> None:
+    before = [ledger.append("verdict", "k", DAY, {"decision": "reject"})]
+    with sqlite3.connect(ledger.path) as connection, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute(statement)
+    assert ledger.entries() == before
+
+
+def test_a_number_that_is_not_json_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        ledger.append("verdict", "k", DAY, {"accuracy": float("nan")})
+
+
+def test_processes_append_at_once_without_loss(ledger: Ledger) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=append_many, args=(ledger.path, worker)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    entries = ledger.entries()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert [entry.seq for entry in entries] == list(range(1, 81))
+    assert len({entry.key for entry in entries}) == 80
+
+
+def test_a_file_that_is_not_a_ledger_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("not a database" * 100)
+    with pytest.raises(RegistryError, match=r"ledger .*ledger\.db: file is not a database"):
+        Ledger(tmp_path / "ledger.db").entries()

@@ -1,0 +1,337 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from assets.evaluation.gate import Verdict, decide
+from assets.evaluation.report import Golden
+from assets.exceptions import BundleError, RegistryError
+from assets.lake import Home
+from assets.registry.ledger import Ledger
+from assets.registry.registry import MODEL, RegisteredVersion, Registry
+from assets.settings import GatePolicy
+
+A, B, C = "a" * 16, "b" * 16, "c" * 16
+WRITES = [
+    "create_experiment",
+    "create_run",
+    "create_logged_model",
+    "log_model_artifacts",
+    "finalize_logged_model",
+    "log_inputs",
+    "log_outputs",
+    "log_batch",
+    "log_artifacts",
+    "set_terminated",
+    "create_registered_model",
+    "create_model_version",
+    "set_registered_model_alias",
+]
+Promote = Callable[[str], tuple[RegisteredVersion, Verdict]]
+
+
+class KilledError(Exception):
+    pass
+
+
+@contextmanager
+def killed_at(owner: type, method: str, when: str) -> Iterator[None]:
+    """The process dies at its first call of a method: before it, or after it."""
+    original = getattr(owner, method)
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        if when == "after":
+            original(*args, **kwargs)
+        raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(owner, method, die)
+        yield
+
+
+def client(home: Home) -> MlflowClient:
+    uri = f"sqlite:///{home.mlflow / 'mlflow.db'}"
+    return MlflowClient(uri, uri)
+
+
+def alias(home: Home) -> str | None:
+    named = client(home).get_registered_model(MODEL).aliases.get("champion")
+    return str(named) if named else None
+
+
+def state(home: Home) -> tuple[object, ...]:
+    """All that a crash must not change."""
+    registry = Registry(home)
+    entries = [(entry.kind, entry.key, entry.body) for entry in registry.ledger.entries()]
+    versions = [(version.version, version.training_id, version.tags) for version in registry.versions()]
+    return versions, entries, registry.champion(), registry.challenger(), registry.problem(), alias(home)
+
+
+def test_a_home_without_models_answers_without_making_anything(tmp_path: Path) -> None:
+    registry = Registry(Home(tmp_path / "bare"))
+    assert (registry.champion(), registry.challenger(), registry.versions(), registry.problem()) == (
+        None,
+        None,
+        [],
+        None,
+    )
+    assert not (tmp_path / "bare").exists()
+
+
+def test_a_version_tells_all_there_is_to_know(home: Home, bundle_of, evaluation_of) -> None:
+    evaluation = evaluation_of(A)
+    version = Registry(home).register(bundle_of(A), evaluation, "dagster-run")
+    page = client(home).get_model_version(MODEL, version.version)
+    for text in ("accuracy | 0.9000 | 0.8000", "http://127.0.0.1:3000/runs/dagster-run", "5" * 16, "1,000", "epochs"):
+        assert text in page.description
+    for text in ("ab" * 32, "c0de", "software.torch", "Intended use", "Limits", "zero_optimization.stage"):
+        assert text in page.description
+    run = client(home).get_run(page.run_id)
+    assert run.data.params["settings.epochs"] == "1.0"
+    assert run.data.metrics["baseline_accuracy"] == 0.8
+    assert run.inputs.dataset_inputs[0].dataset.digest == evaluation.snapshot.id
+    assert [m.value for m in client(home).get_metric_history(page.run_id, "training_loss")] == [2.0, 1.5]
+    assert {file.path for file in client(home).list_artifacts(page.run_id, "evaluation")} == {
+        "evaluation/evaluation.json",
+        "evaluation/reliability.png",
+    }
+    model = client(home).get_logged_model(page.tags["model_id"])
+    assert {metric.key: metric.value for metric in model.metrics}["accuracy"] == 0.9
+    assert Registry(home).challenger() == version
+
+
+def test_a_training_has_one_version_however_often_it_is_registered(home: Home, bundle_of, evaluation_of) -> None:
+    bundle, evaluation = bundle_of(A), evaluation_of(A)
+    versions = {Registry(home).register(bundle, evaluation).version for _ in range(3)}
+    assert versions == {"1"}
+    assert len(client(home).search_runs([client(home).get_experiment_by_name(MODEL).experiment_id])) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("method", WRITES)
+def test_a_killed_registration_is_finished_by_the_next(method, when, home: Home, bundle_of, evaluation_of) -> None:
+    bundle, evaluation = bundle_of(A), evaluation_of(A)
+    with killed_at(MlflowClient, method, when):
+        Registry(home).register(bundle, evaluation)
+    version = Registry(home).register(bundle, evaluation)
+    experiment = client(home).get_experiment_by_name(MODEL).experiment_id
+    (run,) = client(home).search_runs([experiment])
+    (model,) = client(home).search_logged_models([experiment])
+    assert [found.version for found in Registry(home).versions()] == [version.version] == ["1"]
+    assert run.info.status == "FINISHED"
+    assert str(model.status) == "READY"
+    assert len(client(home).get_metric_history(run.info.run_id, "accuracy")) == 1
+    assert Registry(home).challenger() == version
+    assert (Registry(home).fetch("1") / "model.safetensors").exists()
+
+
+def test_a_half_copied_bundle_is_copied_again(home: Home, bundle_of, evaluation_of) -> None:
+    bundle, evaluation = bundle_of(A), evaluation_of(A)
+    with killed_at(MlflowClient, "finalize_logged_model", "before"):
+        Registry(home).register(bundle, evaluation)
+    (copy,) = home.mlflow.rglob("model.safetensors")
+    copy.write_bytes(copy.read_bytes()[:5])
+    Registry(home).register(bundle, evaluation)
+    assert Registry(home).fetch("1") == copy.parent
+
+
+def test_a_newer_evaluation_updates_the_version(home: Home, bundle_of, evaluation_of, promoted) -> None:
+    bundle, first = bundle_of(A), evaluation_of(A)
+    Registry(home).register(bundle, first)
+    champion, _ = promoted(B)
+    second = evaluation_of(A, champion)
+    version = Registry(home).register(bundle, second)
+    assert version.version == "1"
+    assert version.tags["evaluation"] == second.id
+    assert "champion 2" in client(home).get_model_version(MODEL, "1").description
+    assert len(Registry(home).versions()) == 2
+
+
+def test_what_was_not_measured_is_not_registered(home: Home, bundle_of, evaluation_of) -> None:
+    broken = evaluation_of(A).model_copy(update={"golden": Golden(rows=8, max_difference=1.0)})
+    with pytest.raises(RegistryError, match="served and evaluated outputs differ"):
+        Registry(home).register(bundle_of(A), broken)
+    with pytest.raises(RegistryError, match=f"the evaluation is of training {A}, the bundle is {B}"):
+        Registry(home).register(bundle_of(B), evaluation_of(A).model_copy())
+    assert Registry(home).versions() == []
+
+
+def test_a_tampered_bundle_is_not_registered(home: Home, bundle_of, evaluation_of) -> None:
+    bundle = bundle_of(A)
+    (bundle / "model.safetensors").write_text("other weights")
+    with pytest.raises(BundleError, match=r"model\.safetensors is not the file that was written"):
+        Registry(home).register(bundle, evaluation_of(A))
+
+
+def test_the_first_good_challenger_becomes_champion(home: Home, promoted: Promote) -> None:
+    version, verdict = promoted(A)
+    assert verdict.decision == "promote"
+    assert Registry(home).champion() == version
+    assert alias(home) == "1"
+    assert [entry.kind for entry in Ledger(home.ledger).entries()] == ["verdict", "alias"]
+    assert Ledger(home.ledger).entries()[0].body["numbers"]["challenger_accuracy"] == 0.9
+
+
+def test_a_rejected_challenger_moves_nothing_and_is_in_the_ledger(
+    home: Home, promoted: Promote, bundle_of, evaluation_of, policy: GatePolicy
+) -> None:
+    champion, _ = promoted(A)
+    worse = evaluation_of(B, champion, accuracy=0.82)
+    version = Registry(home).register(bundle_of(B), worse)
+    assert Registry(home).judge(version.version, worse, policy).decision == "reject"
+    assert Registry(home).champion() == champion
+    assert alias(home) == "1"
+    last = Ledger(home.ledger).entries()[-1]
+    assert (last.kind, last.body["decision"], last.body["version"]) == ("verdict", "reject", "2")
+    assert "0.8500 of champion 1" in last.body["reasons"][0]
+
+
+def test_judging_again_changes_nothing(home: Home, promoted: Promote, evaluation_of, policy: GatePolicy) -> None:
+    version, _ = promoted(A)
+    before = state(home)
+    assert Registry(home).judge(version.version, evaluation_of(A), policy).decision == "unchanged"
+    assert state(home) == before
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [(Ledger, "append"), (MlflowClient, "set_model_version_tag"), (MlflowClient, "set_registered_model_alias")],
+)
+def test_a_killed_promotion_ends_in_the_same_state(
+    owner, method, when, home: Home, tmp_path: Path, promoted: Promote, bundle_of, evaluation_of, policy: GatePolicy
+) -> None:
+    champion, _ = promoted(A)
+    better = evaluation_of(B, champion)
+    version = Registry(home).register(bundle_of(B), better).version
+    with killed_at(owner, method, when):
+        Registry(home).judge(version, better, policy)
+    assert Registry(home).champion().version in ("1", "2")
+    Registry(home).judge(version, better, policy)
+    assert Registry(home).champion().version == alias(home) == "2"
+    assert [entry.kind for entry in Ledger(home.ledger).entries()] == ["verdict", "alias"] * 2
+    assert Registry(home).problem() is None
+    assert Registry(home).version("2").tags["verdict"] == "promote"
+
+
+def test_only_a_verdict_about_the_version_moves_the_alias(
+    home: Home, promoted: Promote, bundle_of, evaluation_of, policy: GatePolicy
+) -> None:
+    champion, verdict = promoted(A)
+    better = evaluation_of(B, champion)
+    version = Registry(home).register(bundle_of(B), better).version
+    with pytest.raises(RegistryError, match="the verdict is about training a"):
+        Registry(home).move_champion(version, verdict)
+    stale = decide(evaluation_of(B), policy, None)
+    assert stale.decision == "promote"
+    with pytest.raises(RegistryError, match="the champion has changed since the verdict"):
+        Registry(home).move_champion(version, stale)
+    assert alias(home) == "1"
+    assert len(Ledger(home.ledger).entries()) == 2
+
+
+def test_a_verdict_acts_once(home: Home, promoted: Promote) -> None:
+    promoted(A)
+    _, verdict = promoted(B)
+    Registry(home).rollback("1", "version 2 misroutes mortgages")
+    Registry(home).move_champion("2", verdict)
+    assert Registry(home).champion().version == alias(home) == "1"
+
+
+def test_an_alias_moved_by_hand_is_seen_and_put_back(home: Home, promoted: Promote, evaluation_of, policy) -> None:
+    promoted(A)
+    champion, _ = promoted(B)
+    client(home).set_registered_model_alias(MODEL, "champion", "1")
+    assert Registry(home).problem() == "the alias points at version 1, the ledger says 2"
+    assert Registry(home).champion() == champion
+    Registry(home).judge("2", evaluation_of(B, Registry(home).version("1")), policy)
+    assert alias(home) == "2"
+    assert Registry(home).problem() is None
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "MANIFEST.json"])
+def test_a_tampered_version_is_refused(
+    file, home: Home, promoted: Promote, bundle_of, evaluation_of, policy: GatePolicy
+) -> None:
+    champion, _ = promoted(A)
+    better = evaluation_of(B, champion)
+    version = Registry(home).register(bundle_of(B), better).version
+    copy = Registry(home).fetch(version) / file
+    copy.write_text(copy.read_text() + " ")
+    with pytest.raises(BundleError, match=r"version 2 is not intact: .*" + file):
+        Registry(home).fetch(version)
+    with pytest.raises(BundleError, match="version 2 is not intact"):
+        Registry(home).judge(version, better, policy)
+    assert Registry(home).champion() == champion
+    assert alias(home) == "1"
+    with pytest.raises(BundleError, match="version 2 is not intact"):
+        Registry(home).rollback(version, "try")
+
+
+def test_a_champion_whose_files_rot_is_a_problem(home: Home, promoted: Promote) -> None:
+    promoted(A)
+    (Registry(home).fetch("1") / "config.json").unlink()
+    assert Registry(home).problem().startswith("version 1 is not intact: ")
+
+
+def test_rollback_moves_the_alias_with_its_reason(home: Home, promoted: Promote) -> None:
+    promoted(A)
+    promoted(B)
+    assert Registry(home).rollback("1", "version 2 misroutes mortgages").version == "1"
+    last = Ledger(home.ledger).entries()[-1]
+    assert last.body["reason"] == "version 2 misroutes mortgages"
+    assert last.body["previous"]["version"] == "2"
+    assert (Registry(home).champion().version, alias(home)) == ("1", "1")
+    before = state(home)
+    Registry(home).rollback("1", "again")
+    assert state(home) == before
+    Registry(home).rollback("2", "it was the data")
+    assert alias(home) == "2"
+
+
+def test_what_was_rolled_back_is_not_promoted_again(home: Home, promoted: Promote, evaluation_of, policy) -> None:
+    champion, _ = promoted(A)
+    promoted(B)
+    Registry(home).rollback("1", "version 2 misroutes mortgages")
+    verdict = Registry(home).judge("2", evaluation_of(B, champion), policy)
+    assert verdict.decision == "reject"
+    assert "champion before" in verdict.reasons[0]
+    assert alias(home) == "1"
+
+
+def test_a_killed_rollback_is_finished_by_the_next(home: Home, promoted: Promote) -> None:
+    promoted(A)
+    promoted(B)
+    with killed_at(MlflowClient, "set_registered_model_alias", "before"):
+        Registry(home).rollback("1", "why not")
+    Registry(home).rollback("1", "why not")
+    assert alias(home) == "1"
+    assert len(Ledger(home.ledger).entries("alias")) == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "reason", "message"),
+    [
+        ("9", "r", "complaint-router has no version '9'; there are: 1, 2"),
+        ("latest", "r", "complaint-router has no version 'latest'; there are: 1, 2"),
+        ("2", "r", "version 2 was never evaluated: it has no tag 'training_id'"),
+        ("1", "  ", "a rollback needs a reason"),
+    ],
+)
+def test_rollback_refuses_in_one_line(version, reason, message, home: Home, promoted: Promote) -> None:
+    promoted(A)
+    client(home).create_model_version(MODEL, source=str(home.root))
+    before = state(home)
+    with pytest.raises(RegistryError) as caught:
+        Registry(home).rollback(version, reason)
+    assert str(caught.value) == message
+    assert state(home) == before
+
+
+def test_there_is_nothing_to_roll_back_before_the_first_champion(home: Home, bundle_of, evaluation_of) -> None:
+    Registry(home).register(bundle_of(A), evaluation_of(A))
+    with pytest.raises(RegistryError, match="there is no champion yet"):
+        Registry(home).rollback("1", "r")
