@@ -1,0 +1,411 @@
+"""The marts against a reading of the same records that shares no code with the models."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from assets.lake import Home, hash_tree
+from assets.settings import QUEUES as QUEUE_NAMES
+from assets.settings import WarehouseSettings
+from assets.warehouse.project import (
+    DBT,
+    MARTS,
+    PROJECT,
+    dbt_environment,
+    explain_failure,
+    manifest_path,
+    prepare_build,
+    staged,
+)
+
+FIELDS = (
+    *("date_received", "product", "sub_product", "issue", "sub_issue", "narrative", "company_public_response"),
+    *("company", "state", "zip_code", "tags", "consent", "channel", "date_sent_to_company", "company_response"),
+    *("timely_response", "disputed", "complaint_id"),
+)
+
+POLICY = WarehouseSettings(max_unmapped_share=0.5, max_quarantined_share=0.5, max_staleness_days=60, max_mix_shift=0.5)
+
+# Names of the three taxonomies, and the queue that the bureau's words put them in.
+QUEUES = {
+    "Bank account or service": "bank_account",
+    "Checking or savings account": "bank_account",
+    "Credit card": "cards",
+    "Credit card or prepaid card": "cards",
+    "Prepaid card": "cards",
+    "Consumer Loan": "consumer_loan",
+    "Payday loan": "consumer_loan",
+    "Payday loan, title loan, or personal loan": "consumer_loan",
+    "Payday loan, title loan, personal loan, or advance loan": "consumer_loan",
+    "Vehicle loan or lease": "consumer_loan",
+    "Credit reporting": "credit_reporting",
+    "Credit reporting or other personal consumer reports": "credit_reporting",
+    "Credit reporting, credit repair services, or other personal consumer reports": "credit_reporting",
+    "Debt collection": "debt_collection",
+    "Money transfer, virtual currency, or money service": "money_transfer",
+    "Money transfers": "money_transfer",
+    "Virtual currency": "money_transfer",
+    "Mortgage": "mortgage",
+    "Debt or credit management": "other",
+    "Other financial service": "other",
+    "Student loan": "student_loan",
+}
+
+
+@dataclass
+class Source:
+    """One object: its records as dicts of fields, and the rejects of the reader as (line, reason, raw text)."""
+
+    key: str
+    records: list[dict[str, str | None]]
+    rejects: list[tuple[int, str, str]] = field(default_factory=list)
+
+    @property
+    def object_id(self) -> str:
+        return hashlib.sha256(self.key.encode()).hexdigest()[:16]
+
+
+def land(home: Home, sources: list[Source], version: str) -> None:
+    """Publish the sources as a version of raw_complaints, in the order given."""
+    with home.lake.staging("raw_complaints") as folder:
+        for name in ("records", "rejects"):
+            (folder / name).mkdir()
+        for source in sources:
+            _write_source(folder, source)
+        objects = [_object(source, seq) for seq, source in enumerate(sources)]
+        pq.write_table(pa.Table.from_pylist(objects, schema=_OBJECTS), folder / "objects.parquet")
+        home.lake.publish("raw_complaints", version, folder)
+
+
+_OBJECTS = pa.schema(
+    [(name, pa.string()) for name in ("object_id", "key", "sha256")]
+    + [(name, pa.int64()) for name in ("bytes", "seq", "records", "rejects", "landed")]
+    + [("error", pa.string())]
+)
+
+
+def _object(source: Source, seq: int) -> dict[str, Any]:
+    records, rejects = len(source.records), len(source.rejects)
+    counts = {"bytes": 1, "seq": seq, "records": records, "rejects": rejects, "landed": records + rejects}
+    return {"object_id": source.object_id, "key": source.key, "sha256": "", "error": None, **counts}
+
+
+def _write_source(folder: Path, source: Source) -> None:
+    rows = [
+        record
+        | {"object_id": source.object_id, "line": line}
+        | {"content_hash": hashlib.md5(json.dumps([record[name] for name in FIELDS]).encode()).hexdigest()}
+        for line, record in enumerate(source.records, start=2)
+    ]
+    schema = pa.schema([(name, pa.string()) for name in (*FIELDS, "object_id")])
+    schema = schema.append(pa.field("line", pa.int64())).append(pa.field("content_hash", pa.string()))
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "records" / f"{source.object_id}.parquet")
+    # A reader that rejects nothing writes no file of rejects.
+    if source.rejects:
+        rejected = [
+            {"object_id": source.object_id, "line": line, "reason": reason, "raw_text": text}
+            for line, reason, text in source.rejects
+        ]
+        pq.write_table(pa.Table.from_pylist(rejected), folder / "rejects" / f"{source.object_id}.parquet")
+
+
+def record(complaint_id: str | None, received: str, **changes: str | None) -> dict[str, str | None]:
+    """A record with every field filled, but for the changes."""
+    fields: dict[str, str | None] = dict.fromkeys(FIELDS, "x")
+    fields |= {"complaint_id": complaint_id, "date_received": received, "date_sent_to_company": received}
+    fields |= {"product": "Mortgage", "company": "ACME", "state": "CA", "narrative": "They took my house"}
+    return fields | changes
+
+
+def build(home: Home, policy: WarehouseSettings = POLICY) -> subprocess.CompletedProcess[str]:
+    """Run `dbt build` as the asset does."""
+    prepare_build(home)
+    environment = os.environ | dbt_environment(home, policy)
+    return subprocess.run(
+        [str(DBT), "build"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def read(home: Home, mart: str, columns: str = "*") -> list[tuple[Any, ...]]:
+    with duckdb.connect() as connection:
+        path = str(staged(home) / f"{mart}.parquet")
+        return connection.execute(f"select {columns} from read_parquet(?)", [path]).fetchall()
+
+
+def random_sources(seed: int, records: int) -> list[Source]:
+    """Three objects with everything in them: versions, duplicates, dirt, late labels, unmapped products, no text."""
+    chance = random.Random(seed)
+    made: list[dict[str, str | None]] = []
+    for number in range(records):
+        made.append(_random_record(chance, number))
+        if chance.random() < 0.15:
+            made.append(_again(chance, chance.choice(made)))
+    third = len(made) // 3
+    parts = [made[:third], made[third : 2 * third], made[2 * third :]]
+    sources = [Source(f"part-{number}.csv", part) for number, part in enumerate(parts)]
+    sources[1].rejects = [(9, "broken-quote", 'x,"y'), (12, "too-few-fields", "x")]
+    return sources
+
+
+_DIRT: list[dict[str, str | None]] = [
+    {"complaint_id": None},
+    {"complaint_id": "  "},
+    {"date_received": None},
+    {"date_received": "2023-02-30"},
+    {"date_received": "0023-05-01"},
+    {"date_sent_to_company": "soon"},
+]
+
+
+def _random_record(chance: random.Random, number: int) -> dict[str, str | None]:
+    day = date(2023, 5, 1) + timedelta(days=chance.randrange(200))
+    sent = day + timedelta(days=chance.choice([-1, 0, 0, 1, 9, 40]))
+    made = record(
+        str(number),
+        day.isoformat(),
+        date_sent_to_company=chance.choice([sent.isoformat(), sent.isoformat(), None]),
+        product=chance.choice([*QUEUES, " mortgage ", "MORTGAGE", "Time machines", None]),
+        company=chance.choice(["A", "B", "C", "D", None]),
+        state=chance.choice(["CA", "TX", None]),
+        narrative=chance.choice(["Text", None]),
+    )
+    if chance.random() < 0.08:
+        made |= chance.choice(_DIRT)
+    return made
+
+
+def _again(chance: random.Random, earlier: dict[str, str | None]) -> dict[str, str | None]:
+    if chance.random() < 0.4:
+        return dict(earlier)
+    day = date(2023, 5, 1) + timedelta(days=chance.randrange(220))
+    received = chance.choice([earlier["date_received"], day.isoformat()])
+    return earlier | {"date_received": received, "product": chance.choice(list(QUEUES)), "narrative": "Changed"}
+
+
+@pytest.fixture(scope="session")
+def sources() -> list[Source]:
+    return random_sources(seed=5, records=700)
+
+
+@pytest.fixture(scope="session")
+def full(sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Everything landed at once, and built."""
+    home = Home(tmp_path_factory.mktemp("full"))
+    land(home, sources, "v1")
+    done = build(home)
+    assert done.returncode == 0, done.stdout
+    return home
+
+
+@dataclass(frozen=True)
+class Version:
+    """A valid record as these tests read it."""
+
+    complaint_id: str
+    known: date
+    label_known: date
+    queue: str | None
+    company: str
+    state: str
+    narrative: str | None
+    object_id: str
+    line: int
+
+
+def reading(sources: list[Source]) -> tuple[list[Version], dict[str, list[int]]]:
+    """The valid records in order of reading, and landed, valid, quarantined and duplicate by object key."""
+    seen: set[tuple[str, str]] = set()
+    versions: list[Version] = []
+    counts: dict[str, list[int]] = {}
+    for source in sources:
+        tally = [len(source.records) + len(source.rejects), 0, len(source.rejects), 0]
+        for line, fields in enumerate(source.records, start=2):
+            version = _version(source, line, fields)
+            identity = (str(fields["complaint_id"]), json.dumps([fields[name] for name in FIELDS]))
+            if version is None:
+                tally[2] += 1
+            elif identity in seen:
+                tally[3] += 1
+            else:
+                tally[1] += 1
+                versions.append(version)
+                seen.add(identity)
+        counts[source.key] = tally
+    return versions, counts
+
+
+def _version(source: Source, line: int, fields: dict[str, str | None]) -> Version | None:
+    try:
+        known = date.fromisoformat(fields["date_received"] or "")
+        sent = date.fromisoformat(fields["date_sent_to_company"]) if fields["date_sent_to_company"] else None
+    except ValueError:
+        return None
+    if not (fields["complaint_id"] or "").strip() or known.year < 2011:
+        return None
+    label_known = max(known, sent if sent else known + timedelta(days=7))
+    queues = {name.lower(): queue for name, queue in QUEUES.items()}
+    queue = queues.get((fields["product"] or "").strip().lower())
+    company, state = fields["company"] or "unknown", fields["state"] or "unknown"
+    complaint = str(fields["complaint_id"])
+    return Version(complaint, known, label_known, queue, company, state, fields["narrative"], source.object_id, line)
+
+
+def visible(versions: list[Version], day: date) -> dict[str, Version]:
+    """As of a day, the newest known version of each complaint."""
+    return {version.complaint_id: version for version in versions if version.known <= day}
+
+
+def first_visible(versions: list[Version]) -> list[Version]:
+    days = sorted({version.known for version in versions})
+    firsts: dict[str, Version] = {}
+    for day in days:
+        for complaint_id, version in visible(versions, day).items():
+            firsts.setdefault(complaint_id, version)
+    return list(firsts.values())
+
+
+def test_every_record_ends_once(full: Home, sources: list[Source]) -> None:
+    _, expected = reading(sources)
+    rows = read(full, "record_counts", "object_key, landed, valid, quarantined, duplicate")
+    assert {key: list(counts) for key, *counts in rows} == expected
+    assert all(sum(counts[1:]) == counts[0] and min(counts[1:]) > 0 for _, *counts in rows[1:2])
+
+
+def test_quarantine_names_object_line_reason_and_text(full: Home, sources: list[Source]) -> None:
+    rows = read(full, "quarantined_complaints", "object_key, line, reason, raw_text")
+    reasons = {reason for _, _, reason, _ in rows}
+    assert reasons == {"broken-quote", "too-few-fields", "empty-complaint-id", "impossible-date"}
+    assert ("part-1.csv", 9, "broken-quote", 'x,"y') in rows
+    by_key = {source.key: source for source in sources}
+    for key, line, reason, text in rows:
+        if reason == "impossible-date":
+            fields = by_key[key].records[line - 2]
+            assert text == ",".join(f'"{fields[name] or ""}"' for name in FIELDS)
+
+
+def test_a_span_holds_the_newest_known_version(full: Home, sources: list[Source]) -> None:
+    versions, _ = reading(sources)
+    rows = read(full, "fct_complaints", "complaint_id, known_at, known_until, narrative, object_id, line")
+    for day in [date(2023, 5, 1) + timedelta(days=offset) for offset in range(0, 230, 7)]:
+        instant = datetime.combine(day, datetime.min.time())
+        shown = {
+            (complaint, narrative, object_id, line)
+            for complaint, known, until, narrative, object_id, line in rows
+            if known <= instant and (until is None or until > instant)
+        }
+        expected = {(v.complaint_id, v.narrative, v.object_id, v.line) for v in visible(versions, day).values()}
+        assert shown == expected
+
+
+def test_labels_follow_the_taxonomies_and_their_dates(full: Home, sources: list[Source]) -> None:
+    versions = {(v.object_id, v.line): v for v in reading(sources)[0]}
+    rows = read(full, "fct_complaints", "object_id, line, queue, label_known_at, label_reason")
+    for object_id, line, queue, label_known_at, reason in rows:
+        version = versions[object_id, line]
+        assert (queue, label_known_at.date()) == (version.queue, version.label_known)
+        assert reason == (None if queue else "unmapped-product")
+    assert {queue for _, _, queue, _, _ in rows} == {*QUEUE_NAMES, None}
+    assert len(read(full, "labels")) == sum(queue is not None for _, _, queue, _, _ in rows)
+
+
+@pytest.mark.parametrize("entity", ["company", "state"])
+def test_statistics_equal_a_count_by_hand(full: Home, sources: list[Source], entity: str) -> None:
+    firsts = first_visible(reading(sources)[0])
+    rows = read(full, f"{entity}_daily")
+    assert len(rows) > 100
+    for row in rows:
+        expected = _by_hand([v for v in firsts if getattr(v, entity) == row[0]], row[1].date())
+        assert row[2:] == pytest.approx(expected), row[:2]
+
+
+def _by_hand(versions: list[Version], event: date) -> tuple[float, ...]:
+    ages = [((event - version.known).days, version) for version in versions if version.known < event]
+    counts = [sum(1 for age, _ in ages if age <= days) for days in (7, 30, 90)]
+    narratives = sum(1 for _, version in ages if version.narrative is not None)
+    labels = [version.queue for version in versions if version.queue and version.label_known < event]
+    shares = [labels.count(queue) / len(labels) if labels else 0.0 for queue in QUEUE_NAMES]
+    return (*counts, narratives / len(ages), len(labels), *shares)
+
+
+@pytest.mark.parametrize("entity", ["company", "state"])
+def test_statistics_have_a_row_on_every_day_of_change(full: Home, sources: list[Source], entity: str) -> None:
+    """Between two rows nothing changes: looking at any day through the newest row gives that day's counts."""
+    firsts = first_visible(reading(sources)[0])
+    rows = sorted(read(full, f"{entity}_daily"))
+    for name in {row[0] for row in rows}:
+        mine = [version for version in firsts if getattr(version, entity) == name]
+        for offset in range(20, 330, 11):
+            event = date(2023, 5, 1) + timedelta(days=offset)
+            newest = [row for row in rows if row[0] == name and row[1].date() <= event][-1]
+            assert newest[2:] == pytest.approx(_by_hand(mine, event)), (name, event)
+
+
+def test_incremental_builds_equal_one_build(full: Home, sources: list[Source], tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for version, landed in [("v1", sources[:2]), ("v2", sources)]:
+        land(home, landed, version)
+        assert build(home).returncode == 0
+    assert hash_tree(staged(home)) == hash_tree(staged(full))
+
+
+def test_a_lost_record_or_too_many_unmapped_products_stop_the_build(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    records = [record(str(number), "2024-01-02") for number in range(8)]
+    source = Source("one.csv", [*records, record("8", "2024-01-02", product="Time machines")])
+    land(home, [source], "v1")
+    _forget_a_record(home.lake.current("raw_complaints") / "records" / f"{source.object_id}.parquet")
+    done = build(home, POLICY.model_copy(update={"max_unmapped_share": 0.1}))
+    assert done.returncode == 1
+    assert not list(staged(home).iterdir())
+    explanation = str(explain_failure(home, done.stdout))
+    assert "record_counts_conserve_what_landed" in explanation
+    assert "fct_complaints_unmapped_share" in explanation
+
+
+def _forget_a_record(path: Path) -> None:
+    pq.write_table(pq.read_table(path).slice(1), path)
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source], tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    land(home, sources, "v1")
+    chance = random.Random(3)
+    for _ in range(6):
+        prepare_build(home)
+        environment = os.environ | dbt_environment(home, POLICY)
+        process = subprocess.Popen([str(DBT), "build"], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
+        time.sleep(chance.uniform(3, 9))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert build(home).returncode == 0
+    assert hash_tree(staged(home)) == hash_tree(staged(full))
+
+
+def test_the_manifest_is_parsed_once_and_the_project_stays_clean(tmp_path: Path) -> None:
+    before = sorted(PROJECT.rglob("*"))
+    manifest = manifest_path(Home(tmp_path))
+    written = manifest.stat().st_mtime_ns
+    assert manifest_path(Home(tmp_path)).stat().st_mtime_ns == written
+    nodes = json.loads(manifest.read_text())["nodes"]
+    assert {f"model.evergreen.{mart}" for mart in MARTS} <= nodes.keys()
+    assert sorted(PROJECT.rglob("*")) == before
+
+
+def test_every_model_says_what_a_row_is() -> None:
+    for path in PROJECT.glob("models/**/[!_]*.sql"):
+        assert re.search(r"[Oo]ne row per", path.with_suffix(".yml").read_text()), path.name
