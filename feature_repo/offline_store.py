@@ -172,6 +172,9 @@ class AsOfOfflineStore(OfflineStore):
         _Source.of(data_source, config, data_source.timestamp_field, data_source.created_timestamp_column)
 
 
+_ALWAYS = (-(2**62), 2**62)
+"""From before to after every instant, in microseconds."""
+
 _SCAN = "read_parquet($path, file_row_number = true)"
 
 
@@ -208,7 +211,7 @@ class _Source:
         return _names([*keys, *features, *instants])
 
     def query(self, sql: str, start: datetime | None, end: datetime | None) -> pa.Table:
-        bounds = {"start": _micros(start, -(2**62)), "end": _micros(end, 2**62)}
+        bounds = {"start": _micros(start, _ALWAYS[0]), "end": _micros(end, _ALWAYS[1])}
         with duckdb.connect() as connection:
             return _fetch(connection, sql, {"path": self.path, **bounds})
 
@@ -227,31 +230,40 @@ class _Join:
     @property
     def sql(self) -> str:
         """One row per entity row, in order: the features of the newest source row known at its instant, or nulls."""
-        event, created = self.source.event, self.source.created
-        keys = ", ".join(f"{_name(column)} as k{i}" for i, (column, _) in enumerate(self.keys))
         key_names = ", ".join(f"k{i}" for i in range(len(self.keys)))
         same_key = " and ".join(f"e.k{i} = n.k{i}" for i in range(len(self.keys)))
         features = ", ".join(f"f.{_name(column)} as {_name(name)}" for column, name in self.features)
-        fresh = "true" if self.ttl_micros is None else f"m.instant - m.newest.event <= {self.ttl_micros}"
+        fresh = "true" if self.ttl_micros is None else f"m.instant - m.event <= {self.ttl_micros}"
         return f"""
             with known as (
-                select {keys}, greatest({event}, {created}) as known,
-                    {{'event': {event}, 'created': {created}, 'row': file_row_number}} as candidate
-                from {_SCAN}
+                select {", ".join(f"{_name(column)} as k{i}" for i, (column, _) in enumerate(self.keys))},
+                    {self.source.event} as event, {self.source.created} as created, file_row_number as position
+                from {_SCAN} where {self.source.known_within}
             ),
-            newest as (
-                select {key_names}, known, max(candidate) over (
-                    partition by {key_names} order by known range between unbounded preceding and current row
-                ) as newest
-                from known
-            ),
+            newest as ({self._newest(key_names)}),
             matched as (
-                select e.position, e.instant, n.newest
+                select e.position, e.instant, n.newest.event as event, n.newest.position as source_position
                 from entities e asof left join newest n on {same_key} and e.instant >= n.known
             )
-            select {features} from matched m left join {_SCAN} f on m.newest.row = f.file_row_number and {fresh}
+            select {features} from matched m left join {_SCAN} f on m.source_position = f.file_row_number and {fresh}
             order by m.position
         """  # noqa: S608 - identifiers are quoted, values are parameters
+
+    def _newest(self, keys: str) -> str:
+        """For each key and instant at which something became known: the newest row known then."""
+        if not self.source.created_field:
+            return f"""
+                select {keys}, event as known, {{'event': event, 'position': max(position)}} as newest
+                from known group by {keys}, event
+            """  # noqa: S608 - names of ours
+        return f"""
+            select {keys}, greatest(event, created) as known,
+                max({{'event': event, 'created': created, 'position': position}}) over (
+                    partition by {keys} order by greatest(event, created)
+                    range between unbounded preceding and current row
+                ) as newest
+            from known
+        """  # noqa: S608 - names of ours
 
 
 def _join_of(view: FeatureView, feature_refs: list[str], config: RepoConfig, full_names: bool) -> _Join:
@@ -277,7 +289,8 @@ def _join_all(entities: pd.DataFrame, timestamp: str, joins: list[_Join]) -> pa.
             slim = {f"k{i}": result[column] for i, (_, column) in enumerate(join.keys)}
             slim |= {"position": pa.array(range(len(entities)), pa.int64()), "instant": pa.array(instants)}
             connection.register("entities", pa.table(slim))
-            found = _fetch(connection, join.sql, {"path": join.source.path})
+            bounds = {"start": _ALWAYS[0], "end": int(instants.max()) if len(instants) else _ALWAYS[0]}
+            found = _fetch(connection, join.sql, {"path": join.source.path, **bounds})
             assert found.num_rows == result.num_rows
             for _, name in join.features:
                 result = result.append_column(name, found[name])

@@ -1,0 +1,123 @@
+"""The online store: each key's newest features as of one date, and how rows to be scored get theirs."""
+
+import contextlib
+import io
+import json
+import sqlite3
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from assets.exceptions import NotPublished
+from assets.features.store import SERVICE, apply_definitions, definitions, open_store, write_registry
+from assets.lake import Home
+
+if TYPE_CHECKING:
+    from feast import FeatureService, FeatureStore
+
+__all__ = ["OnlineStore", "materialize", "online_features", "online_store"]
+
+_KEYS = ("company", "state")
+_REQUEST = ("narrative", "tags", "channel")
+_BEGINNING = datetime(1970, 1, 1)
+_CHUNK_ROWS = 5000
+"""Rows of one request to Feast, which holds a message per value."""
+
+
+@dataclass(frozen=True)
+class OnlineStore:
+    """What the online store holds: a function of the date, the marts and the definitions."""
+
+    as_of: str
+    marts: str
+    definitions: str
+    keys: dict[str, int]
+    """Companies and states that it knows, by feature view."""
+
+
+def materialize(home: Home, as_of: str) -> OnlineStore:
+    """Fill the online store with each key's newest features as of a date, later or earlier than what it held.
+
+    It is filled beside and moved into place, so that a reader sees one date's features or another's, never a mixture.
+    Does nothing when it already holds what it should. Raises NotPublished without marts.
+    """
+    marts = home.lake.current("marts")
+    applied = apply_definitions(home)
+    present = _stamp(home.features / "online.db")
+    if present is not None and (present.as_of, present.marts, present.definitions) == (
+        as_of,
+        marts.name,
+        applied.digest,
+    ):
+        return present
+    with tempfile.TemporaryDirectory(prefix=".online-", dir=home.features) as beside:
+        folder = Path(beside)
+        write_registry(home, folder)
+        store = open_store(home, marts=marts, folder=folder)
+        # Feast reports its progress on standard output, which belongs to the caller.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            store.materialize(_BEGINNING, datetime.fromisoformat(as_of))
+        filled = OnlineStore(as_of, marts.name, applied.digest, _count_keys(folder / "online.db", store))
+        _write_stamp(folder / "online.db", filled)
+        (folder / "online.db").replace(home.features / "online.db")
+    return filled
+
+
+def online_store(home: Home) -> OnlineStore:
+    """What the online store holds. Raises NotPublished when it was never filled."""
+    present = _stamp(home.features / "online.db")
+    if present is None:
+        raise NotPublished("the online store is empty; materialize online_features first")
+    return present
+
+
+def online_features(home: Home, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the feature service's columns behind them, as float64, NaN where nothing is known of a key.
+
+    Rows need complaint_id, narrative, company, state, zip_code, tags and channel; order and index are kept. Raises
+    NotPublished when the online store was never filled.
+    """
+    online_store(home)
+    features = definitions(home).features
+    store = open_store(home)
+    service = store.get_feature_service(SERVICE)
+    chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
+    values = [np.zeros((0, len(features))), *(_fetch(store, service, chunk, features) for chunk in chunks)]
+    return rows.join(pd.DataFrame(np.concatenate(values), columns=list(features), index=rows.index))
+
+
+def _fetch(
+    store: "FeatureStore", service: "FeatureService", rows: pd.DataFrame, features: tuple[str, ...]
+) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    inputs = {name: rows[name].fillna("unknown").tolist() for name in _KEYS}
+    inputs |= {name: rows[name].fillna("").tolist() for name in _REQUEST}
+    found = store.get_online_features(features=service, entity_rows=inputs).to_dict()
+    return np.array([found[name] for name in features], dtype=np.float64).T
+
+
+def _count_keys(path: Path, store: "FeatureStore") -> dict[str, int]:
+    views = [view.name for view in store.list_batch_feature_views()]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        count = 'select count(distinct entity_key) from "{}_{}"'
+        return {view: connection.execute(count.format(store.project, view)).fetchone()[0] for view in sorted(views)}
+
+
+def _write_stamp(path: Path, filled: OnlineStore) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table filled_with (description text not null)")
+        connection.execute("insert into filled_with values (?)", [json.dumps(asdict(filled))])
+
+
+def _stamp(path: Path) -> OnlineStore | None:
+    """The description inside an online store: written with it, so that it moves with it."""
+    if not path.exists():
+        return None
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        if not connection.execute("select 1 from sqlite_master where name = 'filled_with'").fetchone():
+            return None
+        return OnlineStore(**json.loads(connection.execute("select description from filled_with").fetchone()[0]))
