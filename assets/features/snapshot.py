@@ -132,12 +132,13 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, p
     """The split, and its rows in order: first by what is cheap to read, so that few narratives are."""
     visible = "known_at <= $as_of and (known_until is null or known_until > $as_of)"
     # Looking at the first characters decides for nearly every text, and spares copying all of it.
-    has_text = "(trim(left(narrative, 16)) <> '' or trim(narrative) <> '')"
+    has_text = "(trim(left(narrative, 16), $blanks) <> '' or trim(narrative, $blanks) <> '')"
     usable = (
         f"from read_parquet($path) where {visible} and queue is not null and label_known_at <= $as_of and {has_text}"
     )
     newest = "known_at >= $train_from and (known_at, complaint_id) >= ($oldest_at, $oldest_id)"
     parameters = {"path": str(marts / "fct_complaints.parquet"), "as_of": datetime.fromisoformat(as_of)}
+    parameters |= {"blanks": " \t\r\n"}
     with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
         connection.execute(f"create temp table usable as select complaint_id, known_at {usable}", parameters)
         days = connection.execute("select known_at::date, count(*) from usable group by all order by all").fetchall()
@@ -182,6 +183,7 @@ def _publish(
         **{f"{name}_rows": part.num_rows for name, part in parts.items()},
         "features": list(features),
         "queues": list(QUEUES),
+        "queue_mix": {name: _queue_mix(part) for name, part in parts.items()},
         "period": {
             name: [_day(pc.min(part["known_at"])), _day(pc.max(part["known_at"]))] for name, part in parts.items()
         },
@@ -192,6 +194,10 @@ def _publish(
         (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
         lake.publish(_table(as_of), snapshot_id, staged)
     return load_snapshot(lake, as_of)
+
+
+def _queue_mix(part: pa.Table) -> dict[str, int]:
+    return {queue: pc.sum(pc.equal(part["queue"], queue)).as_py() or 0 for queue in QUEUES}
 
 
 def _content_hash(parts: dict[str, pa.Table], features: tuple[str, ...]) -> str:

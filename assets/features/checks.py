@@ -1,0 +1,266 @@
+"""Proofs that a training set and the online store are what they claim, by other means than those that made them.
+
+Nothing here goes through the offline store's joins or the search for near duplicates: features are looked up again by
+plain SQL over the marts, texts are compared again by regular expressions and sets.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.features.serving import online_features, online_store
+from assets.features.snapshot import COLUMNS, Snapshot, with_features
+from assets.features.store import definitions, open_store
+from assets.lake import Home
+
+__all__ = [
+    "Finding",
+    "check_canary",
+    "check_columns",
+    "check_labels",
+    "check_online",
+    "check_overlap",
+    "check_point_in_time",
+    "check_rows",
+    "check_training_set",
+]
+
+SAMPLE_ROWS = 600
+"""Rows that are looked up again one by one."""
+
+BRUTE_FORCE_ROWS = 200
+"""Rows of either side whose shingles are compared pair by pair."""
+
+OUTCOMES = re.compile(r"(^|_)(product|issue|response|disputed|timely|consent|date_sent)(_|$)")
+"""Words in the names of columns that are known only after routing."""
+
+_ROW_COLUMNS = ["complaint_id", "known_at", "company", "state"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check saw: `faults` of `examined`, and in words what a fault is."""
+
+    name: str
+    examined: int
+    faults: int
+    fault: str
+
+    @property
+    def passed(self) -> bool:
+        """A check that examined nothing has not passed."""
+        return self.examined > 0 and self.faults == 0
+
+
+def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
+    """Everything that a training set has to be, in the order of what would be worst."""
+    return [
+        check_point_in_time(home, snapshot),
+        check_canary(home, snapshot),
+        check_labels(snapshot),
+        check_overlap(snapshot),
+        check_columns(snapshot),
+        check_rows(home, snapshot),
+    ]
+
+
+def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
+    """Every statistic of sampled rows, looked up again as the last row before the complaint was received."""
+    marts = home.lake.path("marts", snapshot.manifest["marts"])
+    rows = _sample(pd.concat(_read(snapshot, [*_ROW_COLUMNS, *snapshot.features])), SAMPLE_ROWS)
+    faults = 0
+    for key in ("company", "state"):
+        names = [name for name in snapshot.features if name.startswith(f"{key}_")]
+        expected = _look_up(marts / f"{key}_daily.parquet", key, names, rows)
+        faults += _differences(rows[names].to_numpy(np.float64), expected)
+    return Finding("point_in_time", len(rows), faults, "values that differ from an independent look-up")
+
+
+def check_canary(home: Home, snapshot: Snapshot) -> Finding:
+    """Planted values that became known only after as-of do not show; one that was known all along does."""
+    rows = _sample(pd.concat(_read(snapshot, _ROW_COLUMNS)), SAMPLE_ROWS)
+    after = datetime.fromisoformat(snapshot.as_of) + timedelta(days=1)
+    long_ago = datetime(1990, 1, 1)
+    companies = sorted(set(rows["company"]))
+    # By company: a value of the past, one of the future, and one of the past that arrived in the future.
+    planted = [
+        row
+        for company in companies
+        for row in ((company, long_ago, long_ago, 1), (company, after, after, 2), (company, long_ago, after, 3))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "canary.parquet"
+        columns = list(zip(*planted, strict=True))
+        pq.write_table(pa.table(columns, names=["company", "event_timestamp", "created_timestamp", "canary"]), source)
+        values = _join_canary(home, source, rows)
+    return Finding("future_canary_is_null", len(rows), int((values != 1).sum()), "rows that see a value of the future")
+
+
+def check_rows(home: Home, snapshot: Snapshot) -> Finding:
+    """As many rows as there are usable complaints in the period, less those removed as duplicates."""
+    marts = home.lake.path("marts", snapshot.manifest["marts"])
+    test_from, _ = snapshot.manifest["period"]["test"]
+    usable = """
+        select count(*) filter (known_at < $test_from), count(*) filter (known_at >= $test_from)
+        from read_parquet($path)
+        where known_at <= $as_of and coalesce(known_until > $as_of, true) and label_known_at <= $as_of
+            and queue is not null and regexp_matches(narrative, '[^ \\t\\r\\n]')
+    """
+    as_of, day = datetime.fromisoformat(snapshot.as_of), datetime.fromisoformat(test_from)
+    parameters = {"path": str(marts / "fct_complaints.parquet"), "as_of": as_of, "test_from": day}
+    with duckdb.connect() as connection:
+        ((before, within),) = connection.execute(usable, parameters).fetchall()
+    kept = min(before, snapshot.manifest["settings"]["max_train_rows"])
+    removed = sum(snapshot.manifest["removed"].values())
+    train, test = (pq.read_metadata(snapshot.path / f"{part}.parquet").num_rows for part in ("train", "test"))
+    missing = abs(kept - removed - train) + abs(within - test)
+    return Finding("rows_conserved", kept + within, missing, "rows lost or made")
+
+
+def check_overlap(snapshot: Snapshot) -> Finding:
+    """No complaint on both sides, no text that starts alike, and no similar pair among sampled rows."""
+    train, test = _read(snapshot, ["complaint_id", "narrative"])
+    same = len(set(train["complaint_id"]) & set(test["complaint_id"]))
+    starts = {start for text in test["narrative"] if (start := _start(text))}
+    same += sum(_start(text) in starts for text in train["narrative"])
+    threshold = snapshot.manifest["settings"]["near_duplicate_similarity"]
+    ours = [_shingles(text) for text in _sample(train, BRUTE_FORCE_ROWS)["narrative"]]
+    theirs = [_shingles(text) for text in _sample(test, BRUTE_FORCE_ROWS)["narrative"]]
+    same += sum(len(a & b) >= threshold * len(a | b) for a in ours for b in theirs if a and b)
+    return Finding("no_overlap", len(train) + len(test), same, "train rows that test rows repeat")
+
+
+def check_labels(snapshot: Snapshot) -> Finding:
+    """Every row and its label known by as-of, every test row later than every train row."""
+    train, test = _read(snapshot, ["known_at", "label_known_at", "queue"])
+    as_of = pd.Timestamp(snapshot.as_of)
+    rows = pd.concat([train, test])
+    faults = int(((rows["label_known_at"] > as_of) | (rows["known_at"] > as_of) | rows["queue"].isna()).sum())
+    faults += int((train["known_at"] >= test["known_at"].min()).sum())
+    return Finding("labels_known", len(rows), faults, "rows or labels from after as-of, or on the wrong side")
+
+
+def check_columns(snapshot: Snapshot) -> Finding:
+    """Only the columns of the contract and the features, none of which is an outcome."""
+    names = [name for part in ("train", "test") for name in pq.read_schema(snapshot.path / f"{part}.parquet").names]
+    expected = {*COLUMNS, *snapshot.features}
+    faults = sum(name not in expected or bool(OUTCOMES.search(name)) for name in names)
+    faults += "queue" in snapshot.features
+    return Finding("no_outcome_columns", len(names), faults, "columns known only after routing")
+
+
+def check_online(home: Home, as_of: str) -> Finding:
+    """For sampled keys, what the online store serves is what the offline store joins as of the date."""
+    marts = home.lake.path("marts", online_store(home).marts)
+    rows = _rows_at(marts, datetime.fromisoformat(as_of))
+    features = definitions(home).features
+    offline = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), features).to_pandas()
+    online = online_features(home, rows)
+    faults = _differences(online[list(features)].to_numpy(), offline[list(features)].to_numpy(np.float64))
+    faults += online_store(home).as_of != as_of
+    return Finding(
+        "online_equals_offline", len(rows), faults, "values that differ between the online and offline stores"
+    )
+
+
+def _read(snapshot: Snapshot, columns: list[str]) -> list[pd.DataFrame]:
+    return [pd.read_parquet(snapshot.path / f"{part}.parquet", columns=columns) for part in ("train", "test")]
+
+
+def _sample(rows: pd.DataFrame, size: int) -> pd.DataFrame:
+    """The same rows every time, whatever their order: those with the smallest hashes of their ids."""
+    order = pd.util.hash_array(rows["complaint_id"].to_numpy(object)).argsort(kind="stable")
+    return rows.iloc[order[:size]].reset_index(drop=True)
+
+
+def _look_up(path: Path, key: str, names: list[str], rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    columns = ", ".join(f'daily."{name}"' for name in names)
+    sql = f"""
+        select {columns}
+        from rows left join read_parquet('{path}') daily
+            on daily.{key} = rows.{key} and daily.event_timestamp = (
+                select max(earlier.event_timestamp) from read_parquet('{path}') earlier
+                where earlier.{key} = rows.{key} and earlier.event_timestamp <= rows.known_at
+            )
+        order by rows.position
+    """  # noqa: S608 - names come from the snapshot's own manifest
+    with duckdb.connect() as connection:
+        connection.register("rows", rows[_ROW_COLUMNS].assign(position=range(len(rows))))
+        found: pd.DataFrame = connection.execute(sql).df()
+    return found.to_numpy(np.float64)
+
+
+def _differences(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> int:
+    assert found.shape == expected.shape
+    return int((~((found == expected) | (np.isnan(found) & np.isnan(expected)))).sum())
+
+
+def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    store = open_store(home)
+    from feast import FeatureView, Field, FileSource
+    from feast.types import Int64
+
+    view = FeatureView(
+        name="canary",
+        entities=[store.get_entity("company")],
+        schema=[Field(name="canary", dtype=Int64)],
+        source=FileSource(
+            path=str(source), timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
+        ),
+    )
+    view.entity_columns = store.get_feature_view("company_statistics").entity_columns
+    job = store.provider.get_historical_features(
+        config=store.config,
+        feature_views=[view],
+        feature_refs=["canary:canary"],
+        entity_df=rows.rename(columns={"known_at": "event_timestamp"}),
+        registry=store.registry,
+        project=store.project,
+        full_feature_names=False,
+    )
+    return job.to_df()["canary"].to_numpy(np.float64)
+
+
+def _rows_at(marts: Path, as_of: datetime) -> pd.DataFrame:
+    """Sampled complaints visible as of a date, as if each had been received at that instant."""
+    columns = ", ".join(column for column in COLUMNS if column not in ("known_at", "label_known_at", "queue"))
+    sql = f"""
+        select {columns}, $as_of::timestamp as known_at
+        from read_parquet($path)
+        where known_at <= $as_of and coalesce(known_until > $as_of, true) and complaint_id in (
+            select complaint_id from read_parquet($path) where known_at <= $as_of order by md5(complaint_id) limit $rows
+        )
+    """  # noqa: S608 - constants
+    parameters = {"path": str(marts / "fct_complaints.parquet"), "as_of": as_of, "rows": SAMPLE_ROWS}
+    with duckdb.connect() as connection:
+        rows: pd.DataFrame = connection.execute(sql, parameters).df()
+    return rows
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"[a-z\x80-\U0010ffff]+", text.lower()) if set(word) != {"x"}]
+
+
+def _start(text: str) -> str:
+    beginning = " ".join(_words(text[:400]))
+    # The last word may be cut, but not before its 120th character.
+    return (beginning if len(beginning) > 120 else " ".join(_words(text)))[:120]
+
+
+def _shingles(text: str) -> set[tuple[str, ...]]:
+    words = _words(text)
+    return set(_windows(words)) if words else set()
+
+
+def _windows(words: list[str]) -> Iterable[tuple[str, ...]]:
+    return (tuple(words[place : place + 5]) for place in range(max(1, len(words) - 4)))

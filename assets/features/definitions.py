@@ -1,0 +1,118 @@
+"""The assets `feature_definitions`, `training_set` and `online_features`."""
+
+import dagster as dg
+
+from assets.features.checks import Finding, check_online, check_training_set
+from assets.features.serving import materialize
+from assets.features.snapshot import Snapshot, build_training_set
+from assets.features.store import SERVICE, apply_definitions
+from assets.resources import AS_OF, Evergreen, as_of
+
+__all__ = ["feature_definitions", "online_features", "training_set"]
+
+_TRAINING_SET_CHECKS = {
+    "point_in_time": "Sampled features equal an independent look-up of what was known when the complaint came in.",
+    "future_canary_is_null": "Planted values of the day after as-of, and late arrivals, are not seen by any row.",
+    "labels_known": "Every label was known by as-of, and every test row is later than every train row.",
+    "no_overlap": "No complaint and no near duplicate is on both sides.",
+    "no_outcome_columns": "Nothing that is known only after routing is among the columns.",
+    "rows_conserved": "As many rows as there are usable complaints, less those removed as duplicates.",
+}
+
+
+def _specs(asset: str, checks: dict[str, str]) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=True, description=text) for name, text in checks.items()]
+
+
+@dg.asset(
+    group_name="features",
+    partitions_def=AS_OF,
+    deps=["marts"],
+    kinds={"feast"},
+    owners=["team:evergreen"],
+)
+def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Feast's registry as `feature_repo/` defines it: entities, views and the service that the model uses."""
+    applied = apply_definitions(evergreen.home)
+    return dg.MaterializeResult(
+        metadata={
+            "changed": applied.changed,
+            "service": SERVICE,
+            "entities": list(applied.entities),
+            "views": list(applied.views),
+            "features": len(applied.features),
+            "names": dg.MetadataValue.md("\n".join(f"- `{name}`" for name in applied.features)),
+        },
+        data_version=dg.DataVersion(applied.digest),
+    )
+
+
+@dg.asset(
+    group_name="features",
+    partitions_def=AS_OF,
+    deps=["feature_definitions", "marts"],
+    kinds={"feast", "duckdb"},
+    owners=["team:evergreen"],
+    check_specs=_specs("training_set", _TRAINING_SET_CHECKS),
+)
+def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Complaints with known labels and the features of their own instant, split by time and frozen as a snapshot."""
+    snapshot = build_training_set(evergreen.home, as_of(context), evergreen.settings.snapshot)
+    findings = check_training_set(evergreen.home, snapshot)
+    return dg.MaterializeResult(
+        metadata=_snapshot_metadata(snapshot),
+        data_version=dg.DataVersion(snapshot.id),
+        check_results=[_result(finding) for finding in findings],
+    )
+
+
+@dg.asset(
+    group_name="features",
+    partitions_def=AS_OF,
+    deps=["feature_definitions", "marts"],
+    kinds={"feast", "sqlite"},
+    owners=["team:evergreen"],
+    check_specs=_specs("online_features", {"online_equals_offline": "What is served equals what a training row gets."}),
+)
+def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The online store with each company's and state's newest statistics up to as-of."""
+    store = materialize(evergreen.home, as_of(context))
+    return dg.MaterializeResult(
+        metadata={"as_of": store.as_of, "marts": store.marts, **{f"{view}_keys": n for view, n in store.keys.items()}},
+        data_version=dg.DataVersion(f"{store.as_of}-{store.marts}-{store.definitions}"),
+        check_results=[_result(check_online(evergreen.home, as_of(context)))],
+    )
+
+
+def _result(finding: Finding) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=finding.name,
+        passed=finding.passed,
+        metadata={"examined": finding.examined, "faults": finding.faults, "fault": finding.fault},
+    )
+
+
+def _snapshot_metadata(snapshot: Snapshot) -> dict[str, dg.MetadataValue | str | int]:
+    period, removed = snapshot.manifest["period"], snapshot.manifest["removed"]
+    return {
+        "snapshot": snapshot.id,
+        "train_rows": snapshot.train_rows,
+        "test_rows": snapshot.test_rows,
+        "train_period": " to ".join(period["train"]),
+        "test_period": " to ".join(period["test"]),
+        "features": len(snapshot.features),
+        "queues": dg.MetadataValue.md(_queue_table(snapshot)),
+        "names": dg.MetadataValue.md("\n".join(f"- `{name}`" for name in snapshot.features)),
+        **{f"removed_{rule}": rows for rule, rows in removed.items()},
+    }
+
+
+def _queue_table(snapshot: Snapshot) -> str:
+    mix = snapshot.manifest["queue_mix"]
+    lines = ["| queue | train | test |", "|---|---:|---:|"]
+    lines += [
+        f"| {queue} | {mix['train'][queue]} ({mix['train'][queue] / snapshot.train_rows:.1%}) "
+        f"| {mix['test'][queue]} ({mix['test'][queue] / snapshot.test_rows:.1%}) |"
+        for queue in snapshot.manifest["queues"]
+    ]
+    return "\n".join(lines)
