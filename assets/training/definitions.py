@@ -64,7 +64,7 @@ class TrainingOverrides(dg.Config):
 )
 def challenger(
     context: dg.AssetExecutionContext, config: TrainingOverrides, evergreen: Evergreen
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The newest model, as a bundle of hashed files: fine-tuned on the training set by DeepSpeed.
 
     The same snapshot, settings, code, base model, seed and number of ranks are the same model: it is then not trained

@@ -23,6 +23,7 @@ from assets.training.preprocessing import Preprocessing, prior_entities
 __all__ = ["ComplaintRouter", "RouterConfig", "freeze", "load_router", "new_router"]
 
 _FEATURE_WIDTH = 64
+_DROPOUT = 0.1
 _PRIOR_SCALE = 0.5
 
 
@@ -59,9 +60,9 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[no-untyped-call]
         super().__init__(config)
         self.encoder = encoder if encoder is not None else _without_pooler(_empty_encoder(config))
         width, queues = self.encoder.config.hidden_size, len(config.queues)
-        self.feature_network = nn.Sequential(nn.Linear(config.inputs, _FEATURE_WIDTH), nn.GELU(), nn.Dropout(0.1))
-        self.dropout = nn.Dropout(0.1)
-        self.output = nn.Linear(width + _FEATURE_WIDTH, queues)
+        self.feature_network = _feature_network(config.inputs) if config.inputs else None
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.output = nn.Linear(width + (_FEATURE_WIDTH if config.inputs else 0), queues)
         self.words = nn.EmbeddingBag(config.hashed_words, queues, mode="sum") if config.hashed_words else None
         self.prior_scale = nn.Parameter(torch.full((config.entities,), _PRIOR_SCALE))
         self.post_init()  # type: ignore[no-untyped-call]
@@ -94,8 +95,9 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[no-untyped-call]
         buckets and bucket_weights: the hashed words of all rows end to end, row i from bucket_offsets[i].
         """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = _mean(hidden, attention_mask)
-        fused = torch.cat([pooled, self.feature_network(features.to(pooled.dtype))], dim=1)
+        fused = _mean(hidden, attention_mask)
+        if self.feature_network is not None:
+            fused = torch.cat([fused, self.feature_network(features.to(fused.dtype))], dim=1)
         logits: Tensor = self.output(self.dropout(fused)).float()
         logits = logits + torch.einsum("e,req->rq", self.prior_scale.float(), priors.float())
         if self.words is None:
@@ -156,6 +158,10 @@ def freeze(router: ComplaintRouter, trainable_layers: int | None, train_embeddin
         module.requires_grad_(False)
     if not train_embeddings:
         router.encoder.get_input_embeddings().requires_grad_(False)
+
+
+def _feature_network(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, _FEATURE_WIDTH), nn.GELU(), nn.Dropout(_DROPOUT))
 
 
 def _layers(encoder: PreTrainedModel) -> nn.ModuleList:

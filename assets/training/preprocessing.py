@@ -27,7 +27,7 @@ __all__ = ["Encoded", "Preprocessing", "clean", "fit_preprocessing", "load_prepr
 
 Floats = NDArray[np.float32]
 
-_REDACTED = re.compile(r"\b(?:X{2,}|\d{1,2}/\d{1,2}/X{2,})(?:[\s/.,-]+(?:X{2,}|\d{2,4})\b)*")
+_REDACTED = re.compile(r"\b(?:X{2,}|\d{1,2}/\d{1,2}/X{2,})\b(?:[\s/.,-]+(?:X{2,}|\d{2,4})\b)*")
 _AMOUNT = re.compile(r"\{(\$[\d,.]*)\}")
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")

@@ -33,6 +33,7 @@ def use_cores() -> int:
     """Share this machine's cores among the ranks on it; returns this rank's threads. Call before torch is imported."""
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
     threads = max(1, len(os.sched_getaffinity(0)) // local_ranks)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a busy machine down several times
     os.environ |= {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"}
     return threads
 

@@ -1,0 +1,139 @@
+"""A tiny encoder and a small snapshot, so that a training run takes seconds, most of them imports."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.exceptions import TrainingError
+from assets.features.snapshot import Snapshot, load_snapshot
+from assets.lake import Lake
+from assets.settings import QUEUES, TrainingSettings, load_settings
+from assets.training.bundle import Bundle, load_bundle
+from assets.training.launch import Run, override, train
+
+AS_OF = "2024-01-01"
+TOPICS = ("account", "card", "vehicle", "report", "collector", "transfer", "mortgage", "settlement", "student")
+FEATURES = (
+    "company_complaints_7d",
+    "company_labels",
+    *(f"company_share_{queue}" for queue in QUEUES),
+    "narrative_length",
+)
+
+
+def rows(count: int, seed: int) -> pd.DataFrame:
+    """Complaints whose topic word tells their queue, with history for most companies."""
+    random = np.random.default_rng(seed)
+    queue = random.integers(len(QUEUES), size=count)
+    filler = np.array(["they", "never", "XXXX", "XX/XX/XXXX", "told", "me", "about", "{$12.00}"])
+    texts = [" ".join([*random.choice(filler, random.integers(3, 30)), TOPICS[q]]) for q in queue]
+    frame = pd.DataFrame(
+        {
+            "complaint_id": [str(i) for i in range(count)],
+            "known_at": pd.Timestamp("2023-01-01") + pd.to_timedelta(np.arange(count), "h"),
+            "queue": [QUEUES[q] for q in queue],
+            "narrative": texts,
+            "company": random.choice(["ACME BANK", "unknown", "LENDER, INC."], count),
+            "state": random.choice(["CA", "unknown"], count),
+            "zip_code": None,
+            "tags": None,
+            "channel": "Web",
+        }
+    )
+    shares = random.dirichlet(np.ones(len(QUEUES)), count)
+    known = random.random(count) < 0.8
+    frame["company_complaints_7d"] = np.where(known, random.poisson(30, count), np.nan)
+    frame["company_labels"] = np.where(known, random.poisson(200, count), np.nan)
+    for i, name in enumerate(QUEUES):
+        frame[f"company_share_{name}"] = np.where(known, shares[:, i], np.nan)
+    return frame.assign(narrative_length=[float(len(text)) for text in texts])
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two layers with a vocabulary of the snapshot's words and the letters."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    letters = [chr(c) for c in range(97, 123)] + [str(d) for d in range(10)] + list(",.$")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters), *TOPICS, "they", "never", "xx"]
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(encoder: Path) -> TrainingSettings:
+    """Four passes over the snapshot on one rank, at rates that teach a tiny model something in 64 steps."""
+    changes = {
+        **{"base_model": str(encoder), "max_tokens": 32, "hashed_words": 512, "trainable_layers": None},
+        **{"epochs": 4.0, "batch_rows": 16, "ranks": 1, "deepspeed": "zero-2"},
+        **{"learning_rate": 2e-3, "head_learning_rate": 1e-2, "word_learning_rate": 0.2},
+    }
+    return override(load_settings("quick").training, changes)
+
+
+@pytest.fixture(scope="session")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake of the session with one published training set."""
+    lake = Lake(tmp_path_factory.mktemp("home") / "lake")
+    train_rows, test_rows = rows(256, seed=0), rows(48, seed=1)
+    manifest = {
+        "snapshot_id": "0123456789abcdef",
+        "features": FEATURES,
+        "train_rows": len(train_rows),
+        "test_rows": len(test_rows),
+    }
+    with lake.staging(f"training_set/{AS_OF}") as staged:
+        train_rows.to_parquet(staged / "train.parquet")
+        test_rows.to_parquet(staged / "test.parquet")
+        (staged / "manifest.json").write_text(json.dumps(manifest))
+        lake.publish(f"training_set/{AS_OF}", "0123456789abcdef", staged)
+    return lake
+
+
+@pytest.fixture(scope="session")
+def snapshot(lake: Lake) -> Snapshot:
+    return load_snapshot(lake, AS_OF)
+
+
+@pytest.fixture(scope="session")
+def frame(snapshot: Snapshot) -> pd.DataFrame:
+    """The training rows. Do not change them."""
+    return snapshot.train()
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Start a worker as a person would, without Dagster."""
+
+    def start(command: list[str]) -> None:
+        if subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True).returncode:
+            raise TrainingError("the worker ended early")
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def bundle_path(lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run) -> Path:
+    """The bundle of one training run under ZeRO-2. Do not change its files."""
+    return train(lake, AS_OF, snapshot, settings, run).path
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_path: Path) -> Bundle:
+    return load_bundle(bundle_path)

@@ -1,0 +1,76 @@
+"""The router around a pretrained encoder."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from assets.exceptions import BaseModelError, SettingsError
+from assets.features.snapshot import Snapshot
+from assets.training.model import ComplaintRouter, freeze, new_router
+from assets.training.preprocessing import Preprocessing, fit_preprocessing
+
+
+@pytest.fixture(scope="module")
+def fitted(frame: pd.DataFrame, snapshot: Snapshot) -> Preprocessing:
+    return fit_preprocessing(frame, snapshot.features, max_tokens=32, hashed_words=512, prior_labels=10)
+
+
+@pytest.fixture
+def router(encoder: Path, fitted: Preprocessing) -> ComplaintRouter:
+    return new_router(encoder, fitted)
+
+
+def trained(router: ComplaintRouter) -> set[str]:
+    return {name for name, parameter in router.named_parameters() if parameter.requires_grad}
+
+
+def test_the_encoder_starts_from_its_pretrained_weights(encoder: Path, router: ComplaintRouter) -> None:
+    pretrained, own = load_file(encoder / "model.safetensors"), router.encoder.state_dict()
+    assert own
+    assert all(torch.equal(own[name], pretrained[name]) for name in own)
+
+
+def test_hashed_words_start_without_a_say(router: ComplaintRouter) -> None:
+    assert router.words is not None
+    assert not router.words.weight.any()
+
+
+def test_layers_are_frozen_from_the_bottom(router: ComplaintRouter) -> None:
+    freeze(router, trainable_layers=1, train_embeddings=True)
+    names = trained(router)
+    assert not [name for name in names if "embeddings" in name or "layer.0." in name]
+    assert [name for name in names if "layer.1." in name]
+    assert "words.weight" in names
+
+
+def test_no_layer_trained_leaves_the_head(router: ComplaintRouter) -> None:
+    freeze(router, trainable_layers=0, train_embeddings=False)
+    assert not [name for name in trained(router) if name.startswith("encoder.")]
+    assert "output.weight" in trained(router)
+
+
+def test_word_embeddings_can_stay_as_they_are(router: ComplaintRouter) -> None:
+    freeze(router, trainable_layers=None, train_embeddings=False)
+    assert "encoder.embeddings.word_embeddings.weight" not in trained(router)
+    assert "encoder.embeddings.position_embeddings.weight" in trained(router)
+
+
+def test_more_layers_than_there_are_is_a_mistake(router: ComplaintRouter) -> None:
+    with pytest.raises(SettingsError, match="trainable_layers: 3, but the base model has 2"):
+        freeze(router, trainable_layers=3, train_embeddings=False)
+
+
+def test_more_tokens_than_the_encoder_takes_is_a_mistake(encoder: Path, frame: pd.DataFrame) -> None:
+    fitted = fit_preprocessing(frame, [], max_tokens=1024, hashed_words=0, prior_labels=10)
+    with pytest.raises(BaseModelError, match="takes at most 512"):
+        new_router(encoder, fitted)
+
+
+def test_without_words_and_features_there_is_still_a_model(encoder: Path, frame: pd.DataFrame) -> None:
+    router = new_router(encoder, fit_preprocessing(frame, [], max_tokens=32, hashed_words=0, prior_labels=10))
+    assert router.words is None
+    assert router.feature_network is None
+    assert router.prior_scale.shape == (0,)

@@ -1,0 +1,116 @@
+"""Rows to numbers: redactions, imputation, priors, hashed words."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tokenizers import Tokenizer
+
+from assets.features.snapshot import Snapshot
+from assets.settings import QUEUES
+from assets.training.preprocessing import (
+    Preprocessing,
+    clean,
+    fit_preprocessing,
+    load_preprocessing,
+    prior_entities,
+    text_of,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(encoder: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(encoder / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def fitted(frame: pd.DataFrame, snapshot: Snapshot) -> Preprocessing:
+    return fit_preprocessing(frame, snapshot.features, max_tokens=32, hashed_words=512, prior_labels=10)
+
+
+@pytest.mark.parametrize(
+    ("narrative", "expected"),
+    [
+        ("On XX/XX/XXXX I called", "On xx I called"),
+        ("XXXX XXXX, XXXX wrote", "xx wrote"),
+        ("on XX/XX/2019 and 12/03/XXXX", "on xx and xx"),
+        ("paid {$500.00} twice", "paid $500.00 twice"),
+        ("two\n\n lines\t", "two lines"),
+        ("XXL shirts and AXXA stay", "XXL shirts and AXXA stay"),
+    ],
+)
+def test_redactions_amounts_and_space_collapse(narrative: str, expected: str) -> None:
+    assert clean(narrative) == expected
+
+
+def test_the_company_comes_before_the_text_so_that_it_is_never_cut(
+    fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
+) -> None:
+    assert text_of("ACME", "CA", "told me") == "ACME, CA. told me"
+    long = frame.iloc[:1].assign(narrative="never " * 500)
+    (tokens,) = fitted.encode(long, tokenizer).tokens
+    assert len(tokens) == 32
+
+
+def test_missing_features_take_the_training_median_and_are_marked(
+    fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
+) -> None:
+    name = "company_complaints_7d"
+    median = float(np.expm1(np.median(np.log1p(frame[name].dropna()))))
+    absent = frame.iloc[[0, 0]].assign(**{name: [np.nan, median]})
+    encoded = fitted.encode(absent, tokenizer).features
+    column, mark = fitted.features.index(name), len(fitted.features) + fitted.missing.index(name)
+    assert encoded[0, column] == pytest.approx(encoded[1, column], abs=1e-6)
+    assert encoded[:, mark].tolist() == [1.0, 0.0]
+    assert "narrative_length" not in fitted.missing
+
+
+def test_features_are_standardised_over_the_training_rows(
+    fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
+) -> None:
+    scaled = fitted.encode(frame, tokenizer).features[:, : len(fitted.features)]
+    assert np.abs(scaled.mean(axis=0)).max() < 0.05
+    assert np.abs(scaled.std(axis=0) - 1).max() < 0.05
+
+
+def test_the_prior_is_the_label_mix_smoothed_by_the_overall_one(
+    fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
+) -> None:
+    shares = {f"company_share_{queue}": float(queue == "mortgage") for queue in QUEUES}
+    known = frame.iloc[[0]].assign(company_labels=30.0, **shares)
+    unknown = frame.iloc[[0]].assign(company_labels=np.nan, **dict.fromkeys(shares, np.nan))
+    priors = np.exp(fitted.encode(pd.concat([known, unknown]), tokenizer).priors[:, 0].astype(float))
+    base, mortgage = np.array(fitted.frequencies), QUEUES.index("mortgage")
+    assert priors.sum(axis=1) == pytest.approx([1, 1])
+    assert priors[0, mortgage] == pytest.approx((30 + 10 * base[mortgage]) / 40)
+    assert priors[1] == pytest.approx(base)
+
+
+def test_only_a_whole_label_mix_makes_a_prior(snapshot: Snapshot) -> None:
+    assert prior_entities(snapshot.features) == ["company"]
+    assert prior_entities([*snapshot.features, "state_labels", "state_share_cards"]) == ["company"]
+
+
+def test_hashed_words_are_the_same_in_every_process(
+    fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
+) -> None:
+    encoded = fitted.encode(frame.iloc[[0]].assign(narrative="me me card", company="A", state="B"), tokenizer)
+    # crc32 of me, card, company=A, state=B and of the pairs (me, me), (me, card), modulo 512.
+    assert encoded.buckets[0].tolist() == [194, 211, 224, 290, 406, 477]
+    assert float(np.linalg.norm(encoded.weights[0])) == pytest.approx(1)
+
+
+def test_a_row_reads_the_same_alone_as_among_others(
+    fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
+) -> None:
+    together, alone = fitted.encode(frame.iloc[:20], tokenizer), fitted.encode(frame.iloc[[7]], tokenizer)
+    assert together.tokens[7].tolist() == alone.tokens[0].tolist()
+    assert together.buckets[7].tolist() == alone.buckets[0].tolist()
+    assert np.array_equal(together.features[7], alone.features[0])
+    assert np.array_equal(together.priors[7], alone.priors[0])
+
+
+def test_it_is_read_as_it_was_saved(fitted: Preprocessing, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "preprocessing.json")
+    assert load_preprocessing(tmp_path / "preprocessing.json") == fitted

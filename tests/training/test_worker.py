@@ -1,0 +1,111 @@
+"""Training processes: every ZeRO stage, the same weights twice, a clear end when something is wrong."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from assets.exceptions import TrainingError
+from assets.features.snapshot import Snapshot
+from assets.lake import Lake, hash_file
+from assets.settings import TrainingSettings
+from assets.training.bundle import load_bundle
+from assets.training.launch import Run, override, plan_training, train, worker_command
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_worker_does_not_import_dagster() -> None:
+    modules = ["worker", "data", "engine", "model", "output", "launcher"]
+    code = f"import sys; from assets.training import {', '.join(modules)}; print('dagster' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "False"
+
+
+def test_the_same_inputs_are_the_same_weights(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, bundle_path: Path
+) -> None:
+    again = train(lake, "2024-04-04", snapshot, settings, run)
+    assert not again.reused
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "preprocessing.json", "provenance.json"):
+        assert hash_file(again.path / name) == hash_file(bundle_path / name), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deepspeed": "zero-3"},
+        pytest.param({"deepspeed": "zero-0"}, marks=pytest.mark.slow),
+        pytest.param({"deepspeed": "zero-1"}, marks=pytest.mark.slow),
+        pytest.param({"deepspeed": "zero-2-offload"}, marks=pytest.mark.slow),
+        pytest.param({"deepspeed": "zero-3-offload"}, marks=pytest.mark.slow),
+        pytest.param({"deepspeed": "zero-2", "ranks": 2}, marks=pytest.mark.slow),
+        pytest.param({"deepspeed": "zero-3", "ranks": 2}, marks=pytest.mark.slow),
+    ],
+    ids=lambda change: "-".join(map(str, change.values())),
+)
+def test_every_stage_trains_a_bundle(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, change: dict[str, object]
+) -> None:
+    training = train(lake, "2024-05-05", snapshot, override(settings, change), run)
+    curve = [loss for _, loss in training.report["loss_curve"]]
+    assert curve[-1] < curve[0]
+    assert training.report["steps"] == 64
+    answers = load_bundle(training.path).predict_proba(snapshot.test())
+    assert answers.std() > 0.01
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run
+) -> None:
+    wild = override(settings, {"learning_rate": 1e30, "head_learning_rate": 1e30})
+    with pytest.raises(TrainingError, match="the loss is nan; lower") as error:
+        train(lake, "2024-06-06", snapshot, wild, run)
+    assert "\n" not in str(error.value)
+    assert lake.version("challenger/2024-06-06") is None
+
+
+@pytest.fixture
+def endless(snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path) -> list[str]:
+    """The command of a run on two ranks that ends only when it is ended."""
+    (tmp_path / "out").mkdir()
+    plan = plan_training(snapshot, override(settings, {"ranks": 2, "epochs": 1e6}), tmp_path / "out")
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    return worker_command(tmp_path / "plan.json", 2, None)
+
+
+def family(parent: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [psutil.Process(parent.pid), *psutil.Process(parent.pid).children(recursive=True)]
+
+
+def wait_for_training(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step "):
+            return family(process)
+    raise AssertionError("the worker ended before its first step")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_every_rank(endless: list[str], how: signal.Signals) -> None:
+    process = subprocess.Popen(endless, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    processes = wait_for_training(process)
+    assert len(processes) >= 3
+    process.send_signal(how)
+    process.wait(timeout=20)
+    _, alive = psutil.wait_procs(processes[1:], timeout=10)
+    assert not alive
+
+
+def test_ranks_die_with_a_parent_that_is_killed(endless: list[str]) -> None:
+    parent = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", parent, *endless], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    processes = wait_for_training(process)
+    assert len(processes) >= 4
+    process.kill()
+    process.wait(timeout=10)
+    _, alive = psutil.wait_procs(processes[1:], timeout=20)
+    assert not alive
