@@ -84,14 +84,33 @@ def test_a_broken_record_takes_no_neighbour(broken: str, reason: str, neighbour:
         assert len(rejects) == 2
 
 
-def test_two_lone_quotes_do_not_swallow_what_lies_between() -> None:
-    opened, closed = line(1, '"never closed'), line(5, 'never opened"')
-    between = line(2) + line(3, "also plain", day="") + line(4)
-    assert ids(read(HEADER + opened + between + closed + line(6))) == [
-        *("broken-quote", "2", "3", "4"),
-        *("broken-quote", "6"),
-    ]
-    assert ids(read(HEADER + opened + closed + line(6))) == ["broken-quote", "broken-quote", "6"]
+def bare(number: int, narrative: str = "plain", day: str = "2023-01-15") -> str:
+    """A valid record in which nothing but the narrative can hold a quote."""
+    return line(number, narrative, day).replace('"ACME, INC."', "ACME")
+
+
+CUT = '2023-01-15,Credit card,,Fees,,"cut off\n'
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([bare(1, '"open'), bare(2), bare(3), bare(4, 'close"')], ["broken-quote", "2", "3", "broken-quote"]),
+        ([bare(1, '"open'), bare(2, day=""), bare(4, 'close"')], ["broken-quote", "2", "broken-quote"]),
+        ([bare(1, '"open\nin lines'), bare(4, 'close"')], ["broken-quote", "broken-quote"]),
+        ([CUT, bare(2), bare(4, 'close"')], ["broken-quote", "2", "broken-quote"]),
+        ([CUT, bare(2), bare(4, 'close"', day="")], ["broken-quote", "2", "broken-quote"]),
+        ([bare(1, '"open'), bare(4, 'close\nor not"')], ["broken-quote", "broken-quote"]),
+        ([CUT, bare(4, '"')], ["broken-quote", "broken-quote"]),
+        ([CUT, bare(2, '",a comma"'), bare(3, '"\na line"')], ["broken-quote", "2", "3"]),
+    ],
+)
+def test_quotes_that_balance_across_records_do_not_hide_them(pieces: list[str], expected: list[str]) -> None:
+    assert ids(read(HEADER + "".join(pieces) + bare(6))) == [*expected, "6"]
+
+
+def test_a_record_with_a_bad_byte_ends_where_its_quotes_say() -> None:
+    assert ids(read(HEADER + line(1, "nul\0byte") + line(2, '"two\nlines"', day="in May"))) == ["nul-byte", "2"]
 
 
 def test_lone_quotes_before_the_company_do_not_hide_in_one_another() -> None:
@@ -189,7 +208,9 @@ def test_what_is_scored_needs_no_outcome_column() -> None:
     assert ids(read(",".join(names) + "\n")) == ["missing-column: Product"]
 
 
-@pytest.mark.parametrize("cut", ["", "2023-01-15,Cre", line(9)[:-3], line(9, '"open\nand'), line(9, '"open\n')[:-80]])
+@pytest.mark.parametrize(
+    "cut", ["", "2023-01-15,Cre", line(9)[:-3], line(987)[:-2], line(9, '"open\nand'), line(9, '"open\n')[:-80]]
+)
 def test_a_damaged_end_is_one_reject(cut: str) -> None:
     def damaged() -> Iterator[bytes]:
         yield (HEADER + line(1) + line(2) + cut).encode()
