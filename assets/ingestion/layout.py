@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 
+from assets.exceptions import SourceError
 from assets.ingestion.records import COLUMNS
 
 __all__ = ["HeaderError", "Layout", "read_header"]
@@ -18,7 +19,7 @@ _FIRST_HEAD_COLUMN = 3
 """An opened quote after fewer columns than this is too common in prose to be taken for the start of a record."""
 
 
-class HeaderError(ValueError):
+class HeaderError(SourceError):
     """A header that is not the official one; its text is the reason."""
 
 
