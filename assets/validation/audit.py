@@ -46,7 +46,7 @@ class Audit:
 
     @property
     def critical(self) -> tuple[Failure, ...]:
-        return tuple(failure for failure in self.failures if failure.severity == "critical")
+        return tuple(failure for failure in self.failures if failure.severity != "warning")
 
     @property
     def passed(self) -> bool:

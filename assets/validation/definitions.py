@@ -29,7 +29,7 @@ __all__ = ["mart_audit", "marts"]
         ),
     ],
 )
-def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The verdict of Great Expectations on the marts that are about to be published, with Data Docs."""
     verdict = audit(evergreen.home, as_of(context), evergreen.settings.warehouse)
     return dg.MaterializeResult(metadata=_metadata(verdict), check_results=_checks(verdict))
@@ -50,7 +50,7 @@ def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Ma
         )
     ],
 )
-def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The audited marts as everything downstream reads them: one immutable version, moved into place at once."""
     verdict = load_audit(evergreen.home, as_of(context))
     version = publish(evergreen.home, verdict)

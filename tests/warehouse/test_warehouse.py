@@ -380,6 +380,32 @@ def _forget_a_record(path: Path) -> None:
     pq.write_table(pq.read_table(path).slice(1), path)
 
 
+def test_the_graph_publishes_what_passed_and_stops_at_what_did_not(home: Home) -> None:
+    import dagster as dg
+
+    from assets.resources import Evergreen
+    from assets.validation.definitions import mart_audit, marts
+    from assets.warehouse.definitions import warehouse
+
+    def materialize(assets: list[Any], as_of: str) -> dg.ExecuteInProcessResult:
+        resources = {"evergreen": Evergreen(root=str(home.root))}
+        return dg.materialize(assets, partition_key=as_of, resources=resources, raise_on_error=False)
+
+    land(home, [Source("clean.csv", [record(str(number), "2024-01-02") for number in range(20)])], "v2")
+    good = materialize([warehouse, mart_audit, marts], "2024-01-10")
+    assert good.success
+    version = home.lake.version("marts")
+    assert {event.asset_key.to_user_string() for event in good.get_asset_materialization_events()} >= {*MARTS, "marts"}
+    assert len(good.get_asset_check_evaluations()) > 20
+    assert all(
+        check.passed for check in good.get_asset_check_evaluations() if check.check_name != "warning_expectations"
+    )
+    stale = materialize([mart_audit, marts], "2024-09-01")
+    assert not stale.success
+    assert not stale.asset_materializations_for_node("marts")
+    assert home.lake.version("marts") == version
+
+
 @pytest.mark.slow
 def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source], tmp_path: Path) -> None:
     home = Home(tmp_path)

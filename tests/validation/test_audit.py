@@ -1,0 +1,240 @@
+"""What is audited is what is published, and nothing else is."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from assets.exceptions import AuditError
+from assets.lake import Home
+from assets.settings import QUEUES, WarehouseSettings
+from assets.validation.audit import Audit, audit, load_audit, publish
+from assets.validation.figures import measure
+from assets.validation.suites import COLUMNS
+from assets.warehouse.project import staged
+
+AS_OF = "2024-02-01"
+SECRET = "my mother lost her savings"
+POLICY = WarehouseSettings(max_unmapped_share=0.1, max_quarantined_share=0.5, max_staleness_days=30, max_mix_shift=0.3)
+
+Frames = dict[str, pd.DataFrame]
+
+
+def marts(queues: list[str] = [*QUEUES, *QUEUES]) -> Frames:  # noqa: B006 - never changed
+    rows = len(queues)
+    complaints = pd.DataFrame(
+        {
+            "complaint_id": [str(number) for number in range(rows)],
+            "known_at": pd.to_datetime(["2024-01-20"] * rows),
+            "known_until": pd.to_datetime([None] * rows),
+            "narrative": [SECRET if number % 2 else None for number in range(rows)],
+            **{column: ["CA"] * rows for column in ("company", "state", "zip_code", "tags")},
+            "channel": ["Web"] * rows,
+            "queue": queues,
+            "label_known_at": pd.to_datetime(["2024-01-21"] * rows),
+            "label_reason": pd.Series([None] * rows, dtype="string"),
+            "object_id": ["a" * 16] * rows,
+            "line": range(rows),
+        }
+    )
+    counts = {"landed": [rows + 1], "valid": [rows], "quarantined": [1], "duplicate": [0]}
+    rejected = {"object_key": ["a.csv"], "line": [9], "reason": ["broken-quote"], "raw_text": [SECRET]}
+    return {
+        "fct_complaints": complaints,
+        "labels": complaints[list(COLUMNS["labels"])],
+        "company_daily": _daily("company"),
+        "state_daily": _daily("state"),
+        "quarantined_complaints": pd.DataFrame(rejected),
+        "record_counts": pd.DataFrame({"object_id": ["a" * 16], "object_key": ["a.csv"], **counts}),
+    }
+
+
+def _daily(entity: str) -> pd.DataFrame:
+    values = dict.fromkeys(COLUMNS[f"{entity}_daily"], 0.0)
+    days = pd.to_datetime(["2024-01-21", "2024-01-28"])
+    return pd.DataFrame(values | {entity: "CA", f"{entity}_narrative_share": 0.5}, index=range(2)).assign(
+        event_timestamp=days, **{f"{entity}_labels": 1}
+    )
+
+
+def stage(home: Home, frames: Frames) -> None:
+    staged(home).mkdir(parents=True, exist_ok=True)
+    for mart, frame in frames.items():
+        frame.to_parquet(staged(home) / f"{mart}.parquet", index=False)
+
+
+def publish_unaudited(home: Home, frames: Frames, version: str) -> None:
+    """A publication of earlier, without the seconds that its audit would take."""
+    with home.lake.staging("marts") as folder:
+        for mart, frame in frames.items():
+            frame.to_parquet(folder / f"{mart}.parquet", index=False)
+        home.lake.publish("marts", version, folder)
+
+
+def audited(home: Home, frames: Frames) -> Audit:
+    stage(home, frames)
+    return audit(home, AS_OF, POLICY)
+
+
+def test_good_marts_are_published_as_they_were_audited(home: Home) -> None:
+    verdict = audited(home, marts())
+    assert verdict.failures == ()
+    assert (verdict.figures.known, verdict.figures.staleness_days, verdict.figures.mix_shift) == (18, 12, None)
+    assert load_audit(home, AS_OF) == verdict
+    version = publish(home, verdict)
+    published = home.lake.current("marts")
+    assert published.name == version
+    for mart in COLUMNS:
+        assert (published / f"{mart}.parquet").read_bytes() == (staged(home) / f"{mart}.parquet").read_bytes()
+    assert json.loads((published / "audit.json").read_text())["content"] == version
+
+
+def test_publishing_twice_changes_nothing(home: Home) -> None:
+    first = publish(home, audited(home, marts()))
+    written = home.lake.current("marts").stat().st_mtime_ns
+    again = audit(home, "2024-02-02", POLICY)
+    assert again.figures.mix_shift == 0
+    assert publish(home, again) == first
+    assert home.lake.current("marts").stat().st_mtime_ns == written
+
+
+def spoil(mart: str, column: str, value: object) -> Callable[[Frames], None]:
+    def change(frames: Frames) -> None:
+        frames[mart] = frames[mart].copy()
+        frames[mart].loc[0, column] = value
+
+    return change
+
+
+def _repeat_a_complaint(frames: Frames) -> None:
+    frames["fct_complaints"] = pd.concat([frames["fct_complaints"], frames["fct_complaints"].head(1)])
+
+
+def _tell_an_outcome(frames: Frames) -> None:
+    frames["fct_complaints"] = frames["fct_complaints"].assign(issue="Late fees")
+
+
+def _lose_a_column(frames: Frames) -> None:
+    frames["fct_complaints"] = frames["fct_complaints"].drop(columns="company")
+
+
+FAULTS = {
+    "a lost record": (spoil("record_counts", "valid", 3), "landed = valid + quarantined + duplicate"),
+    "an unknown queue": (spoil("labels", "queue", "lottery"), "one of the nine"),
+    "no company": (spoil("fct_complaints", "company", None), "company is always filled"),
+    "a label from before": (spoil("labels", "label_known_at", datetime(2024, 1, 1)), "before its complaint"),
+    "a share above one": (spoil("company_daily", "company_share_other", 1.5), "company_share_other is a share"),
+    "windows that do not nest": (spoil("state_daily", "state_complaints_7d", 9), "at least the complaints of 7"),
+    "a complaint twice": (_repeat_a_complaint, "One row per complaint_id and known_at"),
+    "a column that is gone": (_lose_a_column, "company is always filled (could not be measured)"),
+    "an outcome": (_tell_an_outcome, "no others"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_critical_failure_keeps_the_previous_publication(home: Home, fault: str) -> None:
+    change, sentence = FAULTS[fault]
+    publish_unaudited(home, marts(), "before")
+    frames = marts()
+    change(frames)
+    verdict = audited(home, frames)
+    assert not verdict.passed
+    assert any(sentence in failure.expectation for failure in verdict.critical), verdict.critical
+    with pytest.raises(AuditError, match="previous publication stays"):
+        publish(home, verdict)
+    assert home.lake.version("marts") == "before"
+    assert len(pd.read_parquet(home.lake.current("marts") / "labels.parquet")) == 18
+
+
+def test_old_data_and_no_data_are_not_fresh(home: Home) -> None:
+    stage(home, marts())
+    stale = audit(home, "2024-06-01", POLICY)
+    unknown = audit(home, "2023-06-01", POLICY)
+    assert [failure.expectation for failure in stale.critical] == ["The newest known complaint is at most 30 days old"]
+    assert unknown.figures.staleness_days is None
+    assert not unknown.passed
+
+
+def test_the_queue_mix_is_compared_with_the_previous_publication(home: Home) -> None:
+    publish_unaudited(home, marts(), "before")
+    verdict = audited(home, marts(["mortgage"] * 9 + list(QUEUES)))
+    assert verdict.figures.mix_shift == pytest.approx(4 / 9)
+    assert [failure.suite for failure in verdict.critical] == ["publication"]
+    assert "0.3 from the previous" in verdict.critical[0].expectation
+
+
+def test_a_warning_is_reported_and_stops_nothing(home: Home) -> None:
+    frames = marts()
+    spoil("fct_complaints", "channel", "Pigeon")(frames)
+    verdict = audited(home, frames)
+    assert [(failure.suite, failure.severity) for failure in verdict.failures] == [("fct_complaints", "warning")]
+    assert publish(home, verdict) == verdict.content
+
+
+def test_only_the_audited_files_can_be_published(home: Home) -> None:
+    verdict = audited(home, marts())
+    stage(home, marts(list(QUEUES)))
+    with pytest.raises(AuditError, match="not the audited ones"):
+        publish(home, verdict)
+    assert home.lake.version("marts") is None
+    assert not list((home.lake.root / "marts").iterdir())
+
+
+def test_nothing_staged_and_nothing_audited_are_said(home: Home) -> None:
+    with pytest.raises(AuditError, match="no marts are staged"):
+        audit(home, AS_OF, POLICY)
+    with pytest.raises(AuditError, match="no audit as of 2024-02-01"):
+        load_audit(home, AS_OF)
+
+
+def test_reports_hold_no_text_of_people_and_load_nothing(home: Home) -> None:
+    frames = marts()
+    spoil("fct_complaints", "queue", SECRET)(frames)
+    verdict = audited(home, frames)
+    assert not verdict.passed
+    files = [path for path in home.root.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+    pages = [path for path in files if path.suffix == ".html"]
+    assert len(pages) == 15
+    for path in files:
+        assert SECRET not in path.read_text(errors="replace"), path
+    for path in pages:
+        assert _loads(path) == []
+
+
+class _Loads(HTMLParser):
+    """Collects what a browser would fetch for a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [f"{tag} {value}" for name, value in attrs if name == "src" or (tag == "link" and name == "href")]
+
+
+def _loads(path: Path) -> list[str]:
+    parser = _Loads()
+    parser.feed(path.read_text())
+    return parser.found + re.findall(r"url\([^)]*\)|@import[^;]*", path.read_text())
+
+
+def test_links_between_the_pages_lead_somewhere(home: Home) -> None:
+    audited(home, marts())
+    site = home.reports / "data-docs"
+    for page in site.rglob("*.html"):
+        for link in re.findall(r'href="([^"#]+)"', page.read_text()):
+            assert (page.parent / link).exists(), (page, link)
+
+
+def test_the_distance_of_two_mixes(home: Home, tmp_path: Path) -> None:
+    stage(home, marts(["mortgage", "mortgage", "cards", "other"]))
+    other = Home(tmp_path / "other")
+    stage(other, marts(["mortgage", "cards", "cards", "student_loan"]))
+    figures = measure(staged(home), staged(other), AS_OF)
+    assert figures.mix_shift == pytest.approx(0.5)
+    assert figures.queue_mix == {"cards": 0.25, "mortgage": 0.5, "other": 0.25}
