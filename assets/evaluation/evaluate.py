@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,10 @@ from assets.evaluation.report import (
     write_evaluation,
 )
 from assets.exceptions import SnapshotError
+from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file, hash_json
 from assets.settings import QUEUES, EvaluationSettings
 from assets.training.bundle import Bundle, load_bundle
-
-if TYPE_CHECKING:
-    from assets.features.snapshot import Snapshot
 
 __all__ = ["Champion", "evaluate"]
 
@@ -46,7 +44,7 @@ class Champion:
 def evaluate(
     lake: Lake,
     as_of: str,
-    snapshot: "Snapshot",
+    snapshot: Snapshot,
     bundle_path: Path,
     champion: Champion | None,
     settings: EvaluationSettings,
@@ -84,7 +82,7 @@ def _published(lake: Lake, as_of: str, version: str) -> Evaluation | None:
 def _measure(
     lake: Lake,
     as_of: str,
-    snapshot: "Snapshot",
+    snapshot: Snapshot,
     bundle_path: Path,
     champion: Champion | None,
     settings: EvaluationSettings,
@@ -119,13 +117,13 @@ def _challenger(path: Path, test: pd.DataFrame) -> Probabilities:
     return bundle.predict_proba(test)
 
 
-def _champion(champion: Champion, snapshot: "Snapshot", test: pd.DataFrame) -> Probabilities:
+def _champion(champion: Champion, snapshot: Snapshot, test: pd.DataFrame) -> Probabilities:
     bundle = load_bundle(champion.path)
     _require_features(bundle, champion.version, snapshot)
     return bundle.predict_proba(test)
 
 
-def _require_features(bundle: Bundle, version: str, snapshot: "Snapshot") -> None:
+def _require_features(bundle: Bundle, version: str, snapshot: Snapshot) -> None:
     if lacking := [name for name in bundle.features if name not in snapshot.features]:
         raise SnapshotError(
             f"training_set/{snapshot.as_of}: champion version {version} needs the feature {lacking[0]!r}, which the "
@@ -163,7 +161,7 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
     )
 
 
-def _facts(snapshot: "Snapshot") -> SnapshotFacts:
+def _facts(snapshot: Snapshot) -> SnapshotFacts:
     return SnapshotFacts(
         id=snapshot.id,
         train_rows=snapshot.train_rows,

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PICTURES", "draw"]
 
-PICTURES = ("reliability.png", "confusion.png", "slices.png")
+PICTURES = {
+    "reliability plot": "reliability.png",
+    "confusion matrix": "confusion.png",
+    "accuracy by slice": "slices.png",
+}
+"""Files by what they show."""
 
 _COLOURS = {"challenger": "#2a6f97", "champion": "#e07a1f", "baseline": "#8d99ae"}
 _INK, _GRID = "#22303c", "#e3e8ec"
@@ -39,9 +44,8 @@ def draw(evaluation: Evaluation, folder: Path) -> None:
         "ytick.major.size": 0,
     }
     with rc_context(style):
-        for name, figure in zip(
-            PICTURES, (_reliability(evaluation), _confusion(evaluation), _slices(evaluation)), strict=True
-        ):
+        figures = (_reliability(evaluation), _confusion(evaluation), _slices(evaluation))
+        for name, figure in zip(PICTURES.values(), figures, strict=True):
             figure.savefig(folder / name, dpi=_DPI, facecolor="white", metadata={"Software": None})
 
 

@@ -16,13 +16,15 @@ __all__ = [
     "SliceScores",
     "SnapshotFacts",
     "load_evaluation",
+    "read_evaluation",
     "table",
+    "write_evaluation",
 ]
 
 GOLDEN_TOLERANCE = 1e-5
 """The largest difference between a served and an evaluated probability."""
 
-FILE = "evaluation.json"
+_FILE = "evaluation.json"
 
 
 class _Part(BaseModel):
@@ -112,8 +114,10 @@ def load_evaluation(lake: Lake, as_of: str) -> Evaluation:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    return Evaluation.model_validate_json((folder / FILE).read_text())
+    """The evaluation in a folder."""
+    return Evaluation.model_validate_json((folder / _FILE).read_text())
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    (folder / FILE).write_text(evaluation.model_dump_json(indent=1) + "\n")
+    """Write `evaluation.json` into a folder."""
+    (folder / _FILE).write_text(evaluation.model_dump_json(indent=1) + "\n")

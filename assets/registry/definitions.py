@@ -1,12 +1,14 @@
 """The assets `registered_model` and `champion`."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from assets.evaluation.gate import Verdict
-from assets.evaluation.report import load_evaluation
-from assets.evaluation.tables import markdown_table, metrics_table
-from assets.registry.registry import MODEL, Registry, version_url
 from assets.resources import AS_OF, Evergreen, as_of
+
+if TYPE_CHECKING:
+    from assets.registry.judgement import Judgement
+    from assets.registry.registry import RegisteredVersion
 
 __all__ = ["champion", "registered_model"]
 
@@ -20,8 +22,12 @@ _ALIAS = "alias_is_evaluated"
     kinds={"mlflow"},
     owners=["team:evergreen"],
 )
-def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The challenger as a version in MLflow's registry: at most one version per training, with all there is to know."""
+    from assets.evaluation.report import load_evaluation
+    from assets.evaluation.tables import metrics_table
+    from assets.registry.registry import Registry, version_url
+
     home, day = evergreen.home, as_of(context)
     evaluation = load_evaluation(home.lake, day)
     bundle = home.lake.path(f"challenger/{day}", evaluation.training_id)
@@ -52,33 +58,38 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
         )
     ],
 )
-def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult[None]:
+def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The version that scores, after the gate's verdict on the newest challenger; every verdict is in the ledger.
 
     A rejected challenger is a good outcome: the champion stays.
     """
-    registry = Registry(evergreen.home)
-    evaluation = load_evaluation(evergreen.home.lake, as_of(context))
-    version = registry.of_training(evaluation.training_id)
-    verdict = registry.judge(version.version, evaluation, evergreen.settings.gate)
-    now = registry.champion()
-    problem = registry.problem()
+    from assets.registry.judgement import judge_challenger
+
+    judgement = judge_challenger(evergreen.home, as_of(context), evergreen.settings.gate)
+    problem = judgement.problem
     return dg.MaterializeResult(
-        metadata=_metadata(verdict, version.version, now.version if now else None),
+        metadata=_metadata(judgement),
         check_results=[
             dg.AssetCheckResult(check_name=_ALIAS, passed=problem is None, description=problem or "as it should be")
         ],
     )
 
 
-def _metadata(verdict: Verdict, challenger: str, now: str | None) -> dict[str, dg.MetadataValue | str | float]:
-    pages = {"page": dg.MetadataValue.url(version_url(now))} if now else {}
+def _metadata(judgement: "Judgement") -> dict[str, dg.MetadataValue | str | float]:
+    from assets.evaluation.tables import markdown_table
+
+    verdict, now = judgement.verdict, judgement.champion
     numbers = [[name, f"{value:.6g}"] for name, value in verdict.numbers.items()]
     return {
         "decision": verdict.decision,
         "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
-        "challenger": f"{MODEL} version {challenger}",
-        "champion": f"{MODEL} version {now}" if now else "none yet",
-        **pages,
+        "challenger": _link(judgement.challenger),
+        "champion": _link(now) if now else "none yet",
         "numbers": dg.MetadataValue.md(markdown_table(["number", "value"], numbers)),
     }
+
+
+def _link(version: "RegisteredVersion") -> dg.MetadataValue:
+    from assets.registry.registry import MODEL, version_url
+
+    return dg.MetadataValue.md(f"[{MODEL} version {version.version}]({version_url(version.version)})")

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ class Entry:
     key: str
     as_of: str
     body: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON: seq, kind, key, as_of, body."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

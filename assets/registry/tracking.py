@@ -128,7 +128,8 @@ class Tracking:
         data = evaluation.snapshot
         dataset = Dataset(f"training_set/{evaluation.as_of}", data.id, "lake", data.model_dump_json())
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-        if not self.client.get_run(run_id).outputs.model_outputs:  # a second one is an error to MLflow
+        outputs = self.client.get_run(run_id).outputs
+        if outputs is None or not outputs.model_outputs:  # a second one is an error to MLflow
             self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         params = [Param(name, str(value)) for name, value in flatten(provenance).items()]
         for start in range(0, len(params), _PARAMS_AT_ONCE):

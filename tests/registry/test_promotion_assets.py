@@ -1,0 +1,130 @@
+"""The three assets from a trained bundle to a champion, run by Dagster on a small snapshot and a fake model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.evaluation import evaluate as module
+from assets.evaluation.definitions import challenger_evaluation
+from assets.evaluation.pictures import PICTURES
+from assets.lake import Home
+from assets.registry.definitions import champion, registered_model
+from assets.registry.judgement import load_verdict
+from assets.registry.ledger import Ledger
+from assets.registry.registry import Registry
+from assets.resources import Evergreen
+from assets.settings import QUEUES
+
+DAY, A, B = "2024-06-01", "a" * 16, "b" * 16
+
+
+class OneNumber:
+    """Right for a share of the rows that its own id carries."""
+
+    features = ("x",)
+
+    def __init__(self, path: Path, share: float, off: float) -> None:
+        self.id, self.share, self.off = json.loads((path / "provenance.json").read_text())["training_id"], share, off
+
+    def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> np.ndarray:
+        answers = np.full((len(rows), len(QUEUES)), 0.01) + self.off
+        right = rows["x"].to_numpy() < self.share
+        codes = np.array([QUEUES.index(queue) for queue in rows["queue"]])
+        answers[np.arange(len(rows)), np.where(right, codes, (codes + 1) % len(QUEUES))] = 0.92
+        return answers
+
+
+@pytest.fixture
+def snapshot(home: Home) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"complaint_id": [str(i) for i in range(600)], "queue": random.choice(QUEUES, 600)})
+    rows["known_at"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(600) // 6, unit="D")
+    rows["narrative"] = np.where(random.random(600) < 0.5, rows["queue"], "no hint at all")
+    rows[["company", "state", "tags", "channel"]] = ["acme", "CA", None, "Web"]
+    rows["x"] = np.linspace(0, 1, 600) * 7919 % 1
+    manifest = {"snapshot_id": "5" * 16, "as_of": DAY, "train_rows": 300, "test_rows": 300, "features": ["x"]}
+    manifest["period"] = {"train": ["2024-01-01", "2024-02-19"], "test": ["2024-02-20", "2024-04-09"]}
+    with home.lake.staging(f"training_set/{DAY}") as staged:
+        rows[:300].to_parquet(staged / "train.parquet")
+        rows[300:].to_parquet(staged / "test.parquet")
+        (staged / "manifest.json").write_text(json.dumps(manifest))
+        home.lake.publish(f"training_set/{DAY}", "5" * 16, staged)
+
+
+@pytest.fixture
+def run(home: Home, snapshot: None, bundle_of, monkeypatch: pytest.MonkeyPatch):
+    """Publish a bundle that is right for a share of rows, and materialize what follows it."""
+    shares: dict[str, float] = {}
+    wobble = {"by": 0.0, "at": 0.0}
+
+    def load(path: Path) -> OneNumber:
+        wobble["at"] += wobble["by"]
+        training_id = json.loads((path / "provenance.json").read_text())["training_id"]
+        return OneNumber(path, shares[training_id], wobble["at"])
+
+    monkeypatch.setattr(module, "load_bundle", load)
+
+    def materialize(training_id: str, share: float, wobbling: float = 0.0) -> dg.ExecuteInProcessResult:
+        shares[training_id], wobble["by"] = share, wobbling
+        if not home.lake.path(f"challenger/{DAY}", training_id).exists():
+            bundle_of(training_id)
+        (home.lake.root / "challenger" / DAY / "CURRENT").write_text(training_id)
+        return dg.materialize(
+            [challenger_evaluation, registered_model, champion],
+            partition_key=DAY,
+            resources={"evergreen": Evergreen(root=str(home.root), profile="quick")},
+            raise_on_error=False,
+        )
+
+    return materialize
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    (event,) = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run) -> None:
+    result = run(A, 0.9)
+    assert result.success
+    shown = metadata(result, "challenger_evaluation")
+    assert shown["accuracy"] == pytest.approx(0.9, abs=0.02)
+    assert "| metric | challenger | baseline |" in shown["metrics"]
+    for picture in PICTURES:
+        assert "data:image/png;base64," in shown[picture]
+    assert "| queue cards |" in shown["slices"]
+    assert metadata(result, "registered_model")["page"].endswith("/#/models/complaint-router/versions/1")
+    assert metadata(result, "champion")["decision"] == "promote"
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert Registry(home).champion().training_id == A
+    assert result.run_id in Registry(home)._tracking.client.get_model_version("complaint-router", "1").description
+
+
+def test_a_second_run_changes_nothing_and_says_why(home: Home, run) -> None:
+    run(A, 0.9)
+    before = Ledger(home.ledger).entries(), Registry(home).versions(), home.lake.version(f"evaluation/{DAY}")
+    result = run(A, 0.9)
+    assert result.success
+    assert metadata(result, "champion")["decision"] == load_verdict(home.lake, DAY)["decision"] == "unchanged"
+    assert (Ledger(home.ledger).entries(), Registry(home).versions(), home.lake.version(f"evaluation/{DAY}")) == before
+
+
+def test_a_worse_challenger_is_rejected_and_the_run_is_fine(home: Home, run) -> None:
+    run(A, 0.9)
+    result = run(B, 0.85)
+    assert result.success
+    assert metadata(result, "champion")["decision"] == load_verdict(home.lake, DAY)["decision"] == "reject"
+    assert Registry(home).champion().training_id == A
+    assert Registry(home).challenger().training_id == B
+
+
+def test_a_bundle_that_answers_otherwise_when_served_stops_the_graph(home: Home, run) -> None:
+    result = run(A, 0.9, wobbling=1e-3)
+    assert not result.success
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [False]
+    assert Registry(home).versions() == []
