@@ -308,7 +308,7 @@ def _tables(config: RepoConfig) -> Path:
 
 
 def _micros(instant: datetime | None, default: int) -> int:
-    return default if instant is None else int(pd.Timestamp(instant).as_unit("us").value)
+    return default if instant is None else pd.Timestamp(instant).value // 1000
 
 
 def _name(identifier: str | None) -> str:

@@ -1,12 +1,14 @@
 """The assets `feature_definitions`, `training_set` and `online_features`."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from assets.features.checks import Finding, check_online, check_training_set
-from assets.features.serving import materialize
-from assets.features.snapshot import Snapshot, build_training_set
-from assets.features.store import SERVICE, apply_definitions
 from assets.resources import AS_OF, Evergreen, as_of
+
+if TYPE_CHECKING:
+    from assets.features.checks import Finding
+    from assets.features.snapshot import Snapshot
 
 __all__ = ["feature_definitions", "online_features", "training_set"]
 
@@ -33,6 +35,8 @@ def _specs(asset: str, checks: dict[str, str]) -> list[dg.AssetCheckSpec]:
 )
 def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Feast's registry as `feature_repo/` defines it: entities, views and the service that the model uses."""
+    from assets.features.store import SERVICE, apply_definitions
+
     applied = apply_definitions(evergreen.home)
     return dg.MaterializeResult(
         metadata={
@@ -57,6 +61,9 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
 )
 def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Complaints with known labels and the features of their own instant, split by time and frozen as a snapshot."""
+    from assets.features.checks import check_training_set
+    from assets.features.snapshot import build_training_set
+
     snapshot = build_training_set(evergreen.home, as_of(context), evergreen.settings.snapshot)
     findings = check_training_set(evergreen.home, snapshot)
     return dg.MaterializeResult(
@@ -76,6 +83,9 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
 )
 def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The online store with each company's and state's newest statistics up to as-of."""
+    from assets.features.checks import check_online
+    from assets.features.serving import materialize
+
     store = materialize(evergreen.home, as_of(context))
     return dg.MaterializeResult(
         metadata={"as_of": store.as_of, "marts": store.marts, **{f"{view}_keys": n for view, n in store.keys.items()}},
@@ -84,7 +94,7 @@ def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> 
     )
 
 
-def _result(finding: Finding) -> dg.AssetCheckResult:
+def _result(finding: "Finding") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=finding.name,
         passed=finding.passed,
@@ -92,7 +102,7 @@ def _result(finding: Finding) -> dg.AssetCheckResult:
     )
 
 
-def _snapshot_metadata(snapshot: Snapshot) -> dict[str, dg.MetadataValue | str | int]:
+def _snapshot_metadata(snapshot: "Snapshot") -> dict[str, dg.MetadataValue | str | int]:
     period, removed = snapshot.manifest["period"], snapshot.manifest["removed"]
     return {
         "snapshot": snapshot.id,
@@ -107,7 +117,7 @@ def _snapshot_metadata(snapshot: Snapshot) -> dict[str, dg.MetadataValue | str |
     }
 
 
-def _queue_table(snapshot: Snapshot) -> str:
+def _queue_table(snapshot: "Snapshot") -> str:
     mix = snapshot.manifest["queue_mix"]
     lines = ["| queue | train | test |", "|---|---:|---:|"]
     lines += [

@@ -92,6 +92,16 @@ def publish_marts(home: Home, rows: list[Complaint], version: str = "v1", shuffl
 
 
 @pytest.fixture
+def make_complaints() -> Callable[..., list[Complaint]]:
+    return complaints
+
+
+@pytest.fixture
+def publish() -> Publish:
+    return publish_marts
+
+
+@pytest.fixture
 def settings() -> SnapshotSettings:
     return SnapshotSettings(test_rows=40, min_train_rows=50, max_train_rows=200, near_duplicate_similarity=0.7)
 

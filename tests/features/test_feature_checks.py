@@ -1,0 +1,149 @@
+"""Each check passes on what was made, and fails when its fault is planted."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.features import checks, snapshot
+from assets.features.checks import Finding
+from assets.features.serving import materialize
+from assets.features.snapshot import Snapshot, build_training_set
+from assets.features.store import REPO
+from assets.lake import Home
+from assets.settings import SnapshotSettings
+
+AS_OF = "2020-03-15"
+Tamper = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@pytest.fixture
+def made(home: Home, marts: Path, settings: SnapshotSettings) -> Snapshot:
+    return build_training_set(home, AS_OF, settings)
+
+
+def tampered(made: Snapshot, part: str, tamper: Tamper) -> Snapshot:
+    path = made.path / f"{part}.parquet"
+    tamper(pd.read_parquet(path)).to_parquet(path)
+    return made
+
+
+def set_first(**values: object) -> Tamper:
+    def tamper(rows: pd.DataFrame) -> pd.DataFrame:
+        for name, value in values.items():
+            rows.loc[0, name] = value
+        return rows
+
+    return tamper
+
+
+def test_an_untouched_training_set_passes(home: Home, made: Snapshot) -> None:
+    findings = checks.check_training_set(home, made)
+    assert [finding for finding in findings if not finding.passed] == []
+    assert min(finding.examined for finding in findings) >= 74
+
+
+def test_a_check_that_examined_nothing_has_not_passed() -> None:
+    assert not Finding("any", examined=0, faults=0, fault="").passed
+
+
+@pytest.mark.parametrize("value", [12345.0, np.nan])
+def test_a_feature_that_is_not_of_its_instant_is_found(home: Home, made: Snapshot, value: float) -> None:
+    faulty = tampered(made, "test", set_first(company_labels=value))
+    assert checks.check_point_in_time(home, faulty).faults == 1
+
+
+def test_a_store_that_looks_a_day_ahead_is_found(
+    home: Home, marts: Path, settings: SnapshotSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join = snapshot.with_features
+
+    def ahead(home: Home, marts: Path, rows: object, features: object) -> object:
+        later = rows.to_pandas()
+        later["known_at"] += pd.Timedelta(days=1)
+        joined = join(home, marts, type(rows).from_pandas(later, schema=rows.schema, preserve_index=False), features)
+        return joined.set_column(1, "known_at", rows["known_at"])
+
+    monkeypatch.setattr(snapshot, "with_features", ahead)
+    assert checks.check_point_in_time(home, build_training_set(home, AS_OF, settings)).faults > 100
+
+
+def test_a_store_that_ignores_when_a_value_was_known_is_found(
+    home: Home, made: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert checks.check_canary(home, made).passed
+    import offline_store
+
+    assert Path(offline_store.__file__).parent == REPO
+    monkeypatch.setattr(offline_store._Source, "created", property(lambda source: source.event))
+    late = checks.check_canary(home, made)
+    assert late.faults == late.examined
+    monkeypatch.setattr(offline_store._Source, "event", property(lambda source: "0"))
+    assert checks.check_canary(home, made).faults > 0
+
+
+def test_a_label_of_the_future_is_found(made: Snapshot) -> None:
+    faulty = tampered(made, "train", set_first(label_known_at=datetime(2020, 3, 16)))
+    assert checks.check_labels(faulty).faults == 1
+
+
+def test_a_row_on_the_wrong_side_is_found(made: Snapshot) -> None:
+    faulty = tampered(made, "train", set_first(known_at=datetime(2020, 3, 12), label_known_at=datetime(2020, 3, 12)))
+    assert checks.check_labels(faulty).faults == 1
+
+
+@pytest.mark.parametrize("column", ["complaint_id", "narrative"])
+def test_a_row_on_both_sides_is_found(made: Snapshot, column: str) -> None:
+    faulty = tampered(made, "train", set_first(**{column: made.test()[column].iloc[3]}))
+    assert checks.check_overlap(faulty).faults >= 1
+
+
+def test_a_near_duplicate_on_both_sides_is_found(made: Snapshot) -> None:
+    text = " ".join(f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60))
+    tampered(made, "test", set_first(narrative=text))
+    assert checks.check_overlap(made).passed
+    assert checks.check_overlap(tampered(made, "train", set_first(narrative="now " + text))).faults == 1
+
+
+def test_an_outcome_among_the_columns_is_found(made: Snapshot) -> None:
+    faulty = tampered(made, "train", lambda rows: rows.assign(sub_issue="late fee"))
+    assert checks.check_columns(faulty).faults == 1
+    leaky = dataclasses.replace(made, features=(*made.features, "sub_issue"))
+    assert checks.check_columns(leaky).faults == 1
+
+
+def test_a_lost_row_is_found(home: Home, made: Snapshot) -> None:
+    assert checks.check_rows(home, made).passed
+    assert checks.check_rows(home, tampered(made, "train", lambda rows: rows.iloc[1:])).faults == 1
+
+
+def test_rows_removed_as_duplicates_are_not_lost(home: Home, made: Snapshot) -> None:
+    path = made.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["removed"]["similar"] += 1
+    counted = dataclasses.replace(made, manifest=manifest)
+    assert checks.check_rows(home, counted).faults == 1
+    assert checks.check_rows(home, tampered(counted, "train", lambda rows: rows.iloc[1:])).passed
+
+
+def test_an_online_store_of_another_date_is_found(home: Home, marts: Path) -> None:
+    materialize(home, AS_OF)
+    assert checks.check_online(home, AS_OF).passed
+    materialize(home, "2020-03-14")
+    assert checks.check_online(home, AS_OF).faults > 100
+
+
+def test_online_values_that_drifted_are_found(home: Home, marts: Path) -> None:
+    import sqlite3
+
+    materialize(home, AS_OF)
+    with sqlite3.connect(home.features / "online.db") as connection:
+        connection.execute("delete from evergreen_company_statistics where feature_name = 'company_labels'")
+    connection.close()
+    finding = checks.check_online(home, AS_OF)
+    assert finding.faults == finding.examined

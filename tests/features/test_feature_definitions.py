@@ -1,0 +1,71 @@
+"""The assets run in order in one process, with every blocking check passed, and again without a change."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from assets.features import definitions, snapshot
+from assets.features.snapshot import load_snapshot
+from assets.lake import Home
+from assets.resources import Evergreen
+
+AS_OF = "2020-03-15"
+CHECKS = {
+    *("point_in_time", "future_canary_is_null", "labels_known", "no_overlap", "no_outcome_columns", "rows_conserved"),
+    "online_equals_offline",
+}
+
+
+def run(home: Home) -> dg.ExecuteInProcessResult:
+    assets = [definitions.feature_definitions, definitions.training_set, definitions.online_features]
+    resources = {"evergreen": Evergreen(root=str(home.root))}
+    return dg.materialize(assets, partition_key=AS_OF, resources=resources, raise_on_error=False)
+
+
+@pytest.fixture
+def filled(home: Home, make_complaints: Callable[..., list[dict[str, object]]], publish: Callable[..., Path]) -> Home:
+    publish(home, make_complaints(days=80, per_day=22))
+    return home
+
+
+def test_assets_publish_a_checked_training_set_and_fill_the_online_store(filled: Home) -> None:
+    first = run(filled)
+    assert first.success
+    assert {check.check_name for check in first.get_asset_check_evaluations() if check.passed} == CHECKS
+    made = load_snapshot(filled.lake, AS_OF)
+    assert run(filled).success
+    assert load_snapshot(filled.lake, AS_OF) == made
+    assert {path.name for path in made.path.parent.iterdir()} == {made.id, "CURRENT"}
+
+
+def test_a_failed_check_stops_what_is_downstream(filled: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leak(*args: object) -> pq.ParquetFile:
+        joined = with_features(*args)
+        place = joined.column_names.index("company_labels")
+        return joined.set_column(place, "company_labels", joined["state_labels"])
+
+    with_features = snapshot.with_features
+    monkeypatch.setattr(snapshot, "with_features", leak)
+
+    @dg.asset(deps=["training_set"], partitions_def=definitions.AS_OF)
+    def downstream() -> None:
+        raise AssertionError("was run")
+
+    assets = [definitions.feature_definitions, definitions.training_set, downstream]
+    resources = {"evergreen": Evergreen(root=str(filled.root))}
+    result = dg.materialize(assets, partition_key=AS_OF, resources=resources, raise_on_error=False)
+    assert not result.success
+    assert not [e for e in result.all_events if e.is_step_start and e.step_key == "downstream"]
+
+
+def test_definitions_import_neither_feast_nor_pandas() -> None:
+    code = (
+        "import assets.features.definitions, sys; print([m for m in ('feast', 'pandas', 'torch') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"

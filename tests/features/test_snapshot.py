@@ -1,0 +1,187 @@
+"""Training sets: a function of what was known as of a date, named by their content."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.exceptions import NotPublished, SnapshotError
+from assets.features import snapshot as module
+from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, load_snapshot
+from assets.features.store import REPO, definitions
+from assets.lake import Home
+from assets.settings import QUEUES, SnapshotSettings
+
+AS_OF = "2020-03-15"
+INSTANT = datetime(2020, 3, 15)
+Complaints = list[dict[str, Any]]
+
+
+@pytest.fixture
+def rows(make_complaints: Callable[..., Complaints]) -> Complaints:
+    return make_complaints()
+
+
+@pytest.fixture
+def made(home: Home, marts: Path, settings: SnapshotSettings) -> Snapshot:
+    return build_training_set(home, AS_OF, settings)
+
+
+def test_rows_are_ordered_and_split_at_the_start_of_a_day(made: Snapshot, settings: SnapshotSettings) -> None:
+    train, test = made.train(), made.test()
+    assert list(train.columns) == list(test.columns) == [*COLUMNS, *made.features]
+    assert (len(train), len(test)) == (made.train_rows, made.test_rows)
+    assert made.test_rows >= settings.test_rows > (test["known_at"] > test["known_at"].min()).sum()
+    assert train["known_at"].max() < test["known_at"].min()
+    for part in (train, test):
+        assert part.sort_values(["known_at", "complaint_id"]).index.tolist() == list(range(len(part)))
+        assert (part["label_known_at"] <= INSTANT).all()
+        assert set(part["queue"]) <= set(QUEUES)
+        assert all(part[name].dtype == np.float64 for name in made.features)
+
+
+def test_every_mart_statistic_and_request_feature_is_there(home: Home, made: Snapshot, marts: Path) -> None:
+    statistics = [
+        name
+        for table, key in (("company_daily", "company"), ("state_daily", "state"))
+        for name in pd.read_parquet(marts / f"{table}.parquet").columns
+        if name not in (key, "event_timestamp")
+    ]
+    request = ["words_log", "redacted_share", "has_amount", "is_older", "is_servicemember"]
+    request += ["via_web", "via_phone", "via_mail", "via_referral"]
+    assert set(made.features) == {*statistics, *request}
+    assert made.features == definitions(home).features
+    assert all(f'"{queue}"' in (REPO / "views.py").read_text() for queue in QUEUES)
+
+
+def test_request_features_say_what_the_complaint_shows(
+    home: Home, rows: Complaints, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    said = {"narrative": "I paid {$5.00} to XXXX XXXX", "tags": "Older American, Servicemember", "channel": "Fax"}
+    rows[300] |= said
+    rows[301] |= {"narrative": "nothing\n much", "tags": None, "channel": None}
+    publish(home, rows)
+    features = build_training_set(home, AS_OF, settings).train().set_index("complaint_id")
+    names = ["redacted_share", "has_amount", "is_older", "is_servicemember", "via_web", "via_mail", "via_phone"]
+    assert features.loc["00300", names].tolist() == pytest.approx([2 / 6, 1, 1, 1, 0, 1, 0])
+    assert features.loc["00300", "words_log"] == round(float(np.log(7)), 4)
+    assert features.loc["00301", names].tolist() == [0.0] * 7
+    assert features.loc["00301", "tags"] is None
+
+
+def test_only_what_was_known_is_used(
+    home: Home, rows: Complaints, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    day = timedelta(days=1)
+    rows[400] |= {"label_known_at": INSTANT + day}
+    rows[401] |= {"queue": None}
+    rows[402] |= {"narrative": " \n "}
+    rows[403] |= {"narrative": None}
+    rows[404] |= {"known_until": INSTANT}
+    rows[405] |= {"known_until": INSTANT + day}
+    publish(home, rows)
+    ids = set(pd.concat([(s := build_training_set(home, AS_OF, settings)).train(), s.test()])["complaint_id"])
+    assert not ids & {"00400", "00401", "00402", "00403", "00404"}
+    assert {"00399", "00405", "00406"} <= ids
+
+
+def test_train_keeps_no_near_duplicate_of_test(
+    home: Home, rows: Complaints, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    text = rows[430]["narrative"] = " ".join(f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60))
+    rows[300] |= {"narrative": text.upper()}
+    rows[301] |= {"narrative": "it said " + text}
+    rows[302] |= {"narrative": text[:150] + " and nothing of what comes after that"}
+    rows[303] |= {"narrative": "it said " + text[200:]}
+    publish(home, rows)
+    made = build_training_set(home, AS_OF, settings)
+    assert made.manifest["removed"] == {"same_complaint": 0, "same_start": 2, "similar": 1}
+    ids = set(made.train()["complaint_id"])
+    assert not ids & {"00300", "00301", "00302"}
+    assert {"00299", "00303"} <= ids
+    assert "00430" in set(made.test()["complaint_id"])
+    assert made.train_rows == settings.max_train_rows - 3
+
+
+def test_id_is_of_the_content_alone(
+    home: Home,
+    tmp_path: Path,
+    rows: Complaints,
+    publish: Callable[..., Path],
+    settings: SnapshotSettings,
+    made: Snapshot,
+) -> None:
+    other = Home(tmp_path / "elsewhere")
+    elsewhere = [row | {"object_id": "f" * 16, "line": row["line"] + 7} for row in rows]
+    publish(other, elsewhere, version="another", shuffled=5)
+    assert build_training_set(other, AS_OF, settings).id == made.id
+
+
+@pytest.mark.parametrize("change", [{"queue": "mortgage"}, {"tags": "new"}, {"company": "BETA "}, {"zip_code": "1"}])
+def test_id_changes_with_any_value(
+    home: Home,
+    tmp_path: Path,
+    rows: Complaints,
+    publish: Callable[..., Path],
+    settings: SnapshotSettings,
+    made: Snapshot,
+    change: dict[str, str],
+) -> None:
+    other = Home(tmp_path / "elsewhere")
+    rows[430] |= {"queue": "cards"} if rows[430]["queue"] == "mortgage" else change
+    publish(other, rows)
+    assert build_training_set(other, AS_OF, settings).id != made.id
+
+
+def test_missing_and_empty_texts_are_not_the_same(made: Snapshot) -> None:
+    import pyarrow as pa
+
+    def of(values: list[Any], kind: pa.DataType) -> str:
+        return module._content_hash({"train": pa.table({"column": pa.array(values, kind)})}, ())
+
+    texts = [["a", "b"], ["ab", ""], ["", "ab"], ["ab", None], ["a", "b", ""]]
+    assert len({of(values, pa.string()) for values in texts}) == len(texts)
+    assert of(["a", "b"], pa.string()) == of(["a", "b"], pa.large_string())
+    numbers = [[1.0, None], [1.0, 0.0], [0.0, 1.0]]
+    assert len({of(values, pa.float64()) for values in numbers}) == len(numbers)
+    assert of([float("nan"), -0.0], pa.float64()) == of([None, 0.0], pa.float64())
+
+
+def test_unchanged_inputs_are_not_joined_again(
+    home: Home, made: Snapshot, settings: SnapshotSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "with_features", None)
+    assert build_training_set(home, AS_OF, settings) == made
+    with pytest.raises(TypeError):
+        build_training_set(home, AS_OF, settings.model_copy(update={"test_rows": 41}))
+
+
+def test_an_earlier_as_of_is_what_it_would_have_been_then(
+    home: Home,
+    tmp_path: Path,
+    rows: Complaints,
+    publish: Callable[..., Path],
+    settings: SnapshotSettings,
+    made: Snapshot,
+) -> None:
+    then = datetime(2020, 2, 25)
+    past = Home(tmp_path / "past")
+    publish(past, [row for row in rows if row["known_at"] <= then])
+    assert build_training_set(home, "2020-02-25", settings).id == build_training_set(past, "2020-02-25", settings).id
+    assert load_snapshot(home.lake, AS_OF) == made
+
+
+def test_too_few_rows_publish_nothing(home: Home, marts: Path, settings: SnapshotSettings) -> None:
+    with pytest.raises(SnapshotError, match=r"snapshot\.min_train_rows = 50"):
+        build_training_set(home, "2020-01-05", settings)
+    with pytest.raises(NotPublished):
+        load_snapshot(home.lake, "2020-01-05")
+
+
+def test_without_marts_there_is_no_training_set(home: Home, settings: SnapshotSettings) -> None:
+    with pytest.raises(NotPublished, match="marts"):
+        build_training_set(home, AS_OF, settings)

@@ -1,0 +1,51 @@
+"""Split by time: the shortest window of whole newest days that is large enough."""
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assets.exceptions import SnapshotError
+from assets.features.split import split_by_time
+from assets.settings import SnapshotSettings
+
+START = date(2020, 1, 1)
+
+
+def settings(test_rows: int, max_train_rows: int = 10**6, min_train_rows: int = 1) -> SnapshotSettings:
+    return SnapshotSettings(
+        test_rows=test_rows,
+        min_train_rows=min_train_rows,
+        max_train_rows=max_train_rows,
+        near_duplicate_similarity=0.7,
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 50)), min_size=2, max_size=40), st.data())
+def test_split_is_the_shortest_window_that_holds_the_rows(gaps: list[tuple[int, int]], data: st.DataObject) -> None:
+    days = [(START + timedelta(days=sum(gap for gap, _ in gaps[: i + 1])), rows) for i, (_, rows) in enumerate(gaps)]
+    after_first = sum(rows for _, rows in days[1:])
+    wanted, most = data.draw(st.integers(1, after_first)), data.draw(st.integers(1, 500))
+    split = split_by_time(days, settings(wanted, most), "2030-01-01")
+    within = [rows for day, rows in days if day >= split.test_from]
+    assert sum(within) == split.test_rows >= wanted
+    assert sum(within[1:]) < wanted
+    before = [rows for day, rows in days if split.train_from <= day < split.test_from]
+    assert split.train_rows == min(most, sum(rows for day, rows in days if day < split.test_from))
+    assert sum(before) >= split.train_rows > sum(before[1:])
+
+
+@pytest.mark.parametrize(
+    ("days", "wanted"),
+    [
+        ([], settings(1)),
+        ([(START, 10)], settings(11)),
+        ([(START, 10)], settings(5)),
+        ([(START, 4), (START + timedelta(days=1), 10)], settings(5, min_train_rows=5)),
+    ],
+)
+def test_too_few_rows_are_one_clear_line(days: list[tuple[date, int]], wanted: SnapshotSettings) -> None:
+    with pytest.raises(SnapshotError, match=r"as of 2021-02-03.*snapshot\.test_rows") as error:
+        split_by_time(days, wanted, "2021-02-03")
+    assert "\n" not in str(error.value)
