@@ -110,6 +110,28 @@ def test_a_training_has_one_version_however_often_it_is_registered(home: Home, b
     assert len(client(home).search_runs([client(home).get_experiment_by_name(MODEL).experiment_id])) == 1
 
 
+@pytest.mark.parametrize("method", WRITES)
+def test_registering_again_writes_nothing(method, home: Home, bundle_of, evaluation_of, monkeypatch) -> None:
+    bundle, evaluation = bundle_of(A), evaluation_of(A)
+    version = Registry(home).register(bundle, evaluation)
+    monkeypatch.delattr(MlflowClient, method)
+    assert Registry(home).register(bundle, evaluation) == version
+
+
+def test_a_copy_that_is_not_the_bundle_is_not_registered(home: Home, bundle_of, evaluation_of, monkeypatch) -> None:
+    copy = MlflowClient.log_model_artifacts
+
+    def lossy(self: MlflowClient, model_id: str, local_dir: str) -> None:
+        copy(self, model_id, local_dir)
+        (found,) = home.mlflow.rglob("model.safetensors")
+        found.write_text("")
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", lossy)
+    with pytest.raises(BundleError, match=r"model\.safetensors is not the file that was written"):
+        Registry(home).register(bundle_of(A), evaluation_of(A))
+    assert Registry(home).versions() == []
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("method", WRITES)
 def test_a_killed_registration_is_finished_by_the_next(method, when, home: Home, bundle_of, evaluation_of) -> None:
@@ -235,7 +257,8 @@ def test_only_a_verdict_about_the_version_moves_the_alias(
 
 def test_a_verdict_acts_once(home: Home, promoted: Promote) -> None:
     promoted(A)
-    _, verdict = promoted(B)
+    champion, verdict = promoted(B)
+    assert Registry(home).move_champion("2", verdict) == champion
     Registry(home).rollback("1", "version 2 misroutes mortgages")
     Registry(home).move_champion("2", verdict)
     assert Registry(home).champion().version == alias(home) == "1"
