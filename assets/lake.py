@@ -76,10 +76,15 @@ class Lake:
 
     @contextmanager
     def staging(self, table: str) -> Iterator[Path]:
-        """An empty folder beside the table's versions; whatever `publish` has not moved is removed at the end."""
+        """An empty folder beside the table's versions; whatever `publish` has not moved is removed at the end.
+
+        What processes that were killed have left beside it is removed, too.
+        """
         folder = self._folder(table)
         folder.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
+        for abandoned in filter(_is_abandoned, folder.glob(".staging-*")):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".staging-{os.getpid()}-", dir=folder))
         try:
             yield staged
         finally:
@@ -153,6 +158,15 @@ def hash_tree(folder: Path) -> str:
 def hash_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON: the name of anything that is a function of settings."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _is_abandoned(staged: Path) -> bool:
+    """Whether the process that staged this folder is gone."""
+    try:
+        os.kill(int(staged.name.split("-")[1]), 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def _sync_tree(folder: Path) -> None:

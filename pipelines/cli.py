@@ -66,11 +66,14 @@ def run(
     from pipelines.runs import run_graph
     from pipelines.summary import summarize, table
 
-    outcome = run_graph(Home.from_environment(), [_absolute(s) for s in source], as_of, profile, _say)
+    home, sources = Home.from_environment(), [_absolute(s) for s in source]
+    # While the graph runs, file descriptor 2 belongs to the libraries' log.
+    with os.fdopen(os.dup(2), "w", buffering=1) as terminal:
+        outcome = run_graph(home, sources, as_of, profile, lambda line: print(line, file=terminal))
     if outcome.failure:
-        _say(f"evergreen: {outcome.failure} (log: {Home.from_environment().root / 'logs' / outcome.run_id}.log)")
+        _say(f"evergreen: {outcome.failure} (log: {home.root / 'logs' / outcome.run_id}.log)")
         raise typer.Exit(1)
-    summary = summarize(Home.from_environment(), as_of, outcome)
+    summary = summarize(home, as_of, outcome)
     _say(table(summary))
     if as_json:
         typer.echo(json.dumps(summary))

@@ -18,7 +18,7 @@ def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReas
     """Launches `observe` when the sources in EVERGREEN_SOURCES hold something that was not there before."""
     from assets.ingestion.sources import fingerprint
 
-    sources = os.environ.get("EVERGREEN_SOURCES", "").split()
+    sources = os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
     if not sources:
         return dg.SkipReason("EVERGREEN_SOURCES is not set: there is nothing to watch")
     seen = fingerprint(sources)

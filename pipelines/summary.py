@@ -47,7 +47,7 @@ def table(summary: dict[str, Any]) -> str:
     lines = [f"\nAs of {summary['as_of']}", ""]
     lines.append("Records     " + ", ".join(f"{count:,} {name}" for name, count in records.items()))
     lines.append(
-        f"Snapshot    {snapshot['id']}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
+        f"Snapshot    {snapshot["id"]}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
     )
     lines.append("")
     lines.append(f"{'':<12}{'accuracy':>10}{'macro-F1':>10}{'log loss':>10}{'ECE':>10}")
@@ -59,8 +59,9 @@ def table(summary: dict[str, Any]) -> str:
     lines.append(f"Verdict     {summary['verdict']['decision']}: {'; '.join(summary['verdict']['reasons'])}")
     lines.append(f"Champion    version {summary['champion']['version']} (challenger: version {challenger['version']})")
     drift = summary["drift"]
-    share = "cannot be measured" if drift["share"] is None else f"{drift['share']:.0%} of the columns"
-    lines.append(f"Drift       {'detected' if drift['detected'] else 'not detected'}, {share}")
+    found = {True: "detected", False: "not detected", None: "could not be measured"}[drift["detected"]]
+    share = "" if drift["share"] is None else f", in {drift['share']:.0%} of a group's columns"
+    lines.append(f"Drift       {found}{share}")
     lines.append(f"Retraining  {summary['retraining']['decision']}: {summary['retraining']['reason']}")
     return "\n".join(lines)
 

@@ -1,3 +1,5 @@
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,15 @@ def test_a_failed_publication_leaves_the_previous_one_and_nothing_else(tmp_path:
         raise RuntimeError
     assert (lake.current("table") / "data").read_text() == "first"
     assert sorted(p.name for p in (tmp_path / "table").iterdir()) == ["CURRENT", "a"]
+
+
+def test_what_a_killed_process_staged_is_removed_and_a_living_ones_is_kept(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getpid()):
+        (tmp_path / "table" / f".staging-{pid}-x").mkdir(parents=True)
+    publish(Lake(tmp_path), "a", "first")
+    assert [p.name for p in (tmp_path / "table").glob(".staging-*")] == [f".staging-{os.getpid()}-x"]
 
 
 def test_a_version_is_immutable(tmp_path: Path) -> None:

@@ -1,0 +1,207 @@
+"""The whole graph as its users run it: the command, in processes of its own, on simulated complaints."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import duckdb
+import pytest
+from moto.server import ThreadedMotoServer
+
+EVERGREEN = Path(sys.executable).with_name("evergreen")
+AS_OF = "2024-03-01"
+SIMULATION = ["--from", "2024-01-01", "--to", "2024-02-29", "--rate", "45", "--seed", "3"]
+
+
+def evergreen(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = os.environ | {"EVERGREEN_HOME": str(home)} | environment
+    return subprocess.run([EVERGREEN, *arguments], capture_output=True, text=True, check=False, env=variables)
+
+
+def run(home: Path, source: str, **environment: str) -> dict[str, Any]:
+    done = evergreen(home, "run", "--source", source, "--as-of", AS_OF, "--json", **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("simulated") / "source"
+    assert evergreen(folder, "simulate", "--output", str(folder), *SIMULATION).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def first(home: Path, source: Path) -> dict[str, Any]:
+    return run(home, str(source))
+
+
+@pytest.fixture(scope="module")
+def second(home: Path, source: Path, first: dict[str, Any]) -> dict[str, Any]:
+    return run(home, str(source))
+
+
+def test_a_run_ends_with_a_champion_that_beats_the_baseline(first: dict[str, Any]) -> None:
+    assert first["verdict"]["decision"] == "promote", first["verdict"]
+    assert first["champion"]["version"] == first["challenger"]["version"] == "1"
+    for metric in ("accuracy", "macro_f1"):
+        assert first["challenger"]["metrics"][metric] > first["challenger"]["baseline"][metric]
+    assert first["challenger"]["champion"] is None
+
+
+def test_every_record_is_accounted_for(first: dict[str, Any], source: Path) -> None:
+    records = first["records"]
+    assert records["landed"] == records["valid"] + records["quarantined"] + records["duplicate"]
+    assert records["quarantined"] > 0
+    assert records["duplicate"] > 0
+    assert 0 < records["known"] <= records["valid"]
+
+
+def test_a_second_run_changes_nothing_and_says_why(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert second["snapshot"] == first["snapshot"]
+    assert second["records"] == first["records"]
+    assert second["challenger"]["version"] == first["challenger"]["version"]
+    assert second["verdict"]["decision"] == "unchanged"
+    assert "same training id" in second["verdict"]["reasons"][0]
+    assert second["seconds"]["challenger"] < 0.5 * first["seconds"]["challenger"]
+
+
+def test_the_ledger_explains_the_champion(home: Path, second: dict[str, Any]) -> None:
+    entries = json.loads(evergreen(home, "ledger", "--json").stdout)
+    assert [e["body"]["decision"] for e in entries if e["kind"] == "verdict"] == ["promote"]
+    assert [e["body"]["version"] for e in entries if e["kind"] == "alias"] == ["1"]
+    assert [e["kind"] for e in entries].count("retraining") >= 1
+
+
+def test_the_run_is_in_the_instance_that_the_ui_shows(home: Path, first: dict[str, Any]) -> None:
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        run = instance.get_run_by_id(first["run_id"])
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.SUCCESS
+    assert run.job_name == "refresh"
+
+
+def test_no_narrative_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
+    fct = next(home.glob("lake/marts/*/fct_complaints.parquet"))
+    narratives = duckdb.sql(f"select narrative from '{fct}' where length(narrative) > 80 limit 200").fetchall()
+    logs = "".join(path.read_text(errors="replace") for path in (home / "logs").iterdir())
+    assert narratives
+    assert not [text for (text,) in narratives if text[:60] in logs]
+
+
+def test_a_file_is_scored_row_by_row(home: Path, source: Path, first: dict[str, Any], tmp_path: Path) -> None:
+    file = min(source.glob("*.csv"))
+    done = evergreen(home, "score", "--input", str(file), "--output", str(tmp_path / "routed.parquet"))
+    assert done.returncode == 0, done.stderr
+    columns = "complaint_id, queue, confidence, model_version, reason"
+    rows = duckdb.sql(f"select {columns} from '{tmp_path / 'routed.parquet'}'").df()
+    assert (rows.queue.isna() == rows.reason.notna()).all()
+    assert (rows.reason == "no-text").any()
+    assert rows.confidence.dropna().between(0, 1).all()
+    assert set(rows.model_version.dropna()) == {"1"}
+
+
+@pytest.fixture
+def bucket(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The simulated files in a local S3 server; yields the variables that point at it."""
+    variables = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="complaints")
+    for path in source.iterdir():
+        client.upload_file(str(path), "complaints", f"in/{path.name}")
+    yield variables
+    server.stop()
+
+
+def test_the_same_objects_in_s3_give_the_same_snapshot_and_no_new_version(
+    home: Path, bucket: dict[str, str], second: dict[str, Any], tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "home"
+    done = materialize_up_to_snapshot(elsewhere, "s3://complaints/in")
+    assert done == second["snapshot"]["id"]
+    same_home = run(home, "s3://complaints/in", **bucket)
+    assert same_home["snapshot"] == second["snapshot"]
+    assert same_home["records"]["landed"] == second["records"]["landed"]
+    assert same_home["challenger"]["version"] == "1"
+
+
+def materialize_up_to_snapshot(home: Path, source: str) -> str:
+    """The snapshot id of a home of its own, by the graph's assets up to `training_set`."""
+    code = f"""
+import dagster as dg
+from pipelines.definitions import defs
+selection = dg.AssetSelection.assets("training_set").upstream().resolve(defs.resolve_asset_graph())
+job = defs.resolve_job_def("refresh")
+with dg.instance_for_test() as instance:
+    job.execute_in_process(
+        instance=instance, partition_key={AS_OF!r}, asset_selection=list(selection),
+        run_config={{"ops": {{"raw_complaints": {{"config": {{"sources": [{source!r}]}}}}}}}},
+    )
+"""
+    environment = os.environ | {"EVERGREEN_HOME": str(home)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+    return (home / "lake" / "training_set" / AS_OF / "CURRENT").read_text()
+
+
+def kill_at_random(home: Path, source: Path, within: float, dice: random.Random) -> bool:
+    """Start a run and kill its whole process group at a random moment; whether it was still alive."""
+    environment = os.environ | {"EVERGREEN_HOME": str(home)}
+    command = [EVERGREEN, "run", "--source", str(source), "--as-of", AS_OF]
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(dice.uniform(0, within))
+    alive = process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return alive
+
+
+def assert_nothing_is_half_written(home: Path) -> None:
+    """Every pointer names a version that is there, and every published Parquet file reads to its end."""
+    for pointer in home.glob("lake/**/CURRENT"):
+        version = pointer.parent / pointer.read_text()
+        assert version.is_dir(), pointer
+        for file in version.rglob("*.parquet"):
+            duckdb.sql(f"select count(columns(*)) from '{file}'").fetchall()
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.timeout(1800)
+def test_a_killed_run_ends_in_the_same_state(kills: int, source: Path, first: dict[str, Any], tmp_path: Path) -> None:
+    dice = random.Random(kills)
+    whole = sum(first["seconds"].values())
+    for attempt in range(kills):
+        home = tmp_path / f"home-{attempt}"
+        kill_at_random(home, source, whole, dice)
+        assert_nothing_is_half_written(home)
+        again = run(home, str(source))
+        assert again["snapshot"] == first["snapshot"]
+        assert again["records"] == first["records"]
+        assert again["champion"] == first["champion"]
+        assert_nothing_is_half_written(home)
