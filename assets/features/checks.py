@@ -252,7 +252,7 @@ def _words(text: str) -> list[str]:
 
 
 def _start(text: str) -> str:
-    beginning = " ".join(_words(text[:400]))
+    beginning = " ".join(_words(text[:240]))
     # The last word may be cut, but not before its 120th character.
     return (beginning if len(beginning) > 120 else " ".join(_words(text)))[:120]
 

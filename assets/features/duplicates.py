@@ -10,7 +10,9 @@ rarest of them leaves few candidates, on which the similarity is then computed. 
 approximation is that shingles are compared by 48 bits of a hash.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -51,15 +53,21 @@ class Duplicates:
 def find_duplicates(narratives: pa.ChunkedArray, others: pa.ChunkedArray, similarity: float) -> Duplicates:
     """For each of `narratives` (strings, no nulls): does it have a near duplicate among `others`?
 
-    `similarity` is the Jaccard threshold, above 0. Takes about 30 microseconds and 1 KB a narrative of average length,
+    `similarity` is the Jaccard threshold, above 0. Takes about 80 microseconds of one core for 1 KB of text,
     and memory for the shingles of `others`, which is meant to be the smaller set.
     """
     index = _Index.of(others)
-    same_start, similar = [np.zeros(0, bool)], [np.zeros(0, bool)]
-    for texts in _batches(narratives):
-        same_start.append(np.isin(texts.prefixes, index.prefixes))
-        similar.append(index.similar(texts, similarity, skip=same_start[-1]))
-    return Duplicates(np.concatenate(same_start), np.concatenate(similar))
+
+    def find(slice_: pa.LargeStringArray) -> tuple[_Flags, _Flags]:
+        texts = _texts(slice_)
+        same_start = np.isin(texts.prefixes, index.prefixes)
+        return same_start, index.similar(texts, similarity, skip=same_start)
+
+    # NumPy lets go of the interpreter's lock in everything that takes time here.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = [(np.zeros(0, bool), np.zeros(0, bool)), *pool.map(find, _slices(narratives))]
+    same_start, similar = (np.concatenate(flags) for flags in zip(*found, strict=True))
+    return Duplicates(same_start, similar)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class _Index:
 
     @classmethod
     def of(cls, narratives: pa.ChunkedArray) -> "_Index":
-        batches = list(_batches(narratives))
+        batches = [_texts(slice_) for slice_ in _slices(narratives)]
         firsts = np.cumsum([0, *(len(batch.prefixes) for batch in batches)])
         rows = np.concatenate([np.zeros(0, np.int64), *(b.rows + n for b, n in zip(batches, firsts, strict=False))])
         shingles = np.concatenate([np.zeros(0, np.uint64), *(batch.shingles for batch in batches)])
@@ -152,10 +160,10 @@ class _Index:
         return self.rows[offsets + np.arange(len(offsets))]
 
 
-def _batches(narratives: pa.ChunkedArray) -> Iterator["_Texts"]:
+def _slices(narratives: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
     for chunk in narratives.cast(pa.large_string()).chunks:
         for first in range(0, len(chunk), _ROWS):
-            yield _texts(chunk.slice(first, _ROWS))
+            yield chunk.slice(first, _ROWS)
 
 
 def _texts(narratives: pa.LargeStringArray) -> _Texts:
