@@ -21,7 +21,7 @@ PICTURES = {
 }
 """Files by what they show."""
 
-_COLOURS = {"challenger": "#2a6f97", "champion": "#e07a1f", "baseline": "#8d99ae"}
+_COLOURS = {"challenger": "#3a86b7", "champion": "#e07a1f", "baseline": "#4a4e69"}
 _INK, _GRID = "#22303c", "#e3e8ec"
 _DPI = 110
 
@@ -68,9 +68,14 @@ def _reliability(evaluation: Evaluation) -> "Figure":
     for who, bins in reversed(evaluation.reliability.items()):
         error = evaluation.contenders()[who].ece
         points = [part.confidence for part in bins], [part.accuracy for part in bins]
-        above.plot(*points, "o-", color=_COLOURS[who], markersize=4.5, linewidth=1.8, label=f"{who}, error {error:.3f}")
+        sizes = [12 + 160 * part.rows / evaluation.challenger.rows for part in bins]
+        above.plot(*points, color=_COLOURS[who], linewidth=1.2, alpha=0.45)
+        above.scatter(*points, sizes, color=_COLOURS[who], clip_on=False, zorder=3, label=f"{who}, error {error:.3f}")
     above.set(
-        title="Is a confidence of 0.8 right 8 times in 10?", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1)
+        title="Is a confidence of 0.8 right 8 times in 10?",
+        ylabel="share that is right (larger dot: more rows)",
+        xlim=(0, 1),
+        ylim=(0, 1),
     )
     above.legend(frameon=False, loc="upper left")
     ours = evaluation.reliability["challenger"]
@@ -114,7 +119,8 @@ def _slices(evaluation: Evaluation) -> "Figure":
     axes = figure.subplots()
     places = _places(parts)
     colours = [_COLOURS["challenger"] if part.decides else "#c3d6e0" for part in parts]
-    axes.barh(places, [part.challenger for part in parts], height=0.66, color=colours, label="challenger")
+    axes.barh(places, [part.challenger for part in parts], height=0.66, color=colours)
+    axes.plot([], [], "s", color=_COLOURS["challenger"], label="challenger")
     axes.scatter(
         [part.baseline for part in parts],
         places,
