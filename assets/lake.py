@@ -91,7 +91,13 @@ class Lake:
             shutil.rmtree(staged, ignore_errors=True)
 
     def publish(self, table: str, version: str, staged: Path) -> Path:
-        """Make the files in `staged` the table's current version, by one rename and one pointer move.
+        """Make the files in `staged` the table's current version, by one rename and one pointer move."""
+        target = self.keep(table, version, staged)
+        self.point(table, version)
+        return target
+
+    def keep(self, table: str, version: str, staged: Path) -> Path:
+        """Make the files in `staged` a version that no reader sees yet.
 
         A version that exists already is kept as it is: versions are immutable and named by their content.
         """
@@ -100,8 +106,12 @@ class Lake:
             _sync_tree(staged)
             staged.rename(target)
             _sync(target.parent)
-        write_atomically(self._folder(table) / _POINTER, version)
         return target
+
+    def point(self, table: str, version: str) -> None:
+        """Move the table's pointer to a version that was kept."""
+        assert self.path(table, version).is_dir(), f"{table} has no version {version}"
+        write_atomically(self._folder(table) / _POINTER, version)
 
     def version(self, table: str) -> str | None:
         """The current version's name, or None when nothing was published."""

@@ -1,6 +1,5 @@
 """What starts a run without a person: new data, a decision to retrain; and what is noted when a run fails."""
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -16,9 +15,9 @@ __all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
 @dg.sensor(job=observe, minimum_interval_seconds=300)
 def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Launches `observe` when the sources in EVERGREEN_SOURCES hold something that was not there before."""
-    from assets.ingestion.sources import fingerprint
+    from assets.ingestion.sources import configured_sources, fingerprint
 
-    sources = os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
+    sources = configured_sources()
     if not sources:
         return dg.SkipReason("EVERGREEN_SOURCES is not set: there is nothing to watch")
     seen = fingerprint(sources)

@@ -9,6 +9,7 @@ from assets.evaluation.metrics import Metrics
 from assets.evaluation.report import load_evaluation
 from assets.features.snapshot import load_snapshot
 from assets.lake import Home
+from assets.registry.judgement import load_verdict
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from pipelines.runs import GraphRun, open_instance
@@ -21,7 +22,7 @@ def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
     snapshot = load_snapshot(home.lake, as_of)
     evaluation = load_evaluation(home.lake, as_of)
     champion, challenger = Registry(home).champion(), Registry(home).challenger()
-    verdict = Ledger(home.ledger).entries("verdict")[-1].body
+    verdict = load_verdict(home.lake, as_of)
     contenders = {"baseline": evaluation.baseline, "champion": evaluation.champion and evaluation.champion.metrics}
     return {
         "as_of": as_of,
@@ -47,7 +48,7 @@ def table(summary: dict[str, Any]) -> str:
     lines = [f"\nAs of {summary['as_of']}", ""]
     lines.append("Records     " + ", ".join(f"{count:,} {name}" for name, count in records.items()))
     lines.append(
-        f"Snapshot    {snapshot["id"]}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
+        f"Snapshot    {snapshot['id']}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
     )
     lines.append("")
     lines.append(f"{'':<12}{'accuracy':>10}{'macro-F1':>10}{'log loss':>10}{'ECE':>10}")

@@ -64,8 +64,13 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     from assets.features.checks import check_training_set
     from assets.features.snapshot import build_training_set
 
-    snapshot = build_training_set(evergreen.home, as_of(context), evergreen.settings.snapshot)
-    findings = check_training_set(evergreen.home, snapshot)
+    findings: list[Finding] = []
+
+    def accept(snapshot: "Snapshot") -> bool:
+        findings.extend(check_training_set(evergreen.home, snapshot))
+        return all(finding.passed for finding in findings)
+
+    snapshot = build_training_set(evergreen.home, as_of(context), evergreen.settings.snapshot, accept)
     return dg.MaterializeResult(
         metadata=_snapshot_metadata(snapshot),
         data_version=dg.DataVersion(snapshot.id),

@@ -5,6 +5,7 @@ The lake table `training_set/<as_of>` has a version per content: train.parquet, 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -58,18 +59,32 @@ class Snapshot:
         return pd.read_parquet(self.path / "test.parquet")
 
 
-def build_training_set(home: Home, as_of: str, settings: SnapshotSettings) -> Snapshot:
-    """Publish the training set as of a date, or return the published one when it was made of the same inputs.
+def build_training_set(
+    home: Home, as_of: str, settings: SnapshotSettings, accept: Callable[[Snapshot], bool] = lambda _: True
+) -> Snapshot:
+    """Freeze the training set as of a date and publish it when `accept`, which sees it first, says yes.
 
-    Raises NotPublished without marts, and SnapshotError when there are too few rows.
+    The published one is taken again when it was made of the same inputs. Raises NotPublished without marts, and
+    SnapshotError when there are too few rows.
     """
     marts = home.lake.current("marts")
     applied = apply_definitions(home)
     inputs = _inputs(marts, as_of, settings, applied)
-    if home.lake.version(_table(as_of)) is not None:
-        current = load_snapshot(home.lake, as_of)
-        if current.manifest["inputs"] == inputs:
-            return current
+    snapshot = _published(home.lake, as_of, inputs) or _freeze(home, as_of, settings, marts, applied, inputs)
+    if accept(snapshot):
+        home.lake.point(_table(as_of), snapshot.id)
+    return snapshot
+
+
+def _published(lake: Lake, as_of: str, inputs: str) -> Snapshot | None:
+    """The published training set, if it was made of these inputs."""
+    current = load_snapshot(lake, as_of) if lake.version(_table(as_of)) is not None else None
+    return current if current is not None and current.manifest["inputs"] == inputs else None
+
+
+def _freeze(
+    home: Home, as_of: str, settings: SnapshotSettings, marts: Path, applied: Definitions, inputs: str
+) -> Snapshot:
     split, picked = _pick(marts, as_of, settings)
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
     train, test, removed = _without_duplicates(picked.filter(pc.invert(is_test)), picked.filter(is_test), settings)
@@ -81,12 +96,15 @@ def build_training_set(home: Home, as_of: str, settings: SnapshotSettings) -> Sn
     joined = with_features(home, marts, pa.concat_tables([train, test]), applied.features)
     parts = {"train": joined.slice(0, train.num_rows), "test": joined.slice(train.num_rows)}
     manifest = {"inputs": inputs, "marts": marts.name, "removed": removed, "settings": settings.model_dump()}
-    return _publish(home.lake, as_of, parts, applied.features, manifest)
+    return _keep(home.lake, as_of, parts, applied.features, manifest)
 
 
 def load_snapshot(lake: Lake, as_of: str) -> Snapshot:
     """The training set published as of a date. Raises NotPublished."""
-    path = lake.current(_table(as_of))
+    return _read(lake.current(_table(as_of)), as_of)
+
+
+def _read(path: Path, as_of: str) -> Snapshot:
     manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
     return Snapshot(
         id=manifest["snapshot_id"],
@@ -173,7 +191,7 @@ def _without_duplicates(
     return train.filter(pa.array(~(same_complaint | found.any))), test, removed
 
 
-def _publish(
+def _keep(
     lake: Lake, as_of: str, parts: dict[str, pa.Table], features: tuple[str, ...], manifest: dict[str, Any]
 ) -> Snapshot:
     snapshot_id = _content_hash(parts, features)
@@ -192,8 +210,7 @@ def _publish(
         for name, part in parts.items():
             pq.write_table(part, staged / f"{name}.parquet", compression="zstd")
         (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
-        lake.publish(_table(as_of), snapshot_id, staged)
-    return load_snapshot(lake, as_of)
+        return _read(lake.keep(_table(as_of), snapshot_id, staged), as_of)
 
 
 def _queue_mix(part: pa.Table) -> dict[str, int]:

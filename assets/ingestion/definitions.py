@@ -1,6 +1,5 @@
 """The asset `raw_complaints`: what the sources hold, read once, and its blocking conservation check."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from pydantic import Field
 
 from assets.exceptions import EvergreenError
 from assets.ingestion.landing import Imbalance, Landing, find_imbalances, ingest
-from assets.ingestion.sources import UnreachableError
+from assets.ingestion.sources import UnreachableError, configured_sources
 from assets.resources import Evergreen
 
 __all__ = ["IngestionConfig", "raw_complaints"]
@@ -48,7 +47,7 @@ def raw_complaints(config: IngestionConfig, evergreen: Evergreen) -> dg.Material
 
     Each object is read once, by key and content hash; nothing new publishes nothing.
     """
-    sources = config.sources or os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
+    sources = config.sources or configured_sources()
     if not sources:
         raise dg.Failure("no source: set `sources` of raw_complaints or EVERGREEN_SOURCES", allow_retries=False)
     try:

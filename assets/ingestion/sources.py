@@ -20,7 +20,7 @@ from assets.lake import hash_file, hash_json
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Fetched", "SourceObject", "UnreachableError", "fingerprint", "list_objects"]
+__all__ = ["Fetched", "SourceObject", "UnreachableError", "configured_sources", "fingerprint", "list_objects"]
 
 _BLOCK = 8 << 20
 
@@ -49,6 +49,11 @@ class SourceObject:
     """Changes when the object does, without reading it: size and time, or size and ETag."""
     fetch: Callable[[Path], AbstractContextManager[Fetched]]
     """Give the object as a local file while the context lasts; S3 objects are kept in the folder meanwhile."""
+
+
+def configured_sources() -> list[str]:
+    """What EVERGREEN_SOURCES names, separated by blanks or commas."""
+    return os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
 
 
 def list_objects(sources: Sequence[str]) -> list[SourceObject]:

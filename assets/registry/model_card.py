@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import markdown_table, metrics_table, slices_table
 
@@ -26,9 +27,16 @@ _LIMITS = """\
 
 
 def model_card(
-    evaluation: Evaluation, provenance: Mapping[str, Any], training: Mapping[str, Any], dagster_run: str | None
+    evaluation: Evaluation,
+    provenance: Mapping[str, Any],
+    training: Mapping[str, Any],
+    dagster_run: str | None,
+    mlflow_run: str,
 ) -> str:
-    """The Markdown of a version's page. `provenance` and `training` are the bundle's JSON files."""
+    """The Markdown of a version's page. `provenance` and `training` are the bundle's JSON files.
+
+    Its pictures are the artifacts of the MLflow run, in the folder `evaluation`.
+    """
     period = evaluation.snapshot.period
     made = {
         name: value for name, value in flatten(provenance).items() if not name.startswith(("settings.", "deepspeed."))
@@ -44,10 +52,18 @@ def model_card(
     parts = [
         f"# Complaint router, as of {evaluation.as_of}",
         *([f"[Dagster run that registered it]({_RUN_URL}/{dagster_run})"] if dagster_run else []),
+        "## Intended use",
+        _USE,
+        "## Limits",
+        _LIMITS,
         "## Quality on the frozen test rows",
         metrics_table(evaluation),
         "## Largest slices",
         slices_table(evaluation, _SLICE_ROWS),
+        *(
+            f"![{title}](/get-artifact?path=evaluation/{file}&run_uuid={mlflow_run})"
+            for title, file in PICTURES.items()
+        ),
         "## Data",
         _pairs(data),
         "## What it was made of",
@@ -56,10 +72,6 @@ def model_card(
         _pairs(config),
         "## How training went",
         _pairs(went),
-        "## Intended use",
-        _USE,
-        "## Limits",
-        _LIMITS,
     ]
     return "\n\n".join(parts) + "\n"
 

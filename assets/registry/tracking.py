@@ -70,7 +70,7 @@ class Tracking:
         run_id = self._run(evaluation)
         model = self._model(run_id, evaluation, provenance)
         self._keep_files(model, bundle)
-        card = model_card(evaluation, provenance, training, dagster_run)
+        card = model_card(evaluation, provenance, training, dagster_run, run_id)
         self._log(run_id, model, evaluation, provenance, training, card, dagster_run)
         self.client.log_artifacts(run_id, str(pictures), "evaluation")
         self.client.set_terminated(run_id, "FINISHED")

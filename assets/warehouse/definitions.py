@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -45,11 +44,6 @@ class Translator(DagsterDbtTranslator):
         return spec.replace_attributes(group_name="warehouse", owners=["team:evergreen"])
 
 
-def _home() -> Home:
-    root = os.environ.get("EVERGREEN_HOME", PROJECT.parent / ".evergreen")
-    return Home(Path(root).absolute())
-
-
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
     """Set variables for the process that is started inside: dagster-dbt passes its own environment on."""
@@ -65,7 +59,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@dbt_assets(manifest=manifest_path(_home()), dagster_dbt_translator=Translator(), name="warehouse")
+@dbt_assets(manifest=manifest_path(Home.from_environment()), dagster_dbt_translator=Translator(), name="warehouse")
 def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
     """Typed, deduplicated records, their labels, and what was known of each company and state on each day."""
     home = evergreen.home
