@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from assets.resources import AS_OF
-
 __all__ = ["JOBS", "observe", "refresh", "retrain"]
 
 _DATA = dg.AssetSelection.groups("ingestion", "warehouse", "validation")
@@ -17,31 +15,26 @@ _SERVE = dg.AssetSelection.groups("scoring", "monitoring") | dg.AssetSelection.a
 refresh = dg.define_asset_job(
     "refresh",
     selection=dg.AssetSelection.all(),
-    partitions_def=AS_OF,
     description="The whole graph: from the sources to a gated champion, its predictions and the next decision.",
 )
 observe = dg.define_asset_job(
     "observe",
     selection=_DATA | _SERVE,
-    partitions_def=AS_OF,
     description="Everything but training: read new data, score it with the champion, and decide whether to retrain.",
 )
 retrain = dg.define_asset_job(
     "retrain",
     selection=_MODEL,
-    partitions_def=AS_OF,
     description="A training set, a challenger, its evaluation and the gate, on the data that is published.",
 )
 ingest = dg.define_asset_job(
     "ingest",
     selection=_DATA,
-    partitions_def=AS_OF,
     description="Read new source objects and publish audited marts.",
 )
 score = dg.define_asset_job(
     "score",
     selection=_SERVE,
-    partitions_def=AS_OF,
     description="Score the newest complaints with the champion and watch for drift.",
 )
 

@@ -19,7 +19,8 @@ from pipelines.runs import open_instance
 __all__ = ["serve"]
 
 PROJECT = CONFIGS.parent
-HOST, DAGSTER_PORT, MLFLOW_PORT = "127.0.0.1", 3000, 5000
+HOST, DAGSTER_PORT, MLFLOW_PORT, CODE_PORT = "127.0.0.1", 3000, 5000, 3002
+PORTS = (CODE_PORT, DAGSTER_PORT, MLFLOW_PORT, REPORTS_PORT)
 
 
 def serve(home: Home, say: Callable[[str], None]) -> None:
@@ -27,7 +28,7 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
 
     Raises EvergreenError when a port is taken or one of the processes ends by itself.
     """
-    for port in (DAGSTER_PORT, MLFLOW_PORT, REPORTS_PORT):
+    for port in PORTS:
         _require_free(port)
     for folder in (home.reports, home.mlflow, home.root / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,8 +36,8 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
         pass  # writes dagster.yaml and creates the databases before two processes race to
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ExitStack() as stack:
-        processes = {name: _start(stack, home, name, command) for name, command in _commands(home).items()}
         say(f"Starting; logs are in {home.root / 'logs'}")
+        processes = {name: _start(stack, home, name, command) for name, command in _commands(home).items()}
         _await_ports(processes)
         say(f"Dagster  http://{HOST}:{DAGSTER_PORT}\nMLflow   http://{HOST}:{MLFLOW_PORT}")
         say(f"Reports  http://{HOST}:{REPORTS_PORT}\nCtrl-C stops all three.")
@@ -46,8 +47,13 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
 def _commands(home: Home) -> dict[str, list[str]]:
     bin_ = Path(sys.executable).parent
     store = f"sqlite:///{home.mlflow / 'mlflow.db'}"
-    definitions = ["-w", str(PROJECT / "workspace.yaml")]
+    # One server of the definitions for both: by themselves, webserver and daemon load them again and again.
+    definitions = ["--grpc-host", HOST, "--grpc-port", str(CODE_PORT)]
     return {
+        "code": [
+            *(str(bin_ / "dagster"), "code-server", "start", "--host", HOST, "--port", str(CODE_PORT)),
+            *("--module-name", "pipelines.definitions", "--location-name", "evergreen"),
+        ],
         "webserver": [str(bin_ / "dagster-webserver"), "-h", HOST, "-p", str(DAGSTER_PORT), *definitions],
         "daemon": [str(bin_ / "dagster-daemon"), "run", *definitions],
         "mlflow": [
@@ -83,7 +89,7 @@ def _start(stack: ExitStack, home: Home, name: str, command: list[str]) -> subpr
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a process and its children; those that do not listen are killed."""
-    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for how in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, how)
             process.wait(timeout=10)
@@ -100,7 +106,7 @@ def _require_free(port: int) -> None:
 
 
 def _await_ports(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    for port in (DAGSTER_PORT, MLFLOW_PORT, REPORTS_PORT):
+    for port in PORTS:
         while True:
             _require_alive(processes)
             with closing(socket(AF_INET, SOCK_STREAM)) as probe:

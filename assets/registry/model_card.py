@@ -76,6 +76,10 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
+def _picture(title: str, file: str, mlflow_run: str) -> str:
+    return f"![{title}](/get-artifact?path=evaluation/{file}&run_uuid={mlflow_run})"
+
+
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted names; lists stay whole."""
     return dict(_leaves(value, prefix))
