@@ -116,9 +116,11 @@ def ledger(as_json: Json = False) -> None:
 
 
 def _headline(body: dict[str, Any]) -> str:
-    return "; ".join(
-        str(body[name]) for name in ("decision", "version", "reason", "reasons", "error") if body.get(name)
-    )
+    """What an entry says, in a line: the decision, the version it is about, and why."""
+    what = " ".join(str(body[name]) for name in ("decision", "job") if name in body)
+    version = f"version {body['version']}" if "version" in body else ""
+    why = "; ".join(body.get("reasons", [])) or body.get("reason", "") or body.get("error", "")
+    return " ".join(part for part in (what, version) if part) + f": {why}"
 
 
 @app.command()
@@ -161,4 +163,14 @@ def _show(values: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(values))
     for name, value in values.items():
-        _say(f"{name:<12} {value}")
+        _say(f"{name.replace('_', ' '):<14}{_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none yet"
+    if not isinstance(value, dict):
+        return str(value)
+    if "reason" in value:
+        return f"{value['decision']}: {value['reason']}"
+    return ", ".join(f"{name.replace('_', ' ')} {item}" for name, item in value.items())

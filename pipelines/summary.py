@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import dagster as dg
 import duckdb
 
 from assets.evaluation.metrics import Metrics
@@ -77,9 +78,15 @@ def status(home: Home) -> dict[str, Any]:
         "champion": champion and {"version": champion.version, "as_of": champion.as_of},
         "challenger": challenger and {"version": challenger.version, "as_of": challenger.as_of},
         "records": _records(home, None) if home.lake.version("marts") else None,
-        "last_run": runs[0].dagster_run.run_id + ": " + runs[0].dagster_run.status.value if runs else None,
+        "last_run": {"run_id": runs[0].dagster_run.run_id, "status": runs[0].dagster_run.status.value}
+        if runs
+        else None,
         "last_decision": decisions[-1].body if decisions else None,
     }
+
+
+def _run(run: dg.DagsterRun) -> dict[str, str]:
+    return {"run_id": run.run_id, "job": run.job_name, "status": run.status.value}
 
 
 def _records(home: Home, as_of: str | None) -> dict[str, int]:
