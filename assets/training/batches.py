@@ -58,7 +58,7 @@ def collate(rows: Encoded, index: NDArray[np.int64], pad: int) -> dict[str, Tens
         "attention_mask": torch.from_numpy(mask),
         "features": torch.from_numpy(rows.features[index]),
         "priors": torch.from_numpy(rows.priors[index]),
-        "buckets": torch.from_numpy(np.concatenate([rows.buckets[i] for i in index])),
+        "buckets": torch.from_numpy(np.concatenate([rows.buckets[i] for i in index]).astype(np.int64)),
         "bucket_weights": torch.from_numpy(np.concatenate([rows.weights[i] for i in index])),
         "bucket_offsets": torch.from_numpy(np.cumsum([0, *sizes[:-1]])),
     }

@@ -38,6 +38,8 @@ FILES = (
     "training.json",
 )
 _MANIFEST = "MANIFEST.json"
+_CHUNK_ROWS = 8192
+"""Rows encoded at a time: what bounds the memory of a prediction."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,25 @@ class Bundle:
         Rows need narrative, company, state and the columns of `features`, raw. Computed in float32, so that a row's
         answer does not depend (beyond 1e-5) on the rows that it is batched with.
         """
+        answers = np.empty((len(rows), len(QUEUES)))
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            part = slice(start, start + _CHUNK_ROWS)
+            answers[part] = self._predict(rows.iloc[part], batch_rows)
+        return answers
+
+    def _predict(self, rows: "pd.DataFrame", batch_rows: int) -> NDArray[np.float64]:
         import torch
 
         from assets.training.batches import collate
 
         encoded = self.preprocessing.encode(rows, self.tokenizer)
-        order = np.argsort(encoded.lengths, kind="stable")
+        by_length = np.argsort(encoded.lengths, kind="stable")
         answers = np.empty((len(encoded), len(QUEUES)))
         with torch.inference_mode():
-            for start in range(0, len(order), batch_rows):
-                batch = order[start : start + batch_rows]
-                answers[batch] = torch.softmax(
-                    self.router(**collate(encoded, batch, self.router.padding)).double(), dim=1
-                ).numpy()
+            for start in range(0, len(by_length), batch_rows):
+                batch = by_length[start : start + batch_rows]
+                logits = self.router(**collate(encoded, batch, self.router.padding))
+                answers[batch] = torch.softmax(logits.double(), dim=1).numpy()
         return answers
 
 

@@ -72,6 +72,15 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[no-untyped-call]
         """The token that fills up short rows."""
         return self.encoder.config.pad_token_id or 0
 
+    def train(self, mode: bool = True) -> "ComplaintRouter":
+        """Switch dropout on or off; what is frozen never drops anything, as it has nothing to be kept from learning."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                nn.Module.train(module, False)
+        return self
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)

@@ -39,12 +39,12 @@ _CLIP = 5.0
 class Encoded:
     """Rows as the model reads them.
 
-    tokens: one int64 array a row; buckets and weights: hashed words, one int64 and one float32 array a row;
+    tokens: one int32 array a row; buckets and weights: hashed words, one int32 and one float32 array a row;
     features: float32 [rows, model inputs]; priors: float32 [rows, entities, queues], natural logarithms.
     """
 
-    tokens: list[NDArray[np.int64]]
-    buckets: list[NDArray[np.int64]]
+    tokens: list[NDArray[np.int32]]
+    buckets: list[NDArray[np.int32]]
     weights: list[Floats]
     features: Floats
     priors: Floats
@@ -115,9 +115,9 @@ class Preprocessing:
             priors[:, index] = np.log((shares * labels + base * self.prior_labels) / (labels + self.prior_labels))
         return priors
 
-    def _hash(self, company: str, state: str, narrative: str) -> tuple[NDArray[np.int64], Floats]:
+    def _hash(self, company: str, state: str, narrative: str) -> tuple[NDArray[np.int32], Floats]:
         if self.hashed_words == 0:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
+            return np.empty(0, np.int32), np.empty(0, np.float32)
         words = np.fromiter(map(_hash_word, _WORD.findall(narrative.lower())), np.uint64)
         context = np.array([_hash_word(f"company={company}"), _hash_word(f"state={state}")], np.uint64)
         pairs = ((words[:-1] * _BIGRAM) ^ words[1:]) * _BIGRAM >> np.uint64(16)
@@ -125,7 +125,7 @@ class Preprocessing:
             np.concatenate([words, pairs, context]) % np.uint64(self.hashed_words), return_counts=True
         )
         weights = 1.0 + np.log(counts)
-        return buckets.astype(np.int64), (weights / np.linalg.norm(weights)).astype(np.float32)
+        return buckets.astype(np.int32), (weights / np.linalg.norm(weights)).astype(np.float32)
 
 
 def fit_preprocessing(
@@ -182,14 +182,14 @@ def text_of(company: str, state: str, narrative: str) -> str:
     return f"{company}, {state}. {narrative}"
 
 
-def _tokenize(texts: Sequence[str], tokenizer: "Tokenizer", max_tokens: int) -> list[NDArray[np.int64]]:
+def _tokenize(texts: Sequence[str], tokenizer: "Tokenizer", max_tokens: int) -> list[NDArray[np.int32]]:
     tokenizer.enable_truncation(max_tokens)
     tokenizer.no_padding()
     # A token is rarely shorter than one character and hardly ever longer than 16 on average: cutting long texts before
     # they are tokenized changes nothing and saves most of the work.
     cut = [text[: 16 * max_tokens] for text in texts]
     return [
-        np.array(encoding.ids, np.int64) for batch in _chunks(cut, 4096) for encoding in tokenizer.encode_batch(batch)
+        np.array(encoding.ids, np.int32) for batch in _chunks(cut, 4096) for encoding in tokenizer.encode_batch(batch)
     ]
 
 

@@ -47,8 +47,8 @@ def test_steps_are_whole_batches(rows: int, epochs: float, steps: int) -> None:
 
 def test_collate_pads_tokens_and_joins_words() -> None:
     rows = Encoded(
-        tokens=[np.array([1, 2, 3]), np.array([4]), np.array([5, 6])],
-        buckets=[np.array([7, 8]), np.array([], np.int64), np.array([9])],
+        tokens=[np.array([1, 2, 3], np.int32), np.array([4], np.int32), np.array([5, 6], np.int32)],
+        buckets=[np.array([7, 8], np.int32), np.array([], np.int32), np.array([9], np.int32)],
         weights=[np.array([0.1, 0.2], np.float32), np.array([], np.float32), np.array([0.3], np.float32)],
         features=np.arange(6, dtype=np.float32).reshape(3, 2),
         priors=np.zeros((3, 1, 9), np.float32),

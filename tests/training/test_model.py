@@ -58,6 +58,16 @@ def test_word_embeddings_can_stay_as_they_are(router: ComplaintRouter) -> None:
     assert "encoder.embeddings.position_embeddings.weight" in trained(router)
 
 
+def test_what_is_frozen_drops_nothing(router: ComplaintRouter) -> None:
+    freeze(router, trainable_layers=1, train_embeddings=False)
+    router.train()
+    dropping = {
+        name for name, module in router.named_modules() if isinstance(module, torch.nn.Dropout) and module.training
+    }
+    assert not [name for name in dropping if "embeddings" in name or "layer.0." in name]
+    assert [name for name in dropping if "layer.1." in name]
+
+
 def test_more_layers_than_there_are_is_a_mistake(router: ComplaintRouter) -> None:
     with pytest.raises(SettingsError, match="trainable_layers: 3, but the base model has 2"):
         freeze(router, trainable_layers=3, train_embeddings=False)
