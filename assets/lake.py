@@ -148,9 +148,8 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(beside).replace(path)
-    except BaseException:
+    finally:
         Path(beside).unlink(missing_ok=True)
-        raise
     _sync(path.parent)
 
 

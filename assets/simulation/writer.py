@@ -130,9 +130,8 @@ def _write(output: Path, name: str, parts: Iterator[str]) -> Path:
                 file.write(part.encode("utf-8", "surrogateescape"))
         Path(beside).chmod(0o644)
         Path(beside).replace(output / name)
-    except BaseException:
+    finally:
         Path(beside).unlink(missing_ok=True)
-        raise
     return output / name
 
 

@@ -21,7 +21,7 @@ def copy(bundle_path: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def test_rows(snapshot: Snapshot) -> pd.DataFrame:
+def rows_to_route(snapshot: Snapshot) -> pd.DataFrame:
     return snapshot.test()
 
 
@@ -73,18 +73,18 @@ def test_loading_runs_no_code_of_the_artifact(copy: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "ran").exists()
 
 
-def test_answers_are_probabilities_in_the_order_of_the_rows(bundle: Bundle, test_rows: pd.DataFrame) -> None:
-    answers = bundle.predict_proba(test_rows)
-    assert answers.shape == (len(test_rows), len(QUEUES))
+def test_answers_are_probabilities_in_the_order_of_the_rows(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
+    answers = bundle.predict_proba(rows_to_route)
+    assert answers.shape == (len(rows_to_route), len(QUEUES))
     assert answers.dtype == np.float64
-    assert answers.sum(axis=1) == pytest.approx(np.ones(len(test_rows)))
-    backwards = bundle.predict_proba(test_rows.iloc[::-1])
+    assert answers.sum(axis=1) == pytest.approx(np.ones(len(rows_to_route)))
+    backwards = bundle.predict_proba(rows_to_route.iloc[::-1])
     assert np.abs(answers[::-1] - backwards).max() < 1e-5
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7])
-def test_an_answer_does_not_depend_on_the_batch(bundle: Bundle, test_rows: pd.DataFrame, batch_rows: int) -> None:
-    assert np.abs(bundle.predict_proba(test_rows) - bundle.predict_proba(test_rows, batch_rows)).max() < 1e-5
+def test_an_answer_does_not_depend_on_the_batch(bundle: Bundle, rows_to_route: pd.DataFrame, batch_rows: int) -> None:
+    assert np.abs(bundle.predict_proba(rows_to_route) - bundle.predict_proba(rows_to_route, batch_rows)).max() < 1e-5
 
 
 def test_it_learned_something(bundle: Bundle, frame: pd.DataFrame) -> None:
@@ -92,15 +92,15 @@ def test_it_learned_something(bundle: Bundle, frame: pd.DataFrame) -> None:
     assert (predicted == frame["queue"]).mean() > 0.5
 
 
-def test_rows_without_text_or_history_have_an_answer(bundle: Bundle, test_rows: pd.DataFrame) -> None:
-    bare = test_rows.iloc[:3].copy()
+def rows_to_route_without_text_or_history_have_an_answer(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
+    bare = rows_to_route.iloc[:3].copy()
     bare[list(bundle.features)] = np.nan
     bare[["narrative", "company", "state"]] = None
     assert np.isfinite(bundle.predict_proba(bare)).all()
 
 
-def test_no_rows_have_no_answers(bundle: Bundle, test_rows: pd.DataFrame) -> None:
-    assert bundle.predict_proba(test_rows.iloc[:0]).shape == (0, len(QUEUES))
+def test_no_rows_have_no_answers(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
+    assert bundle.predict_proba(rows_to_route.iloc[:0]).shape == (0, len(QUEUES))
 
 
 def test_its_provenance_says_what_it_was_made_of(bundle: Bundle, bundle_path: Path, snapshot: Snapshot) -> None:
