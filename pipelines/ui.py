@@ -10,8 +10,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 
+import yaml
+
 from assets.exceptions import EvergreenError
-from assets.lake import Home
+from assets.lake import Home, write_atomically
 from assets.resources import REPORTS_PORT
 from assets.settings import CONFIGS
 from pipelines.runs import open_instance
@@ -47,8 +49,7 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
 def _commands(home: Home) -> dict[str, list[str]]:
     bin_ = Path(sys.executable).parent
     store = f"sqlite:///{home.mlflow / 'mlflow.db'}"
-    # One server of the definitions for both: by themselves, webserver and daemon load them again and again.
-    definitions = ["--grpc-host", HOST, "--grpc-port", str(CODE_PORT)]
+    definitions = ["--workspace", str(_workspace(home))]
     return {
         "code": [
             *(str(bin_ / "dagster"), "code-server", "start", "--host", HOST, "--port", str(CODE_PORT)),
@@ -70,6 +71,14 @@ def _commands(home: Home) -> dict[str, list[str]]:
             *(sys.executable, "-m", "http.server", str(REPORTS_PORT), "--bind", HOST, "--directory", str(home.reports)),
         ],
     }
+
+
+def _workspace(home: Home) -> Path:
+    """One server of the definitions for both: by themselves, webserver and daemon load them again and again."""
+    server = {"host": HOST, "port": CODE_PORT, "location_name": "evergreen"}
+    path = home.dagster / "workspace.yaml"
+    write_atomically(path, yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    return path
 
 
 def _start(stack: ExitStack, home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:

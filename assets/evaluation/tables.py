@@ -24,11 +24,11 @@ def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
             f"{part.rows:,}" + ("" if part.decides else " *small*"),
             f"{part.challenger:.3f}",
             f"{part.baseline:.3f}",
-            "" if part.champion is None else f"{part.champion:.3f}",
+            *([] if part.champion is None else [f"{part.champion:.3f}"]),
         ]
         for part in parts
     ]
-    return markdown_table(["slice", "rows", "challenger", "baseline", "champion"], rows)
+    return markdown_table(["slice", "rows", *evaluation.contenders()], rows)
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
