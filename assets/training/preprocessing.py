@@ -7,11 +7,12 @@ of hashed buckets, and its features as standardised numbers. Where features are 
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Encoded", "Preprocessing", "clean", "fit_preprocessing", "load_preprocessing", "prior_entities", "text_of"]
 
 Floats = NDArray[np.float32]
+Rows: TypeAlias = "Mapping[str, Any] | pd.DataFrame"
+"""Columns by name: a data frame, or lists and arrays of one length."""
 
 _REDACTED = re.compile(r"\b(?:X{2,}|\d{1,2}/\d{1,2}/X{2,})\b(?:[\s/.,-]+(?:X{2,}|\d{2,4})\b)*")
 _AMOUNT = re.compile(r"\{(\$[\d,.]*)\}")
@@ -81,13 +84,13 @@ class Preprocessing:
         """Width of the encoded features."""
         return len(self.features) + len(self.missing)
 
-    def encode(self, rows: "pd.DataFrame", tokenizer: "Tokenizer") -> Encoded:
+    def encode(self, rows: Rows, tokenizer: "Tokenizer") -> Encoded:
         """Rows with narrative, company, state and the raw features, encoded in order; nothing is imputed before."""
-        narratives = [clean(text) for text in rows["narrative"].fillna("")]
-        companies, states = (list(rows[name].fillna("unknown")) for name in ("company", "state"))
+        narratives = [clean(text) for text in _texts(rows, "narrative", "")]
+        companies, states = (_texts(rows, name, "unknown") for name in ("company", "state"))
         texts = [text_of(*parts) for parts in zip(companies, states, narratives, strict=True)]
         hashed = [self._hash(*parts) for parts in zip(companies, states, narratives, strict=True)]
-        raw = rows[list(self.features)].to_numpy(dtype=np.float64, na_value=np.nan)
+        raw = _numbers(rows, self.features)
         return Encoded(
             tokens=_tokenize(texts, tokenizer, self.max_tokens),
             buckets=[buckets for buckets, _ in hashed],
@@ -129,23 +132,24 @@ class Preprocessing:
 
 
 def fit_preprocessing(
-    rows: "pd.DataFrame", features: Sequence[str], max_tokens: int, hashed_words: int, prior_labels: float
+    rows: Rows, features: Sequence[str], max_tokens: int, hashed_words: int, prior_labels: float
 ) -> Preprocessing:
     """Learn from the training rows (with raw features and queue) how to read any row.
 
     Missing values take the training median; counts are heavy-tailed, so features are standardised on the scale
     sign(x) log(1 + |x|). A queue that no training row has counts as half a row, so that its logarithm exists.
     """
-    raw = rows[list(features)].to_numpy(dtype=np.float64, na_value=np.nan)
+    raw = _numbers(rows, features)
     absent = np.isnan(raw)
     values = _signed_log(raw)
     medians = np.array([np.median(v[~a]) if not a.all() else 0.0 for v, a in zip(values.T, absent.T, strict=True)])
     filled = np.where(absent, medians, values)
     spread = filled.std(axis=0)
-    counts = np.maximum(rows["queue"].value_counts().reindex(list(QUEUES), fill_value=0).to_numpy(np.float64), 0.5)
+    counted = Counter(rows["queue"])
+    counts = np.array([max(counted[queue], 0.5) for queue in QUEUES])
     return Preprocessing(
         features=tuple(features),
-        missing=tuple(name for name, some in zip(features, absent.any(axis=0), strict=True) if some),
+        missing=tuple(name for name, some in zip(features, np.atleast_1d(absent.any(axis=0)), strict=True) if some),
         medians=tuple(medians.tolist()),
         means=tuple(filled.mean(axis=0).tolist()),
         scales=tuple(np.where(spread > 0, spread, 1.0).tolist()),
@@ -180,6 +184,16 @@ def clean(narrative: str) -> str:
 def text_of(company: str, state: str, narrative: str) -> str:
     """The text that the encoder reads: what routes best comes first, so that it is never cut off."""
     return f"{company}, {state}. {narrative}"
+
+
+def _texts(rows: Rows, name: str, missing: str) -> list[str]:
+    return [value if isinstance(value, str) else missing for value in rows[name]]
+
+
+def _numbers(rows: Rows, names: Sequence[str]) -> NDArray[np.float64]:
+    """Float64 [rows, names], NaN where there is nothing."""
+    columns = [np.asarray(rows[name], dtype=np.float64) for name in names]
+    return np.column_stack(columns) if columns else np.empty((len(rows["narrative"]), 0))
 
 
 def _tokenize(texts: Sequence[str], tokenizer: "Tokenizer", max_tokens: int) -> list[NDArray[np.int32]]:

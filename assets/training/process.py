@@ -39,9 +39,11 @@ def use_cores() -> int:
 
 
 def lean_imports() -> None:
-    """Leave out libraries that DeepSpeed and transformers import only when they find them, for what is not done here.
+    """Leave out what DeepSpeed and transformers import only for work that is not done here: half of the start.
 
-    mlflow serves DeepSpeed's autotuner, scipy and scikit-learn serve losses and decoding of other tasks; together they
-    take half of the start. None in sys.modules makes an import of them fail as if they were not installed.
+    mlflow serves DeepSpeed's autotuner, scipy and scikit-learn serve losses and decoding of other tasks: None in
+    sys.modules makes an import of them fail as if they were not installed. Without torch.compile, the Muon optimizer
+    does not compile kernels that nothing uses (TORCHDYNAMO_DISABLE=0 brings it back).
     """
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     sys.modules |= dict.fromkeys(("mlflow", "scipy", "sklearn"))  # type: ignore[arg-type]
