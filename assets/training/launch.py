@@ -105,7 +105,8 @@ def worker_command(plan_file: Path, world_size: int, hostfile: str | None) -> li
     """
     python, program = [sys.executable, "-m"], ["assets.training.worker", str(plan_file)]
     if hostfile is not None:
-        return [*python, "assets.training.launcher", "deepspeed", "--hostfile", hostfile, "--module", *program]
+        hosts = ["--hostfile", hostfile, "--no_local_rank", "--module"]
+        return [*python, "assets.training.launcher", "deepspeed", *hosts, *program]
     if world_size == 1:
         return [*python, *program]
     ranks = ["--standalone", f"--nproc-per-node={world_size}", "--module"]

@@ -6,6 +6,7 @@ killed, and its workers are killed with it however it ends (assets/training/proc
 
 import signal
 import sys
+from types import FrameType
 
 from assets.training.process import die_with_parent, lean_imports, silence_stdout
 
@@ -25,7 +26,18 @@ def main(launcher: str, arguments: list[str]) -> None:
         assert launcher == "deepspeed", launcher
         from deepspeed.launcher import runner
 
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop, _stop)
         runner.main(arguments)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """What DeepSpeed's launcher does with several hosts, and leaves out with one: take its processes along."""
+    import psutil  # type: ignore[import-untyped]
+
+    for child in psutil.Process().children(recursive=True):
+        child.terminate()
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

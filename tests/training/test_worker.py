@@ -69,12 +69,39 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
 
 
 @pytest.fixture
+def hostfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One host with two slots, and an ssh that stays on this machine."""
+    (tmp_path / "bin").mkdir()
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.write_text(
+        '#!/bin/sh\nwhile [ "$1" != localhost ]; do shift; done; shift; [ "$2" = -I ] && echo 127.0.0.1; exit 0\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    (tmp_path / "hosts").write_text("localhost slots=2\n")
+    return tmp_path / "hosts"
+
+
+@pytest.mark.slow
+def test_a_hostfile_goes_through_deepspeeds_launcher(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, hostfile: Path
+) -> None:
+    training = train(lake, "2024-07-07", snapshot, override(settings, {"hostfile": str(hostfile)}), run)
+    assert load_bundle(training.path).provenance["world_size"] == 2
+
+
+@pytest.fixture
 def endless(snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path) -> list[str]:
     """The command of a run on two ranks that ends only when it is ended."""
     (tmp_path / "out").mkdir()
     plan = plan_training(snapshot, override(settings, {"ranks": 2, "epochs": 1e6}), tmp_path / "out")
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
     return worker_command(tmp_path / "plan.json", 2, None)
+
+
+@pytest.fixture
+def endless_by_deepspeed(endless: list[str], hostfile: Path) -> list[str]:
+    return worker_command(Path(endless[-1]), 2, str(hostfile))
 
 
 def family(parent: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -89,9 +116,16 @@ def wait_for_training(process: subprocess.Popen[str]) -> list[psutil.Process]:
     raise AssertionError("the worker ended before its first step")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_every_rank(endless: list[str], how: signal.Signals) -> None:
-    process = subprocess.Popen(endless, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(
+    ("launcher", "how"),
+    [
+        ("endless", signal.SIGINT),
+        ("endless", signal.SIGTERM),
+        pytest.param("endless_by_deepspeed", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_every_rank(request: pytest.FixtureRequest, launcher: str, how: signal.Signals) -> None:
+    process = subprocess.Popen(request.getfixturevalue(launcher), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     processes = wait_for_training(process)
     assert len(processes) >= 3
     process.send_signal(how)
