@@ -11,6 +11,9 @@ from assets.training.definitions import challenger
 
 AS_OF = "2024-01-01"
 
+# Dagster's Pipes client uses a preview of its own.
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
+
 
 @pytest.fixture
 def evergreen(lake: Lake) -> Evergreen:
