@@ -8,7 +8,8 @@ export EVERGREEN_HOME ?= $(CURDIR)/.evergreen
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 
 # torch: a CPU wheel that pip is told to find locally, else the build that fits this machine (CPU where there is no GPU).
-LOCAL_TORCH := $(wildcard $(addsuffix /torch-2.13.0*.whl,$(PIP_FIND_LINKS)))
+TAG := $(shell $(PYTHON) -c 'import sys; print("cp{}{}".format(*sys.version_info))')
+LOCAL_TORCH := $(wildcard $(addsuffix /torch-2.13.0*-$(TAG)-*.whl,$(PIP_FIND_LINKS)))
 ifneq ($(LOCAL_TORCH),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 else

@@ -1,5 +1,7 @@
 """The only loader: every stage's definitions, the jobs, schedules and sensors, and the resources they use."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from assets.evaluation import definitions as evaluation
@@ -18,10 +20,18 @@ from pipelines.sensors import SENSORS
 
 __all__ = ["defs"]
 
+# The nightly run keeps everything a day old at most: the UI warns after one missed night and fails after two.
+FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=60), warn_window=timedelta(hours=36))
+
 STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring]
 
+
+def _fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
+    return spec.replace_attributes(freshness_policy=FRESHNESS)
+
+
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules(STAGES),
+    assets=dg.map_asset_specs(_fresh, dg.load_assets_from_modules(STAGES)),  # type: ignore[arg-type]
     asset_checks=dg.load_asset_checks_from_modules(STAGES),
     jobs=JOBS,
     schedules=[nightly],
