@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
+from pydantic import Field
 
 from assets.lake import Home
 from assets.settings import Settings, load_settings
@@ -20,12 +21,12 @@ REPORTS_PORT = 3001
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where state lives, and the profile whose settings a run uses."""
 
-    root: str
-    profile: str = "quick"
+    root: str = Field("", description="The folder that holds all state; empty for EVERGREEN_HOME.")
+    profile: str = Field("quick", description="A file in configs/profiles, without its ending.")
 
     @cached_property
     def home(self) -> Home:
-        return Home(Path(self.root))
+        return Home(Path(self.root)) if self.root else Home.from_environment()
 
     @cached_property
     def settings(self) -> Settings:

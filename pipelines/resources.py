@@ -1,6 +1,7 @@
 """Binds the resources of the graph to the environment."""
 
-from assets.lake import Home
+import os
+
 from assets.resources import Evergreen
 
 __all__ = ["resources"]
@@ -8,4 +9,4 @@ __all__ = ["resources"]
 
 def resources() -> dict[str, object]:
     """The resources by the keys that assets ask for."""
-    return {"evergreen": Evergreen(root=str(Home.from_environment().root))}
+    return {"evergreen": Evergreen(profile=os.environ.get("EVERGREEN_PROFILE", "quick"))}

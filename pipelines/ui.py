@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Collection
+from contextlib import closing, suppress
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 
@@ -37,13 +37,15 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
     with open_instance(home):
         pass  # writes dagster.yaml and creates the databases before two processes race to
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with ExitStack() as stack:
-        say(f"Starting; logs are in {home.root / 'logs'}")
-        processes = {name: _start(stack, home, name, command) for name, command in _commands(home).items()}
+    say(f"Starting; logs are in {home.root / 'logs'}")
+    processes = {name: _start(home, name, command) for name, command in _commands(home).items()}
+    try:
         _await_ports(processes)
         say(f"Dagster  http://{HOST}:{DAGSTER_PORT}\nMLflow   http://{HOST}:{MLFLOW_PORT}")
         say(f"Reports  http://{HOST}:{REPORTS_PORT}\nCtrl-C stops all three.")
         _wait(processes)
+    finally:
+        _stop(processes.values())
 
 
 def _commands(home: Home) -> dict[str, list[str]]:
@@ -81,31 +83,33 @@ def _workspace(home: Home) -> Path:
     return path
 
 
-def _start(stack: ExitStack, home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-    log = stack.enter_context((home.root / "logs" / f"{name}.log").open("ab"))
+def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "EVERGREEN_HOME": str(home.root),
         "DAGSTER_HOME": str(home.dagster),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    process = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=PROJECT, start_new_session=True
-    )
-    stack.callback(_stop, process)
-    return process
+    with (home.root / "logs" / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=PROJECT, start_new_session=True
+        )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children; those that do not listen are killed."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, how)
-            process.wait(timeout=10)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+def _stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
+    """End the processes and their children together; those that do not listen within ten seconds are killed."""
+    patience = time.monotonic() + 10
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, patience - time.monotonic()))
+        _signal(process, signal.SIGKILL)
+
+
+def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, how)
 
 
 def _require_free(port: int) -> None:
