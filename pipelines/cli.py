@@ -31,6 +31,8 @@ def main() -> None:
     """Run the command. Exit codes: 0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings."""
     for switch in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DAGSTER_DISABLE_TELEMETRY"):
         os.environ.setdefault(switch, "true")
+    # Threads that spin while they wait slow a busy machine down several times; torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except EvergreenError as error:
