@@ -1,6 +1,7 @@
 """Runs the whole graph in this process, as a run of the home's Dagster instance."""
 
 import fcntl
+import logging
 import os
 import shutil
 import sys
@@ -85,7 +86,7 @@ class _Watcher:
     def __call__(self, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
         if event is None:
-            if entry.step_key == "challenger":
+            if entry.step_key == "challenger" and entry.level == logging.INFO:
                 self._progress(f"              {entry.user_message}")
         elif event.event_type_value == "STEP_START":
             self._progress(f"         ...  {event.step_key}")
