@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import OperationalError
 
+from assets.exceptions import EvergreenError
 from assets.lake import Home
 from assets.settings import CONFIGS
 
 __all__ = ["GraphRun", "open_instance", "run_graph"]
 
 _PID_TAG = "evergreen/pid"
+_LITTLE = 200_000_000
+"""Bytes; a first run of the profile quick writes about as much."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,36 @@ def run_graph(home: Home, sources: list[str], as_of: str, profile: str, progress
     """Run the job `refresh` for one as-of date, with a line of progress per step.
 
     One such run at a time works on a home: a second one waits for the first. What libraries print goes to
-    `<home>/logs/<run id>.log`.
+    `<home>/logs/<run id>.log`. Raises EvergreenError when the home's disk is full.
     """
-    with _lock(home, progress), open_instance(home) as instance:
-        _close_killed_runs(instance)
-        run_id, watcher = str(uuid.uuid4()), _Watcher(progress)
-        instance.add_event_listener(run_id, watcher)
-        with _output_to(home.root / "logs" / f"{run_id}.log"):
-            _execute(instance, home, run_id, sources, as_of, profile)
-        return GraphRun(run_id, watcher.seconds, watcher.failure)
+    run_id, watcher, succeeded = str(uuid.uuid4()), _Watcher(progress), False
+    try:
+        with _lock(home, progress), open_instance(home) as instance:
+            _close_killed_runs(instance)
+            instance.add_event_listener(run_id, watcher)
+            with _output_to(home.root / "logs" / f"{run_id}.log"):
+                succeeded = _execute(instance, home, run_id, sources, as_of, profile)
+    except (OSError, OperationalError, EvergreenError):
+        if not _is_full(home):
+            raise
+    if not succeeded and _is_full(home):
+        raise EvergreenError(
+            f"the disk of {home.root} is full; free some space and run again (what was published is intact)"
+        )
+    return GraphRun(run_id, watcher.seconds, None if succeeded else watcher.failure or "stopped before its first step")
+
+
+def _is_full(home: Home) -> bool:
+    """Whether so little is left that a failed write is no wonder: each library reports a full disk in its own way."""
+    return shutil.disk_usage(home.root).free < _LITTLE
 
 
 def _execute(
     instance: dg.DagsterInstance, home: Home, run_id: str, sources: list[str], as_of: str, profile: str
-) -> None:
+) -> bool:
     from pipelines.definitions import defs
 
-    defs.resolve_job_def("refresh").execute_in_process(
+    result = defs.resolve_job_def("refresh").execute_in_process(
         instance=instance,
         run_id=run_id,
         partition_key=as_of,
@@ -73,6 +90,7 @@ def _execute(
             "resources": {"evergreen": {"config": {"root": str(home.root), "profile": profile}}},
         },
     )
+    return bool(result.success)
 
 
 class _Watcher:
