@@ -21,8 +21,8 @@ REPORTS_PORT = 3001
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where state lives, and the profile whose settings a run uses."""
 
-    root: str = Field("", description="The folder that holds all state; empty for EVERGREEN_HOME.")
-    profile: str = Field("quick", description="A file in configs/profiles, without its ending.")
+    root: str = Field(default="", description="The folder that holds all state; empty for EVERGREEN_HOME.")
+    profile: str = Field(default="quick", description="A file in configs/profiles, without its ending.")
 
     @cached_property
     def home(self) -> Home:
