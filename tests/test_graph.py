@@ -132,9 +132,9 @@ def bucket(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
-    client.create_bucket(Bucket="complaints")
+    client.create_bucket(Bucket="simulated")
     for path in source.iterdir():
-        client.upload_file(str(path), "complaints", f"in/{path.name}")
+        client.upload_file(str(path), "simulated", f"in/{path.name}")
     yield variables
     server.stop()
 
@@ -143,9 +143,9 @@ def test_the_same_objects_in_s3_give_the_same_snapshot_and_no_new_version(
     home: Path, bucket: dict[str, str], second: dict[str, Any], tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "home"
-    done = materialize_up_to_snapshot(elsewhere, "s3://complaints/in")
+    done = materialize_up_to_snapshot(elsewhere, "s3://simulated/in")
     assert done == second["snapshot"]["id"]
-    same_home = run(home, "s3://complaints/in", **bucket)
+    same_home = run(home, "s3://simulated/in", **bucket)
     assert same_home["snapshot"] == second["snapshot"]
     assert same_home["records"]["landed"] == second["records"]["landed"]
     assert same_home["challenger"]["version"] == "1"
