@@ -23,11 +23,38 @@ ingest([source], home.lake, settings.ingestion)
 """,
     "warehouse": """
 import os, subprocess
-from assets.warehouse.project import PROJECT, dbt_environment
-program = os.path.join(os.path.dirname(sys.executable), "dbt")
+from assets.warehouse.project import DBT, PROJECT, dbt_environment, prepare_build
+prepare_build(home)
 environment = os.environ | dbt_environment(home, settings.warehouse)
-subprocess.run([program, "build", "--quiet"], cwd=PROJECT, env=environment, check=True)
+subprocess.run([DBT, "build", "--quiet"], cwd=PROJECT, env=environment, check=True)
 """,
+    "validation": """
+from assets.validation.audit import audit, publish
+publish(home, audit(home, as_of, settings.warehouse))
+""",
+    "features": """
+from assets.features.snapshot import build_training_set
+from assets.features.store import apply_definitions
+apply_definitions(home)
+build_training_set(home, as_of, settings.snapshot)
+""",
+}
+
+SQL = {
+    "ingestion": """
+copy (select *, row_number() over () as line from read_csv('{source}/*.csv', all_varchar = true, header = true,
+    strict_mode = false, ignore_errors = true, quote = '"', escape = '"')) to '{folder}/raw.parquet' (format parquet);
+""",
+    "warehouse": """
+create table typed as select *, try_cast("Date received" as timestamp) as known_at,
+    try_cast("Date sent to company" as timestamp) as label_known_at, md5(concat_ws('|', columns(*))) as content_hash
+    from '{folder}/raw.parquet';
+create table fct as select "Complaint ID" as complaint_id, known_at, label_known_at, Company as company, State as state,
+    Product as queue, "Consumer complaint narrative" as narrative from typed
+    where known_at is not null and "Complaint ID" is not null
+    qualify row_number() over (partition by "Complaint ID" order by line desc) = 1;
+copy (select * from fct order by complaint_id) to '{folder}/fct.parquet' (format parquet, compression zstd);
+{statistics}""",
     "validation": """
 from assets.validation.audit import audit, publish
 publish(home, audit(home, as_of, settings.warehouse))
@@ -87,6 +114,14 @@ copy (select rows.*, c.n7, c.n30, c.n90, s.n7 as s7, s.n30 as s30, s.n90 as s90 
 """,
 }
 
+STATISTICS = """
+copy (select {entity}, known_at + interval 1 day as event_timestamp, {counts}
+    from fct qualify row_number() over (partition by {entity}, known_at) = 1) to '{folder}/{entity}.parquet';
+"""
+
+COUNT = """count(*) over (partition by {entity} order by known_at
+    range between interval {before} day preceding and current row) as n{days}"""
+
 PRELUDE = """
 import sys
 from pathlib import Path
@@ -107,6 +142,12 @@ class Cost:
     gigabytes: float
 
 
+def statistics(entity: str, folder: str) -> str:
+    """Rolling counts over 7, 30 and 90 days, by window functions."""
+    counts = ", ".join(COUNT.format(entity=entity, before=days - 1, days=days) for days in (7, 30, 90))
+    return STATISTICS.format(entity=entity, counts=counts, folder=folder)
+
+
 def cost(code: str) -> Cost:
     """Seconds and peak resident gigabytes of a process, the largest of its children included."""
     report = "import resource as r; print(max(r.getrusage(w).ru_maxrss for w in (r.RUSAGE_SELF, r.RUSAGE_CHILDREN)))"
@@ -117,6 +158,7 @@ def cost(code: str) -> Cost:
 
 def measure(folder: Path, stage: str) -> tuple[Cost, Cost]:
     names = {"home": f"{folder}/home", "source": f"{folder}/source", "as_of": AS_OF, "folder": f"{folder}/sql"}
+    names["statistics"] = "".join(statistics(entity, names["folder"]) for entity in ("company", "state"))
     ours = cost(PRELUDE.format(**names) + OURS[stage])
     peer = cost(PEER.format(database=f"{folder}/sql/peer.duckdb", sql=SQL[stage].format(**names)))
     print(f"{stage:<12}{ours.seconds:>8.1f} s {ours.gigabytes:>6.2f} GB    {peer.seconds:>8.1f} s "
