@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/python -m uv
 READY := .venv/.ready
+# A file's tests share costly fixtures, so one process takes a whole file; conftest.py puts the longest file first.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 export EVERGREEN_HOME ?= $(CURDIR)/.evergreen
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 
@@ -31,16 +33,16 @@ run: $(READY)  ## Simulate half a year of complaints and run the whole graph on 
 ui: $(READY)  ## Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C
 	@$(BIN)/evergreen ui
 
-test: $(READY)  ## Run the linters and the tests (under ten minutes on two cores)
+test: lint  ## Run the linters and the tests (under ten minutes on two cores)
 	@echo "== Testing; make test-all adds the slow ones"
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest -m "not slow" --durations=10
+	@$(PYTEST) -m "not slow" --durations=10
 	@echo "== Open next: docs/benchmarks.md for what was measured, make run to see it work"
 
 test-all: $(READY)  ## Run every test
-	@$(BIN)/python -m pytest --durations=20
+	@$(PYTEST) --durations=20
 
 lint: $(READY)  ## Check style and types
+	@echo "== Checking style and types"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(READY)  ## Print the benchmarks' ratios

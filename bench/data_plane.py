@@ -56,49 +56,6 @@ create table fct as select "Complaint ID" as complaint_id, known_at, label_known
 copy (select * from fct order by complaint_id) to '{folder}/fct.parquet' (format parquet, compression zstd);
 {statistics}""",
     "validation": """
-from assets.validation.audit import audit, publish
-publish(home, audit(home, as_of, settings.warehouse))
-""",
-    "features": """
-from assets.features.snapshot import build_training_set
-from assets.features.store import apply_definitions
-apply_definitions(home)
-build_training_set(home, as_of, settings.snapshot)
-""",
-}
-
-SQL = {
-    "ingestion": """
-copy (select *, row_number() over () as line from read_csv('{source}/*.csv', all_varchar = true, header = true,
-    strict_mode = false, ignore_errors = true, quote = '"', escape = '"')) to '{folder}/raw.parquet' (format parquet);
-""",
-    "warehouse": """
-create table typed as select *, try_cast("Date received" as timestamp) as known_at,
-    try_cast("Date sent to company" as timestamp) as label_known_at, md5(concat_ws('|', columns(*))) as content_hash
-    from '{folder}/raw.parquet';
-create table fct as select "Complaint ID" as complaint_id, known_at, label_known_at, Company as company, State as state,
-    Product as queue, "Consumer complaint narrative" as narrative from typed
-    where known_at is not null and "Complaint ID" is not null
-    qualify row_number() over (partition by "Complaint ID" order by line desc) = 1;
-copy (select * from fct order by complaint_id) to '{folder}/fct.parquet' (format parquet, compression zstd);
-copy (select company, known_at + interval 1 day as event_timestamp,
-    count(*) over (partition by company order by known_at
-        range between interval 6 day preceding and current row) as n7,
-    count(*) over (partition by company order by known_at
-        range between interval 29 day preceding and current row) as n30,
-    count(*) over (partition by company order by known_at
-        range between interval 89 day preceding and current row) as n90
-    from fct qualify row_number() over (partition by company, known_at) = 1) to '{folder}/company.parquet';
-copy (select state, known_at + interval 1 day as event_timestamp,
-    count(*) over (partition by state order by known_at
-        range between interval 6 day preceding and current row) as n7,
-    count(*) over (partition by state order by known_at
-        range between interval 29 day preceding and current row) as n30,
-    count(*) over (partition by state order by known_at
-        range between interval 89 day preceding and current row) as n90
-    from fct qualify row_number() over (partition by state, known_at) = 1) to '{folder}/state.parquet';
-""",
-    "validation": """
 select count(*), count(distinct complaint_id), count(*) filter (known_at is null), min(known_at), max(known_at),
     count(*) filter (label_known_at < known_at), count(distinct queue),
     max(length(narrative)) from '{folder}/fct.parquet';

@@ -12,6 +12,11 @@ os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_H
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest goes first, so that it does not run on alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_graph.py")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))

@@ -159,15 +159,19 @@ def check_columns(snapshot: Snapshot) -> Finding:
     return Finding("no_outcome_columns", len(names), faults, "columns known only after routing")
 
 
-def check_online(home: Home, as_of: str) -> Finding:
-    """For sampled keys, what the online store serves is what the offline store joins as of the date."""
-    marts = home.lake.path("marts", online_store(home).marts)
+def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
+    """For sampled keys, what an online store serves is what the offline store joins as of the date.
+
+    `folder` has the online store, the home's by default.
+    """
+    store = online_store(folder or home.features)
+    marts = home.lake.path("marts", store.marts)
     rows = _rows_at(marts, datetime.fromisoformat(as_of))
     features = definitions(home).features
     offline = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), features).to_pandas()
-    online = online_features(home, rows)
+    online = online_features(home, rows, folder)
     faults = _differences(online[list(features)].to_numpy(), offline[list(features)].to_numpy(np.float64))
-    faults += online_store(home).as_of != as_of
+    faults += store.as_of != as_of
     return Finding(
         "online_equals_offline", len(rows), faults, "values that differ between the online and offline stores"
     )

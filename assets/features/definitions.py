@@ -7,6 +7,8 @@ import dagster as dg
 from assets.resources import AS_OF, Evergreen, as_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from assets.features.checks import Finding
     from assets.features.snapshot import Snapshot
 
@@ -91,11 +93,17 @@ def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> 
     from assets.features.checks import check_online
     from assets.features.serving import materialize
 
-    store = materialize(evergreen.home, as_of(context))
+    findings: list[Finding] = []
+
+    def accept(folder: "Path") -> bool:
+        findings.append(check_online(evergreen.home, as_of(context), folder))
+        return findings[0].passed
+
+    store = materialize(evergreen.home, as_of(context), accept)
     return dg.MaterializeResult(
         metadata={"as_of": store.as_of, "marts": store.marts, **{f"{view}_keys": n for view, n in store.keys.items()}},
         data_version=dg.DataVersion(f"{store.as_of}-{store.marts}-{store.definitions}"),
-        check_results=[_result(check_online(evergreen.home, as_of(context)))],
+        check_results=[_result(finding) for finding in findings],
     )
 
 

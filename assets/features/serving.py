@@ -5,6 +5,7 @@ import io
 import json
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,20 +41,18 @@ class OnlineStore:
     """Companies and states that it knows, by feature view."""
 
 
-def materialize(home: Home, as_of: str) -> OnlineStore:
+def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda _: True) -> OnlineStore:
     """Fill the online store with each key's newest features as of a date, later or earlier than what it held.
 
-    It is filled beside and moved into place, so that a reader sees one date's features or another's, never a mixture.
-    Does nothing when it already holds what it should. Raises NotPublished without marts.
+    It is filled in a folder beside and moved into place when `accept`, which sees that folder first, says yes: a reader
+    sees one date's features or another's, never a mixture. One that already holds what it should is taken again.
+    Raises NotPublished without marts.
     """
     marts = home.lake.current("marts")
     applied = apply_definitions(home)
-    present = _stamp(home.features / "online.db")
-    if present is not None and (present.as_of, present.marts, present.definitions) == (
-        as_of,
-        marts.name,
-        applied.digest,
-    ):
+    present, wanted = _stamp(home.features), (as_of, marts.name, applied.digest)
+    if present is not None and (present.as_of, present.marts, present.definitions) == wanted:
+        accept(home.features)
         return present
     with tempfile.TemporaryDirectory(prefix=".online-", dir=home.features) as beside:
         folder = Path(beside)
@@ -64,27 +63,28 @@ def materialize(home: Home, as_of: str) -> OnlineStore:
             store.materialize(_BEGINNING, datetime.fromisoformat(as_of))
         filled = OnlineStore(as_of, marts.name, applied.digest, _count_keys(folder / "online.db", store))
         _write_stamp(folder / "online.db", filled)
-        (folder / "online.db").replace(home.features / "online.db")
+        if accept(folder):
+            (folder / "online.db").replace(home.features / "online.db")
     return filled
 
 
-def online_store(home: Home) -> OnlineStore:
-    """What the online store holds. Raises NotPublished when it was never filled."""
-    present = _stamp(home.features / "online.db")
+def online_store(folder: Path) -> OnlineStore:
+    """What the online store in a folder holds. Raises NotPublished when it was never filled."""
+    present = _stamp(folder)
     if present is None:
         raise NotPublished("the online store is empty; materialize online_features first")
     return present
 
 
-def online_features(home: Home, rows: pd.DataFrame) -> pd.DataFrame:
+def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
     """Rows with the feature service's columns behind them, as float64, NaN where nothing is known of a key.
 
-    Rows need complaint_id, narrative, company, state, zip_code, tags and channel; order and index are kept. Raises
-    NotPublished when the online store was never filled.
+    Rows need complaint_id, narrative, company, state, zip_code, tags and channel; order and index are kept. `folder`
+    has the online store to read, the home's by default. Raises NotPublished when it was never filled.
     """
-    online_store(home)
+    online_store(folder or home.features)
     features = definitions(home).features
-    store = open_store(home)
+    store = open_store(home, folder=folder)
     service = store.get_feature_service(SERVICE)
     chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
     values = [np.zeros((0, len(features))), *(_fetch(store, service, chunk, features) for chunk in chunks)]
@@ -113,11 +113,11 @@ def _write_stamp(path: Path, filled: OnlineStore) -> None:
         connection.execute("insert into filled_with values (?)", [json.dumps(asdict(filled))])
 
 
-def _stamp(path: Path) -> OnlineStore | None:
+def _stamp(folder: Path) -> OnlineStore | None:
     """The description inside an online store: written with it, so that it moves with it."""
-    if not path.exists():
+    if not (folder / "online.db").exists():
         return None
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(folder / "online.db")) as connection:
         if not connection.execute("select 1 from sqlite_master where name = 'filled_with'").fetchone():
             return None
         return OnlineStore(**json.loads(connection.execute("select description from filled_with").fetchone()[0]))

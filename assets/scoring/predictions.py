@@ -109,7 +109,7 @@ def predict(
 
 
 def _require_features(home: Home, as_of: str, marts: str) -> None:
-    held = online_store(home)
+    held = online_store(home.features)
     if (held.as_of, held.marts) != (as_of, marts):
         raise NotPublished(
             f"the online store holds features as of {held.as_of} from marts {held.marts}; materialize online_features "

@@ -27,7 +27,7 @@ _DROPOUT = 0.1
 _PRIOR_SCALE = 0.5
 
 
-class RouterConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
+class RouterConfig(PretrainedConfig):  # type: ignore[misc]
     """Widths of the router, and the configuration of the encoder inside it."""
 
     model_type = "complaint-router"
@@ -49,7 +49,7 @@ class RouterConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         super().__init__(**kwargs)
 
 
-class ComplaintRouter(PreTrainedModel):  # type: ignore[no-untyped-call]
+class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
     """Text, features and words fused into one logit per queue."""
 
     config_class = RouterConfig
@@ -65,7 +65,7 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.output = nn.Linear(width + (_FEATURE_WIDTH if config.inputs else 0), queues)
         self.words = nn.EmbeddingBag(config.hashed_words, queues, mode="sum") if config.hashed_words else None
         self.prior_scale = nn.Parameter(torch.full((config.entities,), _PRIOR_SCALE))
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     @property
     def padding(self) -> int:
@@ -121,7 +121,7 @@ def new_router(base: Path, preprocessing: Preprocessing) -> ComplaintRouter:
 
     Raises BaseModelError when the encoder cannot be read or takes fewer tokens than asked for.
     """
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         encoder = AutoModel.from_pretrained(
             base, use_safetensors=True, local_files_only=True, attn_implementation="sdpa", dtype=torch.float32
@@ -145,8 +145,10 @@ def new_router(base: Path, preprocessing: Preprocessing) -> ComplaintRouter:
 
 def load_router(path: Path) -> ComplaintRouter:
     """A trained router from a bundle, in float32 on the CPU, ready to predict. No code from the folder is run."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    router = ComplaintRouter.from_pretrained(path, use_safetensors=True, local_files_only=True, dtype=torch.float32)
+    logging.disable_progress_bar()
+    router: ComplaintRouter = ComplaintRouter.from_pretrained(
+        path, use_safetensors=True, local_files_only=True, dtype=torch.float32
+    )
     router.train(False)
     return router
 
@@ -187,9 +189,7 @@ def _embeddings(encoder: PreTrainedModel) -> nn.Module:
 
 
 def _empty_encoder(config: RouterConfig) -> PreTrainedModel:
-    encoder: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
-        AutoConfig.for_model(**config.encoder), attn_implementation="sdpa"
-    )
+    encoder: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**config.encoder), attn_implementation="sdpa")
     return encoder
 
 

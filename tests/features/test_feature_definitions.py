@@ -9,7 +9,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from assets.features import definitions, snapshot
+from assets.features import checks, definitions, snapshot
+from assets.features.serving import materialize, online_store
 from assets.features.snapshot import load_snapshot
 from assets.lake import Home
 from assets.resources import Evergreen
@@ -61,6 +62,15 @@ def test_a_failed_check_stops_what_is_downstream(filled: Home, monkeypatch: pyte
     result = dg.materialize(assets, partition_key=AS_OF, resources=resources, raise_on_error=False)
     assert not result.success
     assert not [e for e in result.all_events if e.is_step_start and e.step_key == "downstream"]
+
+
+def test_an_online_store_that_fails_its_check_is_never_served(filled: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    materialize(filled, "2020-03-14")
+    served = online_store(filled.features)
+    monkeypatch.setattr(checks, "_differences", lambda online, offline: 1)
+    result = run(filled)
+    assert not result.success
+    assert online_store(filled.features) == served
 
 
 def test_definitions_import_neither_feast_nor_pandas() -> None:

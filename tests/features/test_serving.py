@@ -61,7 +61,7 @@ def test_as_of_moves_backwards_too(home: Home, marts: Path, rows: pd.DataFrame) 
     materialize(home, EARLY)
     pd.testing.assert_frame_equal(online_features(home, rows), first)
     pd.testing.assert_frame_equal(first[names], offline(home, marts, rows, EARLY), check_exact=True)
-    assert online_store(home).as_of == EARLY
+    assert online_store(home.features).as_of == EARLY
 
 
 def definitions_after(home: Home, as_of: str) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def test_a_failure_half_way_leaves_the_store_as_it_was(
     monkeypatch.setattr(serving, "_write_stamp", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         materialize(home, LATE)
-    assert online_store(home).as_of == EARLY
+    assert online_store(home.features).as_of == EARLY
     pd.testing.assert_frame_equal(online_features(home, rows), before)
     assert not list(home.features.glob(".online-*"))
 
@@ -123,7 +123,7 @@ def test_two_homes_do_not_touch_each_other(home: Home, marts: Path, rows: pd.Dat
         other.lake.publish("marts", "v1", staged)
     materialize(home, LATE)
     materialize(other, EARLY)
-    assert online_store(home).as_of == LATE
+    assert online_store(home.features).as_of == LATE
     late, early = (online_features(h, rows)["company_labels"] for h in (home, other))
     assert late[30] > early[30]
     assert np.isnan(late[20])

@@ -39,7 +39,7 @@ def test_the_graph_has_the_assets_of_the_design() -> None:
         assert assets <= found[group], group
 
 
-@pytest.mark.parametrize("spec", list(specs()), ids=lambda spec: spec.key.to_user_string())
+@pytest.mark.parametrize("spec", sorted(specs(), key=lambda spec: spec.key), ids=lambda spec: spec.key.to_user_string())
 def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
     assert spec.description
     assert len(spec.description) > 30

@@ -44,14 +44,14 @@ def champion() -> RegisteredVersion:
 
 
 @pytest.fixture(autouse=True)
-def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    def features(home: Home, rows: pd.DataFrame) -> pd.DataFrame:
+def online(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def features(_: Home, rows: pd.DataFrame) -> pd.DataFrame:
         return rows.assign(**{FEATURE: np.arange(len(rows), dtype=float)})
 
     monkeypatch.setattr("assets.scoring.predictions.definitions", lambda home: SimpleNamespace(digest="d1"))
     monkeypatch.setattr(
         "assets.scoring.predictions.online_store",
-        lambda home: SimpleNamespace(as_of="2024-02-01", marts=home.lake.version("marts")),
+        lambda folder: SimpleNamespace(as_of="2024-02-01", marts=home.lake.version("marts")),
     )
     monkeypatch.setattr("assets.scoring.predictions.online_features", features)
     monkeypatch.setattr("assets.scoring.files.online_features", features)
