@@ -27,7 +27,16 @@ from assets.lake import Home, hash_file, hash_json, write_atomically
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-__all__ = ["REPO", "SERVICE", "Definitions", "apply_definitions", "definitions", "open_store", "write_registry"]
+__all__ = [
+    "REPO",
+    "SERVICE",
+    "Definitions",
+    "apply_definitions",
+    "definitions",
+    "feast_imports",
+    "open_store",
+    "write_registry",
+]
 
 REPO = Path(__file__).parents[2] / "feature_repo"
 SERVICE = "complaint_routing"
@@ -95,7 +104,7 @@ def open_store(home: Home, *, marts: Path | None = None, folder: Path | None = N
     `marts` pins the folder of Parquet that features are read from; without it that is the current publication at the
     moment of each query. `folder` takes the registry and the online store from there instead of from the home.
     """
-    with _quick_import():
+    with feast_imports():
         from feast import FeatureStore, RepoConfig
 
     folder = folder or home.features
@@ -120,7 +129,7 @@ def _load_repository() -> Iterator[Any]:
 
 
 @contextmanager
-def _quick_import() -> Iterator[None]:
+def feast_imports() -> Iterator[None]:
     """Import Feast without run-time type checks, and make the modules of `feature_repo/` importable.
 
     Feast decorates its classes with typeguard, which parses and compiles them again: 3 of the 8.5 s that the import

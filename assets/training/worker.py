@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from assets.exceptions import EvergreenError
 from assets.training.plan import TrainingPlan
-from assets.training.process import die_with_parent, lean_imports, silence_stdout, use_cores
+from assets.training.process import die_with_parent, lean_imports, leave, silence_stdout, use_cores
 from assets.training.progress import Phases, Progress, report_lines
 
 if TYPE_CHECKING:
@@ -87,4 +87,4 @@ def loop(engine: "DeepSpeedEngine", data: "TrainingData", plan: TrainingPlan, sa
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    leave(main(Path(sys.argv[1])))
