@@ -113,6 +113,10 @@ class TrainingSettings(_Section):
     """A DeepSpeed hostfile, for several machines."""
     deepspeed: str
     """A file in configs/deepspeed, without its ending."""
+    checkpoint_seconds: float = Field(gt=0)
+    """Seconds between two checkpoints of a run."""
+    checkpoints_kept: int = Field(ge=1)
+    """Checkpoints of a run that are kept: the newest."""
 
 
 class EvaluationSettings(_Section):

@@ -20,11 +20,13 @@ def count_steps(rows: int, epochs: float, batch_rows: int) -> int:
     return max(1, round(epochs * (rows // batch_rows)))
 
 
-def training_batches(lengths: NDArray[np.int64], batch_rows: int, steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """The rows of every step, over all ranks: a function of the seed, the epoch and the rows' lengths alone."""
-    for step in range(steps):
+def training_batches(
+    lengths: NDArray[np.int64], batch_rows: int, steps: int, seed: int, first: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """The rows of every step from `first`, over all ranks: a function of seed, epoch and the rows' lengths alone."""
+    for step in range(first, steps):
         epoch, index = divmod(step, len(lengths) // batch_rows)
-        if index == 0:
+        if index == 0 or step == first:
             batches = epoch_batches(lengths, batch_rows, seed, epoch)
         yield batches[index]
 

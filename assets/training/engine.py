@@ -17,7 +17,7 @@ from assets.training.batches import count_steps
 from assets.training.model import ComplaintRouter
 from assets.training.plan import TrainingPlan
 
-__all__ = ["consolidated_weights", "finite_mean", "join_processes", "seed_everything", "start_engine"]
+__all__ = ["agree", "consolidated_weights", "join_processes", "seed_everything", "start_engine"]
 
 
 def join_processes(world_size: int, threads: int) -> None:
@@ -78,14 +78,21 @@ def consolidated_weights(engine: DeepSpeedEngine) -> dict[str, Tensor]:
     return weights
 
 
-def finite_mean(loss: Tensor, step: int) -> float:
-    """The mean loss over all ranks, which all must call it. Raises TrainingError when it is not a number."""
-    total = loss.detach().clone()
-    torch.distributed.all_reduce(total)
-    mean = float(total) / torch.distributed.get_world_size()
-    if not math.isfinite(mean):
-        raise TrainingError(f"training stopped at step {step}: the loss is {mean}; lower training.learning_rate")
-    return mean
+def agree(engine: DeepSpeedEngine, loss: Tensor, votes: list[float]) -> tuple[float, list[float]]:
+    """The mean loss and the sums of the votes over all ranks, which all must call it after every step.
+
+    Raises TrainingError when the loss or the norm of the gradients is not a number.
+    """
+    told = torch.tensor([float(loss.detach()), *votes], dtype=torch.float64, device=engine.device)
+    torch.distributed.all_reduce(told)
+    mean, *sums = told.tolist()
+    mean /= engine.world_size
+    norm = None if engine.fp16_enabled() else engine.get_global_grad_norm()  # fp16 skips steps that overflow
+    for name, value in (("loss", mean), ("norm of the gradients", norm)):
+        if value is not None and not math.isfinite(value):
+            at = f"training stopped at step {engine.global_steps}"
+            raise TrainingError(f"{at}: the {name} is {value}; lower training.learning_rate")
+    return mean, sums
 
 
 def _parameter_groups(router: ComplaintRouter, settings: TrainingSettings) -> list[dict[str, Any]]:

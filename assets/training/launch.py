@@ -28,6 +28,9 @@ Run = Callable[[list[str]], None]
 _PLACES = {"base_model", "ranks", "hostfile", "deepspeed"}
 """Settings that say where things are; what they lead to is in the id by content."""
 
+_SAFETY = {"checkpoint_seconds", "checkpoints_kept"}
+"""Settings that change nothing in what comes out."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -46,7 +49,7 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
     """
     table = f"challenger/{as_of}"
     with lake.staging(table) as staged, tempfile.TemporaryDirectory(prefix="evergreen-") as scratch:
-        plan = plan_training(snapshot, settings, staged)
+        plan = plan_training(snapshot, settings, staged, lake.root.parent / "checkpoints")
         if reused := _is_whole(lake.path(table, plan.training_id)):
             path = lake.publish(table, plan.training_id, staged)
         else:
@@ -54,11 +57,15 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
             plan_file.write_text(plan.model_dump_json())
             _run_worker(plan, plan_file, run)
             path = lake.publish(table, plan.training_id, staged)
+        shutil.rmtree(plan.checkpoints, ignore_errors=True)
     return Training(plan.training_id, path, reused, read_json(path / "training.json"))
 
 
-def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path) -> TrainingPlan:
-    """All that the run is a function of. Raises BaseModelError, and SettingsError when batch and ranks do not fit."""
+def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path, checkpoints: Path) -> TrainingPlan:
+    """All that the run is a function of, and where in `checkpoints`, which has a folder per run, it is saved.
+
+    Raises BaseModelError, and SettingsError when batch and ranks do not fit.
+    """
     base = resolve_base_model(settings.base_model)
     deepspeed = _deepspeed_config(settings.deepspeed)
     world_size = _world_size(settings)
@@ -66,8 +73,9 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         raise SettingsError(f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks")
     if settings.batch_rows > snapshot.train_rows:
         raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {snapshot.train_rows} training rows")
+    name = training_id(snapshot.id, settings, deepspeed, base, world_size)
     return TrainingPlan(
-        training_id=training_id(snapshot.id, settings, deepspeed, base, world_size),
+        training_id=name,
         as_of=snapshot.as_of,
         snapshot_id=snapshot.id,
         snapshot=snapshot.path.resolve(),
@@ -79,6 +87,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         base_model_sha256=base.weights_sha256,
         code=_code(),
         world_size=world_size,
+        checkpoints=(checkpoints / name).resolve(),
         output=output.resolve(),
     )
 
@@ -89,7 +98,7 @@ def training_id(
     """The name of what comes out: 16 hex digits over snapshot, settings, DeepSpeed's file, code, encoder and ranks."""
     made_of = {
         "snapshot": snapshot_id,
-        "settings": settings.model_dump(exclude=_PLACES),
+        "settings": settings.model_dump(exclude=_PLACES | _SAFETY),
         "deepspeed": deepspeed,
         "code": _code(),
         "base_model": base.digest,

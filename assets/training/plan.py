@@ -30,6 +30,8 @@ class TrainingPlan(BaseModel):
     code: str
     """Hash of the code that trains."""
     world_size: int
+    checkpoints: Path
+    """A folder of this run's own, where it is saved while it trains."""
     output: Path
     """An empty folder that becomes the bundle."""
 

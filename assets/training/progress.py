@@ -53,6 +53,16 @@ class Progress:
             self._said = now
             self.say(self._line(now - self.started))
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        seconds = time.perf_counter() - self.started
+        return {"losses": list(self.losses), "tokens": self.tokens, "rows": self.rows, "seconds": seconds}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state."""
+        self.losses, self.tokens, self.rows = state["losses"], state["tokens"], state["rows"]
+        self.started = time.perf_counter() - state["seconds"]
+
     def summary(self) -> dict[str, Any]:
         """Steps, seconds, useful tokens/s and the loss curve: at most 200 points (last step, mean loss up to it)."""
         seconds = time.perf_counter() - self.started

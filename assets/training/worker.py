@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
     from assets.training.data import TrainingData
+    from assets.training.saving import Saver
 
 __all__ = ["main", "train"]
 
@@ -42,10 +43,12 @@ def main(path: Path) -> int:
 def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     """Fine-tune as the plan says, and write the bundle. Raises TrainingError, BaseModelError or SettingsError."""
     phases = Phases()
+    from assets.training.checkpoints import Checkpoints
     from assets.training.data import load_training_data
     from assets.training.engine import join_processes, seed_everything, start_engine
     from assets.training.model import freeze, new_router
     from assets.training.output import write_bundle
+    from assets.training.saving import Saver
 
     phases.end("imports")
     join_processes(plan.world_size, threads)
@@ -58,31 +61,39 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     engine = start_engine(router, plan, rows=len(data.rows))
     phases.end("engine")
     say(str(phases))
-    progress = loop(engine, data, plan, say)
+    checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
+    saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say)
+    progress = loop(engine, data, plan, saver, say)
     write_bundle(plan, engine, data, progress.summary() | {"start_seconds": phases.seconds, "threads": threads})
 
 
-def loop(engine: "DeepSpeedEngine", data: "TrainingData", plan: TrainingPlan, say: Callable[[str], None]) -> Progress:
-    """Every step of the run. Raises TrainingError when the loss stops being a number."""
+def loop(
+    engine: "DeepSpeedEngine", data: "TrainingData", plan: TrainingPlan, saver: "Saver", say: Callable[[str], None]
+) -> Progress:
+    """Every step of the run that is not done yet. Raises TrainingError when the loss stops being a number."""
     import torch
 
     from assets.training.batches import collate, count_steps, training_batches
-    from assets.training.engine import finite_mean
+    from assets.training.engine import agree
 
     settings = plan.settings
     steps = count_steps(len(data.rows), settings.epochs, settings.batch_rows)
     weights = torch.from_numpy(data.class_weights(settings.class_weight_power)).to(engine.device)
     lengths, pad = data.rows.lengths, engine.module.padding
     progress = Progress(steps, say)
+    saver.resume(progress)
     engine.train()
-    for batch in training_batches(lengths, settings.batch_rows, steps, settings.seed):
+    for batch in training_batches(lengths, settings.batch_rows, steps, settings.seed, engine.global_steps):
         own = batch[engine.global_rank :: engine.world_size]
         inputs = {name: tensor.to(engine.device) for name, tensor in collate(data.rows, own, pad).items()}
         labels = torch.from_numpy(data.labels[own]).to(engine.device)
         loss = torch.nn.functional.cross_entropy(engine(**inputs), labels, weight=weights)
         engine.backward(loss)
         engine.step()
-        progress.step(finite_mean(loss, len(progress.losses) + 1), int(lengths[batch].sum()), len(batch))
+        mean, votes = agree(engine, loss, saver.votes())
+        progress.step(mean, int(lengths[batch].sum()), len(batch))
+        saver.act(votes, progress)
+    saver.close()
     return progress
 
 

@@ -40,7 +40,7 @@ def test_settings_that_do_not_fit_stop_before_a_process_starts(
     snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        plan_training(snapshot, override(settings, change), tmp_path)
+        plan_training(snapshot, override(settings, change), tmp_path, tmp_path)
 
 
 def test_an_unknown_base_model_leaves_nothing_behind(
@@ -56,17 +56,17 @@ def test_an_unknown_base_model_leaves_nothing_behind(
 def test_another_input_is_another_model(
     snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    before = plan_training(snapshot, settings, tmp_path).training_id
-    assert plan_training(snapshot, override(settings, change), tmp_path).training_id != before
+    before = plan_training(snapshot, settings, tmp_path, tmp_path).training_id
+    assert plan_training(snapshot, override(settings, change), tmp_path, tmp_path).training_id != before
 
 
 def test_other_code_is_another_model(
     snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = plan_training(snapshot, settings, tmp_path).training_id
-    assert plan_training(snapshot, settings, tmp_path).training_id == before
+    before = plan_training(snapshot, settings, tmp_path, tmp_path).training_id
+    assert plan_training(snapshot, settings, tmp_path, tmp_path).training_id == before
     monkeypatch.setattr(launch, "_code", lambda: "other")
-    assert plan_training(snapshot, settings, tmp_path).training_id != before
+    assert plan_training(snapshot, settings, tmp_path, tmp_path).training_id != before
 
 
 def test_the_place_of_the_encoder_is_not_part_of_the_model(
@@ -75,18 +75,19 @@ def test_the_place_of_the_encoder_is_not_part_of_the_model(
     (tmp_path / "elsewhere").symlink_to(encoder)
     moved = override(settings, {"base_model": str(tmp_path / "elsewhere")})
     assert (
-        plan_training(snapshot, moved, tmp_path).training_id == plan_training(snapshot, settings, tmp_path).training_id
+        plan_training(snapshot, moved, tmp_path, tmp_path).training_id
+        == plan_training(snapshot, settings, tmp_path, tmp_path).training_id
     )
 
 
 def test_a_hostfile_counts_its_slots(snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path) -> None:
     hostfile = tmp_path / "hosts"
     hostfile.write_text("one slots=4\n# two slots=16\nthree slots=4\n")
-    plan = plan_training(snapshot, override(settings, {"hostfile": str(hostfile)}), tmp_path)
+    plan = plan_training(snapshot, override(settings, {"hostfile": str(hostfile)}), tmp_path, tmp_path)
     assert plan.world_size == 8
     hostfile.write_text("one\n")
     with pytest.raises(SettingsError, match="needs lines such as"):
-        plan_training(snapshot, override(settings, {"hostfile": str(hostfile)}), tmp_path)
+        plan_training(snapshot, override(settings, {"hostfile": str(hostfile)}), tmp_path, tmp_path)
 
 
 def test_several_ranks_go_through_a_launcher() -> None:
@@ -110,7 +111,7 @@ def test_the_same_inputs_are_not_trained_again(
 
 def test_a_damaged_version_is_made_again(lake: Lake, snapshot: Snapshot, settings: TrainingSettings) -> None:
     other = override(settings, {"seed": 77})
-    damaged = lake.path("challenger/2024-03-03", plan_training(snapshot, other, lake.root).training_id)
+    damaged = lake.path("challenger/2024-03-03", plan_training(snapshot, other, lake.root, lake.root).training_id)
     damaged.mkdir(parents=True)
     (damaged / "MANIFEST.json").write_text("{}")
 

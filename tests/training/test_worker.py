@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -68,6 +69,45 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
     assert lake.version("challenger/2024-06-06") is None
 
 
+def test_a_killed_run_is_resumed_and_ends_in_the_same_weights(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, bundle_path: Path
+) -> None:
+    saving = override(settings, {"checkpoint_seconds": 0.05})
+    saved = lake.root.parent / "checkpoints"
+    shown: list[str] = []
+
+    def killed(command: list[str]) -> None:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not list(saved.glob("*/CURRENT")):
+            assert process.poll() is None, "the run ended before it was saved"
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        raise TrainingError("killed")
+
+    def finished(command: list[str]) -> None:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        shown.extend(line for line in done.stderr.splitlines() if line.startswith("resumed at step"))
+
+    with pytest.raises(TrainingError, match="killed"):
+        train(lake, "2024-08-08", snapshot, saving, killed)
+    again = train(lake, "2024-08-08", snapshot, saving, finished)
+    assert len(shown) == 1
+    assert hash_file(again.path / "model.safetensors") == hash_file(bundle_path / "model.safetensors")
+    assert again.report["steps"] == 64
+    assert not list(saved.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kills", "stages", "ranks"),
+    [(8, "zero-2", "1"), pytest.param(40, "zero-0 zero-1 zero-2 zero-3", "1 2", marks=pytest.mark.slow)],
+)
+def test_runs_killed_at_random_instants_end_bitwise_equal(kills: int, stages: str, ranks: str) -> None:
+    command = ["bench/kill_resume.py", "--kills", str(kills), "--stages", *stages.split(), "--ranks", *ranks.split()]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
 @pytest.fixture
 def hostfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One host with two slots, and an ssh that stays on this machine."""
@@ -94,7 +134,7 @@ def test_a_hostfile_goes_through_deepspeeds_launcher(
 def endless(snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path) -> list[str]:
     """The command of a run on two ranks that ends only when it is ended."""
     (tmp_path / "out").mkdir()
-    plan = plan_training(snapshot, override(settings, {"ranks": 2, "epochs": 1e6}), tmp_path / "out")
+    plan = plan_training(snapshot, override(settings, {"ranks": 2, "epochs": 1e6}), tmp_path / "out", tmp_path)
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
     return worker_command(tmp_path / "plan.json", 2, None)
 

@@ -1,0 +1,193 @@
+"""Saves a run while it trains, and takes it up where it was killed: DeepSpeed's state, the random states, the progress.
+
+The steps that follow wait for a copy in memory; a thread writes it. A checkpoint is published at the first step after
+which every rank's files are on disk, which the ranks tell each other along with the loss.
+"""
+
+import copy
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from deepspeed import DeepSpeedEngine
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
+
+from assets.lake import hash_file, write_atomically
+from assets.training.checkpoints import Checkpoints, sync
+from assets.training.progress import Progress
+
+__all__ = ["Saver"]
+
+_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
+"""What DeepSpeed's states hold beside tensors, numbers, texts and containers of them."""
+
+State = dict[str, Any]
+
+
+class Files(CheckpointEngine):  # type: ignore[misc]
+    """DeepSpeed's way to storage: collects copies of what it saves, and loads without running code from a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: dict[Path, State] = {}
+
+    def create(self, info: CheckpointCommitInfo) -> None:  # noqa: ARG002 - DeepSpeed's interface
+        self.copies = {}
+
+    def save(self, state_dict: State, path: str) -> None:
+        self.copies[Path(path)] = _copy(state_dict)
+
+    def load(self, path: str, map_location: Any = None) -> State:
+        with torch.serialization.safe_globals(_CLASSES):
+            state: State = torch.load(path, map_location=map_location, weights_only=True)
+        return state
+
+    def commit(self, info: CheckpointCommitInfo) -> bool:  # noqa: ARG002 - DeepSpeed's interface
+        return True
+
+
+@dataclass
+class _Writing:
+    """A checkpoint on its way to disk."""
+
+    step: int
+    done: "Future[None]"
+
+
+class Saver:
+    """One rank's part in saving a run every so many seconds of rank 0's clock; all ranks call it at every step."""
+
+    def __init__(self, engine: DeepSpeedEngine, checkpoints: Checkpoints, every: float, say: Callable[[str], None]):
+        self._engine, self._checkpoints, self._every, self._say = engine, checkpoints, every, say
+        self._files = engine.checkpoint_engine = Files()
+        engine._copy_recovery_script = lambda *_: None  # it would put a program beside the weights
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: _Writing | None = None
+        self._saved = time.monotonic()
+
+    def resume(self, progress: Progress) -> None:
+        """Go back to the newest whole checkpoint, if there is one."""
+        if self._engine.global_rank == 0:
+            self._checkpoints.clear()
+        step = _broadcast(self._checkpoints.newest() if self._engine.global_rank == 0 else None, self._engine)
+        if step is None:
+            return
+        path = self._checkpoints.path(step)
+        self._engine.load_checkpoint(str(path.parent), tag=path.name)
+        own = self._files.load(str(path / self._own))
+        progress.restore(own["progress"])
+        _set_random_states(own["random"])
+        self._say(f"resumed at step {step}")
+
+    def votes(self) -> list[float]:
+        """What the ranks add up: whether it is time to save, how many have written, and how many could not."""
+        due = self._engine.global_rank == 0 and self._writing is None
+        done = self._writing is not None and self._writing.done.done()
+        failed = done and self._writing is not None and self._writing.done.exception() is not None
+        return [float(due and time.monotonic() - self._saved >= self._every), float(done), float(failed)]
+
+    def act(self, votes: Iterable[float], progress: Progress) -> None:
+        """Do what the added votes say: begin to save, publish what all have written, or give it up."""
+        due, done, failed = votes
+        if done == self._engine.world_size:
+            self._end(failed == 0)
+        elif due:
+            self._begin(progress)
+
+    def close(self) -> None:
+        """Wait for what is being written; the run is over and does not need it."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _own(self) -> str:
+        return f"rank-{self._engine.global_rank}.pt"
+
+    def _begin(self, progress: Progress) -> None:
+        step = self._engine.global_steps
+        folder = self._checkpoints.beside(step)
+        self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+        copies = self._files.copies
+        copies[folder / self._own] = {"progress": progress.state(), "random": _random_states()}
+        self._writing = _Writing(step, self._thread.submit(_write, copies, folder / f"{self._own}.json"))
+
+    def _end(self, whole: bool) -> None:
+        assert self._writing is not None
+        step, self._writing = self._writing.step, None
+        self._saved = time.monotonic()
+        if self._engine.global_rank > 0:
+            return
+        folder = self._checkpoints.beside(step)
+        if whole:
+            self._checkpoints.publish(step, _collect(folder))
+        else:
+            shutil.rmtree(folder)
+            self._say(f"the checkpoint of step {step} could not be written; the one before it stays")
+
+
+def _write(copies: dict[Path, State], hashes: Path) -> None:
+    """Write one rank's files to the disk, then their SHA-256."""
+    for path, state in copies.items():
+        with path.open("wb") as file:
+            torch.save(state, file)
+        sync(path)
+    write_atomically(hashes, json.dumps({path.name: hash_file(path) for path in copies}))
+
+
+def _collect(folder: Path) -> dict[str, str]:
+    """The hashes of all ranks' files."""
+    parts = list(folder.glob("*.json"))
+    found: dict[str, str] = {}
+    for part in parts:
+        found |= json.loads(part.read_text())
+        part.unlink()
+    return found
+
+
+def _copy(value: Any) -> Any:
+    """A state with its tensors copied to the CPU, so that training may go on and change them."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return type(value)((key, _copy(item)) for key, item in value.items())
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return copy.deepcopy(value)
+
+
+def _random_states() -> State:
+    version, words, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "python": [version, list(words), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
+    }
+
+
+def _set_random_states(states: State) -> None:
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"])
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+
+
+def _broadcast(step: int | None, engine: DeepSpeedEngine) -> int | None:
+    """What rank 0 says."""
+    told = torch.tensor([-1 if step is None else step], device=engine.device)
+    torch.distributed.broadcast(told, 0)
+    return int(told) if int(told) >= 0 else None
