@@ -15,7 +15,7 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import CONFIGS, TrainingSettings
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle
-from assets.training.plan import TrainingPlan
+from assets.training.plan import TrainingPlan, count_validation_rows
 
 if TYPE_CHECKING:
     from assets.features.snapshot import Snapshot
@@ -64,8 +64,15 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     world_size = _world_size(settings)
     if settings.batch_rows % world_size:
         raise SettingsError(f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks")
-    if settings.batch_rows > snapshot.train_rows:
-        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {snapshot.train_rows} training rows")
+    validation_rows = count_validation_rows(snapshot.train_rows, settings)
+    if settings.validation_share and validation_rows < world_size:
+        raise SettingsError(
+            f"training.validation_share: {settings.validation_share} of {snapshot.train_rows} rows are "
+            f"{validation_rows}, fewer than the ranks ({world_size}); raise it, or set it to 0"
+        )
+    train_rows = snapshot.train_rows - validation_rows
+    if settings.batch_rows > train_rows:
+        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {train_rows} training rows")
     return TrainingPlan(
         training_id=training_id(snapshot.id, settings, deepspeed, base, world_size),
         as_of=snapshot.as_of,
@@ -79,6 +86,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         base_model_sha256=base.weights_sha256,
         code=_code(),
         world_size=world_size,
+        cache=snapshot.path.resolve().parents[3] / "cache",  # of <home>/lake/training_set/<as_of>/<id>
         output=output.resolve(),
     )
 

@@ -55,7 +55,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     seed_everything(plan.settings.seed)
     router = new_router(plan.base_model, data.preprocessing)
     freeze(router, plan.settings.trainable_layers, plan.settings.train_embeddings)
-    engine = start_engine(router, plan, rows=len(data.rows))
+    engine = start_engine(router, plan, rows=data.trained)
     phases.end("engine")
     say(str(phases))
     progress = loop(engine, data, plan, say)
@@ -66,23 +66,28 @@ def loop(engine: "DeepSpeedEngine", data: "TrainingData", plan: TrainingPlan, sa
     """Every step of the run. Raises TrainingError when the loss stops being a number."""
     import torch
 
-    from assets.training.batches import collate, count_steps, training_batches
+    from assets.training.batches import collate, share_of_loss
     from assets.training.engine import finite_mean
 
     settings = plan.settings
-    steps = count_steps(len(data.rows), settings.epochs, settings.batch_rows)
-    weights = torch.from_numpy(data.class_weights(settings.class_weight_power)).to(engine.device)
-    lengths, pad = data.rows.lengths, engine.module.padding
-    progress = Progress(steps, say)
+    sampler = data.sampler(settings, engine.world_size)
+    by_queue = data.class_weights(settings.class_weight_power)
+    weights, pad = torch.from_numpy(by_queue).to(engine.device), engine.module.padding
+    progress = Progress(sampler.steps, say)
     engine.train()
-    for batch in training_batches(lengths, settings.batch_rows, steps, settings.seed):
-        own = batch[engine.global_rank :: engine.world_size]
-        inputs = {name: tensor.to(engine.device) for name, tensor in collate(data.rows, own, pad).items()}
-        labels = torch.from_numpy(data.labels[own]).to(engine.device)
-        loss = torch.nn.functional.cross_entropy(engine(**inputs), labels, weight=weights)
-        engine.backward(loss)
+    for step in range(sampler.steps):
+        rows, own = sampler.rows(step), sampler.micro_batches(step, engine.global_rank)
+        rank_weight = float(by_queue[data.labels[rows]].sum()) / engine.world_size
+        total = torch.zeros((), device=engine.device)
+        for batch in own:
+            engine.set_gradient_accumulation_boundary(batch is own[-1])
+            inputs = {name: tensor.to(engine.device) for name, tensor in collate(data.rows, batch, pad).items()}
+            labels = torch.from_numpy(data.labels[batch]).to(engine.device)
+            loss = share_of_loss(engine(**inputs), labels, weights, rank_weight)
+            engine.backward(loss)
+            total += loss.detach()
         engine.step()
-        progress.step(finite_mean(loss, len(progress.losses) + 1), int(lengths[batch].sum()), len(batch))
+        progress.step(finite_mean(total, step + 1), int(data.rows.lengths[rows].sum()), len(rows))
     return progress
 
 
