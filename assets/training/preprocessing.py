@@ -174,20 +174,16 @@ def fit_preprocessing(
     Missing values take the training median; counts are heavy-tailed, so features are standardised on the scale
     sign(x) log(1 + |x|). A queue that no training row has counts as half a row, so that its logarithm exists.
     """
-    raw = _numbers(rows, features, len(rows["queue"]))
-    absent = np.isnan(raw)
-    values = _signed_log(raw)
-    medians = np.array([np.median(v[~a]) if not a.all() else 0.0 for v, a in zip(values.T, absent.T, strict=True)])
-    filled = np.where(absent, medians, values)
-    spread = filled.std(axis=0)
+    raw = {name: np.asarray(rows[name], np.float64) for name in features}
+    spreads = [_spread(values) for values in raw.values()]
     counted = Counter(rows["queue"])
     counts = np.array([max(counted[queue], 0.5) for queue in QUEUES])
     return Preprocessing(
         features=tuple(features),
-        missing=tuple(name for name, some in zip(features, np.atleast_1d(absent.any(axis=0)), strict=True) if some),
-        medians=tuple(medians.tolist()),
-        means=tuple(filled.mean(axis=0).tolist()),
-        scales=tuple(np.where(spread > 0, spread, 1.0).tolist()),
+        missing=tuple(name for name, values in raw.items() if np.isnan(values).any()),
+        medians=tuple(median for median, _, _ in spreads),
+        means=tuple(mean for _, mean, _ in spreads),
+        scales=tuple(scale for _, _, scale in spreads),
         frequencies=tuple((counts / counts.sum()).tolist()),
         max_tokens=max_tokens,
         hashed_words=hashed_words,
@@ -260,6 +256,14 @@ def _tokenize(texts: Sequence[str], tokenizer: "Tokenizer", max_tokens: int) -> 
 def _chunks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(texts), size):
         yield list(texts[start : start + size])
+
+
+def _spread(raw: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Median, mean and scale of a feature on the signed-log scale, the median standing for what is missing."""
+    values, absent = _signed_log(raw), np.isnan(raw)
+    median = 0.0 if absent.all() else float(np.median(values[~absent]))
+    filled = np.where(absent, median, values)
+    return median, float(filled.mean()), float(filled.std()) or 1.0
 
 
 def _signed_log(values: NDArray[np.float64]) -> NDArray[np.float64]:
