@@ -1,15 +1,16 @@
-"""Which rows make which step, and rows as tensors."""
+"""Which rows make which step, on which rank and in which micro-batch, and rows as tensors."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from assets.training.preprocessing import Encoded
+from assets.training.preprocessing import Encoded, Integers, starts
 
-__all__ = ["collate", "count_steps", "epoch_batches", "training_batches"]
+__all__ = ["Sampler", "collate", "count_steps", "share_of_loss", "token_batches"]
 
 _POOL = 50
 """Batches among which rows of like length are gathered: 50 leave about 2% padding and keep batches random."""
@@ -20,47 +21,103 @@ def count_steps(rows: int, epochs: float, batch_rows: int) -> int:
     return max(1, round(epochs * (rows // batch_rows)))
 
 
-def training_batches(
-    lengths: NDArray[np.int64], batch_rows: int, steps: int, seed: int, first: int = 0
-) -> Iterator[NDArray[np.int64]]:
-    """The rows of every step from `first`, over all ranks: a function of seed, epoch and the rows' lengths alone."""
-    for step in range(first, steps):
-        epoch, index = divmod(step, len(lengths) // batch_rows)
-        if index == 0 or step == first:
-            batches = epoch_batches(lengths, batch_rows, seed, epoch)
-        yield batches[index]
+@dataclass(frozen=True)
+class Sampler:
+    """The rows of every step of a run, found from the step's number alone.
+
+    lengths: tokens of each row; batch_rows: rows of a step over all ranks, a multiple of world_size; batch_tokens:
+    padded tokens of a micro-batch on one rank.
+
+    Which rows make a step is a function of the seed and the epoch, and the same for every number of ranks; which rank
+    gets them, and in which micro-batches, is one of the world size, too. All ranks have as many micro-batches in a
+    step, as each of them is a collective operation.
+
+    A step's loss does not depend on how it is cut when each micro-batch contributes `share_of_loss`, gradients are
+    summed over a rank's micro-batches, and averaged over the ranks.
+    """
+
+    lengths: Integers
+    epochs: float
+    batch_rows: int
+    batch_tokens: int
+    seed: int
+    world_size: int
+    _epoch: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run."""
+        return count_steps(len(self.lengths), self.epochs, self.batch_rows)
+
+    def rows(self, step: int) -> Integers:
+        """The rows of a step over all ranks, shortest first: of like length, and none of them twice in an epoch."""
+        epoch, index = divmod(step, len(self.lengths) // self.batch_rows)
+        if epoch not in self._epoch:
+            self._epoch.clear()
+            self._epoch[epoch] = _shuffle(self.lengths, self.batch_rows, self.seed, epoch)
+        batch: Integers = self._epoch[epoch][index]
+        return batch
+
+    def micro_batches(self, step: int, rank: int) -> list[Integers]:
+        """A rank's rows of a step, micro-batch by micro-batch."""
+        return token_batches(self.rows(step), self.lengths, self.batch_tokens, rank, self.world_size)
 
 
-def epoch_batches(lengths: NDArray[np.int64], batch_rows: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Every row at most once, in batches of rows of like length, the batches in random order.
+def token_batches(rows: Integers, lengths: Integers, batch_tokens: int, rank: int, world_size: int) -> list[Integers]:
+    """A rank's part of some rows, cut into batches of at most `batch_tokens` padded tokens, or of a single row.
+
+    Every rank gets as many batches, each of as many rows of like length: rows are dealt out in the order of their
+    length, there and back. There must be a multiple of `world_size` of them.
+    """
+    dealt = rows[np.argsort(lengths[rows], kind="stable")].reshape(-1, world_size)
+    longest = lengths[dealt[:, -1]]
+    dealt[1::2] = dealt[1::2, ::-1]
+    return np.split(dealt[:, rank], _cuts(longest, batch_tokens))
+
+
+def share_of_loss(logits: Tensor, labels: Tensor, weights: Tensor, rank_weight: float) -> Tensor:
+    """What a micro-batch contributes to its step's loss: its weighted cross-entropies' sum over `rank_weight`.
+
+    weights: one a queue; rank_weight: the weights of all rows of the step, summed over all ranks, divided by the number
+    of ranks. The step's loss is the sum over a rank's micro-batches, averaged over the ranks: the weighted mean over
+    the step's rows, however they are cut.
+    """
+    return cross_entropy(logits, labels, weight=weights, reduction="sum") / rank_weight
+
+
+def collate(rows: Encoded, index: Integers, pad: int) -> dict[str, Tensor]:
+    """The chosen rows as the model's arguments, tokens padded to the longest of them."""
+    chosen = rows.take(index)
+    mask = np.arange(chosen.lengths.max()) < chosen.lengths[:, None]
+    ids = np.full(mask.shape, pad, np.int64)
+    ids[mask] = chosen.tokens
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+        "features": torch.from_numpy(chosen.features),
+        "priors": torch.from_numpy(chosen.priors),
+        "buckets": torch.from_numpy(chosen.buckets.astype(np.int64)),
+        "bucket_weights": torch.from_numpy(chosen.weights),
+        "bucket_offsets": torch.from_numpy(starts(chosen.words)),
+    }
+
+
+def _shuffle(lengths: Integers, batch_rows: int, seed: int, epoch: int) -> Integers:
+    """The rows of an epoch [steps, batch_rows]: rows of like length together, the batches in random order.
 
     The rows that do not fill a batch are left out; which ones changes from epoch to epoch.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))[: len(lengths) // batch_rows * batch_rows]
-    pool = batch_rows * _POOL
-    grouped = [
-        part[np.argsort(lengths[part], kind="stable")] for part in np.split(order, range(pool, len(order), pool))
-    ]
-    batches = np.concatenate(grouped).reshape(-1, batch_rows)
-    return list(batches[random.permutation(len(batches))])
+    count = len(lengths) // batch_rows
+    order = random.permutation(len(lengths))[: count * batch_rows].reshape(count, batch_rows)
+    pools = [pool.ravel() for pool in np.array_split(order, -(-count // _POOL))]
+    batches = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+    return batches.reshape(count, batch_rows)[random.permutation(count)]
 
 
-def collate(rows: Encoded, index: NDArray[np.int64], pad: int) -> dict[str, Tensor]:
-    """The chosen rows as the model's arguments, tokens padded to the longest of them."""
-    width = max(len(rows.tokens[i]) for i in index)
-    ids = np.full((len(index), width), pad, np.int64)
-    mask = np.zeros((len(index), width), np.int64)
-    for row, i in enumerate(index):
-        ids[row, : len(rows.tokens[i])] = rows.tokens[i]
-        mask[row, : len(rows.tokens[i])] = 1
-    sizes = [len(rows.buckets[i]) for i in index]
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask),
-        "features": torch.from_numpy(rows.features[index]),
-        "priors": torch.from_numpy(rows.priors[index]),
-        "buckets": torch.from_numpy(np.concatenate([rows.buckets[i] for i in index]).astype(np.int64)),
-        "bucket_weights": torch.from_numpy(np.concatenate([rows.weights[i] for i in index])),
-        "bucket_offsets": torch.from_numpy(np.cumsum([0, *sizes[:-1]])),
-    }
+def _cuts(longest: Integers, batch_tokens: int) -> list[int]:
+    """Where to cut places of rising length: the longest are taken first, so that what is left over is short."""
+    cuts = [len(longest)]
+    while cuts[-1] > 0:
+        cuts.append(max(0, cuts[-1] - max(1, batch_tokens // int(longest[cuts[-1] - 1]))))
+    return cuts[-2:0:-1]

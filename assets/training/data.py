@@ -1,67 +1,158 @@
-"""The training rows of a snapshot, ready for the model."""
+"""The training rows of a snapshot, ready for the model: encoded once, then mapped from the cache by every rank."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from assets.exceptions import BaseModelError
-from assets.settings import QUEUES
-from assets.training.plan import TrainingPlan
-from assets.training.preprocessing import Encoded, Preprocessing, fit_preprocessing
+from assets.lake import hash_file, hash_json
+from assets.settings import QUEUES, TrainingSettings
+from assets.training import cache, preprocessing
+from assets.training.batches import Sampler, token_batches
+from assets.training.cache import cached, map_array, write_arrays
+from assets.training.plan import TrainingPlan, count_validation_rows
+from assets.training.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing, load_preprocessing
 
 __all__ = ["TrainingData", "load_training_data"]
+
+_TEXTS = ["queue", "narrative", "company", "state"]
+_ARRAYS = tuple(field.name for field in fields(Encoded))
+_CHUNK_ROWS = 8192
+"""Rows encoded at a time: what bounds the memory of making a cache."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Encoded rows with their labels (int64, indices into QUEUES), and what encodes further rows."""
+    """The snapshot's training rows, encoded and labelled (int64, indices into QUEUES), and what encodes further rows.
+
+    The first `trained` rows are trained on; the newer ones after them are held back for validation.
+    """
 
     rows: Encoded
-    labels: NDArray[np.int64]
+    labels: Integers
+    trained: int
     preprocessing: Preprocessing
     tokenizer: Tokenizer
 
+    @property
+    def validation(self) -> Integers:
+        """The rows that are never trained on: the newest. Empty when none are held back."""
+        return np.arange(self.trained, len(self.rows))
+
+    def sampler(self, settings: TrainingSettings, world_size: int) -> Sampler:
+        """The rows of every step, as indices into `rows`."""
+        return Sampler(
+            lengths=self.rows.lengths[: self.trained],
+            epochs=settings.epochs,
+            batch_rows=settings.batch_rows,
+            batch_tokens=settings.batch_tokens,
+            seed=settings.seed,
+            world_size=world_size,
+        )
+
+    def validation_batches(self, batch_tokens: int, rank: int, world_size: int) -> list[Integers]:
+        """A rank's part of the validation rows, in as many batches as every other rank has.
+
+        Rows that cannot be shared evenly, fewer than there are ranks, are left out: the oldest.
+        """
+        shared = self.validation[len(self.validation) % world_size :]
+        return token_batches(shared, self.rows.lengths, batch_tokens, rank, world_size) if len(shared) else []
+
     def class_weights(self, power: float) -> NDArray[np.float32]:
-        """One weight a queue, its frequency to minus `power`, such that the mean over the rows is 1."""
+        """One weight a queue, its frequency to minus `power`, such that the mean over the rows trained on is 1."""
         weights = np.array(self.preprocessing.frequencies) ** -power
-        return np.asarray(weights / weights[self.labels].mean(), np.float32)
+        return np.asarray(weights / weights[self.labels[: self.trained]].mean(), np.float32)
 
 
 def load_training_data(plan: TrainingPlan) -> TrainingData:
-    """Read and encode the snapshot's training rows."""
-    settings = plan.settings
-    rows = _read(plan)
-    preprocessing = fit_preprocessing(
-        rows, plan.features, settings.max_tokens, settings.hashed_words, settings.prior_labels
-    )
+    """Map the snapshot's training rows from the cache, or read and encode them into it."""
     tokenizer = _tokenizer(plan)
-    return TrainingData(
-        rows=preprocessing.encode(rows, tokenizer),
-        labels=np.array([QUEUES.index(queue) for queue in rows["queue"]], np.int64),
-        preprocessing=preprocessing,
-        tokenizer=tokenizer,
+
+    def read(folder: Path) -> TrainingData:
+        fitted = load_preprocessing(folder / "preprocessing.json")
+        rows = Encoded(**{name: map_array(folder / f"{name}.npy") for name in _ARRAYS})
+        labels = map_array(folder / "labels.npy")
+        trained = len(rows) - count_validation_rows(len(rows), plan.settings)
+        return TrainingData(rows, labels, trained, fitted, tokenizer)
+
+    return cached(plan.cache, _key(plan, tokenizer), lambda folder: _make(folder, plan, tokenizer), read)
+
+
+def _make(folder: Path, plan: TrainingPlan, tokenizer: Tokenizer) -> None:
+    fitted = _fit(plan)
+    fitted.save(folder / "preprocessing.json")
+    write_arrays(folder, _encode(plan, fitted, tokenizer))
+
+
+def _fit(plan: TrainingPlan) -> Preprocessing:
+    """A snapshot's rows are ordered by the instant they were known at, so that the newest are the last."""
+    settings = plan.settings
+    table = pq.read_table(_file(plan), columns=["queue", *plan.features])
+    trained = table.slice(0, len(table) - count_validation_rows(len(table), settings))
+    return fit_preprocessing(
+        _columns(trained), plan.features, settings.max_tokens, settings.hashed_words, settings.prior_labels
     )
 
 
-def _read(plan: TrainingPlan) -> dict[str, Any]:
+def _encode(plan: TrainingPlan, fitted: Preprocessing, tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[Any]]]:
+    with pq.ParquetFile(_file(plan), pre_buffer=False) as file:
+        for batch in file.iter_batches(_CHUNK_ROWS, columns=[*_TEXTS, *plan.features]):
+            rows = _columns(batch)
+            encoded = fitted.encode(rows, tokenizer)
+            labels = np.array([QUEUES.index(queue) for queue in rows["queue"]], np.int64)
+            yield {name: getattr(encoded, name) for name in _ARRAYS} | {"labels": labels}
+
+
+def _file(plan: TrainingPlan) -> Path:
+    return plan.snapshot / "train.parquet"
+
+
+def _columns(rows: pa.Table | pa.RecordBatch) -> dict[str, Any]:
     """Columns by name. Importing pandas would take a second of every start."""
-    texts = ["queue", "narrative", "company", "state"]
-    table = pq.read_table(plan.snapshot / "train.parquet", columns=[*texts, *plan.features])
-    columns: dict[str, Any] = {name: table[name].to_pylist() for name in texts}
-    return columns | {name: table[name].to_numpy() for name in plan.features}
+    texts = [name for name in rows.schema.names if name in _TEXTS]
+    features = [name for name in rows.schema.names if name not in _TEXTS]
+    columns: dict[str, Any] = {name: rows[name].to_pylist() for name in texts}
+    return columns | {name: rows[name].to_numpy(zero_copy_only=False) for name in features}
+
+
+def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
+    """All that encoded rows are a function of, the window's length being in the tokenizer."""
+    settings = plan.settings.model_dump(include={"hashed_words", "prior_labels", "validation_share"})
+    made_of = {
+        "snapshot": plan.snapshot_id,
+        "features": plan.features,
+        "queues": QUEUES,
+        "tokenizer": tokenizer.to_str(),
+        "settings": settings,
+        "code": [hash_file(Path(file)) for file in (__file__, cache.__file__, preprocessing.__file__)],
+        "software": {name: version(name) for name in ("numpy", "tokenizers")},
+    }
+    return hash_json(made_of)[:16]
 
 
 def _tokenizer(plan: TrainingPlan) -> Tokenizer:
-    if (plan.base_model / "tokenizer.json").is_file():
-        return Tokenizer.from_file(str(plan.base_model / "tokenizer.json"))
+    """The base model's own, cutting at the window's length: it is the bundle's, too."""
+    tokenizer = _read_tokenizer(plan.base_model)
+    tokenizer.enable_truncation(plan.settings.max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _read_tokenizer(base_model: Path) -> Tokenizer:
+    if (base_model / "tokenizer.json").is_file():
+        return Tokenizer.from_file(str(base_model / "tokenizer.json"))
     from transformers import AutoTokenizer
 
-    found = AutoTokenizer.from_pretrained(plan.base_model, local_files_only=True)
+    found = AutoTokenizer.from_pretrained(base_model, local_files_only=True)
     if not found.is_fast:
-        raise BaseModelError(f"training.base_model: {plan.base_model} has no tokenizer.json and none can be made")
+        raise BaseModelError(f"training.base_model: {base_model} has no tokenizer.json and none can be made")
     tokenizer: Tokenizer = found.backend_tokenizer
     return tokenizer

@@ -15,7 +15,7 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import CONFIGS, TrainingSettings
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle
-from assets.training.plan import TrainingPlan
+from assets.training.plan import TrainingPlan, count_validation_rows
 
 if TYPE_CHECKING:
     from assets.features.snapshot import Snapshot
@@ -49,7 +49,7 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
     """
     table = f"challenger/{as_of}"
     with lake.staging(table) as staged, tempfile.TemporaryDirectory(prefix="evergreen-") as scratch:
-        plan = plan_training(snapshot, settings, staged, lake.root.parent / "checkpoints")
+        plan = plan_training(snapshot, settings, staged, lake.root.parent)
         if reused := _is_whole(lake.path(table, plan.training_id)):
             path = lake.publish(table, plan.training_id, staged)
         else:
@@ -61,8 +61,8 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
     return Training(plan.training_id, path, reused, read_json(path / "training.json"))
 
 
-def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path, checkpoints: Path) -> TrainingPlan:
-    """All that the run is a function of, and where in `checkpoints`, which has a folder per run, it is saved.
+def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path, home: Path) -> TrainingPlan:
+    """All that the run is a function of, and where it keeps what under the folder that holds all state.
 
     Raises BaseModelError, and SettingsError when batch and ranks do not fit.
     """
@@ -71,8 +71,15 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     world_size = _world_size(settings)
     if settings.batch_rows % world_size:
         raise SettingsError(f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks")
-    if settings.batch_rows > snapshot.train_rows:
-        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {snapshot.train_rows} training rows")
+    validation_rows = count_validation_rows(snapshot.train_rows, settings)
+    if settings.validation_share and validation_rows < world_size:
+        raise SettingsError(
+            f"training.validation_share: {settings.validation_share} of {snapshot.train_rows} rows are "
+            f"{validation_rows}, fewer than the ranks ({world_size}); raise it, or set it to 0"
+        )
+    train_rows = snapshot.train_rows - validation_rows
+    if settings.batch_rows > train_rows:
+        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {train_rows} training rows")
     name = training_id(snapshot.id, settings, deepspeed, base, world_size)
     return TrainingPlan(
         training_id=name,
@@ -87,7 +94,8 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         base_model_sha256=base.weights_sha256,
         code=_code(),
         world_size=world_size,
-        checkpoints=(checkpoints / name).resolve(),
+        cache=(home / "cache").resolve(),
+        checkpoints=(home / "checkpoints" / name).resolve(),
         output=output.resolve(),
     )
 

@@ -29,7 +29,7 @@ def write_bundle(plan: TrainingPlan, engine: DeepSpeedEngine, data: TrainingData
     engine.module.config.save_pretrained(plan.output)
     data.tokenizer.save(str(plan.output / "tokenizer.json"))
     data.preprocessing.save(plan.output / "preprocessing.json")
-    for name, content in (("provenance.json", _provenance(plan, len(data.rows), engine)), ("training.json", training)):
+    for name, content in (("provenance.json", _provenance(plan, data.trained, engine)), ("training.json", training)):
         (plan.output / name).write_text(json.dumps(content, indent=1))
     write_manifest(plan.output)
 

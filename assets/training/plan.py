@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from assets.settings import TrainingSettings
 
-__all__ = ["TrainingPlan"]
+__all__ = ["TrainingPlan", "count_validation_rows"]
 
 
 class TrainingPlan(BaseModel):
@@ -30,6 +30,8 @@ class TrainingPlan(BaseModel):
     code: str
     """Hash of the code that trains."""
     world_size: int
+    cache: Path
+    """Where what is made once from a snapshot is kept, for every run that needs it."""
     checkpoints: Path
     """A folder of this run's own, where it is saved while it trains."""
     output: Path
@@ -39,3 +41,8 @@ class TrainingPlan(BaseModel):
     def failure(self) -> Path:
         """Where a worker leaves the line that says why it stopped."""
         return self.output / "failure.txt"
+
+
+def count_validation_rows(rows: int, settings: TrainingSettings) -> int:
+    """How many of a snapshot's training rows are held back: the newest."""
+    return round(settings.validation_share * rows)

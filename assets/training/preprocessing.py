@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zlib import crc32
@@ -24,9 +24,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from tokenizers import Tokenizer
 
-__all__ = ["Encoded", "Preprocessing", "clean", "fit_preprocessing", "load_preprocessing", "prior_entities", "text_of"]
+__all__ = [
+    "Encoded",
+    "Preprocessing",
+    "clean",
+    "fit_preprocessing",
+    "load_preprocessing",
+    "prior_entities",
+    "starts",
+    "text_of",
+]
 
 Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
 Rows: TypeAlias = "Mapping[str, Any] | pd.DataFrame"
 """Columns by name: a data frame, or lists and arrays of one length."""
 
@@ -40,25 +50,45 @@ _CLIP = 5.0
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as the model reads them.
+    """Rows as the model reads them, in flat arrays: what has another length in every row lies end to end.
 
-    tokens: one int32 array a row; buckets and weights: hashed words, one int32 and one float32 array a row;
-    features: float32 [rows, model inputs]; priors: float32 [rows, entities, queues], natural logarithms.
+    tokens: int32, `lengths` of them a row; buckets (int32) and weights (float32): hashed words, `words` of them a row;
+    lengths and words: int64 [rows]; features: float32 [rows, model inputs]; priors: float32 [rows, entities, queues],
+    natural logarithms.
     """
 
-    tokens: list[NDArray[np.int32]]
-    buckets: list[NDArray[np.int32]]
-    weights: list[Floats]
+    tokens: NDArray[np.int32]
+    lengths: Integers
+    buckets: NDArray[np.int32]
+    weights: Floats
+    words: Integers
     features: Floats
     priors: Floats
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.lengths)
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row."""
-        return np.array([len(tokens) for tokens in self.tokens], dtype=np.int64)
+    def take(self, index: Integers) -> "Encoded":
+        """Some of the rows, copied, in the order of `index`."""
+        tokens = _places(self._first_token[index], self.lengths[index])
+        words = _places(self._first_word[index], self.words[index])
+        return Encoded(
+            tokens=self.tokens[tokens],
+            lengths=self.lengths[index],
+            buckets=self.buckets[words],
+            weights=self.weights[words],
+            words=self.words[index],
+            features=self.features[index],
+            priors=self.priors[index],
+        )
+
+    @cached_property
+    def _first_token(self) -> Integers:
+        return starts(self.lengths)
+
+    @cached_property
+    def _first_word(self) -> Integers:
+        return starts(self.words)
 
 
 @dataclass(frozen=True)
@@ -90,11 +120,16 @@ class Preprocessing:
         companies, states = (_texts(rows, name, "unknown") for name in ("company", "state"))
         texts = [text_of(*parts) for parts in zip(companies, states, narratives, strict=True)]
         hashed = [self._hash(*parts) for parts in zip(companies, states, narratives, strict=True)]
-        raw = _numbers(rows, self.features)
+        tokens, lengths = _end_to_end(_tokenize(texts, tokenizer, self.max_tokens), np.int32)
+        buckets, words = _end_to_end([buckets for buckets, _ in hashed], np.int32)
+        weights, _ = _end_to_end([weights for _, weights in hashed], np.float32)
+        raw = _numbers(rows, self.features, len(texts))
         return Encoded(
-            tokens=_tokenize(texts, tokenizer, self.max_tokens),
-            buckets=[buckets for buckets, _ in hashed],
-            weights=[weights for _, weights in hashed],
+            tokens=tokens,
+            lengths=lengths,
+            buckets=buckets,
+            weights=weights,
+            words=words,
             features=self._standardise(raw),
             priors=self._priors(raw),
         )
@@ -139,20 +174,16 @@ def fit_preprocessing(
     Missing values take the training median; counts are heavy-tailed, so features are standardised on the scale
     sign(x) log(1 + |x|). A queue that no training row has counts as half a row, so that its logarithm exists.
     """
-    raw = _numbers(rows, features)
-    absent = np.isnan(raw)
-    values = _signed_log(raw)
-    medians = np.array([np.median(v[~a]) if not a.all() else 0.0 for v, a in zip(values.T, absent.T, strict=True)])
-    filled = np.where(absent, medians, values)
-    spread = filled.std(axis=0)
+    raw = {name: np.asarray(rows[name], np.float64) for name in features}
+    spreads = [_spread(values) for values in raw.values()]
     counted = Counter(rows["queue"])
     counts = np.array([max(counted[queue], 0.5) for queue in QUEUES])
     return Preprocessing(
         features=tuple(features),
-        missing=tuple(name for name, some in zip(features, np.atleast_1d(absent.any(axis=0)), strict=True) if some),
-        medians=tuple(medians.tolist()),
-        means=tuple(filled.mean(axis=0).tolist()),
-        scales=tuple(np.where(spread > 0, spread, 1.0).tolist()),
+        missing=tuple(name for name, values in raw.items() if np.isnan(values).any()),
+        medians=tuple(median for median, _, _ in spreads),
+        means=tuple(mean for _, mean, _ in spreads),
+        scales=tuple(scale for _, _, scale in spreads),
         frequencies=tuple((counts / counts.sum()).tolist()),
         max_tokens=max_tokens,
         hashed_words=hashed_words,
@@ -186,14 +217,29 @@ def text_of(company: str, state: str, narrative: str) -> str:
     return f"{company}, {state}. {narrative}"
 
 
+def starts(lengths: Integers) -> Integers:
+    """Where each of some stretches that lie end to end begins."""
+    return np.cumsum(lengths) - lengths
+
+
+def _places(first: Integers, lengths: Integers) -> Integers:
+    """The places of stretches that begin at `first`, one stretch after the other."""
+    return np.arange(lengths.sum()) + np.repeat(first - starts(lengths), lengths)
+
+
+def _end_to_end(arrays: Sequence[NDArray[Any]], kind: type) -> tuple[NDArray[Any], Integers]:
+    """Arrays as one, and the length of each."""
+    return np.concatenate([np.empty(0, kind), *arrays]), np.array([len(array) for array in arrays], np.int64)
+
+
 def _texts(rows: Rows, name: str, missing: str) -> list[str]:
     return [value if isinstance(value, str) else missing for value in rows[name]]
 
 
-def _numbers(rows: Rows, names: Sequence[str]) -> NDArray[np.float64]:
-    """Float64 [rows, names], NaN where there is nothing."""
+def _numbers(rows: Rows, names: Sequence[str], count: int) -> NDArray[np.float64]:
+    """Float64 [count, names], NaN where there is nothing."""
     columns = [np.asarray(rows[name], dtype=np.float64) for name in names]
-    return np.column_stack(columns) if columns else np.empty((len(rows["narrative"]), 0))
+    return np.column_stack([np.empty((count, 0)), *columns])
 
 
 def _tokenize(texts: Sequence[str], tokenizer: "Tokenizer", max_tokens: int) -> list[NDArray[np.int32]]:
@@ -210,6 +256,14 @@ def _tokenize(texts: Sequence[str], tokenizer: "Tokenizer", max_tokens: int) -> 
 def _chunks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(texts), size):
         yield list(texts[start : start + size])
+
+
+def _spread(raw: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Median, mean and scale of a feature on the signed-log scale, the median standing for what is missing."""
+    values, absent = _signed_log(raw), np.isnan(raw)
+    median = 0.0 if absent.all() else float(np.median(values[~absent]))
+    filled = np.where(absent, median, values)
+    return median, float(filled.mean()), float(filled.std()) or 1.0
 
 
 def _signed_log(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,18 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from assets.exceptions import EvergreenError
 from assets.training.plan import TrainingPlan
 from assets.training.process import die_with_parent, lean_imports, leave, silence_stdout, use_cores
-from assets.training.progress import Phases, Progress, report_lines
-
-if TYPE_CHECKING:
-    from deepspeed import DeepSpeedEngine
-
-    from assets.training.data import TrainingData
-    from assets.training.saving import Saver
+from assets.training.progress import Phases, report_lines
 
 __all__ = ["main", "train"]
 
@@ -46,6 +39,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     from assets.training.checkpoints import Checkpoints
     from assets.training.data import load_training_data
     from assets.training.engine import join_processes, seed_everything, start_engine
+    from assets.training.loop import run_steps
     from assets.training.model import freeze, new_router
     from assets.training.output import write_bundle
     from assets.training.saving import Saver
@@ -58,43 +52,13 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     seed_everything(plan.settings.seed)
     router = new_router(plan.base_model, data.preprocessing)
     freeze(router, plan.settings.trainable_layers, plan.settings.train_embeddings)
-    engine = start_engine(router, plan, rows=len(data.rows))
+    engine = start_engine(router, plan, rows=data.trained)
     phases.end("engine")
     say(str(phases))
     checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
     saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say)
-    progress = loop(engine, data, plan, saver, say)
+    progress = run_steps(engine, data, plan.settings, saver, say)
     write_bundle(plan, engine, data, progress.summary() | {"start_seconds": phases.seconds, "threads": threads})
-
-
-def loop(
-    engine: "DeepSpeedEngine", data: "TrainingData", plan: TrainingPlan, saver: "Saver", say: Callable[[str], None]
-) -> Progress:
-    """Every step of the run that is not done yet. Raises TrainingError when the loss stops being a number."""
-    import torch
-
-    from assets.training.batches import collate, count_steps, training_batches
-    from assets.training.engine import agree
-
-    settings = plan.settings
-    steps = count_steps(len(data.rows), settings.epochs, settings.batch_rows)
-    weights = torch.from_numpy(data.class_weights(settings.class_weight_power)).to(engine.device)
-    lengths, pad = data.rows.lengths, engine.module.padding
-    progress = Progress(steps, say)
-    saver.resume(progress)
-    engine.train()
-    for batch in training_batches(lengths, settings.batch_rows, steps, settings.seed, engine.global_steps):
-        own = batch[engine.global_rank :: engine.world_size]
-        inputs = {name: tensor.to(engine.device) for name, tensor in collate(data.rows, own, pad).items()}
-        labels = torch.from_numpy(data.labels[own]).to(engine.device)
-        loss = torch.nn.functional.cross_entropy(engine(**inputs), labels, weight=weights)
-        engine.backward(loss)
-        engine.step()
-        mean, votes = agree(engine, loss, saver.votes())
-        progress.step(mean, int(lengths[batch].sum()), len(batch))
-        saver.act(votes, progress)
-    saver.close()
-    return progress
 
 
 if __name__ == "__main__":
