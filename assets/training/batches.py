@@ -66,13 +66,12 @@ class Sampler:
 def token_batches(rows: Integers, lengths: Integers, batch_tokens: int, rank: int, world_size: int) -> list[Integers]:
     """A rank's part of some rows, cut into batches of at most `batch_tokens` padded tokens, or of a single row.
 
-    Every rank gets as many batches, each of as many rows of like length: rows are dealt out in the order of their
-    length, there and back. There must be a multiple of `world_size` of them.
+    Every rank gets as many batches, each of as many rows of like length: rows are dealt out one by one in the order of
+    their length, so that ranks never differ by more tokens than one row has. There must be a multiple of `world_size`
+    of them.
     """
     dealt = rows[np.argsort(lengths[rows], kind="stable")].reshape(-1, world_size)
-    longest = lengths[dealt[:, -1]]
-    dealt[1::2] = dealt[1::2, ::-1]
-    return np.split(dealt[:, rank], _cuts(longest, batch_tokens))
+    return np.split(dealt[:, rank], _cuts(lengths[dealt[:, -1]], batch_tokens))
 
 
 def share_of_loss(logits: Tensor, labels: Tensor, weights: Tensor, rank_weight: float) -> Tensor:

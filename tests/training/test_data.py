@@ -87,12 +87,14 @@ def test_rows_that_would_differ_are_encoded_again(plan: TrainingPlan, change: di
     assert not same(load_training_data(plan), load_training_data(other))
 
 
-def test_another_snapshot_tokenizer_or_code_is_encoded_again(
+def test_another_snapshot_tokenizer_code_or_choice_of_features_is_encoded_again(
     plan: TrainingPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_training_data(plan)
     with pytest.raises(FileNotFoundError):
         load_training_data(without_rows(plan).model_copy(update={"snapshot_id": "another"}))
+    with pytest.raises(FileNotFoundError):
+        load_training_data(without_rows(plan).model_copy(update={"features": plan.features[1:]}))
     tokenizer = (plan.base_model / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(tokenizer.replace('"lowercase": true', '"lowercase": false'))
     with pytest.raises(FileNotFoundError):
