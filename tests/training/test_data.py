@@ -25,7 +25,7 @@ ARRAYS = [field.name for field in fields(Encoded)]
 
 @pytest.fixture
 def plan(snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path) -> TrainingPlan:
-    return plan_training(snapshot, settings, tmp_path).model_copy(update={"cache": tmp_path / "cache"})
+    return plan_training(snapshot, settings, tmp_path, tmp_path)
 
 
 def changed(plan: TrainingPlan, **changes: object) -> TrainingPlan:
@@ -231,4 +231,4 @@ def test_a_validation_part_that_leaves_too_little_is_refused(
     snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        plan_training(snapshot, override(settings, change), tmp_path)
+        plan_training(snapshot, override(settings, change), tmp_path, tmp_path)
