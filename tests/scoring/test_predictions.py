@@ -15,7 +15,7 @@ from assets.scoring.score import score_rows
 from assets.settings import ScoringSettings
 
 AS_OF = "2024-02-01"
-SETTINGS = ScoringSettings(window_days=30, batch_rows=8, chunk_rows=1000)
+SETTINGS = ScoringSettings(window_days=30, batch_tokens=256, chunk_rows=1000, precision="float32")
 
 
 def rows_of(path: Path) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def rows_of(path: Path) -> pd.DataFrame:
 def test_rows_without_text_are_not_scored(bundle: Any) -> None:
     texts = ["mortgage late", None, "", " \n\t ", "other thing"]
     rows = pd.DataFrame({"narrative": texts, "company_complaints_7d": 1.0}, index=[7, 3, 9, 1, 5])
-    scored = score_rows(bundle, rows, "3", 8)
+    scored = score_rows(bundle, rows, "3", SETTINGS)
     assert list(scored.index) == [7, 3, 9, 1, 5]
     assert scored["queue"].tolist() == ["mortgage", None, None, None, "other"]
     assert scored["reason"].tolist() == [None, "no-text", "no-text", "no-text", None]
@@ -35,7 +35,7 @@ def test_rows_without_text_are_not_scored(bundle: Any) -> None:
 
 
 def test_no_row_has_text(bundle: Any) -> None:
-    scored = score_rows(bundle, pd.DataFrame({"narrative": [None, None]}), "3", 8)
+    scored = score_rows(bundle, pd.DataFrame({"narrative": [None, None]}), "3", SETTINGS)
     assert scored["reason"].tolist() == ["no-text", "no-text"]
     assert bundle.seen == []
 
