@@ -112,7 +112,7 @@ class Bundle:
         answers = np.empty((len(rows), len(QUEUES)))
         with torch.inference_mode():
             for batch in token_batches(encoded.lengths[rows], batch_tokens):
-                logits = router(**collate(encoded, rows[batch], router.padding))
+                logits = router(**collate(encoded, rows[batch], self.router.padding))
                 answers[batch] = torch.softmax(logits.double(), dim=1).numpy()
         return answers
 

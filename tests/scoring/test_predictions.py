@@ -96,6 +96,34 @@ def test_chunks_do_not_change_the_rows(home, bundle, champion, publish_marts) ->
     pd.testing.assert_frame_equal(rows_of(whole.path)[columns], rows_of(parts.path)[columns])
 
 
+def test_a_killed_scoring_goes_on_where_it_stopped(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    ids = range(10, 17)
+    publish_marts(*({"complaint_id": f"{n}", "known_at": f"2024-01-{n}", "narrative": f"cards {n}"} for n in ids))
+    settings = SETTINGS.model_copy(update={"chunk_rows": 2})
+    bundle.fail_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        predict(home, AS_OF, champion, lambda: bundle, settings)
+    with pytest.raises(NotPublished):
+        home.lake.current(f"predictions/{AS_OF}")
+    bundle.fail_after = None
+    found = predict(home, AS_OF, champion, lambda: bundle, settings)
+    assert bundle.seen == [f"cards {n}" for n in ids]
+    assert rows_of(found.path)["complaint_id"].tolist() == [str(n) for n in ids]
+    assert [path.name for path in found.path.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_another_model_had_scored_is_not_taken(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts(*({"complaint_id": f"{n}", "known_at": f"2024-01-{n}"} for n in range(10, 14)))
+    settings = SETTINGS.model_copy(update={"chunk_rows": 2})
+    bundle.fail_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        predict(home, AS_OF, champion, lambda: bundle, settings)
+    bundle.fail_after = None
+    found = predict(home, AS_OF, replace(champion, version="4"), lambda: bundle, settings)
+    assert set(rows_of(found.path)["model_version"]) == {"4"}
+    assert [path.name for path in found.path.parent.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_record_that_would_be_scored_twice_is_not_published(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
     twice = {"complaint_id": "1", "known_at": "2024-01-20"}
     publish_marts(twice, twice, {"complaint_id": "2", "known_at": "2024-01-21"})
