@@ -6,7 +6,7 @@ manifest.json         who predicted, what that model had seen (its snapshot's id
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from assets.features.serving import online_features, online_store
 from assets.features.store import definitions
 from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion
+from assets.scoring.golden import GoldenAnswers, answer_golden_rows
 from assets.scoring.parts import Parts, resumable
 from assets.scoring.score import Classifier, score_rows
 from assets.settings import ScoringSettings
@@ -55,6 +56,7 @@ class Manifest:
     """Distinct complaints among them."""
     expected: int
     """Complaints of the window that are visible as of as_of."""
+    golden: GoldenAnswers = field(default_factory=GoldenAnswers)
 
     @property
     def each_record_once(self) -> bool:
@@ -68,7 +70,7 @@ class Predictions:
     manifest: Manifest
     version: str
     path: Path
-    """The publication's folder; it does not exist when a record was not scored exactly once."""
+    """The publication's folder; it does not exist when nothing was published."""
     reused: bool
     queues: dict[str, int]
     """Rows by predicted queue; rows without one under their reason."""
@@ -87,9 +89,9 @@ def predict(
 
     The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
     exists is reused and `load` (the champion's bundle) is not called. After a kill the same call goes on behind the
-    chunks that were scored. Nothing is published when any record was not
-    scored exactly once. Raises NotPublished without marts, and when the online store holds another date or other
-    marts: a later date's features would know what as_of did not.
+    chunks that were scored. Nothing is published when any record was not scored exactly once, or when the champion
+    answers its golden rows otherwise than it was evaluated. Raises NotPublished without marts, and when the online
+    store holds another date or other marts: a later date's features would know what as_of did not.
     """
     lake, table = home.lake, f"{_TABLE}/{as_of}"
     marts = lake.current("marts")
@@ -104,9 +106,10 @@ def predict(
         window = _Window(marts / "fct_complaints.parquet", as_of, settings, staged)
         _score(home, window, bundle, champion.version, parts)
         _assemble(parts, _schema(bundle), staged / "predictions.parquet")
-        manifest = _manifest(staged, champion, window, marts.name)
+        golden = answer_golden_rows(lake, champion, bundle, settings)
+        manifest = _manifest(staged, champion, window, marts.name, golden)
         (staged / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1))
-        if not manifest.each_record_once:
+        if not (manifest.each_record_once and golden.agree):
             return _summary(staged, version, reused=False)
         return _summary(lake.publish(table, version, staged), version, reused=False)
 
@@ -122,7 +125,8 @@ def _require_features(home: Home, as_of: str, marts: str) -> None:
 
 def load_manifest(path: Path) -> Manifest:
     """The manifest of a publication's folder."""
-    return Manifest(**json.loads((path / "manifest.json").read_text()))
+    stored = json.loads((path / "manifest.json").read_text())
+    return Manifest(**{**stored, "golden": GoldenAnswers(**stored.get("golden", {}))})
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,9 @@ def _assemble(parts: Parts, schema: pa.Schema, target: Path) -> None:
             writer.write_table(table)
 
 
-def _manifest(staged: Path, champion: RegisteredVersion, window: _Window, marts_version: str) -> Manifest:
+def _manifest(
+    staged: Path, champion: RegisteredVersion, window: _Window, marts_version: str, golden: GoldenAnswers
+) -> Manifest:
     rows, complaints = _one(_COUNTS, staged / "predictions.parquet")
     return Manifest(
         as_of=window.as_of,
@@ -192,6 +198,7 @@ def _manifest(staged: Path, champion: RegisteredVersion, window: _Window, marts_
         rows=rows,
         complaints=complaints,
         expected=window.count(),
+        golden=golden,
     )
 
 

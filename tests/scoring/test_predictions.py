@@ -12,9 +12,10 @@ from assets.resources import Evergreen
 from assets.scoring.definitions import predictions
 from assets.scoring.predictions import load_manifest, predict
 from assets.scoring.score import score_rows
-from assets.settings import ScoringSettings
+from assets.settings import QUEUES, ScoringSettings
 
 AS_OF = "2024-02-01"
+FEATURE = "company_complaints_7d"
 SETTINGS = ScoringSettings(window_days=30, batch_tokens=256, chunk_rows=1000, precision="float32")
 
 
@@ -134,6 +135,25 @@ def test_a_record_that_would_be_scored_twice_is_not_published(home, bundle, cham
         home.lake.current(f"predictions/{AS_OF}")
 
 
+@pytest.mark.parametrize(("evaluated", "published"), [("mortgage", True), ("cards", False)])
+def test_a_champion_that_answers_otherwise_than_evaluated_publishes_nothing(  # type: ignore[no-untyped-def]
+    home, bundle, champion, publish_marts, evaluated, published
+) -> None:
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
+    test = pd.DataFrame({"complaint_id": ["a", "g"], "narrative": ["cards x", "mortgage y"], FEATURE: 1.0})
+    golden = pd.DataFrame({"complaint_id": ["g"], "probabilities": [np.eye(len(QUEUES))[QUEUES.index(evaluated)]]})
+    for table, version, name, rows in (
+        ("training_set/2024-01-01", "snapshot-1", "test", test),
+        ("evaluation/2024-01-01", "evaluation-1", "golden", golden),
+    ):
+        with home.lake.staging(table) as staged:
+            rows.to_parquet(staged / f"{name}.parquet")
+            home.lake.publish(table, version, staged)
+    found = predict(home, AS_OF, replace(champion, tags={"evaluation": "evaluation-1"}), lambda: bundle, SETTINGS)
+    assert (found.manifest.golden.rows, found.manifest.golden.others) == (1, 0 if published else 1)
+    assert (home.lake.version(f"predictions/{AS_OF}") == found.version) is published
+
+
 def test_an_empty_window_is_published_as_such(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
     publish_marts({"complaint_id": "1", "known_at": "2020-01-20"})
     found = predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
@@ -186,8 +206,10 @@ def test_the_asset_stops_the_graph_when_a_record_comes_twice(  # type: ignore[no
     monkeypatch.setattr("assets.training.bundle.load_bundle", lambda path: bundle)
     twice = {"complaint_id": "1", "known_at": "2024-01-20"}
     publish_marts(twice, twice)
-    checks = materialize(home).get_asset_check_evaluations()
-    assert [check.passed for check in checks] == [False]
+    checks = {check.check_name: check for check in materialize(home).get_asset_check_evaluations()}
+    assert not checks["each_record_once"].passed
+    golden = checks["answers_as_evaluated"]
+    assert (golden.passed, golden.severity) == (False, dg.AssetCheckSeverity.WARN)  # no evaluation lies in this home
     publish_marts(twice, version="m2")
     checks = materialize(home).get_asset_check_evaluations()
-    assert [check.passed for check in checks] == [True]
+    assert {check.check_name for check in checks if check.passed} == {"each_record_once"}

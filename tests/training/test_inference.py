@@ -112,7 +112,8 @@ def test_nothing_is_reported_over_the_network() -> None:
         "def hook(event, _):\n    if event in ('socket.connect', 'socket.getaddrinfo'): tried.append(event)\n"
         "sys.addaudithook(hook)\n"
         "import transformers, assets.training.inference as inference\n"
-        "encoder = transformers.BertModel(transformers.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)).eval()\n"
+        "config = transformers.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)\n"
+        "encoder = transformers.BertModel(config).eval()\n"
         "inference._compile(encoder, 'float32')\n"
         "print(tried, sys.modules['openvino_telemetry'])"
     )
