@@ -5,7 +5,7 @@ overrides single fields. An unknown or impossible value is a SettingsError that 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,7 @@ __all__ = [
     "EvaluationSettings",
     "GatePolicy",
     "IngestionSettings",
+    "Precision",
     "RetrainingPolicy",
     "ScoringSettings",
     "Settings",
@@ -43,6 +44,8 @@ QUEUES = (
     "student_loan",
 )
 """The teams a complaint can be routed to, in the order of the model's outputs."""
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class _Section(BaseModel):
@@ -146,10 +149,12 @@ class GatePolicy(_Section):
 class ScoringSettings(_Section):
     window_days: int = Field(ge=1)
     """Complaints received in this many days up to as-of are scored."""
-    batch_rows: int = Field(ge=1)
-    """Rows of one pass through the model."""
+    batch_tokens: int = Field(ge=1)
+    """Tokens of one pass through the model, padding included."""
     chunk_rows: int = Field(ge=1)
-    """Rows held in memory before they are written."""
+    """Rows held in memory before they are written, and scored again at most after a kill."""
+    precision: Precision
+    """Of the encoder, where the processor has it; close calls are settled in float32 either way."""
 
 
 class DriftSettings(_Section):

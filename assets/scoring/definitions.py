@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["predictions"]
 
 EACH_RECORD_ONCE = "each_record_once"
+AS_EVALUATED = "answers_as_evaluated"
 
 
 @dg.asset(
@@ -26,7 +27,13 @@ EACH_RECORD_ONCE = "each_record_once"
             asset="predictions",
             blocking=True,
             description="Every visible complaint of the window has exactly one row; otherwise nothing is published.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            AS_EVALUATED,
+            asset="predictions",
+            blocking=True,
+            description="The golden rows of the champion's evaluation have the same queue; else nothing is published.",
+        ),
     ],
 )
 def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -49,13 +56,15 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
         lambda: load_bundle(registry.fetch(champion.version)),
         evergreen.settings.scoring,
     )
-    return dg.MaterializeResult(metadata=_metadata(scored), check_results=[_check(scored)])
+    return dg.MaterializeResult(metadata=_metadata(scored), check_results=[_check(scored), _golden(scored)])
 
 
 def _nothing() -> dg.MaterializeResult:  # type: ignore[type-arg]
     note = "no champion yet: nothing was scored and nothing published"
-    check = dg.AssetCheckResult(check_name=EACH_RECORD_ONCE, passed=True, description=note)
-    return dg.MaterializeResult(metadata={"state": note, "dagster/row_count": 0}, check_results=[check])
+    checks = [
+        dg.AssetCheckResult(check_name=name, passed=True, description=note) for name in (EACH_RECORD_ONCE, AS_EVALUATED)
+    ]
+    return dg.MaterializeResult(metadata={"state": note, "dagster/row_count": 0}, check_results=checks)
 
 
 def _check(scored: "Predictions") -> dg.AssetCheckResult:
@@ -64,6 +73,17 @@ def _check(scored: "Predictions") -> dg.AssetCheckResult:
         check_name=EACH_RECORD_ONCE,
         passed=manifest.each_record_once,
         metadata={"rows": manifest.rows, "distinct complaints": manifest.complaints, "expected": manifest.expected},
+    )
+
+
+def _golden(scored: "Predictions") -> dg.AssetCheckResult:
+    """Without golden rows in this home it warns, as nothing could be compared."""
+    golden = scored.manifest.golden
+    return dg.AssetCheckResult(
+        check_name=AS_EVALUATED,
+        passed=golden.rows > 0 and golden.agree,
+        severity=dg.AssetCheckSeverity.ERROR if golden.rows else dg.AssetCheckSeverity.WARN,
+        metadata={"rows": golden.rows, "other queue": golden.others, "largest difference": golden.max_difference},
     )
 
 

@@ -2,8 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -13,13 +12,14 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from assets.exceptions import RegistryError, SettingsError
-from assets.features.serving import online_features
+from assets.features.serving import online_features, online_store
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject
-from assets.lake import Home
+from assets.lake import Home, hash_file, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
+from assets.scoring.parts import Parts, resumable
 from assets.scoring.score import Classifier, score_rows
-from assets.settings import Settings
+from assets.settings import ScoringSettings, Settings
 from assets.training.bundle import load_bundle
 
 __all__ = ["ScoredFile", "score_file"]
@@ -53,19 +53,41 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
 
     One output row per input row, in order: complaint_id, queue, confidence, model_version, reason. A row that cannot
     be read keeps its place with the reader's reason. `output` ends in .parquet or .csv and appears in one step, when
-    it is complete. Raises SettingsError for another ending or a missing folder, RegistryError without a champion,
-    SourceError for an unreadable input.
+    it is complete; the same call after a kill goes on behind the chunks that were scored. Raises SettingsError for
+    another ending or a missing folder, RegistryError without a champion, SourceError for an unreadable input.
     """
     _check(output)
     champion, bundle = _champion(home)
-    scored = rows = 0
-    with _writer(output) as writer:
-        for chunk in _chunks(read_rows(path, settings.ingestion), settings.scoring.chunk_rows):
-            answers = _answers(home, chunk, bundle, champion.version, settings.scoring.batch_rows)
-            writer.write_table(pa.Table.from_pandas(answers, schema=_SCHEMA, preserve_index=False))
-            rows += len(answers)
-            scored += int(answers["queue"].notna().sum())
+    with resumable(output.parent, output.name, _key(home, path, champion, settings)) as parts:
+        for number, chunk in enumerate(_chunks(read_rows(path, settings.ingestion), settings.scoring.chunk_rows)):
+            if number not in parts:
+                answers = _answers(home, chunk, bundle, champion.version, settings.scoring)
+                parts.write(number, pa.Table.from_pandas(answers, schema=_SCHEMA, preserve_index=False))
+        rows, scored = _assemble(parts, output)
     return ScoredFile(output, rows, scored, champion.version)
+
+
+def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings) -> str:
+    """What the answers are a function of."""
+    source = hash_file(path) if path.is_file() else ""
+    store = asdict(online_store(home.features))
+    how = [settings.ingestion.model_dump(), settings.scoring.model_dump()]
+    return hash_json([source, store, champion.version, champion.training_id, how])[:16]
+
+
+def _assemble(parts: Parts, output: Path) -> tuple[int, int]:
+    """Write the output beside, and rename it when it is whole; its rows, and those with a queue."""
+    rows = scored = 0
+    writer = pyarrow.parquet.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
+    with tempfile.TemporaryDirectory(dir=parts.folder) as folder:
+        beside = Path(folder) / output.name
+        with writer(beside, _SCHEMA) as opened:
+            for table in parts.tables():
+                opened.write_table(table)
+                rows += len(table)
+                scored += len(table) - table["queue"].null_count
+        beside.replace(output)
+    return rows, scored
 
 
 def _check(output: Path) -> None:
@@ -90,7 +112,7 @@ def _chunks(rows: Iterable[Record | Reject], size: int) -> Iterator[list[Record 
 
 
 def _answers(
-    home: Home, chunk: list[Record | Reject], bundle: Classifier, version: str, batch_rows: int
+    home: Home, chunk: list[Record | Reject], bundle: Classifier, version: str, settings: ScoringSettings
 ) -> pd.DataFrame:
     records = {place: row for place, row in enumerate(chunk) if isinstance(row, Record)}
     rejects = {place: row.reason for place, row in enumerate(chunk) if isinstance(row, Reject)}
@@ -100,17 +122,6 @@ def _answers(
     if records:
         inputs = [[getattr(row, name) for name in _INPUTS] for row in records.values()]
         rows = online_features(home, pd.DataFrame(inputs, columns=list(_INPUTS), index=list(records)))
-        scored = score_rows(bundle, rows, version, batch_rows).assign(complaint_id=rows["complaint_id"])
+        scored = score_rows(bundle, rows, version, settings).assign(complaint_id=rows["complaint_id"])
         answers.loc[list(records)] = scored[_SCHEMA.names].astype(object)
     return answers.astype({"confidence": "float64"})
-
-
-@contextmanager
-def _writer(output: Path) -> Iterator[pyarrow.parquet.ParquetWriter | pyarrow.csv.CSVWriter]:
-    """Writes beside the output, and renames when all went well."""
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
-        beside = Path(folder) / output.name
-        writer = pyarrow.parquet.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
-        with writer(beside, _SCHEMA) as opened:
-            yield opened
-        beside.replace(output)

@@ -6,7 +6,7 @@ manifest.json         who predicted, what that model had seen (its snapshot's id
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from assets.features.serving import online_features, online_store
 from assets.features.store import definitions
 from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion
+from assets.scoring.golden import GoldenAnswers, answer_golden_rows
+from assets.scoring.parts import Parts, resumable
 from assets.scoring.score import Classifier, score_rows
 from assets.settings import ScoringSettings
 
@@ -54,6 +56,7 @@ class Manifest:
     """Distinct complaints among them."""
     expected: int
     """Complaints of the window that are visible as of as_of."""
+    golden: GoldenAnswers = field(default_factory=GoldenAnswers)
 
     @property
     def each_record_once(self) -> bool:
@@ -67,7 +70,7 @@ class Predictions:
     manifest: Manifest
     version: str
     path: Path
-    """The publication's folder; it does not exist when a record was not scored exactly once."""
+    """The publication's folder; it does not exist when nothing was published."""
     reused: bool
     queues: dict[str, int]
     """Rows by predicted queue; rows without one under their reason."""
@@ -85,9 +88,10 @@ def predict(
     """Score every visible complaint received in the window that ends at as_of, and publish the rows.
 
     The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
-    exists is reused and `load` (the champion's bundle) is not called. Nothing is published when any record was not
-    scored exactly once. Raises NotPublished without marts, and when the online store holds another date or other
-    marts: a later date's features would know what as_of did not.
+    exists is reused and `load` (the champion's bundle) is not called. After a kill the same call goes on behind the
+    chunks that were scored. Nothing is published when any record was not scored exactly once, or when the champion
+    answers its golden rows otherwise than it was evaluated. Raises NotPublished without marts, and when the online
+    store holds another date or other marts: a later date's features would know what as_of did not.
     """
     lake, table = home.lake, f"{_TABLE}/{as_of}"
     marts = lake.current("marts")
@@ -96,14 +100,16 @@ def predict(
     if lake.path(table, version).exists():
         return _summary(lake.publish(table, version, lake.path(table, version)), version, reused=True)
     _require_features(home, as_of, marts.name)
-    with lake.staging(table) as staged:
+    with resumable(lake.path(table, version).parent, "parts", version) as parts, lake.staging(table) as staged:
         bundle = load()
         assert bundle.id == champion.training_id
         window = _Window(marts / "fct_complaints.parquet", as_of, settings, staged)
-        _write(home, window, bundle, champion.version, staged / "predictions.parquet")
-        manifest = _manifest(staged, champion, window, marts.name)
+        _score(home, window, bundle, champion.version, parts)
+        _assemble(parts, _schema(bundle), staged / "predictions.parquet")
+        golden = answer_golden_rows(lake, champion, bundle, settings)
+        manifest = _manifest(staged, champion, window, marts.name, golden)
         (staged / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1))
-        if not manifest.each_record_once:
+        if not (manifest.each_record_once and golden.agree):
             return _summary(staged, version, reused=False)
         return _summary(lake.publish(table, version, staged), version, reused=False)
 
@@ -119,7 +125,8 @@ def _require_features(home: Home, as_of: str, marts: str) -> None:
 
 def load_manifest(path: Path) -> Manifest:
     """The manifest of a publication's folder."""
-    return Manifest(**json.loads((path / "manifest.json").read_text()))
+    stored = json.loads((path / "manifest.json").read_text())
+    return Manifest(**{**stored, "golden": GoldenAnswers(**stored.get("golden", {}))})
 
 
 @dataclass(frozen=True)
@@ -153,20 +160,32 @@ class _Window:
         return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})
 
 
-def _write(home: Home, window: _Window, bundle: Classifier, version: str, target: Path) -> None:
-    features = list(bundle.features)
+def _schema(bundle: Classifier) -> pa.Schema:
     text = [(name, pa.float64() if name == "confidence" else pa.string()) for name in _COLUMNS]
-    schema = pa.schema([*text, *((name, pa.float64()) for name in features)])
+    return pa.schema([*text, *((name, pa.float64()) for name in bundle.features)])
+
+
+def _score(home: Home, window: _Window, bundle: Classifier, version: str, parts: Parts) -> None:
+    features = list(bundle.features)
+    for number, chunk in enumerate(window.chunks()):
+        if number in parts:
+            continue
+        rows = online_features(home, chunk)
+        scored = score_rows(bundle, rows, version, window.settings)
+        scored = scored.assign(complaint_id=rows["complaint_id"], as_of=window.as_of)
+        table = pd.concat([scored[list(_COLUMNS)], rows[features].astype("float64")], axis=1)
+        parts.write(number, pa.Table.from_pandas(table, schema=_schema(bundle), preserve_index=False))
+
+
+def _assemble(parts: Parts, schema: pa.Schema, target: Path) -> None:
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for chunk in window.chunks():
-            rows = online_features(home, chunk)
-            scored = score_rows(bundle, rows, version, window.settings.batch_rows)
-            scored = scored.assign(complaint_id=rows["complaint_id"], as_of=window.as_of)
-            table = pd.concat([scored[list(_COLUMNS)], rows[features].astype("float64")], axis=1)
-            writer.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
+        for table in parts.tables():
+            writer.write_table(table)
 
 
-def _manifest(staged: Path, champion: RegisteredVersion, window: _Window, marts_version: str) -> Manifest:
+def _manifest(
+    staged: Path, champion: RegisteredVersion, window: _Window, marts_version: str, golden: GoldenAnswers
+) -> Manifest:
     rows, complaints = _one(_COUNTS, staged / "predictions.parquet")
     return Manifest(
         as_of=window.as_of,
@@ -179,6 +198,7 @@ def _manifest(staged: Path, champion: RegisteredVersion, window: _Window, marts_
         rows=rows,
         complaints=complaints,
         expected=window.count(),
+        golden=golden,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assets.settings import QUEUES
+from assets.settings import QUEUES, Precision, ScoringSettings
 
 __all__ = ["NO_TEXT", "Classifier", "has_text", "score_rows"]
 
@@ -23,7 +23,9 @@ class Classifier(Protocol):
     @property
     def features(self) -> tuple[str, ...]: ...
 
-    def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> npt.NDArray[np.float64]: ...
+    def predict_proba(
+        self, rows: pd.DataFrame, batch_tokens: int = ..., precision: Precision = ...
+    ) -> npt.NDArray[np.float64]: ...
 
 
 def has_text(rows: pd.DataFrame) -> "pd.Series[bool]":
@@ -31,7 +33,7 @@ def has_text(rows: pd.DataFrame) -> "pd.Series[bool]":
     return rows["narrative"].fillna("").astype(str).str.strip() != ""
 
 
-def score_rows(bundle: Classifier, rows: pd.DataFrame, version: str, batch_rows: int) -> pd.DataFrame:
+def score_rows(bundle: Classifier, rows: pd.DataFrame, version: str, settings: ScoringSettings) -> pd.DataFrame:
     """Queue, confidence, model_version and reason for every row, with the index of `rows`.
 
     `rows` holds narrative, company, state, tags, channel and the bundle's feature columns. Confidence is the
@@ -42,7 +44,7 @@ def score_rows(bundle: Classifier, rows: pd.DataFrame, version: str, batch_rows:
     scored["queue"] = scored["queue"].astype(object)
     scored["reason"] = [None if readable else NO_TEXT for readable in text]
     if text.any():
-        probabilities = bundle.predict_proba(rows[text], batch_rows)
+        probabilities = bundle.predict_proba(rows[text], settings.batch_tokens, settings.precision)
         assert probabilities.shape == (int(text.sum()), len(QUEUES))
         scored.loc[text, "queue"] = np.array(QUEUES, dtype=object)[probabilities.argmax(axis=1)]
         scored.loc[text, "confidence"] = probabilities.max(axis=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assets.features.serving import OnlineStore
 from assets.lake import Home
 from assets.registry.registry import RegisteredVersion
 from assets.settings import QUEUES
@@ -23,9 +25,13 @@ class FakeBundle:
     id: str = "training-1"
     features: tuple[str, ...] = (FEATURE,)
     seen: list[str] = field(default_factory=list)
+    fail_after: int | None = None
+    """Texts after which it is interrupted."""
 
-    def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> np.ndarray:
+    def predict_proba(self, rows: pd.DataFrame, batch_tokens: int = 2048, precision: str = "float32") -> np.ndarray:
         assert set(self.features) <= set(rows.columns)
+        if self.fail_after is not None and len(self.seen) >= self.fail_after:
+            raise KeyboardInterrupt
         self.seen += list(rows["narrative"])
         chosen = [QUEUES.index(text.split()[0]) for text in rows["narrative"]]
         probabilities = np.full((len(rows), len(QUEUES)), 0.4 / (len(QUEUES) - 1))
@@ -49,10 +55,12 @@ def online(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
         return rows.assign(**{FEATURE: np.arange(len(rows), dtype=float)})
 
     monkeypatch.setattr("assets.scoring.predictions.definitions", lambda home: SimpleNamespace(digest="d1"))
-    monkeypatch.setattr(
-        "assets.scoring.predictions.online_store",
-        lambda folder: SimpleNamespace(as_of="2024-02-01", marts=home.lake.version("marts")),
-    )
+
+    def store(_: Path) -> OnlineStore:
+        return OnlineStore("2024-02-01", home.lake.version("marts") or "", "d1", {})
+
+    monkeypatch.setattr("assets.scoring.predictions.online_store", store)
+    monkeypatch.setattr("assets.scoring.files.online_store", store)
     monkeypatch.setattr("assets.scoring.predictions.online_features", features)
     monkeypatch.setattr("assets.scoring.files.online_features", features)
 

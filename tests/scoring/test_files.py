@@ -77,6 +77,25 @@ def test_a_failure_leaves_what_was_there(scored: Home, source: Path, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_killed_scoring_goes_on_where_it_stopped(
+    scored: Home, source: Path, tmp_path: Path, bundle: Any, ending: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update={"chunk_rows": 2})})
+    score_file(scored, source, tmp_path / f"whole.{ending}", settings)
+    texts, output = list(bundle.seen), tmp_path / f"out.{ending}"
+    bundle.seen.clear()
+    bundle.fail_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        score_file(scored, source, output, settings)
+    assert not output.exists()
+    bundle.fail_after = None
+    assert score_file(scored, source, output, settings).rows == 6
+    assert bundle.seen == texts
+    assert output.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
 def test_an_unknown_ending_is_refused_before_anything_is_loaded(home: Home, source: Path) -> None:
     with pytest.raises(SettingsError, match=r"out\.xlsx: its ending must be \.parquet or \.csv"):
         score_file(home, source, source.with_name("out.xlsx"), SETTINGS)

@@ -12,10 +12,11 @@ from assets.resources import Evergreen
 from assets.scoring.definitions import predictions
 from assets.scoring.predictions import load_manifest, predict
 from assets.scoring.score import score_rows
-from assets.settings import ScoringSettings
+from assets.settings import QUEUES, ScoringSettings
 
 AS_OF = "2024-02-01"
-SETTINGS = ScoringSettings(window_days=30, batch_rows=8, chunk_rows=1000)
+FEATURE = "company_complaints_7d"
+SETTINGS = ScoringSettings(window_days=30, batch_tokens=256, chunk_rows=1000, precision="float32")
 
 
 def rows_of(path: Path) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def rows_of(path: Path) -> pd.DataFrame:
 def test_rows_without_text_are_not_scored(bundle: Any) -> None:
     texts = ["mortgage late", None, "", " \n\t ", "other thing"]
     rows = pd.DataFrame({"narrative": texts, "company_complaints_7d": 1.0}, index=[7, 3, 9, 1, 5])
-    scored = score_rows(bundle, rows, "3", 8)
+    scored = score_rows(bundle, rows, "3", SETTINGS)
     assert list(scored.index) == [7, 3, 9, 1, 5]
     assert scored["queue"].tolist() == ["mortgage", None, None, None, "other"]
     assert scored["reason"].tolist() == [None, "no-text", "no-text", "no-text", None]
@@ -35,7 +36,7 @@ def test_rows_without_text_are_not_scored(bundle: Any) -> None:
 
 
 def test_no_row_has_text(bundle: Any) -> None:
-    scored = score_rows(bundle, pd.DataFrame({"narrative": [None, None]}), "3", 8)
+    scored = score_rows(bundle, pd.DataFrame({"narrative": [None, None]}), "3", SETTINGS)
     assert scored["reason"].tolist() == ["no-text", "no-text"]
     assert bundle.seen == []
 
@@ -96,6 +97,34 @@ def test_chunks_do_not_change_the_rows(home, bundle, champion, publish_marts) ->
     pd.testing.assert_frame_equal(rows_of(whole.path)[columns], rows_of(parts.path)[columns])
 
 
+def test_a_killed_scoring_goes_on_where_it_stopped(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    ids = range(10, 17)
+    publish_marts(*({"complaint_id": f"{n}", "known_at": f"2024-01-{n}", "narrative": f"cards {n}"} for n in ids))
+    settings = SETTINGS.model_copy(update={"chunk_rows": 2})
+    bundle.fail_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        predict(home, AS_OF, champion, lambda: bundle, settings)
+    with pytest.raises(NotPublished):
+        home.lake.current(f"predictions/{AS_OF}")
+    bundle.fail_after = None
+    found = predict(home, AS_OF, champion, lambda: bundle, settings)
+    assert bundle.seen == [f"cards {n}" for n in ids]
+    assert rows_of(found.path)["complaint_id"].tolist() == [str(n) for n in ids]
+    assert [path.name for path in found.path.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_another_model_had_scored_is_not_taken(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts(*({"complaint_id": f"{n}", "known_at": f"2024-01-{n}"} for n in range(10, 14)))
+    settings = SETTINGS.model_copy(update={"chunk_rows": 2})
+    bundle.fail_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        predict(home, AS_OF, champion, lambda: bundle, settings)
+    bundle.fail_after = None
+    found = predict(home, AS_OF, replace(champion, version="4"), lambda: bundle, settings)
+    assert set(rows_of(found.path)["model_version"]) == {"4"}
+    assert [path.name for path in found.path.parent.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_record_that_would_be_scored_twice_is_not_published(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
     twice = {"complaint_id": "1", "known_at": "2024-01-20"}
     publish_marts(twice, twice, {"complaint_id": "2", "known_at": "2024-01-21"})
@@ -104,6 +133,25 @@ def test_a_record_that_would_be_scored_twice_is_not_published(home, bundle, cham
     assert (found.manifest.rows, found.manifest.complaints) == (3, 2)
     with pytest.raises(NotPublished):
         home.lake.current(f"predictions/{AS_OF}")
+
+
+@pytest.mark.parametrize(("evaluated", "published"), [("mortgage", True), ("cards", False)])
+def test_a_champion_that_answers_otherwise_than_evaluated_publishes_nothing(  # type: ignore[no-untyped-def]
+    home, bundle, champion, publish_marts, evaluated, published
+) -> None:
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
+    test = pd.DataFrame({"complaint_id": ["a", "g"], "narrative": ["cards x", "mortgage y"], FEATURE: 1.0})
+    golden = pd.DataFrame({"complaint_id": ["g"], "probabilities": [np.eye(len(QUEUES))[QUEUES.index(evaluated)]]})
+    for table, version, name, rows in (
+        ("training_set/2024-01-01", "snapshot-1", "test", test),
+        ("evaluation/2024-01-01", "evaluation-1", "golden", golden),
+    ):
+        with home.lake.staging(table) as staged:
+            rows.to_parquet(staged / f"{name}.parquet")
+            home.lake.publish(table, version, staged)
+    found = predict(home, AS_OF, replace(champion, tags={"evaluation": "evaluation-1"}), lambda: bundle, SETTINGS)
+    assert (found.manifest.golden.rows, found.manifest.golden.others) == (1, 0 if published else 1)
+    assert (home.lake.version(f"predictions/{AS_OF}") == found.version) is published
 
 
 def test_an_empty_window_is_published_as_such(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
@@ -158,8 +206,10 @@ def test_the_asset_stops_the_graph_when_a_record_comes_twice(  # type: ignore[no
     monkeypatch.setattr("assets.training.bundle.load_bundle", lambda path: bundle)
     twice = {"complaint_id": "1", "known_at": "2024-01-20"}
     publish_marts(twice, twice)
-    checks = materialize(home).get_asset_check_evaluations()
-    assert [check.passed for check in checks] == [False]
+    checks = {check.check_name: check for check in materialize(home).get_asset_check_evaluations()}
+    assert not checks["each_record_once"].passed
+    golden = checks["answers_as_evaluated"]
+    assert (golden.passed, golden.severity) == (False, dg.AssetCheckSeverity.WARN)  # no evaluation lies in this home
     publish_marts(twice, version="m2")
     checks = materialize(home).get_asset_check_evaluations()
-    assert [check.passed for check in checks] == [True]
+    assert {check.check_name for check in checks if check.passed} == {"each_record_once"}

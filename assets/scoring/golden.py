@@ -1,0 +1,50 @@
+"""Whether the champion answers now as it was evaluated, by whatever runs it now."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from assets.evaluation.report import table
+from assets.lake import Lake
+from assets.registry.registry import RegisteredVersion
+from assets.scoring.score import Classifier
+from assets.settings import ScoringSettings
+
+__all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows"]
+
+MAX_OTHERS = 1 / 1000
+"""The largest share of golden rows whose best queue may be another one."""
+
+
+@dataclass(frozen=True)
+class GoldenAnswers:
+    """How the golden rows of the champion's evaluation are answered now."""
+
+    rows: int = 0
+    """0 when the evaluation or its test rows are not in this home."""
+    others: int = 0
+    """Rows whose best queue is another one."""
+    max_difference: float = 0.0
+    """Of a probability."""
+
+    @property
+    def agree(self) -> bool:
+        return self.others <= MAX_OTHERS * self.rows
+
+
+def answer_golden_rows(
+    lake: Lake, champion: RegisteredVersion, bundle: Classifier, settings: ScoringSettings
+) -> GoldenAnswers:
+    """Answer the golden rows as complaints are answered, and compare with what was evaluated."""
+    evaluation = champion.tags.get("evaluation", "none")
+    golden_path = lake.path(table(champion.as_of), evaluation) / "golden.parquet"
+    test_path = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id) / "test.parquet"
+    if not (golden_path.exists() and test_path.exists()):
+        return GoldenAnswers()
+    golden = pd.read_parquet(golden_path)
+    rows = pd.read_parquet(test_path).set_index("complaint_id", drop=False).loc[golden["complaint_id"]]
+    evaluated = np.stack(golden["probabilities"].tolist())
+    served = bundle.predict_proba(rows, settings.batch_tokens, settings.precision)
+    others = int((served.argmax(axis=1) != evaluated.argmax(axis=1)).sum())
+    return GoldenAnswers(len(rows), others, float(np.abs(served - evaluated).max()))

@@ -1,0 +1,137 @@
+"""The router's encoder run by OpenVINO, where that is installed, can read the encoder and gives torch's answers.
+
+Only the encoder is converted, from the weights in memory: it is nearly all of the work, and the rest of the router
+stays what it is. Nothing is written and nothing is sent.
+"""
+
+import copy
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging as transformers_logging
+
+from assets.settings import Precision
+from assets.training.model import ComplaintRouter
+
+if TYPE_CHECKING:
+    import openvino
+
+__all__ = ["compile_router", "token_batches"]
+
+_log = logging.getLogger("evergreen")
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
+"""The largest difference from torch's hidden states that is accepted, as a share of the largest of them."""
+_PROBES = ((2, 7), (3, 8))
+"""Rows and tokens of the batch that the encoder is converted with, and of another that it is compared on."""
+
+
+def token_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in the order of their length, as many at a time as fit into `batch_tokens` padded tokens, at least one."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = lengths[order[start : start + batch_tokens]]
+        padded = longest * np.arange(1, len(longest) + 1)
+        rows = max(1, int(np.searchsorted(padded, batch_tokens, side="right")))
+        yield order[start : start + rows]
+        start += rows
+
+
+def compile_router(router: ComplaintRouter, precision: Precision) -> ComplaintRouter:
+    """The router with its encoder run by OpenVINO, sharing all other weights; or the router itself, in float32.
+
+    It is the router itself where OpenVINO is not installed, cannot convert the encoder, or differs from torch. Where
+    the processor has no bfloat16, float32 is used. Takes a second or two.
+    """
+    try:
+        compiled = _compile(router.encoder, precision)
+    except ImportError:
+        _log.info("openvino is not installed: torch scores")
+        return router
+    except Exception as error:  # The encoder's own code runs under a tracer, and can fail there in any way.
+        _log.warning("OpenVINO cannot run %s, torch scores: %s", type(router.encoder).__name__, error)
+        return router
+    twin = copy.copy(router)
+    twin._modules = {**router._modules, "encoder": compiled}
+    return twin
+
+
+class _CompiledEncoder(nn.Module):
+    """To the router it is the encoder that it was compiled from."""
+
+    def __init__(self, config: Any, compiled: "openvino.CompiledModel") -> None:
+        super().__init__()
+        self.config = config
+        self._compiled = compiled
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
+        hidden = self._compiled({"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()})[0]
+        return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden))
+
+
+class _HiddenStates(nn.Module):
+    def __init__(self, encoder: PreTrainedModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return hidden
+
+
+def _compile(encoder: PreTrainedModel, precision: Precision) -> _CompiledEncoder:
+    # OpenVINO reports its use over the network, unless this package is missing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    core = openvino.Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        precision = "float32"
+    converted_with, compared_on = (_probe(encoder, rows, tokens) for rows, tokens in _PROBES)
+    with warnings.catch_warnings(), _quiet_transformers(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(_HiddenStates(encoder), example_input=converted_with)
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINTS[precision]})
+        found = _CompiledEncoder(encoder.config, compiled)
+        _require_agreement(encoder, found, compared_on, _TOLERANCE[precision])
+    return found
+
+
+def _probe(encoder: PreTrainedModel, rows: int, tokens: int) -> dict[str, Tensor]:
+    """Rows of different lengths, so that the mask matters."""
+    ids = torch.arange(rows * tokens).reshape(rows, tokens) % encoder.config.vocab_size
+    mask = (torch.arange(tokens) < tokens - torch.arange(rows).unsqueeze(1)).long()
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _require_agreement(
+    encoder: PreTrainedModel, compiled: _CompiledEncoder, batch: dict[str, Tensor], tolerance: float
+) -> None:
+    real = batch["attention_mask"].bool()
+    right, found = (run(**batch).last_hidden_state[real] for run in (encoder, compiled))
+    difference = float((right - found).abs().max() / right.abs().max())
+    if not difference <= tolerance:
+        raise ValueError(f"its answers differ from torch's by {difference:.1g} of the largest")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """A tracer looks at every property of a model, deprecated ones included."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

@@ -1,0 +1,121 @@
+"""The router with its encoder run by OpenVINO: the same answers, or torch."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.features.snapshot import Snapshot
+from assets.training import bundle as bundles
+from assets.training import inference
+from assets.training.bundle import Bundle
+from assets.training.inference import compile_router, token_batches
+
+
+@pytest.fixture(scope="module")
+def rows_to_route(snapshot: Snapshot) -> pd.DataFrame:
+    return snapshot.test()
+
+
+@pytest.fixture
+def fresh(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """The bundle as it was loaded, which compiles its encoder from the first row on."""
+    monkeypatch.setattr(bundles, "_WORTH_COMPILING", 1)
+    return replace(bundle, _compiled={})
+
+
+def test_every_row_is_in_one_batch_that_fits_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 500)
+    batches = list(token_batches(lengths, 200))
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    assert all(len(batch) * lengths[batch].max() <= 200 for batch in batches)
+    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert padded < 1.05 * lengths.sum()
+    assert max(map(len, batches)) > 3 * min(map(len, batches[:-1]))
+
+
+def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
+    assert [list(batch) for batch in token_batches(np.array([9, 2, 8]), 4)] == [[1], [2], [0]]
+    assert list(token_batches(np.array([], np.int64), 4)) == []
+
+
+def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.DataFrame) -> None:
+    pytest.importorskip("openvino")
+    exact = replace(fresh, _compiled={"float32": fresh.router}).predict_proba(rows_to_route)
+    for batch_tokens in (1, 100, 2048):
+        assert np.abs(fresh.predict_proba(rows_to_route, batch_tokens) - exact).max() < 1e-5
+    assert fresh._compiled["float32"] is not fresh.router
+    fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
+    assert (fast.argmax(axis=1) == exact.argmax(axis=1)).all()
+
+
+def test_few_rows_are_not_worth_compiling(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
+    fresh = replace(bundle, _compiled={})
+    fresh.predict_proba(rows_to_route, precision="bfloat16")
+    assert fresh._compiled == {}
+
+
+def test_close_calls_are_settled_in_float32(
+    fresh: Bundle, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router that is less sure of everything: what it finds close is answered anew."""
+    exact = fresh.predict_proba(rows_to_route)
+    lead = bundles._lead(exact)
+    monkeypatch.setattr(bundles, "_CLOSE_CALL", float(np.median(lead)))
+
+    def flat(**batch: Any) -> Any:
+        return 0.9 * fresh.router(**batch)
+
+    fresh._compiled["bfloat16"] = flat
+    fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
+    same = np.abs(fast - exact).max(axis=1) < 1e-5
+    assert same[lead < np.median(lead)].all()
+    assert not same.all()
+
+
+def test_torch_scores_where_openvino_is_not_installed(fresh: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert compile_router(fresh.router, "bfloat16") is fresh.router
+
+
+def test_torch_scores_where_the_encoder_cannot_be_converted(
+    fresh: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("openvino.convert_model", fail)
+    assert compile_router(fresh.router, "float32") is fresh.router
+    assert "no such operator" in caplog.text
+
+
+def test_torch_scores_where_the_answers_differ(
+    fresh: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(inference._TOLERANCE, "float32", 1e-12)
+    assert compile_router(fresh.router, "float32") is fresh.router
+    assert "differ from torch's" in caplog.text
+
+
+def test_nothing_is_reported_over_the_network() -> None:
+    """Even where OpenVINO's telemetry is installed, it is not loaded."""
+    pytest.importorskip("openvino")
+    code = (
+        "import sys; tried = []\n"
+        "def hook(event, _):\n    if event in ('socket.connect', 'socket.getaddrinfo'): tried.append(event)\n"
+        "sys.addaudithook(hook)\n"
+        "import transformers, assets.training.inference as inference\n"
+        "config = transformers.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)\n"
+        "encoder = transformers.BertModel(config).eval()\n"
+        "inference._compile(encoder, 'float32')\n"
+        "print(tried, sys.modules['openvino_telemetry'])"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] None"
