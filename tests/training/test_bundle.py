@@ -92,7 +92,7 @@ def test_it_learned_something(bundle: Bundle, frame: pd.DataFrame) -> None:
     assert (predicted == frame["queue"]).mean() > 0.5
 
 
-def rows_to_route_without_text_or_history_have_an_answer(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
+def test_rows_to_route_without_text_or_history_have_an_answer(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
     bare = rows_to_route.iloc[:3].copy()
     bare[list(bundle.features)] = np.nan
     bare[["narrative", "company", "state"]] = None
