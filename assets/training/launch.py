@@ -15,6 +15,9 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import CONFIGS, TrainingSettings
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle
+from assets.training.compatibility import Machine, check_training, offloads
+from assets.training.estimate import check_memory, free_memory
+from assets.training.model_size import measure_model
 from assets.training.plan import TrainingPlan
 
 if TYPE_CHECKING:
@@ -25,8 +28,11 @@ __all__ = ["Run", "Training", "override", "plan_training", "train", "training_id
 Run = Callable[[list[str]], None]
 """Starts a command, shows what it reports, and returns when it ended well; raises TrainingError when it did not."""
 
-_PLACES = {"base_model", "ranks", "hostfile", "deepspeed"}
-"""Settings that say where things are; what they lead to is in the id by content."""
+_PLACES = {"base_model", "ranks", "hostfile", "deepspeed", "nvme", "price_per_hour"}
+"""Settings that say where things are, or what they cost; what they lead to is in the id by content."""
+
+_OUTSIDE = {"definitions.py", "launch.py", "compatibility.py", "estimate.py", "model_size.py", "usage.py"}
+"""Files of this room that no weight depends on."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
         if reused := _is_whole(lake.path(table, plan.training_id)):
             path = lake.publish(table, plan.training_id, staged)
         else:
+            _check_memory(plan)
             plan_file = Path(scratch) / "plan.json"
             plan_file.write_text(plan.model_dump_json())
             _run_worker(plan, plan_file, run)
@@ -58,12 +65,11 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
 
 
 def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path) -> TrainingPlan:
-    """All that the run is a function of. Raises BaseModelError, and SettingsError when batch and ranks do not fit."""
+    """All that the run is a function of. Raises BaseModelError, and SettingsError for settings that do not fit."""
     base = resolve_base_model(settings.base_model)
-    deepspeed = _deepspeed_config(settings.deepspeed)
-    world_size = _world_size(settings)
-    if settings.batch_rows % world_size:
-        raise SettingsError(f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks")
+    deepspeed, gpus = _deepspeed_config(settings.deepspeed), _gpus()
+    world_size = _world_size(settings, gpus)
+    check_training(settings, deepspeed, world_size, Machine.here(gpus, deepspeed))
     if settings.batch_rows > snapshot.train_rows:
         raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {snapshot.train_rows} training rows")
     return TrainingPlan(
@@ -73,7 +79,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         snapshot=snapshot.path.resolve(),
         features=snapshot.features,
         settings=settings,
-        deepspeed=deepspeed,
+        deepspeed=_with_nvme(deepspeed, settings.nvme),
         base_model=base.path,
         base_model_name=base.name,
         base_model_sha256=base.weights_sha256,
@@ -156,10 +162,28 @@ def _deepspeed_config(name: str) -> dict[str, Any]:
         raise SettingsError(f"configs/deepspeed/{path.name}: {error}") from None
 
 
-def _world_size(settings: TrainingSettings) -> int:
+def _with_nvme(deepspeed: dict[str, Any], folder: str | None) -> dict[str, Any]:
+    """DeepSpeed's configuration with the folder that it offloads to."""
+    zero = dict(deepspeed.get("zero_optimization", {}))
+    for name, device in offloads(deepspeed).items():
+        if device == "nvme":
+            zero[name] = zero[name] | {"nvme_path": folder}
+    return deepspeed | {"zero_optimization": zero}
+
+
+def _check_memory(plan: TrainingPlan) -> None:
+    """Raises SettingsError when this machine has less memory than the run needs; other machines are not asked."""
+    settings = plan.settings
+    if settings.hostfile is None:
+        size = measure_model(plan.base_model, len(plan.features), settings)
+        tokens = settings.batch_rows // plan.world_size * settings.max_tokens
+        check_memory(size, settings, plan.deepspeed, plan.world_size, tokens, free_memory())
+
+
+def _world_size(settings: TrainingSettings, gpus: int) -> int:
     if settings.hostfile is not None:
         return _slots(Path(settings.hostfile))
-    return settings.ranks or _gpus() or 1
+    return settings.ranks or gpus or 1
 
 
 def _slots(hostfile: Path) -> int:
@@ -184,4 +208,4 @@ def _gpus() -> int:
 def _code() -> str:
     """Hash of the code that the workers run, and of what turns rows into numbers."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return hash_json({file.name: hash_file(file) for file in files if file.name not in ("definitions.py", "launch.py")})
+    return hash_json({file.name: hash_file(file) for file in files if file.name not in _OUTSIDE})
