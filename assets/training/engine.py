@@ -110,7 +110,7 @@ def _prepare(encoder: PreTrainedModel, settings: TrainingSettings) -> None:
     if settings.activation_checkpointing:
         if not encoder.supports_gradient_checkpointing:
             raise SettingsError(f"training.activation_checkpointing: {type(encoder).__name__} does not support it")
-        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        encoder.activation_checkpointing_enable({"use_reentrant": False})
     if settings.compile:
         os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the start switches it off (assets/training/process.py)
         encoder.compile(dynamic=True)

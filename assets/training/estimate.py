@@ -4,7 +4,7 @@ The formulas are those of Rajbhandari et al. 2020 (ZeRO: Memory Optimizations To
 section 3): with Adam in mixed precision a parameter costs 2 bytes of weight, 2 of gradient and 12 of optimizer state;
 stage 1 shares the states among the ranks, stage 2 the gradients too, stage 3 the weights too. Activations follow
 Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4), without the
-attention scores, which a fused kernel never stores.
+attention scores on GPUs, where a fused kernel never stores them.
 """
 
 import os
@@ -23,7 +23,7 @@ from assets.training.model_size import ModelSize
 
 __all__ = ["Free", "Memory", "check_memory", "estimate_memory", "free_memory"]
 
-_PROCESS = 700_000_000
+_PROCESS = 600_000_000
 """Bytes of a worker before it has a model: Python, torch, DeepSpeed, the rows (measured with `quick`, on CPU)."""
 _LIVE_LAYERS = 2
 """Layers whose weights are whole on a device at once when stage 3 gathers them: one at work, one fetched ahead."""
@@ -56,11 +56,11 @@ class Free:
 
 
 def estimate_memory(
-    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, tokens: int
+    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, tokens: int, has_gpu: bool
 ) -> Memory:
-    """Bytes of one of `ranks` ranks at its peak, whose longest micro-batch has `tokens` tokens, padding included."""
+    """Bytes of one of `ranks` ranks at its peak, whose largest micro-batch has `tokens` tokens, padding included."""
     zero = deepspeed.get("zero_optimization", {})
-    stage, width = zero.get("stage", 0), 4 if settings.precision == "fp32" else 2
+    stage, width = zero.get("stage", 0), _width(settings)
     shared = [ranks if stage >= least else 1 for least in (1, 2, 3)]
     gathered = min(size.parameters, _LIVE_LAYERS * size.layer_parameters + size.largest) if stage == 3 else 0
     has_master = width == 2 or stage > 0
@@ -70,7 +70,7 @@ def estimate_memory(
         "optimizer": (12 if has_master else 8) * size.trained // shared[0],
         "step": 4 * size.trained // shared[0] if has_master else 0,
         "gathered": width * gathered,
-        "activations": _activation_bytes(size, settings, width) * tokens,
+        "activations": _activation_bytes(size, settings, has_gpu) * tokens,
     }
     moved = offloads(deepspeed)
     places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
@@ -101,11 +101,12 @@ def check_memory(
 
     The line names the configuration that would fit and moves least out of the device's memory.
     """
-    memory = estimate_memory(size, settings, deepspeed, ranks, tokens)
+    has_gpu = free.device is not None
+    memory = estimate_memory(size, settings, deepspeed, ranks, tokens, has_gpu)
     if _fits(memory, ranks, free):
         return memory
     for name, other in _by_effort(settings):
-        if _fits(estimate_memory(size, settings, other, ranks, tokens), ranks, free):
+        if _fits(estimate_memory(size, settings, other, ranks, tokens, has_gpu), ranks, free):
             advice = f"{name} would fit"
             break
     else:
@@ -113,12 +114,23 @@ def check_memory(
     raise SettingsError(f"training.deepspeed: {settings.deepspeed} {_too_large(memory, ranks, free)}; {advice}")
 
 
-def _activation_bytes(size: ModelSize, settings: TrainingSettings, width: int) -> int:
-    """Bytes a token: what the layers keep for the backward pass, and the working space of one more."""
-    layer = width * (8 * size.hidden + 2 * size.intermediate) + 2 * size.hidden
-    if settings.activation_checkpointing:
-        return size.trained_layers * width * size.hidden + 2 * layer
-    return (size.trained_layers + 1) * layer
+def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool) -> int:
+    """Bytes a token: what the layers keep for the backward pass, and the working space of two more.
+
+    On CPU no fused kernel drops attention out: scores are kept, in float32, as noise, before it and after it.
+    """
+    width = _width(settings)
+    linear = width * (7 * size.hidden + 2 * size.intermediate)
+    if has_gpu:
+        layer = linear + (width + 2) * size.hidden
+    else:
+        layer = linear + 12 * (size.hidden + size.heads * settings.max_tokens)
+    kept = width * size.hidden if settings.activation_checkpointing else layer
+    return size.trained_layers * kept + 2 * layer
+
+
+def _width(settings: TrainingSettings) -> int:
+    return 4 if settings.precision == "fp32" else 2
 
 
 def _swap_buffers(zero: Mapping[str, Any], width: int, size: ModelSize) -> int:

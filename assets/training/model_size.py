@@ -31,6 +31,7 @@ class ModelSize:
     layer_parameters: int
     hidden: int
     intermediate: int
+    heads: int
     largest: int
     """Parameters of the largest tensor."""
 
@@ -65,6 +66,7 @@ def measure_model(base: Path, features: int, settings: TrainingSettings) -> Mode
         layer_parameters=sum(own[name] for name in in_layers) // max(1, layers),
         hidden=hidden,
         intermediate=_first(config, "intermediate_size", "hidden_dim", "ffn_dim", default=4 * hidden),
+        heads=_first(config, "num_attention_heads", "n_heads", "num_heads"),
         largest=max(own.values()),
     )
 
@@ -97,14 +99,18 @@ def _shapes(base: Path) -> dict[str, list[int]]:
     """Name and shape of every tensor, from the JSON that a safetensors file begins with."""
     found: dict[str, list[int]] = {}
     for file in sorted(base.glob("*.safetensors")):
-        try:
-            with file.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                header = json.loads(stream.read(length))
-        except (OSError, ValueError, struct.error):
-            raise BaseModelError(f"training.base_model: {file} is not a safetensors file") from None
-        found |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        found |= {name: entry["shape"] for name, entry in _header(file).items() if name != "__metadata__"}
     return found
+
+
+def _header(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header: dict[str, Any] = json.loads(stream.read(min(length, file.stat().st_size)))
+    except (OSError, ValueError, struct.error):
+        raise BaseModelError(f"training.base_model: {file} is not a safetensors file") from None
+    return header
 
 
 def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
