@@ -13,8 +13,9 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle
+from assets.training.compatibility import Machine
 from assets.training.engine import _prepare, engine_config
-from assets.training.launch import Run, override, plan_training, train
+from assets.training.launch import Run, _deepspeed_config, override, plan_training, train
 from assets.training.model import ComplaintRouter, freeze, new_router
 from assets.training.optimization import parameter_groups, rate_factor
 from assets.training.preprocessing import fit_preprocessing
@@ -125,3 +126,16 @@ def test_the_checks_before_a_run_import_no_torch() -> None:
     code = "import sys, assets.training.launch; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_what_is_offloaded_to_nvme_trains_a_bundle(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, tmp_path: Path
+) -> None:
+    chosen = override(settings, {"deepspeed": "zero-3-nvme", "nvme": str(tmp_path)})
+    if not Machine.here(0, _deepspeed_config("zero-3-nvme")).libaio:
+        pytest.skip("libaio-dev and g++ are not installed")
+    training = train(lake, "2024-10-10", snapshot, chosen, run)
+    curve = [loss for _, loss in training.report["loss_curve"]]
+    assert curve[-1] < curve[0]
+    assert load_bundle(training.path).predict_proba(snapshot.test()).std() > 0.01
