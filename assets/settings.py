@@ -100,9 +100,20 @@ class TrainingSettings(_Section):
     """Of what is new on top of the encoder."""
     word_learning_rate: float = Field(gt=0)
     """Of the linear branch over hashed words."""
+    layer_rate_decay: float = Field(gt=0, le=1)
+    """Each encoder layer learns at this multiple of the rate of the layer above it; 1 is one rate for all."""
     weight_decay: float = Field(ge=0)
+    """Of matrices; biases and normalisation weights never decay."""
+    gradient_clipping: float = Field(ge=0)
+    """The largest norm that a step's gradients may have; 0 leaves them as they are."""
+    schedule: Literal["linear", "cosine", "constant"]
+    """How the learning rate goes on after its rise: down to nothing in a line or in half a cosine, or not at all."""
     warmup_share: float = Field(ge=0, lt=1)
     """The share of steps over which the learning rate rises."""
+    evaluate_every: int = Field(ge=1)
+    """Optimizer steps between two looks at the validation rows."""
+    patience: int | None = Field(ge=1)
+    """Evaluations without improvement after which training stops; None trains to the end."""
     class_weight_power: float = Field(ge=0, le=1)
     """Class weights are frequency to minus this power: 0 is none, 1 is balanced."""
     trainable_layers: int | None = Field(ge=0)
@@ -114,6 +125,12 @@ class TrainingSettings(_Section):
     prior_labels: float = Field(gt=0)
     """Labels that the overall mix of queues counts for in the log-prior of a company or a state."""
     seed: int
+    precision: Literal["bf16", "fp16", "fp32"]
+    """Of weights, activations and gradients; the optimizer always works in float32."""
+    activation_checkpointing: bool
+    """Compute activations again for the backward pass instead of keeping them: slower, less memory."""
+    compile: bool
+    """Whether torch.compile fuses the encoder: a minute or more before the first step."""
     ranks: int | None = Field(ge=1)
     """Worker processes; None for one per GPU, or one where there is none."""
     hostfile: str | None
@@ -124,6 +141,10 @@ class TrainingSettings(_Section):
     """Seconds between two checkpoints of a run."""
     checkpoints_kept: int = Field(ge=1)
     """Checkpoints of a run that are kept: the newest."""
+    nvme: str | None
+    """A folder on a local NVMe drive, for the files in configs/deepspeed that offload to one."""
+    price_per_hour: float = Field(ge=0)
+    """What an hour of one rank costs, in any currency."""
 
 
 class EvaluationSettings(_Section):

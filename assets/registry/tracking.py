@@ -147,7 +147,8 @@ def local_path(location: str) -> Path | None:
 
 
 def _metrics(evaluation: Evaluation, training: Mapping[str, Any], model_id: str, dataset: str) -> list["Metric"]:
-    """Challenger's metrics (the model's own), baseline's, champion's (by its version as the step), and the loss curve.
+    """Challenger's metrics (the model's own), baseline's, champion's (by its version as the step), and the training's:
+    the loss curve and every number of training.json.
 
     The as-of instant is their time, so that logging them again after a crash adds nothing.
     """
@@ -164,7 +165,8 @@ def _metrics(evaluation: Evaluation, training: Mapping[str, Any], model_id: str,
             else:
                 found.append(Metric(f"{who}_{name}", value, now, step))
     found += [Metric("training_loss", loss, now, step) for step, loss in training["loss_curve"]]
-    return [*found, Metric("tokens_per_second", training["tokens_per_second"], now, 0)]
+    numbers = {name: value for name, value in flatten(training).items() if isinstance(value, int | float)}
+    return [*found, *(Metric(f"training.{name}", float(value), now, 0) for name, value in numbers.items())]
 
 
 def _tags(evaluation: Evaluation, bundle: Path, model_id: str) -> dict[str, str]:

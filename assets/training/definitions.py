@@ -30,6 +30,11 @@ class TrainingOverrides(dg.Config):
     learning_rate: float | None = Field(None, description="Of the encoder.")
     head_learning_rate: float | None = Field(None, description="Of what is new on top of the encoder.")
     trainable_layers: int | None = Field(None, description="Encoder layers that are trained, from the top.")
+    schedule: str | None = Field(None, description="linear, cosine or constant, after the warm-up.")
+    layer_rate_decay: float | None = Field(None, description="A layer's rate, of that of the layer above.")
+    patience: int | None = Field(None, description="Evaluations without improvement after which training stops.")
+    precision: str | None = Field(None, description="bf16, fp16 or fp32.")
+    activation_checkpointing: bool | None = Field(None, description="Less memory, slower.")
     seed: int | None = Field(None, description="Another seed is another model.")
     ranks: int | None = Field(None, description="Worker processes.")
     deepspeed: str | None = Field(

@@ -7,17 +7,19 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed import DeepSpeedEngine
-from torch import Tensor, nn
+from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed import init_process_group
+from transformers import PreTrainedModel
 
-from assets.exceptions import TrainingError
+from assets.exceptions import SettingsError, TrainingError
 from assets.settings import TrainingSettings
 from assets.training.batches import count_steps
 from assets.training.model import ComplaintRouter
+from assets.training.optimization import parameter_groups, schedule
 from assets.training.plan import TrainingPlan
 
-__all__ = ["agree", "consolidated_weights", "join_processes", "seed_everything", "start_engine"]
+__all__ = ["agree", "consolidated_weights", "engine_config", "join_processes", "seed_everything", "start_engine"]
 
 
 def join_processes(world_size: int, threads: int) -> None:
@@ -42,25 +44,33 @@ def seed_everything(seed: int) -> None:
 
 
 def start_engine(router: ComplaintRouter, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
-    """Put the router under DeepSpeed: optimizer, precision and ZeRO stage are those of the file in configs/deepspeed.
+    """Put the router under DeepSpeed: ZeRO stage and offload are those of the file in configs/deepspeed.
 
-    Weights start as rank 0 has them. The learning rates of the encoder, the head and the hashed words rise and fall
-    together, linearly.
+    Weights start as rank 0 has them. Raises SettingsError when the encoder cannot compute activations again.
     """
     settings = plan.settings
     steps = count_steps(rows, settings.epochs, settings.batch_rows)
-    config = plan.deepspeed | {
-        "train_batch_size": settings.batch_rows,
-        "train_micro_batch_size_per_gpu": settings.batch_rows // plan.world_size,
-    }
+    _prepare(router.encoder, settings)
     engine, *_ = deepspeed.initialize(
         model=router,
-        model_parameters=_parameter_groups(router, settings),
-        lr_scheduler=lambda optimizer: _schedule(optimizer, steps, settings.warmup_share),
-        config=config,
+        model_parameters=parameter_groups(router, settings),
+        lr_scheduler=lambda optimizer: schedule(optimizer, steps, settings),
+        config=engine_config(plan),
     )
     assert isinstance(engine, DeepSpeedEngine)
     return engine
+
+
+def engine_config(plan: TrainingPlan) -> dict[str, Any]:
+    """DeepSpeed's configuration: the plan's file, and what configs/training.yaml says."""
+    settings = plan.settings
+    return plan.deepspeed | {
+        "bf16": {"enabled": settings.precision == "bf16"},
+        "fp16": {"enabled": settings.precision == "fp16"},
+        "gradient_clipping": settings.gradient_clipping,
+        "train_batch_size": settings.batch_rows,
+        "train_micro_batch_size_per_gpu": settings.batch_rows // plan.world_size,
+    }
 
 
 def consolidated_weights(engine: DeepSpeedEngine) -> dict[str, Tensor]:
@@ -95,19 +105,12 @@ def agree(engine: DeepSpeedEngine, loss: Tensor, votes: list[float]) -> tuple[fl
     return mean, sums
 
 
-def _parameter_groups(router: ComplaintRouter, settings: TrainingSettings) -> list[dict[str, Any]]:
-    rates = {"encoder": settings.learning_rate, "words": settings.word_learning_rate}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in router.named_parameters():
-        if parameter.requires_grad:
-            rate = rates.get(name.split(".")[0], settings.head_learning_rate)
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
-
-
-def _schedule(optimizer: torch.optim.Optimizer, steps: int, warmup_share: float) -> torch.optim.lr_scheduler.LambdaLR:
-    warmup = max(1, math.ceil(steps * warmup_share))
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup + 1))
-    )
+def _prepare(encoder: PreTrainedModel, settings: TrainingSettings) -> None:
+    """Let the encoder compute activations again, and compile it, where the settings ask for it."""
+    if settings.activation_checkpointing:
+        if not encoder.supports_gradient_checkpointing:
+            raise SettingsError(f"training.activation_checkpointing: {type(encoder).__name__} does not support it")
+        encoder.activation_checkpointing_enable({"use_reentrant": False})
+    if settings.compile:
+        os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the start switches it off (assets/training/process.py)
+        encoder.compile(dynamic=True)

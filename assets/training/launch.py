@@ -15,6 +15,9 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import CONFIGS, TrainingSettings
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle
+from assets.training.compatibility import Machine, check_training, offloads
+from assets.training.estimate import check_memory, free_memory
+from assets.training.model_size import measure_model
 from assets.training.plan import TrainingPlan, count_validation_rows
 
 if TYPE_CHECKING:
@@ -25,11 +28,14 @@ __all__ = ["Run", "Training", "override", "plan_training", "train", "training_id
 Run = Callable[[list[str]], None]
 """Starts a command, shows what it reports, and returns when it ended well; raises TrainingError when it did not."""
 
-_PLACES = {"base_model", "ranks", "hostfile", "deepspeed"}
+_PLACES = {"base_model", "ranks", "hostfile", "deepspeed", "nvme"}
 """Settings that say where things are; what they lead to is in the id by content."""
 
-_SAFETY = {"checkpoint_seconds", "checkpoints_kept"}
-"""Settings that change nothing in what comes out."""
+_ASIDE = {"price_per_hour", "checkpoint_seconds", "checkpoints_kept"}
+"""Settings that no weight depends on."""
+
+_OUTSIDE = {"definitions.py", "launch.py", "compatibility.py", "estimate.py", "model_size.py", "usage.py"}
+"""Files of this room that no weight depends on."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
         if reused := _is_whole(lake.path(table, plan.training_id)):
             path = lake.publish(table, plan.training_id, staged)
         else:
+            _check_memory(plan)
             plan_file = Path(scratch) / "plan.json"
             plan_file.write_text(plan.model_dump_json())
             _run_worker(plan, plan_file, run)
@@ -64,22 +71,13 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
 def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path, home: Path) -> TrainingPlan:
     """All that the run is a function of, and where it keeps what under the folder that holds all state.
 
-    Raises BaseModelError, and SettingsError when batch and ranks do not fit.
+    Raises BaseModelError, and SettingsError for settings that do not fit.
     """
     base = resolve_base_model(settings.base_model)
-    deepspeed = _deepspeed_config(settings.deepspeed)
-    world_size = _world_size(settings)
-    if settings.batch_rows % world_size:
-        raise SettingsError(f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks")
-    validation_rows = count_validation_rows(snapshot.train_rows, settings)
-    if settings.validation_share and validation_rows < world_size:
-        raise SettingsError(
-            f"training.validation_share: {settings.validation_share} of {snapshot.train_rows} rows are "
-            f"{validation_rows}, fewer than the ranks ({world_size}); raise it, or set it to 0"
-        )
-    train_rows = snapshot.train_rows - validation_rows
-    if settings.batch_rows > train_rows:
-        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {train_rows} training rows")
+    deepspeed, gpus = _deepspeed_config(settings.deepspeed), _gpus()
+    world_size = _world_size(settings, gpus)
+    check_training(settings, deepspeed, world_size, Machine.here(gpus, deepspeed))
+    _check_rows(snapshot.train_rows, settings, world_size)
     name = training_id(snapshot.id, settings, deepspeed, base, world_size)
     return TrainingPlan(
         training_id=name,
@@ -88,7 +86,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         snapshot=snapshot.path.resolve(),
         features=snapshot.features,
         settings=settings,
-        deepspeed=deepspeed,
+        deepspeed=_with_nvme(deepspeed, settings.nvme),
         base_model=base.path,
         base_model_name=base.name,
         base_model_sha256=base.weights_sha256,
@@ -100,13 +98,24 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     )
 
 
+def _check_rows(rows: int, settings: TrainingSettings, world_size: int) -> None:
+    held_back = count_validation_rows(rows, settings)
+    if settings.validation_share and held_back < world_size:
+        raise SettingsError(
+            f"training.validation_share: {settings.validation_share} of {rows} rows are {held_back}, fewer than the "
+            f"ranks ({world_size}); raise it, or set it to 0"
+        )
+    if settings.batch_rows > rows - held_back:
+        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {rows - held_back} training rows")
+
+
 def training_id(
     snapshot_id: str, settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel, world_size: int
 ) -> str:
     """The name of what comes out: 16 hex digits over snapshot, settings, DeepSpeed's file, code, encoder and ranks."""
     made_of = {
         "snapshot": snapshot_id,
-        "settings": settings.model_dump(exclude=_PLACES | _SAFETY),
+        "settings": settings.model_dump(exclude=_PLACES | _ASIDE),
         "deepspeed": deepspeed,
         "code": _code(),
         "base_model": base.digest,
@@ -173,10 +182,28 @@ def _deepspeed_config(name: str) -> dict[str, Any]:
         raise SettingsError(f"configs/deepspeed/{path.name}: {error}") from None
 
 
-def _world_size(settings: TrainingSettings) -> int:
+def _with_nvme(deepspeed: dict[str, Any], folder: str | None) -> dict[str, Any]:
+    """DeepSpeed's configuration with the folder that it offloads to."""
+    zero = dict(deepspeed.get("zero_optimization", {}))
+    for name, device in offloads(deepspeed).items():
+        if device == "nvme":
+            zero[name] = zero[name] | {"nvme_path": folder}
+    return deepspeed | {"zero_optimization": zero}
+
+
+def _check_memory(plan: TrainingPlan) -> None:
+    """Raises SettingsError when this machine has less memory than the run needs; other machines are not asked."""
+    settings = plan.settings
+    if settings.hostfile is None:
+        size = measure_model(plan.base_model, len(plan.features), settings)
+        tokens = settings.batch_rows // plan.world_size * settings.max_tokens
+        check_memory(size, settings, plan.deepspeed, plan.world_size, tokens, free_memory())
+
+
+def _world_size(settings: TrainingSettings, gpus: int) -> int:
     if settings.hostfile is not None:
         return _slots(Path(settings.hostfile))
-    return settings.ranks or _gpus() or 1
+    return settings.ranks or gpus or 1
 
 
 def _slots(hostfile: Path) -> int:
@@ -201,4 +228,4 @@ def _gpus() -> int:
 def _code() -> str:
     """Hash of the code that the workers run, and of what turns rows into numbers."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return hash_json({file.name: hash_file(file) for file in files if file.name not in ("definitions.py", "launch.py")})
+    return hash_json({file.name: hash_file(file) for file in files if file.name not in _OUTSIDE})

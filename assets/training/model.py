@@ -20,7 +20,7 @@ from assets.exceptions import BaseModelError, SettingsError
 from assets.settings import QUEUES
 from assets.training.preprocessing import Preprocessing, prior_entities
 
-__all__ = ["ComplaintRouter", "RouterConfig", "freeze", "load_router", "new_router"]
+__all__ = ["ComplaintRouter", "RouterConfig", "encoder_layers", "freeze", "load_router", "new_router"]
 
 _FEATURE_WIDTH = 64
 _DROPOUT = 0.1
@@ -158,7 +158,7 @@ def freeze(router: ComplaintRouter, trainable_layers: int | None, train_embeddin
 
     trainable_layers counts from the top; None trains them all. The other parts of the router are always trained.
     """
-    layers = _layers(router.encoder)
+    layers = encoder_layers(router.encoder)
     if trainable_layers is not None and trainable_layers > len(layers):
         raise SettingsError(f"training.trainable_layers: {trainable_layers}, but the base model has {len(layers)}")
     frozen = list(layers) if trainable_layers == 0 else list(layers)[:-trainable_layers] if trainable_layers else []
@@ -171,16 +171,17 @@ def freeze(router: ComplaintRouter, trainable_layers: int | None, train_embeddin
         router.encoder.get_input_embeddings().requires_grad_(False)
 
 
-def _feature_network(inputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, _FEATURE_WIDTH), nn.GELU(), nn.Dropout(_DROPOUT))
-
-
-def _layers(encoder: PreTrainedModel) -> nn.ModuleList:
+def encoder_layers(encoder: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's layers, from the bottom up. Raises BaseModelError when it has no list of them."""
     count = encoder.config.num_hidden_layers
     found = [m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not found:
         raise BaseModelError(f"training.base_model: no list of {count} layers in {type(encoder).__name__}")
     return found[0]
+
+
+def _feature_network(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, _FEATURE_WIDTH), nn.GELU(), nn.Dropout(_DROPOUT))
 
 
 def _embeddings(encoder: PreTrainedModel) -> nn.Module:

@@ -2,25 +2,56 @@
 
 import json
 import platform
+import time
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from deepspeed import DeepSpeedEngine
 from safetensors.torch import save_file
+from torch import Tensor
 
 from assets.exceptions import TrainingError
 from assets.training.bundle import write_manifest
 from assets.training.data import TrainingData
 from assets.training.engine import consolidated_weights
+from assets.training.model_size import measure_model, model_flops
 from assets.training.plan import TrainingPlan
+from assets.training.progress import Progress
+from assets.training.usage import cost, peak_memory
 
-__all__ = ["write_bundle"]
+__all__ = ["usage", "write_bundle"]
 
 
-def write_bundle(plan: TrainingPlan, engine: DeepSpeedEngine, data: TrainingData, training: dict[str, Any]) -> None:
-    """Write the trained model into `plan.output`. Every rank takes part; rank 0 writes. Raises TrainingError."""
-    weights = consolidated_weights(engine)
+def usage(plan: TrainingPlan, engine: DeepSpeedEngine, progress: Progress, peak: float) -> dict[str, Any]:
+    """What the run cost and used: its price, the share of the ranks' `peak` FLOP/s, and the most bytes of any rank.
+
+    Every rank takes part.
+    """
+    settings, seconds = plan.settings, time.perf_counter() - progress.started
+    size = measure_model(plan.base_model, len(plan.features), settings)
+    flops = model_flops(size, progress.tokens, progress.squares)
+    memory = torch.tensor(list(peak_memory().values()), device=engine.device)
+    torch.distributed.all_reduce(memory, torch.distributed.ReduceOp.MAX)
+    return {
+        "cost": cost(seconds, plan.world_size, settings.price_per_hour),
+        "utilisation": flops / seconds / (peak * plan.world_size),
+        "peak_memory": dict(zip(peak_memory(), memory.tolist(), strict=True)),
+    }
+
+
+def write_bundle(
+    plan: TrainingPlan,
+    engine: DeepSpeedEngine,
+    data: TrainingData,
+    best: dict[str, Tensor] | None,
+    training: dict[str, Any],
+) -> None:
+    """Write the trained model, or its `best` weights, into `plan.output`. Every rank takes part; rank 0 writes.
+
+    Raises TrainingError when a weight is not finite.
+    """
+    weights = consolidated_weights(engine) if best is None else best
     if engine.global_rank > 0:
         return
     if broken := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:

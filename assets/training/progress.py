@@ -1,12 +1,17 @@
 """How a training run goes: lines for the person who watches, a loss curve for the bundle."""
 
+import copy
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Phases", "Progress", "report_lines"]
 
@@ -39,16 +44,28 @@ class Progress:
     say: Callable[[str], None]
     started: float = field(default_factory=time.perf_counter)
     losses: list[float] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    """Step and loss of each evaluation."""
+    best: dict[str, Any] | None = None
+    """The weights at the lowest validation loss, when training stops early."""
+    times: list[float] = field(default_factory=list)
+    """Seconds of each step since this process began."""
     tokens: int = 0
     rows: int = 0
+    squares: int = 0
+    """The rows' tokens, each squared, summed: what attention costs."""
     _said: float = 0.0
+    _last: float = field(default_factory=time.perf_counter)
 
-    def step(self, loss: float, tokens: int, rows: int) -> None:
-        """Record one optimizer step: its mean loss, and its useful tokens (no padding) and rows over all ranks."""
+    def step(self, loss: float, lengths: "NDArray[np.int64]") -> None:
+        """Record one optimizer step: its mean loss, and the useful tokens (no padding) of its rows over all ranks."""
         self.losses.append(loss)
-        self.tokens += tokens
-        self.rows += rows
+        self.tokens += int(lengths.sum())
+        self.rows += len(lengths)
+        self.squares += int((lengths**2).sum())
         now = time.perf_counter()
+        self.times.append(now - self._last)
+        self._last = now
         if now - self._said >= _EVERY_SECONDS or len(self.losses) == self.steps:
             self._said = now
             self.say(self._line(now - self.started))
@@ -56,12 +73,14 @@ class Progress:
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
         seconds = time.perf_counter() - self.started
-        return {"losses": list(self.losses), "tokens": self.tokens, "rows": self.rows, "seconds": seconds}
+        names = ("losses", "validation", "best", "tokens", "rows", "squares")
+        return {name: copy.copy(getattr(self, name)) for name in names} | {"seconds": seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's state."""
-        self.losses, self.tokens, self.rows = state["losses"], state["tokens"], state["rows"]
-        self.started = time.perf_counter() - state["seconds"]
+        self.started = time.perf_counter() - state.pop("seconds")
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def summary(self) -> dict[str, Any]:
         """Steps, seconds, useful tokens/s and the loss curve: at most 200 points (last step, mean loss up to it)."""
@@ -74,6 +93,7 @@ class Progress:
             "tokens": self.tokens,
             "seconds": round(seconds, 3),
             "tokens_per_second": round(self.tokens / seconds, 1),
+            "validation_loss": self.validation,
             "loss_curve": [
                 [min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)
             ],

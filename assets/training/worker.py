@@ -41,8 +41,9 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     from assets.training.engine import join_processes, seed_everything, start_engine
     from assets.training.loop import run_steps
     from assets.training.model import freeze, new_router
-    from assets.training.output import write_bundle
+    from assets.training.output import usage, write_bundle
     from assets.training.saving import Saver
+    from assets.training.usage import matmul_peak
 
     phases.end("imports")
     join_processes(plan.world_size, threads)
@@ -57,8 +58,11 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     say(str(phases))
     checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
     saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say)
+    peak = matmul_peak(plan.settings.precision)
     progress = run_steps(engine, data, plan.settings, saver, say)
-    write_bundle(plan, engine, data, progress.summary() | {"start_seconds": phases.seconds, "threads": threads})
+    started = {"start_seconds": phases.seconds, "threads": threads}
+    used = usage(plan, engine, progress, peak)
+    write_bundle(plan, engine, data, progress.best, progress.summary() | started | used)
 
 
 if __name__ == "__main__":

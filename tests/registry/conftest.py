@@ -64,7 +64,10 @@ def make_bundle(home: Home, training_id: str) -> Path:
         "features": ["x", "y"],
         "software": {"torch": "2"},
     }
-    training = {"seconds": 1.5, "tokens_per_second": 10.0, "loss_curve": [[1, 2.0], [2, 1.5]]}
+    training = {
+        **{"seconds": 1.5, "tokens_per_second": 10.0, "loss_curve": [[1, 2.0], [2, 1.5]]},
+        **{"cost": 0.25, "start_seconds": {"imports": 3.5}},
+    }
     contents = {"provenance.json": provenance, "training.json": training}
     for name in FILES:
         (folder / name).write_text(json.dumps(contents.get(name, {"of": training_id})))

@@ -92,6 +92,8 @@ def test_a_version_tells_all_there_is_to_know(home: Home, bundle_of, evaluation_
     run = client(home).get_run(page.run_id)
     assert run.data.params["settings.epochs"] == "1.0"
     assert run.data.metrics["baseline_accuracy"] == 0.8
+    assert run.data.metrics["training.tokens_per_second"] == 10.0
+    assert run.data.metrics["training.start_seconds.imports"] == 3.5
     assert run.inputs.dataset_inputs[0].dataset.digest == evaluation.snapshot.id
     assert [m.value for m in client(home).get_metric_history(page.run_id, "training_loss")] == [2.0, 1.5]
     assert {file.path for file in client(home).list_artifacts(page.run_id, "evaluation")} == {

@@ -69,6 +69,19 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
     assert lake.version("challenger/2024-06-06") is None
 
 
+def test_training_stops_early_and_keeps_the_best_weights(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run
+) -> None:
+    changes = {"epochs": 200.0, "validation_share": 0.2, "evaluate_every": 8, "patience": 2, "price_per_hour": 3600.0}
+    training = train(lake, "2024-09-09", snapshot, override(settings, changes), run)
+    losses = [loss for _, loss in training.report["validation_loss"]]
+    assert losses.index(min(losses)) == len(losses) - 3
+    assert training.report["steps"] == 8 * len(losses) < 200 * 204 // 16
+    assert training.report["cost"] == pytest.approx(training.report["seconds"], rel=0.05)
+    assert 0 < training.report["utilisation"] < 1
+    assert training.report["peak_memory"]["host"] > 100 << 20
+
+
 def test_a_killed_run_is_resumed_and_ends_in_the_same_weights(
     lake: Lake, snapshot: Snapshot, settings: TrainingSettings, bundle_path: Path
 ) -> None:

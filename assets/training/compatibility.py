@@ -1,0 +1,145 @@
+"""Which settings go together: what would fail, or be ignored in silence, is one line before any process starts.
+
+DeepSpeed itself trains on with a key that it does not know, with parameter offload that its stage does not have, and
+with optimizer offload under stage 0. docs/training.md has what was tried.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assets.exceptions import SettingsError
+from assets.settings import TrainingSettings
+
+__all__ = ["KEYS", "ZERO_KEYS", "Machine", "check_training", "offloads"]
+
+KEYS = frozenset(
+    {
+        *("zero_optimization", "optimizer", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "aio"),
+        *("communication_data_type", "prescale_gradients", "gradient_predivide_factor", "disable_allgather"),
+        *("steps_per_print", "wall_clock_breakdown", "memory_breakdown", "flops_profiler", "comms_logger"),
+        *("dump_state", "disable_python_gc"),
+    }
+)
+"""What a file in configs/deepspeed may say."""
+
+ZERO_KEYS = frozenset(
+    {
+        *("stage", "contiguous_gradients", "reduce_scatter", "reduce_bucket_size", "overlap_comm", "sub_group_size"),
+        *("allgather_partitions", "allgather_bucket_size", "round_robin_gradients", "offload_optimizer"),
+        *("offload_param", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold"),
+        *("stage3_max_live_parameters", "stage3_max_reuse_distance", "stage3_gather_16bit_weights_on_model_save"),
+        *("zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_gradients"),
+    }
+)
+"""What its zero_optimization may say."""
+
+_OURS = {
+    "train_batch_size": "batch_rows",
+    "train_micro_batch_size_per_gpu": "batch_rows",
+    "gradient_accumulation_steps": "batch_rows",
+    "gradient_clipping": "gradient_clipping",
+    "scheduler": "schedule",
+    "activation_checkpointing": "activation_checkpointing",
+    "compile": "compile",
+    **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types"), "precision"),
+}
+_OPTIMIZERS = ("Adam", "AdamW")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run can count on where it starts: GPUs, the library for NVMe offload, and a C++ compiler."""
+
+    gpus: int
+    libaio: bool
+    compiler: bool
+
+    @classmethod
+    def here(cls, gpus: int, deepspeed: Mapping[str, Any]) -> "Machine":
+        """This machine, whose visible GPUs were counted; libaio is looked for when the configuration needs it."""
+        compiler = shutil.which("c++")
+        needs_libaio = compiler is not None and "nvme" in offloads(deepspeed).values()
+        return cls(gpus, libaio=needs_libaio and _links_libaio(), compiler=compiler is not None)
+
+
+def check_training(settings: TrainingSettings, deepspeed: Mapping[str, Any], world_size: int, machine: Machine) -> None:
+    """Raises SettingsError for the first combination that cannot be or makes no sense, naming its settings."""
+    file = f"configs/deepspeed/{settings.deepspeed}.json"
+    rules = (_keys(deepspeed, file), _zero(deepspeed, file), _nvme(settings, deepspeed, machine))
+    for problems in (*rules, _run(settings, world_size, machine)):
+        for problem in problems:
+            raise SettingsError(problem)
+
+
+def offloads(deepspeed: Mapping[str, Any]) -> dict[str, str]:
+    """Where offload_optimizer and offload_param go: cpu or nvme; what stays on its device is left out."""
+    zero = deepspeed.get("zero_optimization", {})
+    devices = {name: (zero.get(name) or {}).get("device", "none") for name in ("offload_optimizer", "offload_param")}
+    return {name: device for name, device in devices.items() if device != "none"}
+
+
+def _links_libaio() -> bool:
+    """Whether a program can be built with it: DeepSpeed builds its NVMe operator on the machine that uses it."""
+    command = ["c++", "-x", "c++", "-", "-laio", "-o", os.devnull]
+    program = "#include <libaio.h>\nint main() { return io_destroy(0); }"
+    return subprocess.run(command, input=program, text=True, capture_output=True, check=False).returncode == 0
+
+
+def _keys(deepspeed: Mapping[str, Any], file: str) -> Iterator[str]:
+    for key in deepspeed:
+        if key in _OURS:
+            yield f"{file}: {key} is for configs/training.yaml to say, as training.{_OURS[key]}"
+        elif key not in KEYS:
+            yield f"{file}: unknown key {key!r}; it may have {', '.join(sorted(KEYS))}"
+    for key in deepspeed.get("zero_optimization", {}):
+        if key not in ZERO_KEYS:
+            yield f"{file}: unknown key {key!r} in zero_optimization; it may have {', '.join(sorted(ZERO_KEYS))}"
+    optimizer = deepspeed.get("optimizer", {})
+    if (kind := optimizer.get("type")) not in _OPTIMIZERS:
+        yield f"{file}: optimizer.type is {kind!r}, not {' or '.join(_OPTIMIZERS)}"
+    for key in {"lr", "weight_decay"} & set(optimizer.get("params", {})):
+        name = "learning_rate" if key == "lr" else key
+        yield f"{file}: optimizer.params.{key} is for configs/training.yaml to say, as training.{name}"
+
+
+def _zero(deepspeed: Mapping[str, Any], file: str) -> Iterator[str]:
+    stage = deepspeed.get("zero_optimization", {}).get("stage", 0)
+    if stage not in range(4):
+        yield f"{file}: zero_optimization.stage is {stage!r}; there are 0, 1, 2 and 3"
+    for name, device in offloads(deepspeed).items():
+        if device not in ("cpu", "nvme"):
+            yield f"{file}: zero_optimization.{name}.device is {device!r}, not cpu or nvme"
+        if stage == 0 or (name == "offload_param" and stage < 3):
+            least = 3 if name == "offload_param" else 1
+            yield f"{file}: {name} needs ZeRO stage {least} or above; stage {stage} would ignore it"
+        if device == "nvme" and stage < 3:
+            yield f"{file}: {name} to nvme needs ZeRO stage 3, not {stage}"
+
+
+def _nvme(settings: TrainingSettings, deepspeed: Mapping[str, Any], machine: Machine) -> Iterator[str]:
+    if "nvme" not in offloads(deepspeed).values():
+        return
+    if settings.nvme is None:
+        yield f"training.nvme: {settings.deepspeed} offloads to NVMe: name a folder on such a drive"
+    if not (machine.libaio and machine.compiler):
+        yield (
+            f"training.deepspeed: {settings.deepspeed} offloads to NVMe, which needs libaio and a C++ compiler: "
+            "install libaio-dev and g++"
+        )
+
+
+def _run(settings: TrainingSettings, world_size: int, machine: Machine) -> Iterator[str]:
+    if settings.batch_rows % world_size:
+        yield f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks"
+    if settings.hostfile is None and 0 < machine.gpus < world_size:
+        yield f"training.ranks: {world_size}, but this machine has {machine.gpus} GPUs, and a GPU takes one rank"
+    if settings.precision == "fp16" and settings.hostfile is None and machine.gpus == 0:
+        yield "training.precision: fp16 needs a GPU; bf16 and fp32 train on CPU"
+    if settings.compile and not machine.compiler:
+        yield "training.compile: torch.compile needs a C++ compiler: install g++, or set compile to false"
+    if settings.patience is not None and not settings.validation_share:
+        yield "training.patience: early stopping needs validation rows: set training.validation_share above 0"

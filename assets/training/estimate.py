@@ -1,0 +1,186 @@
+"""The memory that a run will need, by ZeRO stage and offload, against what is free.
+
+The formulas are those of Rajbhandari et al. 2020 (ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
+section 3): with Adam in mixed precision a parameter costs 2 bytes of weight, 2 of gradient and 12 of optimizer state;
+stage 1 shares the states among the ranks, stage 2 the gradients too, stage 3 the weights too. Activations follow
+Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4), without the
+attention scores on GPUs, where a fused kernel never stores them.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assets.exceptions import SettingsError
+from assets.settings import CONFIGS, TrainingSettings
+from assets.training.bundle import read_json
+from assets.training.compatibility import offloads
+from assets.training.model_size import ModelSize
+
+__all__ = ["Free", "Memory", "check_memory", "estimate_memory", "free_memory"]
+
+_PROCESS = 600_000_000
+"""Bytes of a worker before it has a model: Python, torch, DeepSpeed, the rows (measured with `quick`, on CPU)."""
+_LIVE_LAYERS = 2
+"""Layers whose weights are whole on a device at once when stage 3 gathers them: one at work, one fetched ahead."""
+_OFFLOADED = {"weights": "offload_param", "optimizer": "offload_optimizer", "step": "offload_optimizer"}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that one rank needs at its peak, by what they hold: on its device, in main memory, on NVMe.
+
+    Without a GPU the device is main memory.
+    """
+
+    device: dict[str, int]
+    host: dict[str, int]
+    nvme: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Bytes outside NVMe."""
+        return sum(self.device.values()) + sum(self.host.values())
+
+
+@dataclass(frozen=True)
+class Free:
+    """Bytes that nobody uses: in main memory, and on the GPU that has least (None without a GPU)."""
+
+    host: int
+    device: int | None
+
+
+def estimate_memory(
+    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, tokens: int, has_gpu: bool
+) -> Memory:
+    """Bytes of one of `ranks` ranks at its peak, whose largest micro-batch has `tokens` tokens, padding included."""
+    zero = deepspeed.get("zero_optimization", {})
+    stage, width = zero.get("stage", 0), _width(settings)
+    shared = [ranks if stage >= least else 1 for least in (1, 2, 3)]
+    gathered = min(size.parameters, _LIVE_LAYERS * size.layer_parameters + size.largest) if stage == 3 else 0
+    has_master = width == 2 or stage > 0
+    parts = {
+        "weights": width * size.parameters // shared[2],
+        "gradients": width * size.trained // shared[1],
+        "optimizer": (12 if has_master else 8) * size.trained // shared[0],
+        "step": 4 * size.trained // shared[0] if has_master else 0,
+        "gathered": width * gathered,
+        "activations": _activation_bytes(size, settings, has_gpu) * tokens,
+    }
+    moved = offloads(deepspeed)
+    places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
+    for name, amount in parts.items():
+        places[moved.get(_OFFLOADED.get(name, ""), "none")][name] = amount
+    if "nvme" in moved.values():
+        places["cpu"]["buffers"] = _swap_buffers(zero, width, size)
+    return Memory(device=places["none"], host=places["cpu"], nvme=places["nvme"])
+
+
+def free_memory() -> Free:
+    """What is free here: main memory within this process's limits, and GPU memory as nvidia-smi has it."""
+    import psutil  # type: ignore[import-untyped]
+
+    host = min(int(psutil.virtual_memory().available), _allowed())
+    if shutil.which("nvidia-smi") is None:
+        return Free(host, None)
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
+    megabytes = [int(number) for number in answer if number.isdigit()]
+    return Free(host, min(megabytes) * 2**20 if megabytes else None)
+
+
+def check_memory(
+    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, tokens: int, free: Free
+) -> Memory:
+    """The estimate of a run on this machine. Raises SettingsError when it is more than what is free.
+
+    The line names the configuration that would fit and moves least out of the device's memory.
+    """
+    has_gpu = free.device is not None
+    memory = estimate_memory(size, settings, deepspeed, ranks, tokens, has_gpu)
+    if _fits(memory, ranks, free):
+        return memory
+    for name, other in _by_effort(settings):
+        if _fits(estimate_memory(size, settings, other, ranks, tokens, has_gpu), ranks, free):
+            advice = f"{name} would fit"
+            break
+    else:
+        advice = "no file in configs/deepspeed would fit: lower training.batch_rows or take a smaller base_model"
+    raise SettingsError(f"training.deepspeed: {settings.deepspeed} {_too_large(memory, ranks, free)}; {advice}")
+
+
+def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool) -> int:
+    """Bytes a token: what the layers keep for the backward pass, and the working space of two more.
+
+    On CPU no fused kernel drops attention out: scores are kept, in float32, as noise, before it and after it.
+    """
+    width = _width(settings)
+    linear = width * (7 * size.hidden + 2 * size.intermediate)
+    if has_gpu:
+        layer = linear + (width + 2) * size.hidden
+    else:
+        layer = linear + 12 * (size.hidden + size.heads * settings.max_tokens)
+    kept = width * size.hidden if settings.activation_checkpointing else layer
+    return size.trained_layers * kept + 2 * layer
+
+
+def _width(settings: TrainingSettings) -> int:
+    return 4 if settings.precision == "fp32" else 2
+
+
+def _swap_buffers(zero: Mapping[str, Any], width: int, size: ModelSize) -> int:
+    """Bytes of the pinned buffers through which NVMe is read and written; the defaults are DeepSpeed's."""
+    states, weights = zero.get("offload_optimizer") or {}, zero.get("offload_param") or {}
+    total = 0
+    if weights.get("device") == "nvme":
+        total += weights.get("buffer_count", 5) * weights.get("buffer_size", 100_000_000) * width
+    if states.get("device") == "nvme":
+        total += states.get("buffer_count", 4) * min(size.trained, zero.get("sub_group_size", 1_000_000_000)) * 4
+    return total
+
+
+def _fits(memory: Memory, ranks: int, free: Free) -> bool:
+    if free.device is None:
+        return memory.total * ranks <= free.host
+    return sum(memory.device.values()) <= free.device and sum(memory.host.values()) * ranks <= free.host
+
+
+def _too_large(memory: Memory, ranks: int, free: Free) -> str:
+    if free.device is None:
+        return f"needs {_gb(memory.total * ranks)} on {ranks} ranks, of {_gb(free.host)} free"
+    device, host = sum(memory.device.values()), sum(memory.host.values()) * ranks
+    if device > free.device:
+        return f"needs {_gb(device)} on each GPU, of {_gb(free.device)} free"
+    return f"needs {_gb(host)} of main memory on {ranks} ranks, of {_gb(free.host)} free"
+
+
+def _gb(amount: int) -> str:
+    return f"{amount / 1e9:.1f} GB"
+
+
+def _by_effort(settings: TrainingSettings) -> list[tuple[str, dict[str, Any]]]:
+    """The files in configs/deepspeed: those that keep more on the device first, then by stage."""
+    files = [(file.stem, read_json(file)) for file in (CONFIGS / "deepspeed").glob("*.json")]
+    usable = [(name, file) for name, file in files if settings.nvme or "nvme" not in offloads(file).values()]
+    cost = {"cpu": 1, "nvme": 3}
+    return sorted(
+        usable,
+        key=lambda found: (
+            sum(cost[device] for device in offloads(found[1]).values()),
+            found[1].get("zero_optimization", {}).get("stage", 0),
+        ),
+    )
+
+
+def _allowed() -> int:
+    """Bytes that this process's control group may still take; as good as endless where there is no limit."""
+    group = Path("/sys/fs/cgroup")
+    limit, used = group / "memory.max", group / "memory.current"
+    if not limit.is_file() or (value := limit.read_text().strip()) == "max":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(value) - int(used.read_text())

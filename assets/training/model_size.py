@@ -1,0 +1,122 @@
+"""How large a router is, read from its encoder's files: no weight is loaded and torch is not imported."""
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from assets.exceptions import BaseModelError
+from assets.settings import QUEUES, TrainingSettings
+from assets.training.bundle import read_json
+
+__all__ = ["ModelSize", "measure_model", "model_flops"]
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+_WORDS = ("word_embeddings", "embed_tokens", "tok_embeddings", "wte")
+_FEATURE_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A router's size, read from its encoder's files: parameters as counts, widths as numbers of units."""
+
+    trained: int
+    frozen: int
+    layers: int
+    trained_layers: int
+    layer_parameters: int
+    hidden: int
+    intermediate: int
+    heads: int
+    largest: int
+    """Parameters of the largest tensor."""
+
+    @property
+    def parameters(self) -> int:
+        return self.trained + self.frozen
+
+
+def measure_model(base: Path, features: int, settings: TrainingSettings) -> ModelSize:
+    """The size of a router around the encoder in a folder, from config.json and the headers of its safetensors files.
+
+    `features`: columns of the snapshot. Raises BaseModelError when a file cannot be read.
+    """
+    config, shapes = read_json(base / "config.json"), _shapes(base)
+    hidden = _first(config, "hidden_size", "dim", "d_model")
+    layers = _first(config, "num_hidden_layers", "n_layers", "num_layers")
+    trained_layers = layers if settings.trainable_layers is None else min(settings.trainable_layers, layers)
+    own = {name: prod(shape) for name, shape in shapes.items() if "pooler" not in name and "position_ids" not in name}
+    in_layers = {name: int(found[1]) for name in own if (found := _LAYER.search(name))}
+    frozen = sum(size for name, size in own.items() if in_layers.get(name, layers) < layers - trained_layers)
+    frozen += sum(
+        size
+        for name, size in own.items()
+        if name not in in_layers and _is_frozen(name, trained_layers < layers, settings)
+    )
+    head = _head_parameters(hidden, features, settings.hashed_words)
+    return ModelSize(
+        trained=sum(own.values()) - frozen + head,
+        frozen=frozen,
+        layers=layers,
+        trained_layers=trained_layers,
+        layer_parameters=sum(own[name] for name in in_layers) // max(1, layers),
+        hidden=hidden,
+        intermediate=_first(config, "intermediate_size", "hidden_dim", "ffn_dim", default=4 * hidden),
+        heads=_first(config, "num_attention_heads", "n_heads", "num_heads"),
+        largest=max(own.values()),
+    )
+
+
+def model_flops(size: ModelSize, tokens: int, squared_lengths: int) -> float:
+    """Floating-point operations of the encoder's layers for a run's useful tokens, forward and backward.
+
+    A parameter costs 2 a token forward and 4 backward, attention 4 x hidden x length a token and layer forward and
+    twice that backward (Chowdhery et al. 2022, PaLM, appendix B). Layers that are not trained have no backward pass.
+    `squared_lengths`: the rows' tokens, each squared, summed. Nothing that is computed twice or for padding counts.
+    """
+    forward = 2 * size.layer_parameters * tokens + 4 * size.hidden * squared_lengths
+    return float(forward * (size.layers + 2 * size.trained_layers))
+
+
+def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) -> bool:
+    """Whether a tensor outside the layers is frozen, as `freeze` (assets/training/model.py) has it."""
+    is_words = any(word in name for word in _WORDS)
+    return (without_embeddings and "embed" in name) or (is_words and not settings.train_embeddings)
+
+
+def _head_parameters(hidden: int, features: int, hashed_words: int) -> int:
+    """At most so many: a feature may or may not have an indicator of its absence."""
+    queues, inputs = len(QUEUES), 2 * features
+    network = (inputs + 1) * _FEATURE_WIDTH if features else 0
+    return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * queues + hashed_words * queues
+
+
+def _shapes(base: Path) -> dict[str, list[int]]:
+    """Name and shape of every tensor, from the JSON that a safetensors file begins with."""
+    found: dict[str, list[int]] = {}
+    for file in sorted(base.glob("*.safetensors")):
+        found |= {name: entry["shape"] for name, entry in _header(file).items() if name != "__metadata__"}
+    return found
+
+
+def _header(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header: dict[str, Any] = json.loads(stream.read(min(length, file.stat().st_size)))
+    except (OSError, ValueError, struct.error):
+        raise BaseModelError(f"training.base_model: {file} is not a safetensors file") from None
+    return header
+
+
+def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    for name in names:
+        if config.get(name) is not None:
+            return int(config[name])
+    if default is None:
+        raise BaseModelError(f"training.base_model: config.json has no {names[0]}")
+    return default

@@ -1,0 +1,44 @@
+"""What a run costs and has used: seconds, money, memory, and the share of what the machine can do."""
+
+import resource
+import time
+from collections.abc import Sequence
+
+__all__ = ["cost", "expected", "matmul_peak", "peak_memory"]
+
+
+def expected(seconds_of_first_steps: Sequence[float], steps: int) -> float:
+    """Seconds that `steps` steps take, after the first few: the first one also allocates, so it counts once."""
+    first, *rest = seconds_of_first_steps
+    return first + (sum(rest) / len(rest) if rest else first) * (steps - 1)
+
+
+def cost(seconds: float, ranks: int, price_per_hour: float) -> float:
+    """What `ranks` ranks cost for so long, in the currency of the price of one rank's hour."""
+    return seconds / 3600 * ranks * price_per_hour
+
+
+def matmul_peak(precision: str, seconds: float = 0.3) -> float:
+    """Floating-point operations per second of this rank's device at its best: large square products, for `seconds`."""
+    import torch
+
+    device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    width = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.ones(width, width, dtype=dtype, device=device) for _ in range(2))
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return 2 * width**3 / best
+
+
+def peak_memory() -> dict[str, int]:
+    """The most bytes that this process has held: in main memory, and on its GPU when torch uses one."""
+    import torch
+
+    used = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return used | ({"device": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {})

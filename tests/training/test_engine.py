@@ -1,0 +1,141 @@
+"""Learning rates by group and step, and what the engine is told."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from assets.exceptions import SettingsError
+from assets.features.snapshot import Snapshot
+from assets.lake import Lake
+from assets.settings import TrainingSettings
+from assets.training.bundle import load_bundle
+from assets.training.compatibility import Machine
+from assets.training.engine import _prepare, engine_config
+from assets.training.launch import Run, _deepspeed_config, override, plan_training, train
+from assets.training.model import ComplaintRouter, freeze, new_router
+from assets.training.optimization import parameter_groups, rate_factor
+from assets.training.preprocessing import fit_preprocessing
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def router(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> ComplaintRouter:
+    return new_router(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
+
+
+def rates(router: ComplaintRouter, settings: TrainingSettings) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay by parameter."""
+    groups = parameter_groups(router, settings)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert len(found) == sum(len(group["params"]) for group in groups)
+    return {name: found[id(p)] for name, p in router.named_parameters() if id(p) in found}
+
+
+def test_each_layer_learns_more_slowly_than_the_one_above(router: ComplaintRouter, settings: TrainingSettings) -> None:
+    found = rates(router, override(settings, {"layer_rate_decay": 0.5, "learning_rate": 0.1, "weight_decay": 0.02}))
+    assert found["encoder.encoder.layer.1.output.dense.weight"] == (0.1, 0.02)
+    assert found["encoder.encoder.layer.0.output.dense.weight"] == (0.05, 0.02)
+    assert found["encoder.embeddings.position_embeddings.weight"] == (0.025, 0.02)
+    assert found["output.weight"] == (settings.head_learning_rate, 0.02)
+    assert found["words.weight"] == (settings.word_learning_rate, 0.02)
+    assert found["encoder.encoder.layer.0.output.dense.bias"] == (0.05, 0.0)
+    assert found["encoder.embeddings.LayerNorm.weight"] == (0.025, 0.0)
+
+
+def test_what_is_frozen_is_in_no_group(router: ComplaintRouter, settings: TrainingSettings) -> None:
+    freeze(router, trainable_layers=1, train_embeddings=False)
+    assert not [name for name in rates(router, settings) if "layer.0." in name or "embeddings" in name]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "first", "half", "last"),
+    [("linear", 0.1, 50 / 91, 1 / 91), ("cosine", 0.1, 0.578, 0.0003), ("constant", 0.1, 1.0, 1.0)],
+)
+def test_a_schedule_rises_and_goes_on(
+    settings: TrainingSettings, schedule: str, first: float, half: float, last: float
+) -> None:
+    factor = rate_factor(100, override(settings, {"schedule": schedule, "warmup_share": 0.1}))
+    assert factor(0) == pytest.approx(first)
+    assert factor(9) == 1.0
+    assert factor(50) == pytest.approx(half, abs=1e-3)
+    assert factor(99) == pytest.approx(last, abs=1e-3)
+    assert all(0 <= factor(step) <= 1 for step in range(101))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_the_engine_is_told_what_the_settings_say(
+    snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, precision: str
+) -> None:
+    plan = plan_training(snapshot, override(settings, {"gradient_clipping": 0.5}), tmp_path, tmp_path)
+    plan = plan.model_copy(update={"settings": override(plan.settings, {"precision": precision})})
+    config = engine_config(plan)
+    assert [name for name in ("bf16", "fp16") if config[name]["enabled"]] == [precision] * (precision != "fp32")
+    assert config["gradient_clipping"] == 0.5
+    assert config["train_batch_size"] == 16
+
+
+def test_an_encoder_that_keeps_its_activations_says_so(router: ComplaintRouter, settings: TrainingSettings) -> None:
+    chosen = override(settings, {"activation_checkpointing": True})
+    _prepare(router.encoder, chosen)
+    assert router.encoder.is_activation_checkpointing
+    router.encoder.supports_gradient_checkpointing = False
+    with pytest.raises(SettingsError, match="activation_checkpointing: BertModel does not support it"):
+        _prepare(router.encoder, chosen)
+
+
+def test_activations_computed_again_change_no_gradient(router: ComplaintRouter, settings: TrainingSettings) -> None:
+    def gradient() -> torch.Tensor:
+        torch.manual_seed(0)
+        router.encoder.zero_grad()
+        router.encoder(torch.arange(8)[None]).last_hidden_state.square().sum().backward()
+        return router.encoder.encoder.layer[0].output.dense.weight.grad.clone()
+
+    router.train()
+    kept = gradient()
+    _prepare(router.encoder, override(settings, {"activation_checkpointing": True}))
+    assert torch.equal(gradient(), kept)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"precision": "fp32", "schedule": "cosine", "deepspeed": "zero-0"}),
+        pytest.param({"activation_checkpointing": True, "layer_rate_decay": 0.8}, marks=pytest.mark.slow),
+        pytest.param({"activation_checkpointing": True, "deepspeed": "zero-3"}, marks=pytest.mark.slow),
+        pytest.param({"precision": "fp32", "deepspeed": "zero-3"}, marks=pytest.mark.slow),
+        pytest.param({"compile": True}, marks=pytest.mark.slow),
+    ],
+    ids=lambda change: "-".join(map(str, change.values())),
+)
+def test_settings_of_the_engine_train_a_bundle(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, change: dict[str, object]
+) -> None:
+    training = train(lake, "2024-09-09", snapshot, override(settings, change), run)
+    curve = [loss for _, loss in training.report["loss_curve"]]
+    assert curve[-1] < curve[0]
+    names = load_bundle(training.path).router.state_dict()
+    assert not [name for name in names if "_orig_mod" in name]
+
+
+def test_the_checks_before_a_run_import_no_torch() -> None:
+    code = "import sys, assets.training.launch; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_what_is_offloaded_to_nvme_trains_a_bundle(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, tmp_path: Path
+) -> None:
+    chosen = override(settings, {"deepspeed": "zero-3-nvme", "nvme": str(tmp_path)})
+    if not Machine.here(0, _deepspeed_config("zero-3-nvme")).libaio:
+        pytest.skip("libaio-dev and g++ are not installed")
+    training = train(lake, "2024-10-10", snapshot, chosen, run)
+    curve = [loss for _, loss in training.report["loss_curve"]]
+    assert curve[-1] < curve[0]
+    assert load_bundle(training.path).predict_proba(snapshot.test()).std() > 0.01

@@ -1,0 +1,161 @@
+"""What a run will need, against what it is made of; docs/training.md has the estimate against measured memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assets.exceptions import BaseModelError, SettingsError
+from assets.features.snapshot import Snapshot
+from assets.lake import Lake
+from assets.settings import QUEUES, TrainingSettings
+from assets.training import launch
+from assets.training.estimate import Free, check_memory, estimate_memory, free_memory
+from assets.training.launch import Run, _deepspeed_config, override, train
+from assets.training.model import freeze, new_router
+from assets.training.model_size import ModelSize, measure_model, model_flops
+from assets.training.preprocessing import fit_preprocessing
+from assets.training.usage import cost, expected, matmul_peak, peak_memory
+
+LARGE = ModelSize(
+    trained=1_000_000_000,
+    frozen=0,
+    layers=24,
+    trained_layers=24,
+    layer_parameters=40_000_000,
+    hidden=2048,
+    intermediate=8192,
+    heads=16,
+    largest=40_000_000,
+)
+GB = 1_000_000_000
+
+
+@pytest.mark.parametrize("layers", [None, 0, 1, 2])
+@pytest.mark.parametrize("train_embeddings", [True, False])
+def test_parameters_are_those_of_the_router(
+    encoder: Path, snapshot: Snapshot, settings: TrainingSettings, layers: int | None, train_embeddings: bool
+) -> None:
+    chosen = override(settings, {"trainable_layers": layers, "train_embeddings": train_embeddings})
+    fitted = fit_preprocessing(snapshot.train(), snapshot.features, 32, chosen.hashed_words, chosen.prior_labels)
+    router = new_router(encoder, fitted)
+    freeze(router, layers, train_embeddings)
+    trained = sum(p.numel() for p in router.parameters() if p.requires_grad)
+    size = measure_model(encoder, len(snapshot.features), chosen)
+    assert size.frozen == sum(p.numel() for p in router.parameters() if not p.requires_grad)
+    # Indicators of absence are not known yet, and the scale of the priors is left out.
+    assert trained - 2 <= size.trained <= trained + 64 * len(snapshot.features)
+    assert size.layer_parameters == sum(p.numel() for p in router.encoder.encoder.layer[0].parameters())
+
+
+def test_a_file_that_is_no_safetensors_is_named(encoder: Path, settings: TrainingSettings, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((encoder / "config.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes(b"no header at all")
+    with pytest.raises(BaseModelError, match=r"model.safetensors is not a safetensors file"):
+        measure_model(tmp_path, 0, settings)
+
+
+def states(settings: TrainingSettings, name: str, ranks: int) -> tuple[int, int, int]:
+    """Gigabytes of weights, gradients and optimizer states on a GPU."""
+    device = estimate_memory(LARGE, settings, _deepspeed_config(name), ranks, 1, has_gpu=True).device
+    return tuple(round(device.get(part, 0) / GB) for part in ("weights", "gradients", "optimizer"))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        ("zero-0", (2, 2, 12)),
+        ("zero-1", (2, 2, 3)),
+        ("zero-2", (2, 0, 3)),  # a quarter of two
+        ("zero-3", (0, 0, 3)),
+        ("zero-2-offload", (2, 0, 0)),
+        ("zero-3-offload", (0, 0, 0)),
+    ],
+)
+def test_a_stage_shares_what_the_paper_says(
+    settings: TrainingSettings, name: str, gigabytes: tuple[int, int, int]
+) -> None:
+    assert states(settings, name, ranks=4) == gigabytes
+
+
+def test_what_is_offloaded_is_somewhere_else(settings: TrainingSettings) -> None:
+    nvme = override(settings, {"nvme": "/nvme"})
+    memory = estimate_memory(LARGE, nvme, _deepspeed_config("zero-3-nvme"), 1, 1, has_gpu=True)
+    assert set(memory.nvme) == {"weights", "optimizer", "step"}
+    assert set(memory.host) == {"buffers"}
+    offloaded = estimate_memory(LARGE, settings, _deepspeed_config("zero-3-offload"), 1, 1, has_gpu=True)
+    assert set(offloaded.host) == {"weights", "optimizer", "step"}
+
+
+def test_checkpointed_activations_are_fewer(settings: TrainingSettings) -> None:
+    def activations(**change: object) -> int:
+        chosen = override(settings, change)
+        return estimate_memory(LARGE, chosen, _deepspeed_config("zero-2"), 1, 4096, has_gpu=True).device["activations"]
+
+    assert activations(activation_checkpointing=True) < activations() / 5
+    assert activations(precision="fp32") > 1.8 * activations()
+
+
+@pytest.mark.parametrize(
+    ("free", "line"),
+    [
+        (Free(host=100 * GB, device=11 * GB), r"zero-0 needs 22.5 GB on each GPU, of 11.0 GB free; zero-1 would fit"),
+        (Free(host=100 * GB, device=9_500_000_000), "zero-2 would fit"),
+        (Free(host=100 * GB, device=8 * GB), "zero-3 would fit"),
+        (Free(host=100 * GB, device=6 * GB), "zero-2-offload would fit"),
+        (Free(host=1 * GB, device=1 * GB), "no file in configs/deepspeed would fit"),
+        (Free(host=1 * GB, device=None), r"zero-0 needs \d+.\d GB on 4 ranks, of 1.0 GB free"),
+    ],
+)
+def test_too_large_names_the_smallest_that_fits(settings: TrainingSettings, free: Free, line: str) -> None:
+    chosen = override(settings, {"deepspeed": "zero-0"})
+    with pytest.raises(SettingsError, match=line):
+        check_memory(LARGE, chosen, _deepspeed_config("zero-0"), 4, 1024, free)
+
+
+def test_what_fits_is_not_refused(settings: TrainingSettings) -> None:
+    free = Free(host=100 * GB, device=80 * GB)
+    memory = check_memory(LARGE, settings, _deepspeed_config("zero-2"), 4, 1024, free)
+    assert sum(memory.device.values()) < 80 * GB
+
+
+def test_a_run_that_is_too_large_never_starts(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(command: list[str]) -> None:
+        raise AssertionError(command)
+
+    start: Run = never
+    monkeypatch.setattr(launch, "free_memory", lambda: Free(host=1000, device=None))
+    with pytest.raises(SettingsError, match=r"of 0.0 GB free"):
+        train(lake, "2024-08-08", snapshot, override(settings, {"seed": 99}), start)
+    assert lake.version("challenger/2024-08-08") is None
+
+
+def test_this_machine_has_memory() -> None:
+    assert free_memory().host > 0
+    assert peak_memory()["host"] > 10_000_000
+
+
+def test_seconds_and_money() -> None:
+    assert expected([3.0, 1.0, 1.0], steps=10) == 3.0 + 9 * 1.0
+    assert expected([2.0], steps=10) == 20.0
+    assert cost(1800, ranks=4, price_per_hour=2.5) == 5.0
+
+
+def test_flops_are_six_per_parameter_and_token_and_twelve_for_attention() -> None:
+    lengths = np.array([512, 100])
+    tokens, squares = int(lengths.sum()), int((lengths**2).sum())
+    layers = LARGE.layers * LARGE.layer_parameters
+    assert model_flops(LARGE, tokens, squares) == 6 * layers * tokens + 12 * LARGE.layers * LARGE.hidden * squares
+
+
+def test_the_peak_of_this_machine_is_a_speed() -> None:
+    assert matmul_peak("fp32", seconds=0.05) > 1e8
+
+
+def test_the_head_has_a_logit_for_every_queue(encoder: Path, settings: TrainingSettings) -> None:
+    without, with_words = (
+        measure_model(encoder, 0, override(settings, {"hashed_words": words})).trained for words in (0, 100)
+    )
+    assert with_words - without == 100 * len(QUEUES)
