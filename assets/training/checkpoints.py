@@ -9,13 +9,13 @@ CURRENT             the name of the newest
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from assets.lake import hash_file, write_atomically
 
-__all__ = ["Checkpoints", "sync"]
+__all__ = ["Checkpoints", "outdated", "sync"]
 
 _MANIFEST = "MANIFEST.json"
 
@@ -49,8 +49,8 @@ class Checkpoints:
         staged.replace(final)
         sync(self.folder)
         write_atomically(self.folder / "CURRENT", final.name)
-        for old in sorted(self.folder.glob("step-*"))[: -self.kept]:
-            shutil.rmtree(old)
+        for old in outdated([path.name for path in self.folder.glob("step-*")], final.name, self.kept):
+            shutil.rmtree(self.folder / old)
 
     def newest(self) -> int | None:
         """The step of the current checkpoint or, when that is damaged, of the newest whole one; None without one."""
@@ -60,6 +60,12 @@ class Checkpoints:
         pointer, steps = self.folder / "CURRENT", sorted(self.folder.glob("step-*"), reverse=True)
         current = pointer.read_bytes() if pointer.exists() else b""
         yield from sorted(steps, key=lambda path: path.name.encode() != current)
+
+
+def outdated(names: Collection[str], current: str, kept: int) -> list[str]:
+    """Which checkpoints go when one becomes current: the oldest, and all that are newer, as those were damaged."""
+    older = sorted(name for name in names if name <= current)
+    return [*older[:-kept], *(name for name in names if name > current)]
 
 
 def sync(path: Path) -> None:

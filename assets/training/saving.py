@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class Files(CheckpointEngine):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.copies: dict[Path, State] = {}
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """The thread that writes makes the folder: a full disk must not stop a step."""
 
     def create(self, info: CheckpointCommitInfo) -> None:  # noqa: ARG002 - DeepSpeed's interface
         self.copies = {}
@@ -128,15 +132,17 @@ class Saver:
         if self._engine.global_rank > 0:
             return
         folder = self._checkpoints.beside(step)
-        if whole:
-            self._checkpoints.publish(step, _collect(folder))
-        else:
-            shutil.rmtree(folder)
-            self._say(f"the checkpoint of step {step} could not be written; the one before it stays")
+        with suppress(OSError):
+            if whole:
+                self._checkpoints.publish(step, _collect(folder))
+                return
+        shutil.rmtree(folder, ignore_errors=True)
+        self._say(f"the checkpoint of step {step} could not be written; the one before it stays")
 
 
 def _write(copies: dict[Path, State], hashes: Path) -> None:
     """Write one rank's files to the disk, then their SHA-256."""
+    hashes.parent.mkdir(parents=True, exist_ok=True)
     for path, state in copies.items():
         with path.open("wb") as file:
             torch.save(state, file)
