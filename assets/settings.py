@@ -141,6 +141,8 @@ class TrainingSettings(_Section):
     """Seconds between two checkpoints of a run."""
     checkpoints_kept: int = Field(ge=1)
     """Checkpoints of a run that are kept: the newest."""
+    checkpoints: str | None = Field(pattern="^s3://[^/]+")
+    """An s3://bucket/prefix that they are copied to, so that a run outlives its machine; None for none."""
     nvme: str | None
     """A folder on a local NVMe drive, for the files in configs/deepspeed that offload to one."""
     price_per_hour: float = Field(ge=0)

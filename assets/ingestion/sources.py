@@ -20,7 +20,10 @@ from assets.lake import hash_file, hash_json
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Fetched", "SourceObject", "UnreachableError", "configured_sources", "fingerprint", "list_objects"]
+__all__ = [
+    *("Fetched", "SourceObject", "UnreachableError", "configured_sources", "fingerprint", "list_objects"),
+    *("s3_client", "s3_errors"),
+]
 
 _BLOCK = 8 << 20
 
@@ -110,8 +113,8 @@ def _list_s3(source: str) -> Iterator[SourceObject]:
     if not bucket:
         raise SourceError(f"{source}: expected s3://bucket/prefix")
     folder = prefix.rstrip("/") + "/" if prefix.rstrip("/") else ""
-    with _s3_errors(source):
-        client = _client()
+    with s3_errors(source):
+        client = s3_client()
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 name = entry["Key"]
@@ -125,7 +128,7 @@ def _list_s3(source: str) -> Iterator[SourceObject]:
 def _open_s3(client: "S3Client", bucket: str, name: str, scratch: Path) -> Iterator[Fetched]:
     """Copies the body to a file and hashes it on the way, so that it crosses the network once."""
     spooled, digest, size = scratch / "spooled", hashlib.sha256(), 0
-    with _s3_errors(f"s3://{bucket}/{name}"), spooled.open("wb") as file:
+    with s3_errors(f"s3://{bucket}/{name}"), spooled.open("wb") as file:
         for block in client.get_object(Bucket=bucket, Key=name)["Body"].iter_chunks(_BLOCK):
             digest.update(block)
             size += file.write(block)
@@ -135,7 +138,8 @@ def _open_s3(client: "S3Client", bucket: str, name: str, scratch: Path) -> Itera
         spooled.unlink()
 
 
-def _client() -> "S3Client":
+def s3_client() -> "S3Client":
+    """A client by the standard AWS variables that gives up on an endpoint within about 10 s."""
     import boto3
     from botocore.config import Config
 
@@ -144,8 +148,8 @@ def _client() -> "S3Client":
 
 
 @contextmanager
-def _s3_errors(what: str) -> Iterator[None]:
-    """Turns what boto3 raises into one line that names the object and the endpoint."""
+def s3_errors(what: str) -> Iterator[None]:
+    """Turns what boto3 raises into a SourceError: one line that names the object and the endpoint."""
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
 
     try:

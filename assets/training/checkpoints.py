@@ -9,15 +9,16 @@ CURRENT             the name of the newest
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from assets.lake import hash_file, write_atomically
 
-__all__ = ["Checkpoints", "outdated", "sync"]
+__all__ = ["MANIFEST", "POINTER", "Checkpoints", "newest_first", "outdated", "read_manifest", "step_of", "sync"]
 
-_MANIFEST = "MANIFEST.json"
+MANIFEST = "MANIFEST.json"
+POINTER = "CURRENT"
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,36 @@ class Checkpoints:
 
     def publish(self, step: int, hashes: dict[str, str]) -> None:
         """Make what lies beside, whose files have these SHA-256 hashes, the current checkpoint, and prune."""
+        write_atomically(self.beside(step) / MANIFEST, json.dumps(hashes, indent=1, sort_keys=True))
+        self._make_current(step)
+
+    def accept(self, step: int) -> bool:
+        """Make what was brought beside, manifest included, the current checkpoint, when it is whole; whether it is."""
+        if whole := _is_whole(self.beside(step)):
+            self._make_current(step)
+        return whole
+
+    def newest(self) -> int | None:
+        """The step of the current checkpoint or, when that is damaged, of the newest whole one; None without one."""
+        pointer = self.folder / POINTER
+        current = pointer.read_bytes() if pointer.exists() else b""
+        names = newest_first([path.name for path in self.folder.glob("step-*")], current)
+        return next((step_of(name) for name in names if _is_whole(self.folder / name)), None)
+
+    def _make_current(self, step: int) -> None:
         staged, final = self.beside(step), self.path(step)
-        write_atomically(staged / _MANIFEST, json.dumps(hashes, indent=1, sort_keys=True))
         if final.exists():  # damaged, or not pointed to when an earlier run was killed
             shutil.rmtree(final)
         staged.replace(final)
         sync(self.folder)
-        write_atomically(self.folder / "CURRENT", final.name)
+        write_atomically(self.folder / POINTER, final.name)
         for old in outdated([path.name for path in self.folder.glob("step-*")], final.name, self.kept):
             shutil.rmtree(self.folder / old)
 
-    def newest(self) -> int | None:
-        """The step of the current checkpoint or, when that is damaged, of the newest whole one; None without one."""
-        return next((_step(path) for path in self._newest_first() if _is_whole(path)), None)
 
-    def _newest_first(self) -> Iterator[Path]:
-        pointer, steps = self.folder / "CURRENT", sorted(self.folder.glob("step-*"), reverse=True)
-        current = pointer.read_bytes() if pointer.exists() else b""
-        yield from sorted(steps, key=lambda path: path.name.encode() != current)
+def newest_first(names: Collection[str], current: bytes) -> list[str]:
+    """Checkpoints in the order in which to try them: the one that the pointer names, then the others from the last."""
+    return sorted(sorted(names, reverse=True), key=lambda name: name.encode() != current)
 
 
 def outdated(names: Collection[str], current: str, kept: int) -> list[str]:
@@ -77,17 +90,27 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _is_whole(path: Path) -> bool:
+def read_manifest(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a checkpoint; nothing when that cannot be read."""
     try:
-        hashes: dict[str, str] = json.loads((path / _MANIFEST).read_bytes())
-        return bool(hashes) and all(hash_file(path / name) == sha256 for name, sha256 in hashes.items())
-    except (OSError, ValueError, AttributeError):
+        hashes: dict[str, str] = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return hashes if isinstance(hashes, dict) else {}
+
+
+def step_of(name: str) -> int:
+    """The step whose checkpoint has this name."""
+    return int(name.removeprefix("step-"))
+
+
+def _is_whole(folder: Path) -> bool:
+    hashes = read_manifest(folder)
+    try:
+        return bool(hashes) and all(hash_file(folder / name) == sha256 for name, sha256 in hashes.items())
+    except OSError:
         return False
 
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
-
-
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))

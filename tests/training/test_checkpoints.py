@@ -96,6 +96,16 @@ def test_the_newest_are_kept(checkpoints: Checkpoints) -> None:
     assert (checkpoints.folder / "CURRENT").read_text() == "step-00000030"
 
 
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_damaged_newer_one_is_not_kept_in_place_of_the_current(checkpoints: Checkpoints, kept: int) -> None:
+    (checkpoints.path(20) / "model.pt").write_bytes(b"")
+    fewer = Checkpoints(checkpoints.folder, kept)
+    save(fewer, 15)
+    assert fewer.newest() == 15
+    assert not fewer.path(20).exists()
+    assert fewer.path(10).exists() == (kept == 2)
+
+
 def test_a_damaged_one_of_the_same_step_is_replaced(checkpoints: Checkpoints) -> None:
     (checkpoints.path(20) / "model.pt").write_bytes(b"")
     save(checkpoints, 20)

@@ -1,0 +1,141 @@
+"""A run's checkpoints in S3, so that it outlives the machine that trains it: the newest ones, in the form of the disk.
+
+<prefix>/<run>/step-00000120/   an object a file; MANIFEST.json is put last
+<prefix>/<run>/CURRENT          the name of the newest: putting it publishes the copy
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from assets.ingestion.sources import s3_client, s3_errors
+from assets.training.checkpoints import MANIFEST, POINTER, Checkpoints, newest_first, outdated, read_manifest, step_of
+from assets.training.plan import TrainingPlan
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Mirror", "Uploads"]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """The copies of one run's checkpoints under s3://<bucket>/<prefix>, of which the newest `kept` stay.
+
+    Every method raises SourceError, one line that names the address, when S3 does not answer or refuses.
+    """
+
+    bucket: str
+    prefix: str
+    kept: int
+
+    @classmethod
+    def of(cls, plan: TrainingPlan) -> "Mirror | None":
+        """Where a run's checkpoints are copied to; None when the settings name no place."""
+        if plan.settings.checkpoints is None:
+            return None
+        bucket, _, prefix = plan.settings.checkpoints.removeprefix("s3://").partition("/")
+        prefix = "/".join(filter(None, [*prefix.split("/"), plan.checkpoints.name]))
+        return cls(bucket, prefix, plan.settings.checkpoints_kept)
+
+    def fetch(self, checkpoints: Checkpoints) -> int | None:
+        """Publish the newest whole copy in the run's own folder; None when that has one as new, or no copy is whole."""
+        have = checkpoints.newest() or 0
+        with s3_errors(str(self)):
+            files = self._list()
+            pointer = self._read_pointer() if "" in files else b""
+            newer = [name for name in files if name and step_of(name) > have]
+            brought = (step_of(n) for n in newest_first(newer, pointer) if self._bring(n, files[n], checkpoints))
+            return next(brought, None)
+
+    def put(self, name: str, files: Mapping[str, BinaryIO]) -> None:
+        """Copy a whole checkpoint from its open files, make it the current copy, and prune."""
+        from boto3.s3.transfer import TransferConfig
+
+        alone = TransferConfig(use_threads=False)  # the cores belong to the training
+        with s3_errors(str(self)):
+            for file in sorted(files, key=lambda file: file == MANIFEST):
+                self._client.upload_fileobj(files[file], self.bucket, self._key(name, file), Config=alone)
+            self._client.put_object(Bucket=self.bucket, Key=self._key("", POINTER), Body=name.encode())
+            found = self._list()
+            for old in outdated([each for each in found if each], name, self.kept):
+                self._remove(old, found[old])
+
+    def clear(self) -> None:
+        """Remove everything of the run, parts of uploads that were killed included."""
+        with s3_errors(str(self)):
+            for name, files in self._list().items():
+                self._remove(name, files)
+            begun = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=f"{self.prefix}/")
+            for upload in begun.get("Uploads", []):
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        return s3_client()
+
+    def _key(self, name: str, file: str) -> str:
+        return "/".join(filter(None, [self.prefix, name, file]))
+
+    def _read_pointer(self) -> bytes:
+        return self._client.get_object(Bucket=self.bucket, Key=self._key("", POINTER))["Body"].read()
+
+    def _list(self) -> dict[str, list[str]]:
+        """The names of the files of each checkpoint; those of the pointer under the empty name."""
+        found: dict[str, list[str]] = {}
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.prefix}/")
+        for entry in (entry for page in pages for entry in page.get("Contents", [])):
+            name, _, file = entry["Key"].removeprefix(f"{self.prefix}/").rpartition("/")
+            found.setdefault(name, []).append(file)
+        return found
+
+    def _bring(self, name: str, files: list[str], checkpoints: Checkpoints) -> bool:
+        """Copy a checkpoint beside, and publish it when it is whole."""
+        beside = checkpoints.beside(step_of(name))
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        self._download(name, {MANIFEST} & set(files), beside)
+        self._download(name, read_manifest(beside).keys() & set(files), beside)
+        whole = checkpoints.accept(step_of(name))
+        if not whole:
+            shutil.rmtree(beside)
+        return whole
+
+    def _download(self, name: str, files: Iterable[str], folder: Path) -> None:
+        for file in files:
+            self._client.download_file(self.bucket, self._key(name, file), str(folder / file))
+
+    def _remove(self, name: str, files: list[str]) -> None:
+        for file in files:
+            self._client.delete_object(Bucket=self.bucket, Key=self._key(name, file))
+
+
+class Uploads:
+    """Copies one checkpoint at a time, in a thread: no step waits for it, and no failure of it ends the run."""
+
+    def __init__(self, mirror: Mirror, say: Callable[[str], None]):
+        self._mirror, self._say = mirror, say
+        self._thread = ThreadPoolExecutor(1)
+        self._running: Future[None] | None = None
+
+    def begin(self, folder: Path) -> None:
+        """Copy a published checkpoint, unless the one before it is still on its way: a later one will follow."""
+        if self._running is None or self._running.done():
+            files = {path.name: path.open("rb") for path in folder.iterdir()}  # open, they outlive the folder
+            self._running = self._thread.submit(self._copy, folder.name, files)
+
+    def _copy(self, name: str, files: Mapping[str, BinaryIO]) -> None:
+        try:
+            self._mirror.put(name, files)
+        except Exception as error:
+            self._say(f"{name} could not be copied, the copy before it stays: {error}")
+        finally:
+            for file in files.values():
+                file.close()
