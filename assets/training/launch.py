@@ -4,26 +4,29 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from assets.exceptions import BundleError, SettingsError, TrainingError
+from assets.exceptions import BundleError, SettingsError, SourceError, TrainingError
 from assets.lake import Lake, hash_file, hash_json
 from assets.settings import CONFIGS, TrainingSettings
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle
+from assets.training.checkpoints import Checkpoints
 from assets.training.compatibility import Machine, check_training, offloads
 from assets.training.estimate import check_memory, free_memory
+from assets.training.mirror import Mirror
 from assets.training.model_size import measure_model
 from assets.training.plan import TrainingPlan, count_validation_rows
 
 if TYPE_CHECKING:
     from assets.features.snapshot import Snapshot
 
-__all__ = ["Run", "Training", "override", "plan_training", "train", "training_id", "worker_command"]
+__all__ = ["Run", "Training", "override", "plan_training", "train", "worker_command"]
 
 Run = Callable[[list[str]], None]
 """Starts a command, shows what it reports, and returns when it ended well; raises TrainingError when it did not."""
@@ -31,10 +34,13 @@ Run = Callable[[list[str]], None]
 _PLACES = {"base_model", "ranks", "hostfile", "deepspeed", "nvme"}
 """Settings that say where things are; what they lead to is in the id by content."""
 
-_ASIDE = {"price_per_hour", "checkpoint_seconds", "checkpoints_kept"}
+_ASIDE = {"price_per_hour", "checkpoint_seconds", "checkpoints_kept", "checkpoints"}
 """Settings that no weight depends on."""
 
-_OUTSIDE = {"definitions.py", "launch.py", "compatibility.py", "estimate.py", "model_size.py", "usage.py"}
+_OUTSIDE = {
+    *("definitions.py", "launch.py", "mirror.py"),
+    *("compatibility.py", "estimate.py", "model_size.py", "usage.py"),
+}
 """Files of this room that no weight depends on."""
 
 
@@ -60,11 +66,12 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
             path = lake.publish(table, plan.training_id, staged)
         else:
             _check_memory(plan)
+            _fetch_checkpoint(plan)
             plan_file = Path(scratch) / "plan.json"
             plan_file.write_text(plan.model_dump_json())
             _run_worker(plan, plan_file, run)
             path = lake.publish(table, plan.training_id, staged)
-        shutil.rmtree(plan.checkpoints, ignore_errors=True)
+        _remove_checkpoints(plan)
     return Training(plan.training_id, path, reused, read_json(path / "training.json"))
 
 
@@ -78,9 +85,9 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     world_size = _world_size(settings, gpus)
     check_training(settings, deepspeed, world_size, Machine.here(gpus, deepspeed))
     _check_rows(snapshot.train_rows, settings, world_size)
-    name = training_id(snapshot.id, settings, deepspeed, base, world_size)
+    run = _run_id(snapshot.id, settings, deepspeed, base)
     return TrainingPlan(
-        training_id=name,
+        training_id=hash_json([run, world_size])[:16],
         as_of=snapshot.as_of,
         snapshot_id=snapshot.id,
         snapshot=snapshot.path.resolve(),
@@ -93,7 +100,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         code=_code(),
         world_size=world_size,
         cache=(home / "cache").resolve(),
-        checkpoints=(home / "checkpoints" / name).resolve(),
+        checkpoints=(home / "checkpoints" / run).resolve(),
         output=output.resolve(),
     )
 
@@ -109,17 +116,17 @@ def _check_rows(rows: int, settings: TrainingSettings, world_size: int) -> None:
         raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {rows - held_back} training rows")
 
 
-def training_id(
-    snapshot_id: str, settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel, world_size: int
-) -> str:
-    """The name of what comes out: 16 hex digits over snapshot, settings, DeepSpeed's file, code, encoder and ranks."""
+def _run_id(snapshot_id: str, settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel) -> str:
+    """16 hex digits over snapshot, settings, DeepSpeed's file, code and encoder: all but the number of ranks.
+
+    Checkpoints go by it, as they can be gone on from with other ranks; the bundle's name has the ranks, too.
+    """
     made_of = {
         "snapshot": snapshot_id,
         "settings": settings.model_dump(exclude=_PLACES | _ASIDE),
         "deepspeed": deepspeed,
         "code": _code(),
         "base_model": base.digest,
-        "world_size": world_size,
     }
     return hash_json(made_of)[:16]
 
@@ -157,6 +164,23 @@ def _run_worker(plan: TrainingPlan, plan_file: Path, run: Run) -> None:
             raise TrainingError(plan.failure.read_text()) from None
         raise
     verify_bundle(plan.output)
+
+
+def _fetch_checkpoint(plan: TrainingPlan) -> None:
+    """Bring back from S3 what this machine does not have. Raises SettingsError when S3 does not answer."""
+    if mirror := Mirror.of(plan):
+        try:
+            mirror.fetch(Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept))
+        except SourceError as error:
+            raise SettingsError(f"training.checkpoints: {error}") from None
+
+
+def _remove_checkpoints(plan: TrainingPlan) -> None:
+    """Remove what nothing needs any more, as far as that can be done: the bundle is there."""
+    shutil.rmtree(plan.checkpoints, ignore_errors=True)
+    if mirror := Mirror.of(plan):
+        with suppress(SourceError):
+            mirror.clear()
 
 
 def _is_whole(path: Path) -> bool:

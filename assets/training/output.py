@@ -45,10 +45,12 @@ def write_bundle(
     engine: DeepSpeedEngine,
     data: TrainingData,
     best: dict[str, Tensor] | None,
+    world_sizes: list[int],
     training: dict[str, Any],
 ) -> None:
     """Write the trained model, or its `best` weights, into `plan.output`. Every rank takes part; rank 0 writes.
 
+    world_sizes: the numbers of ranks that the run had, in turn; with more than one it cannot be made again to the bit.
     Raises TrainingError when a weight is not finite.
     """
     weights = consolidated_weights(engine) if best is None else best
@@ -60,7 +62,8 @@ def write_bundle(
     engine.module.config.save_pretrained(plan.output)
     data.tokenizer.save(str(plan.output / "tokenizer.json"))
     data.preprocessing.save(plan.output / "preprocessing.json")
-    for name, content in (("provenance.json", _provenance(plan, data.trained, engine)), ("training.json", training)):
+    provenance = _provenance(plan, data.trained, engine) | {"world_sizes": world_sizes}
+    for name, content in (("provenance.json", provenance), ("training.json", training)):
         (plan.output / name).write_text(json.dumps(content, indent=1))
     write_manifest(plan.output)
 

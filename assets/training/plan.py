@@ -33,7 +33,7 @@ class TrainingPlan(BaseModel):
     cache: Path
     """Where what is made once from a snapshot is kept, for every run that needs it."""
     checkpoints: Path
-    """A folder of this run's own, where it is saved while it trains."""
+    """A folder of this run's own, whatever its number of ranks, where it is saved while it trains."""
     output: Path
     """An empty folder that becomes the bundle."""
 

@@ -20,18 +20,14 @@ import numpy as np
 import torch
 from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
-from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils.tensor_fragment import fragment_address
 
 from assets.lake import hash_file, write_atomically
 from assets.training.checkpoints import Checkpoints, sync
+from assets.training.mirror import Uploads
 from assets.training.progress import Progress
+from assets.training.resharding import load_resharded, refuse_code
 
 __all__ = ["Saver"]
-
-_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
-"""What DeepSpeed's states hold beside tensors, numbers, texts and containers of them."""
 
 State = dict[str, Any]
 
@@ -53,8 +49,7 @@ class Files(CheckpointEngine):  # type: ignore[misc]
         self.copies[Path(path)] = _copy(state_dict)
 
     def load(self, path: str, map_location: Any = None) -> State:
-        with torch.serialization.safe_globals(_CLASSES):
-            state: State = torch.load(path, map_location=map_location, weights_only=True)
+        state: State = torch.load(path, map_location=map_location, weights_only=True)
         return state
 
     def commit(self, info: CheckpointCommitInfo) -> bool:  # noqa: ARG002 - DeepSpeed's interface
@@ -72,27 +67,44 @@ class _Writing:
 class Saver:
     """One rank's part in saving a run every so many seconds of rank 0's clock; all ranks call it at every step."""
 
-    def __init__(self, engine: DeepSpeedEngine, checkpoints: Checkpoints, every: float, say: Callable[[str], None]):
-        self._engine, self._checkpoints, self._every, self._say = engine, checkpoints, every, say
+    def __init__(
+        self,
+        engine: DeepSpeedEngine,
+        checkpoints: Checkpoints,
+        uploads: Uploads | None,
+        every: float,
+        say: Callable[[str], None],
+    ):
+        self._engine, self._checkpoints, self._uploads = engine, checkpoints, uploads
+        self._every, self._say = every, say
         self._files = engine.checkpoint_engine = Files()
         engine._copy_recovery_script = lambda *_: None  # it would put a program beside the weights
         self._thread = ThreadPoolExecutor(1)
         self._writing: _Writing | None = None
         self._saved = time.monotonic()
+        self.world_sizes = [engine.world_size]
+        """The numbers of ranks that the run had, in turn."""
+        self.resumed: str | None = None
+        """None for a run in one go, exact, or equivalent when its number of ranks has changed."""
+        refuse_code()
 
     def resume(self, progress: Progress) -> None:
-        """Go back to the newest whole checkpoint, if there is one."""
+        """Go back to the newest whole checkpoint, if there is one. Raises SettingsError when these ranks cannot."""
         if self._engine.global_rank == 0:
             self._checkpoints.clear()
         step = _broadcast(self._checkpoints.newest() if self._engine.global_rank == 0 else None, self._engine)
         if step is None:
             return
         path = self._checkpoints.path(step)
-        self._engine.load_checkpoint(str(path.parent), tag=path.name)
-        own = self._files.load(str(path / self._own))
+        ranks = len(list(path.glob("rank-*.pt")))
+        if ranks == self._engine.world_size:
+            own = self._load(path)
+            self._say(f"resumed at step {step}")
+        else:
+            own = self._reshard(path, step)
+            self._say(f"resumed at step {step} of a run of {ranks} ranks: from here on equivalent to it, not equal")
         progress.restore(own["progress"])
-        _set_random_states(own["random"])
-        self._say(f"resumed at step {step}")
+        self.resumed = "exact" if len(self.world_sizes) == 1 else "equivalent"
 
     def votes(self) -> list[float]:
         """What the ranks add up: whether it is time to save, how many have written, and how many could not."""
@@ -113,6 +125,22 @@ class Saver:
         """Wait for what is being written; the run is over and does not need it."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
+    def _load(self, path: Path) -> State:
+        """Go back to where this rank was, to the bit."""
+        self._engine.load_checkpoint(str(path.parent), tag=path.name)
+        own = self._files.load(str(path / self._own))
+        _set_random_states(own["random"])
+        self.world_sizes = own["world_sizes"]
+        return own
+
+    def _reshard(self, path: Path, step: int) -> State:
+        """Go on from where other ranks were; random states are new, as there may be none for this rank."""
+        load_resharded(self._engine, path, self._checkpoints.beside(step))
+        own = self._files.load(str(path / "rank-0.pt"))
+        torch.manual_seed(torch.initial_seed() ^ step << 32)
+        self.world_sizes = [*own["world_sizes"], self._engine.world_size]
+        return own
+
     @property
     def _own(self) -> str:
         return f"rank-{self._engine.global_rank}.pt"
@@ -122,7 +150,8 @@ class Saver:
         folder = self._checkpoints.beside(step)
         self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
         copies = self._files.copies
-        copies[folder / self._own] = {"progress": progress.state(), "random": _random_states()}
+        own = {"progress": progress.state(), "random": _random_states(), "world_sizes": self.world_sizes}
+        copies[folder / self._own] = own
         self._writing = _Writing(step, self._thread.submit(_write, copies, folder / f"{self._own}.json"))
 
     def _end(self, whole: bool) -> None:
@@ -135,6 +164,8 @@ class Saver:
         with suppress(OSError):
             if whole:
                 self._checkpoints.publish(step, _collect(folder))
+                if self._uploads:
+                    self._uploads.begin(self._checkpoints.path(step))
                 return
         shutil.rmtree(folder, ignore_errors=True)
         self._say(f"the checkpoint of step {step} could not be written; the one before it stays")

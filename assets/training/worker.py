@@ -40,6 +40,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     from assets.training.data import load_training_data
     from assets.training.engine import join_processes, seed_everything, start_engine
     from assets.training.loop import run_steps
+    from assets.training.mirror import Mirror, Uploads
     from assets.training.model import freeze, new_router
     from assets.training.output import usage, write_bundle
     from assets.training.saving import Saver
@@ -57,12 +58,15 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     phases.end("engine")
     say(str(phases))
     checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
-    saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say)
+    mirror = Mirror.of(plan)
+    uploads = Uploads(mirror, say) if mirror else None
+    saver = Saver(engine, checkpoints, uploads, plan.settings.checkpoint_seconds, say)
     peak = matmul_peak(plan.settings.precision)
     progress = run_steps(engine, data, plan.settings, saver, say)
     started = {"start_seconds": phases.seconds, "threads": threads}
     used = usage(plan, engine, progress, peak)
-    write_bundle(plan, engine, data, progress.best, progress.summary() | started | used)
+    report = progress.summary() | started | used | {"resumed": saver.resumed}
+    write_bundle(plan, engine, data, progress.best, saver.world_sizes, report)
 
 
 if __name__ == "__main__":

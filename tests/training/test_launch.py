@@ -60,6 +60,14 @@ def test_another_input_is_another_model(
     assert plan_training(snapshot, override(settings, change), tmp_path, tmp_path).training_id != before
 
 
+@pytest.mark.parametrize(("change", "shared"), [({"ranks": 2}, True), ({"seed": 1}, False), ({"epochs": 3.0}, False)])
+def test_only_the_number_of_ranks_may_change_in_a_run(
+    snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, change: dict[str, object], shared: bool
+) -> None:
+    one, other = (plan_training(snapshot, s, tmp_path, tmp_path) for s in (settings, override(settings, change)))
+    assert (one.checkpoints == other.checkpoints) == shared
+
+
 def test_other_code_is_another_model(
     snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

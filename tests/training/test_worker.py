@@ -19,11 +19,12 @@ from assets.training.launch import Run, override, plan_training, train, worker_c
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_worker_does_not_import_dagster() -> None:
-    modules = ["worker", "data", "engine", "model", "output", "launcher"]
-    code = f"import sys; from assets.training import {', '.join(modules)}; print('dagster' in sys.modules)"
+def test_the_worker_imports_neither_dagster_nor_boto3() -> None:
+    modules = ["worker", "data", "engine", "model", "output", "launcher", "saving", "mirror"]
+    imports = f"import sys; from assets.training import {', '.join(modules)}"
+    code = f"{imports}; print({{'dagster', 'boto3'}} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "False"
+    assert found.stdout.splitlines()[-1] == "set()"
 
 
 def test_the_same_inputs_are_the_same_weights(
@@ -109,6 +110,23 @@ def test_a_killed_run_is_resumed_and_ends_in_the_same_weights(
     assert hash_file(again.path / "model.safetensors") == hash_file(bundle_path / "model.safetensors")
     assert again.report["steps"] == 64
     assert not list(saved.iterdir())
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_run(
+    snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    saving = override(settings, {"checkpoint_seconds": 0.05, "ranks": 2})
+    full = plan_training(snapshot, saving, tmp_path, tmp_path).checkpoints
+    full.parent.mkdir()
+    full.write_text("a file, in which no folder can be made")
+    shown: list[str] = []
+
+    def run(command: list[str]) -> None:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        shown.extend(line for line in done.stderr.splitlines() if "could not be written; the one before it" in line)
+
+    assert train(Lake(tmp_path / "lake"), "2024-08-08", snapshot, saving, run).report["steps"] == 64
+    assert shown
 
 
 @pytest.mark.parametrize(
