@@ -47,7 +47,7 @@ class Mirror:
         have = checkpoints.newest() or 0
         with s3_errors(str(self)):
             files = self._list()
-            pointer = self._read_pointer() if "" in files else b""
+            pointer = self._read_pointer() if POINTER in files.get("", []) else b""
             newer = [name for name in files if name and step_of(name) > have]
             brought = (step_of(n) for n in newest_first(newer, pointer) if self._bring(n, files[n], checkpoints))
             return next(brought, None)
