@@ -71,9 +71,9 @@ class Saver:
         self,
         engine: DeepSpeedEngine,
         checkpoints: Checkpoints,
-        uploads: Uploads | None,
         every: float,
         say: Callable[[str], None],
+        uploads: Uploads | None = None,
     ):
         self._engine, self._checkpoints, self._uploads = engine, checkpoints, uploads
         self._every, self._say = every, say

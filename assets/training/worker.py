@@ -60,7 +60,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
     mirror = Mirror.of(plan)
     uploads = Uploads(mirror, say) if mirror else None
-    saver = Saver(engine, checkpoints, uploads, plan.settings.checkpoint_seconds, say)
+    saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say, uploads)
     peak = matmul_peak(plan.settings.precision)
     progress = run_steps(engine, data, plan.settings, saver, say)
     started = {"start_seconds": phases.seconds, "threads": threads}
