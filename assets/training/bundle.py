@@ -80,13 +80,14 @@ class Bundle:
         """
         answers = np.empty((len(rows), len(QUEUES)))
         if len(rows) >= _WORTH_COMPILING:
-            self._compile(precision)
+            self.compile(precision)
         for start in range(0, len(rows), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
             answers[part] = self._predict(rows.iloc[part], batch_tokens, precision)
         return answers
 
-    def _compile(self, precision: Precision) -> None:
+    def compile(self, precision: Precision) -> None:
+        """Have all rows from now on answered as many are: by OpenVINO, where it is there and agrees with torch."""
         from assets.training.inference import compile_router
 
         if precision not in self._compiled:
