@@ -95,27 +95,32 @@ class Bundle:
 
     def _predict(self, rows: "pd.DataFrame", batch_tokens: int, precision: Precision) -> NDArray[np.float64]:
         encoded = self.preprocessing.encode(rows, self.tokenizer)
-        answers = self._run(encoded, np.arange(len(encoded)), batch_tokens, precision)
+        answers = np.empty((len(rows), len(QUEUES)))
+        self._answer(answers, np.arange(len(rows)), encoded, batch_tokens, precision)
         if precision in self._compiled and precision != "float32":
             close = np.flatnonzero(_lead(answers) < _CLOSE_CALL)
-            answers[close] = self._run(encoded, close, batch_tokens, "float32")
+            if len(close):
+                self._answer(answers, close, encoded, batch_tokens, "float32")
         return answers
 
-    def _run(
-        self, encoded: Encoded, rows: NDArray[np.int64], batch_tokens: int, precision: Precision
-    ) -> NDArray[np.float64]:
+    def _answer(
+        self,
+        answers: NDArray[np.float64],
+        rows: NDArray[np.int64],
+        encoded: Encoded,
+        batch_tokens: int,
+        precision: Precision,
+    ) -> None:
+        """Write the probabilities of some rows into `answers`, batch by batch."""
         import torch
 
-        from assets.training.batches import collate
-        from assets.training.inference import token_batches
+        from assets.training.batches import collate, token_batches
 
         router = self._compiled.get(precision, self.router)
-        answers = np.empty((len(rows), len(QUEUES)))
         with torch.inference_mode():
-            for batch in token_batches(encoded.lengths[rows], batch_tokens):
-                logits = router(**collate(encoded, rows[batch], self.router.padding))
+            for batch in token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1):
+                logits = router(**collate(encoded, batch, self.router.padding))
                 answers[batch] = torch.softmax(logits.double(), dim=1).numpy()
-        return answers
 
 
 def load_bundle(path: Path) -> Bundle:

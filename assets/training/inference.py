@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
@@ -26,7 +24,7 @@ from assets.training.model import ComplaintRouter
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["compile_router", "token_batches"]
+__all__ = ["compile_router"]
 
 _log = logging.getLogger("evergreen")
 
@@ -35,18 +33,6 @@ _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 """The largest difference from torch's hidden states that is accepted, as a share of the largest of them."""
 _PROBES = ((2, 7), (3, 8))
 """Rows and tokens of the batch that the encoder is converted with, and of another that it is compared on."""
-
-
-def token_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Rows in the order of their length, as many at a time as fit into `batch_tokens` padded tokens, at least one."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = lengths[order[start : start + batch_tokens]]
-        padded = longest * np.arange(1, len(longest) + 1)
-        rows = max(1, int(np.searchsorted(padded, batch_tokens, side="right")))
-        yield order[start : start + rows]
-        start += rows
 
 
 def compile_router(router: ComplaintRouter, precision: Precision) -> ComplaintRouter:

@@ -13,7 +13,7 @@ from assets.features.snapshot import Snapshot
 from assets.training import bundle as bundles
 from assets.training import inference
 from assets.training.bundle import Bundle
-from assets.training.inference import compile_router, token_batches
+from assets.training.inference import compile_router
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +26,6 @@ def fresh(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """The bundle as it was loaded, which compiles its encoder from the first row on."""
     monkeypatch.setattr(bundles, "_WORTH_COMPILING", 1)
     return replace(bundle, _compiled={})
-
-
-def test_every_row_is_in_one_batch_that_fits_the_budget() -> None:
-    lengths = np.random.default_rng(0).integers(3, 60, 500)
-    batches = list(token_batches(lengths, 200))
-    assert sorted(np.concatenate(batches)) == list(range(500))
-    assert all(len(batch) * lengths[batch].max() <= 200 for batch in batches)
-    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
-    assert padded < 1.05 * lengths.sum()
-    assert max(map(len, batches)) > 3 * min(map(len, batches[:-1]))
-
-
-def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
-    assert [list(batch) for batch in token_batches(np.array([9, 2, 8]), 4)] == [[1], [2], [0]]
-    assert list(token_batches(np.array([], np.int64), 4)) == []
 
 
 def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.DataFrame) -> None:
