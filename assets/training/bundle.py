@@ -115,12 +115,16 @@ class Bundle:
         import torch
 
         from assets.training.batches import collate, token_batches
+        from assets.training.inference import run_batches
 
         router = self._compiled.get(precision, self.router)
-        with torch.inference_mode():
-            for batch in token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1):
+
+        def answer(batch: NDArray[np.int64]) -> None:
+            with torch.inference_mode():
                 logits = router(**collate(encoded, batch, self.router.padding))
                 answers[batch] = torch.softmax(logits.double(), dim=1).numpy()
+
+        run_batches(router, answer, token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1))
 
 
 def load_bundle(path: Path) -> Bundle:

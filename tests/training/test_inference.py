@@ -52,10 +52,13 @@ def test_close_calls_are_settled_in_float32(
     lead = bundles._lead(exact)
     monkeypatch.setattr(bundles, "_CLOSE_CALL", float(np.median(lead)))
 
-    def flat(**batch: Any) -> Any:
-        return 0.9 * fresh.router(**batch)
+    class Flat:
+        encoder = fresh.router.encoder
 
-    fresh._compiled["bfloat16"] = flat
+        def __call__(self, **batch: Any) -> Any:
+            return 0.9 * fresh.router(**batch)
+
+    fresh._compiled["bfloat16"] = Flat()
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
     same = np.abs(fast - exact).max(axis=1) < 1e-5
     assert same[lead < np.median(lead)].all()
