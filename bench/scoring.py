@@ -52,6 +52,7 @@ def fitted(rows: Any, window: int) -> Any:
 
     from assets.settings import QUEUES
     from assets.training.base_model import DEFAULT, resolve_base_model
+    from assets.training.batches import token_batches
     from assets.training.bundle import Bundle
     from assets.training.model import new_router
     from assets.training.preprocessing import fit_preprocessing
@@ -63,10 +64,11 @@ def fitted(rows: Any, window: int) -> Any:
     bundle = Bundle(base, {}, preprocessing, Tokenizer.from_file(str(base / "tokenizer.json")), router)
     kept: list[Any] = []
     hook = router.output.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
-    for place in range(len(rows)):
-        bundle.predict_proba(rows.iloc[place : place + 1])
+    bundle.predict_proba(rows)
     hook.remove()
-    learned = LogisticRegression(C=10, max_iter=200).fit(torch.cat(kept).numpy(), rows["queue"])
+    lengths = preprocessing.encode(rows, bundle.tokenizer).lengths
+    order = np.concatenate(token_batches(np.arange(len(rows)), lengths, 2048, rank=0, world_size=1))
+    learned = LogisticRegression(C=10, max_iter=200).fit(torch.cat(kept).numpy(), rows["queue"].to_numpy()[order])
     known = [QUEUES.index(queue) for queue in learned.classes_]
     with torch.inference_mode():
         router.output.bias.fill_(-9.0)

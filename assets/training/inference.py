@@ -63,10 +63,14 @@ def run_batches(router: ComplaintRouter, work: Callable[[Batch], None], batches:
         for batch in batches:
             work(batch)
         return
-    # What torch still does for a batch stays on its core, too.
-    with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for _ in pool.map(work, batches):
-            pass
+    cores = torch.get_num_threads()
+    try:
+        # What torch still does for a batch stays on its core, too.
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, batches):
+                pass
+    finally:
+        torch.set_num_threads(cores)  # threads that begin later would have the pool's number
 
 
 class _CompiledEncoder(nn.Module):

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from assets.features.snapshot import Snapshot
 from assets.training import bundle as bundles
@@ -36,6 +39,28 @@ def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.Da
     assert fresh._compiled["float32"] is not fresh.router
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
     assert (fast.argmax(axis=1) == exact.argmax(axis=1)).all()
+
+
+def test_every_core_has_its_batches_and_torch_its_threads_afterwards(
+    fresh: Bundle, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    cores, used = torch.get_num_threads(), set()
+    forward = inference._CompiledEncoder.forward
+
+    def watched(encoder: Any, **batch: Any) -> Any:
+        used.add((threading.get_ident(), torch.get_num_threads()))
+        return forward(encoder, **batch)
+
+    monkeypatch.setattr(inference._CompiledEncoder, "forward", watched)
+    fresh.compile("bfloat16")
+    assert fresh._compiled["bfloat16"].encoder._compiled.get_property("NUM_STREAMS") == cores
+    used.clear()
+    fresh.predict_proba(rows_to_route, batch_tokens=1, precision="bfloat16")
+    assert {threads for _, threads in used} == {1}
+    assert threading.get_ident() not in {ident for ident, _ in used}
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == cores
 
 
 def test_few_rows_are_not_worth_compiling(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
