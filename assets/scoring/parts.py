@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -73,7 +73,8 @@ def resumable(folder: Path, name: str, key: str) -> Iterator[Parts]:
     """
     own = folder / f".{name}-{key}.parts"
     for other in set(folder.glob(f".{name}-*.parts")) - {own}:
-        _remove(os.open(other, os.O_RDONLY), other)
+        with suppress(FileNotFoundError):  # another process was faster
+            _remove(os.open(other, os.O_RDONLY), other)
     handle, done = _share(own), False
     try:
         yield Parts(own)
@@ -100,7 +101,8 @@ def _remove(handle: int, folder: Path) -> None:
     """Close the handle on parts, and remove them where no other process works on them."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+        if os.fstat(handle).st_nlink:
+            shutil.rmtree(folder)
     except BlockingIOError:
         pass
     finally:
