@@ -37,6 +37,7 @@ class FakeBundle:
 
     def predict_proba(self, rows: pd.DataFrame, batch_tokens: int = 2048, precision: str = "float32") -> np.ndarray:
         assert set(self.features) <= set(rows.columns)
+        assert self.compiled in (None, precision)
         if self.fail_after is not None and len(self.seen) >= self.fail_after:
             raise KeyboardInterrupt
         self.seen += [text for text in rows["narrative"] if text != GOLDEN]
