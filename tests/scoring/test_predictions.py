@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from assets.exceptions import NotPublished
 from assets.resources import Evergreen
 from assets.scoring.definitions import predictions
-from assets.scoring.predictions import load_manifest, predict
+from assets.scoring.predictions import _Window, load_manifest, predict
 from assets.scoring.score import score_rows
 from assets.settings import ScoringSettings
 
@@ -134,6 +135,17 @@ def test_a_record_that_would_be_scored_twice_is_not_published(home, bundle, cham
     assert (found.manifest.rows, found.manifest.complaints) == (3, 2)
     with pytest.raises(NotPublished):
         home.lake.current(f"predictions/{AS_OF}")
+
+
+def test_a_record_that_was_lost_is_noticed_and_nothing_is_published(  # type: ignore[no-untyped-def]
+    home, bundle, champion, publish_marts, monkeypatch
+) -> None:
+    publish_marts(*({"complaint_id": f"{n}", "known_at": f"2024-01-{n}"} for n in (20, 21)))
+    whole = _Window.chunks
+    monkeypatch.setattr(_Window, "chunks", lambda window: islice(whole(window), 1))
+    found = predict(home, AS_OF, champion, lambda: bundle, SETTINGS.model_copy(update={"chunk_rows": 1}))
+    assert (found.manifest.rows, found.manifest.complaints, found.manifest.expected) == (1, 1, 2)
+    assert home.lake.version(f"predictions/{AS_OF}") is None
 
 
 def test_a_champion_that_answers_otherwise_than_evaluated_publishes_nothing(  # type: ignore[no-untyped-def]
