@@ -17,6 +17,7 @@ from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject
 from assets.lake import Home, hash_file, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
+from assets.scoring.golden import answer_golden_rows, require_agreement
 from assets.scoring.parts import Parts, resumable
 from assets.scoring.score import Classifier, score_rows
 from assets.settings import ScoringSettings, Settings
@@ -53,16 +54,18 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
 
     One output row per input row, in order: complaint_id, queue, confidence, model_version, reason. A row that cannot
     be read keeps its place with the reader's reason. `output` ends in .parquet or .csv and appears in one step, when
-    it is complete; the same call after a kill goes on behind the chunks that were scored. Raises SettingsError for
-    another ending or a missing folder, RegistryError without a champion, SourceError for an unreadable input.
+    it is complete; the same call after a kill goes on with the chunks that were not scored, and the same call in
+    several processes shares them. Raises SettingsError for another ending or a missing folder, RegistryError without a
+    champion or for one that does not answer as it was evaluated, SourceError for an unreadable input.
     """
     _check(output)
     champion, bundle = _champion(home)
+    require_agreement(answer_golden_rows(home.lake, champion, bundle, settings.scoring), champion)
     with resumable(output.parent, output.name, _key(home, path, champion, settings)) as parts:
-        for number, chunk in enumerate(_chunks(read_rows(path, settings.ingestion), settings.scoring.chunk_rows)):
-            if number not in parts:
-                answers = _answers(home, chunk, bundle, champion.version, settings.scoring)
-                parts.write(number, pa.Table.from_pandas(answers, schema=_SCHEMA, preserve_index=False))
+        parts.fill(
+            lambda: _chunks(read_rows(path, settings.ingestion), settings.scoring.chunk_rows),
+            lambda chunk: _answers(home, chunk, bundle, champion.version, settings.scoring),
+        )
         rows, scored = _assemble(parts, output)
     return ScoredFile(output, rows, scored, champion.version)
 
@@ -113,7 +116,7 @@ def _chunks(rows: Iterable[Record | Reject], size: int) -> Iterator[list[Record 
 
 def _answers(
     home: Home, chunk: list[Record | Reject], bundle: Classifier, version: str, settings: ScoringSettings
-) -> pd.DataFrame:
+) -> pa.Table:
     records = {place: row for place, row in enumerate(chunk) if isinstance(row, Record)}
     rejects = {place: row.reason for place, row in enumerate(chunk) if isinstance(row, Reject)}
     answers = pd.DataFrame(index=range(len(chunk)), columns=_SCHEMA.names, dtype=object)
@@ -124,4 +127,4 @@ def _answers(
         rows = online_features(home, pd.DataFrame(inputs, columns=list(_INPUTS), index=list(records)))
         scored = score_rows(bundle, rows, version, settings).assign(complaint_id=rows["complaint_id"])
         answers.loc[list(records)] = scored[_SCHEMA.names].astype(object)
-    return answers.astype({"confidence": "float64"})
+    return pa.Table.from_pandas(answers.astype({"confidence": "float64"}), schema=_SCHEMA, preserve_index=False)

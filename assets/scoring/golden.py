@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from assets.evaluation.report import table
+from assets.exceptions import RegistryError
 from assets.lake import Lake
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.score import Classifier
 from assets.settings import ScoringSettings
 
-__all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows"]
+__all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows", "require_agreement"]
 
 MAX_OTHERS = 1 / 1000
 """The largest share of golden rows whose best queue may be another one."""
@@ -22,7 +23,7 @@ class GoldenAnswers:
     """How the golden rows of the champion's evaluation are answered now."""
 
     rows: int = 0
-    """0 when the evaluation or its test rows are not in this home."""
+    """0 when the evaluation or its test rows are not in this home: then nothing is known, and they do not agree."""
     others: int = 0
     """Rows whose best queue is another one."""
     max_difference: float = 0.0
@@ -30,13 +31,16 @@ class GoldenAnswers:
 
     @property
     def agree(self) -> bool:
-        return self.others <= MAX_OTHERS * self.rows
+        return self.rows > 0 and self.others <= MAX_OTHERS * self.rows
 
 
 def answer_golden_rows(
     lake: Lake, champion: RegisteredVersion, bundle: Classifier, settings: ScoringSettings
 ) -> GoldenAnswers:
-    """Answer the golden rows as complaints are answered, and compare with what was evaluated."""
+    """Answer the golden rows as complaints will be answered, and compare with what was evaluated.
+
+    It is done before complaints are: golden rows are too few to have the encoder compiled, so that is asked for here.
+    """
     evaluation = champion.tags.get("evaluation", "none")
     golden_path = lake.path(table(champion.as_of), evaluation) / "golden.parquet"
     test_path = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id) / "test.parquet"
@@ -45,6 +49,21 @@ def answer_golden_rows(
     golden = pd.read_parquet(golden_path)
     rows = pd.read_parquet(test_path).set_index("complaint_id", drop=False).loc[golden["complaint_id"]]
     evaluated = np.stack(golden["probabilities"].tolist())
+    bundle.compile(settings.precision)
     served = bundle.predict_proba(rows, settings.batch_tokens, settings.precision)
     others = int((served.argmax(axis=1) != evaluated.argmax(axis=1)).sum())
     return GoldenAnswers(len(rows), others, float(np.abs(served - evaluated).max()))
+
+
+def require_agreement(golden: GoldenAnswers, champion: RegisteredVersion) -> None:
+    """Raise RegistryError when the champion does not answer as it was evaluated, or that cannot be known."""
+    if not golden.rows:
+        raise RegistryError(
+            f"version {champion.version}: its evaluation or the test rows of it are not in this home, so its answers "
+            f"cannot be checked; materialize training_set and challenger_evaluation as of {champion.as_of} again"
+        )
+    if not golden.agree:
+        raise RegistryError(
+            f"version {champion.version} sends {golden.others} of {golden.rows} golden rows to another queue than it "
+            "did when it was evaluated; set scoring.precision to float32, or roll back"
+        )

@@ -1,17 +1,20 @@
-"""A long scoring in parts, so that one that was killed goes on where it stopped."""
+"""A long scoring in parts: one that was killed goes on where it stopped, and several processes share one."""
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 __all__ = ["Parts", "resumable"]
+
+Chunk = TypeVar("Chunk")
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,42 @@ class Parts:
 
     folder: Path
 
-    def __contains__(self, number: int) -> bool:
-        return self._path(number).exists()
+    def fill(self, chunks: Callable[[], Iterable[Chunk]], answer: Callable[[Chunk], pa.Table]) -> None:
+        """Write the answer to every chunk, but for those that another process writes; return when all are there.
 
-    def write(self, number: int, table: pa.Table) -> None:
-        """Write a part beside, and move it into place."""
-        beside = self.folder / ".part"
-        with beside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path(number))
+        The first pass takes what is free. The second waits for what others had taken, and answers what they left when
+        they were killed.
+        """
+        for wait in (False, True):
+            for number, chunk in enumerate(chunks()):
+                with self._claim(number, wait) as ours:
+                    if ours:
+                        self._write(number, answer(chunk))
 
     def tables(self) -> Iterator[pa.Table]:
         """The parts in the order of their numbers."""
         for path in sorted(self.folder.glob("*.parquet")):
             yield pq.read_table(path)
+
+    @contextmanager
+    def _claim(self, number: int, wait: bool) -> Iterator[bool]:
+        """Whether a part is to be written by this process, and by no other meanwhile; the claim ends with either."""
+        with self._path(number).with_suffix(".claim").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield not self._path(number).exists()
+
+    def _write(self, number: int, table: pa.Table) -> None:
+        """Write a part beside, and move it into place."""
+        beside = self._path(number).with_suffix(".part")
+        with beside.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path(number))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:09}.parquet"
@@ -43,41 +66,43 @@ class Parts:
 
 @contextmanager
 def resumable(folder: Path, name: str, key: str) -> Iterator[Parts]:
-    """The parts of the scoring called `name` in a folder, with those that an earlier one of the same key has written.
+    """The parts of the scoring called `name` in a folder, with those that others of the same key write or have written.
 
-    One process at a time has them; another waits. They are removed at the end, and parts of other keys at the
-    beginning; after an error those that are whole stay, for the next one.
+    The last process to end removes them, and the first to begin those of other keys; after an error, and after a kill,
+    those that are whole stay for the next one.
     """
     own = folder / f".{name}-{key}.parts"
     for other in set(folder.glob(f".{name}-*.parts")) - {own}:
-        _remove(other)
-    handle = _lock(own)
+        with suppress(FileNotFoundError):  # another process was faster
+            _remove(os.open(other, os.O_RDONLY), other)
+    handle, done = _share(own), False
     try:
         yield Parts(own)
-        shutil.rmtree(own)
+        done = True
     finally:
-        if own.exists() and not any(own.glob("*.parquet")):
-            shutil.rmtree(own)
-        os.close(handle)
+        if done or not any(own.glob("*.parquet")):
+            _remove(handle, own)
+        else:
+            os.close(handle)
 
 
-def _lock(folder: Path) -> int:
-    """A handle on the folder that no other process has; the folder is made when it is not there."""
+def _share(folder: Path) -> int:
+    """A handle that keeps others from removing the folder, which is made when it is not there."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # otherwise whoever had it has removed it
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.fstat(handle).st_nlink:  # otherwise it was removed before the lock was had
             return handle
         os.close(handle)
 
 
-def _remove(folder: Path) -> None:
-    """Remove parts that no process is working on."""
-    handle = os.open(folder, os.O_RDONLY)
+def _remove(handle: int, folder: Path) -> None:
+    """Close the handle on parts, and remove them where no other process works on them."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+        if os.fstat(handle).st_nlink:
+            shutil.rmtree(folder)
     except BlockingIOError:
         pass
     finally:

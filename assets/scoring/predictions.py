@@ -88,10 +88,11 @@ def predict(
     """Score every visible complaint received in the window that ends at as_of, and publish the rows.
 
     The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
-    exists is reused and `load` (the champion's bundle) is not called. After a kill the same call goes on behind the
-    chunks that were scored. Nothing is published when any record was not scored exactly once, or when the champion
-    answers its golden rows otherwise than it was evaluated. Raises NotPublished without marts, and when the online
-    store holds another date or other marts: a later date's features would know what as_of did not.
+    exists is reused and `load` (the champion's bundle) is not called. After a kill the same call goes on with the
+    chunks that were not scored. Nothing is published when any record was not scored exactly once, or when the champion
+    answers its golden rows otherwise than it was evaluated, or they are not in this home. Raises NotPublished without
+    marts, and when the online store holds another date or other marts: a later date's features would know what as_of
+    did not.
     """
     lake, table = home.lake, f"{_TABLE}/{as_of}"
     marts = lake.current("marts")
@@ -104,9 +105,9 @@ def predict(
         bundle = load()
         assert bundle.id == champion.training_id
         window = _Window(marts / "fct_complaints.parquet", as_of, settings, staged)
-        _score(home, window, bundle, champion.version, parts)
-        _assemble(parts, _schema(bundle), staged / "predictions.parquet")
         golden = answer_golden_rows(lake, champion, bundle, settings)
+        parts.fill(window.chunks, lambda chunk: _answers(home, window, bundle, champion.version, chunk))
+        _assemble(parts, _schema(bundle), staged / "predictions.parquet")
         manifest = _manifest(staged, champion, window, marts.name, golden)
         (staged / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1))
         if not (manifest.each_record_once and golden.agree):
@@ -165,16 +166,12 @@ def _schema(bundle: Classifier) -> pa.Schema:
     return pa.schema([*text, *((name, pa.float64()) for name in bundle.features)])
 
 
-def _score(home: Home, window: _Window, bundle: Classifier, version: str, parts: Parts) -> None:
-    features = list(bundle.features)
-    for number, chunk in enumerate(window.chunks()):
-        if number in parts:
-            continue
-        rows = online_features(home, chunk)
-        scored = score_rows(bundle, rows, version, window.settings)
-        scored = scored.assign(complaint_id=rows["complaint_id"], as_of=window.as_of)
-        table = pd.concat([scored[list(_COLUMNS)], rows[features].astype("float64")], axis=1)
-        parts.write(number, pa.Table.from_pandas(table, schema=_schema(bundle), preserve_index=False))
+def _answers(home: Home, window: _Window, bundle: Classifier, version: str, chunk: pd.DataFrame) -> pa.Table:
+    rows = online_features(home, chunk)
+    scored = score_rows(bundle, rows, version, window.settings)
+    scored = scored.assign(complaint_id=rows["complaint_id"], as_of=window.as_of)
+    table = pd.concat([scored[list(_COLUMNS)], rows[list(bundle.features)].astype("float64")], axis=1)
+    return pa.Table.from_pandas(table, schema=_schema(bundle), preserve_index=False)
 
 
 def _assemble(parts: Parts, schema: pa.Schema, target: Path) -> None:

@@ -80,13 +80,14 @@ class Bundle:
         """
         answers = np.empty((len(rows), len(QUEUES)))
         if len(rows) >= _WORTH_COMPILING:
-            self._compile(precision)
+            self.compile(precision)
         for start in range(0, len(rows), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
             answers[part] = self._predict(rows.iloc[part], batch_tokens, precision)
         return answers
 
-    def _compile(self, precision: Precision) -> None:
+    def compile(self, precision: Precision) -> None:
+        """Have all rows from now on answered as many are: by OpenVINO, where it is there and agrees with torch."""
         from assets.training.inference import compile_router
 
         if precision not in self._compiled:
@@ -94,27 +95,36 @@ class Bundle:
 
     def _predict(self, rows: "pd.DataFrame", batch_tokens: int, precision: Precision) -> NDArray[np.float64]:
         encoded = self.preprocessing.encode(rows, self.tokenizer)
-        answers = self._run(encoded, np.arange(len(encoded)), batch_tokens, precision)
+        answers = np.empty((len(rows), len(QUEUES)))
+        self._answer(answers, np.arange(len(rows)), encoded, batch_tokens, precision)
         if precision in self._compiled and precision != "float32":
             close = np.flatnonzero(_lead(answers) < _CLOSE_CALL)
-            answers[close] = self._run(encoded, close, batch_tokens, "float32")
+            if len(close):
+                self._answer(answers, close, encoded, batch_tokens, "float32")
         return answers
 
-    def _run(
-        self, encoded: Encoded, rows: NDArray[np.int64], batch_tokens: int, precision: Precision
-    ) -> NDArray[np.float64]:
+    def _answer(
+        self,
+        answers: NDArray[np.float64],
+        rows: NDArray[np.int64],
+        encoded: Encoded,
+        batch_tokens: int,
+        precision: Precision,
+    ) -> None:
+        """Write the probabilities of some rows into `answers`, batch by batch."""
         import torch
 
-        from assets.training.batches import collate
-        from assets.training.inference import token_batches
+        from assets.training.batches import collate, token_batches
+        from assets.training.inference import run_batches
 
         router = self._compiled.get(precision, self.router)
-        answers = np.empty((len(rows), len(QUEUES)))
-        with torch.inference_mode():
-            for batch in token_batches(encoded.lengths[rows], batch_tokens):
-                logits = router(**collate(encoded, rows[batch], self.router.padding))
+
+        def answer(batch: NDArray[np.int64]) -> None:
+            with torch.inference_mode():
+                logits = router(**collate(encoded, batch, self.router.padding))
                 answers[batch] = torch.softmax(logits.double(), dim=1).numpy()
-        return answers
+
+        run_batches(router, answer, token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1))
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -8,13 +8,12 @@ import copy
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
@@ -26,7 +25,9 @@ from assets.training.model import ComplaintRouter
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["compile_router", "token_batches"]
+__all__ = ["compile_router", "run_batches"]
+
+Batch = TypeVar("Batch")
 
 _log = logging.getLogger("evergreen")
 
@@ -35,18 +36,6 @@ _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 """The largest difference from torch's hidden states that is accepted, as a share of the largest of them."""
 _PROBES = ((2, 7), (3, 8))
 """Rows and tokens of the batch that the encoder is converted with, and of another that it is compared on."""
-
-
-def token_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Rows in the order of their length, as many at a time as fit into `batch_tokens` padded tokens, at least one."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = lengths[order[start : start + batch_tokens]]
-        padded = longest * np.arange(1, len(longest) + 1)
-        rows = max(1, int(np.searchsorted(padded, batch_tokens, side="right")))
-        yield order[start : start + rows]
-        start += rows
 
 
 def compile_router(router: ComplaintRouter, precision: Precision) -> ComplaintRouter:
@@ -68,6 +57,22 @@ def compile_router(router: ComplaintRouter, precision: Precision) -> ComplaintRo
     return twin
 
 
+def run_batches(router: ComplaintRouter, work: Callable[[Batch], None], batches: Iterable[Batch]) -> None:
+    """Do what the router has to do for each batch: one after the other with torch, one on each core with OpenVINO."""
+    if not isinstance(router.encoder, _CompiledEncoder):
+        for batch in batches:
+            work(batch)
+        return
+    cores = torch.get_num_threads()
+    try:
+        # What torch still does for a batch stays on its core, too.
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, batches):
+                pass
+    finally:
+        torch.set_num_threads(cores)  # threads that begin later would have the pool's number
+
+
 class _CompiledEncoder(nn.Module):
     """To the router it is the encoder that it was compiled from."""
 
@@ -77,7 +82,8 @@ class _CompiledEncoder(nn.Module):
         self._compiled = compiled
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
-        hidden = self._compiled({"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()})[0]
+        request = self._compiled.create_infer_request()  # one cannot serve two threads
+        hidden = request.infer({"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()})[0]
         return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden))
 
 
@@ -103,10 +109,24 @@ def _compile(encoder: PreTrainedModel, precision: Precision) -> _CompiledEncoder
     with warnings.catch_warnings(), _quiet_transformers(), torch.inference_mode():
         warnings.simplefilter("ignore")
         model = openvino.convert_model(_HiddenStates(encoder), example_input=converted_with)
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINTS[precision]})
+        compiled = core.compile_model(model, "CPU", _properties(precision))
         found = _CompiledEncoder(encoder.config, compiled)
         _require_agreement(encoder, found, compared_on, _TOLERANCE[precision])
     return found
+
+
+def _properties(precision: Precision) -> dict[str, Any]:
+    """A stream of batches on each core: it scales better than all cores on one batch.
+
+    Threads are not bound to cores, as several processes would bind theirs to the same ones.
+    """
+    cores = torch.get_num_threads()
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "NUM_STREAMS": cores,
+        "INFERENCE_NUM_THREADS": cores,
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _probe(encoder: PreTrainedModel, rows: int, tokens: int) -> dict[str, Tensor]:

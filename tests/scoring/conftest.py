@@ -16,6 +16,8 @@ from assets.registry.registry import RegisteredVersion
 from assets.settings import QUEUES
 
 FEATURE = "company_complaints_7d"
+GOLDEN = "mortgage golden"
+"""The narrative of the champion's golden row."""
 
 
 @dataclass
@@ -25,14 +27,20 @@ class FakeBundle:
     id: str = "training-1"
     features: tuple[str, ...] = (FEATURE,)
     seen: list[str] = field(default_factory=list)
+    """Every text but the golden one, in the order in which they came."""
+    compiled: str | None = None
     fail_after: int | None = None
     """Texts after which it is interrupted."""
 
+    def compile(self, precision: str) -> None:
+        self.compiled = precision
+
     def predict_proba(self, rows: pd.DataFrame, batch_tokens: int = 2048, precision: str = "float32") -> np.ndarray:
         assert set(self.features) <= set(rows.columns)
+        assert self.compiled in (None, precision)
         if self.fail_after is not None and len(self.seen) >= self.fail_after:
             raise KeyboardInterrupt
-        self.seen += list(rows["narrative"])
+        self.seen += [text for text in rows["narrative"] if text != GOLDEN]
         chosen = [QUEUES.index(text.split()[0]) for text in rows["narrative"]]
         probabilities = np.full((len(rows), len(QUEUES)), 0.4 / (len(QUEUES) - 1))
         probabilities[np.arange(len(rows)), chosen] = 0.6
@@ -45,8 +53,28 @@ def bundle() -> FakeBundle:
 
 
 @pytest.fixture
-def champion() -> RegisteredVersion:
-    return RegisteredVersion("3", "training-1", "snapshot-1", "2024-01-01", {}, "file:///nowhere")
+def champion_evaluated_as(home: Home) -> Callable[[str], RegisteredVersion]:
+    """A champion whose golden row, a mortgage to the bundle, was sent to the given queue when it was evaluated."""
+
+    def evaluated(queue: str) -> RegisteredVersion:
+        test = pd.DataFrame({"complaint_id": ["a", "g"], "narrative": ["cards x", GOLDEN], FEATURE: 1.0})
+        golden = pd.DataFrame({"complaint_id": ["g"], "probabilities": [np.eye(len(QUEUES))[QUEUES.index(queue)]]})
+        for table, version, name, rows in (
+            ("training_set/2024-01-01", "snapshot-1", "test", test),
+            ("evaluation/2024-01-01", f"as-{queue}", "golden", golden),
+        ):
+            with home.lake.staging(table) as staged:
+                rows.to_parquet(staged / f"{name}.parquet")
+                home.lake.publish(table, version, staged)
+        tags = {"evaluation": f"as-{queue}"}
+        return RegisteredVersion("3", "training-1", "snapshot-1", "2024-01-01", tags, "file:///nowhere")
+
+    return evaluated
+
+
+@pytest.fixture
+def champion(champion_evaluated_as: Callable[[str], RegisteredVersion]) -> RegisteredVersion:
+    return champion_evaluated_as("mortgage")
 
 
 @pytest.fixture(autouse=True)

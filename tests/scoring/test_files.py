@@ -1,8 +1,12 @@
 import csv
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -10,6 +14,7 @@ from assets.exceptions import RegistryError, SettingsError, SourceError
 from assets.ingestion.records import COLUMNS
 from assets.lake import Home
 from assets.scoring.files import score_file
+from assets.scoring.parts import Parts
 from assets.settings import load_settings
 
 HEADER = list(COLUMNS)
@@ -67,14 +72,56 @@ def test_csv_holds_the_same(scored: Home, source: Path, tmp_path: Path) -> None:
     assert read == written
 
 
-def test_a_failure_leaves_what_was_there(scored: Home, source: Path, tmp_path: Path, bundle: Any) -> None:
-    output = tmp_path / "out.csv"
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_failure_while_it_is_written_leaves_what_was_there(
+    scored: Home, source: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / f"out.{ending}"
     output.write_text("before")
-    bundle.features = ("a_feature_that_is_not_there",)
-    with pytest.raises(AssertionError):
+    whole = Parts.tables
+
+    def broken(parts: Parts) -> Iterator[pa.Table]:
+        yield from whole(parts)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Parts, "tables", broken)
+    with pytest.raises(OSError, match="no space"):
         score_file(scored, source, output, SETTINGS)
     assert output.read_text() == "before"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+def test_a_champion_that_answers_otherwise_than_evaluated_scores_nothing(
+    scored: Home, source: Path, tmp_path: Path, champion_evaluated_as: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assets.scoring.files._champion", lambda _: (champion_evaluated_as("cards"), bundle))
+    with pytest.raises(RegistryError, match="1 of 1 golden rows to another queue"):
+        score_file(scored, source, tmp_path / "out.csv", SETTINGS)
+    assert bundle.seen == []
+    assert list(tmp_path.glob("*out*")) == []
+
+
+def test_two_processes_share_a_file(scored: Home, source: Path, tmp_path: Path, bundle: Any) -> None:
+    """Each of them answers while the other does, no row is answered twice, and both end with the whole output."""
+    settings = SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update={"chunk_rows": 1})})
+    score_file(scored, source, tmp_path / "alone.csv", settings)
+    texts, together = sorted(bundle.seen), threading.Barrier(2, timeout=60)
+    bundle.seen.clear()
+    answer, met = bundle.predict_proba, []
+
+    def predict_proba(rows: pd.DataFrame, *settings: Any) -> Any:
+        if "golden" not in rows["narrative"].iloc[0] and threading.get_ident() not in met:
+            met.append(threading.get_ident())
+            together.wait()
+        return answer(rows, *settings)
+
+    bundle.predict_proba = predict_proba
+    output = tmp_path / "out.csv"
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: score_file(scored, source, output, settings), range(2)))
+    assert [(each.rows, each.scored) for each in found] == [(6, 3), (6, 3)]
+    assert sorted(bundle.seen) == texts
+    assert output.read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

@@ -1,4 +1,6 @@
+import shutil
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 from assets.exceptions import NotPublished
 from assets.resources import Evergreen
 from assets.scoring.definitions import predictions
-from assets.scoring.predictions import load_manifest, predict
+from assets.scoring.predictions import _Window, load_manifest, predict
 from assets.scoring.score import score_rows
-from assets.settings import QUEUES, ScoringSettings
+from assets.settings import ScoringSettings
 
 AS_OF = "2024-02-01"
 FEATURE = "company_complaints_7d"
@@ -135,23 +137,39 @@ def test_a_record_that_would_be_scored_twice_is_not_published(home, bundle, cham
         home.lake.current(f"predictions/{AS_OF}")
 
 
-@pytest.mark.parametrize(("evaluated", "published"), [("mortgage", True), ("cards", False)])
+def test_a_record_that_was_lost_is_noticed_and_nothing_is_published(  # type: ignore[no-untyped-def]
+    home, bundle, champion, publish_marts, monkeypatch
+) -> None:
+    publish_marts(*({"complaint_id": f"{n}", "known_at": f"2024-01-{n}"} for n in (20, 21)))
+    whole = _Window.chunks
+    monkeypatch.setattr(_Window, "chunks", lambda window: islice(whole(window), 1))
+    found = predict(home, AS_OF, champion, lambda: bundle, SETTINGS.model_copy(update={"chunk_rows": 1}))
+    assert (found.manifest.rows, found.manifest.complaints, found.manifest.expected) == (1, 1, 2)
+    assert home.lake.version(f"predictions/{AS_OF}") is None
+
+
 def test_a_champion_that_answers_otherwise_than_evaluated_publishes_nothing(  # type: ignore[no-untyped-def]
-    home, bundle, champion, publish_marts, evaluated, published
+    home, bundle, champion_evaluated_as, publish_marts
 ) -> None:
     publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
-    test = pd.DataFrame({"complaint_id": ["a", "g"], "narrative": ["cards x", "mortgage y"], FEATURE: 1.0})
-    golden = pd.DataFrame({"complaint_id": ["g"], "probabilities": [np.eye(len(QUEUES))[QUEUES.index(evaluated)]]})
-    for table, version, name, rows in (
-        ("training_set/2024-01-01", "snapshot-1", "test", test),
-        ("evaluation/2024-01-01", "evaluation-1", "golden", golden),
-    ):
-        with home.lake.staging(table) as staged:
-            rows.to_parquet(staged / f"{name}.parquet")
-            home.lake.publish(table, version, staged)
-    found = predict(home, AS_OF, replace(champion, tags={"evaluation": "evaluation-1"}), lambda: bundle, SETTINGS)
-    assert (found.manifest.golden.rows, found.manifest.golden.others) == (1, 0 if published else 1)
-    assert (home.lake.version(f"predictions/{AS_OF}") == found.version) is published
+    found = predict(home, AS_OF, champion_evaluated_as("cards"), lambda: bundle, SETTINGS)
+    assert (found.manifest.golden.rows, found.manifest.golden.others) == (1, 1)
+    assert home.lake.version(f"predictions/{AS_OF}") is None
+    found = predict(home, AS_OF, champion_evaluated_as("mortgage"), lambda: bundle, SETTINGS)
+    assert (found.manifest.golden.rows, found.manifest.golden.others) == (1, 0)
+    assert found.manifest.golden.max_difference == pytest.approx(0.4)
+    assert home.lake.version(f"predictions/{AS_OF}") == found.version
+
+
+@pytest.mark.parametrize("lost", ["evaluation/2024-01-01", "training_set/2024-01-01"])
+def test_a_champion_whose_answers_cannot_be_compared_publishes_nothing(  # type: ignore[no-untyped-def]
+    home, bundle, champion, publish_marts, lost
+) -> None:
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
+    shutil.rmtree(home.lake.root / lost)
+    found = predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
+    assert found.manifest.golden.rows == 0
+    assert home.lake.version(f"predictions/{AS_OF}") is None
 
 
 def test_an_empty_window_is_published_as_such(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
@@ -189,6 +207,10 @@ def materialize(home) -> dg.ExecuteInProcessResult:  # type: ignore[no-untyped-d
         )
 
 
+def passed(home) -> set[str]:  # type: ignore[no-untyped-def]
+    return {check.check_name for check in materialize(home).get_asset_check_evaluations() if check.passed}
+
+
 def test_the_asset_says_that_there_is_no_champion(home, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("assets.registry.registry.Registry", FakeRegistry)
     result = materialize(home)
@@ -206,10 +228,18 @@ def test_the_asset_stops_the_graph_when_a_record_comes_twice(  # type: ignore[no
     monkeypatch.setattr("assets.training.bundle.load_bundle", lambda path: bundle)
     twice = {"complaint_id": "1", "known_at": "2024-01-20"}
     publish_marts(twice, twice)
-    checks = {check.check_name: check for check in materialize(home).get_asset_check_evaluations()}
-    assert not checks["each_record_once"].passed
-    golden = checks["answers_as_evaluated"]
-    assert (golden.passed, golden.severity) == (False, dg.AssetCheckSeverity.WARN)  # no evaluation lies in this home
+    assert passed(home) == {"answers_as_evaluated"}
     publish_marts(twice, version="m2")
-    checks = materialize(home).get_asset_check_evaluations()
-    assert {check.check_name for check in checks if check.passed} == {"each_record_once"}
+    assert passed(home) == {"each_record_once", "answers_as_evaluated"}
+
+
+def test_the_asset_stops_the_graph_when_answers_cannot_be_compared(  # type: ignore[no-untyped-def]
+    home, bundle, champion, publish_marts, monkeypatch
+) -> None:
+    monkeypatch.setattr("assets.registry.registry.Registry", FakeRegistry)
+    monkeypatch.setattr(FakeRegistry, "version", champion)
+    monkeypatch.setattr("assets.training.bundle.load_bundle", lambda path: bundle)
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
+    shutil.rmtree(home.lake.root / "evaluation")
+    (golden,) = [c for c in materialize(home).get_asset_check_evaluations() if c.check_name == "answers_as_evaluated"]
+    assert (golden.passed, golden.severity, golden.blocking) == (False, dg.AssetCheckSeverity.ERROR, True)

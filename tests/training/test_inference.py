@@ -2,18 +2,21 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from assets.features.snapshot import Snapshot
 from assets.training import bundle as bundles
 from assets.training import inference
 from assets.training.bundle import Bundle
-from assets.training.inference import compile_router, token_batches
+from assets.training.inference import compile_router
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +31,6 @@ def fresh(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     return replace(bundle, _compiled={})
 
 
-def test_every_row_is_in_one_batch_that_fits_the_budget() -> None:
-    lengths = np.random.default_rng(0).integers(3, 60, 500)
-    batches = list(token_batches(lengths, 200))
-    assert sorted(np.concatenate(batches)) == list(range(500))
-    assert all(len(batch) * lengths[batch].max() <= 200 for batch in batches)
-    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
-    assert padded < 1.05 * lengths.sum()
-    assert max(map(len, batches)) > 3 * min(map(len, batches[:-1]))
-
-
-def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
-    assert [list(batch) for batch in token_batches(np.array([9, 2, 8]), 4)] == [[1], [2], [0]]
-    assert list(token_batches(np.array([], np.int64), 4)) == []
-
-
 def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.DataFrame) -> None:
     pytest.importorskip("openvino")
     exact = replace(fresh, _compiled={"float32": fresh.router}).predict_proba(rows_to_route)
@@ -51,6 +39,28 @@ def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.Da
     assert fresh._compiled["float32"] is not fresh.router
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
     assert (fast.argmax(axis=1) == exact.argmax(axis=1)).all()
+
+
+def test_every_core_has_its_batches_and_torch_its_threads_afterwards(
+    fresh: Bundle, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    cores, used = torch.get_num_threads(), set()
+    forward = inference._CompiledEncoder.forward
+
+    def watched(encoder: Any, **batch: Any) -> Any:
+        used.add((threading.get_ident(), torch.get_num_threads()))
+        return forward(encoder, **batch)
+
+    monkeypatch.setattr(inference._CompiledEncoder, "forward", watched)
+    fresh.compile("bfloat16")
+    assert fresh._compiled["bfloat16"].encoder._compiled.get_property("NUM_STREAMS") == cores
+    used.clear()
+    fresh.predict_proba(rows_to_route, batch_tokens=1, precision="bfloat16")
+    assert {threads for _, threads in used} == {1}
+    assert threading.get_ident() not in {ident for ident, _ in used}
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == cores
 
 
 def test_few_rows_are_not_worth_compiling(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
@@ -67,10 +77,13 @@ def test_close_calls_are_settled_in_float32(
     lead = bundles._lead(exact)
     monkeypatch.setattr(bundles, "_CLOSE_CALL", float(np.median(lead)))
 
-    def flat(**batch: Any) -> Any:
-        return 0.9 * fresh.router(**batch)
+    class Flat:
+        encoder = fresh.router.encoder
 
-    fresh._compiled["bfloat16"] = flat
+        def __call__(self, **batch: Any) -> Any:
+            return 0.9 * fresh.router(**batch)
+
+    fresh._compiled["bfloat16"] = Flat()
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
     same = np.abs(fast - exact).max(axis=1) < 1e-5
     assert same[lead < np.median(lead)].all()
