@@ -210,7 +210,7 @@ def checkpoint(folder: Path) -> None:
     from assets.training.progress import Progress
     from assets.training.saving import Saver
 
-    plan, block, pairs = make_plan(folder), 12, 4
+    plan, block, pairs = make_plan(folder, epochs=20.0), 8, 3
     data = alone(plan)
     trained, step = our_loop(plan, data)
     progress = Progress(block, lambda _: None)
