@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from assets.exceptions import SettingsError, TrainingError
 from assets.settings import TrainingSettings
+from assets.training.attention import use_cpu_kernels
 from assets.training.batches import count_steps
 from assets.training.model import ComplaintRouter
 from assets.training.optimization import parameter_groups, schedule
@@ -51,6 +52,8 @@ def start_engine(router: ComplaintRouter, plan: TrainingPlan, rows: int) -> Deep
     settings = plan.settings
     steps = count_steps(rows, settings.epochs, settings.batch_rows)
     _prepare(router.encoder, settings)
+    if not torch.cuda.is_available() and not settings.compile:
+        use_cpu_kernels(router, router.encoder)
     engine, *_ = deepspeed.initialize(
         model=router,
         model_parameters=parameter_groups(router, settings),

@@ -1,0 +1,98 @@
+"""Attention and dropout on CPU against torch's own."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from assets.features.snapshot import Snapshot
+from assets.training.attention import Dropout, attend, use_cpu_kernels
+from assets.training.batches import collate
+from assets.training.model import ComplaintRouter, new_router
+from assets.training.preprocessing import fit_preprocessing
+
+
+def inputs(dtype: torch.dtype) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(2, 3, 7, 4, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+
+def bias(dtype: torch.dtype) -> torch.Tensor:
+    """The second of two rows has two tokens of padding."""
+    found = torch.zeros(2, 1, 7, 7, dtype=dtype)
+    found[1, :, :, 5:] = torch.finfo(dtype).min
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+def test_attention_and_its_gradients_are_torchs(dtype: torch.dtype, apart: float) -> None:
+    parts, mask = inputs(dtype), bias(dtype)
+    ours = attend(torch.nn.Identity(), *parts, mask)[0]
+    theirs = scaled_dot_product_attention(*parts, mask).transpose(1, 2)
+    gradient = torch.randn_like(theirs)
+    torch.testing.assert_close(ours, theirs, atol=apart, rtol=0)
+    for own, other in zip(
+        torch.autograd.grad(ours, parts, gradient), torch.autograd.grad(theirs, parts, gradient), strict=True
+    ):
+        torch.testing.assert_close(own, other, atol=apart, rtol=0)
+
+
+def test_gradients_are_right_where_shares_are_dropped() -> None:
+    def dropped(*parts: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(1)
+        return attend(torch.nn.Identity(), *parts, None, dropout=0.3, scaling=0.7)[0]
+
+    assert torch.autograd.gradcheck(dropped, inputs(torch.float64))
+
+
+def test_shares_are_dropped_and_the_rest_is_scaled() -> None:
+    query = key = torch.zeros(2, 2, 500, 4)
+    found = attend(torch.nn.Identity(), query, key, torch.ones(2, 2, 500, 4), None, dropout=0.25)[0]
+    assert float(found.mean()) == pytest.approx(1, abs=0.01)
+    assert float(found.std()) == pytest.approx((0.25 / 0.75 / 500) ** 0.5, rel=0.1)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    found = Dropout(0.1)(torch.ones(1001, 999))
+    assert float((found == 0).float().mean()) == pytest.approx(0.1, abs=1e-3)
+    assert float(found.mean()) == pytest.approx(1, abs=1e-3)
+
+
+def test_dropout_is_a_function_of_torchs_random_state() -> None:
+    ones, dropout = torch.ones(100), Dropout(0.5)
+    torch.manual_seed(7)
+    first, second = dropout(ones), dropout(ones)
+    torch.manual_seed(7)
+    assert torch.equal(dropout(ones), first)
+    assert not torch.equal(first, second)
+    dropout.train(False)
+    assert torch.equal(dropout(ones), ones)
+
+
+@pytest.fixture
+def router(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> ComplaintRouter:
+    torch.manual_seed(0)
+    return new_router(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
+
+
+def test_a_router_answers_as_it_did_with_torchs(router: ComplaintRouter, frame: pd.DataFrame, encoder: Path) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
+    fitted = fit_preprocessing(frame, router_features(frame), 32, hashed_words=512, prior_labels=10)
+    rows = fitted.encode(frame[:8], tokenizer)
+    batch = collate(rows, rows.lengths.argsort(), router.padding)
+    router.eval()
+    before = router(**batch)
+    use_cpu_kernels(router, router.encoder)
+    router.eval()
+    torch.testing.assert_close(router(**batch), before, atol=1e-5, rtol=1e-4)
+    assert router.encoder.config._attn_implementation == "cpu"
+    assert isinstance(router.dropout, Dropout)
+
+
+def router_features(frame: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(name for name in frame.columns if name.startswith("company_") or name == "narrative_length")
