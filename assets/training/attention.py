@@ -1,7 +1,7 @@
-"""Attention and dropout for training on CPU, the same mathematics as torch's own, several times as fast.
+"""Attention and dropout for training on CPU, the same mathematics as torch's own, in less time.
 
-torch (2.13) draws dropout's mask one number at a time on one core, and its scaled_dot_product_attention takes five
-times as long as the products that it consists of: together two thirds of a step of MiniLM.
+torch (2.13) draws dropout's mask one number at a time on one core, and its scaled_dot_product_attention takes much
+longer than the products that it consists of: together a third of a step of MiniLM.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from assets.exceptions import EvergreenError
 from assets.training.plan import TrainingPlan
-from assets.training.process import die_with_parent, lean_imports, leave, silence_stdout, use_cores
+from assets.training.process import die_with_parent, keep_memory, lean_imports, leave, silence_stdout, use_cores
 from assets.training.progress import Phases, report_lines
 
 __all__ = ["main", "train"]
@@ -20,6 +20,7 @@ def main(path: Path) -> int:
     """Run one rank of a plan. Returns 0 when the bundle is written, 1 when `plan.failure` says why it is not."""
     die_with_parent()
     silence_stdout()
+    keep_memory()
     plan = TrainingPlan.model_validate_json(path.read_text())
     threads = use_cores()
     lean_imports()
