@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,8 +14,12 @@ from typing import Any
 
 import boto3
 import duckdb
+import psutil
 import pytest
+from dagster_graphql import DagsterGraphQLClient
 from moto.server import ThreadedMotoServer
+
+from assets.lake import hash_file
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 AS_OF = "2024-07-01"
@@ -202,3 +207,55 @@ def test_a_killed_run_ends_in_the_same_state(seed: int, source: Path, first: dic
     assert again["records"] == first["records"]
     assert again["champion"] == first["champion"]
     assert_nothing_is_half_written(home)
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Iterator[DagsterGraphQLClient]:
+    """What the pages of `evergreen ui` talk to, on a home of its own."""
+    environment = os.environ | {"EVERGREEN_HOME": str(tmp_path / "home")}
+    process = subprocess.Popen([EVERGREEN, "ui"], env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "Ctrl-C" not in (line := process.stdout.readline()):
+        assert line, "evergreen ui ended before it was up"
+    yield DagsterGraphQLClient("127.0.0.1", port_number=3000)
+    process.terminate()
+    process.wait()
+
+
+def launch(ui: DagsterGraphQLClient, source: Path) -> str:
+    """Launch the whole graph with a checkpoint every half second; returns the id of its run."""
+    operations = {
+        "raw_complaints": {"config": {"sources": [str(source)]}},
+        "challenger": {"config": {"checkpoint_seconds": 0.5}},
+    }
+    resources = {"evergreen": {"config": {"profile": "quick"}}}
+    run_config = {"ops": operations, "resources": resources}
+    run_id: str = ui.submit_job_execution("refresh", run_config=run_config, tags={"dagster/partition": AS_OF})
+    return run_id
+
+
+def kill_in_training(home: Path, run_id: str) -> None:
+    """Kill the process of a run when its training has left a checkpoint."""
+    while not list(home.glob("checkpoints/*/CURRENT")):
+        time.sleep(0.1)
+    (process,) = [p for p in psutil.process_iter(["cmdline"]) if run_id in " ".join(p.info["cmdline"] or [])]
+    process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_killed_in_training_and_launched_again_from_the_ui_ends_in_the_same_version(
+    ui: DagsterGraphQLClient, home: Path, first: dict[str, Any], source: Path, tmp_path: Path
+) -> None:
+    here = tmp_path / "home"
+    kill_in_training(here, launch(ui, source))
+    again = launch(ui, source)
+    while (ended := ui.get_run_status(again).value) not in ("SUCCESS", "FAILURE", "CANCELED"):
+        time.sleep(1)
+    assert ended == "SUCCESS"
+    with sqlite3.connect(here / "dagster" / "history" / "runs" / f"{again}.db") as log:
+        assert log.execute("select count(*) from event_logs where event like '%resumed at step%'").fetchone() != (0,)
+    weights = [hash_file(next(folder.glob("lake/challenger/*/*/model.safetensors"))) for folder in (home, here)]
+    assert weights[0] == weights[1]
+    status = json.loads(evergreen(here, "status", "--json").stdout)
+    assert status["champion"]["version"] == first["champion"]["version"]

@@ -42,6 +42,7 @@ class TrainingOverrides(dg.Config):
     )
     hashed_words: int | None = Field(None, description="Buckets of the linear branch; 0 leaves it out.")
     class_weight_power: float | None = Field(None, description="0 weighs all rows alike, 1 all queues.")
+    checkpoint_seconds: float | None = Field(None, description="Seconds between two checkpoints of the run.")
 
     def changes(self) -> dict[str, object]:
         """What was set."""
