@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from assets.training.process import lean_imports, use_cores
+from assets.training.process import keep_memory, lean_imports, use_cores
 
 REAL = ROOT.parent / "shared" / "data" / "cfpb"
 VALIDATION = 400
@@ -249,7 +249,7 @@ def startup(folder: Path) -> None:
         "import torch, transformers": [sys.executable, "-c", "import torch, transformers"],
         "and its AutoModel and AutoTokenizer": [
             *(sys.executable, "-c"),
-            "import torch; from transformers import AutoModel, AutoTokenizer, PreTrainedModel",
+            "import torch; from transformers import AutoModel, AutoTokenizer",
         ],
     }
     ours = "worker launched to its first step"
@@ -416,9 +416,6 @@ def train_alone(folder: Path, name: str) -> None:
 
 
 PARTS = {"engine": engine, "checkpoint": checkpoint, "startup": startup, "trainer": trainer}
-PROCESSES = {"engine", "checkpoint"}
-"""Parts that use DeepSpeed, and so a process of their own each."""
-
 
 def main() -> None:
     warnings.simplefilter("ignore")
@@ -431,6 +428,7 @@ def main() -> None:
     if asked.folder is not None:
         use_cores()
         if asked.parts[0] in PARTS or asked.parts[0] == "ours":
+            keep_memory()
             lean_imports()
         part = PARTS.get(asked.parts[0])
         part(asked.folder) if part else train_alone(asked.folder, asked.parts[0])

@@ -76,7 +76,7 @@ def attend(
     rows, heads, tokens, width = query.shape
     scaled = query * (width**-0.5 if scaling is None else scaling)
     parts = [part.reshape(rows * heads, tokens, width) for part in (scaled, key, value)]
-    found: Tensor = _Attention.apply(*parts, attention_mask, dropout)
+    found: Tensor = _Attention.apply(*parts, attention_mask, dropout)  # type: ignore[no-untyped-call]
     return found.view(rows, heads, tokens, width).transpose(1, 2), None
 
 
