@@ -417,6 +417,7 @@ def train_alone(folder: Path, name: str) -> None:
 
 PARTS = {"engine": engine, "checkpoint": checkpoint, "startup": startup, "trainer": trainer}
 
+
 def main() -> None:
     warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
