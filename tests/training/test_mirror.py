@@ -196,6 +196,7 @@ def test_a_run_goes_on_from_s3_when_its_machine_is_gone(
     assert keys() == set()
 
 
+@pytest.mark.slow
 def test_an_s3_that_goes_away_costs_only_the_copies(
     snapshot: Snapshot, copied: TrainingSettings, bundle_path: Path, tmp_path: Path, s3: ThreadedMotoServer
 ) -> None:

@@ -75,18 +75,9 @@ def distance(training: Training, other: Training) -> float:
     return float(sum(off for off, _ in squares) / sum(norm for _, norm in squares)) ** 0.5
 
 
-@pytest.mark.parametrize(
-    ("stage", "before", "after"),
-    [
-        ("zero-2", 2, 1),
-        *(
-            pytest.param(stage, *ranks, marks=pytest.mark.slow)
-            for stage in ("zero-0", "zero-1", "zero-2", "zero-3", "zero-2-offload", "zero-3-offload")
-            for ranks in ((1, 2), (2, 1))
-            if (stage, ranks) != ("zero-2", (2, 1))
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero-0", "zero-1", "zero-2", "zero-3", "zero-2-offload", "zero-3-offload"])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
 def test_a_run_goes_on_with_another_number_of_ranks(
     snapshot: Snapshot, calm: TrainingSettings, tmp_path: Path, stage: str, before: int, after: int
 ) -> None:
