@@ -16,7 +16,7 @@ import boto3
 import duckdb
 import psutil
 import pytest
-from dagster_graphql import DagsterGraphQLClient
+from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from moto.server import ThreadedMotoServer
 
 from assets.lake import hash_file
@@ -213,9 +213,9 @@ def test_a_killed_run_ends_in_the_same_state(seed: int, source: Path, first: dic
 def ui(tmp_path: Path) -> Iterator[DagsterGraphQLClient]:
     """What the pages of `evergreen ui` talk to, on a home of its own."""
     environment = os.environ | {"EVERGREEN_HOME": str(tmp_path / "home")}
-    process = subprocess.Popen([EVERGREEN, "ui"], env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while "Ctrl-C" not in (line := process.stdout.readline()):
+    process = subprocess.Popen([EVERGREEN, "ui"], env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "Ctrl-C" not in (line := process.stderr.readline()):
         assert line, "evergreen ui ended before it was up"
     yield DagsterGraphQLClient("127.0.0.1", port_number=3000)
     process.terminate()
@@ -230,8 +230,13 @@ def launch(ui: DagsterGraphQLClient, source: Path) -> str:
     }
     resources = {"evergreen": {"config": {"profile": "quick"}}}
     run_config = {"ops": operations, "resources": resources}
-    run_id: str = ui.submit_job_execution("refresh", run_config=run_config, tags={"dagster/partition": AS_OF})
-    return run_id
+    while True:
+        try:
+            return ui.submit_job_execution("refresh", run_config=run_config, tags={"dagster/partition": AS_OF})
+        except DagsterGraphQLClientError as error:  # the definitions are loaded after the pages are up
+            if "JobNotFoundError" not in str(error):
+                raise
+            time.sleep(1)
 
 
 def kill_in_training(home: Path, run_id: str) -> None:
