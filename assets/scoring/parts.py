@@ -26,19 +26,25 @@ class Parts:
     def fill(self, chunks: Callable[[], Iterable[Chunk]], answer: Callable[[Chunk], pa.Table]) -> None:
         """Write the answer to every chunk, but for those that another process writes; return when all are there.
 
-        The first pass takes what is free. The second waits for what others had taken, and answers what they left when
-        they were killed.
+        The first pass takes what is free. Where others had taken any, a second one waits for them, and answers what
+        they left when they were killed.
         """
-        for wait in (False, True):
-            for number, chunk in enumerate(chunks()):
-                with self._claim(number, wait) as ours:
-                    if ours:
-                        self._write(number, answer(chunk))
+        if not self._pass(chunks(), answer, wait=False):
+            self._pass(chunks(), answer, wait=True)
 
     def tables(self) -> Iterator[pa.Table]:
         """The parts in the order of their numbers."""
         for path in sorted(self.folder.glob("*.parquet")):
             yield pq.read_table(path)
+
+    def _pass(self, chunks: Iterable[Chunk], answer: Callable[[Chunk], pa.Table], wait: bool) -> bool:
+        """Answer what has no part yet, waiting for other processes or not; whether every chunk has one then."""
+        count = 0
+        for count, chunk in enumerate(chunks, start=1):
+            with self._claim(count - 1, wait) as ours:
+                if ours:
+                    self._write(count - 1, answer(chunk))
+        return all(self._path(number).exists() for number in range(count))
 
     @contextmanager
     def _claim(self, number: int, wait: bool) -> Iterator[bool]:

@@ -72,6 +72,13 @@ def test_the_last_of_those_who_share_parts_removes_them(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_process_reads_its_rows_once(tmp_path: Path) -> None:
+    passes = []
+    with resumable(tmp_path, "out", "key") as parts:
+        parts.fill(lambda: [passes.append(1), *range(2)][1:], table)
+    assert len(passes) == 1
+
+
 def test_a_part_in_other_hands_is_waited_for(tmp_path: Path) -> None:
     """Two share four parts; while one answers its first, the other answers the rest and then waits."""
     started, rest_done = threading.Event(), threading.Event()
