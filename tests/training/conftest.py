@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot, load_snapshot
-from assets.lake import Lake
+from assets.lake import Lake, hash_file
 from assets.settings import QUEUES, TrainingSettings, load_settings
 from assets.training.bundle import Bundle, load_bundle
+from assets.training.checkpoints import Checkpoints
 from assets.training.launch import Run, override, train
 
 AS_OF = "2024-01-01"
@@ -137,3 +139,18 @@ def bundle_path(lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run:
 @pytest.fixture(scope="session")
 def bundle(bundle_path: Path) -> Bundle:
     return load_bundle(bundle_path)
+
+
+@pytest.fixture
+def save_checkpoint() -> Callable[..., Path]:
+    """Publishes three small files as the checkpoint of a step, and says where it is."""
+
+    def save(checkpoints: Checkpoints, step: int) -> Path:
+        folder, files = checkpoints.beside(step), ("model.pt", "optimizer.pt", "rank-0.pt")
+        folder.mkdir(parents=True)
+        for name in files:
+            (folder / name).write_bytes(f"{name} of step {step}".encode() * 100)
+        checkpoints.publish(step, {name: hash_file(folder / name) for name in files})
+        return checkpoints.path(step)
+
+    return save

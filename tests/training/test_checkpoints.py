@@ -5,26 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from assets.lake import hash_file
 from assets.training.checkpoints import Checkpoints
-
-FILES = ("model.pt", "optimizer.pt", "rank-0.pt")
-
-
-def save(checkpoints: Checkpoints, step: int) -> Path:
-    folder = checkpoints.beside(step)
-    folder.mkdir(parents=True)
-    for name in FILES:
-        (folder / name).write_bytes(f"{name} of step {step}".encode() * 100)
-    checkpoints.publish(step, {name: hash_file(folder / name) for name in FILES})
-    return checkpoints.path(step)
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
+def checkpoints(tmp_path: Path, save_checkpoint: Callable[..., Path]) -> Checkpoints:
     found = Checkpoints(tmp_path / "run", kept=2)
     for step in (10, 20):
-        save(found, step)
+        save_checkpoint(found, step)
     return found
 
 
@@ -44,7 +32,7 @@ def empty(content: bytes) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize("name", [*FILES, "MANIFEST.json"])
+@pytest.mark.parametrize("name", ["model.pt", "optimizer.pt", "rank-0.pt", "MANIFEST.json"])
 @pytest.mark.parametrize("damage", [truncate, zero, flip, empty, None])
 def test_a_damaged_file_is_recognised_and_the_one_before_is_taken(
     checkpoints: Checkpoints, name: str, damage: Callable[[bytes], bytes] | None
@@ -90,23 +78,27 @@ def test_what_was_being_written_is_never_taken_and_goes(checkpoints: Checkpoints
     assert checkpoints.newest() == 20
 
 
-def test_the_newest_are_kept(checkpoints: Checkpoints) -> None:
-    save(checkpoints, 30)
+def test_the_newest_are_kept(checkpoints: Checkpoints, save_checkpoint: Callable[..., Path]) -> None:
+    save_checkpoint(checkpoints, 30)
     assert {path.name for path in checkpoints.folder.iterdir()} == {"step-00000020", "step-00000030", "CURRENT"}
     assert (checkpoints.folder / "CURRENT").read_text() == "step-00000030"
 
 
 @pytest.mark.parametrize("kept", [1, 2])
-def test_a_damaged_newer_one_is_not_kept_in_place_of_the_current(checkpoints: Checkpoints, kept: int) -> None:
+def test_a_damaged_newer_one_is_not_kept_in_place_of_the_current(
+    checkpoints: Checkpoints, kept: int, save_checkpoint: Callable[..., Path]
+) -> None:
     (checkpoints.path(20) / "model.pt").write_bytes(b"")
     fewer = Checkpoints(checkpoints.folder, kept)
-    save(fewer, 15)
+    save_checkpoint(fewer, 15)
     assert fewer.newest() == 15
     assert not fewer.path(20).exists()
     assert fewer.path(10).exists() == (kept == 2)
 
 
-def test_a_damaged_one_of_the_same_step_is_replaced(checkpoints: Checkpoints) -> None:
+def test_a_damaged_one_of_the_same_step_is_replaced(
+    checkpoints: Checkpoints, save_checkpoint: Callable[..., Path]
+) -> None:
     (checkpoints.path(20) / "model.pt").write_bytes(b"")
-    save(checkpoints, 20)
+    save_checkpoint(checkpoints, 20)
     assert checkpoints.newest() == 20

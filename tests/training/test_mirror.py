@@ -20,7 +20,6 @@ from assets.training.launch import override, train
 from assets.training.mirror import Mirror, Uploads
 
 ROOT = Path(__file__).parents[2]
-FILES = ("model.pt", "optimizer.pt", "rank-0.pt")
 
 
 @pytest.fixture
@@ -43,25 +42,16 @@ def keys() -> set[str]:
     return {entry["Key"] for entry in found}
 
 
-def save(checkpoints: Checkpoints, step: int) -> Path:
-    folder = checkpoints.beside(step)
-    folder.mkdir(parents=True)
-    for name in FILES:
-        (folder / name).write_bytes(f"{name} of step {step}".encode() * 100)
-    checkpoints.publish(step, {name: hash_file(folder / name) for name in FILES})
-    return checkpoints.path(step)
-
-
 def copy(mirror: Mirror, folder: Path) -> None:
     mirror.put(folder.name, {path.name: path.open("rb") for path in folder.iterdir()})
 
 
 @pytest.fixture
-def mirror(s3: ThreadedMotoServer, tmp_path: Path) -> Mirror:
+def mirror(s3: ThreadedMotoServer, tmp_path: Path, save_checkpoint: Callable[..., Path]) -> Mirror:
     """Copies of the checkpoints of steps 10 and 20, which are in the folder `lost`."""
     mirror = Mirror("team", "evergreen/run", kept=2)
     for step in (10, 20):
-        copy(mirror, save(Checkpoints(tmp_path / "lost", kept=2), step))
+        copy(mirror, save_checkpoint(Checkpoints(tmp_path / "lost", kept=2), step))
     return mirror
 
 
@@ -116,14 +106,14 @@ def test_a_damaged_pointer_costs_nothing(mirror: Mirror, tmp_path: Path, pointer
 
 
 def test_the_newest_are_kept_and_the_pointer_moves_last(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_checkpoint: Callable[..., Path]
 ) -> None:
     put: list[str] = []
     client = mirror._client
     upload, put_object = client.upload_fileobj, client.put_object
     monkeypatch.setattr(client, "upload_fileobj", lambda *a, **k: [put.append(a[2]), upload(*a, **k)])
     monkeypatch.setattr(client, "put_object", lambda **k: [put.append(k["Key"]), put_object(**k)])
-    copy(mirror, save(Checkpoints(tmp_path / "lost", kept=2), 30))
+    copy(mirror, save_checkpoint(Checkpoints(tmp_path / "lost", kept=2), 30))
     assert [key.rsplit("/")[-1] for key in put[-2:]] == ["MANIFEST.json", "CURRENT"]
     folders = {key.split("/")[2] for key in keys()}
     assert folders == {"step-00000020", "step-00000030", "CURRENT"}
@@ -148,11 +138,13 @@ def test_a_copy_that_fails_is_one_line(mirror: Mirror, tmp_path: Path, s3: Threa
     assert "\n" not in said[0]
 
 
-def test_a_copy_outlives_the_folder_that_it_is_made_from(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_copy_outlives_the_folder_that_it_is_made_from(
+    mirror: Mirror, tmp_path: Path, save_checkpoint: Callable[..., Path]
+) -> None:
     lost = Checkpoints(tmp_path / "lost", kept=1)
     uploads = Uploads(mirror, pytest.fail)
-    uploads.begin(save(lost, 30))
-    save(lost, 40)
+    uploads.begin(save_checkpoint(lost, 30))
+    save_checkpoint(lost, 40)
     assert not lost.path(30).exists()
     uploads._thread.shutdown(wait=True)
     assert mirror.fetch(Checkpoints(tmp_path / "new", kept=2)) == 30
