@@ -220,12 +220,16 @@ def test_the_asset_says_that_there_is_no_champion(home, monkeypatch) -> None:  #
     assert home.lake.tables("predictions") == []
 
 
-def test_the_asset_stops_the_graph_when_a_record_comes_twice(  # type: ignore[no-untyped-def]
-    home, bundle, champion, publish_marts, monkeypatch
-) -> None:
+@pytest.fixture
+def registered(bundle, champion, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The champion as a registry would give it."""
     monkeypatch.setattr("assets.registry.registry.Registry", FakeRegistry)
     monkeypatch.setattr(FakeRegistry, "version", champion)
     monkeypatch.setattr("assets.training.bundle.load_bundle", lambda path: bundle)
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_asset_stops_the_graph_when_a_record_comes_twice(home, publish_marts) -> None:  # type: ignore[no-untyped-def]
     twice = {"complaint_id": "1", "known_at": "2024-01-20"}
     publish_marts(twice, twice)
     assert passed(home) == {"answers_as_evaluated"}
@@ -233,12 +237,8 @@ def test_the_asset_stops_the_graph_when_a_record_comes_twice(  # type: ignore[no
     assert passed(home) == {"each_record_once", "answers_as_evaluated"}
 
 
-def test_the_asset_stops_the_graph_when_answers_cannot_be_compared(  # type: ignore[no-untyped-def]
-    home, bundle, champion, publish_marts, monkeypatch
-) -> None:
-    monkeypatch.setattr("assets.registry.registry.Registry", FakeRegistry)
-    monkeypatch.setattr(FakeRegistry, "version", champion)
-    monkeypatch.setattr("assets.training.bundle.load_bundle", lambda path: bundle)
+@pytest.mark.usefixtures("registered")
+def test_the_asset_stops_the_graph_when_answers_cannot_be_compared(home, publish_marts) -> None:  # type: ignore[no-untyped-def]
     publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
     shutil.rmtree(home.lake.root / "evaluation")
     (golden,) = [c for c in materialize(home).get_asset_check_evaluations() if c.check_name == "answers_as_evaluated"]
