@@ -10,7 +10,6 @@ more or fewer. All peers have the encoder of configs/training.yaml, profile full
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -19,7 +18,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,52 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from assets.training.process import keep_memory, lean_imports, use_cores
 
-REAL = ROOT.parent / "shared" / "data" / "cfpb"
-VALIDATION = 400
+VALIDATION, EVALUATIONS = 400, 6
 GOALS = {"engine": 0.9, "checkpoint": 0.03, "startup": 2.0, "stock": 4.0, "bf16": 1.5}
-
-
-def write_rows(folder: Path, count: int) -> None:
-    """A snapshot's train.parquet: complaints with different beginnings, in random order."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from assets.ingestion.reading import read_rows
-    from assets.ingestion.records import Record
-    from assets.settings import load_settings
-    from assets.simulation import simulate
-
-    if not REAL.is_dir():
-        simulate(folder / "source", date(2024, 1, 1), date(2024, 6, 30), 10 + count // 60, 7, "calm")
-    files = sorted((REAL if REAL.is_dir() else folder / "source").glob("*.csv*"))
-    found = (row for file in files for row in read_rows(file, load_settings("full").ingestion))
-    route = router_of_products()
-    rows = {
-        row.narrative[:120]: (route(row), row.narrative, row.company or "unknown", row.state or "unknown")
-        for row in found
-        if isinstance(row, Record) and row.narrative and route(row)
-    }
-    order = np.random.default_rng(0).permutation(len(rows))[:count]
-    columns = zip(*[list(rows.values())[i] for i in order], strict=True)
-    names = ("queue", "narrative", "company", "state")
-    pq.write_table(pa.table(dict(zip(names, map(list, columns), strict=True))), folder / "train.parquet")
-
-
-def router_of_products() -> Callable[[Any], str | None]:
-    with (ROOT / "dbt/seeds/queue_by_product.csv").open() as file:
-        seed = list(csv.DictReader(file))
-
-    def route(row: Any) -> str | None:
-        matches = (
-            entry["queue"]
-            for entry in seed
-            if entry["product"] == row.product and entry["valid_from"] <= row.date_received[:10]
-            if not entry["valid_to"] or row.date_received[:10] <= entry["valid_to"]
-        )
-        return next(matches, None)
-
-    return route
 
 
 def make_plan(folder: Path, **changes: Any) -> Any:
@@ -118,43 +72,6 @@ def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
     return engine, step
 
 
-def plain_loop(plan: Any, data: Any, kernels: bool) -> Callable[[int], None]:
-    """What a person would write: bf16 weights, float32 masters, clipping, fused AdamW, the same schedule."""
-    import torch
-
-    from assets.training.attention import use_cpu_kernels
-    from assets.training.batches import collate, share_of_loss
-    from assets.training.optimization import parameter_groups, schedule
-
-    router = make_router(plan, data)
-    if kernels:
-        use_cpu_kernels(router, router.encoder)
-    router.bfloat16().train()
-    groups = parameter_groups(router, plan.settings)
-    low = [parameter for group in groups for parameter in group["params"]]
-    for group in groups:
-        group["params"] = [parameter.detach().float() for parameter in group["params"]]
-    masters = [parameter for group in groups for parameter in group["params"]]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
-    sampler, weights = data.sampler(plan.settings, 1), class_weights(plan, data)
-    rates = schedule(optimizer, sampler.steps, plan.settings)
-
-    def step(number: int) -> None:
-        rows = sampler.rows(number)
-        labels = torch.from_numpy(data.labels[rows])
-        logits = router(**collate(data.rows, rows, router.padding))
-        share_of_loss(logits, labels, weights, float(weights[labels].sum())).backward()
-        for weight, master in zip(low, masters, strict=True):
-            master.grad, weight.grad = weight.grad.float(), None
-        torch.nn.utils.clip_grad_norm_(masters, plan.settings.gradient_clipping)
-        optimizer.step()
-        rates.step()
-        with torch.no_grad():
-            torch._foreach_copy_(low, masters)
-
-    return step
-
-
 def class_weights(plan: Any, data: Any) -> Any:
     import torch
 
@@ -178,13 +95,18 @@ def timed(work: Callable[[], Any]) -> float:
 
 def engine(folder: Path) -> None:
     import numpy as np
+    from peers.plain_loop import plain_loop
+
+    from assets.training.attention import use_cpu_kernels
 
     plan = make_plan(folder)
     data = alone(plan)
+    faster = make_router(plan, data)
+    use_cpu_kernels(faster, faster.encoder)
     loops = {
         f"DeepSpeed, {plan.settings.deepspeed}": our_loop(plan, data)[1],
-        "plain loop": plain_loop(plan, data, kernels=True),
-        "plain loop, torch's attention and dropout": plain_loop(plan, data, kernels=False),
+        "plain loop": plain_loop(faster, plan, data),
+        "plain loop, torch's attention and dropout": plain_loop(make_router(plan, data), plan, data),
     }
     sampler, steps = data.sampler(plan.settings, 1), range(2, 18)
     for step in loops.values():
@@ -251,6 +173,10 @@ def startup(folder: Path) -> None:
             *(sys.executable, "-c"),
             "import torch; from transformers import AutoModel, AutoTokenizer",
         ],
+        "and DeepSpeed, and a model's code": [
+            *(sys.executable, "-c"),
+            "import torch, deepspeed; from transformers.models.bert.modeling_bert import BertModel",
+        ],
     }
     ours = "worker launched to its first step"
     first_step(worker_command(plan_file, 1, None))
@@ -288,7 +214,7 @@ def train_ours(folder: Path) -> dict[str, Any]:
     from assets.training.saving import Saver
 
     rows = count_rows(folder)
-    every = (rows - VALIDATION) // 32 // 6
+    every = (rows - VALIDATION) // 32 // EVALUATIONS
     plan = make_plan(folder, validation_share=VALIDATION / rows, class_weight_power=0.0, evaluate_every=every)
     data = alone(plan)
     trained = start_engine(make_router(plan, data), plan, data.trained)
@@ -307,85 +233,9 @@ def train_ours(folder: Path) -> dict[str, Any]:
 
 
 def train_theirs(folder: Path, fast: bool) -> dict[str, Any]:
-    """HF Trainer, fine-tuning the same encoder on the same texts: as it comes, or with bf16 and length grouping."""
-    import pyarrow.parquet as pq
-    import torch
-    from tokenizers import Tokenizer
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-        logging,
-    )
+    from peers.hf_trainer import train_theirs
 
-    from assets.settings import QUEUES
-    from assets.training.preprocessing import clean, text_of
-
-    torch.set_num_threads(use_cores())
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    plan = make_plan(folder)
-    settings = plan.settings
-    table = pq.read_table(folder / "train.parquet").to_pylist()
-    tokenizer = Tokenizer.from_file(str(plan.base_model / "tokenizer.json"))
-    tokenizer.enable_truncation(settings.max_tokens)
-    tokenizer.no_padding()
-    texts = [text_of(row["company"], row["state"], clean(row["narrative"])) for row in table]
-    encoded = [
-        {
-            "input_ids": e.ids,
-            "attention_mask": e.attention_mask,
-            "labels": QUEUES.index(row["queue"]),
-            "length": len(e.ids),
-        }
-        for e, row in zip(tokenizer.encode_batch(texts), table, strict=True)
-    ]
-    training, held_out = encoded[:-VALIDATION], sorted(encoded[-VALIDATION:], key=lambda row: row["length"])
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        plan.base_model, num_labels=len(QUEUES), local_files_only=True
-    )
-    pad = DataCollatorWithPadding(AutoTokenizer.from_pretrained(plan.base_model, local_files_only=True))
-    steps = len(training) // settings.batch_rows
-    arguments = TrainingArguments(
-        **{"output_dir": str(folder / "hf"), "max_steps": steps, "per_device_train_batch_size": settings.batch_rows},
-        **{"learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay, "warmup_steps": steps // 10},
-        **{"save_strategy": "no", "logging_strategy": "no", "report_to": [], "use_cpu": True, "disable_tqdm": True},
-        **({"bf16": True, "train_sampling_strategy": "group_by_length"} if fast else {}),
-    )
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.curve: list[tuple[float, float]] = []
-            self.began = self.spent = 0.0
-
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            if state.global_step % (steps // 6) == 0 or state.global_step == steps:
-                before = time.perf_counter()
-                self.curve.append((before - self.began - self.spent, self.loss()))
-                self.spent += time.perf_counter() - before
-
-        @torch.no_grad()
-        def loss(self) -> float:
-            model.eval()
-            total = 0.0
-            for start in range(0, VALIDATION, 50):
-                batch = pad([{k: v for k, v in row.items() if k != "length"} for row in held_out[start : start + 50]])
-                with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-                    total += float(model(**batch).loss) * len(batch["labels"])
-            model.train()
-            return total / VALIDATION
-
-    watch = Watch()
-    Trainer(model=model, args=arguments, train_dataset=training, data_collator=pad, callbacks=[watch]).train()
-    tokens = sum(row["length"] for row in training) * steps * settings.batch_rows / len(training)
-    return {"tokens": tokens, "seconds": watch.curve[-1][0], "curve": watch.curve}
+    return train_theirs(make_plan(folder), VALIDATION, EVALUATIONS, fast)
 
 
 def count_rows(folder: Path) -> int:
@@ -398,7 +248,11 @@ def trainer(folder: Path) -> None:
     names = {"ours": "Evergreen", "bf16": "HF Trainer, bf16, length grouping", "stock": "HF Trainer, stock"}
     found = {}
     for name in names:
-        subprocess.run([sys.executable, __file__, name, "--folder", str(folder)], check=True, stderr=subprocess.DEVNULL)
+        run = subprocess.run(
+            [sys.executable, __file__, name, "--folder", str(folder)], stderr=subprocess.PIPE, text=True
+        )
+        if run.returncode:
+            sys.exit(run.stderr)
         found[name] = json.loads((folder / f"{name}.json").read_text())
     reached = max(min(loss for _, loss in run["curve"]) for run in found.values())
     until = {n: next(second for second, loss in run["curve"] if loss <= reached) for n, run in found.items()}
@@ -434,6 +288,8 @@ def main() -> None:
         part = PARTS.get(asked.parts[0])
         part(asked.folder) if part else train_alone(asked.folder, asked.parts[0])
         return
+    from peers.rows import write_rows
+
     with tempfile.TemporaryDirectory() as name:
         write_rows(Path(name), asked.rows)
         for part_name in asked.parts:

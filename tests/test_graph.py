@@ -4,11 +4,11 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -239,13 +239,14 @@ def launch(ui: DagsterGraphQLClient, source: Path) -> str:
             time.sleep(1)
 
 
-def kill_in_training(home: Path, run_id: str) -> None:
-    """Kill the processes of a run when its training has left a checkpoint."""
+def kill_in_training(home: Path) -> None:
+    """When training has left a checkpoint, kill its worker and all that is above it, up to the server of the code."""
     while not list(home.glob("checkpoints/*/CURRENT")):
         time.sleep(0.1)
-    for process in psutil.process_iter(["cmdline"]):
-        if run_id in " ".join(process.info["cmdline"] or []):
-            process.kill()
+    commands = ((process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    worker = next(p for p, command in commands if "assets.training.worker" in command and str(home) in command[-1])
+    for process in (worker, *takewhile(lambda above: "grpc" not in above.cmdline(), worker.parents())):
+        process.kill()
 
 
 @pytest.mark.slow
@@ -255,14 +256,15 @@ def test_a_run_killed_in_training_and_launched_again_from_the_ui_ends_in_the_sam
     ui: DagsterGraphQLClient, home: Path, first: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
     here = tmp_path / "home"
-    kill_in_training(here, launch(ui, source))
+    killed = launch(ui, source)
+    kill_in_training(here)
     again = launch(ui, source)
     while (ended := ui.get_run_status(again).value) not in ("SUCCESS", "FAILURE", "CANCELED"):
         time.sleep(1)
     assert ended == "SUCCESS"
-    with sqlite3.connect(here / "dagster" / "history" / "runs" / f"{again}.db") as log:
-        assert log.execute("select count(*) from event_logs where event like '%resumed at step%'").fetchone() != (0,)
-    weights = [hash_file(next(folder.glob("lake/challenger/*/*/model.safetensors"))) for folder in (home, here)]
-    assert weights[0] == weights[1]
+    assert ui.get_run_status(killed).value != "SUCCESS"
+    bundles = [next(folder.glob("lake/challenger/*/*/training.json")).parent for folder in (home, here)]
+    assert json.loads((bundles[1] / "training.json").read_text())["resumed"] == "exact"
+    assert len({hash_file(bundle / "model.safetensors") for bundle in bundles}) == 1
     status = json.loads(evergreen(here, "status", "--json").stdout)
     assert status["champion"]["version"] == first["champion"]["version"]

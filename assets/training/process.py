@@ -64,7 +64,7 @@ def lean_imports() -> None:
     """
     gc.set_threshold(100_000, 50, 1000)
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    sys.modules |= dict.fromkeys(("mlflow", "scipy", "sklearn"))  # type: ignore[arg-type]
+    sys.modules |= dict.fromkeys(("accelerate", "mlflow", "scipy", "sklearn"))  # type: ignore[arg-type]
 
 
 def leave(status: int) -> NoReturn:

@@ -1,0 +1,1 @@
+"""What bench/training.py measures ours against, and the rows that all of them read."""

@@ -1,0 +1,105 @@
+"""HF Trainer, fine-tuning the encoder on a snapshot's texts: as it comes, or with bf16 and length grouping."""
+
+import time
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    logging,
+)
+
+from assets.settings import QUEUES
+from assets.training.plan import TrainingPlan
+from assets.training.preprocessing import clean, text_of
+
+__all__ = ["train_theirs"]
+
+_EVALUATED_ROWS = 50
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """The validation loss over the seconds of training; time stands still while it is computed."""
+
+    def __init__(self, every: int, loss: Any) -> None:
+        self.every, self.loss = every, loss
+        self.curve: list[tuple[float, float]] = []
+        self.began = self.spent = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.began = time.perf_counter()
+
+    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            before = time.perf_counter()
+            self.curve.append((before - self.began - self.spent, self.loss()))
+            self.spent += time.perf_counter() - before
+
+
+def train_theirs(plan: TrainingPlan, validation: int, evaluations: int, fast: bool) -> dict[str, Any]:
+    """Tokens, seconds and the validation loss on the last rows, for as many steps as ours makes in one pass."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    rows = _encode(plan)
+    training, held_out = rows[:-validation], sorted(rows[-validation:], key=lambda row: int(row["length"]))
+    steps = len(training) // plan.settings.batch_rows
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        plan.base_model, num_labels=len(QUEUES), local_files_only=True
+    )
+    pad = DataCollatorWithPadding(AutoTokenizer.from_pretrained(plan.base_model, local_files_only=True))
+    watch = Watch(steps // evaluations, lambda: _loss(model, held_out, pad, fast))
+    arguments = _arguments(plan, steps, fast)
+    Trainer(model=model, args=arguments, train_dataset=training, data_collator=pad, callbacks=[watch]).train()
+    tokens = sum(row["length"] for row in training) * steps * plan.settings.batch_rows / len(training)
+    return {"tokens": tokens, "seconds": watch.curve[-1][0], "curve": watch.curve}
+
+
+def _encode(plan: TrainingPlan) -> list[dict[str, Any]]:
+    tokenizer = Tokenizer.from_file(str(plan.base_model / "tokenizer.json"))
+    tokenizer.enable_truncation(plan.settings.max_tokens)
+    tokenizer.no_padding()
+    table = pq.read_table(plan.snapshot / "train.parquet").to_pylist()
+    texts = [text_of(row["company"], row["state"], clean(row["narrative"])) for row in table]
+    found = zip(tokenizer.encode_batch(texts), (QUEUES.index(row["queue"]) for row in table), strict=True)
+    return [
+        {"input_ids": text.ids, "attention_mask": text.attention_mask, "labels": label, "length": len(text.ids)}
+        for text, label in found
+    ]
+
+
+def _arguments(plan: TrainingPlan, steps: int, fast: bool) -> TrainingArguments:
+    settings = plan.settings
+    quiet = {"save_strategy": "no", "logging_strategy": "no", "report_to": [], "disable_tqdm": True}
+    faster = {"bf16": True, "train_sampling_strategy": "group_by_length"} if fast else {}
+    return TrainingArguments(
+        output_dir=str(plan.output / "hf"),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_rows,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=steps // 10,
+        use_cpu=True,
+        **quiet,
+        **faster,
+    )
+
+
+@torch.no_grad()
+def _loss(model: Any, rows: list[dict[str, Any]], pad: DataCollatorWithPadding, fast: bool) -> float:
+    model.eval()
+    total = 0.0
+    for start in range(0, len(rows), _EVALUATED_ROWS):
+        chosen = rows[start : start + _EVALUATED_ROWS]
+        batch = pad([{name: value for name, value in row.items() if name != "length"} for row in chosen])
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            total += float(model(**batch).loss) * len(chosen)
+    model.train()
+    return total / len(rows)

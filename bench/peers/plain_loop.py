@@ -1,0 +1,42 @@
+"""What a person would write: bf16 weights, float32 masters, clipping, fused AdamW, the same schedule."""
+
+from collections.abc import Callable
+
+import torch
+
+from assets.training.batches import collate, share_of_loss
+from assets.training.data import TrainingData
+from assets.training.model import ComplaintRouter
+from assets.training.optimization import parameter_groups, schedule
+from assets.training.plan import TrainingPlan
+
+__all__ = ["plain_loop"]
+
+
+def plain_loop(router: ComplaintRouter, plan: TrainingPlan, data: TrainingData) -> Callable[[int], None]:
+    """What makes step number n, over the same rows as ours."""
+    settings = plan.settings
+    router.bfloat16().train()
+    groups = parameter_groups(router, settings)
+    low = [parameter for group in groups for parameter in group["params"]]
+    for group in groups:
+        group["params"] = [parameter.detach().float() for parameter in group["params"]]
+    masters = [parameter for group in groups for parameter in group["params"]]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    sampler, weights = data.sampler(settings, 1), torch.from_numpy(data.class_weights(settings.class_weight_power))
+    rates = schedule(optimizer, sampler.steps, settings)
+
+    def step(number: int) -> None:
+        rows = sampler.rows(number)
+        labels = torch.from_numpy(data.labels[rows])
+        logits = router(**collate(data.rows, rows, router.padding))
+        share_of_loss(logits, labels, weights, float(weights[labels].sum())).backward()
+        for weight, master in zip(low, masters, strict=True):
+            master.grad, weight.grad = weight.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(masters, settings.gradient_clipping)
+        optimizer.step()
+        rates.step()
+        with torch.no_grad():
+            torch._foreach_copy_(low, masters)
+
+    return step
