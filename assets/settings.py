@@ -158,15 +158,26 @@ class EvaluationSettings(_Section):
 
 
 class GatePolicy(_Section):
+    approval: Literal["automatic", "required"]
+    """Whether a challenger that passes becomes the champion by itself, or waits for a person's word."""
+    alias_edits: Literal["restore", "accept"]
+    """What becomes of the alias `champion` when somebody has moved it in MLflow; an unfit version is never accepted."""
     min_test_rows: int = Field(ge=1)
     """Fewer test rows than this cannot decide."""
     min_gain_over_baseline: float
     """Accuracy and macro-F1 that the challenger must have above the simple baseline."""
-    max_loss_to_champion: float = Field(ge=0)
-    """Accuracy and macro-F1 that the challenger may be below the champion, overall."""
+    significance: float = Field(gt=0, lt=0.5)
+    """The chance, over all tests of a kind, that equal models are found to differ."""
+    min_gain: float = Field(ge=0)
+    """Accuracy or macro-F1 above the champion's that is worth a change."""
+    max_loss: float = Field(ge=0)
+    """Accuracy and macro-F1 that the challenger may lose to the champion, proven at the significance."""
     max_slice_loss: float = Field(ge=0)
-    """Accuracy that the challenger may be below the champion on any slice."""
+    """Accuracy that the challenger may lose to the champion on a slice, if it is not within chance."""
     max_calibration_error: float = Field(ge=0, le=1)
+    """Unless the champion's is larger still."""
+    max_milliseconds: float = Field(gt=0)
+    """What the challenger may take to answer a row."""
 
 
 class ScoringSettings(_Section):

@@ -145,8 +145,9 @@ def rollback(
 ) -> None:
     """Make an earlier version the champion again."""
     from assets.registry.registry import Registry
+    from assets.registry.succession import Succession
 
-    Registry(Home.from_environment()).rollback(version, reason)
+    Succession(Registry(Home.from_environment())).rollback(version, reason)
     _say(f"version {version} is the champion")
 
 

@@ -1,5 +1,6 @@
 """Scores a challenger, the champion and a simple baseline on the same frozen test rows."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.metrics import Slice, codes, confusion, correct, measure, reliability, slices
+from assets.evaluation.paired import pair_up
 from assets.evaluation.pictures import draw
 from assets.evaluation.report import (
     Evaluation,
@@ -27,7 +29,7 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import QUEUES, EvaluationSettings
 from assets.training.bundle import Bundle, load_bundle
 
-__all__ = ["Champion", "evaluate"]
+__all__ = ["Champion", "evaluate", "scores"]
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -89,8 +91,9 @@ def _measure(
     basis: str,
 ) -> Evaluation:
     test = snapshot.test()
+    ours, milliseconds = _challenger(bundle_path, test)
     found = {
-        "challenger": _challenger(bundle_path, test),
+        "challenger": ours,
         "baseline": baseline_probabilities(snapshot.train(), test),
     }
     if champion:
@@ -103,18 +106,22 @@ def _measure(
         training_id=bundle_path.name,
         snapshot=_facts(snapshot),
         golden=_serve_again(bundle_path, test, golden),
+        milliseconds=milliseconds,
         settings=settings.model_dump(),
-        **_scores(test, found, champion, settings),
+        **scores(test, found, champion, settings),
     )
     if evaluation.golden.equal:
         _publish(lake, evaluation, predictions(test, found), golden)
     return evaluation
 
 
-def _challenger(path: Path, test: pd.DataFrame) -> Probabilities:
+def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:
+    """Its answers, and the milliseconds that one took."""
     bundle = load_bundle(path)
     assert bundle.id == path.name, f"bundle {bundle.id} lies in {path.name}"
-    return bundle.predict_proba(test)
+    started = time.perf_counter()
+    answers = bundle.predict_proba(test)
+    return answers, (time.perf_counter() - started) / len(test) * 1000
 
 
 def _champion(champion: Champion, snapshot: Snapshot, test: pd.DataFrame) -> Probabilities:
@@ -131,12 +138,18 @@ def _require_features(bundle: Bundle, version: str, snapshot: Snapshot) -> None:
         )
 
 
-def _scores(
+def scores(
     test: pd.DataFrame, found: dict[str, Probabilities], champion: Champion | None, settings: EvaluationSettings
 ) -> dict[str, Any]:
+    """What an Evaluation says of the probabilities that challenger, baseline and champion gave to the test rows."""
     truth, bins = codes(test["queue"]), settings.calibration_bins
     metrics = {who: measure(truth, probabilities, bins) for who, probabilities in found.items()}
-    rival = champion and Rival(version=champion.version, training_id=champion.training_id, metrics=metrics["champion"])
+    rival = champion and Rival(
+        version=champion.version,
+        training_id=champion.training_id,
+        metrics=metrics["champion"],
+        pairs=pair_up(truth, *(found[who].argmax(axis=1) for who in ("challenger", "champion"))),
+    )
     right = {who: correct(truth, probabilities) for who, probabilities in found.items()}
     return {
         "challenger": metrics["challenger"],
@@ -149,7 +162,9 @@ def _scores(
 
 
 def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows: int) -> SliceScores:
-    shares = {who: float(correct[part.mask].mean()) for who, correct in right.items()}
+    inside = {who: correct[part.mask] for who, correct in right.items()}
+    shares = {who: float(correct.mean()) for who, correct in inside.items()}
+    ours, theirs = inside["challenger"], inside.get("champion", inside["challenger"])
     return SliceScores(
         by=part.by,
         value=part.value,
@@ -158,6 +173,8 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
         challenger=shares["challenger"],
         baseline=shares["baseline"],
         champion=shares.get("champion"),
+        only_challenger=int((ours & ~theirs).sum()),
+        only_champion=int((theirs & ~ours).sum()),
     )
 
 
@@ -212,4 +229,7 @@ def _publish(lake: Lake, evaluation: Evaluation, answers: pd.DataFrame, golden: 
 
 def _code() -> list[str]:
     """Hashes of the files that decide what is measured."""
-    return [hash_file(Path(__file__).with_name(f"{name}.py")) for name in ("metrics", "baseline", "evaluate", "report")]
+    return [
+        hash_file(Path(__file__).with_name(f"{name}.py"))
+        for name in ("metrics", "baseline", "evaluate", "report", "paired")
+    ]

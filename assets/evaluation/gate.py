@@ -1,16 +1,24 @@
-"""The gate: whether a challenger becomes the champion, by rules alone."""
+"""The gate: whether a challenger becomes the champion, by rules alone.
+
+Against the champion it asks for proof, on the rows that both have answered: that accuracy or macro-F1 is better beyond
+chance, that neither is worse by more than is allowed, and that no slice is worse beyond both.
+"""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from assets.evaluation.paired import Gain, compare, holm, mcnemar
 from assets.evaluation.report import Evaluation, Rival, SliceScores
 from assets.settings import GatePolicy
 
 __all__ = ["Decision", "Verdict", "decide"]
 
-Decision = Literal["promote", "reject", "unchanged"]
+Decision = Literal["promote", "awaiting-approval", "reject", "inconclusive", "unchanged"]
+"""`inconclusive` is the answer of a gate that cannot measure; only `promote` moves the alias by itself."""
+
+_METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Verdict:
     training_id: str
     champion: str | None
     """The training id of the champion that the challenger was judged against."""
+    trained_to: str
+    """The last day of the rows that the challenger was trained on."""
 
     def body(self) -> dict[str, Any]:
         """As JSON: a number that is not finite becomes null."""
@@ -35,6 +45,7 @@ class Verdict:
             "training_id": self.training_id,
             "evaluation": self.evaluation,
             "champion": self.champion,
+            "trained_to": self.trained_to,
             "numbers": numbers,
         }
 
@@ -50,13 +61,15 @@ def decide(
     policy: GatePolicy,
     champion: str | None = None,
     former: frozenset[str] = frozenset(),
+    withdrawn_to: str = "",
 ) -> Verdict:
     """The verdict on an evaluated challenger.
 
     `champion` is the training id of the version that holds the alias now, None when none does; `former` are the
-    training ids that held it before. What cannot be measured is rejected, never promoted.
+    training ids that held it before; `withdrawn_to` is the last day that any version which a rollback has replaced was
+    trained on. What cannot be measured is never promoted.
     """
-    decision, reasons = _decide(evaluation, policy, champion, former)
+    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to)
     return Verdict(
         decision=decision,
         reasons=reasons,
@@ -65,49 +78,63 @@ def decide(
         evaluation=evaluation.id,
         training_id=evaluation.training_id,
         champion=champion,
+        trained_to=evaluation.snapshot.period["train"][1],
     )
 
 
 def _decide(
-    evaluation: Evaluation, policy: GatePolicy, champion: str | None, former: frozenset[str]
+    evaluation: Evaluation, policy: GatePolicy, champion: str | None, former: frozenset[str], withdrawn_to: str
 ) -> tuple[Decision, tuple[str, ...]]:
     if champion == evaluation.training_id:
         return "unchanged", ("the challenger is the champion already: nothing it is made of has changed",)
-    findings = [_Finding(False, f"cannot measure: {why}") for why in _unmeasurable(evaluation, policy, champion)]
-    findings = findings or list(_findings(evaluation, policy, former))
+    if unknown := tuple(f"cannot measure: {why}" for why in _unmeasurable(evaluation, policy, champion)):
+        return "inconclusive", unknown
+    findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy)]
     if failed := tuple(finding.sentence for finding in findings if not finding.holds):
         return "reject", failed
-    return "promote", tuple(finding.sentence for finding in findings)
+    decision: Decision = "promote" if policy.approval == "automatic" else "awaiting-approval"
+    return decision, tuple(finding.sentence for finding in findings)
 
 
 def _unmeasurable(evaluation: Evaluation, policy: GatePolicy, champion: str | None) -> Iterator[str]:
-    rows = evaluation.challenger.rows
+    rows, rival = evaluation.challenger.rows, evaluation.champion
     if rows < policy.min_test_rows:
         yield f"{rows} test rows, and at least {policy.min_test_rows} are needed"
     if strange := [name for name, value in _measured(evaluation).items() if not math.isfinite(value)]:
         yield f"not a finite number: {', '.join(strange)}"
     if not evaluation.golden.equal:
         yield f"served and evaluated outputs differ by {evaluation.golden.max_difference:.2g} on the golden rows"
-    rival = evaluation.champion.training_id if evaluation.champion else None
-    if rival != champion:
-        yield f"it was evaluated beside {rival or 'no champion'}, and the champion is {champion or 'none'}"
+    beside = rival.training_id if rival else None
+    if beside == evaluation.training_id:
+        yield "it was compared with itself"
+    elif beside != champion:
+        yield f"it was evaluated beside {beside or 'no champion'}, and the champion is {champion or 'none'}"
+    if rival and (paired := sum(count for *_, count in rival.pairs)) != rows:
+        yield f"{paired} of {rows} test rows were answered by both"
 
 
-def _findings(evaluation: Evaluation, policy: GatePolicy, former: frozenset[str]) -> Iterator[_Finding]:
+def _may_return(evaluation: Evaluation, former: frozenset[str], withdrawn_to: str) -> Iterator[_Finding]:
     if evaluation.training_id in former:
         yield _Finding(False, "it was the champion before and was replaced; `evergreen rollback` can bring it back")
+    _, trained_to = evaluation.snapshot.period["train"]
+    if trained_to <= withdrawn_to:
+        known = f"a version trained to {withdrawn_to} was rolled back"
+        yield _Finding(False, f"{known}, and this one, trained to {trained_to}, has seen nothing newer")
+
+
+def _findings(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
     yield from _beats_baseline(evaluation, policy)
     yield _is_calibrated(evaluation, policy)
+    yield _is_fast(evaluation, policy)
     if evaluation.champion is None:
         yield _Finding(True, "there is no champion yet")
         return
-    yield from _holds_against(evaluation.champion, evaluation, policy)
+    yield from _beats_champion(evaluation.champion, policy)
     yield _holds_on_slices(evaluation, policy)
 
 
 def _beats_baseline(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
-    pairs = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
-    for name, attribute in pairs.items():
+    for name, attribute in _METRICS.items():
         ours, theirs = getattr(evaluation.challenger, attribute), getattr(evaluation.baseline, attribute)
         needed = f", and must be more than {policy.min_gain_over_baseline:g} above it"
         yield _Finding(
@@ -118,32 +145,56 @@ def _beats_baseline(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Fin
 
 def _is_calibrated(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     error, bound = evaluation.challenger.ece, policy.max_calibration_error
-    holds = error <= bound
-    return _Finding(holds, f"calibration error {error:.4f} is {'within' if holds else 'above'} the bound of {bound:g}")
+    if error <= bound:
+        return _Finding(True, f"calibration error {error:.4f} is within the bound of {bound:g}")
+    theirs = evaluation.champion.metrics.ece if evaluation.champion else 0.0
+    beside = f", and {_above(error - theirs)} the champion's" if evaluation.champion else ""
+    return _Finding(error <= theirs, f"calibration error {error:.4f} is above the bound of {bound:g}{beside}")
 
 
-def _holds_against(rival: Rival, evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
-    pairs = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
-    for name, attribute in pairs.items():
-        ours, theirs = getattr(evaluation.challenger, attribute), getattr(rival.metrics, attribute)
-        allowed = f"; {policy.max_loss_to_champion:g} below is allowed"
-        yield _Finding(
-            theirs - ours <= policy.max_loss_to_champion,
-            f"{name} {ours:.4f} is {_above(ours - theirs)} the {theirs:.4f} of champion {rival.version}{allowed}",
-        )
+def _is_fast(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
+    took, bound = evaluation.milliseconds, policy.max_milliseconds
+    return _Finding(took <= bound, f"a row takes {took:.1f} ms, of {bound:g} that it may")
+
+
+def _beats_champion(rival: Rival, policy: GatePolicy) -> Iterator[_Finding]:
+    """Better in one metric, each tested at half the significance; not worse than is allowed in either."""
+    gains = compare(rival.pairs)
+    yield _is_better(rival, gains, policy)
+    for name, attribute in _METRICS.items():
+        worst = gains[attribute].at_least(1 - policy.significance)
+        found = f"{name} is {_above(gains[attribute].gain)} champion {rival.version}'s"
+        at_worst = f"with {1 - policy.significance:.0%} confidence {_above(worst)} it at worst"
+        yield _Finding(worst >= -policy.max_loss, f"{found}, {at_worst}; {policy.max_loss:g} below is allowed")
+
+
+def _is_better(rival: Rival, gains: dict[str, Gain], policy: GatePolicy) -> _Finding:
+    level = policy.significance / 2
+    only_ours = sum(count for true, ours, theirs, count in rival.pairs if ours == true != theirs)
+    only_theirs = sum(count for true, ours, theirs, count in rival.pairs if theirs == true != ours)
+    chance, worst = mcnemar(only_ours, only_theirs), gains["macro_f1"].at_least(1 - level)
+    accurate = chance <= level and gains["accuracy"].gain >= policy.min_gain
+    balanced = worst > 0 and gains["macro_f1"].gain >= policy.min_gain
+    rows = f"{only_ours} rows are right only by the challenger, {only_theirs} only by the champion"
+    found = f"{rows} (chance {chance:.2g}); macro-F1 is {_above(worst)} the champion's at worst"
+    better = f"better by at least {policy.min_gain:g}, beyond a chance of {level:g}, in accuracy or macro-F1"
+    return _Finding(accurate or balanced, f"{'' if accurate or balanced else 'not '}{better}: {found}")
 
 
 def _holds_on_slices(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     losses = {part: loss for part in evaluation.slices if (loss := _loss(part)) is not None}
-    beyond = {part: loss for part, loss in losses.items() if loss > policy.max_slice_loss}
-    if beyond:
-        listed = ", ".join(f"{part.name} by {loss:.4f} ({part.rows} rows)" for part, loss in beyond.items())
-        return _Finding(False, f"loses more than {policy.max_slice_loss:g} of accuracy to the champion on {listed}")
     if not losses:
         return _Finding(True, "no slice is large enough to decide")
+    beyond_chance = holm([mcnemar(part.only_champion, part.only_challenger) for part in losses], policy.significance)
+    worse = [part for part, sure in zip(losses, beyond_chance, strict=True) if sure]
+    if beyond := [part for part in worse if losses[part] > policy.max_slice_loss]:
+        listed = ", ".join(f"{part.name} by {losses[part]:.4f} ({part.rows} rows)" for part in beyond)
+        bound = f"loses more than {policy.max_slice_loss:g} of accuracy to the champion, beyond chance,"
+        return _Finding(False, f"{bound} on {listed}")
     worst, loss = max(losses.items(), key=lambda item: item[1])
     seen = f"worst: {worst.name}, {_above(-loss)} it"
-    return _Finding(True, f"on none of {len(losses)} slices does it lose more than {policy.max_slice_loss:g} ({seen})")
+    bound = f"lose more than {policy.max_slice_loss:g} beyond chance"
+    return _Finding(True, f"on none of {len(losses)} slices does it {bound} ({seen})")
 
 
 def _loss(part: SliceScores) -> float | None:
@@ -157,7 +208,7 @@ def _above(difference: float) -> str:
 
 def _measured(evaluation: Evaluation) -> dict[str, float]:
     """Every measured number that a rule reads."""
-    found: dict[str, float] = {"golden_difference": evaluation.golden.max_difference}
+    found = {"golden_difference": evaluation.golden.max_difference, "milliseconds": evaluation.milliseconds}
     for who, metrics in evaluation.contenders().items():
         found |= {f"{who}_{name}": getattr(metrics, name) for name in ("accuracy", "macro_f1", "log_loss", "ece")}
     for part in evaluation.slices:
@@ -167,5 +218,5 @@ def _measured(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _numbers(evaluation: Evaluation, policy: GatePolicy) -> dict[str, float]:
-    limits = {f"policy_{name}": float(value) for name, value in policy.model_dump().items()}
+    limits = {f"policy_{name}": value for name, value in policy.model_dump().items() if isinstance(value, int | float)}
     return {"test_rows": float(evaluation.challenger.rows)} | _measured(evaluation) | limits

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from assets.evaluation.metrics import Bin, Metrics
+from assets.evaluation.paired import Pair
 from assets.lake import Lake
 
 __all__ = [
@@ -37,6 +38,8 @@ class Rival(_Part):
     version: str
     training_id: str
     metrics: Metrics
+    pairs: tuple[Pair, ...]
+    """The rows by true queue, the challenger's answer and this one's."""
 
 
 class SliceScores(_Part):
@@ -49,6 +52,9 @@ class SliceScores(_Part):
     challenger: float
     baseline: float
     champion: float | None
+    only_challenger: int = 0
+    """Rows that the challenger gets right and the champion does not."""
+    only_champion: int = 0
 
     @property
     def name(self) -> str:
@@ -91,6 +97,8 @@ class Evaluation(_Part):
     reliability: dict[str, tuple[Bin, ...]]
     confusion: tuple[tuple[int, ...], ...]
     golden: Golden
+    milliseconds: float
+    """What the challenger took to answer a test row, on the machine that evaluated it."""
     settings: dict[str, Any]
 
     def folder(self, lake: Lake) -> Path:

@@ -8,6 +8,7 @@ from assets.evaluation.gate import Verdict
 from assets.evaluation.report import load_evaluation
 from assets.lake import Home, Lake, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
+from assets.registry.succession import Succession
 from assets.settings import GatePolicy
 
 __all__ = ["Judgement", "judge_challenger", "load_verdict"]
@@ -33,7 +34,7 @@ def judge_challenger(home: Home, as_of: str, policy: GatePolicy) -> Judgement:
     """
     registry, evaluation = Registry(home), load_evaluation(home.lake, as_of)
     challenger = registry.of_training(evaluation.training_id)
-    verdict = registry.judge(challenger.version, evaluation, policy)
+    verdict = Succession(registry).judge(challenger.version, evaluation, policy)
     _publish(home.lake, as_of, {"version": challenger.version} | verdict.body())
     return Judgement(verdict, challenger, registry.champion(), registry.problem())
 

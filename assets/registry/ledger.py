@@ -1,10 +1,15 @@
-"""The append-only record of verdicts, alias moves and retraining decisions, in one SQLite file."""
+"""The append-only record of verdicts, alias moves, approvals and retraining decisions, in one SQLite file.
+
+Every entry carries a hash over itself and the hash of the one before it, so that none can be edited, removed or
+reordered without all that follow being written again.
+"""
 
 import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ _SCHEMA = (
         key text not null,
         as_of text not null,
         body text not null,
+        hash text not null,
         unique (kind, key)
     )
     """,
@@ -38,6 +44,7 @@ _SCHEMA = (
     begin select raise(abort, 'the ledger is append-only'); end
     """,
 )
+_COLUMNS = "select seq, kind, key, as_of, body, hash from entries"
 _BUSY_SECONDS = 60.0
 
 
@@ -50,9 +57,11 @@ class Entry:
     key: str
     as_of: str
     body: dict[str, Any]
+    hash: str
+    """SHA-256 over the hash of the entry before it and its own fields, hexadecimal."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON: seq, kind, key, as_of, body."""
+        """As JSON: seq, kind, key, as_of, body, hash."""
         return asdict(self)
 
 
@@ -71,8 +80,11 @@ class Ledger:
         with self._transaction("immediate") as connection:
             known = "select 1 from entries where kind = ? and key = ?"
             if connection.execute(known, (kind, key)).fetchone() is None:
-                insert = "insert into entries (kind, key, as_of, body) values (?, ?, ?, ?)"
-                connection.execute(insert, (kind, key, as_of, text))
+                last = connection.execute("select seq, hash from entries order by seq desc limit 1").fetchone()
+                seq, before = last or (0, "")
+                row = (seq + 1, kind, key, as_of, text)
+                insert = "insert into entries (seq, kind, key, as_of, body, hash) values (?, ?, ?, ?, ?, ?)"
+                connection.execute(insert, (*row, _hash(before, *row)))
             return _select(connection, "where kind = ? and key = ?", (kind, key))[0]
 
     def entries(self, kind: str | None = None) -> list[Entry]:
@@ -81,6 +93,22 @@ class Ledger:
             return []
         with self._transaction("deferred") as connection:
             return _select(connection, "where ? is null or kind = ?", (kind, kind))
+
+    def problem(self) -> str | None:
+        """What was done to the entries since they were appended: the first that does not follow; None for nothing."""
+        if not self.path.exists():
+            return None
+        before, count = "", 0
+        with self._transaction("deferred") as connection:
+            for seq, *row, found in connection.execute(f"{_COLUMNS} order by seq"):
+                count += 1
+                if seq != count:
+                    return f"entry {count} was removed"
+                if found != _hash(before, seq, *row):
+                    return f"entry {seq} is not what was appended: it, or an entry before it, was edited or reordered"
+                before = found
+            counted = connection.execute("select seq from sqlite_sequence where name = 'entries'").fetchone()
+        return f"entries after {count} were removed" if counted and counted[0] != count else None
 
     @contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
@@ -98,6 +126,9 @@ class Ledger:
 
 
 def _select(connection: sqlite3.Connection, where: str, parameters: tuple[str | None, ...]) -> list[Entry]:
-    query = f"select seq, kind, key, as_of, body from entries {where} order by seq"  # noqa: S608 - `where` is ours
-    rows = connection.execute(query, parameters)
-    return [Entry(seq, kind, key, as_of, json.loads(body)) for seq, kind, key, as_of, body in rows]
+    rows = connection.execute(f"{_COLUMNS} {where} order by seq", parameters)
+    return [Entry(seq, kind, key, as_of, json.loads(body), found) for seq, kind, key, as_of, body, found in rows]
+
+
+def _hash(before: str, seq: int, kind: str, key: str, as_of: str, body: str) -> str:
+    return sha256(json.dumps([before, seq, kind, key, as_of, body]).encode()).hexdigest()

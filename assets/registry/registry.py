@@ -1,8 +1,4 @@
-"""Model versions in MLflow: registered once per training, promoted only by a verdict, served only when intact.
-
-The ledger is written first, and MLflow's alias `champion` follows it: whatever is killed between the two, the next
-call ends in the state that the ledger tells.
-"""
+"""Model versions in MLflow: registered once per training, served only when intact. The ledger names the champion."""
 
 import fcntl
 from collections.abc import Iterator
@@ -12,16 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assets.evaluation.gate import Verdict, decide
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home, hash_file, hash_json
+from assets.lake import Home, hash_file
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.tracking import MODEL, Record, Tracking, local_path
-from assets.settings import GatePolicy
 from assets.training.bundle import verify_bundle
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
 
 __all__ = ["MODEL", "RegisteredVersion", "Registry", "version_url"]
@@ -55,6 +50,10 @@ class Registry:
     def ledger(self) -> Ledger:
         return Ledger(self.home.ledger)
 
+    @property
+    def client(self) -> "MlflowClient":
+        return self._tracking.client
+
     @cached_property
     def _tracking(self) -> Tracking:
         return Tracking(self.home.mlflow)
@@ -63,7 +62,7 @@ class Registry:
         """Every version, oldest first."""
         if not self._tracking.exists:
             return []
-        found = self._tracking.client.search_model_versions(f"name = '{MODEL}'")
+        found = self.client.search_model_versions(f"name = '{MODEL}'")
         parsed = [_parse(str(v.version), dict(v.tags), str(v.source)) for v in found]
         return sorted(parsed, key=lambda version: int(version.version))
 
@@ -85,12 +84,12 @@ class Registry:
 
     def champion(self) -> RegisteredVersion | None:
         """The version that scores, by the ledger's last alias entry; None before the first promotion."""
-        last = self._last_move()
+        last = self.last_move()
         return self.version(last.body["version"]) if last else None
 
     def challenger(self) -> RegisteredVersion | None:
         """The newest evaluated version; None when nothing was registered."""
-        named = self._aliases().get("challenger")
+        named = self.aliases().get("challenger")
         return self.version(named) if named else None
 
     def register(self, bundle: Path, evaluation: Evaluation, dagster_run: str | None = None) -> RegisteredVersion:
@@ -100,55 +99,15 @@ class Registry:
         is not of this bundle or whose golden rows differ, and BundleError for a bundle that is not intact.
         """
         _require_evaluated(bundle, evaluation)
-        with self._lock():
+        with self.lock():
             known = self._of_training(evaluation.training_id)
             if known is None or known.tags.get("evaluation") != evaluation.id:
                 verify_bundle(bundle)
                 record = self._tracking.record(bundle, evaluation, evaluation.folder(self.home.lake), dagster_run)
                 self._write_version(known, record)
             version = self.of_training(evaluation.training_id)
-            self._point("challenger", version.version)
+            self.point("challenger", version.version)
         return version
-
-    def judge(self, version: str, evaluation: Evaluation, policy: GatePolicy) -> Verdict:
-        """Let the gate decide on an evaluated version, write its verdict down and act on it."""
-        champion = self.champion()
-        now = champion.training_id if champion else None
-        former = frozenset(str(entry.body["training_id"]) for entry in self.ledger.entries("alias"))
-        verdict = decide(evaluation, policy, now, former)
-        self.move_champion(version, verdict)
-        return verdict
-
-    def move_champion(self, version: str, verdict: Verdict) -> RegisteredVersion | None:
-        """Append a verdict to the ledger and, if it promotes, make its version the champion; the champion it leaves.
-
-        A verdict acts once: the same one again changes nothing. Raises RegistryError when the verdict is not about
-        this version or the champion has changed since, and BundleError when the version's files are not intact.
-        """
-        with self._lock():
-            self._follow_ledger()
-            if verdict.decision != "unchanged":
-                self._enact(self.version(version), verdict)
-            return self.champion()
-
-    def rollback(self, version: str, reason: str) -> RegisteredVersion:
-        """Make an evaluated, intact version the champion by a person's decision, dated as the ledger's last entry.
-
-        Raises RegistryError for an unknown or unevaluated version, for an empty reason and when there is no champion
-        to replace, and BundleError for a version whose files are not intact.
-        """
-        if not reason.strip():
-            raise RegistryError("a rollback needs a reason")
-        with self._lock():
-            self._follow_ledger()
-            target, champion = self.version(version), self.champion()
-            if champion is None:
-                raise RegistryError("there is no champion yet, so there is nothing to roll back")
-            self._require_servable(target)
-            if champion.version != version:
-                self._append_move(target, champion, f"rollback-{self._moves()}", self._latest(), "rollback", reason)
-                self._follow_ledger()
-            return target
 
     def fetch(self, version: str) -> Path:
         """The local folder of a version's bundle, every hash verified.
@@ -163,79 +122,55 @@ class Registry:
 
     def problem(self) -> str | None:
         """Why the alias `champion` does not point at an evaluated, intact version; None when it does, or is not set."""
-        named = self._aliases().get("champion")
+        named = self.aliases().get("champion")
         try:
             champion = self.champion()
             if champion:
-                self._require_servable(champion)
+                self.require_servable(champion)
         except (RegistryError, BundleError) as error:
             return str(error)
         told = champion.version if champion else None
         return None if named == told else f"the alias points at version {named}, the ledger says {told}"
 
-    def _enact(self, target: RegisteredVersion, verdict: Verdict) -> None:
-        champion = self.champion()
-        if target.training_id != verdict.training_id:
-            raise RegistryError(
-                f"the verdict is about training {verdict.training_id}, not about version {target.version}"
-            )
-        key = f"v{target.version}-{hash_json(verdict.body())[:16]}"
-        acts = verdict.decision == "promote" and not self._acted(key)
-        if acts:
-            if verdict.champion != (champion.training_id if champion else None):
-                raise RegistryError(
-                    "the champion has changed since the verdict; materialize challenger_evaluation again"
-                )
-            self._require_servable(target)
-        self.ledger.append("verdict", key, verdict.as_of, {"version": target.version} | verdict.body())
-        self._tracking.client.set_model_version_tag(MODEL, target.version, "verdict", verdict.decision)
-        if acts:
-            self._append_move(target, champion, key, verdict.as_of, "promote", "; ".join(verdict.reasons))
-            self._follow_ledger()
-
-    def _append_move(
-        self,
-        target: RegisteredVersion,
-        champion: RegisteredVersion | None,
-        key: str,
-        as_of: str,
-        action: str,
-        reason: str,
-    ) -> None:
-        previous = {"version": champion.version, "training_id": champion.training_id} if champion else None
-        body = {"alias": "champion", "action": action, "version": target.version, "training_id": target.training_id}
-        self.ledger.append("alias", key, as_of, body | {"previous": previous, "reason": reason})
-
-    def _acted(self, key: str) -> bool:
-        return any(entry.key == key for entry in self.ledger.entries("alias"))
-
-    def _last_move(self) -> Entry | None:
+    def last_move(self) -> Entry | None:
+        """The ledger's newest entry about the alias `champion`."""
         moves = self.ledger.entries("alias")
         return moves[-1] if moves else None
 
-    def _moves(self) -> int:
-        return len(self.ledger.entries("alias"))
+    def point(self, alias: str, version: str) -> None:
+        """Set an alias in MLflow, unless it is there."""
+        if self.aliases().get(alias) != version:
+            self.client.set_registered_model_alias(MODEL, alias, version)
 
-    def _latest(self) -> str:
-        return self.ledger.entries()[-1].as_of
+    def aliases(self) -> dict[str, str]:
+        """Versions by alias, as MLflow has them."""
+        model = self._model()
+        return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
 
-    def _follow_ledger(self) -> None:
-        if last := self._last_move():
-            self._point("champion", last.body["version"])
+    def tags(self) -> dict[str, str]:
+        """What MLflow keeps beside the model."""
+        model = self._model()
+        return dict(model.tags) if model else {}
 
-    def _point(self, alias: str, version: str) -> None:
-        if self._aliases().get(alias) != version:
-            self._tracking.client.set_registered_model_alias(MODEL, alias, version)
+    def require_servable(self, version: RegisteredVersion) -> None:
+        """Raises RegistryError for a version that was never evaluated, BundleError for files that are not intact."""
+        if lacking := [name for name in _REQUIRED if not version.tags.get(name)]:
+            raise RegistryError(f"version {version.version} was never evaluated: it has no tag {lacking[0]!r}")
+        self.fetch(version.version)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One process at a time changes the registry."""
+        self.home.mlflow.mkdir(parents=True, exist_ok=True)
+        with (self.home.mlflow / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _model(self) -> "RegisteredModel | None":
         if not self._tracking.exists:
             return None
-        found = self._tracking.client.search_registered_models(f"name = '{MODEL}'")
+        found = self.client.search_registered_models(f"name = '{MODEL}'")
         return found[0] if found else None
-
-    def _aliases(self) -> dict[str, str]:
-        model = self._model()
-        return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
 
     def _of_training(self, training_id: str) -> RegisteredVersion | None:
         found = [version for version in self.versions() if version.training_id == training_id]
@@ -243,7 +178,7 @@ class Registry:
         return found[0] if found else None
 
     def _write_version(self, known: RegisteredVersion | None, record: Record) -> None:
-        client = self._tracking.client
+        client = self.client
         if self._model() is None:
             client.create_registered_model(MODEL, description=_DESCRIPTION)
         if known is None:
@@ -260,25 +195,12 @@ class Registry:
         for name, value in record.tags.items():  # the evaluation's id comes last: it says that the rest is there
             client.set_model_version_tag(MODEL, known.version, name, value)
 
-    def _require_servable(self, version: RegisteredVersion) -> None:
-        if lacking := [name for name in _REQUIRED if not version.tags.get(name)]:
-            raise RegistryError(f"version {version.version} was never evaluated: it has no tag {lacking[0]!r}")
-        self.fetch(version.version)
-
     def _download(self, version: RegisteredVersion) -> Path:
         from mlflow.artifacts import download_artifacts
 
         folder = self.home.mlflow / "downloads" / version.training_id
         folder.mkdir(parents=True, exist_ok=True)
         return Path(download_artifacts(artifact_uri=version.location, dst_path=str(folder)))
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """One process at a time changes the registry."""
-        self.home.mlflow.mkdir(parents=True, exist_ok=True)
-        with (self.home.mlflow / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def version_url(version: str) -> str:

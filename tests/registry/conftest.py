@@ -10,11 +10,13 @@ import pytest
 
 from assets.evaluation.gate import Verdict
 from assets.evaluation.metrics import Metrics
+from assets.evaluation.paired import Pair
 from assets.evaluation.report import Evaluation, Golden, Rival, SliceScores, SnapshotFacts, write_evaluation
 from assets.lake import Home
 from assets.registry.registry import RegisteredVersion, Registry
+from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
-from assets.settings import QUEUES, GatePolicy
+from assets.settings import QUEUES, GatePolicy, load_settings
 from assets.training.bundle import FILES, write_manifest
 
 DAY = "2024-06-01"
@@ -42,13 +44,7 @@ def registry(home: Home) -> Registry:
 
 @pytest.fixture
 def policy() -> GatePolicy:
-    return GatePolicy(
-        min_test_rows=100,
-        min_gain_over_baseline=0.0,
-        max_loss_to_champion=0.005,
-        max_slice_loss=0.05,
-        max_calibration_error=0.1,
-    )
+    return load_settings("quick").gate.model_copy(update={"min_test_rows": 100})
 
 
 def make_bundle(home: Home, training_id: str) -> Path:
@@ -76,18 +72,24 @@ def make_bundle(home: Home, training_id: str) -> Path:
 
 
 def make_evaluation(
-    home: Home, training_id: str, champion: RegisteredVersion | None = None, accuracy: float = 0.9
+    home: Home,
+    training_id: str,
+    champion: RegisteredVersion | None = None,
+    accuracy: float = 0.9,
+    trained_to: str = DAY,
 ) -> Evaluation:
     """A published evaluation of that accuracy, beside a champion of 0.85 if there is one."""
     ours, theirs = Metrics(200, accuracy, accuracy - 0.1, 0.4, 0.02), Metrics(200, 0.85, 0.75, 0.5, 0.03)
-    rival = champion and Rival(version=champion.version, training_id=champion.training_id, metrics=theirs)
+    rival = champion and Rival(
+        version=champion.version, training_id=champion.training_id, metrics=theirs, pairs=_pairs(round(200 * accuracy))
+    )
     evaluation = Evaluation(
         id=f"e{training_id}{champion.version if champion else ''}",
         basis="b",
         as_of=DAY,
         training_id=training_id,
         snapshot=SnapshotFacts(
-            id="5" * 16, train_rows=1000, test_rows=200, period={"train": (DAY, DAY), "test": (DAY, DAY)}
+            id="5" * 16, train_rows=1000, test_rows=200, period={"train": (DAY, trained_to), "test": (DAY, DAY)}
         ),
         challenger=ours,
         baseline=Metrics(200, 0.8, 0.7, 0.6, 0.05),
@@ -96,6 +98,7 @@ def make_evaluation(
         reliability={"challenger": ()},
         confusion=tuple((0,) * len(QUEUES) for _ in QUEUES),
         golden=Golden(rows=8, max_difference=0.0),
+        milliseconds=5.0,
         settings={},
     )
     folder = evaluation.folder(home.lake)
@@ -103,6 +106,12 @@ def make_evaluation(
     write_evaluation(evaluation, folder)
     (folder / "reliability.png").write_bytes(b"\x89PNG")
     return evaluation
+
+
+def _pairs(right: int) -> tuple[Pair, ...]:
+    """200 rows, of which the challenger gets `right` right and the champion 170, nearly all of them the same."""
+    both = min(right, 170) - 2
+    return ((0, 0, 0, both), (0, 0, 1, right - both), (0, 1, 0, 170 - both), (0, 1, 1, 30 - right + both))
 
 
 def _slice(champion: float | None) -> SliceScores:
@@ -124,11 +133,11 @@ def evaluation_of(home: Home) -> Callable[..., Evaluation]:
 def promoted(home: Home, policy: GatePolicy) -> Callable[[str], tuple[RegisteredVersion, Verdict]]:
     """Register a training that is better than the champion, and let the gate promote it."""
 
-    def promote(training_id: str) -> tuple[RegisteredVersion, Verdict]:
+    def promote(training_id: str, **about: str) -> tuple[RegisteredVersion, Verdict]:
         registry = Registry(home)
-        evaluation = make_evaluation(home, training_id, registry.champion())
+        evaluation = make_evaluation(home, training_id, registry.champion(), **about)
         version = registry.register(make_bundle(home, training_id), evaluation)
-        verdict = registry.judge(version.version, evaluation, policy)
+        verdict = Succession(registry).judge(version.version, evaluation, policy)
         return registry.version(version.version), verdict
 
     return promote

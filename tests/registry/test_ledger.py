@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from assets.exceptions import RegistryError
-from assets.registry.ledger import Entry, Ledger
+from assets.registry.ledger import Ledger
 
 DAY = "2024-06-01"
 
@@ -28,12 +28,13 @@ def test_a_ledger_without_a_file_is_empty_and_reading_makes_none(ledger: Ledger)
 
 
 def test_entries_come_back_oldest_first(ledger: Ledger) -> None:
-    ledger.append("verdict", "b", DAY, {"numbers": [1, 2.5, None]})
-    ledger.append("alias", "a", "2020-01-01", {})
-    assert ledger.entries() == [
-        Entry(1, "verdict", "b", DAY, {"numbers": [1, 2.5, None]}),
-        Entry(2, "alias", "a", "2020-01-01", {}),
+    appended = [
+        ledger.append("verdict", "b", DAY, {"numbers": [1, 2.5, None]}),
+        ledger.append("alias", "a", "2020-01-01", {}),
     ]
+    assert ledger.entries() == appended
+    assert [entry.seq for entry in appended] == [1, 2]
+    assert appended[0].body == {"numbers": [1, 2.5, None]}
     assert [entry.key for entry in ledger.entries("alias")] == ["a"]
 
 
@@ -49,8 +50,8 @@ def test_the_first_entry_of_a_kind_and_key_stands(ledger: Ledger) -> None:
     [
         "update entries set body = '{}'",
         "delete from entries",
-        "insert or replace into entries (kind, key, as_of, body) values ('verdict', 'k', '', '{}')",
-        "insert or replace into entries (seq, kind, key, as_of, body) values (1, 'x', 'y', '', '{}')",
+        "insert or replace into entries (kind, key, as_of, body, hash) values ('verdict', 'k', '', '{}', '')",
+        "insert or replace into entries (seq, kind, key, as_of, body, hash) values (1, 'x', 'y', '', '{}', '')",
     ],
 )
 def test_the_ledger_is_append_only(ledger: Ledger, statement: str) -> None:
@@ -58,6 +59,34 @@ def test_the_ledger_is_append_only(ledger: Ledger, statement: str) -> None:
     with sqlite3.connect(ledger.path) as connection, pytest.raises(sqlite3.IntegrityError, match="append-only"):
         connection.execute(statement)
     assert ledger.entries() == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ('update entries set body = \'{"decision": "promote"}\' where seq = 2', "entry 2 is not what was appended"),
+        ("update entries set as_of = '2024-01-01' where seq = 1", "entry 1 is not what was appended"),
+        ("update entries set hash = 'x' where seq = 3", "entry 3 is not what was appended"),
+        ("delete from entries where seq = 1", "entry 1 was removed"),
+        ("delete from entries where seq = 2", "entry 2 was removed"),
+        ("delete from entries where seq = 4", "entries after 3 were removed"),
+        ("delete from entries", "entries after 0 were removed"),
+        (
+            "update entries set seq = -2 where seq = 2; update entries set seq = 2 where seq = 3;"
+            "update entries set seq = 3 where seq = -2",
+            "entry 2 is not what was appended",
+        ),
+    ],
+)
+def test_an_edited_removed_or_reordered_entry_is_found(ledger: Ledger, statement: str, problem: str) -> None:
+    for key in "abcd":
+        ledger.append("verdict", key, DAY, {"decision": "reject"})
+    assert ledger.problem() is None
+    with sqlite3.connect(ledger.path) as connection:
+        connection.executescript(
+            "drop trigger entries_are_not_updated; drop trigger entries_are_not_deleted;" + statement
+        )
+    assert str(ledger.problem()).startswith(problem)
 
 
 def test_a_number_that_is_not_json_is_refused(ledger: Ledger) -> None:
@@ -76,6 +105,7 @@ def test_processes_append_at_once_without_loss(ledger: Ledger) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert [entry.seq for entry in entries] == list(range(1, 81))
     assert len({entry.key for entry in entries}) == 80
+    assert ledger.problem() is None
 
 
 def test_a_file_that_is_not_a_ledger_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
+from assets.registry.succession import Succession
 from assets.settings import GatePolicy
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
@@ -205,18 +206,18 @@ def test_a_rejected_challenger_moves_nothing_and_is_in_the_ledger(
     champion, _ = promoted(A)
     worse = evaluation_of(B, champion, accuracy=0.82)
     version = Registry(home).register(bundle_of(B), worse)
-    assert Registry(home).judge(version.version, worse, policy).decision == "reject"
+    assert Succession(Registry(home)).judge(version.version, worse, policy).decision == "reject"
     assert Registry(home).champion() == champion
     assert alias(home) == "1"
     last = Ledger(home.ledger).entries()[-1]
     assert (last.kind, last.body["decision"], last.body["version"]) == ("verdict", "reject", "2")
-    assert "0.8500 of champion 1" in last.body["reasons"][0]
+    assert last.body["reasons"][0].startswith("not better by at least 0.005")
 
 
 def test_judging_again_changes_nothing(home: Home, promoted: Promote, evaluation_of, policy: GatePolicy) -> None:
     version, _ = promoted(A)
     before = state(home)
-    assert Registry(home).judge(version.version, evaluation_of(A), policy).decision == "unchanged"
+    assert Succession(Registry(home)).judge(version.version, evaluation_of(A), policy).decision == "unchanged"
     assert state(home) == before
 
 
@@ -232,9 +233,9 @@ def test_a_killed_promotion_ends_in_the_same_state(
     better = evaluation_of(B, champion)
     version = Registry(home).register(bundle_of(B), better).version
     with killed_at(owner, method, when):
-        Registry(home).judge(version, better, policy)
+        Succession(Registry(home)).judge(version, better, policy)
     assert Registry(home).champion().version in ("1", "2")
-    Registry(home).judge(version, better, policy)
+    Succession(Registry(home)).judge(version, better, policy)
     assert Registry(home).champion().version == alias(home) == "2"
     assert [entry.kind for entry in Ledger(home.ledger).entries()] == ["verdict", "alias"] * 2
     assert Registry(home).problem() is None
@@ -248,11 +249,11 @@ def test_only_a_verdict_about_the_version_moves_the_alias(
     better = evaluation_of(B, champion)
     version = Registry(home).register(bundle_of(B), better).version
     with pytest.raises(RegistryError, match="the verdict is about training a"):
-        Registry(home).move_champion(version, verdict)
+        Succession(Registry(home)).enact(version, verdict)
     stale = decide(evaluation_of(B), policy, None)
     assert stale.decision == "promote"
     with pytest.raises(RegistryError, match="the champion has changed since the verdict"):
-        Registry(home).move_champion(version, stale)
+        Succession(Registry(home)).enact(version, stale)
     assert alias(home) == "1"
     assert len(Ledger(home.ledger).entries()) == 2
 
@@ -260,21 +261,10 @@ def test_only_a_verdict_about_the_version_moves_the_alias(
 def test_a_verdict_acts_once(home: Home, promoted: Promote) -> None:
     promoted(A)
     champion, verdict = promoted(B)
-    assert Registry(home).move_champion("2", verdict) == champion
-    Registry(home).rollback("1", "version 2 misroutes mortgages")
-    Registry(home).move_champion("2", verdict)
+    assert Succession(Registry(home)).enact("2", verdict) == champion
+    Succession(Registry(home)).rollback("1", "version 2 misroutes mortgages")
+    Succession(Registry(home)).enact("2", verdict)
     assert Registry(home).champion().version == alias(home) == "1"
-
-
-def test_an_alias_moved_by_hand_is_seen_and_put_back(home: Home, promoted: Promote, evaluation_of, policy) -> None:
-    promoted(A)
-    champion, _ = promoted(B)
-    client(home).set_registered_model_alias(MODEL, "champion", "1")
-    assert Registry(home).problem() == "the alias points at version 1, the ledger says 2"
-    assert Registry(home).champion() == champion
-    Registry(home).judge("2", evaluation_of(B, Registry(home).version("1")), policy)
-    assert alias(home) == "2"
-    assert Registry(home).problem() is None
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "MANIFEST.json"])
@@ -289,11 +279,11 @@ def test_a_tampered_version_is_refused(
     with pytest.raises(BundleError, match=r"version 2 is not intact: .*" + file):
         Registry(home).fetch(version)
     with pytest.raises(BundleError, match="version 2 is not intact"):
-        Registry(home).judge(version, better, policy)
+        Succession(Registry(home)).judge(version, better, policy)
     assert Registry(home).champion() == champion
     assert alias(home) == "1"
     with pytest.raises(BundleError, match="version 2 is not intact"):
-        Registry(home).rollback(version, "try")
+        Succession(Registry(home)).rollback(version, "try")
 
 
 def test_a_champion_whose_files_rot_is_a_problem(home: Home, promoted: Promote) -> None:
@@ -305,23 +295,23 @@ def test_a_champion_whose_files_rot_is_a_problem(home: Home, promoted: Promote) 
 def test_rollback_moves_the_alias_with_its_reason(home: Home, promoted: Promote) -> None:
     promoted(A)
     promoted(B)
-    assert Registry(home).rollback("1", "version 2 misroutes mortgages").version == "1"
+    assert Succession(Registry(home)).rollback("1", "version 2 misroutes mortgages").version == "1"
     last = Ledger(home.ledger).entries()[-1]
     assert last.body["reason"] == "version 2 misroutes mortgages"
     assert last.body["previous"]["version"] == "2"
     assert (Registry(home).champion().version, alias(home)) == ("1", "1")
     before = state(home)
-    Registry(home).rollback("1", "again")
+    Succession(Registry(home)).rollback("1", "again")
     assert state(home) == before
-    Registry(home).rollback("2", "it was the data")
+    Succession(Registry(home)).rollback("2", "it was the data")
     assert alias(home) == "2"
 
 
 def test_what_was_rolled_back_is_not_promoted_again(home: Home, promoted: Promote, evaluation_of, policy) -> None:
     champion, _ = promoted(A)
     promoted(B)
-    Registry(home).rollback("1", "version 2 misroutes mortgages")
-    verdict = Registry(home).judge("2", evaluation_of(B, champion), policy)
+    Succession(Registry(home)).rollback("1", "version 2 misroutes mortgages")
+    verdict = Succession(Registry(home)).judge("2", evaluation_of(B, champion), policy)
     assert verdict.decision == "reject"
     assert "champion before" in verdict.reasons[0]
     assert alias(home) == "1"
@@ -331,8 +321,8 @@ def test_a_killed_rollback_is_finished_by_the_next(home: Home, promoted: Promote
     promoted(A)
     promoted(B)
     with killed_at(MlflowClient, "set_registered_model_alias", "before"):
-        Registry(home).rollback("1", "why not")
-    Registry(home).rollback("1", "why not")
+        Succession(Registry(home)).rollback("1", "why not")
+    Succession(Registry(home)).rollback("1", "why not")
     assert alias(home) == "1"
     assert len(Ledger(home.ledger).entries("alias")) == 3
 
@@ -351,7 +341,7 @@ def test_rollback_refuses_in_one_line(version, reason, message, home: Home, prom
     client(home).create_model_version(MODEL, source=str(home.root))
     before = state(home)
     with pytest.raises(RegistryError) as caught:
-        Registry(home).rollback(version, reason)
+        Succession(Registry(home)).rollback(version, reason)
     assert str(caught.value) == message
     assert state(home) == before
 
@@ -359,4 +349,4 @@ def test_rollback_refuses_in_one_line(version, reason, message, home: Home, prom
 def test_there_is_nothing_to_roll_back_before_the_first_champion(home: Home, bundle_of, evaluation_of) -> None:
     Registry(home).register(bundle_of(A), evaluation_of(A))
     with pytest.raises(RegistryError, match="there is no champion yet"):
-        Registry(home).rollback("1", "r")
+        Succession(Registry(home)).rollback("1", "r")

@@ -1,0 +1,168 @@
+"""Approvals by people, twins of what was rolled back, and aliases that were moved by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from assets.evaluation.gate import Verdict
+from assets.evaluation.report import Evaluation
+from assets.exceptions import RegistryError
+from assets.lake import Home
+from assets.registry.registry import MODEL, RegisteredVersion, Registry
+from assets.registry.succession import Succession
+from assets.settings import GatePolicy
+
+A, B, C = "a" * 16, "b" * 16, "c" * 16
+LATER = "2024-06-02"
+Promote = Callable[..., tuple[RegisteredVersion, Verdict]]
+
+
+@pytest.fixture
+def succession(home: Home) -> Succession:
+    return Succession(Registry(home))
+
+
+@pytest.fixture
+def client(home: Home) -> MlflowClient:
+    uri = f"sqlite:///{home.mlflow / 'mlflow.db'}"
+    return MlflowClient(uri, uri)
+
+
+def alias(client: MlflowClient) -> str | None:
+    named = client.get_registered_model(MODEL).aliases.get("champion")
+    return str(named) if named else None
+
+
+def kinds(home: Home) -> list[str]:
+    return [entry.kind for entry in Registry(home).ledger.entries()]
+
+
+@pytest.fixture
+def waiting(home: Home, promoted: Promote, policy: GatePolicy, bundle_of: Any, evaluation_of: Any) -> Evaluation:
+    """The evaluation of version 2, better than champion 1, which awaits approval."""
+    champion, _ = promoted(A)
+    evaluation: Evaluation = evaluation_of(B, champion)
+    Registry(home).register(bundle_of(B), evaluation)
+    required = policy.model_copy(update={"approval": "required"})
+    assert Succession(Registry(home)).judge("2", evaluation, required).decision == "awaiting-approval"
+    return evaluation
+
+
+@pytest.mark.usefixtures("waiting")
+def test_what_awaits_approval_is_not_champion(home: Home, client: MlflowClient) -> None:
+    assert alias(client) == "1"
+    assert kinds(home)[-1] == "verdict"
+
+
+@pytest.mark.usefixtures("waiting")
+def test_an_approval_makes_the_champion_once(home: Home, succession: Succession, client: MlflowClient) -> None:
+    for _ in range(2):
+        assert succession.settle("2", "approve", "Ada", "looks right").version == "2"
+    assert alias(client) == "2"
+    assert kinds(home)[-2:] == ["approval", "alias"]
+    assert Registry(home).ledger.entries()[-1].body["reason"] == "approved by Ada: looks right"
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_rejection_leaves_the_champion_and_is_final(home: Home, succession: Succession, client: MlflowClient) -> None:
+    assert succession.settle("2", "reject", "Ada", "mortgages look odd").version == "1"
+    with pytest.raises(RegistryError, match="version 2 was settled before: reject by Ada: mortgages look odd"):
+        succession.settle("2", "approve", "Bob", "no, they do not")
+    assert alias(client) == "1"
+    assert kinds(home)[-1] == "approval"
+
+
+def test_approvals_are_refused_in_one_line(
+    succession: Succession, waiting: Evaluation, promoted: Promote, client: MlflowClient
+) -> None:
+    with pytest.raises(RegistryError, match="an approval needs a name and a reason"):
+        succession.settle("2", "approve", " ", "looks right")
+    with pytest.raises(RegistryError, match="version 1 does not await approval: its last verdict is 'promote'"):
+        succession.settle("1", "approve", "Ada", "looks right")
+    promoted(C)
+    with pytest.raises(RegistryError, match="the champion has changed since the verdict"):
+        succession.settle("2", "approve", "Ada", "looks right")
+    assert alias(client) == "3"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.usefixtures("waiting")
+def test_a_killed_approval_is_finished_by_the_next(
+    when: str, succession: Succession, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = MlflowClient.set_registered_model_alias
+
+    def die(*args: Any) -> None:
+        if when == "after":
+            move(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", die)
+        with pytest.raises(KeyboardInterrupt):
+            succession.settle("2", "approve", "Ada", "looks right")
+    succession.settle("2", "approve", "Ada", "looks right")
+    assert alias(client) == "2"
+    assert succession.registry.problem() is None
+
+
+def test_a_twin_of_what_was_rolled_back_needs_new_data(
+    home: Home, succession: Succession, promoted: Promote, policy: GatePolicy, bundle_of: Any, evaluation_of: Any
+) -> None:
+    champion, _ = promoted(A)
+    promoted(B)
+    succession.rollback("1", "version 2 misroutes mortgages")
+    for training, trained_to, decision in ((C, "2024-06-01", "reject"), ("d" * 16, LATER, "promote")):
+        twin = evaluation_of(training, champion, trained_to=trained_to)
+        version = Registry(home).register(bundle_of(training), twin)
+        verdict = succession.judge(version.version, twin, policy)
+        assert verdict.decision == decision
+    assert "has seen nothing newer" in Registry(home).ledger.entries("verdict")[-2].body["reasons"][0]
+
+
+@pytest.mark.parametrize(("how", "left"), [("restore", "2"), ("accept", "1")])
+def test_an_alias_moved_by_hand_is_written_down_and_settled_by_policy(
+    how: str, left: str, home: Home, succession: Succession, promoted: Promote, client: MlflowClient
+) -> None:
+    promoted(A)
+    promoted(B)
+    client.set_registered_model_alias(MODEL, "champion", "1")
+    assert Registry(home).problem() == "the alias points at version 1, the ledger says 2"
+    for _ in range(2):
+        succession.reconcile(LATER, how)  # type: ignore[arg-type]
+    champion = Registry(home).champion()
+    assert champion is not None
+    assert champion.version == alias(client) == left
+    (entry,) = Registry(home).ledger.entries("alias-edit")
+    assert (entry.as_of, entry.body["found"], entry.body["ledger"]) == (LATER, "1", "2")
+    assert Registry(home).problem() is None
+
+
+def test_an_unfit_version_is_never_accepted(
+    home: Home, succession: Succession, promoted: Promote, client: MlflowClient
+) -> None:
+    promoted(A)
+    client.create_model_version(MODEL, source=str(home.root))
+    client.set_registered_model_alias(MODEL, "champion", "2")
+    succession.reconcile(LATER, "accept")
+    assert alias(client) == "1"
+    assert Registry(home).ledger.entries("alias-edit")[0].body["decision"] == "restored"
+
+
+def test_an_alias_that_was_removed_is_put_back(succession: Succession, promoted: Promote, client: MlflowClient) -> None:
+    promoted(A)
+    client.delete_registered_model_alias(MODEL, "champion")
+    succession.reconcile(LATER, "accept")
+    assert alias(client) == "1"
+
+
+def test_an_alias_before_any_verdict_is_removed(
+    home: Home, succession: Succession, client: MlflowClient, bundle_of: Any, evaluation_of: Any
+) -> None:
+    Registry(home).register(bundle_of(A), evaluation_of(A))
+    client.set_registered_model_alias(MODEL, "champion", "1")
+    succession.reconcile(LATER, "restore")
+    assert alias(client) is None
+    assert Registry(home).champion() is None
