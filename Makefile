@@ -46,6 +46,7 @@ lint: $(READY)  ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(READY)  ## Print the benchmarks' ratios
+	@$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock --requirement bench/requirements.lock
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 lock: $(READY)  ## Resolve the environment again and write requirements.lock

@@ -98,8 +98,6 @@ class TrainingSettings(_Section):
     """Of the encoder."""
     head_learning_rate: float = Field(gt=0)
     """Of what is new on top of the encoder."""
-    word_learning_rate: float = Field(gt=0)
-    """Of the linear branch over hashed words."""
     layer_rate_decay: float = Field(gt=0, le=1)
     """Each encoder layer learns at this multiple of the rate of the layer above it; 1 is one rate for all."""
     weight_decay: float = Field(ge=0)
@@ -122,6 +120,8 @@ class TrainingSettings(_Section):
     """Whether the encoder's word embeddings are trained."""
     hashed_words: int = Field(ge=0)
     """Buckets of the linear branch over hashed words; 0 leaves the branch out."""
+    word_share: float = Field(ge=0, le=1)
+    """The linear branch's share of the answer: the mean of its logits and of the encoder's is weighted so."""
     prior_labels: float = Field(gt=0)
     """Labels that the overall mix of queues counts for in the log-prior of a company or a state."""
     seed: int

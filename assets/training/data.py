@@ -1,6 +1,6 @@
 """The training rows of a snapshot, ready for the model: encoded once, then mapped from the cache by every rank."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,12 @@ from tokenizers import Tokenizer
 from assets.exceptions import BaseModelError
 from assets.lake import hash_file, hash_json
 from assets.settings import QUEUES, TrainingSettings
-from assets.training import cache, preprocessing
+from assets.training import cache, preprocessing, words
 from assets.training.batches import Sampler, token_batches
 from assets.training.cache import cached, map_array, write_arrays
 from assets.training.plan import TrainingPlan, count_validation_rows
 from assets.training.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing, load_preprocessing
+from assets.training.words import fit_words
 
 __all__ = ["TrainingData", "load_training_data"]
 
@@ -27,6 +28,8 @@ _TEXTS = ["queue", "narrative", "company", "state"]
 _ARRAYS = tuple(field.name for field in fields(Encoded))
 _CHUNK_ROWS = 8192
 """Rows encoded at a time: what bounds the memory of making a cache."""
+_FITTED_ROWS = 50_000
+"""The newest rows that the linear branch is fitted to: all at once, in memory."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class TrainingData:
     rows: Encoded
     labels: Integers
     trained: int
+    word_weights: NDArray[np.float32]
+    """The fitted weights of the linear branch, [buckets, queues]."""
     preprocessing: Preprocessing
     tokenizer: Tokenizer
 
@@ -68,8 +73,13 @@ class TrainingData:
 
     def class_weights(self, power: float) -> NDArray[np.float32]:
         """One weight a queue, its frequency to minus `power`, such that the mean over the rows trained on is 1."""
-        weights = np.array(self.preprocessing.frequencies) ** -power
-        return np.asarray(weights / weights[self.labels[: self.trained]].mean(), np.float32)
+        return class_weights(self.preprocessing.frequencies, self.labels[: self.trained], power)
+
+
+def class_weights(frequencies: Sequence[float], labels: Integers, power: float) -> NDArray[np.float32]:
+    """One weight a queue, its frequency to minus `power`, such that the mean over rows with these labels is 1."""
+    weights = np.array(frequencies) ** -power
+    return np.asarray(weights / weights[labels].mean(), np.float32)
 
 
 def load_training_data(plan: TrainingPlan) -> TrainingData:
@@ -78,10 +88,10 @@ def load_training_data(plan: TrainingPlan) -> TrainingData:
 
     def read(folder: Path) -> TrainingData:
         fitted = load_preprocessing(folder / "preprocessing.json")
-        rows = Encoded(**{name: map_array(folder / f"{name}.npy") for name in _ARRAYS})
+        rows = _map_rows(folder)
         labels = map_array(folder / "labels.npy")
         trained = len(rows) - count_validation_rows(len(rows), plan.settings)
-        return TrainingData(rows, labels, trained, fitted, tokenizer)
+        return TrainingData(rows, labels, trained, map_array(folder / "word_weights.npy"), fitted, tokenizer)
 
     return cached(plan.cache, _key(plan, tokenizer), lambda folder: _make(folder, plan, tokenizer), read)
 
@@ -90,6 +100,18 @@ def _make(folder: Path, plan: TrainingPlan, tokenizer: Tokenizer) -> None:
     fitted = _fit(plan)
     fitted.save(folder / "preprocessing.json")
     write_arrays(folder, _encode(plan, fitted, tokenizer))
+    _write_words(folder, plan, fitted)
+
+
+def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> None:
+    """Fit the linear branch to the rows that are trained on."""
+    rows, labels = _map_rows(folder), map_array(folder / "labels.npy")
+    if not fitted.hashed_words:
+        np.save(folder / "word_weights.npy", np.zeros((0, len(QUEUES)), np.float32))
+        return
+    newest = np.arange(len(rows) - count_validation_rows(len(rows), plan.settings))[-_FITTED_ROWS:]
+    weights = class_weights(fitted.frequencies, labels[newest], plan.settings.class_weight_power)
+    np.save(folder / "word_weights.npy", fit_words(rows.take(newest), labels[newest], weights, fitted.hashed_words))
 
 
 def _fit(plan: TrainingPlan) -> Preprocessing:
@@ -111,6 +133,10 @@ def _encode(plan: TrainingPlan, fitted: Preprocessing, tokenizer: Tokenizer) -> 
             yield {name: getattr(encoded, name) for name in _ARRAYS} | {"labels": labels}
 
 
+def _map_rows(folder: Path) -> Encoded:
+    return Encoded(**{name: map_array(folder / f"{name}.npy") for name in _ARRAYS})
+
+
 def _file(plan: TrainingPlan) -> Path:
     return plan.snapshot / "train.parquet"
 
@@ -125,14 +151,16 @@ def _columns(rows: pa.Table | pa.RecordBatch) -> dict[str, Any]:
 
 def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
     """All that encoded rows are a function of, the window's length being in the tokenizer."""
-    settings = plan.settings.model_dump(include={"hashed_words", "prior_labels", "validation_share"})
+    settings = plan.settings.model_dump(
+        include={"hashed_words", "class_weight_power", "prior_labels", "validation_share"}
+    )
     made_of = {
         "snapshot": plan.snapshot_id,
         "features": plan.features,
         "queues": QUEUES,
         "tokenizer": tokenizer.to_str(),
         "settings": settings,
-        "code": [hash_file(Path(file)) for file in (__file__, cache.__file__, preprocessing.__file__)],
+        "code": [hash_file(Path(file)) for file in (__file__, cache.__file__, preprocessing.__file__, words.__file__)],
         "software": {name: version(name) for name in ("numpy", "tokenizers")},
     }
     return hash_json(made_of)[:16]

@@ -1,9 +1,11 @@
 """The model: a transformer over the text, a small network over the features, a linear branch over hashed words.
 
     tokens ----> encoder -> mean pooling --+
-    features --> small network ------------+--> linear --> logits
-    hashed words --> one weight per bucket and queue ------> + logits
-    log-priors of the row's company and state -> scaled ---> + logits
+    features --> small network ------------+--> linear --> logits --+
+    log-priors of the row's company and state -> scaled --> + ------+--> weighted mean
+    hashed words --> one weight per bucket and queue ---------------+
+
+The linear branch is fitted before and not trained here: while the rest is, it has no say.
 
 Nothing here knows that it is trained on several machines, or by what.
 """
@@ -11,7 +13,9 @@ Nothing here knows that it is trained on several machines, or by what.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -39,6 +43,7 @@ class RouterConfig(PretrainedConfig):  # type: ignore[misc]
         inputs: int = 0,
         entities: int = 0,
         hashed_words: int = 0,
+        word_share: float = 0.0,
         **kwargs: Any,
     ) -> None:
         self.encoder = encoder or {}
@@ -46,6 +51,7 @@ class RouterConfig(PretrainedConfig):  # type: ignore[misc]
         self.inputs = inputs
         self.entities = entities
         self.hashed_words = hashed_words
+        self.word_share = word_share
         super().__init__(**kwargs)
 
 
@@ -64,6 +70,8 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
         self.dropout = nn.Dropout(_DROPOUT)
         self.output = nn.Linear(width + (_FEATURE_WIDTH if config.inputs else 0), queues)
         self.words = nn.EmbeddingBag(config.hashed_words, queues, mode="sum") if config.hashed_words else None
+        if self.words is not None:
+            self.words.requires_grad_(False)
         self.prior_scale = nn.Parameter(torch.full((config.entities,), _PRIOR_SCALE))
         self.post_init()
 
@@ -109,16 +117,19 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
             fused = torch.cat([fused, self.feature_network(features.to(fused.dtype))], dim=1)
         logits: Tensor = self.output(self.dropout(fused)).float()
         logits = logits + torch.einsum("e,req->rq", self.prior_scale.float(), priors.float())
-        if self.words is None:
+        if self.words is None or self.training:
             return logits
         weights = bucket_weights.to(self.words.weight.dtype)
         words: Tensor = self.words(buckets, bucket_offsets, per_sample_weights=weights)
-        return logits + words.float()
+        return torch.lerp(logits, words.float(), self.config.word_share)
 
 
-def new_router(base: Path, preprocessing: Preprocessing) -> ComplaintRouter:
+def new_router(
+    base: Path, preprocessing: Preprocessing, words: NDArray[np.float32] | None = None, word_share: float = 0.0
+) -> ComplaintRouter:
     """A router around a pretrained encoder. No code from the folder is run and no pickled weights are read.
 
+    words: weights [buckets, queues] of the linear branch, which has `word_share` of the answer; none are zeros.
     Raises BaseModelError when the encoder cannot be read or takes fewer tokens than asked for.
     """
     logging.disable_progress_bar()
@@ -139,8 +150,12 @@ def new_router(base: Path, preprocessing: Preprocessing) -> ComplaintRouter:
         inputs=preprocessing.inputs,
         entities=len(prior_entities(preprocessing.features)),
         hashed_words=preprocessing.hashed_words,
+        word_share=word_share,
     )
-    return ComplaintRouter(config, _without_pooler(encoder))
+    router = ComplaintRouter(config, _without_pooler(encoder))
+    if router.words is not None and words is not None:
+        router.words.weight.copy_(torch.from_numpy(words))
+    return router
 
 
 def load_router(path: Path) -> ComplaintRouter:

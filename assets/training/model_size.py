@@ -57,17 +57,17 @@ def measure_model(base: Path, features: int, settings: TrainingSettings) -> Mode
         for name, size in own.items()
         if name not in in_layers and _is_frozen(name, trained_layers < layers, settings)
     )
-    head = _head_parameters(hidden, features, settings.hashed_words)
+    words = settings.hashed_words * len(QUEUES)
     return ModelSize(
-        trained=sum(own.values()) - frozen + head,
-        frozen=frozen,
+        trained=sum(own.values()) - frozen + _head_parameters(hidden, features),
+        frozen=frozen + words,
         layers=layers,
         trained_layers=trained_layers,
         layer_parameters=sum(own[name] for name in in_layers) // max(1, layers),
         hidden=hidden,
         intermediate=_first(config, "intermediate_size", "hidden_dim", "ffn_dim", default=4 * hidden),
         heads=_first(config, "num_attention_heads", "n_heads", "num_heads"),
-        largest=max(own.values()),
+        largest=max(*own.values(), words),
     )
 
 
@@ -88,11 +88,11 @@ def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) 
     return (without_embeddings and "embed" in name) or (is_words and not settings.train_embeddings)
 
 
-def _head_parameters(hidden: int, features: int, hashed_words: int) -> int:
+def _head_parameters(hidden: int, features: int) -> int:
     """At most so many: a feature may or may not have an indicator of its absence."""
     queues, inputs = len(QUEUES), 2 * features
     network = (inputs + 1) * _FEATURE_WIDTH if features else 0
-    return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * queues + hashed_words * queues
+    return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * queues
 
 
 def _shapes(base: Path) -> dict[str, list[int]]:

@@ -20,12 +20,11 @@ def parameter_groups(router: ComplaintRouter, settings: TrainingSettings) -> lis
     The encoder's layers learn more slowly from the top down, its embeddings slowest (discriminative fine-tuning,
     Howard and Ruder 2018). Matrices decay; biases and normalisation weights do not.
     """
-    rates = {"encoder": settings.learning_rate, "words": settings.word_learning_rate}
     depths = _depths(router)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in router.named_parameters():
         if parameter.requires_grad:
-            rate = rates.get(name.split(".")[0], settings.head_learning_rate)
+            rate = settings.learning_rate if name.startswith("encoder.") else settings.head_learning_rate
             rate *= settings.layer_rate_decay ** depths.get(parameter, 0)
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)

@@ -1,8 +1,9 @@
 """From a complaint's columns to the numbers that the model reads, the same in training and in serving.
 
-Three views of a row: its text as tokens (the company and the state before the narrative), its words as TF-IDF weights
-of hashed buckets, and its features as standardised numbers. Where features are a mix of labels over an entity's past
-(`<entity>_share_<queue>` and `<entity>_labels`), they become a smoothed log-prior as well.
+Three views of a row: its text as tokens (the company and the state before the narrative), its words as weights of
+hashed buckets (the company weighs as much as all of the narrative), and its features as standardised numbers. Where
+features are a mix of labels over an entity's past (`<entity>_share_<queue>` and `<entity>_labels`), they become a
+smoothed log-prior as well.
 """
 
 import json
@@ -119,7 +120,7 @@ class Preprocessing:
         narratives = [clean(text) for text in _texts(rows, "narrative", "")]
         companies, states = (_texts(rows, name, "unknown") for name in ("company", "state"))
         texts = [text_of(*parts) for parts in zip(companies, states, narratives, strict=True)]
-        hashed = [self._hash(*parts) for parts in zip(companies, states, narratives, strict=True)]
+        hashed = [self._hash(*parts) for parts in zip(companies, narratives, strict=True)]
         tokens, lengths = _end_to_end(_tokenize(texts, tokenizer, self.max_tokens), np.int32)
         buckets, words = _end_to_end([buckets for buckets, _ in hashed], np.int32)
         weights, _ = _end_to_end([weights for _, weights in hashed], np.float32)
@@ -153,17 +154,16 @@ class Preprocessing:
             priors[:, index] = np.log((shares * labels + base * self.prior_labels) / (labels + self.prior_labels))
         return priors
 
-    def _hash(self, company: str, state: str, narrative: str) -> tuple[NDArray[np.int32], Floats]:
+    def _hash(self, company: str, narrative: str) -> tuple[NDArray[np.int32], Floats]:
         if self.hashed_words == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
+        size = np.uint64(self.hashed_words)
         words = np.fromiter(map(_hash_word, _WORD.findall(narrative.lower())), np.uint64)
-        context = np.array([_hash_word(f"company={company}"), _hash_word(f"state={state}")], np.uint64)
         pairs = ((words[:-1] * _BIGRAM) ^ words[1:]) * _BIGRAM >> np.uint64(16)
-        buckets, counts = np.unique(
-            np.concatenate([words, pairs, context]) % np.uint64(self.hashed_words), return_counts=True
-        )
+        buckets, counts = np.unique(np.concatenate([words, pairs]) % size, return_counts=True)
         weights = 1.0 + np.log(counts)
-        return buckets.astype(np.int32), (weights / np.linalg.norm(weights)).astype(np.float32)
+        own = np.uint64(_hash_word(f"company={company}")) % size
+        return np.append(buckets, own).astype(np.int32), np.append(weights / _norm(weights), 1.0).astype(np.float32)
 
 
 def fit_preprocessing(
@@ -268,6 +268,10 @@ def _spread(raw: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _signed_log(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sign(values) * np.log1p(np.abs(values))
+
+
+def _norm(weights: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(weights)) or 1.0
 
 
 @lru_cache(maxsize=1 << 18)

@@ -53,7 +53,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     data = load_training_data(plan)
     phases.end("data")
     seed_everything(plan.settings.seed)
-    router = new_router(plan.base_model, data.preprocessing)
+    router = new_router(plan.base_model, data.preprocessing, data.word_weights, plan.settings.word_share)
     freeze(router, plan.settings.trainable_layers, plan.settings.train_embeddings)
     engine = start_engine(router, plan, rows=data.trained)
     phases.end("engine")

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from assets.exceptions import BaseModelError, SettingsError
 from assets.features.snapshot import Snapshot
+from assets.settings import QUEUES
+from assets.training.batches import collate
 from assets.training.model import ComplaintRouter, freeze, new_router
 from assets.training.preprocessing import Preprocessing, fit_preprocessing
 
@@ -33,9 +37,22 @@ def test_the_encoder_starts_from_its_pretrained_weights(encoder: Path, router: C
     assert all(torch.equal(own[name], pretrained[name]) for name in own)
 
 
-def test_hashed_words_start_without_a_say(router: ComplaintRouter) -> None:
-    assert router.words is not None
-    assert not router.words.weight.any()
+def test_the_linear_branch_has_its_share_of_the_answer_and_none_in_training(
+    encoder: Path, fitted: Preprocessing, frame: pd.DataFrame
+) -> None:
+    tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
+    weights = np.random.default_rng(0).normal(size=(512, len(QUEUES))).astype(np.float32)
+    rows = collate(fitted.encode(frame[:8], tokenizer), np.arange(8), 0)
+    answers = {}
+    for share in (0.0, 0.25, 1.0):
+        torch.manual_seed(0)
+        router = new_router(encoder, fitted, weights, share)
+        answers[share] = router.train(False)(**rows)
+        torch.manual_seed(1)
+        answers[share, "training"] = router.train()(**rows)
+    assert torch.allclose(answers[0.25], 0.75 * answers[0.0] + 0.25 * answers[1.0], atol=1e-5)
+    assert not torch.allclose(answers[0.0], answers[1.0])
+    assert torch.equal(answers[0.0, "training"], answers[1.0, "training"])
 
 
 def test_layers_are_frozen_from_the_bottom(router: ComplaintRouter) -> None:
@@ -43,7 +60,7 @@ def test_layers_are_frozen_from_the_bottom(router: ComplaintRouter) -> None:
     names = trained(router)
     assert not [name for name in names if "embeddings" in name or "layer.0." in name]
     assert [name for name in names if "layer.1." in name]
-    assert "words.weight" in names
+    assert "words.weight" not in names
 
 
 def test_no_layer_trained_leaves_the_head(router: ComplaintRouter) -> None:

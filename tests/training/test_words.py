@@ -1,0 +1,35 @@
+"""The linear branch, against scikit-learn's."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+
+from assets.settings import QUEUES
+from assets.training.preprocessing import Encoded
+from assets.training.words import fit_words
+
+ROWS, BUCKETS = 300, 40
+
+
+@pytest.fixture
+def rows() -> Encoded:
+    dice = np.random.default_rng(0)
+    buckets = np.concatenate([dice.choice(BUCKETS, 5, replace=False) for _ in range(ROWS)]).astype(np.int32)
+    none, counts = np.zeros((ROWS, 0), np.float32), np.full(ROWS, 5)
+    return Encoded(buckets, counts, buckets, dice.random(5 * ROWS).astype(np.float32), counts, none, none)
+
+
+def test_it_is_the_logistic_regression_of_scikit_learn(rows: Encoded) -> None:
+    labels = np.random.default_rng(1).integers(len(QUEUES), size=ROWS)
+    weights = np.linspace(0.5, 2.0, len(QUEUES)).astype(np.float32)
+    found = fit_words(rows, labels, weights, BUCKETS)
+    matrix = csr_matrix((rows.weights, rows.buckets, np.arange(0, 5 * ROWS + 1, 5)), shape=(ROWS, BUCKETS))
+    peer = LogisticRegression(C=4.0, fit_intercept=False, class_weight=dict(enumerate(weights)), tol=1e-6, max_iter=500)
+    peer.fit(matrix, labels)
+    assert np.allclose(found, peer.coef_.T, atol=5e-3)
+
+
+def test_it_is_the_same_every_time(rows: Encoded) -> None:
+    labels, weights = np.arange(ROWS) % len(QUEUES), np.ones(len(QUEUES), np.float32)
+    assert np.array_equal(fit_words(rows, labels, weights, BUCKETS), fit_words(rows, labels, weights, BUCKETS))
