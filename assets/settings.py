@@ -79,6 +79,10 @@ class SnapshotSettings(_Section):
     """The newest rows kept for training."""
     near_duplicate_similarity: float = Field(gt=0, le=1)
     """Jaccard similarity of word shingles at which two narratives are near duplicates."""
+    reference_share: float = Field(ge=0, lt=1)
+    """The share of texts that no training ever sees; 0 for none."""
+    reference_rows: int = Field(ge=0)
+    """How many of them challenger and champion are compared on: always the same ones, until there are more."""
 
 
 class TrainingSettings(_Section):

@@ -88,6 +88,7 @@ def pair(effect: float, harmed: str | None, dice: np.random.Generator) -> Evalua
         snapshot=SnapshotFacts(id="s", train_rows=10000, test_rows=ROWS, period=PERIOD),
         golden=Golden(rows=32, max_difference=0.0),
         milliseconds=1.0,
+        reference=None,
         settings={},
         **scores(rows, found, champion, SETTINGS.evaluation),
     )

@@ -98,7 +98,9 @@ def snapshot_of(home: Home, sources: list[str]) -> Snapshot:
     subprocess.run([DBT, "build", "--quiet"], cwd=PROJECT, env=environment, check=True)
     publish(home, audit(home, AS_OF, settings.warehouse))
     apply_definitions(home)
-    everything = settings.snapshot.model_copy(update={"test_rows": 1, "max_train_rows": 1_000_000})
+    everything = settings.snapshot.model_copy(
+        update={"test_rows": 1, "max_train_rows": 1_000_000, "reference_share": 0}
+    )
     return build_training_set(home, AS_OF, everything)
 
 

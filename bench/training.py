@@ -40,7 +40,7 @@ def make_plan(folder: Path, **changes: Any) -> Any:
     from assets.training.launch import override, plan_training
 
     rows = pq.ParquetFile(folder / "train.parquet").metadata.num_rows
-    snapshot = Snapshot("0" * 16, "2024-01-01", folder, (), rows, 0, {"snapshot_id": "0" * 16})
+    snapshot = Snapshot("0" * 16, "2024-01-01", folder, (), rows, 0, 0, {"snapshot_id": "0" * 16})
     settings = override(load_settings("full").training, {"epochs": 1.0, **changes})
     (folder / "out").mkdir(exist_ok=True)
     return plan_training(snapshot, settings, folder / "out", folder / "home")

@@ -7,7 +7,7 @@ import re
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -119,29 +119,72 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
-def ledger(as_json: Json = False) -> None:
-    """Show every verdict, alias move and decision, oldest first."""
-    from assets.registry.ledger import Ledger
+def ledger(
+    at: Annotated[
+        str | None, typer.Option(parser=_date, metavar="YYYY-MM-DD", help="Only who was champion on this day, and why.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Look for entries that were edited or removed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show every verdict, approval, alias move and decision, oldest first."""
+    from assets.registry.registry import Registry
 
-    entries = [entry.as_dict() for entry in Ledger(Home.from_environment().ledger).entries()]
+    registry = Registry(Home.from_environment())
+    if problem := registry.ledger_problem() if verify else None:
+        _say(f"evergreen: ledger {registry.home.ledger}: {problem}")
+        raise typer.Exit(1)
+    champion = registry.ledger.champion_at(at) if at else None
+    found = ([champion] if champion else []) if at else registry.ledger.entries()
     if as_json:
-        typer.echo(json.dumps(entries))
-    for entry in entries:
-        _say(f"{entry['seq']:>5}  {entry['as_of']}  {entry['kind']:<11} {_headline(entry['body'])}")
+        typer.echo(json.dumps([entry.as_dict() for entry in found]))
+    for entry in found:
+        _say(f"{entry.seq:>5}  {entry.as_of}  {entry.kind:<11} {_headline(entry.body)}")
+    if verify:
+        _say(f"{len(registry.ledger.entries())} entries, each as it was appended")
+    if at and not champion:
+        _say(f"there was no champion on {at}")
 
 
 def _headline(body: dict[str, Any]) -> str:
     """What an entry says, in a line: the decision, the version it is about, and why."""
-    what = " ".join(str(body[name]) for name in ("decision", "job") if name in body)
+    what = " ".join(str(body[name]) for name in ("action", "decision", "job") if name in body)
     version = f"version {body['version']}" if "version" in body else ""
     why = "; ".join(body.get("reasons", [])) or body.get("reason", "") or body.get("error", "")
     return " ".join(part for part in (what, version) if part) + f": {why}"
 
 
+By = Annotated[str, typer.Option(help="Who says so; kept in the ledger.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+
+
+@app.command()
+def approve(
+    version: Annotated[str, typer.Argument(help="A version that awaits approval.")], by: By, reason: Reason
+) -> None:
+    """Make a version that awaits approval the champion."""
+    _settle(version, "approve", by, reason)
+
+
+@app.command()
+def reject(
+    version: Annotated[str, typer.Argument(help="A version that awaits approval.")], by: By, reason: Reason
+) -> None:
+    """Leave the champion where it is."""
+    _settle(version, "reject", by, reason)
+
+
+def _settle(version: str, decision: Literal["approve", "reject"], by: str, reason: str) -> None:
+    from assets.registry.registry import Registry
+    from assets.registry.succession import Succession
+
+    champion = Succession(Registry(Home.from_environment())).settle(version, decision, by, reason)
+    _say(f"version {champion.version} is the champion")
+
+
 @app.command()
 def rollback(
     version: Annotated[str, typer.Argument(help="An evaluated version of the registry.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")],
+    reason: Reason,
 ) -> None:
     """Make an earlier version the champion again."""
     from assets.registry.registry import Registry

@@ -1,8 +1,13 @@
 """The whole graph and its parts, as jobs that take an as-of date as their partition."""
 
-import dagster as dg
+from typing import Literal
 
-__all__ = ["JOBS", "observe", "refresh", "retrain"]
+import dagster as dg
+from pydantic import Field
+
+from assets.resources import Evergreen
+
+__all__ = ["JOBS", "observe", "refresh", "retrain", "settle"]
 
 _DATA = dg.AssetSelection.groups("ingestion", "warehouse", "validation")
 _MODEL = dg.AssetSelection.groups("training", "evaluation", "registry") | dg.AssetSelection.assets(
@@ -38,4 +43,30 @@ score = dg.define_asset_job(
     description="Score the newest complaints with the champion and watch for drift.",
 )
 
-JOBS = [refresh, observe, retrain, ingest, score]
+
+class Settlement(dg.Config):  # type: ignore[misc]
+    """A person's word on a version that awaits approval."""
+
+    version: str = Field(description="A version that awaits approval.")
+    decision: Literal["approve", "reject"]
+    by: str = Field(description="Who says so; kept in the ledger.")
+    reason: str = Field(description="Why; kept in the ledger.")
+
+
+@dg.op
+def settle_version(context: dg.OpExecutionContext, config: Settlement, evergreen: Evergreen) -> None:
+    """Approve or reject, and say who is champion then."""
+    from assets.registry.registry import Registry
+    from assets.registry.succession import Succession
+
+    succession = Succession(Registry(evergreen.home))
+    champion = succession.settle(config.version, config.decision, config.by, config.reason)
+    context.log.info("version %s is the champion", champion.version)
+
+
+@dg.job(description="Approve or reject a version that awaits it (approval: required in configs/gate.yaml).")
+def settle() -> None:
+    settle_version()
+
+
+JOBS = [refresh, observe, retrain, ingest, score, settle]

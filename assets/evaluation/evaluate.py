@@ -16,6 +16,7 @@ from assets.evaluation.pictures import draw
 from assets.evaluation.report import (
     Evaluation,
     Golden,
+    Reference,
     Rival,
     SliceScores,
     SnapshotFacts,
@@ -90,14 +91,14 @@ def _measure(
     settings: EvaluationSettings,
     basis: str,
 ) -> Evaluation:
-    test = snapshot.test()
-    ours, milliseconds = _challenger(bundle_path, test)
-    found = {
-        "challenger": ours,
-        "baseline": baseline_probabilities(snapshot.train(), test),
-    }
+    test, reference = snapshot.test(), snapshot.reference()
+    rows = pd.concat([test, reference], ignore_index=True)
+    answers, milliseconds = _challenger(bundle_path, rows)
+    everywhere = {"challenger": answers}
     if champion:
-        found["champion"] = _champion(champion, snapshot, test)
+        everywhere["champion"] = _champion(champion, snapshot, rows)
+    found = {who: answers[: len(test)] for who, answers in everywhere.items()}
+    found["baseline"] = baseline_probabilities(snapshot.train(), test)
     golden = golden_rows(test, found["challenger"], settings.golden_rows)
     evaluation = Evaluation(
         id=_version(basis, champion),
@@ -107,12 +108,27 @@ def _measure(
         snapshot=_facts(snapshot),
         golden=_serve_again(bundle_path, test, golden),
         milliseconds=milliseconds,
+        reference=_on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
         settings=settings.model_dump(),
         **scores(test, found, champion, settings),
     )
     if evaluation.golden.equal:
         _publish(lake, evaluation, predictions(test, found), golden)
     return evaluation
+
+
+def _on_reference(rows: pd.DataFrame, found: dict[str, Probabilities]) -> Reference | None:
+    if rows.empty or "champion" not in found:
+        return None
+    truth = codes(rows["queue"])
+    ours, theirs = (correct(truth, found[who]) for who in ("challenger", "champion"))
+    return Reference(
+        rows=len(rows),
+        challenger=float(ours.mean()),
+        champion=float(theirs.mean()),
+        only_challenger=int((ours & ~theirs).sum()),
+        only_champion=int((theirs & ~ours).sum()),
+    )
 
 
 def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from assets.evaluation.paired import Gain, compare, holm, mcnemar
-from assets.evaluation.report import Evaluation, Rival, SliceScores
+from assets.evaluation.report import Evaluation, Reference, Rival, SliceScores
 from assets.settings import GatePolicy
 
 __all__ = ["Decision", "Verdict", "decide"]
@@ -131,6 +131,8 @@ def _findings(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
         return
     yield from _beats_champion(evaluation.champion, policy)
     yield _holds_on_slices(evaluation, policy)
+    if evaluation.reference is not None:
+        yield _holds_on_reference(evaluation.reference, policy)
 
 
 def _beats_baseline(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
@@ -197,6 +199,14 @@ def _holds_on_slices(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     return _Finding(True, f"on none of {len(losses)} slices does it {bound} ({seen})")
 
 
+def _holds_on_reference(reference: Reference, policy: GatePolicy) -> _Finding:
+    loss = reference.champion - reference.challenger
+    chance = mcnemar(reference.only_champion, reference.only_challenger)
+    seen = f"on {reference.rows} reference rows accuracy is {_above(-loss)} the champion's (chance {chance:.2g})"
+    holds = loss <= policy.max_loss or chance > policy.significance
+    return _Finding(holds, f"{seen}; {policy.max_loss:g} below is allowed, and what is within chance")
+
+
 def _loss(part: SliceScores) -> float | None:
     """Accuracy lost to the champion on a slice that decides, else None."""
     return part.champion - part.challenger if part.decides and part.champion is not None else None
@@ -211,6 +221,8 @@ def _measured(evaluation: Evaluation) -> dict[str, float]:
     found = {"golden_difference": evaluation.golden.max_difference, "milliseconds": evaluation.milliseconds}
     for who, metrics in evaluation.contenders().items():
         found |= {f"{who}_{name}": getattr(metrics, name) for name in ("accuracy", "macro_f1", "log_loss", "ece")}
+    if evaluation.reference is not None:
+        found["reference_loss"] = evaluation.reference.champion - evaluation.reference.challenger
     for part in evaluation.slices:
         if (loss := _loss(part)) is not None:
             found[f"slice_loss/{part.by}/{part.value}"] = loss

@@ -63,7 +63,7 @@ def mcnemar(only_ours: int, only_theirs: int) -> float:
 
     McNemar 1947, by the binomial distribution. 1 when there is no row that only one of them gets right.
     """
-    from scipy.stats import binom
+    from scipy.stats import binom  # type: ignore[import-untyped]
 
     return float(binom.sf(only_ours - 1, only_ours + only_theirs, 0.5))
 

@@ -13,6 +13,7 @@ __all__ = [
     "GOLDEN_TOLERANCE",
     "Evaluation",
     "Golden",
+    "Reference",
     "Rival",
     "SliceScores",
     "SnapshotFacts",
@@ -61,6 +62,16 @@ class SliceScores(_Part):
         return f"{self.by} {self.value}"
 
 
+class Reference(_Part):
+    """Accuracy of challenger and champion on the reference rows, and the rows that only one of them gets right."""
+
+    rows: int
+    challenger: float
+    champion: float
+    only_challenger: int
+    only_champion: int
+
+
 class SnapshotFacts(_Part):
     """The training set: its id, its rows and, for either part, its first and last day."""
 
@@ -93,6 +104,8 @@ class Evaluation(_Part):
     challenger: Metrics
     baseline: Metrics
     champion: Rival | None
+    reference: Reference | None
+    """None without a champion, and without reference rows."""
     slices: tuple[SliceScores, ...]
     reliability: dict[str, tuple[Bin, ...]]
     confusion: tuple[tuple[int, ...], ...]

@@ -44,6 +44,7 @@ BRUTE_FORCE_ROWS = 200
 OUTCOMES = re.compile(r"(^|_)(product|issue|response|disputed|timely|consent|date_sent)(_|$)")
 """Words in the names of columns that are known only after routing."""
 
+_PARTS = ("train", "test", "reference")
 _ROW_COLUMNS = ["complaint_id", "known_at", "company", "state"]
 
 
@@ -122,14 +123,15 @@ def check_rows(home: Home, snapshot: Snapshot) -> Finding:
         ((before, within),) = connection.execute(usable, parameters).fetchall()
     kept = min(before, snapshot.manifest["settings"]["max_train_rows"])
     removed = sum(snapshot.manifest["removed"].values())
-    train, test = (pq.read_metadata(snapshot.path / f"{part}.parquet").num_rows for part in ("train", "test"))
-    missing = abs(kept - removed - train) + abs(within - test)
+    train, test, reference = (pq.read_metadata(snapshot.path / f"{part}.parquet").num_rows for part in _PARTS)
+    missing = abs(kept - removed - train - reference) + abs(within - test)
     return Finding("rows_conserved", kept + within, missing, "rows lost or made")
 
 
 def check_overlap(snapshot: Snapshot) -> Finding:
-    """No complaint on both sides, no text that starts alike, and no similar pair among sampled rows."""
-    train, test = _read(snapshot, ["complaint_id", "narrative"])
+    """No complaint trained and tested on, no text that starts alike, and no similar pair among sampled rows."""
+    train, *others = _read(snapshot, ["complaint_id", "narrative"])
+    test = pd.concat(others)
     same = len(set(train["complaint_id"]) & set(test["complaint_id"]))
     starts = {start for text in test["narrative"] if (start := _start(text))}
     same += sum(_start(text) in starts for text in train["narrative"])
@@ -142,9 +144,9 @@ def check_overlap(snapshot: Snapshot) -> Finding:
 
 def check_labels(snapshot: Snapshot) -> Finding:
     """Every row and its label known by as-of, every test row later than every train row."""
-    train, test = _read(snapshot, ["known_at", "label_known_at", "queue"])
+    train, test, reference = _read(snapshot, ["known_at", "label_known_at", "queue"])
     as_of = pd.Timestamp(snapshot.as_of)
-    rows = pd.concat([train, test])
+    rows = pd.concat([train, test, reference])
     faults = int(((rows["label_known_at"] > as_of) | (rows["known_at"] > as_of) | rows["queue"].isna()).sum())
     faults += int((train["known_at"] >= test["known_at"].min()).sum())
     return Finding("labels_known", len(rows), faults, "rows or labels from after as-of, or on the wrong side")
@@ -152,7 +154,7 @@ def check_labels(snapshot: Snapshot) -> Finding:
 
 def check_columns(snapshot: Snapshot) -> Finding:
     """Only the columns of the contract and the features, none of which is an outcome."""
-    names = [name for part in ("train", "test") for name in pq.read_schema(snapshot.path / f"{part}.parquet").names]
+    names = [name for part in _PARTS for name in pq.read_schema(snapshot.path / f"{part}.parquet").names]
     expected = {*COLUMNS, *snapshot.features}
     faults = sum(name not in expected or bool(OUTCOMES.search(name)) for name in names)
     faults += "queue" in snapshot.features
@@ -178,7 +180,7 @@ def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
 
 
 def _read(snapshot: Snapshot, columns: list[str]) -> list[pd.DataFrame]:
-    return [pd.read_parquet(snapshot.path / f"{part}.parquet", columns=columns) for part in ("train", "test")]
+    return [pd.read_parquet(snapshot.path / f"{part}.parquet", columns=columns) for part in _PARTS]
 
 
 def _sample(rows: pd.DataFrame, size: int) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["Duplicates", "find_duplicates"]
+__all__ = ["Duplicates", "find_duplicates", "hash_starts"]
 
 _PREFIX_CHARACTERS = 120
 _SHINGLE_WORDS = 5
@@ -68,6 +68,11 @@ def find_duplicates(narratives: pa.ChunkedArray, others: pa.ChunkedArray, simila
         found = [(np.zeros(0, bool), np.zeros(0, bool)), *pool.map(find, _slices(narratives))]
     same_start, similar = (np.concatenate(flags) for flags in zip(*found, strict=True))
     return Duplicates(same_start, similar)
+
+
+def hash_starts(narratives: pa.ChunkedArray) -> _Hashes:
+    """For each narrative (strings, no nulls) a hash of its first 120 characters, as near duplicates share them."""
+    return np.concatenate([np.zeros(0, np.uint64), *(_texts(slice_).prefixes for slice_ in _slices(narratives))])
 
 
 @dataclass(frozen=True)

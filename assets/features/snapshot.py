@@ -1,6 +1,8 @@
 """Training sets: rows joined with features as of each row's own instant, frozen under the hash of their content.
 
-The lake table `training_set/<as_of>` has a version per content: train.parquet, test.parquet and manifest.json.
+The lake table `training_set/<as_of>` has a version per content: train.parquet, test.parquet, reference.parquet and
+manifest.json. Reference rows are a fixed share of all texts, by a hash of how they begin: no training ever sees them,
+whatever its as-of, so that champions of different times can be compared on them.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.exceptions import SnapshotError
-from assets.features.duplicates import find_duplicates
+from assets.features.duplicates import find_duplicates, hash_starts
 from assets.features.split import Split, split_by_time
 from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
 from assets.lake import Home, Lake, hash_file, hash_json
@@ -39,7 +41,7 @@ REQUEST = ("narrative", "tags", "channel")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An immutable training set: rows ordered by (known_at, complaint_id), train before test."""
+    """An immutable training set: rows ordered by (known_at, complaint_id), train and reference before test."""
 
     id: str
     """The first 16 hex digits of a SHA-256 over the names of the features and every row, in order."""
@@ -48,6 +50,7 @@ class Snapshot:
     features: tuple[str, ...]
     train_rows: int
     test_rows: int
+    reference_rows: int
     manifest: dict[str, Any]
 
     def train(self) -> pd.DataFrame:
@@ -57,6 +60,10 @@ class Snapshot:
     def test(self) -> pd.DataFrame:
         """The rows to test on, all of them known later than every train row."""
         return pd.read_parquet(self.path / "test.parquet")
+
+    def reference(self) -> pd.DataFrame:
+        """Older rows that no training ever sees."""
+        return pd.read_parquet(self.path / "reference.parquet")
 
 
 def build_training_set(
@@ -87,14 +94,21 @@ def _freeze(
 ) -> Snapshot:
     split, picked = _pick(marts, as_of, settings)
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
-    train, test, removed = _without_duplicates(picked.filter(pc.invert(is_test)), picked.filter(is_test), settings)
+    before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
+    train, removed = _without_duplicates(before, picked.filter(is_test), reference, settings)
+    test, removed["reserved"] = picked.filter(is_test), reserved
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
             f"{train.num_rows} complaints are left to train on as of {as_of} without near duplicates of the "
             f"{test.num_rows} test rows; snapshot.min_train_rows = {settings.min_train_rows}: ingest more or lower it"
         )
-    joined = with_features(home, marts, pa.concat_tables([train, test]), applied.features)
-    parts = {"train": joined.slice(0, train.num_rows), "test": joined.slice(train.num_rows)}
+    joined = with_features(home, marts, pa.concat_tables([train, test, reference]), applied.features)
+    train_and_test = train.num_rows + test.num_rows
+    parts = {
+        "train": joined.slice(0, train.num_rows),
+        "test": joined.slice(train.num_rows, test.num_rows),
+        "reference": joined.slice(train_and_test),
+    }
     manifest = {"inputs": inputs, "marts": marts.name, "removed": removed, "settings": settings.model_dump()}
     return _keep(home.lake, as_of, parts, applied.features, manifest)
 
@@ -113,6 +127,7 @@ def _read(path: Path, as_of: str) -> Snapshot:
         features=tuple(manifest["features"]),
         train_rows=manifest["train_rows"],
         test_rows=manifest["test_rows"],
+        reference_rows=manifest["reference_rows"],
         manifest=manifest,
     )
 
@@ -177,18 +192,31 @@ def _row_schema() -> pa.Schema:
     return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
 
 
+def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa.Table, int]:
+    """The rows to train on, the reference rows, and how many more of the texts that no training sees there are.
+
+    Of those, the ones with the smallest hashes are the reference: more rows hardly change which.
+    """
+    hashes = hash_starts(rows["narrative"])
+    reserved = hashes < np.uint64(settings.reference_share * 2**64)
+    order = np.lexsort((np.asarray(rows["complaint_id"]), hashes))
+    chosen = np.sort(order[reserved[order]][: settings.reference_rows])
+    return rows.filter(pa.array(~reserved)), rows.take(pa.array(chosen)), int(reserved.sum()) - len(chosen)
+
+
 def _without_duplicates(
-    train: pa.Table, test: pa.Table, settings: SnapshotSettings
-) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-    """Train without the rows whose complaint, or a near duplicate of it, is in test; and how many that were."""
-    same_complaint = np.asarray(pc.is_in(train["complaint_id"], value_set=test["complaint_id"].combine_chunks()))
-    found = find_duplicates(train["narrative"], test["narrative"], settings.near_duplicate_similarity)
+    train: pa.Table, test: pa.Table, reference: pa.Table, settings: SnapshotSettings
+) -> tuple[pa.Table, dict[str, int]]:
+    """Train without the rows whose complaint, or a near duplicate of it, is tested on; and how many that were."""
+    others = pa.concat_tables([test, reference])
+    same_complaint = np.asarray(pc.is_in(train["complaint_id"], value_set=others["complaint_id"].combine_chunks()))
+    found = find_duplicates(train["narrative"], others["narrative"], settings.near_duplicate_similarity)
     removed = {
         "same_complaint": int(same_complaint.sum()),
         "same_start": int((found.same_start & ~same_complaint).sum()),
         "similar": int((found.similar & ~same_complaint).sum()),
     }
-    return train.filter(pa.array(~(same_complaint | found.any))), test, removed
+    return train.filter(pa.array(~(same_complaint | found.any))), removed
 
 
 def _keep(
@@ -203,7 +231,8 @@ def _keep(
         "queues": list(QUEUES),
         "queue_mix": {name: _queue_mix(part) for name, part in parts.items()},
         "period": {
-            name: [_day(pc.min(part["known_at"])), _day(pc.max(part["known_at"]))] for name, part in parts.items()
+            name: [_day(pc.min(parts[name]["known_at"])), _day(pc.max(parts[name]["known_at"]))]
+            for name in ("train", "test")
         },
     }
     with lake.staging(_table(as_of)) as staged:

@@ -94,6 +94,11 @@ class Ledger:
         with self._transaction("deferred") as connection:
             return _select(connection, "where ? is null or kind = ?", (kind, kind))
 
+    def champion_at(self, day: str) -> Entry | None:
+        """The entry that made the champion of a day (YYYY-MM-DD, its end), None before the first."""
+        moves = [entry for entry in self.entries("alias") if entry.as_of <= day]
+        return moves[-1] if moves else None
+
     def problem(self) -> str | None:
         """What was done to the entries since they were appended: the first that does not follow; None for nothing."""
         if not self.path.exists():

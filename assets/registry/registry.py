@@ -137,6 +137,14 @@ class Registry:
         moves = self.ledger.entries("alias")
         return moves[-1] if moves else None
 
+    def ledger_problem(self) -> str | None:
+        """What was done to the ledger since it was written, by its own hashes and by those that MLflow keeps."""
+        known = {entry.hash for entry in self.ledger.entries()}
+        for version in self.versions():
+            if version.tags.get("ledger_hash", "") not in known | {""}:
+                return f"the verdict on version {version.version} is not the one that MLflow knows of"
+        return self.ledger.problem()
+
     def point(self, alias: str, version: str) -> None:
         """Set an alias in MLflow, unless it is there."""
         if self.aliases().get(alias) != version:

@@ -129,8 +129,9 @@ class Succession:
         if acts:
             self._require_current(verdict.champion)
             self.registry.require_servable(target)
-        self._ledger.append("verdict", key, verdict.as_of, {"version": target.version} | verdict.body())
-        self.registry.client.set_model_version_tag(MODEL, target.version, "verdict", verdict.decision)
+        entry = self._ledger.append("verdict", key, verdict.as_of, {"version": target.version} | verdict.body())
+        for name, value in (("ledger_hash", entry.hash), ("verdict", verdict.decision)):
+            self.registry.client.set_model_version_tag(MODEL, target.version, name, value)
         if acts:
             self._move(target, key, verdict.as_of, "promote", "; ".join(verdict.reasons))
 

@@ -41,6 +41,7 @@ class FakeSnapshot:
     features: tuple[str, ...] = ("x",)
     train_rows: int = 300
     test_rows: int = 240
+    reference_rows: int = 60
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -51,6 +52,9 @@ class FakeSnapshot:
 
     def test(self) -> pd.DataFrame:
         return complaints(self.test_rows, 2)
+
+    def reference(self) -> pd.DataFrame:
+        return complaints(self.reference_rows, 3)
 
 
 @dataclass(frozen=True)

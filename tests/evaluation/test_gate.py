@@ -6,7 +6,7 @@ import pytest
 from assets.evaluation.gate import Verdict, decide
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.paired import Pair
-from assets.evaluation.report import Evaluation, Golden, Rival, SliceScores, SnapshotFacts
+from assets.evaluation.report import Evaluation, Golden, Reference, Rival, SliceScores, SnapshotFacts
 from assets.settings import GatePolicy
 
 NAN = float("nan")
@@ -37,6 +37,12 @@ def part(value: str, challenger: float, champion: float | None, rows: int = 100,
     return SliceScores(by="queue", value=value, rows=rows, decides=decides, **differing, **scores)
 
 
+def remembered(challenger: float, champion: float) -> Reference:
+    """100 reference rows; where the two differ, the better one is right."""
+    lost = round(100 * (champion - challenger))
+    return Reference(rows=100, challenger=challenger, champion=champion, only_challenger=0, only_champion=lost)
+
+
 def evaluation(
     challenger: dict[str, float] | None = None,
     baseline: dict[str, float] | None = None,
@@ -46,6 +52,7 @@ def evaluation(
     pairs: tuple[Pair, ...] = BETTER,
     milliseconds: float = 5.0,
     rival: str = "champion",
+    reference: Reference | None = None,
 ) -> Evaluation:
     beside = champion and Rival(version="7", training_id=rival, metrics=Metrics(**(CHAMPION | champion)), pairs=pairs)
     return Evaluation(
@@ -62,6 +69,7 @@ def evaluation(
         confusion=(),
         golden=Golden(rows=8, max_difference=golden),
         milliseconds=milliseconds,
+        reference=reference,
         settings={},
     )
 
@@ -143,6 +151,16 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
             evaluation(champion={"rows": 500}, slices=(part("cards", NAN, 0.9),)),
             "inconclusive",
             "cannot measure: not a finite number: slice_loss/queue/cards",
+        ),
+        (
+            evaluation(champion={"rows": 500}, reference=remembered(0.8, 0.9)),
+            "reject",
+            "on 100 reference rows accuracy is 0.1000 below the champion's (chance 0.00098)",
+        ),
+        (
+            evaluation(champion={"rows": 500}, reference=remembered(0.87, 0.9)),
+            "promote",
+            "on 100 reference rows accuracy is 0.0300 below the champion's (chance 0.12)",
         ),
         (
             evaluation(champion={"rows": 500}, pairs=((0, 0, 1, 300),)),

@@ -103,7 +103,14 @@ def publish() -> Publish:
 
 @pytest.fixture
 def settings() -> SnapshotSettings:
-    return SnapshotSettings(test_rows=40, min_train_rows=50, max_train_rows=200, near_duplicate_similarity=0.7)
+    return SnapshotSettings(
+        test_rows=40,
+        min_train_rows=50,
+        max_train_rows=200,
+        near_duplicate_similarity=0.7,
+        reference_share=0.1,
+        reference_rows=15,
+    )
 
 
 @pytest.fixture

@@ -92,6 +92,7 @@ def test_only_what_was_known_is_used(
 def test_train_keeps_no_near_duplicate_of_test(
     home: Home, rows: Complaints, publish: Callable[..., Path], settings: SnapshotSettings
 ) -> None:
+    settings = settings.model_copy(update={"reference_share": 0.0})
     text = rows[430]["narrative"] = " ".join(f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60))
     rows[300] |= {"narrative": text.upper()}
     rows[301] |= {"narrative": "it said " + text}
@@ -99,7 +100,7 @@ def test_train_keeps_no_near_duplicate_of_test(
     rows[303] |= {"narrative": "it said " + text[200:]}
     publish(home, rows)
     made = build_training_set(home, AS_OF, settings)
-    assert made.manifest["removed"] == {"same_complaint": 0, "same_start": 2, "similar": 1}
+    assert made.manifest["removed"] == {"same_complaint": 0, "same_start": 2, "similar": 1, "reserved": 0}
     ids = set(made.train()["complaint_id"])
     assert not ids & {"00300", "00301", "00302"}
     assert {"00299", "00303"} <= ids
@@ -185,3 +186,29 @@ def test_too_few_rows_publish_nothing(home: Home, marts: Path, settings: Snapsho
 def test_without_marts_there_is_no_training_set(home: Home, settings: SnapshotSettings) -> None:
     with pytest.raises(NotPublished, match="marts"):
         build_training_set(home, AS_OF, settings)
+
+
+def test_reference_rows_are_the_same_whenever_they_are_asked_for_and_never_trained_on(
+    home: Home, rows: Complaints, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    settings = settings.model_copy(update={"max_train_rows": 10_000, "reference_rows": 10_000})
+    publish(home, rows)
+    earlier, later = (build_training_set(home, day, settings) for day in ("2020-02-20", AS_OF))
+    first, second = (set(snapshot.reference()["complaint_id"]) for snapshot in (earlier, later))
+    assert 10 < len(first) < len(second)
+    assert first < second
+    for snapshot in (earlier, later):
+        assert not set(snapshot.train()["complaint_id"]) & second
+        assert snapshot.manifest["reference_rows"] == len(snapshot.reference())
+
+
+def test_form_letters_are_all_set_aside_or_none(
+    home: Home, rows: Complaints, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    settings = settings.model_copy(update={"reference_share": 0.5, "max_train_rows": 10_000, "reference_rows": 10_000})
+    for number in range(0, 60, 2):
+        rows[number] |= {"narrative": f"{'I dispute this account ' * 6} letter {'abcdefghij'[number % 10]}"}
+    publish(home, rows)
+    letters = {rows[number]["complaint_id"] for number in range(0, 60, 2)}
+    reserved = letters & set(build_training_set(home, AS_OF, settings).reference()["complaint_id"])
+    assert reserved in (letters, set())

@@ -1,6 +1,7 @@
 """The command: help that reads well, JSON alone on stdout, one clear line and the right exit code for a mistake."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from assets.lake import Home
+from assets.registry.ledger import Ledger
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 
@@ -19,7 +21,7 @@ def evergreen(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command() -> None:
     done = evergreen("--help")
     assert done.returncode == 0
-    for command in ("run", "score", "status", "ledger", "rollback", "simulate", "ui"):
+    for command in ("run", "score", "status", "ledger", "approve", "reject", "rollback", "simulate", "ui"):
         assert command in done.stdout
 
 
@@ -32,6 +34,9 @@ def test_help_names_every_command() -> None:
         (["simulate", "--output", "x", "--from", "2024-01-02", "--to", "2024-01-01"], 2, "2024-01-01"),
         (["score", "--input", "none.csv", "--output", "x.txt"], 2, "x.txt"),
         (["rollback", "9", "--reason", "why"], 1, "9"),
+        (["approve", "9", "--by", "Ada", "--reason", "why"], 1, "complaint-router has no version '9'"),
+        (["reject", "9", "--by", " ", "--reason", "why"], 1, "an approval needs a name and a reason"),
+        (["ledger", "--at", "today"], 2, "'today' is not a date; write YYYY-MM-DD"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(home: Home, arguments: list[str], code: int, message: str) -> None:
@@ -45,3 +50,18 @@ def test_a_mistake_is_one_line_and_a_code(home: Home, arguments: list[str], code
 def test_status_and_ledger_of_an_empty_home_are_json(home: Home) -> None:
     assert json.loads(evergreen("status", "--json").stdout)["champion"] is None
     assert json.loads(evergreen("ledger", "--json").stdout) == []
+
+
+def test_the_ledger_tells_the_champion_of_a_day_and_finds_an_edit(home: Home) -> None:
+    ledger = Ledger(home.ledger)
+    for number, day in ((1, "2024-01-01"), (2, "2024-03-01")):
+        ledger.append("alias", f"move-{number}", day, {"action": "promote", "version": str(number), "reason": "better"})
+    (found,) = json.loads(evergreen("ledger", "--at", "2024-02-01", "--json").stdout)
+    assert found["body"]["version"] == "1"
+    assert "2 entries, each as it was appended" in evergreen("ledger", "--verify").stderr
+    with sqlite3.connect(home.ledger) as connection:
+        connection.execute("drop trigger entries_are_not_updated")
+        connection.execute("update entries set as_of = '2024-02-02' where seq = 2")
+    done = evergreen("ledger", "--verify")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "entry 2 is not what was appended" in done.stderr

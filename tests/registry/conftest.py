@@ -99,6 +99,7 @@ def make_evaluation(
         confusion=tuple((0,) * len(QUEUES) for _ in QUEUES),
         golden=Golden(rows=8, max_difference=0.0),
         milliseconds=5.0,
+        reference=None,
         settings={},
     )
     folder = evaluation.folder(home.lake)

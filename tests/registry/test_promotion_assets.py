@@ -47,11 +47,19 @@ def snapshot(home: Home) -> None:
     rows["narrative"] = np.where(random.random(600) < 0.5, rows["queue"], "no hint at all")
     rows[["company", "state", "tags", "channel"]] = ["acme", "CA", None, "Web"]
     rows["x"] = np.linspace(0, 1, 600) * 7919 % 1
-    manifest = {"snapshot_id": "5" * 16, "as_of": DAY, "train_rows": 300, "test_rows": 300, "features": ["x"]}
+    manifest = {
+        "snapshot_id": "5" * 16,
+        "as_of": DAY,
+        "train_rows": 300,
+        "test_rows": 300,
+        "reference_rows": 0,
+        "features": ["x"],
+    }
     manifest["period"] = {"train": ["2024-01-01", "2024-02-19"], "test": ["2024-02-20", "2024-04-09"]}
     with home.lake.staging(f"training_set/{DAY}") as staged:
         rows[:300].to_parquet(staged / "train.parquet")
         rows[300:].to_parquet(staged / "test.parquet")
+        rows[:0].to_parquet(staged / "reference.parquet")
         (staged / "manifest.json").write_text(json.dumps(manifest))
         home.lake.publish(f"training_set/{DAY}", "5" * 16, staged)
 

@@ -166,3 +166,25 @@ def test_an_alias_before_any_verdict_is_removed(
     succession.reconcile(LATER, "restore")
     assert alias(client) is None
     assert Registry(home).champion() is None
+
+
+def test_a_ledger_that_was_written_anew_is_noticed(home: Home, promoted: Promote) -> None:
+    promoted(A)
+    registry = Registry(home)
+    assert registry.ledger_problem() is None
+    entries = registry.ledger.entries()
+    home.ledger.unlink()
+    for entry in entries:
+        registry.ledger.append(entry.kind, entry.key, entry.as_of, entry.body | {"reasons": ["it was the best"]})
+    assert registry.ledger.problem() is None
+    assert registry.ledger_problem() == "the verdict on version 1 is not the one that MLflow knows of"
+
+
+def test_the_ledger_says_who_was_champion(home: Home, succession: Succession, promoted: Promote) -> None:
+    promoted(A)
+    assert Registry(home).ledger.champion_at("2024-05-31") is None
+    promoted(B)
+    found = Registry(home).ledger.champion_at("2024-06-01")
+    assert found is not None
+    assert (found.body["version"], found.body["action"]) == ("2", "promote")
+    assert found.body["reason"].startswith("accuracy 0.9000 is 0.1000 above the baseline's")

@@ -99,6 +99,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         "features": FEATURES,
         "train_rows": len(train_rows),
         "test_rows": len(test_rows),
+        "reference_rows": 0,
     }
     with lake.staging(f"training_set/{AS_OF}") as staged:
         train_rows.to_parquet(staged / "train.parquet")

@@ -154,9 +154,9 @@ def test_the_peak_of_this_machine_is_a_speed() -> None:
     assert matmul_peak("fp32", seconds=0.05) > 1e8
 
 
-def test_the_linear_branch_has_a_weight_for_every_queue_and_is_not_trained(encoder: Path, settings: TrainingSettings) -> None:
-    without, with_words = (
-        measure_model(encoder, 0, override(settings, {"hashed_words": words})) for words in (0, 100)
-    )
+def test_the_linear_branch_has_a_weight_for_every_queue_and_is_not_trained(
+    encoder: Path, settings: TrainingSettings
+) -> None:
+    without, with_words = (measure_model(encoder, 0, override(settings, {"hashed_words": words})) for words in (0, 100))
     assert with_words.frozen - without.frozen == 100 * len(QUEUES)
     assert with_words.trained == without.trained
