@@ -81,6 +81,8 @@ class SnapshotSettings(_Section):
     """Jaccard similarity of word shingles at which two narratives are near duplicates."""
     reference_share: float = Field(ge=0, lt=1)
     """The share of texts that no training ever sees; 0 for none."""
+    max_adversarial_auc: float = Field(ge=0.5, le=1)
+    """How well a small model may tell test rows from train rows by their features before it is reported."""
     reference_rows: int = Field(ge=0)
     """How many of them challenger and champion are compared on: always the same ones, until there are more."""
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.features.serving import online_features, online_store
-from assets.features.snapshot import COLUMNS, Snapshot, with_features
+from assets.features.snapshot import COLUMNS, REQUEST, Snapshot, with_features
 from assets.features.store import definitions, open_store
 from assets.lake import Home
 
@@ -32,7 +32,9 @@ __all__ = [
     "check_overlap",
     "check_point_in_time",
     "check_rows",
+    "check_shift",
     "check_training_set",
+    "rows_at",
 ]
 
 SAMPLE_ROWS = 600
@@ -68,6 +70,7 @@ def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
     return [
         check_point_in_time(home, snapshot),
         check_canary(home, snapshot),
+        check_shift(home, snapshot),
         check_labels(snapshot),
         check_overlap(snapshot),
         check_columns(snapshot),
@@ -85,6 +88,23 @@ def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
         expected = _look_up(marts / f"{key}_daily.parquet", key, names, rows)
         faults += _differences(rows[names].to_numpy(np.float64), expected)
     return Finding("point_in_time", len(rows), faults, "values that differ from an independent look-up")
+
+
+def check_shift(home: Home, snapshot: Snapshot) -> Finding:
+    """Rows that come in a day earlier get what a look-up finds a day earlier, which is not all what they had."""
+    marts = home.lake.path("marts", snapshot.manifest["marts"])
+    rows = _sample(pd.concat(_read(snapshot, [*_ROW_COLUMNS, *REQUEST, *snapshot.features])), SAMPLE_ROWS)
+    earlier = rows.assign(known_at=rows["known_at"] - pd.Timedelta(days=1))
+    found = with_features(
+        home, marts, pa.Table.from_pandas(earlier[[*_ROW_COLUMNS, *REQUEST]], preserve_index=False), snapshot.features
+    )
+    faults, changed = 0, 0
+    for key in ("company", "state"):
+        names = [name for name in snapshot.features if name.startswith(f"{key}_")]
+        shifted = found.select(names).to_pandas().to_numpy(np.float64)
+        faults += _differences(shifted, _look_up(marts / f"{key}_daily.parquet", key, names, earlier))
+        changed += _differences(shifted, rows[names].to_numpy(np.float64))
+    return Finding("shifted_by_a_day", len(rows), faults if changed else len(rows), "values that do not follow time")
 
 
 def check_canary(home: Home, snapshot: Snapshot) -> Finding:
@@ -168,7 +188,7 @@ def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
     """
     store = online_store(folder or home.features)
     marts = home.lake.path("marts", store.marts)
-    rows = _rows_at(marts, datetime.fromisoformat(as_of))
+    rows = rows_at(marts, datetime.fromisoformat(as_of))
     features = definitions(home).features
     offline = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), features).to_pandas()
     online = online_features(home, rows, folder)
@@ -237,7 +257,7 @@ def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> npt.NDArray[np
     return job.to_df()["canary"].to_numpy(np.float64)
 
 
-def _rows_at(marts: Path, as_of: datetime) -> pd.DataFrame:
+def rows_at(marts: Path, as_of: datetime) -> pd.DataFrame:
     """Sampled complaints visible as of a date, as if each had been received at that instant."""
     columns = ", ".join(column for column in COLUMNS if column not in ("known_at", "label_known_at", "queue"))
     sql = f"""

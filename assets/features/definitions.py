@@ -17,11 +17,19 @@ __all__ = ["feature_definitions", "online_features", "training_set"]
 _TRAINING_SET_CHECKS = {
     "point_in_time": "Sampled features equal an independent look-up of what was known when the complaint came in.",
     "future_canary_is_null": "Planted values of the day after as-of, and late arrivals, are not seen by any row.",
+    "shifted_by_a_day": "Rows that come in a day earlier get the statistics of a day earlier.",
     "labels_known": "Every label was known by as-of, and every test row is later than every train row.",
     "no_overlap": "No complaint and no near duplicate is on both sides.",
     "no_outcome_columns": "Nothing that is known only after routing is among the columns.",
     "rows_conserved": "As many rows as there are usable complaints, less those removed as duplicates.",
 }
+
+
+_ADVERSARIAL = dg.AssetCheckSpec(
+    "test_rows_look_like_train_rows",
+    asset="training_set",
+    description="A small model cannot tell the rows to test on from those to train on by their features.",
+)
 
 
 def _specs(asset: str, checks: dict[str, str]) -> list[dg.AssetCheckSpec]:
@@ -59,7 +67,7 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
     deps=["feature_definitions", "marts"],
     kinds={"feast", "duckdb"},
     owners=["team:evergreen"],
-    check_specs=_specs("training_set", _TRAINING_SET_CHECKS),
+    check_specs=[*_specs("training_set", _TRAINING_SET_CHECKS), _ADVERSARIAL],
 )
 def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Complaints with known labels and the features of their own instant, split by time and frozen as a snapshot."""
@@ -72,11 +80,13 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
         findings.extend(check_training_set(evergreen.home, snapshot))
         return all(finding.passed for finding in findings)
 
-    snapshot = build_training_set(evergreen.home, as_of(context), evergreen.settings.snapshot, accept)
+    settings = evergreen.settings.snapshot
+    snapshot = build_training_set(evergreen.home, as_of(context), settings, accept)
+    bound = settings.max_adversarial_auc
     return dg.MaterializeResult(
         metadata=_snapshot_metadata(snapshot),
         data_version=dg.DataVersion(snapshot.id),
-        check_results=[_result(finding) for finding in findings],
+        check_results=[*(_result(finding) for finding in findings), _adversarial_result(snapshot, bound)],
     )
 
 
@@ -112,6 +122,24 @@ def _result(finding: "Finding") -> dg.AssetCheckResult:
         check_name=finding.name,
         passed=finding.passed,
         metadata={"examined": finding.examined, "faults": finding.faults, "fault": finding.fault},
+    )
+
+
+def _adversarial_result(snapshot: "Snapshot", bound: float) -> dg.AssetCheckResult:
+    """A warning, not a stop: the world may have changed, and then the model has to."""
+    from assets.features.adversarial import tell_apart
+
+    found = tell_apart(snapshot)
+    tells = "\n".join(f"| `{name}` | {auc:.3f} |" for name, auc in found.features.items())
+    return dg.AssetCheckResult(
+        check_name=_ADVERSARIAL.name,
+        passed=found.auc <= bound,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "AUC": found.auc,
+            "bound": bound,
+            "what tells most": dg.MetadataValue.md(f"| feature | AUC alone |\n|---|---:|\n{tells}"),
+        },
     )
 
 

@@ -9,7 +9,7 @@ from assets.resources import AS_OF, Evergreen, as_of
 if TYPE_CHECKING:
     from assets.scoring.predictions import Predictions
 
-__all__ = ["predictions"]
+__all__ = ["predictions", "served_as_trained"]
 
 EACH_RECORD_ONCE = "each_record_once"
 AS_EVALUATED = "answers_as_evaluated"
@@ -58,6 +58,29 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
         evergreen.settings.scoring,
     )
     return dg.MaterializeResult(metadata=_metadata(scored), check_results=[_check(scored), _golden(scored)])
+
+
+@dg.asset_check(
+    asset="registered_model",
+    blocking=True,
+    partitions_def=AS_OF,
+    description="Complaints get the same answer from the registered version by the scoring path, with online features, "
+    "as by the training path; otherwise the alias does not move.",
+)
+def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergreen) -> dg.AssetCheckResult:
+    from assets.registry.registry import Registry
+    from assets.scoring.parity import measure_parity
+    from assets.training.bundle import load_bundle
+
+    registry = Registry(evergreen.home)
+    challenger = registry.challenger()
+    assert challenger is not None, "registered_model leaves a challenger"
+    bundle = load_bundle(registry.fetch(challenger.version))
+    found = measure_parity(evergreen.home, as_of(context), bundle, evergreen.settings.scoring)
+    return dg.AssetCheckResult(
+        passed=found.equal,
+        metadata={"rows": found.rows, "other queue": found.others, "largest difference": found.max_difference},
+    )
 
 
 def _nothing() -> dg.MaterializeResult:  # type: ignore[type-arg]

@@ -110,6 +110,7 @@ def settings() -> SnapshotSettings:
         near_duplicate_similarity=0.7,
         reference_share=0.1,
         reference_rows=15,
+        max_adversarial_auc=0.8,
     )
 
 

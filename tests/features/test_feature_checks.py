@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from assets.features import checks, snapshot
+from assets.features.adversarial import tell_apart
 from assets.features.checks import Finding
 from assets.features.serving import materialize
 from assets.features.snapshot import Snapshot, build_training_set
@@ -147,3 +148,25 @@ def test_online_values_that_drifted_are_found(home: Home, marts: Path) -> None:
     connection.close()
     finding = checks.check_online(home, AS_OF)
     assert finding.faults == finding.examined
+
+
+def test_a_store_that_ignores_time_is_found(home: Home, made: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.check_shift(home, made).passed
+    join = checks.with_features
+
+    def timeless(home: Home, marts: Path, rows: object, features: tuple[str, ...]) -> object:
+        later = rows.to_pandas()
+        later["known_at"] += pd.Timedelta(days=1)
+        return join(home, marts, type(rows).from_pandas(later, preserve_index=False), features)
+
+    monkeypatch.setattr(checks, "with_features", timeless)
+    found = checks.check_shift(home, made)
+    assert (found.faults, found.passed) == (found.examined, False)
+
+
+def test_a_feature_that_tells_test_from_train_is_named(made: Snapshot) -> None:
+    calm = tell_apart(made)
+    leaking = tampered(made, "test", lambda rows: rows.assign(company_labels=rows["company_labels"] + 1e6))
+    found = tell_apart(leaking)
+    assert found.auc > 0.99 > calm.auc
+    assert next(iter(found.features.items())) == ("company_labels", 1.0)

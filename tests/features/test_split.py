@@ -8,18 +8,14 @@ from hypothesis import strategies as st
 
 from assets.exceptions import SnapshotError
 from assets.features.split import split_by_time
-from assets.settings import SnapshotSettings
+from assets.settings import SnapshotSettings, load_settings
 
 START = date(2020, 1, 1)
 
 
 def settings(test_rows: int, max_train_rows: int = 10**6, min_train_rows: int = 1) -> SnapshotSettings:
-    return SnapshotSettings(
-        test_rows=test_rows,
-        min_train_rows=min_train_rows,
-        max_train_rows=max_train_rows,
-        near_duplicate_similarity=0.7,
-    )
+    rows = {"test_rows": test_rows, "min_train_rows": min_train_rows, "max_train_rows": max_train_rows}
+    return load_settings("quick").snapshot.model_copy(update=rows)
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 50)), min_size=2, max_size=40), st.data())
