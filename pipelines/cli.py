@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -192,6 +193,25 @@ def rollback(
 
     Succession(Registry(Home.from_environment())).rollback(version, reason)
     _say(f"version {version} is the champion")
+
+
+@app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(help="A version of the registry.")], as_json: Json = False
+) -> None:
+    """Make a version again from what it was made of, and say whether it is the same.
+
+    Exit code 0 for bitwise and equivalent, 1 for changed and impossible.
+    """
+    from assets.registry.reproduction import reproduce as make_again
+    from pipelines.runs import run_worker
+
+    found = make_again(Home.from_environment(), version, run_worker)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    _say(f"version {found.version}: {found.verdict}: {found.reason}")
+    if not found.succeeded:
+        raise typer.Exit(1)
 
 
 @app.command()

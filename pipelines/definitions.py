@@ -13,7 +13,7 @@ from assets.scoring import definitions as scoring
 from assets.training import definitions as training
 from assets.validation import definitions as validation
 from assets.warehouse import definitions as warehouse
-from pipelines.jobs import JOBS
+from pipelines.jobs import JOBS, settle
 from pipelines.resources import resources
 from pipelines.schedules import nightly
 from pipelines.sensors import SENSORS
@@ -33,7 +33,7 @@ def _fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
 defs = dg.Definitions(
     assets=dg.map_asset_specs(_fresh, dg.load_assets_from_modules(STAGES)),  # type: ignore[arg-type]
     asset_checks=dg.load_asset_checks_from_modules(STAGES),
-    jobs=JOBS,
+    jobs=[*JOBS, settle],
     schedules=[nightly],
     sensors=SENSORS,
     resources=resources(),

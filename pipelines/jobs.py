@@ -43,8 +43,10 @@ score = dg.define_asset_job(
     description="Score the newest complaints with the champion and watch for drift.",
 )
 
+JOBS = [refresh, observe, retrain, ingest, score]
 
-class Settlement(dg.Config):  # type: ignore[misc]
+
+class Settlement(dg.Config):
     """A person's word on a version that awaits approval."""
 
     version: str = Field(description="A version that awaits approval.")
@@ -67,6 +69,3 @@ def settle_version(context: dg.OpExecutionContext, config: Settlement, evergreen
 @dg.job(description="Approve or reject a version that awaits it (approval: required in configs/gate.yaml).")
 def settle() -> None:
     settle_version()
-
-
-JOBS = [refresh, observe, retrain, ingest, score, settle]

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,11 +15,11 @@ from pathlib import Path
 import dagster as dg
 from sqlalchemy.exc import OperationalError
 
-from assets.exceptions import EvergreenError
+from assets.exceptions import EvergreenError, TrainingError
 from assets.lake import Home
 from assets.settings import CONFIGS
 
-__all__ = ["GraphRun", "open_instance", "run_graph"]
+__all__ = ["GraphRun", "open_instance", "run_graph", "run_worker"]
 
 _PID_TAG = "evergreen/pid"
 _LITTLE = 200_000_000
@@ -44,6 +45,13 @@ def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
     os.environ["DAGSTER_HOME"] = str(home.dagster)
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
         yield instance
+
+
+def run_worker(command: list[str]) -> None:
+    """Run a training command outside of any graph; it reports on stderr. Raises TrainingError when it ends early."""
+    ended = subprocess.run(command, cwd=CONFIGS.parent, check=False).returncode
+    if ended:
+        raise TrainingError(f"the training processes ended early, with exit code {ended}")
 
 
 def run_graph(home: Home, sources: list[str], as_of: str, profile: str, progress: Callable[[str], None]) -> GraphRun:

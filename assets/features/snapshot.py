@@ -20,14 +20,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.exceptions import SnapshotError
+from assets.exceptions import NotPublished, SnapshotError
 from assets.features.duplicates import find_duplicates, hash_starts
 from assets.features.split import Split, split_by_time
 from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
 from assets.lake import Home, Lake, hash_file, hash_json
 from assets.settings import QUEUES, SnapshotSettings
 
-__all__ = ["COLUMNS", "Snapshot", "build_training_set", "load_snapshot", "with_features"]
+__all__ = [
+    "COLUMNS",
+    "REQUEST",
+    "Snapshot",
+    "build_training_set",
+    "load_snapshot",
+    "read_snapshot",
+    "rebuild_training_set",
+    "with_features",
+]
 
 COLUMNS = (
     *("complaint_id", "known_at", "label_known_at", "queue"),
@@ -81,6 +90,22 @@ def build_training_set(
     if accept(snapshot):
         home.lake.point(_table(as_of), snapshot.id)
     return snapshot
+
+
+def rebuild_training_set(home: Home, recorded: Snapshot, marts: Path) -> Snapshot:
+    """Freeze a training set again, in another home, from its own settings and the marts in a folder."""
+    settings = SnapshotSettings.model_validate(recorded.manifest["settings"])
+    applied = apply_definitions(home)
+    inputs = _inputs(marts, recorded.as_of, settings, applied)
+    return _freeze(home, recorded.as_of, settings, marts, applied, inputs)
+
+
+def read_snapshot(lake: Lake, as_of: str, snapshot_id: str) -> Snapshot:
+    """A training set of an as-of date, published or not. Raises NotPublished when it is not there."""
+    path = lake.path(_table(as_of), snapshot_id)
+    if not path.exists():
+        raise NotPublished(f"training_set/{as_of} has no version {snapshot_id} in this home")
+    return _read(path, as_of)
 
 
 def _published(lake: Lake, as_of: str, inputs: str) -> Snapshot | None:

@@ -21,7 +21,7 @@ def evergreen(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command() -> None:
     done = evergreen("--help")
     assert done.returncode == 0
-    for command in ("run", "score", "status", "ledger", "approve", "reject", "rollback", "simulate", "ui"):
+    for command in ("run", "score", "status", "ledger", "approve", "reject", "reproduce", "rollback", "simulate", "ui"):
         assert command in done.stdout
 
 
@@ -36,6 +36,7 @@ def test_help_names_every_command() -> None:
         (["rollback", "9", "--reason", "why"], 1, "9"),
         (["approve", "9", "--by", "Ada", "--reason", "why"], 1, "complaint-router has no version '9'"),
         (["reject", "9", "--by", " ", "--reason", "why"], 1, "an approval needs a name and a reason"),
+        (["reproduce", "9"], 1, "complaint-router has no version '9'"),
         (["ledger", "--at", "today"], 2, "'today' is not a date; write YYYY-MM-DD"),
     ],
 )

@@ -53,12 +53,15 @@ def make_bundle(home: Home, training_id: str) -> Path:
     folder.mkdir(parents=True)
     provenance = {
         "training_id": training_id,
-        "settings": {"epochs": 1.0, "seed": 0},
+        "as_of": DAY,
+        "snapshot_id": "5" * 16,
+        "settings": load_settings("quick").training.model_dump() | {"epochs": 1.0, "seed": 0},
         "deepspeed": {"zero_optimization": {"stage": 2}},
         "base_model": {"name": "tiny", "sha256": "ab" * 32},
         "code": "c0de",
         "features": ["x", "y"],
         "software": {"torch": "2"},
+        **{"device": "x86_64", "threads": 2, "world_size": 1, "world_sizes": [1]},
     }
     training = {
         **{"seconds": 1.5, "tokens_per_second": 10.0, "loss_curve": [[1, 2.0], [2, 1.5]]},

@@ -1,0 +1,98 @@
+"""Whether a version can be made again: its training set and its training, from what it says that it was made of."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from assets.evaluation.metrics import codes, measure
+from assets.exceptions import EvergreenError
+from assets.features.snapshot import Snapshot, read_snapshot, rebuild_training_set
+from assets.lake import Home, hash_file
+from assets.registry.registry import Registry
+from assets.settings import TrainingSettings
+from assets.training.bundle import load_bundle, read_json
+from assets.training.launch import Run, train
+
+__all__ = ["TOLERANCE", "Reproduction", "reproduce"]
+
+TOLERANCE = 0.01
+"""Of accuracy and macro-F1, within which two models are called equivalent."""
+
+_MADE_OF = {"code": "code", "base_model": "base model", "software": "packages", "features": "features"}
+_MADE_ON = {"device": "hardware", "threads": "threads", "world_size": "ranks"}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it, and in a sentence why."""
+
+    version: str
+    verdict: Literal["bitwise", "equivalent", "changed", "impossible"]
+    reason: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.verdict in ("bitwise", "equivalent")
+
+
+def reproduce(home: Home, version: str, run: Run) -> Reproduction:
+    """Make a registered version again, beside everything, and compare.
+
+    bitwise: the weights are equal. equivalent: they are not, but were made of the same things, and metrics on the test
+    rows are within TOLERANCE. changed: data, code, packages or metrics are not what they were. impossible: something
+    that is needed is missing. Raises RegistryError for an unknown version.
+    """
+    registry = Registry(home)
+    registry.version(version)
+    with tempfile.TemporaryDirectory(prefix="evergreen-") as scratch:
+        try:
+            return _make_again(registry, version, Home(Path(scratch)), run)
+        except EvergreenError as error:
+            return Reproduction(version, "impossible", str(error))
+
+
+def _make_again(registry: Registry, version: str, scratch: Home, run: Run) -> Reproduction:
+    bundle = registry.fetch(version)
+    before = read_json(bundle / "provenance.json")
+    recorded = read_snapshot(registry.home.lake, before["as_of"], before["snapshot_id"])
+    marts = registry.home.lake.path("marts", recorded.manifest["marts"])
+    if not marts.exists():
+        return Reproduction(version, "impossible", f"marts {marts.name}, which its training set was made of, are gone")
+    rebuilt = rebuild_training_set(scratch, recorded, marts)
+    if rebuilt.id != recorded.id:
+        return Reproduction(
+            version, "changed", f"data: its training set is {recorded.id}, and now comes to {rebuilt.id}"
+        )
+    settings = TrainingSettings.model_validate(before["settings"])
+    again = train(scratch.lake, recorded.as_of, rebuilt, settings, run).path
+    if hash_file(again / "model.safetensors") == hash_file(bundle / "model.safetensors"):
+        return Reproduction(version, "bitwise", "the same training set and the same weights, to the bit")
+    return _compare(version, bundle, again, recorded)
+
+
+def _compare(version: str, bundle: Path, again: Path, snapshot: Snapshot) -> Reproduction:
+    before, after = (read_json(path / "provenance.json") for path in (bundle, again))
+    made_of, made_on = (_differences(before, after, names) for names in (_MADE_OF, _MADE_ON))
+    if len(before["world_sizes"]) > 1:
+        made_on.append(f"ranks: it went on with others while it was trained ({before['world_sizes']})")
+    apart = _metrics_apart(snapshot, bundle, again)
+    because = "; ".join([*made_of, *made_on]) or "nothing that is recorded differs"
+    found = f"weights differ; metrics by {apart:.4f} at most, {TOLERANCE:g} is allowed; {because}"
+    return Reproduction(version, "changed" if made_of or apart > TOLERANCE else "equivalent", found)
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    return [f"{title}: {before[n]}, now {after[n]}" for n, title in names.items() if before[n] != after[n]]
+
+
+def _metrics_apart(snapshot: Snapshot, *bundles: Path) -> float:
+    """The largest difference of accuracy or macro-F1 on the test rows."""
+    test = snapshot.test()
+    truth = codes(test["queue"])
+    found = [measure(truth, load_bundle(path).predict_proba(test), bins=15) for path in bundles]
+    pairs = np.array([[metrics.accuracy, metrics.macro_f1] for metrics in found])
+    return float(np.abs(pairs[0] - pairs[1]).max())
