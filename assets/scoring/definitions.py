@@ -63,7 +63,6 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
 @dg.asset_check(
     asset="registered_model",
     blocking=True,
-    partitions_def=AS_OF,
     description="Complaints get the same answer from the registered version by the scoring path, with online features, "
     "as by the training path; otherwise the alias does not move.",
 )
