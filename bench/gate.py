@@ -28,7 +28,7 @@ ROWS, ACCURACY = 1500, 0.8
 MIX = (0.07, 0.08, 0.05, 0.38, 0.2, 0.05, 0.08, 0.02, 0.07)
 """Of QUEUES."""
 LUCK = 0.5
-"""The share of the variance of an answer that is a model's own: right answers of the pair then differ on a tenth."""
+"""The share of the variance of an answer that is a model's own: on a seventh of the rows only one is right then."""
 EFFECTS = (-0.02, 0.0, 0.01, 0.02, 0.03, 0.05)
 HARM = 0.15
 PERIOD = {"train": ("2024-01-01", "2024-06-30"), "test": ("2024-07-01", "2024-07-31")}

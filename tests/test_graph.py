@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import boto3
 import duckdb
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from moto.server import ThreadedMotoServer
@@ -209,6 +211,29 @@ def test_a_killed_run_ends_in_the_same_state(seed: int, source: Path, first: dic
     assert_nothing_is_half_written(home)
 
 
+def reproduced(home: Path) -> dict[str, Any]:
+    done = evergreen(home, "reproduce", "1", "--json")
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if found["verdict"] in ("bitwise", "equivalent") else 1)
+    return found
+
+
+@pytest.mark.slow
+def test_a_version_is_made_again_to_the_bit_while_its_inputs_are_there(
+    home: Path, first: dict[str, Any], tmp_path: Path
+) -> None:
+    assert reproduced(home)["verdict"] == "bitwise"
+    other = tmp_path / "home"
+    shutil.copytree(home, other, symlinks=True)
+    (complaints,) = other.glob("lake/marts/*/fct_complaints.parquet")
+    rows = duckdb.sql(f"from '{complaints}' where complaint_id not like '%7'").to_arrow_table()
+    pq.write_table(rows, complaints)
+    found = reproduced(other)
+    assert (found["verdict"], found["reason"][:5]) == ("changed", "data:")
+    shutil.rmtree(other / "lake" / "training_set" / AS_OF / first["snapshot"]["id"])
+    assert reproduced(other)["verdict"] == "impossible"
+
+
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[DagsterGraphQLClient]:
     """What the pages of `evergreen ui` talk to, on a home of its own."""
@@ -243,8 +268,8 @@ def kill_in_training(home: Path) -> None:
     """When training has left a checkpoint, kill its worker and all that is above it, up to the server of the code."""
     while not list(home.glob("checkpoints/*/CURRENT")):
         time.sleep(0.1)
-    commands = ((process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
-    worker = next(p for p, command in commands if "assets.training.worker" in command and str(home) in command[-1])
+    workers = (p for p in psutil.process_iter(["cmdline"]) if "assets.training.worker" in (p.info["cmdline"] or []))
+    worker = next(process for process in workers if process.environ().get("EVERGREEN_HOME") == str(home))
     for process in (worker, *takewhile(lambda above: "grpc" not in above.cmdline(), worker.parents())):
         process.kill()
 
