@@ -22,8 +22,9 @@ _STEPS = 100
 
 
 def fit_words(rows: Encoded, labels: Integers, class_weights: NDArray[np.float32], buckets: int) -> NDArray[np.float32]:
-    """Weights [buckets, queues], by L-BFGS (Liu and Nocedal 1989) over all rows at once.
+    """Weights [buckets, queues], by L-BFGS (Liu and Nocedal 1989) over all rows at once, on one thread.
 
+    Sums depend on how many threads share them, and the weights are to be the same for any number of ranks.
     `labels` [rows] are indices into QUEUES; `class_weights` [queues] weigh the loss of a row.
     """
     with warnings.catch_warnings():
@@ -39,7 +40,10 @@ def fit_words(rows: Encoded, labels: Integers, class_weights: NDArray[np.float32
         found.grad = back @ ((logits.softmax(1) - classes) * weights[truth, None]) + found / _STRENGTH
         return cross_entropy(logits, truth, weights, reduction="sum") + found.square().sum() / (2 * _STRENGTH)
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     solver.step(loss)  # type: ignore[no-untyped-call]
+    torch.set_num_threads(threads)
     return found.numpy()
 
 

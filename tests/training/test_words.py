@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
@@ -30,6 +31,12 @@ def test_it_is_the_logistic_regression_of_scikit_learn(rows: Encoded) -> None:
     assert np.allclose(found, peer.coef_.T, atol=5e-3)
 
 
-def test_it_is_the_same_every_time(rows: Encoded) -> None:
+def test_it_is_the_same_on_any_number_of_threads(rows: Encoded) -> None:
     labels, weights = np.arange(ROWS) % len(QUEUES), np.ones(len(QUEUES), np.float32)
-    assert np.array_equal(fit_words(rows, labels, weights, BUCKETS), fit_words(rows, labels, weights, BUCKETS))
+    threads, found = torch.get_num_threads(), []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(fit_words(rows, labels, weights, BUCKETS))
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    assert all(np.array_equal(found[0], other) for other in found)
