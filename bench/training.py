@@ -207,7 +207,7 @@ def first_step(command: list[str]) -> float:
 
 
 def train_ours(folder: Path) -> dict[str, Any]:
-    """The worker's own loop, without class weights, as its loss is compared; time stands still while it validates."""
+    """The worker's own loop, by the encoder alone and without class weights; time stands still while it validates."""
     from assets.training import loop
     from assets.training.checkpoints import Checkpoints
     from assets.training.engine import start_engine
@@ -215,7 +215,9 @@ def train_ours(folder: Path) -> dict[str, Any]:
 
     rows = count_rows(folder)
     every = (rows - VALIDATION) // 32 // EVALUATIONS
-    plan = make_plan(folder, validation_share=VALIDATION / rows, class_weight_power=0.0, evaluate_every=every)
+    plan = make_plan(
+        folder, validation_share=VALIDATION / rows, class_weight_power=0.0, hashed_words=0, evaluate_every=every
+    )
     data = alone(plan)
     trained = start_engine(make_router(plan, data), plan, data.trained)
     saver = Saver(trained, Checkpoints(plan.checkpoints, 1), float("inf"), print)
