@@ -126,9 +126,13 @@ def _on_reference(rows: pd.DataFrame, found: dict[str, Probabilities]) -> Refere
         rows=len(rows),
         challenger=float(ours.mean()),
         champion=float(theirs.mean()),
-        only_challenger=int((ours & ~theirs).sum()),
-        only_champion=int((theirs & ~ours).sum()),
+        **_differing(ours, theirs),
     )
+
+
+def _differing(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """The rows that only one of the two gets right."""
+    return {"only_challenger": int((ours & ~theirs).sum()), "only_champion": int((theirs & ~ours).sum())}
 
 
 def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:
@@ -180,7 +184,6 @@ def scores(
 def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows: int) -> SliceScores:
     inside = {who: correct[part.mask] for who, correct in right.items()}
     shares = {who: float(correct.mean()) for who, correct in inside.items()}
-    ours, theirs = inside["challenger"], inside.get("champion", inside["challenger"])
     return SliceScores(
         by=part.by,
         value=part.value,
@@ -189,8 +192,7 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
         challenger=shares["challenger"],
         baseline=shares["baseline"],
         champion=shares.get("champion"),
-        only_challenger=int((ours & ~theirs).sum()),
-        only_champion=int((theirs & ~ours).sum()),
+        **_differing(inside["challenger"], inside.get("champion", inside["challenger"])),
     )
 
 

@@ -200,10 +200,11 @@ def _holds_on_slices(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
 
 
 def _holds_on_reference(reference: Reference, policy: GatePolicy) -> _Finding:
-    loss = reference.champion - reference.challenger
     chance = mcnemar(reference.only_champion, reference.only_challenger)
-    seen = f"on {reference.rows} reference rows accuracy is {_above(-loss)} the champion's (chance {chance:.2g})"
-    holds = loss <= policy.max_loss or chance > policy.significance
+    seen = (
+        f"on {reference.rows} reference rows accuracy is {_above(-reference.loss)} the champion's (chance {chance:.2g})"
+    )
+    holds = reference.loss <= policy.max_loss or chance > policy.significance
     return _Finding(holds, f"{seen}; {policy.max_loss:g} below is allowed, and what is within chance")
 
 
@@ -222,7 +223,7 @@ def _measured(evaluation: Evaluation) -> dict[str, float]:
     for who, metrics in evaluation.contenders().items():
         found |= {f"{who}_{name}": getattr(metrics, name) for name in ("accuracy", "macro_f1", "log_loss", "ece")}
     if evaluation.reference is not None:
-        found["reference_loss"] = evaluation.reference.champion - evaluation.reference.challenger
+        found["reference_loss"] = evaluation.reference.loss
     for part in evaluation.slices:
         if (loss := _loss(part)) is not None:
             found[f"slice_loss/{part.by}/{part.value}"] = loss

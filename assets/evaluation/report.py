@@ -71,6 +71,11 @@ class Reference(_Part):
     only_challenger: int
     only_champion: int
 
+    @property
+    def loss(self) -> float:
+        """Accuracy lost to the champion."""
+        return self.champion - self.challenger
+
 
 class SnapshotFacts(_Part):
     """The training set: its id, its rows and, for either part, its first and last day."""

@@ -119,9 +119,10 @@ def _freeze(
 ) -> Snapshot:
     split, picked = _pick(marts, as_of, settings)
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
+    test = picked.filter(is_test)
     before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
-    train, removed = _without_duplicates(before, picked.filter(is_test), reference, settings)
-    test, removed["reserved"] = picked.filter(is_test), reserved
+    train, removed = _without_duplicates(before, test, reference, settings)
+    removed["reserved"] = reserved
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
             f"{train.num_rows} complaints are left to train on as of {as_of} without near duplicates of the "

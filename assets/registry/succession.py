@@ -65,14 +65,15 @@ class Succession:
             self._follow()
             target, verdict = self.registry.version(version), self._awaiting(version)
             body = {"version": version, "decision": decision, "by": by, "reason": reason}
-            if decision == "approve" and not self._acted(verdict.key):
+            acts = decision == "approve" and not self._acted(verdict.key)
+            if acts:
                 self._require_current(verdict.body["champion"])
                 self.registry.require_servable(target)
             entry = self._ledger.append("approval", verdict.key, self._latest(), body)
             if entry.body["decision"] != decision:
                 said = f"{entry.body['decision']} by {entry.body['by']}: {entry.body['reason']}"
                 raise RegistryError(f"version {version} was settled before: {said}")
-            if decision == "approve" and not self._acted(verdict.key):
+            if acts:
                 self._move(target, verdict.key, entry.as_of, "approve", f"approved by {by}: {reason}")
             champion = self.registry.champion()
             assert champion is not None or decision == "reject"
