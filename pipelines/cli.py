@@ -179,7 +179,7 @@ def _settle(version: str, decision: Literal["approve", "reject"], by: str, reaso
     from assets.registry.succession import Succession
 
     champion = Succession(Registry(Home.from_environment())).settle(version, decision, by, reason)
-    _say(f"version {champion.version} is the champion")
+    _say(f"version {champion.version} is the champion" if champion else "there is no champion yet")
 
 
 @app.command()

@@ -63,7 +63,7 @@ def settle_version(context: dg.OpExecutionContext, config: Settlement, evergreen
 
     succession = Succession(Registry(evergreen.home))
     champion = succession.settle(config.version, config.decision, config.by, config.reason)
-    context.log.info("version %s is the champion", champion.version)
+    context.log.info(f"version {champion.version} is the champion" if champion else "there is no champion yet")
 
 
 @dg.job(description="Approve or reject a version that awaits it (approval: required in configs/gate.yaml).")

@@ -53,7 +53,9 @@ class Succession:
                 self._enact(self.registry.version(version), verdict)
             return self.registry.champion()
 
-    def settle(self, version: str, decision: Literal["approve", "reject"], by: str, reason: str) -> RegisteredVersion:
+    def settle(
+        self, version: str, decision: Literal["approve", "reject"], by: str, reason: str
+    ) -> RegisteredVersion | None:
         """Approve or reject a version whose verdict awaits it; the champion that this leaves.
 
         Said again, it changes nothing. Raises RegistryError when nothing awaits approval, when it was settled
@@ -75,9 +77,7 @@ class Succession:
                 raise RegistryError(f"version {version} was settled before: {said}")
             if acts:
                 self._move(target, verdict.key, entry.as_of, "approve", f"approved by {by}: {reason}")
-            champion = self.registry.champion()
-            assert champion is not None or decision == "reject"
-            return champion or target
+            return self.registry.champion()
 
     def rollback(self, version: str, reason: str) -> RegisteredVersion:
         """Make an evaluated, intact version the champion by a person's decision, dated as the ledger's last entry.

@@ -74,6 +74,17 @@ def test_a_rejection_leaves_the_champion_and_is_final(home: Home, succession: Su
     assert kinds(home)[-1] == "approval"
 
 
+def test_a_rejection_before_the_first_champion_leaves_none(
+    home: Home, succession: Succession, policy: GatePolicy, bundle_of: Any, evaluation_of: Any
+) -> None:
+    evaluation = evaluation_of(A)
+    Registry(home).register(bundle_of(A), evaluation)
+    required = policy.model_copy(update={"approval": "required"})
+    assert succession.judge("1", evaluation, required).decision == "awaiting-approval"
+    assert succession.settle("1", "reject", "Ada", "too early") is None
+    assert Registry(home).champion() is None
+
+
 def test_approvals_are_refused_in_one_line(
     succession: Succession, waiting: Evaluation, promoted: Promote, client: MlflowClient
 ) -> None:
