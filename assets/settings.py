@@ -218,7 +218,7 @@ class DriftSettings(_Section):
     blocks: int = Field(ge=2)
     """Stretches of the training period that show how much a column moves in calm times."""
     calm_confidence: float = Field(gt=0.5, lt=1)
-    """The chance that a column which is lively by nature stays within what those stretches allow it."""
+    """The confidence that a column which is lively by nature stays within what those stretches allow it."""
     min_maturity: float = Field(gt=0, le=1)
     """Share of a window's labels that must have arrived before its realised accuracy is given."""
     vocabulary_rows: int = Field(ge=100)

@@ -119,6 +119,51 @@ def test_the_yardstick_is_the_champions_own_evaluation(
     assert (evaluated.rows, evaluated.accuracy, evaluated.macro_f1) == (600, 1.0, 1.0)
 
 
+def test_the_newest_window_is_estimated_by_the_champions_evaluation(
+    home: Home, champion: RegisteredVersion, train: Any, world: Any, score_window: Any
+) -> None:
+    """The evaluation was wrong below a confidence of 0.6: as many of the window's answers are expected to be wrong."""
+    train(world(1), test_rows=3000, wrong_below=0.6)
+    score_window(world(2))
+    found = measure_performance(home, AS_OF, champion, POLICY, MATURITY)
+    window = world(2).rows(1500, "2024-01-05", 25, "n")
+    assert found.estimated_accuracy == pytest.approx(float((window["confidence"] >= 0.6).mean()), abs=0.01)
+    assert found.estimated_macro_f1 is not None
+    assert 0 < found.estimated_macro_f1 < 1
+    assert [(w.as_of, w.estimated_accuracy) for w in found.windows] == [(AS_OF, found.estimated_accuracy)]
+
+
+def test_earlier_windows_show_what_was_estimated_and_what_was_realised(
+    home: Home, champion: RegisteredVersion, train: Any, world: Any, publish: Any, publish_predictions: Any
+) -> None:
+    train(world(1), wrong_below=0.6)
+    known = [label(name, "2024-01-15") for name in "abcd"]
+    publish(*known[:1], label("b", "2024-02-20"), label("c", "2024-02-20"), label("d", "2024-02-20"))
+    publish_predictions("2024-01-16", answers(a="cards", b="cards", c="cards", d="other"))
+    early = measure_performance(home, "2024-01-16", champion, POLICY, MATURITY)
+    (window,) = early.windows
+    assert (window.rows, window.labels, window.maturity, window.realised_accuracy) == (4, 1, 0.25, None)
+    assert window.estimated_accuracy == pytest.approx(1.0)
+    publish(*known, version="m2")
+    publish_predictions(AS_OF, answers(a="cards"))
+    later = measure_performance(home, AS_OF, champion, POLICY, MATURITY).windows
+    assert [(w.as_of, w.maturity, w.realised_accuracy) for w in later] == [("2024-01-16", 1.0, 0.75), (AS_OF, 1.0, 1.0)]
+    assert later[0].estimated_accuracy == window.estimated_accuracy
+    assert later[0].error == pytest.approx(0.25)
+
+
+def test_what_the_snapshot_knew_is_neither_estimated_nor_realised(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any, train: Any, world: Any
+) -> None:
+    train(world(1), wrong_below=0.6)
+    publish(label("old", "2023-12-20", "mortgage"), label("new", "2024-01-20"))
+    sure = answers(old="cards", new="cards").assign(confidence=[0.3, 0.95])
+    publish_predictions(AS_OF, sure)
+    found = measure_performance(home, AS_OF, champion, POLICY, MATURITY)
+    assert found.estimated_accuracy == pytest.approx(1.0)
+    assert [(w.rows, w.realised_accuracy) for w in found.windows] == [(1, 1.0)]
+
+
 def test_measuring_again_changes_nothing(
     home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
