@@ -205,13 +205,22 @@ class DriftSettings(_Section):
     min_rows: int = Field(ge=1)
     """Fewer rows than this cannot be judged."""
     psi_threshold: float = Field(gt=0)
-    """Population stability index above which a column has drifted."""
-    share_threshold: float = Field(gt=0, le=1)
-    """Share of the drifted columns of a group (features, text or predictions) above which there is drift."""
+    """Population stability index from which a column has drifted."""
+    wording_rows: int = Field(ge=100)
+    """Texts of either side that a classifier learns to tell apart by their words."""
+    wording_threshold: float = Field(gt=0.5, le=1)
+    """Area under its ROC curve from which the wording has drifted; 0.5 is chance."""
+    share_threshold: float = Field(gt=0, lt=1)
+    """Share of the drifted columns of a group (features, text, wording, predictions or labels) above which there is
+    drift."""
     bins: int = Field(ge=2)
     """Quantile bins of a number, and categories kept before the rest are pooled."""
     blocks: int = Field(ge=2)
     """Stretches of the training period that show how much a column moves in calm times."""
+    calm_confidence: float = Field(gt=0.5, lt=1)
+    """The confidence that a column which is lively by nature stays within what those stretches allow it."""
+    min_maturity: float = Field(gt=0, le=1)
+    """Share of a window's labels that must have arrived before its realised accuracy is given."""
     vocabulary_rows: int = Field(ge=100)
     """Training rows whose words are the vocabulary that the model knows."""
 

@@ -2,20 +2,36 @@
 
 Numbers become quantile bins of the reference and rare categories are pooled, because the population stability index
 (PSI) over equal-width bins or hundreds of categories alarms on calm data. Every column then has a PSI of the same
-kind, and no text leaves this module.
+kind, whatever the tails of its distribution, and no text leaves this module.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from math import sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-__all__ = ["Binning", "calm_psi", "describe", "fit_binning", "psi", "sample_positions", "vocabulary"]
+__all__ = [
+    "Binning",
+    "calm_psi",
+    "describe",
+    "fit_binning",
+    "prediction_limit",
+    "psi",
+    "sample_positions",
+    "spread",
+    "stretches",
+    "vocabulary",
+]
+
+Integers = npt.NDArray[np.int64]
 
 _WORD = re.compile(r"[a-z]{3,}")
 _TOKEN = re.compile(r"\S+")
@@ -67,22 +83,29 @@ class Binning:
     kept: frozenset[str]
     """Categories that are not pooled, for everything else."""
 
-    def apply(self, values: "pd.Series[Any]") -> "pd.Series[str]":
-        """One category per value, with categories of their own for what is missing and what is rare."""
-        missing = values.isna()
+    def codes(self, values: "pd.Series[Any]") -> Integers:
+        """The place in `names` of each value's category; what is missing and what is rare have their own."""
         if self.edges is None:
-            labels = values.astype(str).where(values.astype(str).isin(self.kept), _OTHER)
+            found = pd.Index(self.names[:-2]).get_indexer(pd.Index(values.astype(str)))
+            places = np.where(found < 0, len(self.names) - 2, found)
         else:
-            places = np.searchsorted(self.edges, pd.to_numeric(values).fillna(0.0).to_numpy(dtype=float), side="left")
-            labels = pd.Series(np.array(self._names(), dtype=object)[places], index=values.index)
-        return labels.astype(object).mask(missing, _MISSING)
+            numbers = pd.to_numeric(values).to_numpy(dtype=float, na_value=np.nan)
+            places = np.searchsorted(self.edges, numbers, side="left")
+        return np.where(values.isna(), len(self.names) - 1, places).astype(np.int64)
 
-    def _names(self) -> list[str]:
-        assert self.edges is not None
+    def apply(self, values: "pd.Series[Any]") -> "pd.Series[str]":
+        """The name of each value's category."""
+        return pd.Series(np.array(self.names, dtype=object)[self.codes(values)], index=values.index)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All categories; the last one is for what is missing."""
+        if self.edges is None:
+            return (*sorted(self.kept), _OTHER, _MISSING)
         upper = [f"{edge:.3g}" for edge in self.edges]
         between = [f"{low} to {high}" for low, high in pairwise(upper)]
         names = [f"up to {upper[0]}", *between, f"over {upper[-1]}"] if upper else ["any"]
-        return [f"{place:02d}: {name}" for place, name in enumerate(names, start=1)]
+        return (*(f"{place:02d}: {name}" for place, name in enumerate(names, start=1)), _MISSING)
 
 
 def fit_binning(reference: "pd.Series[Any]", bins: int, rows: int) -> Binning:
@@ -100,11 +123,12 @@ def fit_binning(reference: "pd.Series[Any]", bins: int, rows: int) -> Binning:
     return Binning(None, frozenset(shares[shares >= max(0.01, _EXPECTED_ROWS / rows)].index[:bins]))
 
 
-def psi(reference: "pd.Series[str]", current: "pd.Series[str]") -> float:
-    """Population stability index of two samples of categories, by Evidently's rule for empty ones."""
-    shares = [side.value_counts(normalize=True) for side in (reference, current)]
-    categories = shares[0].index.union(shares[1].index)
-    left, right = (_filled(side.reindex(categories, fill_value=0.0).to_numpy(dtype=float)) for side in shares)
+def psi(reference: Integers, current: Integers) -> float:
+    """Population stability index of two samples of `Binning.codes`, by Evidently's rule for empty categories."""
+    size = int(max(reference.max(), current.max())) + 1
+    counts = np.stack([np.bincount(side, minlength=size) for side in (reference, current)])
+    counts = counts[:, counts.any(axis=0)]
+    left, right = (_filled(side / side.sum()) for side in counts)
     return float(((left - right) * np.log(left / right)).sum())
 
 
@@ -113,16 +137,38 @@ def _filled(shares: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[An
     return np.where(shares == 0, smallest / 1e6 if smallest <= _EMPTY_SHARE else _EMPTY_SHARE, shares)
 
 
-def calm_psi(reference: "pd.Series[str]", blocks: int, rows: int) -> float:
-    """The largest PSI of any stretch of the reference (in order of time) against the rest of it.
+def calm_psi(reference: Integers, blocks: int, rows: int, confidence: float) -> float:
+    """The PSI that the reference's next stretch may have against it, judged by those it has (in order of time).
 
     It is what a column does when nothing is wrong: growth, seasons, warming up of rolling statistics and, with at
-    most `rows` rows a stretch (as many as will be judged), the noise of a sample of that size.
+    most `rows` rows a stretch (as many as will be judged), the noise of a sample of that size. The root of a PSI is
+    the length of a shift, whose scale is that of a normal distribution rather than of its square.
     """
-    block = np.arange(len(reference)) * blocks // len(reference)
-    found = []
-    for number in range(blocks):
-        stretch = reference[block == number]
-        step = max(1, len(stretch) // rows)
-        found.append(psi(reference[block != number], stretch.iloc[::step][:rows]))
-    return max(found)
+    found = [
+        psi(np.delete(reference, stretch), reference[stretch[spread(len(stretch), rows)]])
+        for stretch in stretches(len(reference), blocks)
+    ]
+    return float(prediction_limit(np.sqrt(found), confidence) ** 2)
+
+
+def stretches(rows: int, blocks: int) -> list[Integers]:
+    """The places of `rows` rows, cut into `blocks` stretches of equal length."""
+    return [np.asarray(part, dtype=np.int64) for part in np.array_split(np.arange(rows), blocks)]
+
+
+def spread(rows: int, size: int) -> Integers:
+    """At most `size` of `rows` places, at even distances."""
+    size = min(rows, size)
+    return np.arange(size, dtype=np.int64) * rows // size
+
+
+def prediction_limit(values: npt.NDArray[np.float64], confidence: float) -> float:
+    """What one more value stays below with `confidence`, and no less than the largest.
+
+    Of five values of a kind, the next exceeds all with a chance of one in six: their maximum alone would alarm that
+    often on a column that is lively by nature. The limit is Student's for one further observation of a normal
+    distribution (Hahn and Meeker, Statistical Intervals, 1991). Needs two values or more.
+    """
+    size = len(values)
+    width = float(stdtrit(size - 1, confidence)) * float(values.std(ddof=1)) * sqrt(1 + 1 / size)
+    return max(float(values.max()), float(values.mean()) + width)

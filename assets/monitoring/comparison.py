@@ -1,15 +1,22 @@
-"""Two sides of columns, compared by Evidently: the PSI of every column, and a page for people."""
+"""Two sides of columns, compared and judged without a lake: what a report and a backtest have in common.
 
-import os
-import warnings
+Every column is measured by its population stability index (PSI) on a fixed number of rows, so what it takes to alarm
+does not depend on volume: a window of a million rows is held to the same shift as one of a thousand. A column has
+drifted when its PSI reaches both a bound and what the column did within the champion's own training period. With some
+forty columns one of them will move by chance now and then, and many move together, so what is judged is the share of
+a group's columns, not each column at its own significance.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
-from assets.monitoring.columns import calm_psi, fit_binning
+from assets.monitoring.columns import calm_psi, fit_binning, psi
 from assets.settings import DriftSettings
 
-__all__ = ["Column", "Side", "compare"]
+__all__ = ["Column", "Judgement", "Side", "judge", "measure_columns", "shares"]
 
 
 @dataclass(frozen=True)
@@ -18,71 +25,90 @@ class Column:
 
     name: str
     group: str
-    """features, text or predictions."""
-    psi: float
-    calm_psi: float
-    """The largest PSI of a stretch of the champion's own training period against the rest of it."""
+    """features, text, wording, predictions or labels."""
+    statistic: Literal["psi", "auc"]
+    value: float
+    """A population stability index, 0 for no difference; or an area under the ROC curve, 0.5 for none."""
+    calm: float
+    """What the next stretch of the champion's own training period may show against the rest of it."""
     threshold: float
+    """The larger of the configured bound and `calm`."""
     drifted: bool
+
+    @property
+    def times(self) -> float:
+        """How far it has moved, as a multiple of its threshold."""
+        nothing = 0.5 if self.statistic == "auc" else 0.0
+        return (self.value - nothing) / (self.threshold - nothing)
 
 
 @dataclass(frozen=True)
 class Side:
     """One side of the comparison: a frame per group, rows in order of time; the groups may differ in rows."""
 
-    groups: dict[str, pd.DataFrame]
+    groups: Mapping[str, pd.DataFrame]
 
     @property
     def rows(self) -> int:
         return len(self.groups["features"])
 
 
-def compare(reference: Side, current: Side, settings: DriftSettings) -> tuple[tuple[Column, ...], str]:
-    """The PSI of every column by Evidently, judged, and Evidently's page as HTML that loads nothing."""
-    binned: dict[str, tuple[pd.Series, pd.Series]] = {}
-    calm: dict[str, float] = {}
-    members: dict[str, list[str]] = {}
-    for group, frame in reference.groups.items():
-        members[group] = list(frame.columns)
-        for name in frame.columns:
-            other = current.groups[group][name]
-            binning = fit_binning(frame[name], settings.bins, len(other))
-            binned[name] = (binning.apply(frame[name]), binning.apply(other))
-            calm[name] = calm_psi(binned[name][0], settings.blocks, len(other))
-    thresholds = {name: max(settings.psi_threshold, found) for name, found in calm.items()}
-    found, html = _evidently(binned, members, thresholds, settings.share_threshold)
-    columns = tuple(
-        Column(name, group, found[name], calm[name], thresholds[name], found[name] >= thresholds[name])
-        for group, names in members.items()
-        for name in names
+@dataclass(frozen=True)
+class Judgement:
+    """Whether there is drift; None in both when no column was measured."""
+
+    detected: bool | None
+    share: float | None
+    """The largest share of drifted columns of any group."""
+    reason: str
+    """One sentence with the numbers."""
+
+
+def measure_columns(reference: Side, current: Side, settings: DriftSettings) -> tuple[Column, ...]:
+    """The PSI of every column of the groups that both sides have, equal to Evidently's, and whether it has drifted.
+
+    Of a group with fewer than `min_rows` rows on a side nothing is measured. Raises KeyError when the current side
+    lacks a column of the reference.
+    """
+    return tuple(
+        _column(name, group, frame[name], current.groups[group][name], settings)
+        for group, frame in reference.groups.items()
+        if group in current.groups and min(len(frame), len(current.groups[group])) >= settings.min_rows
+        for name in frame.columns
     )
-    return columns, html
 
 
-def _evidently(
-    binned: dict[str, tuple["pd.Series[str]", "pd.Series[str]"]],
-    members: dict[str, list[str]],
-    thresholds: dict[str, float],
-    share: float,
-) -> tuple[dict[str, float], str]:
-    """PSI by column, and the page. Frames of unequal length are padded: Evidently leaves out what is None."""
-    os.environ["DO_NOT_TRACK"] = "true"
-    with warnings.catch_warnings():
-        # Of its own making: Evidently's sources have invalid escapes and use what pandas and pydantic deprecate.
-        warnings.simplefilter("ignore")
-        # Four seconds on top of pandas and scikit-learn: Evidently imports litestar, nltk and plotly.
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset
+def judge(columns: tuple[Column, ...], settings: DriftSettings, left_out: Mapping[str, str] | None = None) -> Judgement:
+    """Drift when more than `share_threshold` of any group's columns have drifted.
 
-        definition = DataDefinition(categorical_columns=list(binned))
-        reference, current = (
-            Dataset.from_pandas(pd.DataFrame({name: pair[side] for name, pair in binned.items()}), definition)
-            for side in (0, 1)
-        )
-        presets = [
-            DataDriftPreset(columns=names, method="psi", drift_share=share, per_column_threshold=thresholds)
-            for names in members.values()
-        ]
-        run = Report(presets, include_tests=False).run(current, reference)
-        values = {metric["config"].get("column"): metric["value"] for metric in run.dict()["metrics"]}
-        return {name: float(values[name]) for name in binned}, run.get_html_str(as_iframe=False)
+    `left_out` says of groups that were not measured why not; without any column nothing is judged.
+    """
+    lacking = "".join(f"; {group} not measured: {why}" for group, why in (left_out or {}).items())
+    if not columns:
+        return Judgement(None, None, f"drift cannot be measured: there is no column to compare{lacking}")
+    found = shares(columns)
+    moved = [column.name for column in sorted(columns, key=lambda column: -column.times) if column.drifted]
+    named = f" ({', '.join(moved[:3])}{', ...' if len(moved) > 3 else ''})" if moved else ""
+    parts = "; ".join(f"{group} {share:.0%}" for group, share in found.items())
+    bound = f"the bound is {settings.share_threshold:.0%} of a group"
+    reason = f"{len(moved)} of {len(columns)} columns drifted{named}: {parts}; {bound}{lacking}"
+    return Judgement(max(found.values()) > settings.share_threshold, max(found.values()), reason)
+
+
+def shares(columns: tuple[Column, ...]) -> dict[str, float]:
+    """The share of drifted columns by group."""
+    found: dict[str, list[bool]] = {}
+    for column in columns:
+        found.setdefault(column.group, []).append(column.drifted)
+    return {group: sum(drifted) / len(drifted) for group, drifted in found.items()}
+
+
+def _column(
+    name: str, group: str, reference: "pd.Series[str]", current: "pd.Series[str]", settings: DriftSettings
+) -> Column:
+    binning = fit_binning(reference, settings.bins, len(current))
+    left, right = binning.codes(reference), binning.codes(current)
+    found = psi(left, right)
+    calm = calm_psi(left, settings.blocks, len(current), settings.calm_confidence)
+    threshold = max(settings.psi_threshold, calm)
+    return Column(name, group, "psi", found, calm, threshold, found >= threshold)

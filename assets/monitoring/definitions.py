@@ -17,13 +17,16 @@ Metadata = dict[str, dg.MetadataValue | int | float | str]
 
 @dg.asset(
     group_name="monitoring",
-    deps=["predictions"],
+    deps=["predictions", "performance"],
     partitions_def=AS_OF,
     kinds={"evidently"},
     owners=["team:evergreen"],
 )
 def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Features, text and predictions of the scored window against the champion's training snapshot, by Evidently."""
+    """Features, text, predictions and labels of the scored window against the champion's training snapshot.
+
+    By Evidently, with a page that says what moved, since when, and what it cost in quality.
+    """
     from assets.monitoring.drift import measure_drift
     from assets.registry.registry import Registry
 
@@ -40,12 +43,15 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     owners=["team:evergreen"],
 )
 def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What the champion's blind predictions were worth, on the labels that have matured as of as-of."""
+    """What the champion's blind predictions were worth, realised where labels have matured, estimated where not."""
     from assets.monitoring.performance import measure_performance
     from assets.registry.registry import Registry
 
     champion = Registry(evergreen.home).champion()
-    found = measure_performance(evergreen.home, as_of(context), champion, evergreen.settings.retraining)
+    settings = evergreen.settings
+    found = measure_performance(
+        evergreen.home, as_of(context), champion, settings.retraining, settings.drift.min_maturity
+    )
     return dg.MaterializeResult(metadata=_performance_metadata(found))
 
 
@@ -69,10 +75,11 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
 
 def _drift_metadata(report: "DriftReport") -> Metadata:
     rows = "\n".join(
-        f"| {c.name} | {c.group} | {c.psi:.3f} | {c.threshold:.3f} | {'**drifted**' if c.drifted else ''} |"
-        for c in sorted(report.columns, key=lambda c: -c.psi / c.threshold)
+        f"| {c.name} | {c.group} | {c.statistic.upper()} {c.value:.3f} | {c.threshold:.3f} | "
+        f"{report.since.get(c.name, '')} |"
+        for c in sorted(report.columns, key=lambda c: -c.times)
     )
-    header = "| column | group | PSI | threshold | |\n|---|---|---:|---:|---|"
+    header = "| column | group | measured | threshold | drifted since |\n|---|---|---:|---:|---|"
     found: Metadata = {
         "detected": "cannot be measured" if report.detected is None else str(report.detected),
         "why": report.reason,
@@ -96,11 +103,31 @@ def _performance_metadata(found: "Performance") -> Metadata:
         "finding": found.sentence,
         "quality": dg.MetadataValue.md(f"| | rows | accuracy | macro-F1 |\n|---|---:|---:|---:|\n{table}"),
         "realised recall": dg.MetadataValue.md(f"| queue | right |\n|---|---:|\n{recall}"),
+        "windows": dg.MetadataValue.md(_windows(found)),
         "matured rows": found.realised.rows,
         "new labels": found.new_labels,
     }
-    shares = {"label maturity": found.maturity, "estimated accuracy": found.estimated_accuracy}
-    return {**metadata, **{name: share for name, share in shares.items() if share is not None}}
+    numbers = {
+        "label maturity": found.maturity,
+        "estimated accuracy": found.estimated_accuracy,
+        "estimated macro-F1": found.estimated_macro_f1,
+    }
+    return {**metadata, **{name: number for name, number in numbers.items() if number is not None}}
+
+
+def _windows(found: "Performance") -> str:
+    """Estimated beside realised accuracy, the newest window first."""
+    rows = "\n".join(
+        f"| {w.as_of} | {w.rows:,} | {w.maturity:.0%} | {_share(w.estimated_accuracy)} | "
+        f"{_share(w.realised_accuracy)} | {'' if w.error is None else f'{w.error * 100:+.1f} points'} |"
+        for w in reversed(found.windows)
+    )
+    header = "| as of | rows | labels known | estimated | realised | too high by |\n|---|---:|---:|---:|---:|---:|"
+    return f"{header}\n{rows}"
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 def _cells(scores: "Scores") -> str:

@@ -6,10 +6,14 @@ complaint. Rows of the snapshot's test part do not count either: the gate has ch
 model predicted a complaint on several days, the first answer counts: it is the one that routed the complaint, and the
 online statistics of later days may hold the complaint's own label. The part of the rows that was predicted before the
 label was known, where that cannot happen at all, is shown beside the whole.
+
+The newest window has few labels or none: its quality is estimated (`assets.monitoring.estimation`). Each earlier
+window of the same champion keeps the estimate that was published for it, beside what was realised once enough of its
+labels had arrived: that is how far the estimates can be trusted.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +23,12 @@ import pandas as pd
 
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.champion import evaluated_rows
+from assets.monitoring.estimation import Answers, Estimate, estimate_quality
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
 from assets.settings import RetrainingPolicy
 
-__all__ = ["Performance", "Scores", "load_performance", "measure_performance"]
+__all__ = ["Performance", "Scores", "WindowQuality", "load_performance", "measure_performance"]
 
 _BEGINNING = "1970-01-01"
 _KNOWN = """
@@ -46,9 +51,20 @@ _MATURED = """
     group by all order by all
 """
 _WINDOW = """
-    select count(*), count(known.queue), avg(confidence)
+    select count(*), count(known.queue)
     from read_parquet($window) scored left join known using (complaint_id) where scored.queue is not null
 """
+_BLIND = "scored.queue is not null and (known_since is null or known_since > $snapshot::timestamp)"
+_BLIND_ANSWERS = f"""
+    select scored.queue, confidence from read_parquet($window) scored left join known using (complaint_id)
+    where {_BLIND}
+"""  # noqa: S608 - a constant
+_BY_WINDOW = f"""
+    select as_of, count(*)::bigint as rows, count(known.queue)::bigint as labels,
+           avg((scored.queue = known.queue)::double) as accuracy
+    from read_parquet($predictions) scored left join known using (complaint_id)
+    where {_BLIND} group by as_of order by as_of
+"""  # noqa: S608 - a constant
 _NEW_LABELS = """
     select count(*) from known join read_parquet($complaints) complaints using (complaint_id)
     where known.queue is not null and known_since > $snapshot::timestamp and trim(coalesce(narrative, '')) <> ''
@@ -68,6 +84,32 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class WindowQuality:
+    """One window's blind predictions: what was estimated of them, and what was realised."""
+
+    as_of: str
+    rows: int
+    labels: int
+    """Rows whose label is known by now."""
+    estimated_accuracy: float | None
+    """As it was published at the window's own as-of; None when it was not."""
+    realised_accuracy: float | None
+    """None until enough labels have arrived."""
+
+    @property
+    def maturity(self) -> float:
+        """Label maturity: the share of the rows whose label is known."""
+        return self.labels / self.rows
+
+    @property
+    def error(self) -> float | None:
+        """How much too high the estimate was."""
+        if self.estimated_accuracy is None or self.realised_accuracy is None:
+            return None
+        return self.estimated_accuracy - self.realised_accuracy
+
+
+@dataclass(frozen=True)
 class Performance:
     """What the champion's predictions were worth, as far as labels are known as of as_of."""
 
@@ -84,12 +126,15 @@ class Performance:
     window_labels: int
     """Those whose label is known."""
     estimated_accuracy: float | None
-    """The mean confidence of the window: what accuracy would be if the probabilities were exact."""
+    """Of the window's blind predictions, by their calibrated confidence; None without the champion's evaluation."""
     new_labels: int
     """Labels of complaints with a narrative that became known after the champion's snapshot (all, without one)."""
     sentence: str
     recall: dict[str, float]
     """Realised share of right answers by true queue."""
+    estimated_macro_f1: float | None = None
+    windows: tuple[WindowQuality, ...] = ()
+    """Every window of this champion up to as_of, the newest last."""
 
     @property
     def maturity(self) -> float | None:
@@ -98,34 +143,40 @@ class Performance:
 
 
 def measure_performance(
-    home: Home, as_of: str, champion: RegisteredVersion | None, policy: RetrainingPolicy
+    home: Home, as_of: str, champion: RegisteredVersion | None, policy: RetrainingPolicy, min_maturity: float
 ) -> Performance:
     """Join the champion's predictions with the labels known as of as_of, and publish `performance/<as_of>`.
 
-    The version is a function of the marts, the predictions, the champion and `min_mature_rows`. Raises NotPublished
-    without marts.
+    The realised accuracy of a window is given from a label maturity of `min_maturity` (0 to 1) on. The version is a
+    function of the marts, the predictions, the champion, what was estimated before and the two settings. Raises
+    NotPublished without marts.
     """
     lake, table = home.lake, f"performance/{as_of}"
     used = _predictions(lake, as_of, champion) if champion else {}
-    named = {name: path.name for name, path in used.items()}
+    own, earlier = f"predictions/{as_of}", [name for name in used if name != f"predictions/{as_of}"]
+    estimated = {name: _estimated(lake, name, champion) for name in earlier} if champion else {}
+    named = {name: [path.name, estimated.get(name)] for name, path in used.items()}
     who = [champion.version, champion.training_id, champion.as_of] if champion else None
-    inputs = [as_of, lake.current("marts").name, named, who, policy.min_mature_rows]
+    inputs = [as_of, lake.current("marts").name, named, who, policy.min_mature_rows, min_maturity]
     version = hash_json(inputs)[:16]
     if lake.path(table, version).exists():
         lake.publish(table, version, lake.path(table, version))
         return load_performance(lake, as_of)
-    performance = _measure(lake, as_of, champion, used, policy)
+    found = _measure(lake, as_of, champion, used, policy)
+    estimated |= {own: found.estimated_accuracy}
+    found = replace(found, windows=tuple(_shown(window, estimated, min_maturity) for window in found.windows))
     with lake.staging(table) as staged:
-        (staged / "performance.json").write_text(json.dumps(asdict(performance), indent=1))
+        (staged / "performance.json").write_text(json.dumps(asdict(found), indent=1))
         lake.publish(table, version, staged)
-    return performance
+    return found
 
 
 def load_performance(lake: Lake, as_of: str) -> Performance:
     """The published performance of an as-of date. Raises NotPublished."""
     content: dict[str, Any] = json.loads((lake.current(f"performance/{as_of}") / "performance.json").read_text())
     scores = {name: Scores(**content[name]) for name in ("realised", "before_label", "evaluated")}
-    return Performance(**{**content, **scores})
+    windows = tuple(WindowQuality(**window) for window in content.get("windows", ()))
+    return Performance(**{**content, **scores, "windows": windows})
 
 
 def _predictions(lake: Lake, as_of: str, champion: RegisteredVersion) -> dict[str, Path]:
@@ -135,37 +186,56 @@ def _predictions(lake: Lake, as_of: str, champion: RegisteredVersion) -> dict[st
     return {name: path for name, path in folders.items() if load_manifest(path).training_id == champion.training_id}
 
 
+def _estimated(lake: Lake, predictions: str, champion: RegisteredVersion) -> float | None:
+    """What was published of the champion's accuracy for an earlier window."""
+    as_of = predictions.removeprefix("predictions/")
+    published = load_performance(lake, as_of) if lake.version(f"performance/{as_of}") else None
+    return published.estimated_accuracy if published and published.model_version == champion.version else None
+
+
+def _shown(window: WindowQuality, estimated: dict[str, float | None], min_maturity: float) -> WindowQuality:
+    """With what was estimated of it, and without what is not yet mature."""
+    realised = window.realised_accuracy if window.maturity >= min_maturity else None
+    return replace(window, estimated_accuracy=estimated[f"predictions/{window.as_of}"], realised_accuracy=realised)
+
+
 def _measure(
     lake: Lake, as_of: str, champion: RegisteredVersion | None, used: dict[str, Path], policy: RetrainingPolicy
 ) -> Performance:
     marts = lake.current("marts")
     snapshot = {"snapshot": champion.as_of if champion else _BEGINNING}
+    files = [str(path / "predictions.parquet") for path in used.values()]
+    newest = used.get(f"predictions/{as_of}")
+    window = {"window": str(newest / "predictions.parquet")} if newest else None
     with duckdb.connect() as connection:
         connection.execute(_KNOWN, {"labels": str(marts / "labels.parquet"), "as_of": as_of})
         complaints = {"complaints": str(marts / "fct_complaints.parquet"), "as_of": as_of, **snapshot}
         (new_labels,) = _one(connection, _NEW_LABELS, complaints)
-        files = [str(path / "predictions.parquet") for path in used.values()]
-        window = used.get(f"predictions/{as_of}")
-        rows, labels, confidence = (
-            _one(connection, _WINDOW, {"window": str(window / "predictions.parquet")}) if window else (0, 0, None)
-        )
-        counts = connection.execute(_MATURED, {"predictions": files, **snapshot}).df() if files else _NO_COUNTS
-    realised = _scores(counts)
+        rows, labels = _one(connection, _WINDOW, window) if window else (0, 0)
+        blind = connection.execute(_BLIND_ANSWERS, window | snapshot).df() if window else _NO_ANSWERS
+        over_all = {"predictions": files, **snapshot}
+        counts = connection.execute(_MATURED, over_all).df() if files else _NO_COUNTS
+        windows = connection.execute(_BY_WINDOW, over_all).fetchall() if files else []
+    evaluated = evaluated_rows(lake, champion) if champion else None
+    realised, estimate = _scores(counts), _estimate(evaluated, blind)
     return Performance(
         as_of=as_of,
         model_version=champion.version if champion else None,
         realised=realised,
         before_label=_scores(counts[counts["before_label"].astype(bool)]),
-        evaluated=_evaluated(lake, champion),
+        evaluated=_evaluated(evaluated),
         window_rows=rows,
         window_labels=labels,
-        estimated_accuracy=confidence,
+        estimated_accuracy=estimate.accuracy if estimate else None,
         new_labels=new_labels,
         sentence=_sentence(champion, realised, policy),
         recall=_recall(counts),
+        estimated_macro_f1=estimate.macro_f1 if estimate else None,
+        windows=tuple(WindowQuality(name, size, known, None, accuracy) for name, size, known, accuracy in windows),
     )
 
 
+_NO_ANSWERS = pd.DataFrame({"queue": [], "confidence": []})
 _NO_COUNTS = pd.DataFrame({"queue": [], "predicted": [], "before_label": [], "rows": []})
 
 
@@ -175,11 +245,18 @@ def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: dict[str
     return tuple(found)
 
 
-def _evaluated(lake: Lake, champion: RegisteredVersion | None) -> Scores:
-    rows = evaluated_rows(lake, champion) if champion else None
+def _evaluated(rows: pd.DataFrame | None) -> Scores:
     if rows is None:
         return _scores(_NO_COUNTS)
     return _scores(rows.groupby(["queue", "predicted"]).size().rename("rows").reset_index())
+
+
+def _estimate(evaluated: pd.DataFrame | None, window: pd.DataFrame) -> Estimate | None:
+    if evaluated is None or evaluated.empty or window.empty:
+        return None
+    sides = (evaluated["predicted"], evaluated["confidence"]), (window["queue"], window["confidence"])
+    answers = [Answers(queues.to_numpy(), confidence.to_numpy(float)) for queues, confidence in sides]
+    return estimate_quality(evaluated["queue"].to_numpy(), *answers)
 
 
 def _scores(counts: pd.DataFrame) -> Scores:

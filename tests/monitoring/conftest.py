@@ -22,23 +22,30 @@ SECRET = "zanzibarian"
 
 @dataclass
 class World:
-    """Draws complaints; `words` and `mix` are what can shift."""
+    """Draws complaints; `words`, `mix` and `broken` are what can shift."""
 
     seed: int
     words: int = 400
     first_word: int = 0
     mix: tuple[float, ...] = (0.3, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05)
+    favourites: int = 0
+    """So many of the words, the same ones always, are used as often as all others together."""
+    broken: tuple[str, ...] = ()
+    """Features that are always zero."""
 
     def rows(self, count: int, start: str, days: int, prefix: str) -> pd.DataFrame:
         rng = np.random.default_rng(self.seed)
         names = [_word(n) for n in range(self.first_word, self.first_word + self.words)]
+        chances = np.ones(self.words)
+        chances[: self.favourites] *= (self.words - self.favourites) / max(self.favourites, 1)
+        chances /= chances.sum()
         sizes = rng.poisson(40, count) + 5
         table = pd.DataFrame(
             {
                 "complaint_id": [f"{prefix}{n}" for n in range(count)],
                 "known_at": pd.Timestamp(start) + pd.to_timedelta(np.sort(rng.integers(0, days, count)), unit="D"),
                 "queue": rng.choice(QUEUES, count, p=self.mix),
-                "narrative": [" ".join([SECRET, "XXXX", *rng.choice(names, size)]) for size in sizes],
+                "narrative": [" ".join([SECRET, "XXXX", *rng.choice(names, size, p=chances)]) for size in sizes],
                 "company": [f"Company {n}" for n in rng.zipf(1.7, count)],
                 "state": rng.choice(["CA", "TX", "NY", "FL", "unknown"], count),
                 "zip_code": None,
@@ -50,7 +57,8 @@ class World:
             }
         )
         table["confidence"] = rng.beta(5, 2, count)
-        return table
+        table["label_known_at"] = table["known_at"] + pd.to_timedelta(rng.integers(0, 10, count), unit="D")
+        return table.assign(**dict.fromkeys(self.broken, 0.0))
 
 
 def _word(number: int) -> str:
@@ -71,8 +79,10 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
         lambda folder: SimpleNamespace(training_id=json.loads((folder / "evaluation.json").read_text())),
     )
 
-    def publish(world: World, rows: int = 3000, test_rows: int = 600) -> None:
-        columns = ["complaint_id", "known_at", "queue", "narrative", "company", "state", "zip_code", "tags", "channel"]
+    def publish(world: World, rows: int = 3000, test_rows: int = 600, wrong_below: float = 0.0) -> None:
+        """The champion was wrong on the test rows of which it was less sure than `wrong_below`."""
+        columns = ["complaint_id", "known_at", "label_known_at", "queue"]
+        columns += ["narrative", "company", "state", "zip_code", "tags", "channel"]
         with home.lake.staging("training_set/2024-01-01") as staged:
             drawn = world.rows(rows, "2023-06-01", 180, "t")
             drawn[[*columns, *FEATURES]].to_parquet(staged / "train.parquet", index=False)
@@ -80,7 +90,9 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
             home.lake.publish("training_set/2024-01-01", champion.snapshot_id, staged)
         with home.lake.staging("evaluation/2024-01-01") as staged:
             tested = World(world.seed + 1000, mix=world.mix).rows(test_rows, "2023-12-01", 30, "e")
-            tested.assign(predicted=tested["queue"]).to_parquet(staged / "predictions.parquet", index=False)
+            predicted = tested["queue"].where(tested["confidence"] >= wrong_below, "wrong")
+            predicted = predicted.mask(predicted == "wrong", np.where(tested["queue"] == "cards", "other", "cards"))
+            tested.assign(predicted=predicted).to_parquet(staged / "predictions.parquet", index=False)
             (staged / "evaluation.json").write_text(json.dumps(champion.training_id))
             home.lake.publish("evaluation/2024-01-01", "e1", staged)
 
@@ -103,9 +115,11 @@ def publish_marts(home: Home) -> Callable[..., None]:
 
 @pytest.fixture
 def publish_predictions(home: Home, champion: RegisteredVersion) -> Callable[..., None]:
-    def publish(as_of: str, rows: pd.DataFrame, model: RegisteredVersion = champion, version: str = "p1") -> None:
+    def publish(
+        as_of: str, rows: pd.DataFrame, model: RegisteredVersion = champion, version: str = "p1", marts: str = "m1"
+    ) -> None:
         manifest = Manifest(
-            *(as_of, model.version, model.training_id, model.snapshot_id, model.as_of, "m1", 30),
+            *(as_of, model.version, model.training_id, model.snapshot_id, model.as_of, marts, 30),
             *(len(rows), len(rows), len(rows)),
         )
         table = rows.assign(as_of=as_of, model_version=model.version, reason=None)
@@ -128,9 +142,13 @@ def world() -> type[World]:
 def score_window(publish_marts: Any, publish_predictions: Any) -> Callable[..., None]:
     """Publishes marts and predictions for the month that ends at 2024-02-01."""
 
-    def publish(world: World, rows: int = 1500, version: str = "p1") -> None:
-        drawn = world.rows(rows, "2024-01-05", 25, "n")
-        publish_marts(drawn.assign(known_until=pd.NaT).drop(columns=[*FEATURES, "confidence"]))
-        publish_predictions("2024-02-01", drawn, version=version)
+    def publish(
+        world: World, rows: int = 1500, version: str = "p1", as_of: str = "2024-02-01", labels: int | None = None
+    ) -> None:
+        start = (pd.Timestamp(as_of) - pd.Timedelta(days=27)).date().isoformat()
+        drawn = world.rows(rows, start, 25, as_of).assign(known_until=pd.NaT)
+        known = ["complaint_id", "known_at", "known_until", "queue", "label_known_at"]
+        publish_marts(drawn.drop(columns=[*FEATURES, "confidence"]), drawn[known].head(labels or rows), version)
+        publish_predictions(as_of, drawn, version=version, marts=version)
 
     return publish

@@ -2,7 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.monitoring.columns import calm_psi, describe, fit_binning, psi, sample_positions, vocabulary
+from assets.monitoring.columns import (
+    calm_psi,
+    describe,
+    fit_binning,
+    prediction_limit,
+    psi,
+    sample_positions,
+    spread,
+    stretches,
+    vocabulary,
+)
 
 
 def test_a_sample_does_not_depend_on_the_order_of_rows() -> None:
@@ -35,7 +45,7 @@ def test_numbers_are_cut_at_the_quantiles_of_the_reference() -> None:
 def test_a_value_beyond_a_constant_reference_is_seen() -> None:
     reference, current = pd.Series(np.zeros(500)), pd.Series(np.ones(500))
     binning = fit_binning(reference, 10, 500)
-    assert psi(binning.apply(reference), binning.apply(current)) > 5
+    assert psi(binning.codes(reference), binning.codes(current)) > 5
 
 
 def test_rare_categories_are_pooled() -> None:
@@ -53,14 +63,15 @@ def test_resamples_of_the_same_data_do_not_alarm(rows: int) -> None:
         rng = np.random.default_rng(seed)
         for draw in (
             lambda n, rng=rng: pd.Series(rng.lognormal(2, 2, n).round()),
+            lambda n, rng=rng: pd.Series(rng.standard_cauchy(n)),
             lambda n, rng=rng: pd.Series(rng.zipf(1.6, n).astype(str)),
             lambda n, rng=rng: pd.Series(rng.choice(list("abcdefghi"), n)),
             lambda n, rng=rng: pd.Series(np.where(rng.random(n) < 0.05, rng.random(n), 0.0)),
         ):
             reference, current = draw(2000), draw(rows)
             binning = fit_binning(reference, 10, rows)
-            left, right = binning.apply(reference), binning.apply(current)
-            alarms += psi(left, right) >= max(0.25, calm_psi(left, 5, rows))
+            left, right = binning.codes(reference), binning.codes(current)
+            alarms += psi(left, right) >= max(0.25, calm_psi(left, 5, rows, 0.95))
             trials += 1
     assert alarms <= trials * 0.02
 
@@ -68,6 +79,34 @@ def test_resamples_of_the_same_data_do_not_alarm(rows: int) -> None:
 def test_a_column_that_grows_is_compared_with_its_own_growth() -> None:
     reference = pd.Series(np.arange(2000.0))
     binning = fit_binning(reference, 10, 1000)
-    left, right = binning.apply(reference), binning.apply(pd.Series(np.arange(2000.0, 2300.0)))
+    left, right = binning.codes(reference), binning.codes(pd.Series(np.arange(2000.0, 2300.0)))
     assert psi(left, right) > 1
-    assert calm_psi(left, 5, 300) > psi(left, right)
+    assert calm_psi(left, 5, 300, 0.95) > psi(left, right)
+
+
+def test_a_lively_column_seldom_alarms() -> None:
+    """Its level is another one in every stretch: the largest of five stretches alone is exceeded one time in six."""
+    rng, trials, beyond, beyond_largest = np.random.default_rng(0), 600, 0, 0
+    for _ in range(trials):
+        levels = np.repeat(rng.normal(0, 0.7, 6), 300)
+        values = pd.Series(levels + rng.normal(0, 1, 1800))
+        binning = fit_binning(values[:1500], 10, 300)
+        left, right = binning.codes(values[:1500]), binning.codes(values[1500:])
+        found = psi(left, right)
+        beyond += found >= calm_psi(left, 5, 300, 0.98)
+        beyond_largest += found >= calm_psi(left, 5, 300, 0.51)
+    assert beyond_largest > trials * 0.12
+    assert beyond < trials * 0.09
+
+
+def test_the_prediction_limit_is_students() -> None:
+    rng = np.random.default_rng(1)
+    limits = [prediction_limit(rng.normal(0, 1, 30), 0.95) for _ in range(400)]
+    assert np.mean([rng.normal(0, 1) > limit for limit in limits for _ in range(20)]) < 0.05
+    assert prediction_limit(np.array([1.0, 1.0, 9.0]), 0.51) == 9.0
+
+
+def test_what_is_spread_is_at_even_distances() -> None:
+    assert spread(10, 5).tolist() == [0, 2, 4, 6, 8]
+    assert spread(3, 5).tolist() == [0, 1, 2]
+    assert [part.tolist() for part in stretches(5, 2)] == [[0, 1, 2], [3, 4]]

@@ -2,28 +2,26 @@ import json
 import re
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from assets.lake import Home
-from assets.monitoring.columns import fit_binning, psi
-from assets.monitoring.comparison import Side, compare
 from assets.monitoring.drift import load_drift, measure_drift
+from assets.monitoring.performance import measure_performance
+from assets.monitoring.sides import arrived_labels
 from assets.settings import load_settings
 
 AS_OF = "2024-02-01"
 SETTINGS = load_settings("quick").drift
+POLICY = load_settings("quick").retraining
+FEATURES = ("company_complaints_30d", "company_share_cards", "narrative_length")
 
 
-def test_evidentlys_numbers_are_ours(world: Any) -> None:
-    frames = [world(seed).rows(rows, "2024-01-01", 30, "a") for seed, rows in ((1, 900), (2, 400))]
-    columns = ["company_complaints_30d", "company", "tags"]
-    sides = [Side({"features": f[columns], "predictions": f[["queue"]].head(300)}) for f in frames]
-    found, _ = compare(*sides, SETTINGS)
-    assert [c.name for c in found] == [*columns, "queue"]
-    for column in found:
-        left, right = (side.groups[column.group][column.name] for side in sides)
-        binning = fit_binning(left, SETTINGS.bins, len(right))
-        assert column.psi == pytest.approx(psi(binning.apply(left), binning.apply(right)))
+def page(home: Home, as_of: str = AS_OF) -> str:
+    """The dashboard, without Evidently's widgets."""
+    text = (home.reports / "drift" / f"{as_of}.html").read_text()
+    return text[text.index("<section class='evergreen'>") : text.index("</section>")]
 
 
 def test_calm_data_does_not_alarm_and_the_page_is_safe(
@@ -33,14 +31,15 @@ def test_calm_data_does_not_alarm_and_the_page_is_safe(
     score_window(world(2))
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is False
-    assert report.groups == {"text": 0.0, "features": 0.0, "predictions": 0.0}
+    assert report.groups == dict.fromkeys(("text", "features", "labels", "predictions", "wording"), 0.0)
+    assert (report.since, report.left_out) == ({}, {})
     assert (report.reference_rows, report.current_rows, report.model_version) == (1500, 1500, "3")
-    page = (home.reports / "drift" / f"{AS_OF}.html").read_text()
-    assert "No drift as of 2024-02-01" in page
-    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*\s(?:src|href)=[\"']?(?!data:)", page)
-    assert not re.findall(r"(?:url\(|@import)\s*[\"']?https?:", page)
+    html = (home.reports / "drift" / f"{AS_OF}.html").read_text()
+    assert "No drift as of 2024-02-01" in html
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*\s(?:src|href)=[\"']?(?!data:)", html)
+    assert not re.findall(r"(?:url\(|@import)\s*[\"']?https?:", html)
     published = (home.lake.current(f"drift/{AS_OF}") / "drift.json").read_text()
-    for text in (page, published):
+    for text in (html, published):
         assert "zanzibarian" not in text
     assert json.loads(published)["detected"] is False
 
@@ -50,8 +49,28 @@ def test_a_new_vocabulary_alarms(home: Home, champion: Any, world: Any, train: A
     score_window(world(2, first_word=100))
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is True
-    assert [c.name for c in report.columns if c.drifted] == ["text_unknown_share"]
+    assert {c.name for c in report.columns if c.drifted} == {"text_unknown_share", "domain_classifier"}
     assert "text_unknown_share" in report.reason
+
+
+def test_known_words_that_become_frequent_alarm(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1))
+    score_window(world(2, favourites=40))
+    report = measure_drift(home, AS_OF, champion, SETTINGS)
+    assert report.detected is True
+    assert [c.name for c in report.columns if c.drifted] == ["domain_classifier"]
+
+
+def test_serving_features_that_broke_alarm(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1))
+    score_window(world(2, broken=FEATURES))
+    report = measure_drift(home, AS_OF, champion, SETTINGS)
+    assert report.detected is True
+    assert {c.name for c in report.columns if c.drifted} == set(FEATURES)
 
 
 def test_a_shifted_mix_alarms(home: Home, champion: Any, world: Any, train: Any, score_window: Any) -> None:
@@ -59,8 +78,87 @@ def test_a_shifted_mix_alarms(home: Home, champion: Any, world: Any, train: Any,
     score_window(world(2, mix=(0.05, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.35)))
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is True
-    assert report.groups["predictions"] == 0.5
+    assert (report.groups["predictions"], report.groups["labels"]) == (0.5, 1.0)
     assert load_drift(home.lake, AS_OF) == report
+
+
+@pytest.mark.parametrize(("arrived", "measured"), [(99, False), (1500, True)])
+def test_labels_count_once_enough_have_arrived(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any, arrived: int, measured: bool
+) -> None:
+    train(world(1))
+    score_window(world(2), labels=arrived)
+    report = measure_drift(home, AS_OF, champion, SETTINGS)
+    assert ("labels" in report.groups) is measured
+    assert ("labels" in report.left_out) is not measured
+    if not measured:
+        assert "labels not measured: " in report.reason
+        assert "100 are needed" in report.left_out["labels"]
+
+
+def test_labels_from_after_the_as_of_are_not_read(
+    home: Home, champion: Any, world: Any, train: Any, publish_marts: Any, publish_predictions: Any
+) -> None:
+    train(world(1))
+    window = world(2).rows(1500, "2024-01-05", 25, "n").assign(known_until=pd.NaT)
+    late = window.assign(label_known_at=pd.Timestamp("2024-02-02"))
+    publish_marts(window, late)
+    publish_predictions(AS_OF, window)
+    assert measure_drift(home, AS_OF, champion, SETTINGS).left_out["labels"].startswith("0 rows of the window")
+
+
+def test_queues_that_are_settled_late_are_missing_from_both_sides() -> None:
+    """Cards arrive at once, mortgages after four weeks: most of a window's labels are cards, and that is no drift."""
+    rows = pd.DataFrame({"queue": ["cards", "mortgage"] * 3000, "known_at": pd.Timestamp("2024-01-01")})
+    lags = pd.to_timedelta(np.where(rows["queue"] == "cards", 0, 27), unit="D")
+    found = arrived_labels(rows.assign(label_known_at=rows["known_at"] + lags), 30)
+    assert (found == "cards").sum() == 3000
+    assert (found == "mortgage").sum() == pytest.approx(300, abs=10)
+
+
+def test_without_an_evaluation_predictions_are_left_out(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1), test_rows=0)
+    score_window(world(2))
+    report = measure_drift(home, AS_OF, champion, SETTINGS)
+    assert report.detected is False
+    assert set(report.left_out) == {"predictions"}
+
+
+def test_the_page_says_since_when_and_at_what_cost(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1), wrong_below=0.5)
+    days = {"2024-01-30": world(2), "2024-01-31": world(3, first_word=100), AS_OF: world(4, first_word=120)}
+    for as_of, moved in days.items():
+        score_window(moved, version=f"p-{as_of}", as_of=as_of)
+        performance = measure_performance(home, as_of, champion, POLICY, 0.5)
+        report = measure_drift(home, as_of, champion, SETTINGS)
+    assert report.since == dict.fromkeys(("text_unknown_share", "domain_classifier"), "2024-01-31")
+    assert [window.as_of for window in performance.windows] == list(days)
+    shown = page(home)
+    moved_row = re.search(r"<tr class='drifted'>.*?domain_classifier.*?</tr>", shown)
+    assert moved_row
+    assert "AUC" in moved_row[0]
+    assert "2024-01-31" in moved_row[0]
+    assert performance.evaluated.accuracy is not None
+    assert performance.estimated_accuracy is not None
+    more = round((performance.evaluated.accuracy - performance.estimated_accuracy) * 1500)
+    for number in (f"{performance.evaluated.accuracy:.1%}", f"{performance.estimated_accuracy:.1%}", f"{more:+,}"):
+        assert f"<b>{number}</b>" in shown
+    assert [as_of for as_of in days if f"<td class='name'>{as_of}</td>" in shown] == list(days)
+
+
+def test_a_calm_window_in_between_begins_anew(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1))
+    days = {"2024-01-30": world(2, first_word=100), "2024-01-31": world(3), AS_OF: world(4, first_word=100)}
+    for as_of, moved in days.items():
+        score_window(moved, version=f"p-{as_of}", as_of=as_of)
+        report = measure_drift(home, as_of, champion, SETTINGS)
+    assert set(report.since.values()) == {AS_OF}
 
 
 def test_measuring_again_changes_nothing(
@@ -91,7 +189,8 @@ def test_rows_that_the_champion_was_trained_on_are_left_out(
 ) -> None:
     train(world(1))
     trained = world(1).rows(500, "2024-01-05", 25, "t")
-    publish_marts(trained.assign(known_until=None))
+    trained = trained.assign(known_until=None)
+    publish_marts(trained, trained)
     publish_predictions(AS_OF, trained)
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is None

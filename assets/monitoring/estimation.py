@@ -1,0 +1,82 @@
+"""What the champion's answers are worth before their labels arrive: confidence-based performance estimation (CBPE).
+
+The chance that an answer is right is its confidence, calibrated on the champion's evaluated test rows by isotonic
+regression (Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability estimates, 2002).
+Its mean is the accuracy to expect, as in NannyML's estimator of the same name. It sees that a window is harder than
+the test rows were; it cannot see that the same text now belongs to another queue, nor that the model has become surer
+than it is right.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from assets.settings import QUEUES
+
+__all__ = ["Answers", "Estimate", "chances", "estimate_quality"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answered: the queue of each row and the model's probability of it, both [rows]."""
+
+    queues: npt.NDArray[Any]
+    confidence: Floats
+
+    def __len__(self) -> int:
+        return len(self.queues)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the quality of some answers is expected to be, both 0 to 1."""
+
+    accuracy: float
+    macro_f1: float
+    """The mean over the queues that half a row or more is expected to belong to."""
+
+
+def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Estimate:
+    """The quality to expect of a window, by the answers of the evaluation, whose `truth` [rows] is known.
+
+    Raises ValueError when either has no rows.
+    """
+    if not len(evaluated) or not len(window):
+        raise ValueError(f"{len(evaluated)} evaluated and {len(window)} rows of a window: nothing to estimate by")
+    chance = chances(truth, evaluated, window)
+    return Estimate(float(chance.mean()), _macro_f1(chance, window.queues, _mistakes(truth, evaluated.queues)))
+
+
+def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Floats:
+    """The chance that each answer of a window is right, [rows]."""
+    from sklearn.isotonic import IsotonicRegression
+
+    calibration = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+    calibration.fit(evaluated.confidence, truth == evaluated.queues)
+    return np.asarray(calibration.predict(window.confidence), dtype=np.float64)
+
+
+def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
+    """[predicted queue, true queue]: the shares of the queues among a queue's wrong answers.
+
+    The queues' own frequencies count for one more mistake, so that a queue without any has shares, too.
+    """
+    places = {queue: place for place, queue in enumerate(QUEUES)}
+    rows, columns = (np.array([places[queue] for queue in side]) for side in (predicted, truth))
+    counts = np.tile(np.bincount(columns, minlength=len(QUEUES)) / len(columns), (len(QUEUES), 1))
+    np.add.at(counts, (rows, columns), 1.0)
+    np.fill_diagonal(counts, 0.0)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _macro_f1(chance: Floats, predicted: npt.NDArray[Any], mistakes: Floats) -> float:
+    """Expected right answers of every queue, against those it is predicted and expected to have."""
+    answered = np.array([(predicted == queue).sum() for queue in QUEUES], dtype=np.float64)
+    right = np.array([chance[predicted == queue].sum() for queue in QUEUES])
+    true = right + (answered - right) @ mistakes
+    occurs = true >= 0.5
+    return float((2 * right[occurs] / (true[occurs] + answered[occurs])).mean())

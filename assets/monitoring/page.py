@@ -1,0 +1,210 @@
+"""The dashboard of a window, above Evidently's widgets: what moved, by how much, since when, and what it cost.
+
+Numbers and names of columns only: no text of a complaint. The page loads nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from assets.monitoring.comparison import Column
+from assets.monitoring.performance import Performance, Scores
+
+if TYPE_CHECKING:
+    from assets.monitoring.drift import DriftReport
+
+__all__ = ["Earlier", "render"]
+
+_STYLE = """
+<style>
+.evergreen { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 24px auto 32px;
+  padding: 0 24px }
+.evergreen h1 { font-size: 26px; margin: 0 } .evergreen h2 { font-size: 18px; margin: 28px 0 8px }
+.evergreen p { margin: 4px 0; color: #555 }
+.evergreen .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 20px }
+.evergreen .tile { flex: 1 1 200px; border: 1px solid #ddd; border-radius: 6px; padding: 10px 14px }
+.evergreen .tile b { display: block; font-size: 24px; font-weight: 600 }
+.evergreen .tile span { display: block; color: #555; font-size: 13px }
+.evergreen table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+.evergreen th, .evergreen td { padding: 4px 10px; border-bottom: 1px solid #e5e5e5; text-align: right;
+  white-space: nowrap }
+.evergreen th { color: #555; font-weight: 600; font-size: 13px }
+.evergreen .name { text-align: left }
+.evergreen .bar { display: inline-block; height: 10px; background: #9bb7d4; vertical-align: middle }
+.evergreen .drifted .bar { background: #c8102e }
+.evergreen .drifted .name:first-child { color: #c8102e; font-weight: 600 }
+.evergreen summary { cursor: pointer; margin-top: 12px; color: #333 }
+</style>
+"""
+_BAR = 120
+"""Pixels of a bar that is as long as bars get: three times the threshold."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier window of the same champion."""
+
+    as_of: str
+    drifted: frozenset[str]
+    """The columns that had drifted."""
+    share: float | None
+
+
+def render(report: "DriftReport", widgets: str, earlier: Sequence[Earlier], performance: Performance | None) -> str:
+    """The page of a window: the dashboard, and below it Evidently's page `widgets`, if there is one."""
+    dashboard = "".join(
+        (
+            f"{_STYLE}<section class='evergreen'>{_heading(report)}",
+            _tiles(performance) if performance else "",
+            _moved(report) if report.columns else "",
+            _windows(report, earlier, performance) if performance else "",
+            "</section>",
+        )
+    )
+    if widgets:
+        return widgets.replace("<body>", f"<body>{dashboard}", 1)
+    title = f"<meta charset='utf-8'><title>Drift as of {report.as_of}</title>"
+    return f"<!DOCTYPE html><html><head>{title}</head><body>{dashboard}</body></html>"
+
+
+def _heading(report: "DriftReport") -> str:
+    found = {True: "Drift", False: "No drift", None: "Drift not measured"}[report.detected]
+    sides = (
+        f"<p>{report.current_rows:,} complaints that version {escape(str(report.model_version))} routed and was not "
+        f"trained on, against {report.reference_rows:,} that it was trained on.</p>"
+    )
+    return f"<h1>{found} as of {report.as_of}</h1><p>{escape(report.reason)}.</p>{sides if report.columns else ''}"
+
+
+def _tiles(found: Performance) -> str:
+    evaluated = found.evaluated.accuracy
+    tiles = [
+        ("evaluated accuracy", _percent(evaluated), f"{found.evaluated.rows:,} test rows"),
+        (
+            "estimated accuracy of this window",
+            _percent(found.estimated_accuracy),
+            f"{_points(found.estimated_accuracy, evaluated)}; {_maturity(found)}",
+        ),
+        (
+            "realised accuracy so far",
+            _percent(found.realised.accuracy),
+            f"{_points(found.realised.accuracy, evaluated)}; {found.realised.rows:,} labels",
+        ),
+        ("estimated cost of this window", *_cost(found, evaluated)),
+    ]
+    return "<div class='tiles'>" + "".join(_tile(*tile) for tile in tiles) + "</div>"
+
+
+def _tile(name: str, value: str, note: str) -> str:
+    return f"<div class='tile'><span>{name}</span><b>{value}</b><span>{note}</span></div>"
+
+
+def _cost(found: Performance, evaluated: float | None) -> tuple[str, str]:
+    """How many complaints more are misrouted than at the evaluated accuracy."""
+    if evaluated is None or found.estimated_accuracy is None:
+        return "not measured", "needs the champion's evaluation and a scored window"
+    more = round((evaluated - found.estimated_accuracy) * found.window_rows)
+    return f"{more:+,}", f"misrouted of {found.window_rows:,}, against the evaluated accuracy"
+
+
+def _maturity(found: Performance) -> str:
+    return f"{found.maturity:.0%} of its labels known" if found.maturity is not None else "no rows"
+
+
+def _moved(report: "DriftReport") -> str:
+    ordered = sorted(report.columns, key=lambda column: -column.times)
+    drifted = [column for column in ordered if column.drifted]
+    groups = "; ".join(f"{group} {share:.0%}" for group, share in report.groups.items())
+    every = (
+        f"<details><summary>All {len(ordered)} columns, by how far they moved</summary>"
+        f"<p>Drifted columns by group: {escape(groups)}. PSI: population stability index over the reference's "
+        "quantiles, rare categories pooled; AUC: how well a classifier tells the window's texts from the reference's. "
+        "Calm: what stretches of the champion's own training period allow; threshold: that, or the configured bound "
+        f"where it is larger.</p>{_table(ordered, report.since)}</details>"
+    )
+    return f"<h2>What moved</h2>{_table(drifted, report.since) if drifted else '<p>No column.</p>'}{every}"
+
+
+def _table(columns: Iterable[Column], since: dict[str, str]) -> str:
+    head = _row("th", ("column", "group"), ("measured", "calm", "threshold", "times the threshold", "", "since"))
+    return f"<table>{head}{''.join(_column(column, since.get(column.name, '')) for column in columns)}</table>"
+
+
+def _column(column: Column, since: str) -> str:
+    numbers = (
+        f"{column.statistic.upper()} {column.value:.3f}",
+        f"{column.calm:.3f}",
+        f"{column.threshold:.3f}",
+        f"{max(column.times, 0):.2f}",
+        f"<span class='bar' style='width:{round(_BAR * min(max(column.times, 0), 3) / 3)}px'></span>",
+        since,
+    )
+    names = (escape(column.name), escape(column.group))
+    return _row("td", names, numbers, "drifted" if column.drifted else "")
+
+
+def _windows(report: "DriftReport", earlier: Sequence[Earlier], performance: Performance) -> str:
+    """Every window of the champion, the newest first."""
+    found = {window.as_of: (len(window.drifted), window.share) for window in earlier}
+    if report.columns:
+        found[report.as_of] = (sum(column.drifted for column in report.columns), report.share)
+    head = _row(
+        "th",
+        ("as of",),
+        (
+            "drifted columns",
+            "of a group",
+            "complaints",
+            "labels known",
+            "estimated",
+            "realised",
+            "estimate too high by",
+        ),
+    )
+    rows = "".join(
+        _row(
+            "td",
+            (window.as_of,),
+            (
+                *_drifted(found.get(window.as_of)),
+                f"{window.rows:,}",
+                f"{window.maturity:.0%}",
+                _percent(window.estimated_accuracy),
+                _percent(window.realised_accuracy, "not mature"),
+                "" if window.error is None else f"{window.error * 100:+.1f} points",
+            ),
+        )
+        for window in reversed(performance.windows)
+    )
+    champion = f"Windows of version {escape(str(performance.model_version))}"
+    return f"<h2>{champion}</h2><table>{head}{rows}</table>{_quality(performance.evaluated)}" if rows else ""
+
+
+def _quality(evaluated: Scores) -> str:
+    if evaluated.accuracy is None or evaluated.macro_f1 is None:
+        return ""
+    return f"<p>Evaluated: accuracy {evaluated.accuracy:.1%}, macro-F1 {evaluated.macro_f1:.3f}.</p>"
+
+
+def _drifted(found: tuple[int, float | None] | None) -> tuple[str, str]:
+    if found is None or found[1] is None:
+        return "not measured", ""
+    return str(found[0]), f"{found[1]:.0%}"
+
+
+def _row(kind: str, names: Iterable[str], numbers: Iterable[str], css: str = "") -> str:
+    cells = [f"<{kind} class='name'>{name}</{kind}>" for name in names]
+    cells += [f"<{kind}>{number}</{kind}>" for number in numbers]
+    return f"<tr class='{css}'>{''.join(cells)}</tr>"
+
+
+def _percent(share: float | None, otherwise: str = "not measured") -> str:
+    return otherwise if share is None else f"{share:.1%}"
+
+
+def _points(share: float | None, evaluated: float | None) -> str:
+    """Against the evaluated accuracy."""
+    if share is None or evaluated is None:
+        return "nothing to compare with"
+    return f"{(share - evaluated) * 100:+.1f} points to the evaluated"

@@ -1,0 +1,158 @@
+"""What drift compares, read from the lake: a sample of the champion's training rows, and one of the window.
+
+`predictions` are compared with what the champion predicted for its test rows in its evaluation: those are the
+predictions that it made for text it had not been trained on, and they cost nothing here. On the side of the window,
+records that the champion was trained on are left out for the same reason.
+
+`labels` are compared with the training rows' labels, as far as those would have arrived, too: the quickest of a
+window's labels arrive within it, and where one queue is settled sooner than another they are another mix than all.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from assets.lake import Lake
+from assets.monitoring.champion import evaluated_rows
+from assets.monitoring.columns import describe, sample_positions, spread, vocabulary
+from assets.monitoring.comparison import Side
+from assets.registry.registry import RegisteredVersion
+from assets.scoring.predictions import load_manifest
+from assets.settings import DriftSettings
+
+__all__ = ["Compared", "Reference", "arrived_labels", "described", "read_reference", "read_window"]
+
+CATEGORIES = ("company", "state", "channel", "tags")
+_NOT_FEATURES = {"complaint_id", "as_of", "queue", "confidence", "model_version", "reason"}
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, are spread evenly however many there are (Weyl)."""
+_ROUTED = """
+    select complaint_id
+    from read_parquet($scored) scored join read_parquet($complaints) complaints using (complaint_id)
+    where scored.queue is not null and complaints.known_at > $start::timestamp
+      and complaints.known_at <= $as_of::timestamp
+      and (complaints.known_until is null or complaints.known_until > $as_of::timestamp)
+"""
+_DRAWN = """
+    with arrived as (
+        select complaint_id, queue as label from read_parquet($labels)
+        where label_known_at <= $as_of::timestamp and known_at <= $as_of::timestamp
+          and (known_until is null or known_until > $as_of::timestamp)
+    )
+    select scored.*, narrative, company, state, channel, tags, label
+    from drawn join read_parquet($scored) scored using (complaint_id)
+    join read_parquet($complaints) complaints using (complaint_id)
+    left join arrived using (complaint_id)
+    where complaints.known_at <= $as_of::timestamp
+      and (complaints.known_until is null or complaints.known_until > $as_of::timestamp)
+    order by complaints.known_at, complaint_id
+"""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One side: its columns, and narratives for the domain classifier, both in order of time."""
+
+    side: Side
+    narratives: "pd.Series[str]"
+
+
+@dataclass(frozen=True)
+class Reference(Compared):
+    """The side of the training, with what the other side is measured by."""
+
+    words: frozenset[str]
+    """Those that the champion knows."""
+    trained: frozenset[str]
+    """The ids of all complaints that it was trained on."""
+
+
+def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSettings) -> Reference:
+    """A fixed sample of the champion's training rows and of its evaluation, if that is left."""
+    snapshot = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
+    features = json.loads((snapshot / "manifest.json").read_text())["features"]
+    ids = pq.read_table(snapshot / "train.parquet", columns=["complaint_id"]).column(0).to_pandas()
+    # Its own words are never unknown to a row, so the vocabulary comes from training rows outside the sample.
+    places = sample_positions(ids, settings.vocabulary_rows + settings.sample_rows)
+    drawn = set(sample_positions(ids, min(settings.sample_rows, len(ids) // 2)))
+    rows = pyarrow.dataset.dataset(snapshot / "train.parquet").take(places).to_pandas()
+    sampled = np.array([place in drawn for place in places], dtype=bool)
+    words = vocabulary(rows.loc[~sampled, "narrative"])
+    groups = described(rows[sampled].reset_index(drop=True), features, words)
+    groups["labels"] = pd.DataFrame({"label_queue": arrived_labels(rows[sampled], settings.window_days)})
+    predicted = evaluated_rows(lake, champion)
+    if predicted is not None:
+        predicted = predicted.iloc[sample_positions(predicted["complaint_id"], settings.sample_rows)]
+        groups["predictions"] = _predicted(predicted["predicted"], predicted["confidence"])
+    texts = rows["narrative"].iloc[spread(len(rows), settings.blocks * settings.wording_rows)]
+    return Reference(Side(groups), texts, words, frozenset(ids))
+
+
+def read_window(lake: Lake, as_of: str, reference: Reference, settings: DriftSettings) -> Compared:
+    """A fixed sample of the scored complaints of the window that the champion was not trained on."""
+    scored = lake.current(f"predictions/{as_of}")
+    window = _Window(scored, lake.path("marts", load_manifest(scored).marts_version), as_of)
+    rows = window.sample(reference.trained, settings)
+    groups = described(rows, window.features(), reference.words)
+    groups["predictions"] = _predicted(rows["queue"], rows["confidence"])
+    groups["labels"] = pd.DataFrame({"label_queue": rows["label"].dropna()})
+    return Compared(Side(groups), rows["narrative"].iloc[spread(len(rows), settings.wording_rows)])
+
+
+def described(rows: pd.DataFrame, features: list[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
+    """The groups `text` and `features` of rows with a narrative, the record's categories and the features."""
+    return {"text": describe(rows["narrative"], words), "features": rows[[*CATEGORIES, *features]]}
+
+
+def arrived_labels(rows: pd.DataFrame, window_days: int) -> "pd.Series[str]":
+    """The queues of the training rows whose label would have arrived by the end of a window.
+
+    In a window the rows are from 0 to `window_days` days old, evenly: each row is given such an age. `rows` has
+    known_at, label_known_at and queue.
+    """
+    ages = pd.to_timedelta(np.arange(1, len(rows) + 1) * _GOLDEN % 1 * window_days, unit="D").to_numpy()
+    lags = (pd.to_datetime(rows["label_known_at"]) - pd.to_datetime(rows["known_at"])).to_numpy()
+    return rows["queue"][lags <= ages]
+
+
+def _predicted(queues: "pd.Series[str]", confidences: "pd.Series[float]") -> pd.DataFrame:
+    return pd.DataFrame({"predicted_queue": queues, "prediction_confidence": confidences})
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The scored complaints of an as-of day, with what is known of them."""
+
+    scored: Path
+    marts: Path
+    as_of: str
+
+    def features(self) -> list[str]:
+        return [name for name in pq.read_schema(self.scored / "predictions.parquet").names if name not in _NOT_FEATURES]
+
+    def sample(self, trained: frozenset[str], settings: DriftSettings) -> pd.DataFrame:
+        """A fixed sample of the routed complaints that the champion was not trained on, in order of arrival."""
+        start = (date.fromisoformat(self.as_of) - timedelta(days=settings.window_days)).isoformat()
+        routed = self._parameters("scored", "complaints", "as_of") | {"start": start}
+        with duckdb.connect() as connection:
+            ids = connection.execute(_ROUTED, routed).df()["complaint_id"]
+            unseen = ids[~ids.isin(trained)].reset_index(drop=True)
+            places = sample_positions(unseen, settings.sample_rows)
+            connection.register("drawn", pd.DataFrame({"complaint_id": unseen.iloc[places].astype(object)}))
+            return connection.execute(_DRAWN, self._parameters("scored", "complaints", "labels", "as_of")).df()
+
+    def _parameters(self, *names: str) -> dict[str, str]:
+        every = {
+            "scored": str(self.scored / "predictions.parquet"),
+            "complaints": str(self.marts / "fct_complaints.parquet"),
+            "labels": str(self.marts / "labels.parquet"),
+            "as_of": self.as_of,
+        }
+        return {name: every[name] for name in names}

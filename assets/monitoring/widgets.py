@@ -1,0 +1,60 @@
+"""Evidently's page and numbers for columns that have been measured."""
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pandas as pd
+
+from assets.monitoring.columns import fit_binning
+from assets.monitoring.comparison import Column, Side
+from assets.settings import DriftSettings
+
+__all__ = ["by_evidently"]
+
+
+def by_evidently(
+    columns: Iterable[Column], reference: Side, current: Side, settings: DriftSettings
+) -> tuple[tuple[Column, ...], str]:
+    """The columns with the PSI that Evidently finds, and its page as HTML that loads nothing."""
+    measured = list(columns)
+    members: dict[str, list[Column]] = {}
+    binned: tuple[dict[str, pd.Series[str]], dict[str, pd.Series[str]]] = ({}, {})
+    for column in measured:
+        members.setdefault(column.group, []).append(column)
+        sides = reference.groups[column.group][column.name], current.groups[column.group][column.name]
+        binning = fit_binning(sides[0], settings.bins, len(sides[1]))
+        for into, values in zip(binned, sides, strict=True):
+            into[column.name] = binning.apply(values).reset_index(drop=True)
+    found, html = _evidently(binned, list(members.values()), settings.share_threshold)
+    seen = (replace(c, value=found[c.name], drifted=found[c.name] >= c.threshold) for c in measured)
+    return tuple(seen), html
+
+
+def _evidently(
+    binned: "tuple[dict[str, pd.Series[str]], dict[str, pd.Series[str]]]", groups: list[list[Column]], share: float
+) -> tuple[dict[str, float], str]:
+    """PSI by column, and the page. Frames of unequal length are padded: Evidently leaves out what is None."""
+    os.environ["DO_NOT_TRACK"] = "true"
+    with warnings.catch_warnings():
+        # Of its own making: Evidently's sources have invalid escapes and use what pandas and pydantic deprecate.
+        warnings.simplefilter("ignore")
+        # Four seconds on top of pandas and scikit-learn: Evidently imports litestar, nltk and plotly.
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
+
+        definition = DataDefinition(categorical_columns=list(binned[0]))
+        reference, current = (Dataset.from_pandas(pd.DataFrame(side), definition) for side in binned)
+        presets = [
+            DataDriftPreset(
+                columns=[column.name for column in group],
+                method="psi",
+                drift_share=share,
+                per_column_threshold={column.name: column.threshold for column in group},
+            )
+            for group in groups
+        ]
+        run = Report(presets, include_tests=False).run(current, reference)
+        values = {metric["config"].get("column"): metric["value"] for metric in run.dict()["metrics"]}
+        return {name: float(values[name]) for name in binned[0]}, run.get_html_str(as_iframe=False)

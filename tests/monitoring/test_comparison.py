@@ -1,0 +1,106 @@
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.monitoring.comparison import Column, Side, judge, measure_columns, shares
+from assets.monitoring.widgets import by_evidently
+from assets.settings import load_settings
+
+SETTINGS = load_settings("quick").drift
+
+
+def test_evidentlys_numbers_are_ours(world: Any) -> None:
+    frames = [world(seed).rows(rows, "2024-01-01", 30, "a") for seed, rows in ((1, 900), (2, 400))]
+    columns = ["company_complaints_30d", "company", "tags"]
+    sides = [Side({"features": f[columns], "predictions": f[["queue"]].head(300)}) for f in frames]
+    measured = measure_columns(*sides, SETTINGS)
+    assert [(c.name, c.group) for c in measured] == [
+        *((name, "features") for name in columns),
+        ("queue", "predictions"),
+    ]
+    seen, page = by_evidently(measured, *sides, SETTINGS)
+    for ours, theirs in zip(measured, seen, strict=True):
+        assert theirs.value == pytest.approx(ours.value, rel=1e-9)
+        assert theirs.drifted == ours.drifted
+    assert all(column.name in page for column in measured)
+
+
+def test_forty_five_columns_of_two_thousand_rows_take_less_than_half_a_second() -> None:
+    rng = np.random.default_rng(0)
+    frames = [
+        pd.DataFrame(
+            {f"n{number}": rng.lognormal(1, 2, 2000) for number in range(41)}
+            | {f"c{number}": rng.choice([f"Company {n}" for n in range(100)], 2000) for number in range(4)}
+        )
+        for _ in range(2)
+    ]
+    sides = [Side({"features": frame}) for frame in frames]
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert len(measure_columns(*sides, SETTINGS)) == 45
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("rows", [200, 2_000, 20_000])
+def test_the_false_alarm_rate_does_not_grow_with_the_rows(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+
+    def side(size: int) -> Side:
+        heavy = {f"heavy{n}": rng.pareto(0.9, size) for n in range(5)}
+        other = {"company": rng.zipf(1.5, size).astype(str), "few": rng.random(size) < 0.02}
+        one = {"predicted_queue": rng.choice(list("abcdefghi"), size)}
+        return Side({"features": pd.DataFrame(heavy | other), "predictions": pd.DataFrame(one)})
+
+    verdicts = [judge(measure_columns(side(2000), side(rows), SETTINGS), SETTINGS).detected for _ in range(40)]
+    assert sum(map(bool, verdicts)) <= 1
+
+
+@pytest.mark.parametrize("rows", [300, 2_000, 20_000])
+def test_a_shift_is_seen_at_any_size(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    sides = [
+        Side({"features": pd.DataFrame({"a": rng.pareto(0.9, size) * scale, "b": rng.random(size)})})
+        for size, scale in ((2000, 1), (rows, 3))
+    ]
+    columns = measure_columns(*sides, SETTINGS)
+    assert [c.drifted for c in columns] == [True, False]
+    assert judge(columns, SETTINGS).detected is True
+
+
+def test_a_group_with_too_few_rows_is_not_measured() -> None:
+    few, many = pd.DataFrame({"label_queue": ["a"] * 99}), pd.DataFrame({"f": np.arange(200.0)})
+    sides = [Side({"features": many, "labels": frame}) for frame in (pd.concat([few] * 3), few)]
+    assert [c.group for c in measure_columns(*sides, SETTINGS)] == ["features"]
+    assert [c.group for c in measure_columns(*reversed(sides), SETTINGS)] == ["features"]
+    assert measure_columns(sides[0], Side({"labels": few}), SETTINGS) == ()
+
+
+def column(name: str, group: str, value: float, statistic: Any = "psi", threshold: float = 0.25) -> Column:
+    return Column(name, group, statistic, value, 0.0, threshold, value >= threshold)
+
+
+def test_what_is_judged_is_the_share_of_a_group() -> None:
+    features = tuple(column(f"f{n}", "features", 0.9 if n < 3 else 0.0) for n in range(10))
+    assert judge(features, SETTINGS).detected is False
+    assert judge((*features, column("g", "features", 0.9)), SETTINGS).detected is True
+    found = judge((*features, column("label_queue", "labels", 0.3)), SETTINGS, {"wording": "no text"})
+    assert (found.detected, found.share) == (True, 1.0)
+    assert "4 of 11 columns drifted (f0, f1, f2, ...): features 30%; labels 100%" in found.reason
+    assert "wording not measured: no text" in found.reason
+    assert shares(features) == {"features": 0.3}
+
+
+def test_nothing_measured_is_no_sign_of_calm() -> None:
+    found = judge((), SETTINGS)
+    assert (found.detected, found.share) == (None, None)
+
+
+def test_how_far_is_measured_from_no_difference() -> None:
+    assert column("a", "wording", 0.5, "auc", 0.65).times == 0.0
+    assert column("a", "wording", 0.8, "auc", 0.65).times == pytest.approx(2.0)
+    assert column("a", "features", 0.5).times == 2.0
