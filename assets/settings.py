@@ -26,6 +26,7 @@ __all__ = [
     "SnapshotSettings",
     "TrainingSettings",
     "WarehouseSettings",
+    "load_policy",
     "load_settings",
     "profiles",
 ]
@@ -291,14 +292,37 @@ def load_settings(profile: str) -> Settings:
         raise SettingsError(_explain(error, profile, overrides)) from None
 
 
+def load_policy(name: str) -> RetrainingPolicy:
+    """configs/retraining.yaml under the changes of a file, or of one in configs/policies by its name alone.
+
+    Raises SettingsError for a file that cannot be read and for an unknown or impossible field.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "policies" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in (CONFIGS / "policies").glob("*.yaml")))
+        raise SettingsError(f"no policy {name!r}: name a YAML file, or one of configs/policies: {known}")
+    try:
+        return RetrainingPolicy.model_validate(_read(CONFIGS / "retraining.yaml") | _read(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the policy"
+        what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
+        raise SettingsError(f"{_named(path)}: {field}: {what} (found {first['input']!r})") from None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"configs/{path.relative_to(CONFIGS)}: cannot be read: {error}") from None
+        raise SettingsError(f"{_named(path)}: cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise SettingsError(f"configs/{path.relative_to(CONFIGS)}: expected fields, found {type(content).__name__}")
+        raise SettingsError(f"{_named(path)}: expected fields, found {type(content).__name__}")
     return content
+
+
+def _named(path: Path) -> str:
+    """What people call a file: those of the project by their place in it."""
+    return f"configs/{path.relative_to(CONFIGS)}" if path.is_relative_to(CONFIGS) else str(path)
 
 
 def _explain(error: ValidationError, profile: str, overrides: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import takewhile
 from statistics import fmean
 
 from assets.lake import Home, Lake, hash_json
@@ -43,7 +44,8 @@ def decide_retraining(
     lake, policy, ledger = home.lake, settings.retraining, Ledger(home.ledger)
     windows = _windows(lake, as_of, champion)
     price = settings.training.price_per_hour / 3600 * _device_seconds(lake) + policy.price_per_retraining
-    past = recall(ledger.entries(), as_of, champion.version if champion else None, drifting_since(windows), policy)
+    since = drifting_since([(report.as_of, report.detected) for report in windows])
+    past = recall(ledger.entries(), as_of, champion.version if champion else None, since, policy)
     performance, days = load_performance(lake, as_of), settings.scoring.window_days
     numbers = decision_inputs(as_of, champion, windows[: policy.windows], performance, past, price, days)
     decision = decide(numbers, policy)
@@ -127,14 +129,12 @@ def _windows(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> list
     return found if found and found[0].as_of == as_of else []
 
 
-def drifting_since(windows: Sequence[DriftReport]) -> str | None:
-    """The first day of the drift that the newest window shows; None when it shows none."""
-    since = None
-    for report in windows:
-        if not report.detected:
-            break
-        since = report.as_of
-    return since
+def drifting_since(windows: Sequence[tuple[str, bool | None]]) -> str | None:
+    """The first day of the drift that the newest of some windows shows; None when it shows none.
+
+    windows: as-of days and whether there was drift, newest first.
+    """
+    return next(reversed([as_of for as_of, _ in takewhile(lambda window: window[1], windows)]), None)
 
 
 def _device_seconds(lake: Lake) -> float:

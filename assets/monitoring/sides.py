@@ -9,6 +9,7 @@ window's labels arrive within it, and where one queue is settled sooner than ano
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -27,7 +28,16 @@ from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings
 
-__all__ = ["Compared", "Reference", "arrived_labels", "described", "read_reference", "read_window"]
+__all__ = [
+    "Compared",
+    "Reference",
+    "arrived_labels",
+    "described",
+    "read_reference",
+    "read_window",
+    "reference_of",
+    "window_of",
+]
 
 CATEGORIES = ("company", "state", "channel", "tags")
 _NOT_FEATURES = {"complaint_id", "as_of", "queue", "confidence", "model_version", "reason"}
@@ -79,34 +89,60 @@ def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSetti
     snapshot = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
     features = json.loads((snapshot / "manifest.json").read_text())["features"]
     ids = pq.read_table(snapshot / "train.parquet", columns=["complaint_id"]).column(0).to_pandas()
-    # Its own words are never unknown to a row, so the vocabulary comes from training rows outside the sample.
-    places = sample_positions(ids, settings.vocabulary_rows + settings.sample_rows)
-    drawn = set(sample_positions(ids, min(settings.sample_rows, len(ids) // 2)))
+    places = _reference_places(ids, settings)
     rows = pyarrow.dataset.dataset(snapshot / "train.parquet").take(places).to_pandas()
-    sampled = np.array([place in drawn for place in places], dtype=bool)
-    words = vocabulary(rows.loc[~sampled, "narrative"])
-    groups = described(rows[sampled].reset_index(drop=True), features, words)
-    groups["labels"] = pd.DataFrame({"label_queue": arrived_labels(rows[sampled], settings.window_days)})
-    predicted = evaluated_rows(lake, champion)
-    if predicted is not None:
-        predicted = predicted.iloc[sample_positions(predicted["complaint_id"], settings.sample_rows)]
-        groups["predictions"] = _predicted(predicted["predicted"], predicted["confidence"])
-    texts = rows["narrative"].iloc[spread(len(rows), settings.blocks * settings.wording_rows)]
-    return Reference(Side(groups), texts, words, frozenset(ids))
+    return reference_of(rows, frozenset(ids), features, evaluated_rows(lake, champion), settings)
 
 
 def read_window(lake: Lake, as_of: str, reference: Reference, settings: DriftSettings) -> Compared:
     """A fixed sample of the scored complaints of the window that the champion was not trained on."""
     scored = lake.current(f"predictions/{as_of}")
     window = _Window(scored, lake.path("marts", load_manifest(scored).marts_version), as_of)
-    rows = window.sample(reference.trained, settings)
-    groups = described(rows, window.features(), reference.words)
+    return window_of(window.sample(reference.trained, settings), window.features(), reference, settings)
+
+
+def reference_of(
+    rows: pd.DataFrame,
+    trained: frozenset[str],
+    features: Sequence[str],
+    evaluated: pd.DataFrame | None,
+    settings: DriftSettings,
+) -> Reference:
+    """The side of a training, by its rows in order of time and what the model answered in its evaluation.
+
+    rows: `COLUMNS` and features; evaluated: predicted and confidence by complaint_id, None when it is not left.
+    """
+    rows = rows.iloc[_reference_places(rows["complaint_id"], settings)].reset_index(drop=True)
+    # Its own words are never unknown to a row, so the vocabulary comes from training rows outside the sample.
+    drawn = sample_positions(rows["complaint_id"], min(settings.sample_rows, len(trained) // 2))
+    sampled = np.isin(np.arange(len(rows)), drawn)
+    words = vocabulary(rows.loc[~sampled, "narrative"])
+    groups = described(rows[sampled].reset_index(drop=True), features, words)
+    groups["labels"] = pd.DataFrame({"label_queue": arrived_labels(rows[sampled], settings.window_days)})
+    if evaluated is not None:
+        evaluated = evaluated.iloc[sample_positions(evaluated["complaint_id"], settings.sample_rows)]
+        groups["predictions"] = _predicted(evaluated["predicted"], evaluated["confidence"])
+    texts = rows["narrative"].iloc[spread(len(rows), settings.blocks * settings.wording_rows)]
+    return Reference(Side(groups), texts, words, trained)
+
+
+def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference, settings: DriftSettings) -> Compared:
+    """The side of a window, by a sample of its rows in order of time.
+
+    rows: `COLUMNS` and features, what was answered as queue and confidence, and label, missing where none arrived.
+    """
+    groups = described(rows, features, reference.words)
     groups["predictions"] = _predicted(rows["queue"], rows["confidence"])
     groups["labels"] = pd.DataFrame({"label_queue": rows["label"].dropna()})
     return Compared(Side(groups), rows["narrative"].iloc[spread(len(rows), settings.wording_rows)])
 
 
-def described(rows: pd.DataFrame, features: list[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
+def _reference_places(ids: "pd.Series[str]", settings: DriftSettings) -> list[int]:
+    """The training rows that are read: the sample, and as many more as the vocabulary takes."""
+    return sample_positions(ids, settings.vocabulary_rows + settings.sample_rows)
+
+
+def described(rows: pd.DataFrame, features: Sequence[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
     """The groups `text` and `features` of rows with a narrative, the record's categories and the features."""
     return {"text": describe(rows["narrative"], words), "features": rows[[*CATEGORIES, *features]]}
 

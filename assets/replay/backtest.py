@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from assets.evaluation.gate import Verdict, decide as judge
+from assets.evaluation.gate import Verdict
+from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
-from assets.monitoring.retraining import recall
+from assets.monitoring.retraining import drifting_since, recall
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
 from assets.settings import RetrainingPolicy
@@ -19,6 +20,8 @@ from assets.settings import RetrainingPolicy
 __all__ = ["Backtest", "Step", "backtest"]
 
 _TRAININGS = 3
+"""The newest trainings whose mean is what the next one is expected to take."""
+_BEGINNING = "1970-01-01"
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,11 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         looks = policy.on_drift or policy.value_per_answer is not None
         world.windows.insert(0, (as_of, workshop.drift(champion, step, window) if looks else None))
     cost = world.workshop.price(fmean(world.seconds[-_TRAININGS:] or [0.0])) + policy.price_per_retraining
-    past = recall(world.entries, as_of, champion.id if champion else None, _since(world.windows), policy)
+    past = recall(world.entries, as_of, champion.id if champion else None, drifting_since(world.windows), policy)
     return DecisionInputs(
         champion=champion.id if champion else None,
         age_days=(date.fromisoformat(as_of) - date.fromisoformat(champion.as_of)).days if champion else None,
-        new_labels=workshop.history.new_labels(champion.as_of if champion else None, as_of),
+        new_labels=workshop.history.new_labels(champion.as_of if champion else _BEGINNING, as_of),
         drifted=tuple(found for _, found in world.windows[: policy.windows]),
         mature_rows=len(matured),
         accuracy=_accuracy(matured),
@@ -162,23 +165,11 @@ def _note(world: _World, kind: str, as_of: str, body: dict[str, Any]) -> None:
     world.entries.append(Entry(len(world.entries) + 1, kind, as_of, as_of, body, hash=""))
 
 
-def _since(windows: Sequence[tuple[str, bool | None]]) -> str | None:
-    """The first day of the drift that the newest window shows; None when it shows none."""
-    since = None
-    for as_of, drifted in windows:
-        if not drifted:
-            break
-        since = as_of
-    return since
-
-
 def _accuracy(rows: pd.DataFrame) -> float | None:
     return float((rows["queue"] == rows["predicted"]).mean()) if len(rows) else None
 
 
-def _step(
-    world: _World, as_of: str, decision: RetrainingDecision, verdict: Verdict | None, rows: pd.DataFrame
-) -> Step:
+def _step(world: _World, as_of: str, decision: RetrainingDecision, verdict: Verdict | None, rows: pd.DataFrame) -> Step:
     seen = decision.inputs.drifted
     return Step(
         as_of=as_of,

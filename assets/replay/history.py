@@ -43,10 +43,15 @@ class History:
         """The training set as of a day, kept for other replays."""
         return build_training_set(self.home, as_of, self.settings.snapshot)
 
-    def arrived(self, after: str, until: str) -> pd.DataFrame:
-        """The complaints that became known after one day's beginning, and by another's."""
+    def arrived(self, after: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+        """The complaints that became known after one instant, and by another."""
         known = self.complaints["known_at"]
-        return self.complaints[(known > pd.Timestamp(after)) & (known <= pd.Timestamp(until))]
+        return self.complaints[(known > after) & (known <= until)]
+
+    def new_labels(self, after: str, until: str) -> int:
+        """Complaints whose label became known after one day's beginning, and by another's."""
+        known = self.complaints["label_known_at"][self.complaints["queue"].notna()]
+        return int(((known > pd.Timestamp(after)) & (known <= pd.Timestamp(until))).sum())
 
 
 def steps(start: str, end: str, every_days: int) -> tuple[str, ...]:
@@ -81,4 +86,5 @@ def _complaints(home: Home, days: tuple[str, ...], settings: Settings, features:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
     kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "narrative": pa.large_string()}
     rows = rows.cast(pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS]))
-    return with_features(home, marts, rows, features).to_pandas()
+    found: pd.DataFrame = with_features(home, marts, rows, features).to_pandas()
+    return found

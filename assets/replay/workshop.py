@@ -14,11 +14,13 @@ from assets.evaluation.evaluate import Champion, facts, on_reference, scores
 from assets.evaluation.report import Evaluation, Golden
 from assets.features.snapshot import Snapshot
 from assets.lake import hash_json
-from assets.monitoring.drift import compare_sides
+from assets.monitoring.columns import sample_positions
+from assets.monitoring.comparison import judge, measure_columns
 from assets.monitoring.estimation import Answers, estimate_quality
 from assets.monitoring.sides import Reference, reference_of, window_of
+from assets.monitoring.wording import hash_words, measure_wording
 from assets.replay.history import History
-from assets.settings import QUEUES
+from assets.settings import QUEUES, DriftSettings
 
 __all__ = ["Model", "Trained", "Workshop"]
 
@@ -73,7 +75,9 @@ class Workshop:
 
     def evaluation(self, challenger: Trained, champion: Trained | None) -> Evaluation:
         """A challenger beside a champion, on the challenger's test and reference rows."""
-        return self._once(("evaluation", challenger.id, champion and champion.id), lambda: self._evaluate(challenger, champion))
+        return self._once(
+            ("evaluation", challenger.id, champion and champion.id), lambda: self._evaluate(challenger, champion)
+        )
 
     def drift(self, champion: Trained, step: int, window: pd.DataFrame) -> bool | None:
         """Whether the window that ends with a step has drifted from what a champion was trained on."""
@@ -83,11 +87,15 @@ class Workshop:
         """The accuracy to expect of a champion in a window, by its confidence; None for an empty one."""
         if window.empty:
             return None
-        tested = self._tested(champion)
+        tested = self.tested(champion)
         evaluated, answered = (
             Answers(rows["predicted"].to_numpy(), rows["confidence"].to_numpy()) for rows in (tested, window)
         )
         return estimate_quality(tested["queue"].to_numpy(), evaluated, answered).accuracy
+
+    def price(self, seconds: float) -> float:
+        """What some device seconds cost."""
+        return seconds / 3600 * self.history.settings.training.price_per_hour
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
@@ -102,9 +110,12 @@ class Workshop:
     def _answer(self, trained: Trained, step: int) -> pd.DataFrame:
         days, window = self.history.days, pd.Timedelta(days=self.history.settings.drift.window_days)
         until = pd.Timestamp(days[step])
-        return _answered(trained.model, self.history.arrived(pd.Timestamp(days[step - 1]) if step else until - window, until))
+        return _answered(
+            trained.model, self.history.arrived(pd.Timestamp(days[step - 1]) if step else until - window, until)
+        )
 
-    def _tested(self, trained: Trained) -> pd.DataFrame:
+    def tested(self, trained: Trained) -> pd.DataFrame:
+        """A model's own test rows with its answers, as `answers` has them."""
         return self._once(("tested", trained.id), lambda: _answered(trained.model, trained.snapshot.test()))
 
     def _evaluate(self, challenger: Trained, champion: Trained | None) -> Evaluation:
@@ -141,11 +152,23 @@ class Workshop:
         unseen = window[~window["complaint_id"].isin(reference.trained)]
         if min(len(unseen), reference.side.rows) < settings.min_rows:
             return None
-        return compare_sides(reference, window_of(unseen, self.history.features, reference, settings), settings).detected
+        current = window_of(_as_scored(unseen, settings), self.history.features, reference, settings)
+        columns = measure_columns(reference.side, current.side, settings)
+        wording = measure_wording(hash_words(reference.narratives), hash_words(current.narratives), settings)
+        return judge((*columns, wording) if wording else columns, settings).detected
 
     def _reference(self, champion: Trained) -> Reference:
         rows, settings = champion.snapshot.train(), self.history.settings.drift
-        return reference_of(rows, champion.snapshot.features, self._tested(champion), settings)
+        trained = frozenset(rows["complaint_id"])
+        return reference_of(rows, trained, champion.snapshot.features, self.tested(champion), settings)
+
+
+def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
+    """A fixed sample of answered rows, as the lake has them: `queue` is the answer, `label` what has arrived."""
+    end = rows["known_at"].max().ceil("D")
+    drawn = rows.iloc[sample_positions(rows["complaint_id"], settings.sample_rows)]
+    arrived = drawn["queue"].where(drawn["label_known_at"] <= end)
+    return drawn.assign(label=arrived, queue=drawn["predicted"])
 
 
 def _answered(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
