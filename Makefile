@@ -18,7 +18,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui test test-all lint bench lock clean
+.PHONY: help run ui drift test test-all lint bench lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ run: $(READY)  ## Simulate half a year of complaints and run the whole graph on 
 
 ui: $(READY)  ## Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C
 	@$(BIN)/evergreen ui
+
+drift: $(READY)  ## Show a change of the world being noticed, learned and overcome (under four minutes)
+	@$(BIN)/evergreen demonstrate
 
 test: lint  ## Run the linters and the tests (under ten minutes on two cores)
 	@echo "== Testing; make test-all adds the slow ones"

@@ -251,6 +251,14 @@ def replay(
 
 
 @app.command()
+def demonstrate() -> None:
+    """Show a change of the world being noticed, learned and overcome, in `<EVERGREEN_HOME>/demonstration`."""
+    from pipelines.demonstration import demonstrate as show
+
+    show(Home.from_environment(), _say)
+
+
+@app.command()
 def simulate(
     output: Annotated[Path, typer.Option(help="The folder to write one file per month into.")],
     start: Annotated[str, typer.Option("--from", parser=_date, metavar="YYYY-MM-DD", help="First day.")],

@@ -1,4 +1,4 @@
-"""Runs the whole graph in this process, as a run of the home's Dagster instance."""
+"""Runs the graph in this process, as a run of the home's Dagster instance."""
 
 import fcntl
 import logging
@@ -54,8 +54,10 @@ def run_worker(command: list[str]) -> None:
         raise TrainingError(f"the training processes ended early, with exit code {ended}")
 
 
-def run_graph(home: Home, sources: list[str], as_of: str, profile: str, progress: Callable[[str], None]) -> GraphRun:
-    """Run the job `refresh` for one as-of date, with a line of progress per step.
+def run_graph(
+    home: Home, sources: list[str], as_of: str, profile: str, progress: Callable[[str], None], job: str = "refresh"
+) -> GraphRun:
+    """Run a job that begins with the sources for one as-of date, with a line of progress per step.
 
     One such run at a time works on a home: a second one waits for the first. What libraries print goes to
     `<home>/logs/<run id>.log`. Raises EvergreenError when the home's disk is full.
@@ -66,7 +68,7 @@ def run_graph(home: Home, sources: list[str], as_of: str, profile: str, progress
             _close_killed_runs(instance)
             instance.add_event_listener(run_id, watcher)
             with _output_to(home.root / "logs" / f"{run_id}.log"):
-                succeeded = _execute(instance, home, run_id, sources, as_of, profile)
+                succeeded = _execute(instance, home, run_id, sources, as_of, profile, job)
     except (OSError, OperationalError, EvergreenError):
         if not _is_full(home):
             raise
@@ -83,11 +85,11 @@ def _is_full(home: Home) -> bool:
 
 
 def _execute(
-    instance: dg.DagsterInstance, home: Home, run_id: str, sources: list[str], as_of: str, profile: str
+    instance: dg.DagsterInstance, home: Home, run_id: str, sources: list[str], as_of: str, profile: str, job: str
 ) -> bool:
     from pipelines.definitions import defs
 
-    result = defs.resolve_job_def("refresh").execute_in_process(
+    result = defs.resolve_job_def(job).execute_in_process(
         instance=instance,
         run_id=run_id,
         partition_key=as_of,

@@ -1,12 +1,12 @@
-"""The three user interfaces of a home, as processes that live and die together."""
+"""The user interfaces of a home and what they stand on, as processes that live and die together."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 
@@ -18,11 +18,13 @@ from assets.resources import REPORTS_PORT
 from assets.settings import CONFIGS
 from pipelines.runs import open_instance
 
-__all__ = ["serve"]
+__all__ = ["WORKSPACE", "serve", "serving"]
 
 PROJECT = CONFIGS.parent
 HOST, DAGSTER_PORT, MLFLOW_PORT, CODE_PORT = "127.0.0.1", 3000, 5000, 3002
-PORTS = (CODE_PORT, DAGSTER_PORT, MLFLOW_PORT, REPORTS_PORT)
+PORTS = {"code": CODE_PORT, "webserver": DAGSTER_PORT, "daemon": None, "mlflow": MLFLOW_PORT, "reports": REPORTS_PORT}
+WORKSPACE = "workspace.yaml"
+"""In the Dagster instance's folder: where the definitions are served."""
 
 
 def serve(home: Home, say: Callable[[str], None]) -> None:
@@ -30,20 +32,31 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
 
     Raises EvergreenError when a port is taken or one of the processes ends by itself.
     """
-    for port in PORTS:
-        _require_free(port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    say(f"Starting; logs are in {home.root / 'logs'}")
+    with serving(home, *PORTS) as processes:
+        say(f"Dagster  http://{HOST}:{DAGSTER_PORT}\nMLflow   http://{HOST}:{MLFLOW_PORT}")
+        say(f"Reports  http://{HOST}:{REPORTS_PORT}\nCtrl-C stops all three.")
+        _wait(processes)
+
+
+@contextmanager
+def serving(home: Home, *names: str) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Start some of code, webserver, daemon, mlflow and reports, and stop them at the end; all of them listen inside.
+
+    Raises EvergreenError when a port is taken or one of the processes ends by itself.
+    """
+    for name in names:
+        _require_free(PORTS[name])
     for folder in (home.reports, home.mlflow, home.root / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
     with open_instance(home):
         pass  # writes dagster.yaml and creates the databases before two processes race to
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    say(f"Starting; logs are in {home.root / 'logs'}")
-    processes = {name: _start(home, name, command) for name, command in _commands(home).items()}
+    commands = _commands(home)
+    processes = {name: _start(home, name, commands[name]) for name in names}
     try:
         _await_ports(processes)
-        say(f"Dagster  http://{HOST}:{DAGSTER_PORT}\nMLflow   http://{HOST}:{MLFLOW_PORT}")
-        say(f"Reports  http://{HOST}:{REPORTS_PORT}\nCtrl-C stops all three.")
-        _wait(processes)
+        yield processes
     finally:
         _stop(processes.values())
 
@@ -78,7 +91,7 @@ def _commands(home: Home) -> dict[str, list[str]]:
 def _workspace(home: Home) -> Path:
     """One server of the definitions for both: by themselves, webserver and daemon load them again and again."""
     server = {"host": HOST, "port": CODE_PORT, "location_name": "evergreen"}
-    path = home.dagster / "workspace.yaml"
+    path = home.dagster / WORKSPACE
     write_atomically(path, yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     return path
 
@@ -112,14 +125,16 @@ def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
         os.killpg(process.pid, how)
 
 
-def _require_free(port: int) -> None:
+def _require_free(port: int | None) -> None:
+    if port is None:
+        return
     with closing(socket(AF_INET, SOCK_STREAM)) as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise EvergreenError(f"port {port} on {HOST} is taken; stop what listens there and try again")
 
 
 def _await_ports(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    for port in PORTS:
+    for port in filter(None, map(PORTS.__getitem__, processes)):
         while True:
             _require_alive(processes)
             with closing(socket(AF_INET, SOCK_STREAM)) as probe:

@@ -44,7 +44,7 @@ class DecisionInputs:
     answers_per_day: float | None
     """Complaints that the champion routes a day."""
     gain_per_day: float
-    """Accuracy that a new champion has gained for each day of the old one's age, by past evaluations."""
+    """Accuracy that a new champion typically gains for each day of the old one's age, by past evaluations."""
     cost: float
     """Of one retraining."""
     spent: float
@@ -164,11 +164,16 @@ def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[
 
 
 def _expected_gain(numbers: DecisionInputs, policy: RetrainingPolicy) -> _Gain:
-    """The largest of what age, matured labels and, under drift, the champion's own confidence say."""
-    age, rate = numbers.age_days or 0, numbers.gain_per_day
-    found = [_Gain(age * rate, f"{100 * age * rate:.1f} points by age ({100 * rate:.3f} a day for {age} days)")]
-    loss = numbers.accuracy_loss
-    if loss is not None and numbers.mature_rows >= policy.min_mature_rows:
+    """The largest of what age, matured labels and, under drift, the champion's own confidence say.
+
+    Age can have cost no more than the matured labels leave possible.
+    """
+    age, loss = numbers.age_days or 0, _measured_loss(numbers, policy)
+    by_age = age * numbers.gain_per_day
+    if loss is not None:
+        by_age = min(by_age, max(loss + numbers.chance, 0.0))
+    found = [_Gain(by_age, f"{100 * by_age:.1f} points by age ({100 * numbers.gain_per_day:.3f} a day for {age} days)")]
+    if loss is not None:
         proven = loss - numbers.chance
         found.append(_Gain(proven, f"{100 * proven:.1f} points proven on {numbers.mature_rows} matured rows"))
     if numbers.estimated_accuracy is not None and numbers.evaluated_accuracy is not None:
@@ -176,6 +181,11 @@ def _expected_gain(numbers: DecisionInputs, policy: RetrainingPolicy) -> _Gain:
         if _is_drifting(numbers, policy):
             found.append(_Gain(lost, f"{100 * lost:.1f} points by the champion's confidence under drift", True))
     return max(found, key=lambda gain: gain.accuracy)
+
+
+def _measured_loss(numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:
+    """Accuracy lost since the evaluation, where enough labels have matured to say so."""
+    return numbers.accuracy_loss if numbers.mature_rows >= policy.min_mature_rows else None
 
 
 def _worth(numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:

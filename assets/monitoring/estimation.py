@@ -70,6 +70,8 @@ def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
     counts = np.tile(np.bincount(columns, minlength=len(QUEUES)) / len(columns), (len(QUEUES), 1))
     np.add.at(counts, (rows, columns), 1.0)
     np.fill_diagonal(counts, 0.0)
+    # Where the evaluation has a single queue, nothing says what a mistake would be: any other queue.
+    counts[counts.sum(axis=1) == 0] = 1.0
     return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
 
 

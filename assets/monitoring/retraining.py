@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import takewhile
-from statistics import fmean
+from statistics import fmean, median
 
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
@@ -18,8 +18,6 @@ from assets.training.bundle import read_json
 
 __all__ = ["Past", "decide_retraining", "decision_inputs", "drifting_since", "recall"]
 
-_PRIOR_DAYS = 90
-"""Days of age that the policy's decay_per_day counts for beside what evaluations have shown."""
 _TRAININGS = 3
 """The newest trainings whose mean is what the next one takes."""
 
@@ -109,15 +107,18 @@ def recall(
 
 
 def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:
-    """Accuracy that challengers have gained on the champion, by how much later the rows end that they learned from."""
+    """Accuracy that a challenger typically gains on the champion, by how much later the rows end that it learned from.
+
+    The median, with the policy's own rate among them: what a sudden change of the world has cost says nothing of age.
+    """
     trained_to = {entry.body["training_id"]: entry.body["trained_to"] for entry in verdicts}
-    gained, days = policy.decay_per_day * _PRIOR_DAYS, float(_PRIOR_DAYS)
+    rates = [policy.decay_per_day]
     for entry in verdicts:
         numbers, champion = entry.body["numbers"], entry.body["champion"]
-        if numbers.get("champion_accuracy") is not None and champion in trained_to:
-            gained += numbers["challenger_accuracy"] - numbers["champion_accuracy"]
-            days += max(_days(trained_to[champion], entry.body["trained_to"]), 0)
-    return max(gained / days, 0.0)
+        days = _days(trained_to.get(champion, entry.body["trained_to"]), entry.body["trained_to"])
+        if numbers.get("champion_accuracy") is not None and days > 0:
+            rates.append((numbers["challenger_accuracy"] - numbers["champion_accuracy"]) / days)
+    return max(median(rates), 0.0)
 
 
 def _windows(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> list[DriftReport]:

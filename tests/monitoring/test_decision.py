@@ -67,6 +67,8 @@ DRIFTED = {"drifted": (True, True, False)}
             "retrain",
             "worth 5.40 on 20 complaints a day over 30 days, and a retraining costs 5.10",
         ),
+        ({"age_days": 60, "mature_rows": 9}, {}, "retrain", "worth 5.40 on 20 complaints a day"),
+        ({"age_days": 600, "accuracy": 0.93}, {"max_age_days": None}, "skip", "0.0 points by age"),
         ({"age_days": 60, "cost": 5.5}, {}, "skip", "a retraining costs 5.50"),
         ({"age_days": 60, "answers_per_day": None}, {}, "skip", "1000 new labels"),
         ({"age_days": 60}, {"value_per_answer": None}, "skip", "1000 new labels"),
@@ -146,7 +148,7 @@ def test_the_gain_of_a_day_comes_from_past_verdicts() -> None:
     first = verdict("a", None, "2023-01-01", 0.8, None)
     assert recall([first], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0003)
     second = verdict("b", "a", "2023-04-11", 0.85, 0.8)
-    assert recall([first, second], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx((0.027 + 0.05) / 190)
+    assert recall([first, second], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx((0.0003 + 0.0005) / 2)
     worse = verdict("c", "a", "2023-04-11", 0.5, 0.8)
     assert recall([first, worse], AS_OF, "1", None, POLICY).gain_per_day == 0
 

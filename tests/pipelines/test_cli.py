@@ -12,6 +12,7 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
+REPLAY = ("replay", "--source", "x", "--from", "2024-01-01")
 
 
 def evergreen(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +38,9 @@ def test_help_names_every_command() -> None:
         (["approve", "9", "--by", "Ada", "--reason", "why"], 1, "complaint-router has no version '9'"),
         (["reject", "9", "--by", " ", "--reason", "why"], 1, "an approval needs a name and a reason"),
         (["reproduce", "9"], 1, "complaint-router has no version '9'"),
+        ([*REPLAY, "--to", "2024-01-01"], 1, "--to 2024-01-01 is not after --from 2024-01-01"),
+        ([*REPLAY, "--to", "2024-02-01", "--every", "week"], 2, "'week' is not a number of days; write 7d"),
+        ([*REPLAY, "--to", "2024-02-01", "--policy", "often"], 2, "no policy 'often'"),
         (["ledger", "--at", "today"], 2, "'today' is not a date; write YYYY-MM-DD"),
     ],
 )

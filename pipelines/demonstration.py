@@ -1,0 +1,166 @@
+"""`make drift`: the world changes, a sensor fires, a retraining is decided, the gate promotes, quality recovers.
+
+All of it is the graph's own work, in a home and a Dagster instance of its own: the daemon evaluates the sensor and
+launches the retraining; what is printed and plotted is read from the ledger, the run storage and the predictions.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import numpy as np
+import pandas as pd
+
+from assets.exceptions import EvergreenError
+from assets.lake import Home
+from assets.registry.ledger import Entry, Ledger
+from assets.simulation import simulate
+from assets.simulation.settings import load_simulator_settings
+from pipelines.runs import open_instance, run_graph
+from pipelines.ui import WORKSPACE, serving
+
+__all__ = ["demonstrate"]
+
+_START, _END = date(2024, 1, 1), date(2024, 6, 30)
+_RATE, _SEED, _SCENARIO, _PROFILE = 120, 11, "new-vocabulary", "quick"
+_LOOKS = (14, 28, 35)
+"""Days after the change on which the world is looked at, until a retraining is decided."""
+_RECOVERY = 30
+"""Days after that until the last look."""
+_PATIENCE = 150.0
+"""Seconds for the sensor to fire and its run to end."""
+
+_BY_WEEK = """
+    with answers as (
+        select complaint_id, arg_min(queue, as_of) as predicted from read_parquet($predictions)
+        where queue is not null group by complaint_id
+    )
+    select time_bucket(interval 7 day, known_at, $change::timestamp)::date as week, count(*) as rows,
+           avg((predicted = complaints.queue)::int) as accuracy
+    from answers join read_parquet($complaints) complaints using (complaint_id)
+    where complaints.queue is not null and known_until is null
+    group by week having rows >= 30 order by week
+"""
+
+
+def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
+    """Run it in a home inside another, which is emptied first. Raises EvergreenError when it does not end well."""
+    home, say = Home(outer.root / "demonstration"), _clock(say)
+    shutil.rmtree(home.root, ignore_errors=True)
+    os.environ["EVERGREEN_HOME"] = str(home.root)
+    source, change = home.root / "source", load_simulator_settings().scenario(_SCENARIO).change(_START, _END)
+    assert change is not None
+    say(f"Simulating {_RATE} complaints a day; from {change} on, people write in new words")
+    simulate(source, _START, _END, _RATE, _SEED, _SCENARIO)
+    with serving(home, "code", "daemon"):
+        _switch_on(home, "retraining_due")
+        _graph(home, source, change, "refresh", say)
+        looks = (change + timedelta(days) for days in _LOOKS)
+        decided = next((day for day in looks if _decides(home, source, day, say)), None)
+        if decided is None:
+            raise EvergreenError(f"no retraining was decided; EVERGREEN_HOME={home.root} evergreen ledger says why")
+        _await_retraining(home, say)
+    _graph(home, source, decided + timedelta(_RECOVERY), "observe", say)
+    weeks = _by_week(home, change)
+    say("\n".join(["The timeline", *_timeline(home, weeks, change, decided)]))
+    picture = _draw(weeks, change, decided, home.reports / "demonstration.png")
+    say(f"Open next: {picture}, or EVERGREEN_HOME={home.root} make ui")
+
+
+def _clock(say: Callable[[str], None]) -> Callable[[str], None]:
+    started = time.monotonic()
+    return lambda text: say(f"{time.monotonic() - started:6.0f} s  {text}")
+
+
+def _switch_on(home: Home, sensor: str) -> None:
+    """As the switch in Dagster's UI does."""
+    command = [str(Path(sys.executable).with_name("dagster")), "sensor", "start", sensor, "--location", "evergreen"]
+    workspace = ["--workspace", str(home.dagster / WORKSPACE)]
+    subprocess.run([*command, *workspace], check=True, capture_output=True, cwd=Path(__file__).parents[1])
+
+
+def _graph(home: Home, source: Path, day: date, job: str, say: Callable[[str], None]) -> None:
+    say(f"as of {day}: {job}")
+    with os.fdopen(os.dup(2), "w", buffering=1) as terminal:
+        # While the graph runs, file descriptor 2 belongs to the libraries' log.
+        done = run_graph(home, [str(source)], day.isoformat(), _PROFILE, lambda line: print(line, file=terminal), job)
+    if done.failure:
+        raise EvergreenError(f"{job} as of {day}: {done.failure}")
+
+
+def _decides(home: Home, source: Path, day: date, say: Callable[[str], None]) -> bool:
+    """Whether a look at the world ends in a retraining."""
+    _graph(home, source, day, "observe", say)
+    body = Ledger(home.ledger).entries("retraining")[-1].body
+    say(f"as of {day}: {body['decision']}: {body['reason']}")
+    return bool(body["decision"] == "retrain")
+
+
+def _await_retraining(home: Home, say: Callable[[str], None]) -> None:
+    """Wait for the run that the sensor launches. Raises EvergreenError when none succeeds in time."""
+    say("waiting for the sensor `retraining_due` and the run that it launches")
+    deadline, status = time.monotonic() + _PATIENCE, None
+    with open_instance(home) as instance:
+        while time.monotonic() < deadline:
+            runs = instance.get_runs(dg.RunsFilter(job_name="retrain"))
+            if runs and runs[0].status != status:
+                status = runs[0].status
+                say(f"run {runs[0].run_id[:8]} of `retrain`, launched by the sensor: {status.value.lower()}")
+            if status == dg.DagsterRunStatus.SUCCESS:
+                return
+            if status == dg.DagsterRunStatus.FAILURE:
+                break
+            time.sleep(1)
+    raise EvergreenError(f"no retraining succeeded in {_PATIENCE:.0f} s; its run is in {home.dagster}")
+
+
+def _by_week(home: Home, change: date) -> pd.DataFrame:
+    """How good the first answers to the complaints of each week were: week, rows and accuracy."""
+    tables = [home.lake.current(table) / "predictions.parquet" for table in home.lake.tables("predictions")]
+    files = {"predictions": [str(table) for table in tables], "change": change.isoformat()}
+    with duckdb.connect() as connection:
+        complaints = str(home.lake.current("marts") / "fct_complaints.parquet")
+        return connection.execute(_BY_WEEK, files | {"complaints": complaints}).df()
+
+
+def _timeline(home: Home, weeks: pd.DataFrame, change: date, decided: date) -> Iterator[str]:
+    """What the ledger says, between the weeks' quality, and what it comes to."""
+    events = [(entry.as_of, _line(entry)) for entry in Ledger(home.ledger).entries()]
+    events += [(str(row.week)[:10], f"         {row.accuracy:.1%} of {row.rows} right") for row in weeks.itertuples()]
+    events.append((change.isoformat(), "world    people begin to write in new words"))
+    yield from (f"  {day}  {text}" for day, text in sorted(events))
+    begun = pd.to_datetime(weeks["week"]).dt.date
+    before, since = begun < change, begun >= decided
+    for name, part in (("before the change", before), ("after it", ~before & ~since), ("since the retraining", since)):
+        yield f"  {np.average(weeks.accuracy[part], weights=weeks.rows[part]):.1%} right {name}"
+
+
+def _line(entry: Entry) -> str:
+    body = entry.body
+    what = body.get("decision") or body.get("action", "")
+    why = body.get("reason") or "; ".join(body.get("reasons", []))
+    return f"{entry.kind:<9}{what}: {why[:110]}"
+
+
+def _draw(weeks: pd.DataFrame, change: date, decided: date, path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    middle = pd.to_datetime(weeks["week"]).to_numpy() + np.timedelta64(84, "h")
+    axes.plot(middle, weeks["accuracy"].to_numpy(), "o-", label="right, by week of arrival")
+    for day, colour, text in ((change, "C3", "new words"), (decided, "C2", "retrained and promoted")):
+        axes.axvline(np.datetime64(day), color=colour, linestyle="--", label=f"{text}, {day}")  # type: ignore[arg-type]
+    axes.set_ylabel("accuracy of the champion's answers")
+    axes.legend(loc="lower left")
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path

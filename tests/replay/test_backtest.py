@@ -1,0 +1,199 @@
+"""A world in which each queue has a word of its own, until the words change; models know the words that they saw."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.evaluation.report import Evaluation
+from assets.features.snapshot import Snapshot
+from assets.lake import Home
+from assets.replay.backtest import backtest
+from assets.replay.history import History, steps
+from assets.replay.picture import draw
+from assets.replay.replay import Replay, table
+from assets.replay.workshop import Workshop
+from assets.settings import QUEUES, RetrainingPolicy, load_policy, load_settings
+
+START, CHANGE, END = "2024-03-01", "2024-04-15", "2024-07-01"
+DAYS = steps(START, END, 14)
+
+
+def complaints() -> pd.DataFrame:
+    """Forty a day from three months before the start; labels come ten days later."""
+    random = np.random.default_rng(0)
+    count = 40 * (pd.Timestamp(END) - pd.Timestamp("2023-12-01")).days
+    known_at = pd.Timestamp("2023-12-01") + pd.to_timedelta(np.arange(count) / 40, unit="D")
+    queues = random.choice(QUEUES, count)
+    words = np.where(known_at < pd.Timestamp(CHANGE), "old-", "new-") + queues.astype(object)
+    fill = random.choice(["they", "closed", "my", "bill"], (count, 5))
+    return pd.DataFrame(
+        {
+            "complaint_id": [str(number) for number in range(count)],
+            "known_at": known_at,
+            "label_known_at": known_at + pd.Timedelta(days=10),
+            "queue": queues,
+            "narrative": [" ".join([*some, word]) for some, word in zip(fill, words, strict=True)],
+            "company": "acme",
+            "state": random.choice(["CA", "TX"], count),
+            "zip_code": None,
+            "tags": None,
+            "channel": "Web",
+            "x": random.normal(size=count),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Rows(Snapshot):
+    """A snapshot in memory."""
+
+    rows: tuple[pd.DataFrame, ...] = ()
+
+    def train(self) -> pd.DataFrame:
+        return self.rows[0]
+
+    def test(self) -> pd.DataFrame:
+        return self.rows[1]
+
+    def reference(self) -> pd.DataFrame:
+        return self.rows[2]
+
+
+class Past(History):
+    """A history whose snapshots are cut from its complaints."""
+
+    def snapshot(self, as_of: str) -> Snapshot:
+        known = self.complaints[self.complaints["label_known_at"] <= pd.Timestamp(as_of)].reset_index(drop=True)
+        parts = known.iloc[:-300], known.iloc[-300:].reset_index(drop=True), known.iloc[:0]
+        period = {
+            name: [str(rows["known_at"].iloc[at].date()) for at in (0, -1)]
+            for name, rows in zip(("train", "test"), parts, strict=False)
+        }
+        sizes = [len(part) for part in parts]
+        return Rows(as_of, as_of, Path(), self.features, *sizes, {"period": period}, parts)
+
+
+@dataclass
+class Words:
+    """Answers with the queue whose word it has seen, and guesses otherwise."""
+
+    known: dict[str, str]
+
+    def predict_proba(self, rows: pd.DataFrame) -> np.ndarray[Any, Any]:
+        found = np.full((len(rows), len(QUEUES)), 0.1 / (len(QUEUES) - 1))
+        words = [text.split()[-1] for text in rows["narrative"]]
+        answers = [self.known.get(word) for word in words]
+        found[range(len(rows)), [QUEUES.index(answer) if answer else 0 for answer in answers]] = 0.9
+        found[[answer is None for answer in answers]] = 1 / len(QUEUES)
+        return found
+
+
+@dataclass
+class Teacher:
+    """Trains, and remembers on what."""
+
+    trained: list[str] = field(default_factory=list)
+
+    def __call__(self, snapshot: Snapshot) -> tuple[Words, float]:
+        self.trained.append(snapshot.as_of)
+        rows = snapshot.train()
+        seen = Counter(zip((text.split()[-1] for text in rows["narrative"]), rows["queue"], strict=True))
+        return Words({word: queue for (word, queue), count in seen.items() if count >= 5}), 36.0
+
+
+@pytest.fixture
+def teacher() -> Teacher:
+    return Teacher()
+
+
+@pytest.fixture
+def workshop(home: Home, teacher: Teacher) -> Callable[..., Workshop]:
+    settings = load_settings("replay")
+    lenient = settings.gate.model_copy(update={"min_gain_over_baseline": -1.0, "max_calibration_error": 1.0})
+    settings = settings.model_copy(update={"gate": lenient})
+
+    def make(changed: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows) -> Workshop:
+        return Workshop(Past(home, settings, DAYS, changed(complaints()), ("x",)), teacher, lambda _: None)
+
+    return make
+
+
+def policy(name: str, **changes: Any) -> RetrainingPolicy:
+    return load_policy(name).model_copy(update=changes)
+
+
+def test_retraining_pays_when_the_world_changes(workshop: Callable[..., Workshop], teacher: Teacher) -> None:
+    shop = workshop()
+    names = ("never", "every-step", "monthly", "on-drift", "cost-aware")
+    found = {name: backtest(name, policy(name), shop) for name in names}
+    assert [step.as_of for step in found["never"].steps] == list(DAYS[:-1])
+    assert found["never"].trainings == found["never"].promotions == 1
+    assert found["every-step"].trainings == len(DAYS) - 1
+    assert found["every-step"].cost == pytest.approx((len(DAYS) - 1) * 5.01, abs=0.02)
+    assert found["every-step"].false_alarms == found["every-step"].trainings - found["every-step"].promotions
+    assert found["never"].accuracy < 0.6 < found["every-step"].accuracy
+    assert found["cost-aware"].accuracy > found["every-step"].accuracy - 0.02
+    assert found["cost-aware"].trainings < 5
+    assert found["on-drift"].trainings > 1
+    assert found["on-drift"].days_to_champion is not None
+    assert sorted(teacher.trained) == list(DAYS[:-1])  # what policies share is made once
+
+
+def test_nothing_is_decided_by_what_was_not_known_yet(workshop: Callable[..., Workshop]) -> None:
+    until = DAYS[5]
+
+    def other_future(rows: pd.DataFrame) -> pd.DataFrame:
+        """The same world with other labels and other texts after a day."""
+        late = rows["label_known_at"] > pd.Timestamp(until)
+        unread = rows["known_at"] > pd.Timestamp(until)
+        return rows.assign(queue=rows["queue"].mask(late, "other"), narrative=rows["narrative"].mask(unread, "nothing"))
+
+    for name in ("on-drift", "cost-aware"):
+        one, other = (backtest(name, policy(name), workshop(change)) for change in (lambda rows: rows, other_future))
+        told = [
+            [(s.as_of, s.decision, s.reason, s.drift, s.verdict) for s in found.steps[:6]] for found in (one, other)
+        ]
+        assert told[0] == told[1]
+        assert one.accuracy > other.accuracy
+
+
+def test_the_gate_is_the_real_one(workshop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = backtest("every-step", policy("every-step"), workshop())
+    verdicts = [step.verdict for step in found.steps]
+    assert verdicts[0] == "promote"
+    assert set(verdicts[1:]) == {"promote", "reject"}  # equal until the words change
+    strict = workshop()
+    settings = strict.history.settings
+    gate = settings.gate.model_copy(update={"min_test_rows": 10_000})
+    object.__setattr__(strict.history, "settings", settings.model_copy(update={"gate": gate}))
+    none = backtest("every-step", policy("every-step"), strict)
+    assert {step.verdict for step in none.steps} == {"inconclusive"}
+    assert (none.promotions, none.accuracy) == (0, 0.0)
+
+
+def test_a_challenger_is_compared_with_the_champion_of_the_day(workshop: Callable[..., Workshop]) -> None:
+    shop = workshop()
+    backtest("every-step", policy("every-step"), shop)
+    beside = [made.champion for made in shop._made.values() if isinstance(made, Evaluation)]
+    assert beside[0] is None
+    assert all(rival is not None for rival in beside[1:])
+
+
+def test_table_and_picture(workshop: Callable[..., Workshop], tmp_path: Path) -> None:
+    shop = workshop()
+    found = Replay(DAYS, tuple(backtest(name, policy(name), shop) for name in ("never", "monthly")))
+    lines = table(found).splitlines()
+    assert [line.split()[0] for line in lines] == ["policy", "never", "monthly"]
+    assert lines[1].split()[1] == f"{found.backtests[0].accuracy:.4f}"
+    assert draw(found, tmp_path / "new" / "replay.png").read_bytes().startswith(b"\x89PNG")
+    assert found.body()["backtests"][0]["steps"][0]["decision"] == "retrain"
+
+
+def test_steps() -> None:
+    assert steps("2024-01-01", "2024-01-10", 7) == ("2024-01-01", "2024-01-08", "2024-01-10")
