@@ -20,6 +20,7 @@ from assets.lake import Home
 from assets.settings import SnapshotSettings
 
 AS_OF = "2020-03-15"
+BOUNDS = {"near_duplicate_similarity": 0.7, "reference_share": 0.1, "max_adversarial_auc": 0.8}
 Tamper = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -51,6 +52,20 @@ def test_an_untouched_training_set_passes(home: Home, made: Snapshot) -> None:
 
 def test_a_check_that_examined_nothing_has_not_passed() -> None:
     assert not Finding("any", examined=0, faults=0, fault="").passed
+
+
+def test_five_hundred_rows_and_more_are_looked_up_again(
+    home: Home, make_complaints: Callable[..., list[dict[str, object]]], publish: Callable[..., Path]
+) -> None:
+    publish(home, make_complaints(days=80, per_day=16))
+    many = SnapshotSettings(
+        **(BOUNDS | {"test_rows": 200, "min_train_rows": 500, "max_train_rows": 900, "reference_rows": 15})
+    )
+    made = build_training_set(home, AS_OF, many)
+    for check in (checks.check_point_in_time, checks.check_canary, checks.check_shift):
+        found = check(home, made)
+        assert found.passed
+        assert found.examined >= 500
 
 
 @pytest.mark.parametrize("value", [12345.0, np.nan])
@@ -102,6 +117,15 @@ def test_a_row_on_the_wrong_side_is_found(made: Snapshot) -> None:
 def test_a_row_on_both_sides_is_found(made: Snapshot, column: str) -> None:
     faulty = tampered(made, "train", set_first(**{column: made.test()[column].iloc[3]}))
     assert checks.check_overlap(faulty).faults >= 1
+
+
+def test_a_form_letter_on_both_sides_is_found(made: Snapshot) -> None:
+    """It begins alike; what follows is everybody's own, so that the two have few shingles in common."""
+    letter = "under the act named below i demand that you delete what is listed here as it is not mine " * 2
+    ours, theirs = (" ".join(f"{word}{chr(97 + n % 26)}" for n in range(90)) for word in ("own", "other"))
+    tampered(made, "test", set_first(narrative=f"{letter} {ours}"))
+    assert checks.check_overlap(made).passed
+    assert checks.check_overlap(tampered(made, "train", set_first(narrative=f"{letter} {theirs}"))).faults == 1
 
 
 def test_a_near_duplicate_on_both_sides_is_found(made: Snapshot) -> None:
