@@ -103,6 +103,15 @@ def test_a_store_that_ignores_when_a_value_was_known_is_found(
     assert checks.check_canary(home, made).faults > 0
 
 
+def test_a_store_that_fills_gaps_with_values_of_the_future_is_found(
+    home: Home, made: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was known shows, and the canary with it."""
+    monkeypatch.setattr(checks, "_join_canary", lambda home, source, rows: rows.assign(known=1, canary=1))
+    found = checks.check_canary(home, made)
+    assert found.faults == found.examined
+
+
 def test_a_label_of_the_future_is_found(made: Snapshot) -> None:
     faulty = tampered(made, "train", set_first(label_known_at=datetime(2020, 3, 16)))
     assert checks.check_labels(faulty).faults == 1
