@@ -172,6 +172,14 @@ def test_an_online_store_of_another_date_is_found(home: Home, marts: Path) -> No
     assert checks.check_online(home, AS_OF).faults > 100
 
 
+def test_an_online_store_of_another_date_with_the_same_values_is_found(
+    home: Home, marts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = materialize(home, AS_OF)
+    monkeypatch.setattr(checks, "online_store", lambda _: dataclasses.replace(filled, as_of="2020-03-14"))
+    assert checks.check_online(home, AS_OF).faults == 1
+
+
 def test_online_values_that_drifted_are_found(home: Home, marts: Path) -> None:
     import sqlite3
 
