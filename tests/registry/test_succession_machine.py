@@ -234,6 +234,8 @@ class SuccessionMachine(RuleBasedStateMachine):
         registry, moves = self.world.registry, self._moves()
         champion = registry.champion()
         self.crowned |= champion is not None
+        if not (self.killed or self.edited):
+            assert self.world.alias == (champion.version if champion else None)
         if champion is None:
             assert not self.crowned
             assert moves == []
@@ -253,8 +255,6 @@ class SuccessionMachine(RuleBasedStateMachine):
     def the_alias_is_where_the_ledger_says(self) -> None:
         if not (self.killed or self.edited):
             assert self.world.registry.problem() is None
-            champion = self.world.registry.champion()
-            assert self.world.alias == (champion.version if champion else None)
 
     @invariant()
     def only_a_settled_verdict_makes_a_champion(self) -> None:
@@ -276,12 +276,13 @@ class SuccessionMachine(RuleBasedStateMachine):
 
         Says whether it was done: what is refused says so.
         """
-        self.world.save("before")
-        done, wanted = self._done_twice(act)
         if kill is None:
+            done, _ = self._done_twice(act)
             self.killed &= not done
             return done
         number, when, again = kill
+        self.world.save("before")
+        done, wanted = self._done_twice(act)
         self.world.restore("before")
         with killed_at_write(number, when):
             try:
@@ -365,7 +366,7 @@ def attempt(act: Act) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(12, 12), pytest.param(100, 30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    ("examples", "steps"), [(8, 12), pytest.param(100, 30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_there_is_always_a_champion_that_the_ledger_explains(world: World, examples: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
