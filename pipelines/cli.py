@@ -192,7 +192,7 @@ def _settle(version: str, decision: Literal["approve", "reject"], by: str, reaso
 
 @app.command()
 def rollback(
-    version: Annotated[str, typer.Argument(help="An evaluated version of the registry.")],
+    version: Annotated[str, typer.Argument(help="A version that was champion before.")],
     reason: Reason,
 ) -> None:
     """Make an earlier version the champion again."""

@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from assets.lake import Home
 
 os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
+
+# The same examples every time and everywhere; how long one takes says more about the machine than about the code.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.load_profile("same")
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 

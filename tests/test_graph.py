@@ -24,7 +24,9 @@ from moto.server import ThreadedMotoServer
 from assets.lake import hash_file
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
+ROOT = Path(__file__).parent.parent
 AS_OF = "2024-07-01"
+AS_OFS = ("2024-05-01", "2024-06-01", AS_OF)
 SIMULATION = ["--from", "2024-01-01", "--to", "2024-06-30", "--rate", "50", "--seed", "7"]
 """What `make run` simulates."""
 
@@ -34,8 +36,8 @@ def evergreen(home: Path, *arguments: str, **environment: str) -> subprocess.Com
     return subprocess.run([EVERGREEN, *arguments], capture_output=True, text=True, check=False, env=variables)
 
 
-def run(home: Path, source: str, **environment: str) -> dict[str, Any]:
-    done = evergreen(home, "run", "--source", source, "--as-of", AS_OF, "--json", **environment)
+def run(home: Path, source: str, as_of: str = AS_OF, **environment: str) -> dict[str, Any]:
+    done = evergreen(home, "run", "--source", source, "--as-of", as_of, "--json", **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -211,27 +213,82 @@ def test_a_killed_run_ends_in_the_same_state(seed: int, source: Path, first: dic
     assert_nothing_is_half_written(home)
 
 
-def reproduced(home: Path) -> dict[str, Any]:
-    done = evergreen(home, "reproduce", "1", "--json")
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if found["verdict"] in ("bitwise", "equivalent") else 1)
-    return found
+@pytest.fixture(scope="module")
+def three(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with three versions, trained as of three dates."""
+    home = tmp_path_factory.mktemp("three")
+    for number, as_of in enumerate(AS_OFS, start=1):
+        assert run(home, str(source), as_of)["challenger"]["version"] == str(number)
+    return home
+
+
+def reproduced(home: Path, version: str = "1", cores: set[int] | None = None, **environment: str) -> tuple[str, str]:
+    """What comes of making a version again, and why; on some of the cores, if they are given."""
+    variables = os.environ | {"EVERGREEN_HOME": str(home)} | environment
+    command = ["taskset", "--cpu-list", ",".join(map(str, cores or os.sched_getaffinity(0)))]
+    command += [str(EVERGREEN), "reproduce", version, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+    found: dict[str, str] = json.loads(done.stdout)
+    assert done.returncode == {"bitwise": 0, "equivalent": 0, "changed": 1, "impossible": 1}[found["verdict"]]
+    assert f"version {version}: {found['verdict']}: {found['reason']}" in done.stderr
+    return found["verdict"], found["reason"]
 
 
 @pytest.mark.slow
-def test_a_version_is_made_again_to_the_bit_while_its_inputs_are_there(
-    home: Path, first: dict[str, Any], tmp_path: Path
-) -> None:
-    assert reproduced(home)["verdict"] == "bitwise"
+@pytest.mark.timeout(3600)
+def test_three_versions_are_made_again_to_the_bit(three: Path) -> None:
+    for version in "123":
+        assert reproduced(three, version) == ("bitwise", "the same training set and the same weights, to the bit")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_version_is_not_made_again_from_other_data_or_from_none(three: Path, tmp_path: Path) -> None:
     other = tmp_path / "home"
-    shutil.copytree(home, other, symlinks=True)
-    (complaints,) = other.glob("lake/marts/*/fct_complaints.parquet")
-    rows = duckdb.sql(f"from '{complaints}' where complaint_id not like '%7'").to_arrow_table()
-    pq.write_table(rows, complaints)
-    found = reproduced(other)
-    assert (found["verdict"], found["reason"][:5]) == ("changed", "data:")
-    shutil.rmtree(other / "lake" / "training_set" / AS_OF / first["snapshot"]["id"])
-    assert reproduced(other)["verdict"] == "impossible"
+    shutil.copytree(three, other, symlinks=True)
+    for complaints in other.glob("lake/marts/*/fct_complaints.parquet"):
+        rows = duckdb.sql(f"from '{complaints}' where complaint_id not like '%7'").to_arrow_table()
+        pq.write_table(rows, complaints)
+    trained_on = other / "lake" / "training_set" / AS_OFS[0]
+    snapshot = (trained_on / "CURRENT").read_text()
+    verdict, reason = reproduced(other)
+    assert (verdict, reason.partition(", and now")[0]) == ("changed", f"data: its training set is {snapshot}")
+    shutil.rmtree(trained_on / snapshot)
+    assert reproduced(other) == ("impossible", f"training_set/{AS_OFS[0]} has no version {snapshot} in this home")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_other_code_makes_another_version(three: Path, tmp_path: Path) -> None:
+    for room in ("assets", "configs", "dbt", "feature_repo", "pipelines"):
+        shutil.copytree(ROOT / room, tmp_path / room)
+    changed = tmp_path / "assets" / "training" / "optimization.py"
+    before = changed.read_text()
+    changed.write_text(before.replace("rate = settings.learning_rate if", "rate = 0.9 * settings.learning_rate if"))
+    assert changed.read_text() != before
+    verdict, reason = reproduced(three, PYTHONPATH=str(tmp_path))
+    assert verdict == "changed"
+    assert "weights differ" in reason
+    assert "code: " in reason
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has one number of threads")
+def test_other_threads_make_an_equal_version_and_other_packages_another_one(three: Path, tmp_path: Path) -> None:
+    one = {min(os.sched_getaffinity(0))}
+    verdict, reason = reproduced(three, cores=one)
+    assert verdict == "equivalent"
+    assert reason.startswith("weights differ; metrics by 0.0")
+    assert reason.endswith(f"threads: {len(os.sched_getaffinity(0))}, now 1")
+    newer = tmp_path / "deepspeed-99.0.dist-info"
+    newer.mkdir()
+    (newer / "METADATA").write_text("Metadata-Version: 2.1\nName: deepspeed\nVersion: 99.0\n")
+    here = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    verdict, reason = reproduced(three, cores=one, PYTHONPATH=here)
+    assert verdict == "changed"
+    assert "packages: " in reason
+    assert "'deepspeed': '99.0'" in reason
 
 
 @pytest.fixture

@@ -108,23 +108,29 @@ def check_shift(home: Home, snapshot: Snapshot) -> Finding:
 
 
 def check_canary(home: Home, snapshot: Snapshot) -> Finding:
-    """Planted values that became known only after as-of do not show; one that was known all along does."""
+    """A planted value that became known only after as-of is null; one that was known all along shows."""
     rows = _sample(pd.concat(_read(snapshot, _ROW_COLUMNS)), SAMPLE_ROWS)
     after = datetime.fromisoformat(snapshot.as_of) + timedelta(days=1)
     long_ago = datetime(1990, 1, 1)
     companies = sorted(set(rows["company"]))
-    # By company: a value of the past, one of the future, and one of the past that arrived in the future.
+    # By company: what is known of old, without a canary; a canary of the future, and one that arrived in the future.
     planted = [
         row
         for company in companies
-        for row in ((company, long_ago, long_ago, 1), (company, after, after, 2), (company, long_ago, after, 3))
+        for row in (
+            (company, long_ago, long_ago, 1, None),
+            (company, after, after, None, 1),
+            (company, long_ago, after, None, 1),
+        )
     ]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "canary.parquet"
         columns = list(zip(*planted, strict=True))
-        pq.write_table(pa.table(columns, names=["company", "event_timestamp", "created_timestamp", "canary"]), source)
-        values = _join_canary(home, source, rows)
-    return Finding("future_canary_is_null", len(rows), int((values != 1).sum()), "rows that see a value of the future")
+        names = ["company", "event_timestamp", "created_timestamp", "known", "canary"]
+        pq.write_table(pa.table(columns, names=names), source)
+        seen = _join_canary(home, source, rows)
+    faults = int(((seen["known"] != 1) | seen["canary"].notna()).sum())
+    return Finding("future_canary_is_null", len(rows), faults, "rows that see a value of the future")
 
 
 def check_rows(home: Home, snapshot: Snapshot) -> Finding:
@@ -231,7 +237,7 @@ def _differences(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float6
     return int((~((found == expected) | (np.isnan(found) & np.isnan(expected)))).sum())
 
 
-def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
     store = open_store(home)
     from feast import FeatureView, Field, FileSource
     from feast.types import Int64
@@ -239,7 +245,7 @@ def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> npt.NDArray[np
     view = FeatureView(
         name="canary",
         entities=[store.get_entity("company")],
-        schema=[Field(name="canary", dtype=Int64)],
+        schema=[Field(name=name, dtype=Int64) for name in ("known", "canary")],
         source=FileSource(
             path=str(source), timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
         ),
@@ -248,13 +254,14 @@ def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> npt.NDArray[np
     job = store.provider.get_historical_features(
         config=store.config,
         feature_views=[view],
-        feature_refs=["canary:canary"],
+        feature_refs=["canary:known", "canary:canary"],
         entity_df=rows.rename(columns={"known_at": "event_timestamp"}),
         registry=store.registry,
         project=store.project,
         full_feature_names=False,
     )
-    return job.to_df()["canary"].to_numpy(np.float64)
+    seen: pd.DataFrame = job.to_df()
+    return seen
 
 
 def rows_at(marts: Path, as_of: datetime) -> pd.DataFrame:

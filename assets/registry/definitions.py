@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["champion", "registered_model"]
 
 _ALIAS = "alias_is_evaluated"
+_LEDGER = "ledger_is_as_written"
 
 
 @dg.asset(
@@ -55,7 +56,11 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
             asset="champion",
             blocking=True,
             description="The alias `champion` is where the ledger says, on an evaluated version with intact files.",
-        )
+        ),
+        # What was edited cannot be mended, so scoring does not wait for it.
+        dg.AssetCheckSpec(
+            _LEDGER, asset="champion", description="No entry of the ledger was edited, removed or reordered."
+        ),
     ],
 )
 def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -66,11 +71,12 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
     from assets.registry.judgement import judge_challenger
 
     judgement = judge_challenger(evergreen.home, as_of(context), evergreen.settings.gate)
-    problem = judgement.problem
+    problems = {_ALIAS: judgement.problem, _LEDGER: judgement.ledger_problem}
     return dg.MaterializeResult(
         metadata=_metadata(judgement),
         check_results=[
-            dg.AssetCheckResult(check_name=_ALIAS, passed=problem is None, description=problem or "as it should be")
+            dg.AssetCheckResult(check_name=name, passed=problem is None, description=problem or "as it should be")
+            for name, problem in problems.items()
         ],
     )
 

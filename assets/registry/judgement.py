@@ -18,12 +18,16 @@ _FILE = "verdict.json"
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, the version it is about, the champion that it leaves, and what is wrong with that one, if anything."""
+    """A verdict, the version it is about, the champion that it leaves, and what is wrong with that one, if anything.
+
+    `ledger_problem` is what was done to the ledger since it was written.
+    """
 
     verdict: Verdict
     challenger: RegisteredVersion
     champion: RegisteredVersion | None
     problem: str | None
+    ledger_problem: str | None
 
 
 def judge_challenger(home: Home, as_of: str, policy: GatePolicy) -> Judgement:
@@ -36,7 +40,7 @@ def judge_challenger(home: Home, as_of: str, policy: GatePolicy) -> Judgement:
     challenger = registry.of_training(evaluation.training_id)
     verdict = Succession(registry).judge(challenger.version, evaluation, policy)
     _publish(home.lake, as_of, {"version": challenger.version} | verdict.body())
-    return Judgement(verdict, challenger, registry.champion(), registry.problem())
+    return Judgement(verdict, challenger, registry.champion(), registry.problem(), registry.ledger_problem())
 
 
 def load_verdict(lake: Lake, as_of: str) -> dict[str, Any]:

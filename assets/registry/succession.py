@@ -11,7 +11,6 @@ from typing import Any, Literal
 from assets.evaluation.gate import Verdict, decide
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import hash_json
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.settings import GatePolicy
@@ -37,8 +36,7 @@ class Succession:
         self.reconcile(evaluation.as_of, policy.alias_edits)
         champion = self.registry.champion()
         now = champion.training_id if champion else None
-        former = frozenset(str(entry.body["training_id"]) for entry in self._ledger.entries("alias"))
-        verdict = decide(evaluation, policy, now, former, self._withdrawn_to())
+        verdict = decide(evaluation, policy, now, self._former(), self._withdrawn_to())
         self.enact(version, verdict)
         return verdict
 
@@ -59,7 +57,8 @@ class Succession:
         """Approve or reject a version whose verdict awaits it; the champion that this leaves.
 
         Said again, it changes nothing. Raises RegistryError when nothing awaits approval, when it was settled
-        otherwise, when the champion has changed since the verdict, and for an empty name or reason.
+        otherwise, when the champion has changed or a twin was rolled back since the verdict, and for an empty name or
+        reason.
         """
         if not by.strip() or not reason.strip():
             raise RegistryError("an approval needs a name and a reason: --by WHO --reason TEXT")
@@ -67,9 +66,9 @@ class Succession:
             self._follow()
             target, verdict = self.registry.version(version), self._awaiting(version)
             body = {"version": version, "decision": decision, "by": by, "reason": reason}
-            acts = decision == "approve" and not self._acted(verdict.key)
+            acts = decision == "approve" and target.training_id not in self._former()
             if acts:
-                self._require_current(verdict.body["champion"])
+                self._require_current(verdict.body["champion"], verdict.body["trained_to"])
                 self.registry.require_servable(target)
             entry = self._ledger.append("approval", verdict.key, self._latest(), body)
             if entry.body["decision"] != decision:
@@ -80,10 +79,10 @@ class Succession:
             return self.registry.champion()
 
     def rollback(self, version: str, reason: str) -> RegisteredVersion:
-        """Make an evaluated, intact version the champion by a person's decision, dated as the ledger's last entry.
+        """Make a former champion the champion again by a person's decision, dated as the ledger's last entry.
 
-        Raises RegistryError for an unknown or unevaluated version, for an empty reason and when there is no champion
-        to replace, and BundleError for a version whose files are not intact.
+        Raises RegistryError for an unknown or unevaluated version, for one that was never champion, for an empty
+        reason and when there is no champion to replace, and BundleError for a version whose files are not intact.
         """
         if not reason.strip():
             raise RegistryError("a rollback needs a reason")
@@ -92,7 +91,7 @@ class Succession:
             target, champion = self.registry.version(version), self.registry.champion()
             if champion is None:
                 raise RegistryError("there is no champion yet, so there is nothing to roll back")
-            self.registry.require_servable(target)
+            self._require_former(target)
             if champion.version != version:
                 self._move(target, f"rollback-{len(self._ledger.entries())}", self._latest(), "rollback", reason)
             return target
@@ -100,7 +99,7 @@ class Succession:
     def reconcile(self, as_of: str, edits: Literal["restore", "accept"]) -> None:
         """Finish a move that was interrupted; write down an alias that was moved by hand, and put it back or accept it.
 
-        Accepted is only an evaluated, intact version.
+        Accepted is only what a rollback would be: a former champion, evaluated and intact.
         """
         with self.registry.lock():
             self._follow()
@@ -108,7 +107,7 @@ class Succession:
             told = champion.version if champion else None
             if named == told:
                 return
-            accepted = edits == "accept" and named is not None and self._is_servable(named)
+            accepted = edits == "accept" and named is not None and self._may_hold(named)
             key = f"edit-{len(self._ledger.entries())}"
             body = {"found": named, "ledger": told, "decision": "accepted" if accepted else "restored"}
             self._ledger.append("alias-edit", key, as_of, body | {"reason": "the alias was moved by hand in MLflow"})
@@ -125,21 +124,33 @@ class Succession:
             raise RegistryError(
                 f"the verdict is about training {verdict.training_id}, not about version {target.version}"
             )
-        key = f"v{target.version}-{hash_json(verdict.body())[:16]}"
-        acts = verdict.decision == "promote" and not self._acted(key)
+        acts = verdict.decision == "promote" and target.training_id not in self._former()
         if acts:
-            self._require_current(verdict.champion)
+            self._require_current(verdict.champion, verdict.trained_to)
             self.registry.require_servable(target)
-        entry = self._ledger.append("verdict", key, verdict.as_of, {"version": target.version} | verdict.body())
+        entry = self._append_verdict(target.version, verdict)
         for name, value in (("ledger_hash", entry.hash), ("verdict", verdict.decision)):
             self.registry.client.set_model_version_tag(MODEL, target.version, name, value)
         if acts:
-            self._move(target, key, verdict.as_of, "promote", "; ".join(verdict.reasons))
+            self._move(target, entry.key, verdict.as_of, "promote", "; ".join(verdict.reasons))
 
-    def _require_current(self, judged_beside: str | None) -> None:
+    def _append_verdict(self, version: str, verdict: Verdict) -> Entry:
+        """The verdict as the version's last entry: written unless it is that already."""
+        said, body = self._verdicts(version), {"version": version} | verdict.body()
+        if said and said[-1].body == body:
+            return said[-1]
+        return self._ledger.append("verdict", f"v{version}-{len(said) + 1}", verdict.as_of, body)
+
+    def _require_current(self, judged_beside: str | None, trained_to: str) -> None:
+        """Nothing that the verdict rests on has changed: the champion, and what rollbacks have replaced."""
         champion = self.registry.champion()
         if judged_beside != (champion.training_id if champion else None):
             raise RegistryError("the champion has changed since the verdict; materialize challenger_evaluation again")
+        if trained_to <= (withdrawn_to := self._withdrawn_to()):
+            raise RegistryError(
+                f"since the verdict a version trained to {withdrawn_to} was rolled back, and this one, trained to "
+                f"{trained_to}, has seen nothing newer"
+            )
 
     def _move(self, target: RegisteredVersion, key: str, as_of: str, action: str, reason: str) -> None:
         champion = self.registry.champion()
@@ -157,11 +168,14 @@ class Succession:
             self.registry.client.set_registered_model_tag(MODEL, _FOLLOWED, str(last.seq))
 
     def _awaiting(self, version: str) -> Entry:
-        verdicts = [entry for entry in self._ledger.entries("verdict") if entry.body["version"] == version]
+        verdicts = self._verdicts(version)
         if not verdicts or verdicts[-1].body["decision"] != "awaiting-approval":
             told = f"its last verdict is {verdicts[-1].body['decision']!r}" if verdicts else "it has no verdict yet"
             raise RegistryError(f"version {version} does not await approval: {told}")
         return verdicts[-1]
+
+    def _verdicts(self, version: str) -> list[Entry]:
+        return [entry for entry in self._ledger.entries("verdict") if entry.body["version"] == version]
 
     def _withdrawn_to(self) -> str:
         """The last day that any champion which a rollback replaced was trained on; an empty text for none."""
@@ -170,15 +184,21 @@ class Succession:
         verdicts = self._ledger.entries("verdict")
         return max((v.body["trained_to"] for v in verdicts if v.body["training_id"] in withdrawn), default="")
 
-    def _acted(self, key: str) -> bool:
-        return any(entry.key == key for entry in self._ledger.entries("alias"))
-
     def _latest(self) -> str:
         return self._ledger.entries()[-1].as_of
 
-    def _is_servable(self, version: str) -> bool:
+    def _former(self) -> frozenset[str]:
+        """The training ids of the champion and of every one before it."""
+        return frozenset(str(move.body["training_id"]) for move in self._ledger.entries("alias"))
+
+    def _require_former(self, target: RegisteredVersion) -> None:
+        self.registry.require_servable(target)
+        if target.training_id not in self._former():
+            raise RegistryError(f"version {target.version} was never champion: only a verdict or an approval makes one")
+
+    def _may_hold(self, version: str) -> bool:
         try:
-            self.registry.require_servable(self.registry.version(version))
+            self._require_former(self.registry.version(version))
         except (RegistryError, BundleError):
             return False
         return True

@@ -20,6 +20,7 @@ from assets.lake import Home
 from assets.settings import SnapshotSettings
 
 AS_OF = "2020-03-15"
+BOUNDS = {"near_duplicate_similarity": 0.7, "reference_share": 0.1, "max_adversarial_auc": 0.8}
 Tamper = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -51,6 +52,20 @@ def test_an_untouched_training_set_passes(home: Home, made: Snapshot) -> None:
 
 def test_a_check_that_examined_nothing_has_not_passed() -> None:
     assert not Finding("any", examined=0, faults=0, fault="").passed
+
+
+def test_five_hundred_rows_and_more_are_looked_up_again(
+    home: Home, make_complaints: Callable[..., list[dict[str, object]]], publish: Callable[..., Path]
+) -> None:
+    publish(home, make_complaints(days=80, per_day=16))
+    many = SnapshotSettings(
+        **(BOUNDS | {"test_rows": 200, "min_train_rows": 500, "max_train_rows": 900, "reference_rows": 15})
+    )
+    made = build_training_set(home, AS_OF, many)
+    for check in (checks.check_point_in_time, checks.check_canary, checks.check_shift):
+        found = check(home, made)
+        assert found.passed
+        assert found.examined >= 500
 
 
 @pytest.mark.parametrize("value", [12345.0, np.nan])
@@ -88,6 +103,15 @@ def test_a_store_that_ignores_when_a_value_was_known_is_found(
     assert checks.check_canary(home, made).faults > 0
 
 
+def test_a_store_that_fills_gaps_with_values_of_the_future_is_found(
+    home: Home, made: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was known shows, and the canary with it."""
+    monkeypatch.setattr(checks, "_join_canary", lambda home, source, rows: rows.assign(known=1, canary=1))
+    found = checks.check_canary(home, made)
+    assert found.faults == found.examined
+
+
 def test_a_label_of_the_future_is_found(made: Snapshot) -> None:
     faulty = tampered(made, "train", set_first(label_known_at=datetime(2020, 3, 16)))
     assert checks.check_labels(faulty).faults == 1
@@ -102,6 +126,15 @@ def test_a_row_on_the_wrong_side_is_found(made: Snapshot) -> None:
 def test_a_row_on_both_sides_is_found(made: Snapshot, column: str) -> None:
     faulty = tampered(made, "train", set_first(**{column: made.test()[column].iloc[3]}))
     assert checks.check_overlap(faulty).faults >= 1
+
+
+def test_a_form_letter_on_both_sides_is_found(made: Snapshot) -> None:
+    """It begins alike; what follows is everybody's own, so that the two have few shingles in common."""
+    letter = "under the act named below i demand that you delete what is listed here as it is not mine " * 2
+    ours, theirs = (" ".join(f"{word}{chr(97 + n % 26)}" for n in range(90)) for word in ("own", "other"))
+    tampered(made, "test", set_first(narrative=f"{letter} {ours}"))
+    assert checks.check_overlap(made).passed
+    assert checks.check_overlap(tampered(made, "train", set_first(narrative=f"{letter} {theirs}"))).faults == 1
 
 
 def test_a_near_duplicate_on_both_sides_is_found(made: Snapshot) -> None:
@@ -139,6 +172,14 @@ def test_an_online_store_of_another_date_is_found(home: Home, marts: Path) -> No
     assert checks.check_online(home, AS_OF).faults > 100
 
 
+def test_an_online_store_of_another_date_with_the_same_values_is_found(
+    home: Home, marts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = materialize(home, AS_OF)
+    monkeypatch.setattr(checks, "online_store", lambda _: dataclasses.replace(filled, as_of="2020-03-14"))
+    assert checks.check_online(home, AS_OF).faults == 1
+
+
 def test_online_values_that_drifted_are_found(home: Home, marts: Path) -> None:
     import sqlite3
 
@@ -150,18 +191,21 @@ def test_online_values_that_drifted_are_found(home: Home, marts: Path) -> None:
     assert finding.faults == finding.examined
 
 
-def test_a_store_that_ignores_time_is_found(home: Home, made: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("days", [1, -1])
+def test_a_store_that_ignores_time_or_is_late_is_found(
+    home: Home, made: Snapshot, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """A day later than asked for is what the rows had; a day earlier is neither that nor what was asked for."""
     assert checks.check_shift(home, made).passed
     join = checks.with_features
 
-    def timeless(home: Home, marts: Path, rows: object, features: tuple[str, ...]) -> object:
-        later = rows.to_pandas()
-        later["known_at"] += pd.Timedelta(days=1)
-        return join(home, marts, type(rows).from_pandas(later, preserve_index=False), features)
+    def shifted(home: Home, marts: Path, rows: object, features: tuple[str, ...]) -> object:
+        others = rows.to_pandas()
+        others["known_at"] += pd.Timedelta(days=days)
+        return join(home, marts, type(rows).from_pandas(others, preserve_index=False), features)
 
-    monkeypatch.setattr(checks, "with_features", timeless)
-    found = checks.check_shift(home, made)
-    assert (found.faults, found.passed) == (found.examined, False)
+    monkeypatch.setattr(checks, "with_features", shifted)
+    assert checks.check_shift(home, made).faults >= made.train_rows
 
 
 def test_a_feature_that_tells_test_from_train_is_named(made: Snapshot) -> None:

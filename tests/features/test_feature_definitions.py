@@ -39,7 +39,12 @@ def test_assets_publish_a_checked_training_set_and_fill_the_online_store(filled:
     first = run(filled)
     assert first.success
     assert {check.check_name for check in first.get_asset_check_evaluations() if check.passed} == CHECKS
+    (adversarial,) = (c for c in first.get_asset_check_evaluations() if c.check_name not in CHECKS)
     made = load_snapshot(filled.lake, AS_OF)
+    assert adversarial.severity == dg.AssetCheckSeverity.WARN
+    listed = str(adversarial.metadata["what tells most"].value).splitlines()[2:]
+    assert 3 <= len(listed) <= 5
+    assert all(line.split("`")[1] in made.features for line in listed)
     assert run(filled).success
     assert load_snapshot(filled.lake, AS_OF) == made
     assert {path.name for path in made.path.parent.iterdir()} == {made.id, "CURRENT"}

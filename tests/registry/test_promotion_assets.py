@@ -1,6 +1,7 @@
 """The three assets from a trained bundle to a champion, run by Dagster on a small snapshot and a fake model."""
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ from assets.registry.judgement import load_verdict
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.resources import Evergreen
+from assets.scoring import parity
+from assets.scoring.definitions import served_as_trained
+from assets.scoring.parity import Parity
 from assets.settings import QUEUES
+from assets.training import bundle
 
 DAY, A, B = "2024-06-01", "a" * 16, "b" * 16
 
@@ -76,14 +81,18 @@ def run(home: Home, snapshot: None, bundle_of, monkeypatch: pytest.MonkeyPatch):
         return OneNumber(path, shares[training_id], wobble["at"])
 
     monkeypatch.setattr(module, "load_bundle", load)
+    monkeypatch.setattr(bundle, "load_bundle", lambda path: path)
 
-    def materialize(training_id: str, share: float, wobbling: float = 0.0) -> dg.ExecuteInProcessResult:
+    def materialize(
+        training_id: str, share: float, wobbling: float = 0.0, drifted: float = 0.0
+    ) -> dg.ExecuteInProcessResult:
         shares[training_id], wobble["by"] = share, wobbling
+        monkeypatch.setattr(parity, "measure_parity", lambda *_: Parity(100, 0, drifted))
         if not home.lake.path(f"challenger/{DAY}", training_id).exists():
             bundle_of(training_id)
         (home.lake.root / "challenger" / DAY / "CURRENT").write_text(training_id)
         return dg.materialize(
-            [challenger_evaluation, registered_model, champion],
+            [challenger_evaluation, registered_model, served_as_trained, champion],
             partition_key=DAY,
             resources={"evergreen": Evergreen(root=str(home.root), profile="quick")},
             raise_on_error=False,
@@ -136,3 +145,34 @@ def test_a_bundle_that_answers_otherwise_when_served_stops_the_graph(home: Home,
     assert not result.success
     assert [check.passed for check in result.get_asset_check_evaluations()] == [False]
     assert Registry(home).versions() == []
+
+
+def failed(result: dg.ExecuteInProcessResult) -> list[str]:
+    return [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
+
+
+def test_a_version_that_is_served_other_features_than_it_was_trained_on_is_not_promoted(home: Home, run) -> None:
+    result = run(A, 0.9, drifted=1e-3)
+    assert not result.success
+    assert failed(result) == ["served_as_trained"]
+    assert [version.training_id for version in Registry(home).versions()] == [A]
+    assert Registry(home).champion() is None
+    assert Registry(home).aliases() == {"challenger": "1"}
+    assert run(A, 0.9).success
+    assert Registry(home).champion().training_id == A
+
+
+def test_a_champion_whose_files_were_edited_stops_the_graph(home: Home, run) -> None:
+    run(A, 0.9)
+    (Registry(home).fetch("1") / "config.json").write_text("other settings")
+    result = run(B, 0.85)
+    assert not result.success
+
+
+def test_an_edited_ledger_shows_in_the_graph(home: Home, run) -> None:
+    run(A, 0.9)
+    with sqlite3.connect(home.ledger) as connection:
+        connection.execute("drop trigger entries_are_not_updated")
+        connection.execute("update entries set as_of = '2024-01-01' where seq = 1")
+    connection.close()
+    assert failed(run(A, 0.9)) == ["ledger_is_as_written"]

@@ -133,6 +133,49 @@ def test_a_twin_of_what_was_rolled_back_needs_new_data(
     assert "has seen nothing newer" in Registry(home).ledger.entries("verdict")[-2].body["reasons"][0]
 
 
+def test_a_twin_of_what_was_rolled_back_since_its_verdict_is_not_approved(
+    home: Home, succession: Succession, promoted: Promote, policy: GatePolicy, bundle_of: Any, evaluation_of: Any
+) -> None:
+    champion, _ = promoted(A)
+    required = policy.model_copy(update={"approval": "required"})
+    for training in (B, C):
+        evaluation = evaluation_of(training, champion)
+        version = Registry(home).register(bundle_of(training), evaluation).version
+        assert succession.judge(version, evaluation, required).decision == "awaiting-approval"
+    succession.settle("2", "approve", "Ada", "looks right")
+    succession.rollback("1", "version 2 misroutes mortgages")
+    with pytest.raises(RegistryError, match="a version trained to 2024-06-01 was rolled back, and this one"):
+        succession.settle("3", "approve", "Ada", "looks right, too")
+    assert succession.registry.problem() is None
+    assert succession.settle("3", "reject", "Ada", "a twin of 2") == succession.registry.champion() == champion
+
+
+def test_a_verdict_that_is_reached_again_is_the_last_one(
+    succession: Succession, waiting: Evaluation, policy: GatePolicy
+) -> None:
+    """Another verdict lay between: what awaited approval, and does so again, can be approved."""
+    required = policy.model_copy(update={"approval": "required"})
+    strict = required.model_copy(update={"min_test_rows": 10_000})
+    for found, decision in ((strict, "inconclusive"), (required, "awaiting-approval"), (required, "awaiting-approval")):
+        assert succession.judge("2", waiting, found).decision == decision
+    verdicts = [entry.body["decision"] for entry in succession.registry.ledger.entries("verdict")]
+    assert verdicts == ["promote", "awaiting-approval", "inconclusive", "awaiting-approval"]
+    assert succession.settle("2", "approve", "Ada", "looks right").version == "2"
+
+
+@pytest.mark.usefixtures("waiting")
+def test_who_never_was_champion_is_made_it_neither_by_rollback_nor_by_hand(
+    succession: Succession, client: MlflowClient
+) -> None:
+    with pytest.raises(RegistryError, match="version 2 was never champion: only a verdict or an approval makes one"):
+        succession.rollback("2", "no time to approve it")
+    client.set_registered_model_alias(MODEL, "champion", "2")
+    succession.reconcile(LATER, "accept")
+    assert alias(client) == "1"
+    assert succession.registry.ledger.entries("alias-edit")[0].body["decision"] == "restored"
+    assert succession.registry.problem() is None
+
+
 @pytest.mark.parametrize(("how", "left"), [("restore", "2"), ("accept", "1")])
 def test_an_alias_moved_by_hand_is_written_down_and_settled_by_policy(
     how: str, left: str, home: Home, succession: Succession, promoted: Promote, client: MlflowClient
