@@ -69,10 +69,10 @@ def _date(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is not a date; write YYYY-MM-DD") from None
 
 
-def _days(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d*d", str(text)):
+def _days(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*d", text):
         raise typer.BadParameter(f"{text!r} is not a number of days; write 7d")
-    return int(text[:-1])
+    return text
 
 
 @app.command()
@@ -227,7 +227,7 @@ def replay(
     source: Annotated[list[str], typer.Option(help="A file, a folder or s3://bucket/prefix. May be given again.")],
     start: Annotated[str, typer.Option("--from", parser=_date, metavar="YYYY-MM-DD", help="The first step.")],
     end: Annotated[str, typer.Option("--to", parser=_date, metavar="YYYY-MM-DD", help="Where history ends.")],
-    every: Annotated[int, typer.Option(parser=_days, metavar="DAYSd", help="From one step to the next.")] = 7,
+    every: Annotated[str, typer.Option(callback=_days, metavar="DAYSd", help="From one step to the next.")] = "7d",
     policy: Annotated[
         list[str], typer.Option(help="A YAML file, or a name in configs/policies. May be given again.")
     ] = list(_POLICIES),  # noqa: B006 - typer's way
@@ -242,7 +242,7 @@ def replay(
     from pipelines.runs import run_worker
 
     home, policies = Home.from_environment(), {Path(name).stem: load_policy(name) for name in policy}
-    days, sources = steps(start, end, every), [_absolute(one) for one in source]
+    days, sources = steps(start, end, int(every.removesuffix("d"))), [_absolute(one) for one in source]
     replayed = go_back(home, sources, days, policies, load_settings(profile), run_worker, _say)
     picture = draw(replayed, home.reports / "replay" / f"{start}_{end}.png")
     _say(f"\n{table(replayed)}\n\nPlot: {picture}")

@@ -48,9 +48,9 @@ class Backtest:
 
     policy: str
     steps: tuple[Step, ...]
-    accuracy: float
-    """Over all complaints that arrived after the first champion and whose label is known by now."""
-    macro_f1: float
+    accuracy: float | None
+    """Over all complaints that arrived after the first champion and whose label is known by now; None without any."""
+    macro_f1: float | None
     trainings: int
     promotions: int
     cost: float
@@ -165,6 +165,13 @@ def _note(world: _World, kind: str, as_of: str, body: dict[str, Any]) -> None:
     world.entries.append(Entry(len(world.entries) + 1, kind, as_of, as_of, body, hash=""))
 
 
+def _macro_f1(rows: pd.DataFrame) -> float | None:
+    from sklearn.metrics import f1_score
+
+    present = sorted(rows["queue"].unique())
+    return float(f1_score(rows["queue"], rows["predicted"], average="macro", labels=present)) if present else None
+
+
 def _accuracy(rows: pd.DataFrame) -> float | None:
     return float((rows["queue"] == rows["predicted"]).mean()) if len(rows) else None
 
@@ -185,15 +192,12 @@ def _step(world: _World, as_of: str, decision: RetrainingDecision, verdict: Verd
 
 
 def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame) -> Backtest:
-    from sklearn.metrics import f1_score
-
     retrained = [step for step in steps if step.verdict]
-    present = sorted(answered["queue"].unique())
     return Backtest(
         policy=name,
         steps=tuple(steps),
-        accuracy=_accuracy(answered) or 0.0,
-        macro_f1=float(f1_score(answered["queue"], answered["predicted"], average="macro", labels=present)),
+        accuracy=_accuracy(answered),
+        macro_f1=_macro_f1(answered),
         trainings=len(retrained),
         promotions=sum(step.verdict == "promote" for step in retrained),
         cost=sum(step.cost for step in steps),

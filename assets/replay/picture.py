@@ -46,7 +46,7 @@ def _curve(axes: "Axes", found: Backtest, colour: str) -> None:
         if rows := sum(step.rows for step in last):
             days.append(date.fromisoformat(last[-1].as_of))
             shares.append(sum(step.right for step in last) / rows)
-    axes.plot(np.array(days), np.array(shares), color=colour, label=f"{found.policy} ({found.accuracy:.3f})")
+    axes.plot(np.array(days), np.array(shares), color=colour, label=found.policy)
 
 
 def _marks(axes: "Axes", found: Backtest, place: int) -> None:

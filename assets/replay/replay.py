@@ -62,8 +62,12 @@ def table(replayed: Replay) -> str:
     for found in replayed.backtests:
         days = "-" if found.days_to_champion is None else f"{found.days_to_champion:.0f}"
         counts = f"{found.trainings:>11}{found.promotions:>10}{found.false_alarms:>9}{found.cost:>9.2f}{days:>24}"
-        lines.append(f"{found.policy:<14}{found.accuracy:>10.4f}{found.macro_f1:>10.4f}{counts}")
+        lines.append(f"{found.policy:<14}{_share(found.accuracy):>10}{_share(found.macro_f1):>10}{counts}")
     return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _trainer(
