@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from assets.exceptions import SettingsError
 
@@ -26,6 +26,7 @@ __all__ = [
     "SnapshotSettings",
     "TrainingSettings",
     "WarehouseSettings",
+    "load_policy",
     "load_settings",
     "profiles",
 ]
@@ -227,13 +228,35 @@ class DriftSettings(_Section):
 
 class RetrainingPolicy(_Section):
     min_new_labels: int = Field(ge=1)
-    """New matured labels since the champion's snapshot below which retraining waits."""
-    max_accuracy_loss: float = Field(ge=0, le=1)
-    """Realised accuracy that the champion may lose against its evaluation."""
-    max_age_days: int = Field(ge=1)
-    """A champion whose snapshot is older than this is retrained when there are new labels."""
+    """New matured labels since the champion's snapshot below which a retraining waits for more."""
     min_mature_rows: int = Field(ge=1)
     """Matured rows below which performance cannot be judged."""
+    value_per_answer: float | None = Field(ge=0)
+    """What a right answer in the place of a wrong one is worth; None: gain and cost are not weighed."""
+    horizon_days: int = Field(ge=1)
+    """Days over which a new champion's gain counts."""
+    decay_per_day: float = Field(ge=0)
+    """Accuracy that a champion is expected to lose a day, until evaluations have shown how much."""
+    price_per_retraining: float = Field(ge=0)
+    """What a retraining costs beside its device: review and roll-out. The device is priced in training.yaml."""
+    budget_per_month: float = Field(ge=0)
+    """What the retrainings of a calendar month may cost."""
+    on_drift: bool
+    """Whether drift calls for a retraining, whatever it is worth."""
+    windows: int = Field(ge=1)
+    """The last windows that are asked for drift."""
+    drifted_windows: int = Field(ge=1)
+    """As many of them must show it."""
+    max_age_days: int | None = Field(ge=0)
+    """A champion whose snapshot is this old is replaced, whatever that is worth; None: age alone is no reason."""
+    cooldown_days: int = Field(ge=0)
+    """Days between two retrainings."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "RetrainingPolicy":
+        if self.drifted_windows > self.windows:
+            raise ValueError(f"drifted_windows: {self.drifted_windows} of {self.windows} windows can never be")
+        return self
 
 
 class Settings(_Section):
@@ -269,14 +292,37 @@ def load_settings(profile: str) -> Settings:
         raise SettingsError(_explain(error, profile, overrides)) from None
 
 
+def load_policy(name: str) -> RetrainingPolicy:
+    """configs/retraining.yaml under the changes of a file, or of one in configs/policies by its name alone.
+
+    Raises SettingsError for a file that cannot be read and for an unknown or impossible field.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "policies" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in (CONFIGS / "policies").glob("*.yaml")))
+        raise SettingsError(f"no policy {name!r}: name a YAML file, or one of configs/policies: {known}")
+    try:
+        return RetrainingPolicy.model_validate(_read(CONFIGS / "retraining.yaml") | _read(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the policy"
+        what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
+        raise SettingsError(f"{_named(path)}: {field}: {what} (found {first['input']!r})") from None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"configs/{path.relative_to(CONFIGS)}: cannot be read: {error}") from None
+        raise SettingsError(f"{_named(path)}: cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise SettingsError(f"configs/{path.relative_to(CONFIGS)}: expected fields, found {type(content).__name__}")
+        raise SettingsError(f"{_named(path)}: expected fields, found {type(content).__name__}")
     return content
+
+
+def _named(path: Path) -> str:
+    """What people call a file: those of the project by their place in it."""
+    return f"configs/{path.relative_to(CONFIGS)}" if path.is_relative_to(CONFIGS) else str(path)
 
 
 def _explain(error: ValidationError, profile: str, overrides: dict[str, Any]) -> str:

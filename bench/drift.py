@@ -139,7 +139,7 @@ def answered(rows: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     return rows.assign(predicted=names, confidence=probabilities.max(axis=1), **chances)
 
 
-def pools(world: pd.DataFrame, features: list[str], answer, words: frozenset[str]) -> list[Pool]:
+def pools(world: pd.DataFrame, features: list[str], answer, reference: Reference) -> list[Pool]:
     """The months after the change."""
     first = START + timedelta(days=CHANGE)
     found = []
@@ -149,7 +149,7 @@ def pools(world: pd.DataFrame, features: list[str], answer, words: frozenset[str
         rows = answered(rows, answer(rows))
         arrived = rows["label_known_at"] <= end
         window = rows.assign(label=rows["queue"].where(arrived), queue=rows["predicted"])
-        side = window_of(window, features, words, SETTINGS.drift).side
+        side = window_of(window, features, reference, SETTINGS.drift).side
         groups = {**side.groups, "labels": pd.DataFrame({"label_queue": window["label"]})}
         found.append(Pool(groups, hash_words(rows["narrative"]), rows))
     return found
@@ -263,14 +263,14 @@ def prepare(worlds: dict[str, pd.DataFrame]) -> tuple[Champion, dict[str, list[P
     train, test = before.iloc[:-TESTED].reset_index(drop=True), before.iloc[-TESTED:].reset_index(drop=True)
     answer = fit(train, features)
     evaluated = answered(test, answer(test))
-    reference = reference_of(train, features, evaluated, SETTINGS.drift)
+    reference = reference_of(train, frozenset(train["complaint_id"]), features, evaluated, SETTINGS.drift)
     words = hash_words(reference.narratives)
     champion = Champion(reference, words, calm_wording(words, SETTINGS.drift.wording_rows, SETTINGS.drift), evaluated)
-    found = {name: pools(world, features, answer, reference.words) for name, world in worlds.items()}
+    found = {name: pools(world, features, answer, reference) for name, world in worlds.items()}
     shown = train.iloc[spread(len(train), SHOWN)]
     shown = answered(shown, answer(shown))
     shown = shown.assign(queue=shown["predicted"], label=None)
-    groups = window_of(shown, features, reference.words, SETTINGS.drift).side.groups
+    groups = window_of(shown, features, reference, SETTINGS.drift).side.groups
     return champion, found, pd.concat([groups[name] for name in STOCK_GROUPS], axis=1)
 
 

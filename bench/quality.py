@@ -39,7 +39,7 @@ from assets.settings import QUEUES, load_settings
 from assets.training.bundle import load_bundle
 from assets.training.launch import override, plan_training, worker_command
 from assets.validation.audit import audit, publish
-from assets.warehouse.project import DBT, PROJECT, dbt_environment, prepare_build
+from assets.warehouse.project import build_marts
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 AS_OF, HELD_OUT, SIMILARITY = "2026-04-01", 0.15, 0.7
@@ -93,9 +93,7 @@ def snapshot_of(home: Home, sources: list[str]) -> Snapshot:
     """What the graph makes of some sources: all that is known as of the day, in one part."""
     settings = load_settings("full")
     ingest(sources, home.lake, settings.ingestion)
-    prepare_build(home)
-    environment = os.environ | dbt_environment(home, settings.warehouse)
-    subprocess.run([DBT, "build", "--quiet"], cwd=PROJECT, env=environment, check=True)
+    build_marts(home, settings.warehouse)
     publish(home, audit(home, AS_OF, settings.warehouse))
     apply_definitions(home)
     everything = settings.snapshot.model_copy(

@@ -14,7 +14,7 @@ import typer
 
 from assets.exceptions import EvergreenError, SettingsError
 from assets.lake import Home
-from assets.settings import load_settings
+from assets.settings import load_policy, load_settings
 
 __all__ = ["app", "main", "program"]
 
@@ -25,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+_POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -65,6 +67,12 @@ def _date(text: str) -> str:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a date; write YYYY-MM-DD") from None
+
+
+def _days(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d*d", str(text)):
+        raise typer.BadParameter(f"{text!r} is not a number of days; write 7d")
+    return int(text[:-1])
 
 
 @app.command()
@@ -212,6 +220,34 @@ def reproduce(
     _say(f"version {found.version}: {found.verdict}: {found.reason}")
     if not found.succeeded:
         raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    source: Annotated[list[str], typer.Option(help="A file, a folder or s3://bucket/prefix. May be given again.")],
+    start: Annotated[str, typer.Option("--from", parser=_date, metavar="YYYY-MM-DD", help="The first step.")],
+    end: Annotated[str, typer.Option("--to", parser=_date, metavar="YYYY-MM-DD", help="Where history ends.")],
+    every: Annotated[int, typer.Option(parser=_days, metavar="DAYSd", help="From one step to the next.")] = 7,
+    policy: Annotated[
+        list[str], typer.Option(help="A YAML file, or a name in configs/policies. May be given again.")
+    ] = list(_POLICIES),  # noqa: B006 - typer's way
+    profile: Annotated[str, typer.Option(help="How to train: a file in configs/profiles.")] = "replay",
+    as_json: Json = False,
+) -> None:
+    """Compare retraining policies on history, with real trainings and the real gate at every step."""
+    from assets.replay.history import steps
+    from assets.replay.picture import draw
+    from assets.replay.replay import replay as go_back
+    from assets.replay.replay import table
+    from pipelines.runs import run_worker
+
+    home, policies = Home.from_environment(), {Path(name).stem: load_policy(name) for name in policy}
+    days, sources = steps(start, end, every), [_absolute(one) for one in source]
+    replayed = go_back(home, sources, days, policies, load_settings(profile), run_worker, _say)
+    picture = draw(replayed, home.reports / "replay" / f"{start}_{end}.png")
+    _say(f"\n{table(replayed)}\n\nPlot: {picture}")
+    if as_json:
+        typer.echo(json.dumps(replayed.body()))
 
 
 @app.command()

@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from pipelines.jobs import refresh
+from pipelines.jobs import observe
 
 __all__ = ["nightly"]
 
 
-@dg.schedule(cron_schedule="0 2 * * *", job=refresh, execution_timezone="UTC")
+@dg.schedule(cron_schedule="0 2 * * *", job=observe, execution_timezone="UTC")
 def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Runs the whole graph as of the day that begins; an unchanged snapshot trains nothing."""
+    """Reads, scores and decides as of the day that begins; only a decision in the ledger launches `retrain`."""
     as_of = context.scheduled_execution_time.date().isoformat()
     return dg.RunRequest(run_key=f"nightly-{as_of}", partition_key=as_of)

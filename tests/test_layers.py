@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STAGES = [
     *("ingestion", "warehouse", "validation", "features", "training"),
-    *("evaluation", "registry", "scoring", "monitoring"),
+    *("evaluation", "registry", "scoring", "monitoring", "replay"),
 ]
 FOUNDATION = {"assets.settings", "assets.lake", "assets.exceptions"}
 DAGSTER_FILES = {"definitions.py", "resources.py"}

@@ -30,7 +30,7 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import QUEUES, EvaluationSettings
 from assets.training.bundle import Bundle, load_bundle
 
-__all__ = ["Champion", "evaluate", "scores"]
+__all__ = ["Champion", "evaluate", "facts", "on_reference", "scores"]
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -105,10 +105,10 @@ def _measure(
         basis=basis,
         as_of=as_of,
         training_id=bundle_path.name,
-        snapshot=_facts(snapshot),
+        snapshot=facts(snapshot),
         golden=_serve_again(bundle_path, test, golden),
         milliseconds=milliseconds,
-        reference=_on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
+        reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
         settings=settings.model_dump(),
         **scores(test, found, champion, settings),
     )
@@ -117,7 +117,8 @@ def _measure(
     return evaluation
 
 
-def _on_reference(rows: pd.DataFrame, found: dict[str, Probabilities]) -> Reference | None:
+def on_reference(rows: pd.DataFrame, found: dict[str, Probabilities]) -> Reference | None:
+    """What an Evaluation says of the probabilities that challenger and champion gave to the reference rows."""
     if rows.empty or "champion" not in found:
         return None
     truth = codes(rows["queue"])
@@ -196,7 +197,8 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
     )
 
 
-def _facts(snapshot: Snapshot) -> SnapshotFacts:
+def facts(snapshot: Snapshot) -> SnapshotFacts:
+    """What an Evaluation says of its snapshot."""
     return SnapshotFacts(
         id=snapshot.id,
         train_rows=snapshot.train_rows,

@@ -1,6 +1,11 @@
-"""Is retraining worth it? A pure rule over the numbers of the drift report and of the realised performance."""
+"""Is retraining worth it? A pure rule over what was measured, what was spent and a policy.
+
+Something must call for a retraining: no champion, a gain that is worth more than it costs, drift, or age. Then
+something may stand against it: a retraining decided lately, an empty budget, labels that have not arrived.
+"""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -8,8 +13,11 @@ from assets.settings import RetrainingPolicy
 
 __all__ = ["DecisionInputs", "RetrainingDecision", "decide"]
 
+Decision = Literal["retrain", "retrain-when-labels-mature", "skip", "alert-a-human"]
+Ground = Literal["no champion", "worth", "drift", "age"]
+
 _ONE_SIDED_5_PERCENT = 1.645
-"""Standard normal quantile: a loss within it of the bound may be chance."""
+"""Standard normal quantile: a loss within it of nothing may be chance."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,8 @@ class DecisionInputs:
     """Days from the champion's snapshot to as-of."""
     new_labels: int
     """Labels that training could use and that became known since the champion's snapshot."""
-    drift_detected: bool | None
-    drift_share: float | None
+    drifted: tuple[bool | None, ...]
+    """Whether there was drift from the champion's training in the last windows, the newest first."""
     mature_rows: int
     """Blind predictions of the champion whose label is now known."""
     accuracy: float | None
@@ -31,6 +39,20 @@ class DecisionInputs:
     evaluated_rows: int
     evaluated_accuracy: float | None
     """The champion's accuracy on the test rows of its own snapshot."""
+    estimated_accuracy: float | None
+    """The champion's accuracy in the newest window, estimated from its confidence."""
+    answers_per_day: float | None
+    """Complaints that the champion routes a day."""
+    gain_per_day: float
+    """Accuracy that a new champion has gained for each day of the old one's age, by past evaluations."""
+    cost: float
+    """Of one retraining."""
+    spent: float
+    """What the retrainings decided on earlier in as-of's month have cost."""
+    days_since_retraining: int | None
+    """Days since the last retraining was decided on; None for never."""
+    tried: bool
+    """Whether a retraining was decided on since the drift of the newest window began."""
 
     @property
     def accuracy_loss(self) -> float | None:
@@ -51,61 +73,135 @@ class DecisionInputs:
 class RetrainingDecision:
     """Whether to retrain, and why, in one sentence."""
 
-    decision: Literal["retrain", "skip"]
+    decision: Decision
     reason: str
+    ground: Ground | None
+    """What calls for it; None when nothing does."""
     inputs: DecisionInputs
     policy: RetrainingPolicy
 
     def body(self) -> dict[str, Any]:
         """As JSON, with every number and every threshold."""
-        numbers = {**asdict(self.inputs), "accuracy_loss": self.inputs.accuracy_loss}
+        derived = {"accuracy_loss": self.inputs.accuracy_loss, "drifted": list(self.inputs.drifted)}
         return {
             "decision": self.decision,
             "reason": self.reason,
-            "numbers": numbers,
+            "ground": self.ground,
+            "numbers": asdict(self.inputs) | derived,
             "policy": self.policy.model_dump(),
         }
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What calls for a retraining, and whether it rests on drift."""
+
+    ground: Ground
+    sentence: str
+    by_drift: bool = False
+
+
+@dataclass(frozen=True)
+class _Gain:
+    """Accuracy that a new champion is expected to gain, and why."""
+
+    accuracy: float
+    sentence: str
+    by_drift: bool = False
+
+
 def decide(numbers: DecisionInputs, policy: RetrainingPolicy) -> RetrainingDecision:
-    """Retrain without a champion; when it does worse than evaluated; when there is drift, or it is old, and new labels.
+    """The verdict: `retrain`; `retrain-when-labels-mature`; `skip`; `alert-a-human` for what retraining cannot mend.
 
-    Worse: on enough matured rows, accuracy lost beyond the bound by more than chance. A drift or a performance that
-    could not be measured is never taken for calm: the reason of a skip names it.
+    A drift or a performance that could not be measured is never taken for calm: the reason of a skip names it, and
+    when it lasts, a person is told.
     """
-    for holds, why in (
-        (numbers.champion is None, "there is no champion"),
-        (_is_worse(numbers, policy), _performance(numbers, policy)),
-        (_enough(numbers, policy) and numbers.drift_detected is True, f"{_drift(numbers)}, {_labels(numbers, policy)}"),
-        (_enough(numbers, policy) and _is_old(numbers, policy), f"{_age(numbers, policy)}, {_labels(numbers, policy)}"),
-    ):
-        if holds:
-            return RetrainingDecision("retrain", why, numbers, policy)
-    findings = (_drift(numbers), _performance(numbers, policy), _age(numbers, policy), _labels(numbers, policy))
-    return RetrainingDecision("skip", "; ".join(findings), numbers, policy)
+    call = next(_calls(numbers, policy), None)
+    if call is None:
+        decision, reason = _without_a_call(numbers, policy)
+        return RetrainingDecision(decision, reason, None, numbers, policy)
+    decision, against = next(_against(call, numbers, policy), ("retrain", None))
+    reason = f"{call.sentence}, but {against}" if against else call.sentence
+    return RetrainingDecision(decision, reason, call.ground, numbers, policy)
 
 
-def _enough(numbers: DecisionInputs, policy: RetrainingPolicy) -> bool:
-    return numbers.new_labels >= policy.min_new_labels
+def _calls(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Call]:
+    if numbers.champion is None:
+        yield _Call("no champion", "there is no champion")
+        return
+    gain, worth = _expected_gain(numbers, policy), _worth(numbers, policy)
+    if worth is not None and worth > numbers.cost:
+        yield _Call("worth", f"{gain.sentence}: {_balance(worth, numbers, policy)}", gain.by_drift)
+    if policy.on_drift and _is_drifting(numbers, policy):
+        yield _Call("drift", _drift(numbers, policy), by_drift=True)
+    if policy.max_age_days is not None and (numbers.age_days or 0) >= policy.max_age_days:
+        yield _Call("age", _age(numbers, policy))
 
 
-def _is_old(numbers: DecisionInputs, policy: RetrainingPolicy) -> bool:
-    return numbers.age_days is not None and numbers.age_days > policy.max_age_days
+def _against(call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[tuple[Decision, str]]:
+    since = numbers.days_since_retraining
+    if since is not None and since < policy.cooldown_days:
+        yield "skip", f"a retraining was decided on {since} days ago (cooldown {policy.cooldown_days} days)"
+    if call.by_drift and numbers.tried:
+        yield "alert-a-human", "the retraining that this drift has had did not end it"
+    if call.ground != "no champion" and numbers.new_labels < policy.min_new_labels:
+        yield "retrain-when-labels-mature", f"there are only {_labels(numbers, policy)}"
+    if numbers.spent + numbers.cost > policy.budget_per_month:
+        left = f"{numbers.spent:.2f} of the month's {policy.budget_per_month:.2f} are spent"
+        yield "alert-a-human", f"{left} and another costs {numbers.cost:.2f}"
 
 
-def _is_worse(numbers: DecisionInputs, policy: RetrainingPolicy) -> bool:
+def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[Decision, str]:
+    findings = [_drift(numbers, policy), _performance(numbers, policy), _labels(numbers, policy)]
+    worth = _worth(numbers, policy)
+    if worth is not None:
+        gain = _expected_gain(numbers, policy)
+        findings.insert(0, f"{gain.sentence}: {_balance(worth, numbers, policy)}")
+    blind = numbers.mature_rows < policy.min_mature_rows and len(numbers.drifted) == policy.windows
+    if blind and all(found is None for found in numbers.drifted):
+        return "alert-a-human", f"nothing could be measured in {policy.windows} windows: {'; '.join(findings[-3:])}"
+    return "skip", "; ".join(findings)
+
+
+def _expected_gain(numbers: DecisionInputs, policy: RetrainingPolicy) -> _Gain:
+    """The largest of what age, matured labels and, under drift, the champion's own confidence say."""
+    age, rate = numbers.age_days or 0, numbers.gain_per_day
+    found = [_Gain(age * rate, f"{100 * age * rate:.1f} points by age ({100 * rate:.3f} a day for {age} days)")]
     loss = numbers.accuracy_loss
-    return (
-        loss is not None
-        and numbers.mature_rows >= policy.min_mature_rows
-        and loss - numbers.chance > policy.max_accuracy_loss
-    )
+    if loss is not None and numbers.mature_rows >= policy.min_mature_rows:
+        proven = loss - numbers.chance
+        found.append(_Gain(proven, f"{100 * proven:.1f} points proven on {numbers.mature_rows} matured rows"))
+    if numbers.estimated_accuracy is not None and numbers.evaluated_accuracy is not None:
+        lost = numbers.evaluated_accuracy - numbers.estimated_accuracy
+        if _is_drifting(numbers, policy):
+            found.append(_Gain(lost, f"{100 * lost:.1f} points by the champion's confidence under drift", True))
+    return max(found, key=lambda gain: gain.accuracy)
 
 
-def _drift(numbers: DecisionInputs) -> str:
-    if numbers.drift_detected is None or numbers.drift_share is None:
+def _worth(numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:
+    """What the expected gain is worth over the policy's horizon; None when it is not weighed or nothing is routed."""
+    if policy.value_per_answer is None or numbers.champion is None or numbers.answers_per_day is None:
+        return None
+    answers = numbers.answers_per_day * policy.horizon_days
+    return _expected_gain(numbers, policy).accuracy * answers * policy.value_per_answer
+
+
+def _balance(worth: float, numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
+    assert numbers.answers_per_day is not None
+    volume = f"{numbers.answers_per_day:.0f} complaints a day over {policy.horizon_days} days"
+    return f"worth {worth:.2f} on {volume}, and a retraining costs {numbers.cost:.2f}"
+
+
+def _is_drifting(numbers: DecisionInputs, policy: RetrainingPolicy) -> bool:
+    return sum(found is True for found in numbers.drifted[: policy.windows]) >= policy.drifted_windows
+
+
+def _drift(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
+    if not numbers.drifted or numbers.drifted[0] is None:
         return "drift could not be measured, which is no sign of calm"
-    return f"{'drift' if numbers.drift_detected else 'no drift'} ({numbers.drift_share:.0%} of a group's columns)"
+    last = numbers.drifted[: policy.windows]
+    seen = f"drift in {sum(found is True for found in last)} of the last {len(last)} windows"
+    return f"{seen} (it counts from {policy.drifted_windows})"
 
 
 def _performance(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
@@ -115,12 +211,9 @@ def _performance(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
     loss = numbers.accuracy_loss
     if loss is None:
         return "performance has nothing to be compared with: the champion's evaluation is not there"
-    bound = f"the bound is {policy.max_accuracy_loss:.3f} and {numbers.chance:.3f} may be chance"
-    return f"accuracy {numbers.accuracy:.3f} on {numbers.mature_rows} matured rows, {_change(loss)} evaluated ({bound})"
-
-
-def _change(loss: float) -> str:
-    return f"{abs(loss):.3f} {'below' if loss > 0 else 'above'} the"
+    below = f"{abs(loss):.3f} {'below' if loss > 0 else 'above'} the evaluated"
+    chance = f"{numbers.chance:.3f} may be chance"
+    return f"accuracy {numbers.accuracy:.3f} on {numbers.mature_rows} matured rows, {below} ({chance})"
 
 
 def _age(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:

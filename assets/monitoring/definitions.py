@@ -63,12 +63,12 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
     owners=["team:evergreen"],
 )
 def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Retrain or skip, by the policy in configs/retraining.yaml, appended to the ledger with every number."""
+    """Whether a retraining is worth it, by the policy in configs/retraining.yaml, appended to the ledger."""
     from assets.monitoring.retraining import decide_retraining
     from assets.registry.registry import Registry
 
     champion = Registry(evergreen.home).champion()
-    decision = decide_retraining(evergreen.home, as_of(context), champion, evergreen.settings.retraining)
+    decision = decide_retraining(evergreen.home, as_of(context), champion, evergreen.settings)
     metadata: Metadata = {"decision": decision.decision, "reason": decision.reason}
     return dg.MaterializeResult(metadata={**metadata, "numbers": dg.MetadataValue.json(decision.body())})
 

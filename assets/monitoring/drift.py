@@ -123,7 +123,7 @@ def _report(
     if why is not None or champion is None:
         return _unmeasured(as_of, champion, why or "", 0), ""
     reference = read_reference(lake, champion, settings)
-    current = read_window(lake, as_of, champion, reference, settings)
+    current = read_window(lake, as_of, reference, settings)
     rows = reference.side.rows, current.side.rows
     if rows[1] < settings.min_rows:
         why = f"the window has {rows[1]} scored complaints that the champion was not trained on"

@@ -1,54 +1,151 @@
 """Gathers the numbers, decides, and appends the decision to the ledger."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
+from itertools import takewhile
+from statistics import fmean
 
-from assets.lake import Home, hash_json
+from assets.lake import Home, Lake, hash_json
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.drift import DriftReport, load_drift
 from assets.monitoring.performance import Performance, load_performance
-from assets.registry.ledger import Ledger
+from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import RegisteredVersion
-from assets.settings import RetrainingPolicy
+from assets.settings import RetrainingPolicy, Settings
+from assets.training.bundle import read_json
 
-__all__ = ["decide_retraining", "decision_inputs"]
+__all__ = ["Past", "decide_retraining", "decision_inputs", "drifting_since", "recall"]
+
+_PRIOR_DAYS = 90
+"""Days of age that the policy's decay_per_day counts for beside what evaluations have shown."""
+_TRAININGS = 3
+"""The newest trainings whose mean is what the next one takes."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the ledger knows of earlier retrainings, as of a day and beside a champion."""
+
+    gain_per_day: float
+    spent: float
+    days_since_retraining: int | None
+    tried: bool
 
 
 def decide_retraining(
-    home: Home, as_of: str, champion: RegisteredVersion | None, policy: RetrainingPolicy
+    home: Home, as_of: str, champion: RegisteredVersion | None, settings: Settings
 ) -> RetrainingDecision:
     """Decide on the published drift report and performance; publish and append to the ledger, once per set of inputs.
 
     Raises NotPublished when either is missing for as_of.
     """
-    drift, performance = load_drift(home.lake, as_of), load_performance(home.lake, as_of)
-    decision = decide(decision_inputs(as_of, champion, drift, performance), policy)
+    lake, policy, ledger = home.lake, settings.retraining, Ledger(home.ledger)
+    windows = _windows(lake, as_of, champion)
+    price = settings.training.price_per_hour / 3600 * _device_seconds(lake) + policy.price_per_retraining
+    since = drifting_since([(report.as_of, report.detected) for report in windows])
+    past = recall(ledger.entries(), as_of, champion.version if champion else None, since, policy)
+    performance, days = load_performance(lake, as_of), settings.scoring.window_days
+    numbers = decision_inputs(as_of, champion, windows[: policy.windows], performance, past, price, days)
+    decision = decide(numbers, policy)
     body, table = decision.body(), f"retraining_decision/{as_of}"
     version = hash_json([as_of, body])[:16]
-    with home.lake.staging(table) as staged:
+    with lake.staging(table) as staged:
         (staged / "decision.json").write_text(json.dumps(body, indent=1))
-        home.lake.publish(table, version, staged)
-    key = f"{as_of}/{champion.version if champion else 'no-champion'}/{version}"
-    Ledger(home.ledger).append("retraining", key, as_of, body)
+        lake.publish(table, version, staged)
+    ledger.append("retraining", f"{as_of}/{champion.version if champion else 'no-champion'}/{version}", as_of, body)
     return decision
 
 
 def decision_inputs(
-    as_of: str, champion: RegisteredVersion | None, drift: DriftReport, performance: Performance
+    as_of: str,
+    champion: RegisteredVersion | None,
+    windows: Sequence[DriftReport],
+    performance: Performance,
+    past: Past,
+    cost: float,
+    window_days: int,
 ) -> DecisionInputs:
-    """The numbers of the decision. What was measured of another version than the champion counts as not measured."""
+    """The numbers of the decision. What was measured of another version than the champion counts as not measured.
+
+    windows: the drift reports up to as_of, newest first; window_days: the days that performance's window spans.
+    """
     version = champion.version if champion else None
-    age = (date.fromisoformat(as_of) - date.fromisoformat(champion.as_of)).days if champion else None
-    drifted = drift if drift.model_version == version else None
     performed = performance if performance.model_version == version else None
     return DecisionInputs(
         champion=version,
-        age_days=age,
+        age_days=_days(champion.as_of, as_of) if champion else None,
         new_labels=performance.new_labels,
-        drift_detected=drifted.detected if drifted else None,
-        drift_share=drifted.share if drifted else None,
+        drifted=tuple(report.detected for report in windows),
         mature_rows=performed.realised.rows if performed else 0,
         accuracy=performed.realised.accuracy if performed else None,
         evaluated_rows=performed.evaluated.rows if performed else 0,
         evaluated_accuracy=performed.evaluated.accuracy if performed else None,
+        estimated_accuracy=performed.estimated_accuracy if performed else None,
+        answers_per_day=performed.window_rows / window_days if performed and performed.window_rows else None,
+        cost=cost,
+        gain_per_day=past.gain_per_day,
+        spent=past.spent,
+        days_since_retraining=past.days_since_retraining,
+        tried=past.tried,
     )
+
+
+def recall(
+    entries: Sequence[Entry], as_of: str, champion: str | None, drifting_since: str | None, policy: RetrainingPolicy
+) -> Past:
+    """What earlier entries say of retraining. A decision of this day beside this champion is not an earlier one."""
+    own = (as_of, champion)
+    earlier = [e for e in entries if e.as_of <= as_of and (e.as_of, e.body.get("numbers", {}).get("champion")) != own]
+    decided = [entry for entry in earlier if entry.kind == "retraining" and entry.body["decision"] == "retrain"]
+    tried = [e for e in decided if drifting_since and e.as_of >= drifting_since and e.body["ground"] != "age"]
+    return Past(
+        gain_per_day=_gain_per_day([entry for entry in earlier if entry.kind == "verdict"], policy),
+        spent=sum(entry.body["numbers"]["cost"] for entry in decided if entry.as_of[:7] == as_of[:7]),
+        days_since_retraining=_days(decided[-1].as_of, as_of) if decided else None,
+        tried=any(entry.body["numbers"]["champion"] == champion for entry in tried),
+    )
+
+
+def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:
+    """Accuracy that challengers have gained on the champion, by how much later the rows end that they learned from."""
+    trained_to = {entry.body["training_id"]: entry.body["trained_to"] for entry in verdicts}
+    gained, days = policy.decay_per_day * _PRIOR_DAYS, float(_PRIOR_DAYS)
+    for entry in verdicts:
+        numbers, champion = entry.body["numbers"], entry.body["champion"]
+        if numbers.get("champion_accuracy") is not None and champion in trained_to:
+            gained += numbers["challenger_accuracy"] - numbers["champion_accuracy"]
+            days += max(_days(trained_to[champion], entry.body["trained_to"]), 0)
+    return max(gained / days, 0.0)
+
+
+def _windows(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> list[DriftReport]:
+    """The champion's drift reports up to as_of, newest first; none when the newest is not the champion's."""
+    load_drift(lake, as_of)
+    days = sorted((name.removeprefix("drift/") for name in lake.tables("drift")), reverse=True)
+    reports = [load_drift(lake, day) for day in days if day <= as_of]
+    found = [report for report in reports if report.model_version == (champion.version if champion else None)]
+    return found if found and found[0].as_of == as_of else []
+
+
+def drifting_since(windows: Sequence[tuple[str, bool | None]]) -> str | None:
+    """The first day of the drift that the newest of some windows shows; None when it shows none.
+
+    windows: as-of days and whether there was drift, newest first.
+    """
+    return next(reversed([as_of for as_of, _ in takewhile(lambda window: window[1], windows)]), None)
+
+
+def _device_seconds(lake: Lake) -> float:
+    """What the newest trainings took, summed over their ranks and averaged; 0 before the first."""
+    taken = []
+    for table in sorted(lake.tables("challenger"))[-_TRAININGS:]:
+        bundle = lake.current(table)
+        ranks = read_json(bundle / "provenance.json")["world_size"]
+        taken.append(read_json(bundle / "training.json")["seconds"] * ranks)
+    return fmean(taken) if taken else 0.0
+
+
+def _days(start: str, end: str) -> int:
+    return (date.fromisoformat(end) - date.fromisoformat(start)).days

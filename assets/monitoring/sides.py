@@ -32,13 +32,14 @@ __all__ = [
     "Compared",
     "Reference",
     "arrived_labels",
+    "described",
     "read_reference",
     "read_window",
     "reference_of",
     "window_of",
 ]
 
-_CATEGORIES = ("company", "state", "channel", "tags")
+CATEGORIES = ("company", "state", "channel", "tags")
 _NOT_FEATURES = {"complaint_id", "as_of", "queue", "confidence", "model_version", "reason"}
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, are spread evenly however many there are (Weyl)."""
@@ -75,66 +76,75 @@ class Compared:
 
 @dataclass(frozen=True)
 class Reference(Compared):
-    """The side of the training, with what the other side is described by."""
+    """The side of the training, with what the other side is measured by."""
 
     words: frozenset[str]
     """Those that the champion knows."""
+    trained: frozenset[str]
+    """The ids of all complaints that it was trained on."""
 
 
 def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSettings) -> Reference:
     """A fixed sample of the champion's training rows and of its evaluation, if that is left."""
     snapshot = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
     features = json.loads((snapshot / "manifest.json").read_text())["features"]
-    places = sample_positions(_trained(lake, champion), settings.vocabulary_rows + settings.sample_rows)
+    ids = pq.read_table(snapshot / "train.parquet", columns=["complaint_id"]).column(0).to_pandas()
+    places = _reference_places(ids, settings)
     rows = pyarrow.dataset.dataset(snapshot / "train.parquet").take(places).to_pandas()
-    return reference_of(rows, features, evaluated_rows(lake, champion), settings)
+    return reference_of(rows, frozenset(ids), features, evaluated_rows(lake, champion), settings)
 
 
-def read_window(
-    lake: Lake, as_of: str, champion: RegisteredVersion, reference: Reference, settings: DriftSettings
-) -> Compared:
+def read_window(lake: Lake, as_of: str, reference: Reference, settings: DriftSettings) -> Compared:
     """A fixed sample of the scored complaints of the window that the champion was not trained on."""
     scored = lake.current(f"predictions/{as_of}")
     window = _Window(scored, lake.path("marts", load_manifest(scored).marts_version), as_of)
-    rows = window.sample(set(_trained(lake, champion)), settings)
-    return window_of(rows, window.features(), reference.words, settings)
+    return window_of(window.sample(reference.trained, settings), window.features(), reference, settings)
 
 
 def reference_of(
-    rows: pd.DataFrame, features: Sequence[str], evaluated: pd.DataFrame | None, settings: DriftSettings
+    rows: pd.DataFrame,
+    trained: frozenset[str],
+    features: Sequence[str],
+    evaluated: pd.DataFrame | None,
+    settings: DriftSettings,
 ) -> Reference:
-    """The side of some training rows, in order of time, and of the champion's answers to its test rows.
+    """The side of a training, by its rows in order of time and what the model answered in its evaluation.
 
-    `rows` has the columns of a snapshot, `evaluated` complaint_id, predicted and confidence.
+    rows: `COLUMNS` and features; evaluated: predicted and confidence by complaint_id, None when it is not left.
     """
+    rows = rows.iloc[_reference_places(rows["complaint_id"], settings)].reset_index(drop=True)
     # Its own words are never unknown to a row, so the vocabulary comes from training rows outside the sample.
-    drawn = sample_positions(rows["complaint_id"], min(settings.sample_rows, len(rows) // 2))
-    sample = rows.iloc[drawn].reset_index(drop=True)
-    words = vocabulary(np.delete(rows["narrative"].to_numpy(), drawn))
-    groups = _described(sample, features, words)
-    groups["labels"] = pd.DataFrame({"label_queue": arrived_labels(sample, settings.window_days)})
+    drawn = sample_positions(rows["complaint_id"], min(settings.sample_rows, len(trained) // 2))
+    sampled = np.isin(np.arange(len(rows)), drawn)
+    words = vocabulary(rows.loc[~sampled, "narrative"])
+    groups = described(rows[sampled].reset_index(drop=True), features, words)
+    groups["labels"] = pd.DataFrame({"label_queue": arrived_labels(rows[sampled], settings.window_days)})
     if evaluated is not None:
-        tested = evaluated.iloc[sample_positions(evaluated["complaint_id"], settings.sample_rows)]
-        groups["predictions"] = _predicted(tested["predicted"], tested["confidence"])
+        evaluated = evaluated.iloc[sample_positions(evaluated["complaint_id"], settings.sample_rows)]
+        groups["predictions"] = _predicted(evaluated["predicted"], evaluated["confidence"])
     texts = rows["narrative"].iloc[spread(len(rows), settings.blocks * settings.wording_rows)]
-    return Reference(Side(groups), texts, words)
+    return Reference(Side(groups), texts, words, trained)
 
 
-def window_of(rows: pd.DataFrame, features: Sequence[str], words: frozenset[str], settings: DriftSettings) -> Compared:
-    """The side of a window's sample, in order of time.
+def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference, settings: DriftSettings) -> Compared:
+    """The side of a window, by a sample of its rows in order of time.
 
-    `rows` has the narrative, the record's categories, the features, `queue` and `confidence` as they were predicted,
-    and the `label` where it has arrived.
+    rows: `COLUMNS` and features, what was answered as queue and confidence, and label, missing where none arrived.
     """
-    groups = _described(rows, features, words)
+    groups = described(rows, features, reference.words)
     groups["predictions"] = _predicted(rows["queue"], rows["confidence"])
     groups["labels"] = pd.DataFrame({"label_queue": rows["label"].dropna()})
     return Compared(Side(groups), rows["narrative"].iloc[spread(len(rows), settings.wording_rows)])
 
 
-def _described(rows: pd.DataFrame, features: Sequence[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
+def _reference_places(ids: "pd.Series[str]", settings: DriftSettings) -> list[int]:
+    """The training rows that are read: the sample, and as many more as the vocabulary takes."""
+    return sample_positions(ids, settings.vocabulary_rows + settings.sample_rows)
+
+
+def described(rows: pd.DataFrame, features: Sequence[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
     """The groups `text` and `features` of rows with a narrative, the record's categories and the features."""
-    return {"text": describe(rows["narrative"], words), "features": rows[[*_CATEGORIES, *features]]}
+    return {"text": describe(rows["narrative"], words), "features": rows[[*CATEGORIES, *features]]}
 
 
 def arrived_labels(rows: pd.DataFrame, window_days: int) -> "pd.Series[str]":
@@ -146,13 +156,6 @@ def arrived_labels(rows: pd.DataFrame, window_days: int) -> "pd.Series[str]":
     ages = pd.to_timedelta(np.arange(1, len(rows) + 1) * _GOLDEN % 1 * window_days, unit="D").to_numpy()
     lags = (pd.to_datetime(rows["label_known_at"]) - pd.to_datetime(rows["known_at"])).to_numpy()
     return rows["queue"][lags <= ages]
-
-
-def _trained(lake: Lake, champion: RegisteredVersion) -> "pd.Series[str]":
-    """The ids of all complaints that the champion was trained on."""
-    snapshot = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
-    ids: pd.Series[str] = pq.read_table(snapshot / "train.parquet", columns=["complaint_id"]).column(0).to_pandas()
-    return ids
 
 
 def _predicted(queues: "pd.Series[str]", confidences: "pd.Series[float]") -> pd.DataFrame:
@@ -170,7 +173,7 @@ class _Window:
     def features(self) -> list[str]:
         return [name for name in pq.read_schema(self.scored / "predictions.parquet").names if name not in _NOT_FEATURES]
 
-    def sample(self, trained: set[str], settings: DriftSettings) -> pd.DataFrame:
+    def sample(self, trained: frozenset[str], settings: DriftSettings) -> pd.DataFrame:
         """A fixed sample of the routed complaints that the champion was not trained on, in order of arrival."""
         start = (date.fromisoformat(self.as_of) - timedelta(days=settings.window_days)).isoformat()
         routed = self._parameters("scored", "complaints", "as_of") | {"start": start}

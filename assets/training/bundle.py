@@ -124,7 +124,7 @@ class Bundle:
                 logits = router(**collate(encoded, batch, self.router.padding))
                 answers[batch] = torch.softmax(logits.double(), dim=1).numpy()
 
-        run_batches(router, answer, token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1))
+        run_batches(router.encoder, answer, token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1))
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -25,7 +25,7 @@ from assets.training.model import ComplaintRouter
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["compile_router", "run_batches"]
+__all__ = ["compile_encoder", "compile_router", "run_batches"]
 
 Batch = TypeVar("Batch")
 
@@ -39,27 +39,33 @@ _PROBES = ((2, 7), (3, 8))
 
 
 def compile_router(router: ComplaintRouter, precision: Precision) -> ComplaintRouter:
-    """The router with its encoder run by OpenVINO, sharing all other weights; or the router itself, in float32.
-
-    It is the router itself where OpenVINO is not installed, cannot convert the encoder, or differs from torch. Where
-    the processor has no bfloat16, float32 is used. Takes a second or two.
-    """
-    try:
-        compiled = _compile(router.encoder, precision)
-    except ImportError:
-        _log.info("openvino is not installed: torch scores")
-        return router
-    except Exception as error:  # The encoder's own code runs under a tracer, and can fail there in any way.
-        _log.warning("OpenVINO cannot run %s, torch scores: %s", type(router.encoder).__name__, error)
+    """The router around its encoder as `compile_encoder` leaves it: itself, or a twin that shares all other weights."""
+    compiled = compile_encoder(router.encoder, precision)
+    if compiled is router.encoder:
         return router
     twin = copy.copy(router)
     twin._modules = {**router._modules, "encoder": compiled}
     return twin
 
 
-def run_batches(router: ComplaintRouter, work: Callable[[Batch], None], batches: Iterable[Batch]) -> None:
-    """Do what the router has to do for each batch: one after the other with torch, one on each core with OpenVINO."""
-    if not isinstance(router.encoder, _CompiledEncoder):
+def compile_encoder(encoder: nn.Module, precision: Precision) -> nn.Module:
+    """The encoder run by OpenVINO; or the encoder itself, in float32.
+
+    It is the encoder itself where OpenVINO is not installed, cannot convert it, or differs from torch. Where the
+    processor has no bfloat16, float32 is used. Takes a second or two.
+    """
+    try:
+        return _compile(encoder, precision)
+    except ImportError:
+        _log.info("openvino is not installed: torch scores")
+    except Exception as error:  # The encoder's own code runs under a tracer, and can fail there in any way.
+        _log.warning("OpenVINO cannot run %s, torch scores: %s", type(encoder).__name__, error)
+    return encoder
+
+
+def run_batches(encoder: nn.Module, work: Callable[[Batch], None], batches: Iterable[Batch]) -> None:
+    """Do what the encoder has to do for each batch: one after the other with torch, one on each core with OpenVINO."""
+    if not isinstance(encoder, _CompiledEncoder):
         for batch in batches:
             work(batch)
         return

@@ -24,7 +24,17 @@ from assets.exceptions import BaseModelError, SettingsError
 from assets.settings import QUEUES
 from assets.training.preprocessing import Preprocessing, prior_entities
 
-__all__ = ["ComplaintRouter", "RouterConfig", "encoder_layers", "freeze", "load_router", "new_router"]
+__all__ = [
+    "ComplaintRouter",
+    "RouterConfig",
+    "encoder_layers",
+    "freeze",
+    "load_encoder",
+    "load_router",
+    "mean_pooling",
+    "new_router",
+    "router_config",
+]
 
 _FEATURE_WIDTH = 64
 _DROPOUT = 0.1
@@ -112,7 +122,7 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
         buckets and bucket_weights: the hashed words of all rows end to end, row i from bucket_offsets[i].
         """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        fused = _mean(hidden, attention_mask)
+        fused = mean_pooling(hidden, attention_mask)
         if self.feature_network is not None:
             fused = torch.cat([fused, self.feature_network(features.to(fused.dtype))], dim=1)
         logits: Tensor = self.output(self.dropout(fused)).float()
@@ -124,38 +134,55 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
         return torch.lerp(logits, words.float(), self.config.word_share)
 
 
-def new_router(
-    base: Path, preprocessing: Preprocessing, words: NDArray[np.float32] | None = None, word_share: float = 0.0
-) -> ComplaintRouter:
-    """A router around a pretrained encoder. No code from the folder is run and no pickled weights are read.
+def mean_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """The mean [rows, width] of the hidden states [rows, tokens, width] of the tokens that are not padding."""
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
 
-    words: weights [buckets, queues] of the linear branch, which has `word_share` of the answer; none are zeros.
-    Raises BaseModelError when the encoder cannot be read or takes fewer tokens than asked for.
+
+def load_encoder(base: Path, max_tokens: int) -> PreTrainedModel:
+    """A pretrained encoder. No code from the folder is run and no pickled weights are read.
+
+    Raises BaseModelError when it cannot be read or takes fewer tokens than asked for.
     """
     logging.disable_progress_bar()
     try:
-        encoder = AutoModel.from_pretrained(
+        encoder: PreTrainedModel = AutoModel.from_pretrained(
             base, use_safetensors=True, local_files_only=True, attn_implementation="sdpa", dtype=torch.float32
         )
     except (OSError, ValueError) as error:
         raise BaseModelError(f"training.base_model: {base} cannot be read: {str(error).splitlines()[0]}") from None
-    limit = getattr(encoder.config, "max_position_embeddings", preprocessing.max_tokens)
-    if preprocessing.max_tokens > limit:
-        raise BaseModelError(
-            f"training.max_tokens: {preprocessing.max_tokens}, but the base model takes at most {limit}"
-        )
-    config = RouterConfig(
-        encoder=encoder.config.to_diff_dict() | {"model_type": encoder.config.model_type},
+    limit = getattr(encoder.config, "max_position_embeddings", max_tokens)
+    if max_tokens > limit:
+        raise BaseModelError(f"training.max_tokens: {max_tokens}, but the base model takes at most {limit}")
+    return _without_pooler(encoder)
+
+
+def new_router(
+    base: Path, preprocessing: Preprocessing, words: NDArray[np.float32] | None = None, word_share: float = 0.0
+) -> ComplaintRouter:
+    """A router around a pretrained encoder.
+
+    words: weights [buckets, queues] of the linear branch, which has `word_share` of the answer; none are zeros.
+    Raises BaseModelError as `load_encoder` does.
+    """
+    encoder = load_encoder(base, preprocessing.max_tokens)
+    router = ComplaintRouter(router_config(encoder.config, preprocessing, word_share), encoder)
+    if router.words is not None and words is not None:
+        router.words.weight.copy_(torch.from_numpy(words))
+    return router
+
+
+def router_config(encoder: PretrainedConfig, preprocessing: Preprocessing, word_share: float) -> RouterConfig:
+    """The widths that rows encoded by `preprocessing` ask for, around an encoder of this configuration."""
+    return RouterConfig(
+        encoder=encoder.to_diff_dict() | {"model_type": encoder.model_type},
         queues=list(QUEUES),
         inputs=preprocessing.inputs,
         entities=len(prior_entities(preprocessing.features)),
         hashed_words=preprocessing.hashed_words,
         word_share=word_share,
     )
-    router = ComplaintRouter(config, _without_pooler(encoder))
-    if router.words is not None and words is not None:
-        router.words.weight.copy_(torch.from_numpy(words))
-    return router
 
 
 def load_router(path: Path) -> ComplaintRouter:
@@ -213,8 +240,3 @@ def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
     if getattr(encoder, "pooler", None) is not None:
         encoder.register_module("pooler", None)
     return encoder
-
-
-def _mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)

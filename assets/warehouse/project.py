@@ -12,7 +12,17 @@ from assets.exceptions import AuditError, EvergreenError
 from assets.lake import Home, hash_file, hash_json
 from assets.settings import WarehouseSettings
 
-__all__ = ["DBT", "MARTS", "PROJECT", "dbt_environment", "explain_failure", "manifest_path", "prepare_build", "staged"]
+__all__ = [
+    "DBT",
+    "MARTS",
+    "PROJECT",
+    "build_marts",
+    "dbt_environment",
+    "explain_failure",
+    "manifest_path",
+    "prepare_build",
+    "staged",
+]
 
 PROJECT = Path(__file__).parents[2] / "dbt"
 
@@ -34,6 +44,17 @@ def prepare_build(home: Home) -> None:
     for mart in MARTS:
         (staged(home) / f"{mart}.parquet").unlink(missing_ok=True)
     _run_results(home).unlink(missing_ok=True)
+
+
+def build_marts(home: Home, settings: WarehouseSettings) -> None:
+    """Build and test all models outside of any graph. Raises AuditError naming what failed."""
+    prepare_build(home)
+    environment = os.environ | dbt_environment(home, settings)
+    ended = subprocess.run(
+        [DBT, "build", "--quiet"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise explain_failure(home, ended.stdout + ended.stderr)
 
 
 def dbt_environment(home: Home, settings: WarehouseSettings) -> dict[str, str]:

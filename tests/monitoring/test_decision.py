@@ -4,63 +4,151 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+import yaml
 
 from assets.lake import Home
 from assets.monitoring.decision import DecisionInputs, decide
 from assets.monitoring.definitions import drift_report, performance, retraining_decision
 from assets.monitoring.drift import measure_drift
 from assets.monitoring.performance import measure_performance
-from assets.monitoring.retraining import decide_retraining
-from assets.registry.ledger import Ledger
+from assets.monitoring.retraining import decide_retraining, recall
+from assets.registry.ledger import Entry, Ledger
 from assets.resources import Evergreen
-from assets.settings import RetrainingPolicy, load_settings
+from assets.settings import CONFIGS, RetrainingPolicy, load_settings
 
 AS_OF = "2024-02-01"
 SETTINGS = load_settings("quick")
-POLICY = RetrainingPolicy(min_new_labels=500, max_accuracy_loss=0.03, max_age_days=90, min_mature_rows=100)
+POLICY = RetrainingPolicy(
+    min_new_labels=500,
+    min_mature_rows=100,
+    value_per_answer=0.5,
+    horizon_days=30,
+    decay_per_day=0.0003,
+    price_per_retraining=5.0,
+    budget_per_month=20.0,
+    on_drift=False,
+    windows=3,
+    drifted_windows=2,
+    max_age_days=180,
+    cooldown_days=14,
+)
 CALM = DecisionInputs(
     champion="3",
     age_days=10,
     new_labels=1000,
-    drift_detected=False,
-    drift_share=0.1,
+    drifted=(False, False, False),
     mature_rows=400,
     accuracy=0.88,
     evaluated_rows=500,
     evaluated_accuracy=0.9,
+    estimated_accuracy=0.8,
+    answers_per_day=20.0,
+    gain_per_day=0.0003,
+    cost=5.1,
+    spent=0.0,
+    days_since_retraining=20,
+    tried=False,
 )
+ON_DRIFT = {"on_drift": True, "value_per_answer": None}
+DRIFTED = {"drifted": (True, True, False)}
 
 
 @pytest.mark.parametrize(
-    ("change", "decision", "named"),
+    ("change", "policy", "decision", "named"),
     [
-        ({}, "skip", "no drift (10% of a group's columns)"),
-        ({"champion": None, "age_days": None}, "retrain", "there is no champion"),
-        ({"drift_detected": True, "drift_share": 0.5}, "retrain", "drift (50% of a group's columns), 1000 new labels"),
-        ({"drift_detected": True, "drift_share": 0.5, "new_labels": 499}, "skip", "499 new labels (at least 500)"),
-        ({"drift_detected": True, "drift_share": 0.5, "new_labels": 500}, "retrain", "500 new labels"),
+        ({}, {}, "skip", "drift in 0 of the last 3 windows"),
+        ({}, {}, "skip", "0.3 points by age (0.030 a day for 10 days): worth 0.90 on 20 complaints a day over 30 days"),
+        ({"champion": None, "age_days": None}, {}, "retrain", "there is no champion"),
+        ({"champion": None, "age_days": None, "new_labels": 0}, {}, "retrain", "there is no champion"),
+        ({"champion": None, "days_since_retraining": 1}, {}, "skip", "decided on 1 days ago (cooldown 14 days)"),
         (
-            {"drift_detected": None, "drift_share": None},
-            "skip",
-            "drift could not be measured, which is no sign of calm",
+            {"age_days": 60},
+            {},
+            "retrain",
+            "worth 5.40 on 20 complaints a day over 30 days, and a retraining costs 5.10",
         ),
-        ({"accuracy": 0.8}, "retrain", "accuracy 0.800 on 400 matured rows, 0.100 below the evaluated"),
-        ({"accuracy": 0.8, "new_labels": 0}, "retrain", "accuracy 0.800"),
-        ({"accuracy": 0.8, "mature_rows": 99}, "skip", "99 matured rows, 100 are needed"),
-        ({"accuracy": 0.86, "mature_rows": 100}, "skip", "may be chance"),
-        ({"accuracy": 0.95}, "skip", "0.050 above the evaluated"),
-        ({"evaluated_accuracy": None, "evaluated_rows": 0}, "skip", "nothing to be compared with"),
-        ({"age_days": 90}, "skip", "90 days old (at most 90)"),
-        ({"age_days": 91}, "retrain", "91 days old (at most 90), 1000 new labels"),
-        ({"age_days": 91, "new_labels": 10}, "skip", "10 new labels"),
+        ({"age_days": 60, "cost": 5.5}, {}, "skip", "a retraining costs 5.50"),
+        ({"age_days": 60, "answers_per_day": None}, {}, "skip", "1000 new labels"),
+        ({"age_days": 60}, {"value_per_answer": None}, "skip", "1000 new labels"),
+        ({"accuracy": 0.8}, {}, "retrain", "6.0 points proven on 400 matured rows"),
+        ({"accuracy": 0.8, "mature_rows": 99}, {}, "skip", "99 matured rows, 100 are needed"),
+        ({"accuracy": 0.86, "mature_rows": 100}, {}, "skip", "may be chance"),
+        ({"accuracy": 0.95}, {}, "skip", "0.050 above the evaluated"),
+        ({"evaluated_accuracy": None, "evaluated_rows": 0}, {}, "skip", "nothing to be compared with"),
+        (DRIFTED, {}, "retrain", "10.0 points by the champion's confidence under drift"),
+        (DRIFTED | {"estimated_accuracy": 0.9}, {}, "skip", "drift in 2 of the last 3 windows"),
+        ({"drifted": (True, False, False)}, {}, "skip", "drift in 1 of the last 3 windows (it counts from 2)"),
+        (DRIFTED, ON_DRIFT, "retrain", "drift in 2 of the last 3 windows"),
+        ({"drifted": (False, False, False)}, ON_DRIFT, "skip", "drift in 0 of the last 3 windows"),
+        (DRIFTED | {"tried": True}, ON_DRIFT, "alert-a-human", "did not end it"),
+        (DRIFTED | {"tried": True}, {}, "alert-a-human", "did not end it"),
+        ({"age_days": 60, "tried": True}, {}, "retrain", "by age"),
+        ({"age_days": 60, "new_labels": 499}, {}, "retrain-when-labels-mature", "499 new labels (at least 500)"),
+        ({"age_days": 60, "new_labels": 500}, {}, "retrain", "by age"),
+        ({"age_days": 60, "days_since_retraining": 13}, {}, "skip", "13 days ago (cooldown 14 days)"),
+        ({"age_days": 60, "days_since_retraining": None}, {}, "retrain", "by age"),
+        ({"age_days": 60, "spent": 15.0}, {}, "alert-a-human", "15.00 of the month's 20.00 are spent"),
+        ({"age_days": 180}, {"value_per_answer": None}, "retrain", "180 days old (at most 180)"),
+        ({"age_days": 179}, {"value_per_answer": None}, "skip", "1000 new labels"),
+        ({"age_days": 500}, {"value_per_answer": None, "max_age_days": None}, "skip", "1000 new labels"),
+        ({"drifted": (None, False, False)}, {}, "skip", "drift could not be measured, which is no sign of calm"),
+        ({"drifted": (None,) * 3}, {}, "skip", "drift could not be measured"),
+        ({"drifted": (None,) * 3, "mature_rows": 0}, {}, "alert-a-human", "nothing could be measured in 3 windows"),
+        ({"drifted": (None,), "mature_rows": 0}, {}, "skip", "which is no sign of health"),
     ],
 )
-def test_decisions(change: dict[str, Any], decision: str, named: str) -> None:
-    found = decide(replace(CALM, **change), POLICY)
-    assert found.decision == decision
-    assert named in found.reason
-    assert found.body()["numbers"]["new_labels"] == change.get("new_labels", 1000)
-    assert found.body()["policy"]["max_age_days"] == 90
+def test_decisions(change: dict[str, Any], policy: dict[str, Any], decision: str, named: str) -> None:
+    found = decide(replace(CALM, **change), POLICY.model_copy(update=policy))
+    assert (found.decision, named in found.reason) == (decision, True), found.reason
+    assert found.body()["numbers"]["cost"] == change.get("cost", 5.1)
+    assert found.body()["policy"]["horizon_days"] == 30
+
+
+def test_the_policies_of_the_replay_are_whole() -> None:
+    names = {path.stem for path in (CONFIGS / "policies").glob("*.yaml")}
+    assert {"never", "every-step", "monthly", "on-drift", "cost-aware"} <= names
+    default = yaml.safe_load((CONFIGS / "retraining.yaml").read_text())
+    for name in names:
+        changes = yaml.safe_load((CONFIGS / "policies" / f"{name}.yaml").read_text()) or {}
+        RetrainingPolicy.model_validate(default | changes)
+
+
+def entry(kind: str, as_of: str, **body: Any) -> Entry:
+    return Entry(1, kind, as_of, as_of, body, "")
+
+
+def decided(as_of: str, champion: str | None, decision: str = "retrain", ground: str = "drift") -> Entry:
+    return entry("retraining", as_of, decision=decision, ground=ground, numbers={"champion": champion, "cost": 5.0})
+
+
+def test_what_was_decided_and_spent_is_recalled() -> None:
+    entries = [
+        decided("2023-12-20", "2"),
+        decided("2024-01-10", "3"),
+        decided("2024-01-20", "3", "skip"),
+        decided("2024-01-31", "3"),
+        decided("2024-02-09", "3"),
+    ]
+    past = recall(entries, "2024-01-31", "3", "2024-01-05", POLICY)
+    assert (past.spent, past.days_since_retraining, past.tried) == (5.0, 21, True)
+    assert not recall(entries, "2024-01-31", "3", "2024-01-11", POLICY).tried
+    assert not recall(entries, "2024-01-31", "3", None, POLICY).tried
+    newer = recall(entries, "2024-01-31", "4", "2024-01-05", POLICY)
+    assert (newer.spent, newer.days_since_retraining, newer.tried) == (10.0, 0, False)
+    assert recall([], AS_OF, None, None, POLICY).days_since_retraining is None
+
+
+def test_the_gain_of_a_day_comes_from_past_verdicts() -> None:
+    def verdict(who: str, champion: str | None, to: str, ours: float, theirs: float | None) -> Entry:
+        numbers = {"challenger_accuracy": ours, "champion_accuracy": theirs}
+        return entry("verdict", to, training_id=who, champion=champion, trained_to=to, numbers=numbers)
+
+    first = verdict("a", None, "2023-01-01", 0.8, None)
+    assert recall([first], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0003)
+    second = verdict("b", "a", "2023-04-11", 0.85, 0.8)
+    assert recall([first, second], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx((0.027 + 0.05) / 190)
+    worse = verdict("c", "a", "2023-04-11", 0.5, 0.8)
+    assert recall([first, worse], AS_OF, "1", None, POLICY).gain_per_day == 0
 
 
 @pytest.fixture
@@ -75,20 +163,25 @@ def measured(home: Home, champion: Any, publish_marts: Any) -> Home:
 
 
 def test_the_ledger_holds_a_decision_once(measured: Home, champion: Any) -> None:
-    first = decide_retraining(measured, AS_OF, champion, POLICY)
-    assert decide_retraining(measured, AS_OF, champion, POLICY) == first
+    first = decide_retraining(measured, AS_OF, champion, SETTINGS)
+    assert decide_retraining(measured, AS_OF, champion, SETTINGS) == first
     (entry,) = Ledger(measured.ledger).entries("retraining")
     assert entry.body == first.body()
     assert entry.as_of == AS_OF
     assert first.decision == "skip"
-    decide_retraining(measured, AS_OF, champion, POLICY.model_copy(update={"min_new_labels": 1}))
+    decide_retraining(
+        measured,
+        AS_OF,
+        champion,
+        SETTINGS.model_copy(update={"retraining": POLICY.model_copy(update={"horizon_days": 31})}),
+    )
     assert len(Ledger(measured.ledger).entries("retraining")) == 2
 
 
 def test_what_was_measured_of_another_version_is_not_measured(measured: Home, champion: Any) -> None:
     newer = replace(champion, version="4", as_of="2024-01-20")
-    found = decide_retraining(measured, AS_OF, newer, POLICY).inputs
-    assert (found.champion, found.age_days, found.drift_detected, found.mature_rows) == ("4", 12, None, 0)
+    found = decide_retraining(measured, AS_OF, newer, SETTINGS).inputs
+    assert (found.champion, found.age_days, found.drifted, found.mature_rows) == ("4", 12, (), 0)
 
 
 def test_the_assets_run_without_a_champion(home: Home, measured: Home) -> None:

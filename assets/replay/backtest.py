@@ -1,0 +1,215 @@
+"""One retraining policy against history: every step decides on what was known then, and lives with its champion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from assets.evaluation.gate import Verdict
+from assets.evaluation.gate import decide as judge
+from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
+from assets.monitoring.retraining import drifting_since, recall
+from assets.registry.ledger import Entry
+from assets.replay.workshop import Trained, Workshop
+from assets.settings import RetrainingPolicy
+
+__all__ = ["Backtest", "Step", "backtest"]
+
+_TRAININGS = 3
+"""The newest trainings whose mean is what the next one is expected to take."""
+_BEGINNING = "1970-01-01"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was decided on a day, and what became of the complaints that arrived until the next."""
+
+    as_of: str
+    decision: str
+    reason: str
+    drift: bool | None
+    verdict: str | None
+    """The gate's, when there was a retraining."""
+    champion: str | None
+    """The as-of day of the champion's snapshot, after the verdict."""
+    cost: float
+    rows: int
+    """Complaints that arrived until the next step and whose label is known by now."""
+    right: int
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """A policy's steps, and what they come to."""
+
+    policy: str
+    steps: tuple[Step, ...]
+    accuracy: float
+    """Over all complaints that arrived after the first champion and whose label is known by now."""
+    macro_f1: float
+    trainings: int
+    promotions: int
+    cost: float
+    false_alarms: int
+    """Retrainings, after the first, whose challenger the gate did not promote."""
+    days_to_champion: float | None
+    """Mean days from the first window of a drift to the next promotion; None when there was none."""
+
+
+@dataclass
+class _World:
+    """A policy on its way through history."""
+
+    workshop: Workshop
+    policy: RetrainingPolicy
+    entries: list[Entry] = field(default_factory=list)
+    champion: Trained | None = None
+    reigned: int = 0
+    """The step at which the champion was promoted."""
+    windows: list[tuple[str, bool | None]] = field(default_factory=list)
+    """The champion's windows, newest first: as-of day and whether it drifted."""
+    former: set[str] = field(default_factory=set)
+    seconds: list[float] = field(default_factory=list)
+
+
+def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtest:
+    """Take a policy through all steps but the last day, which only ends the last one's complaints."""
+    world, steps, answered = _World(workshop, policy), [], []
+    for step, as_of in enumerate(workshop.history.days[:-1]):
+        numbers = _measure(world, step, as_of)
+        decision = decide(numbers, policy)
+        _note(world, "retraining", as_of, decision.body())
+        verdict = _retrain(world, step, as_of) if decision.decision == "retrain" else None
+        rows = _labelled(world, step + 1)
+        answered.append(rows)
+        steps.append(_step(world, as_of, decision, verdict, rows))
+    return _summary(name, steps, pd.concat(answered))
+
+
+def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
+    """What the graph's monitoring would have told on that day."""
+    workshop, champion, policy = world.workshop, world.champion, world.policy
+    window, matured, tested = pd.DataFrame(), pd.DataFrame(), None
+    if champion:
+        window = _window(world, champion, step)
+        matured = _matured(world, champion, step, as_of)
+        tested = workshop.tested(champion)
+        looks = policy.on_drift or policy.value_per_answer is not None
+        world.windows.insert(0, (as_of, workshop.drift(champion, step, window) if looks else None))
+    cost = world.workshop.price(fmean(world.seconds[-_TRAININGS:] or [0.0])) + policy.price_per_retraining
+    past = recall(world.entries, as_of, champion.id if champion else None, drifting_since(world.windows), policy)
+    return DecisionInputs(
+        champion=champion.id if champion else None,
+        age_days=(date.fromisoformat(as_of) - date.fromisoformat(champion.as_of)).days if champion else None,
+        new_labels=workshop.history.new_labels(champion.as_of if champion else _BEGINNING, as_of),
+        drifted=tuple(found for _, found in world.windows[: policy.windows]),
+        mature_rows=len(matured),
+        accuracy=_accuracy(matured),
+        evaluated_rows=0 if tested is None else len(tested),
+        evaluated_accuracy=None if tested is None else _accuracy(tested),
+        estimated_accuracy=workshop.estimate(champion, window) if champion else None,
+        answers_per_day=len(window) / workshop.history.settings.drift.window_days if len(window) else None,
+        cost=cost,
+        gain_per_day=past.gain_per_day,
+        spent=past.spent,
+        days_since_retraining=past.days_since_retraining,
+        tried=past.tried,
+    )
+
+
+def _retrain(world: _World, step: int, as_of: str) -> Verdict:
+    challenger = world.workshop.trained(as_of)
+    world.seconds.append(challenger.seconds)
+    champion = world.champion
+    evaluation = world.workshop.evaluation(challenger, champion)
+    gate = world.workshop.history.settings.gate.model_copy(update={"approval": "automatic"})
+    verdict = judge(evaluation, gate, champion.id if champion else None, frozenset(world.former))
+    _note(world, "verdict", as_of, verdict.body())
+    if verdict.decision == "promote":
+        world.champion, world.reigned, world.windows = challenger, step, []
+        world.former.add(challenger.id)
+    return verdict
+
+
+def _window(world: _World, champion: Trained, step: int) -> pd.DataFrame:
+    """What arrived in the days of a window up to a step, with the champion's answers."""
+    history = world.workshop.history
+    start = pd.Timestamp(history.days[step]) - pd.Timedelta(days=history.settings.drift.window_days)
+    first = next(place for place in range(step + 1) if pd.Timestamp(history.days[place]) > start)
+    rows = pd.concat([world.workshop.answers(champion, place) for place in range(first, step + 1)])
+    return rows[rows["known_at"] > start]
+
+
+def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.DataFrame:
+    """What arrived since the champion was promoted and whose label was known on that day."""
+    if step == world.reigned:
+        return pd.DataFrame({"queue": [], "predicted": []})
+    since = range(world.reigned + 1, step + 1)
+    rows = pd.concat([world.workshop.answers(champion, place) for place in since])
+    return rows[rows["queue"].notna() & (rows["label_known_at"] <= pd.Timestamp(as_of))]
+
+
+def _labelled(world: _World, step: int) -> pd.DataFrame:
+    """What arrived until a step and whose label is known by now; nothing without a champion."""
+    if world.champion is None:
+        return pd.DataFrame({"queue": [], "predicted": []})
+    rows = world.workshop.answers(world.champion, step)
+    return rows[rows["queue"].notna()][["queue", "predicted"]]
+
+
+def _note(world: _World, kind: str, as_of: str, body: dict[str, Any]) -> None:
+    world.entries.append(Entry(len(world.entries) + 1, kind, as_of, as_of, body, hash=""))
+
+
+def _accuracy(rows: pd.DataFrame) -> float | None:
+    return float((rows["queue"] == rows["predicted"]).mean()) if len(rows) else None
+
+
+def _step(world: _World, as_of: str, decision: RetrainingDecision, verdict: Verdict | None, rows: pd.DataFrame) -> Step:
+    seen = decision.inputs.drifted
+    return Step(
+        as_of=as_of,
+        decision=decision.decision,
+        reason=decision.reason,
+        drift=seen[0] if seen else None,
+        verdict=verdict.decision if verdict else None,
+        champion=world.champion.as_of if world.champion else None,
+        cost=decision.inputs.cost if verdict else 0.0,
+        rows=len(rows),
+        right=int((rows["queue"] == rows["predicted"]).sum()),
+    )
+
+
+def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame) -> Backtest:
+    from sklearn.metrics import f1_score
+
+    retrained = [step for step in steps if step.verdict]
+    present = sorted(answered["queue"].unique())
+    return Backtest(
+        policy=name,
+        steps=tuple(steps),
+        accuracy=_accuracy(answered) or 0.0,
+        macro_f1=float(f1_score(answered["queue"], answered["predicted"], average="macro", labels=present)),
+        trainings=len(retrained),
+        promotions=sum(step.verdict == "promote" for step in retrained),
+        cost=sum(step.cost for step in steps),
+        false_alarms=sum(step.verdict != "promote" for step in retrained[1:]),
+        days_to_champion=_days_to_champion(steps),
+    )
+
+
+def _days_to_champion(steps: Sequence[Step]) -> float | None:
+    taken, since = [], None
+    for step in steps:
+        if step.drift and since is None:
+            since = step.as_of
+        if step.verdict == "promote" and since is not None:
+            taken.append((date.fromisoformat(step.as_of) - date.fromisoformat(since)).days)
+            since = None
+        elif step.drift is False:
+            since = None
+    return float(np.mean(taken)) if taken else None

@@ -1,0 +1,182 @@
+"""Training with the encoder left as it came: its output for a text is computed once and looked up ever after.
+
+What is trained is the router itself, around a table in the encoder's place: a text's one token is its row there. With
+`trainable_layers: 0` that is what the worker trains, too, but for dropout inside an encoder that has nothing to learn.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from assets.settings import QUEUES, TrainingSettings
+from assets.training.base_model import resolve_base_model
+from assets.training.batches import Sampler, collate, share_of_loss, token_batches
+from assets.training.data import class_weights
+from assets.training.inference import compile_encoder, run_batches
+from assets.training.model import ComplaintRouter, load_encoder, mean_pooling, router_config
+from assets.training.optimization import schedule
+from assets.training.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing
+from assets.training.words import fit_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FrozenRouter", "TextTable", "train_frozen"]
+
+_CHUNK_ROWS = 4096
+
+
+class _Token(NamedTuple):
+    ids: list[int]
+
+
+class TextTable:
+    """The mean-pooled outputs of a pretrained encoder [texts, width], by text, kept in a folder.
+
+    To Preprocessing it is a tokenizer: a text's one token is its row of `outputs`.
+    """
+
+    def __init__(self, settings: TrainingSettings, folder: Path) -> None:
+        base = resolve_base_model(settings.base_model)
+        self._base, self._max_tokens = base.path, settings.max_tokens
+        self._folder = folder / f"{base.digest[:16]}-{settings.max_tokens}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.config = load_encoder(base.path, settings.max_tokens).config
+        self.outputs = np.empty((0, self.config.hidden_size), np.float32)
+        self._rows: dict[bytes, int] = {}
+        for file in sorted(self._folder.glob("*.npz")):
+            with np.load(file, allow_pickle=False) as stored:
+                self._add([bytes(key) for key in stored["keys"]], stored["outputs"])
+
+    def encode_batch(self, texts: Sequence[str]) -> list[_Token]:
+        """The row of each text. Those that are new are read by the encoder first."""
+        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
+        if new:
+            self._store(list(new), self._read(list(new.values())))
+        return [_Token([self._rows[key]]) for key in keys]
+
+    def enable_truncation(self, max_tokens: int) -> None:
+        """What is cut, and where, is in the table's name."""
+
+    def no_padding(self) -> None:
+        """Rows of one token have nothing to pad."""
+
+    def _add(self, keys: Sequence[bytes], outputs: NDArray[np.float32]) -> None:
+        self._rows |= {key: len(self.outputs) + place for place, key in enumerate(keys)}
+        self.outputs = np.concatenate([self.outputs, outputs])
+
+    def _store(self, keys: list[bytes], outputs: NDArray[np.float32]) -> None:
+        name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
+        beside = self._folder / f".{name}.tmp"
+        with beside.open("wb") as file:
+            np.savez(file, keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32), outputs=outputs)
+        beside.replace(self._folder / f"{name}.npz")
+        self._add(keys, outputs)
+
+    def _read(self, texts: list[str]) -> NDArray[np.float32]:
+        """The encoder's outputs, in batches of texts of like length."""
+        tokenizer = Tokenizer.from_file(str(self._base / "tokenizer.json"))
+        tokenizer.enable_truncation(self._max_tokens)
+        tokenizer.no_padding()
+        tokens = [np.array(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
+        encoder = compile_encoder(load_encoder(self._base, self._max_tokens).eval(), "bfloat16")
+        outputs = np.empty((len(texts), self.config.hidden_size), np.float32)
+
+        def read(batch: Integers) -> None:
+            width = max(len(tokens[row]) for row in batch)
+            ids, mask = (torch.zeros((len(batch), width), dtype=torch.int64) for _ in range(2))
+            for place, row in enumerate(batch):
+                ids[place, : len(tokens[row])], mask[place, : len(tokens[row])] = torch.from_numpy(tokens[row]), 1
+            with torch.inference_mode():
+                hidden = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+                outputs[batch] = mean_pooling(hidden, mask).float().numpy()
+
+        lengths = np.array([len(row) for row in tokens])
+        run_batches(encoder, read, token_batches(np.arange(len(texts)), lengths, 2048, rank=0, world_size=1))
+        return outputs
+
+
+class _Lookup(nn.Module):
+    """In the encoder's place: the outputs of a text table, by its rows."""
+
+    def __init__(self, table: TextTable) -> None:
+        super().__init__()
+        self.config, self._table = table.config, table
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:  # noqa: ARG002 - the encoder's
+        return BaseModelOutput(last_hidden_state=torch.from_numpy(self._table.outputs[input_ids.numpy()]))
+
+
+@dataclass(frozen=True)
+class FrozenRouter:
+    """A trained router and what it reads rows by."""
+
+    router: ComplaintRouter
+    preprocessing: Preprocessing
+    texts: TextTable
+
+    def predict_proba(self, rows: "pd.DataFrame") -> NDArray[np.float64]:
+        """Probabilities [rows, queues], as a bundle's `predict_proba` gives them."""
+        answers = [np.empty((0, len(QUEUES)))]
+        encoded = _encode(rows, self.preprocessing, self.texts)
+        with torch.inference_mode():
+            for start in range(0, len(rows), _CHUNK_ROWS):
+                batch = np.arange(start, min(start + _CHUNK_ROWS, len(rows)))
+                logits = self.router(**collate(encoded, batch, pad=0))
+                answers.append(logits.double().softmax(dim=1).numpy())
+        return np.concatenate(answers)
+
+
+def train_frozen(
+    rows: "pd.DataFrame", features: tuple[str, ...], settings: TrainingSettings, texts: TextTable
+) -> FrozenRouter:
+    """The router of some training rows (`COLUMNS` and features), as the worker's recipe makes it, in this process."""
+    fitted = fit_preprocessing(rows, features, settings.max_tokens, settings.hashed_words, settings.prior_labels)
+    encoded, labels = _encode(rows, fitted, texts), np.array([QUEUES.index(queue) for queue in rows["queue"]], np.int64)
+    weights = class_weights(fitted.frequencies, labels, settings.class_weight_power)
+    torch.manual_seed(settings.seed)
+    router = ComplaintRouter(router_config(texts.config, fitted, settings.word_share), cast(Any, _Lookup(texts)))
+    if router.words is not None:
+        router.words.weight.copy_(torch.from_numpy(fit_words(encoded, labels, weights, fitted.hashed_words)))
+    _fit(router, encoded, torch.from_numpy(labels), torch.from_numpy(weights), settings)
+    return FrozenRouter(router.eval(), fitted, texts)
+
+
+def _fit(router: ComplaintRouter, rows: Encoded, labels: Tensor, weights: Tensor, settings: TrainingSettings) -> None:
+    trained = [parameter for parameter in router.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), settings.head_learning_rate, fused=True)
+    batches = _batches(rows, settings)
+    rates = schedule(optimizer, len(batches), settings)
+    router.train()
+    for batch in batches:
+        chosen = labels[torch.from_numpy(batch)]
+        logits = router(**collate(rows, batch, pad=0))
+        share_of_loss(logits, chosen, weights, float(weights[chosen].sum())).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, settings.gradient_clipping or float("inf"))
+        optimizer.step()
+        rates.step()
+        optimizer.zero_grad()
+
+
+def _groups(parameters: list[nn.Parameter], decay: float) -> Iterator[dict[str, Any]]:
+    yield {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay}
+    yield {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
+
+
+def _batches(rows: Encoded, settings: TrainingSettings) -> list[Integers]:
+    sampler = Sampler(rows.lengths, settings.epochs, settings.batch_rows, settings.batch_rows, settings.seed, 1)
+    return [sampler.rows(step) for step in range(sampler.steps)]
+
+
+def _encode(rows: "pd.DataFrame", fitted: Preprocessing, texts: TextTable) -> Encoded:
+    return fitted.encode(rows, cast(Tokenizer, texts))

@@ -1,0 +1,90 @@
+"""What a replay goes through: every complaint of a span with what was known of it, and the days on which it stops."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from assets.exceptions import EvergreenError
+from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, with_features
+from assets.features.store import apply_definitions
+from assets.ingestion.landing import ingest
+from assets.lake import Home, hash_json
+from assets.settings import Settings
+from assets.validation.audit import audit, publish
+from assets.warehouse.project import build_marts
+
+__all__ = ["History", "read_history", "steps"]
+
+_ROWS = """
+    select {columns} from read_parquet($path)
+    where known_at > $start::timestamp and known_at <= $end::timestamp
+      and (known_until is null or known_until > $end::timestamp) and trim(coalesce(narrative, '')) <> ''
+    order by known_at, complaint_id
+"""
+
+
+@dataclass(frozen=True)
+class History:
+    """A home of its own with everything published as of the last day, and the complaints with a narrative."""
+
+    home: Home
+    settings: Settings
+    days: tuple[str, ...]
+    """As-of days of the steps; the last is the end, on which nothing is decided any more."""
+    complaints: pd.DataFrame
+    """`COLUMNS` and features, in order of known_at, from a window before the first step on. `queue` is what was known
+    of it at the end, and missing where nothing was."""
+    features: tuple[str, ...]
+
+    def snapshot(self, as_of: str) -> Snapshot:
+        """The training set as of a day, kept for other replays."""
+        return build_training_set(self.home, as_of, self.settings.snapshot)
+
+    def arrived(self, after: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+        """The complaints that became known after one instant, and by another."""
+        known = self.complaints["known_at"]
+        return self.complaints[(known > after) & (known <= until)]
+
+    def new_labels(self, after: str, until: str) -> int:
+        """Complaints whose label became known after one day's beginning, and by another's."""
+        known = self.complaints["label_known_at"][self.complaints["queue"].notna()]
+        return int(((known > pd.Timestamp(after)) & (known <= pd.Timestamp(until))).sum())
+
+
+def steps(start: str, end: str, every_days: int) -> tuple[str, ...]:
+    """The days from start to end, and the end itself. Raises EvergreenError when there are fewer than two."""
+    first, last = date.fromisoformat(start), date.fromisoformat(end)
+    days = [first + timedelta(days=place) for place in range(0, (last - first).days, every_days)]
+    if not days:
+        raise EvergreenError(f"--to {end} is not after --from {start}: there is nothing to replay")
+    return tuple(day.isoformat() for day in (*days, last))
+
+
+def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings: Settings) -> History:
+    """Read the sources into a home of their own, `<home>/replay/<sources>`, unless they are there already.
+
+    Raises SourceError for a source that cannot be read, and EvergreenError when what is read fails its checks.
+    """
+    own = Home(home.root / "replay" / hash_json(sorted(sources))[:12])
+    ingest(sources, own.lake, settings.ingestion)
+    build_marts(own, settings.warehouse)
+    publish(own, audit(own, days[-1], settings.warehouse))
+    features = apply_definitions(own).features
+    return History(own, settings, days, _complaints(own, days, settings, features), features)
+
+
+def _complaints(home: Home, days: tuple[str, ...], settings: Settings, features: tuple[str, ...]) -> pd.DataFrame:
+    marts = home.lake.current("marts")
+    start = date.fromisoformat(days[0]) - timedelta(days=settings.drift.window_days)
+    label = "case when label_known_at <= $end::timestamp then queue end as queue"
+    columns = ", ".join(label if name == "queue" else name for name in COLUMNS)
+    parameters = {"path": str(marts / "fct_complaints.parquet"), "start": start.isoformat(), "end": days[-1]}
+    with duckdb.connect() as connection:
+        rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
+    kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "narrative": pa.large_string()}
+    rows = rows.cast(pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS]))
+    found: pd.DataFrame = with_features(home, marts, rows, features).to_pandas()
+    return found

@@ -1,0 +1,57 @@
+"""A replay as a picture: quality over time by policy, and when each retrained."""
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from assets.replay.backtest import Backtest
+from assets.replay.replay import Replay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw"]
+
+_SMOOTHED = 4
+"""Steps whose complaints make one point of a curve."""
+
+
+def draw(replayed: Replay, path: Path) -> Path:
+    """Write a PNG of rolling accuracy by policy over the retrainings of each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    for place, found in enumerate(replayed.backtests):
+        _curve(upper, found, f"C{place}")
+        _marks(lower, found, place)
+    upper.set_ylabel(f"accuracy, over {_SMOOTHED} steps")
+    upper.legend(loc="lower right")
+    upper.grid(alpha=0.3)
+    lower.set_yticks(range(len(replayed.backtests)), [found.policy for found in replayed.backtests])
+    lower.set_ylim(len(replayed.backtests) - 0.5, -0.5)
+    lower.set_title("retrainings: filled where the gate promoted", fontsize="medium", loc="left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _curve(axes: "Axes", found: Backtest, colour: str) -> None:
+    days: list[date] = []
+    shares: list[float] = []
+    for end in range(1, len(found.steps) + 1):
+        last = found.steps[max(0, end - _SMOOTHED) : end]
+        if rows := sum(step.rows for step in last):
+            days.append(date.fromisoformat(last[-1].as_of))
+            shares.append(sum(step.right for step in last) / rows)
+    axes.plot(np.array(days), np.array(shares), color=colour, label=f"{found.policy} ({found.accuracy:.3f})")
+
+
+def _marks(axes: "Axes", found: Backtest, place: int) -> None:
+    for step in found.steps:
+        if step.verdict:
+            filled = f"C{place}" if step.verdict == "promote" else "none"
+            day = np.array([date.fromisoformat(step.as_of)])
+            axes.plot(day, [place], "o", markeredgecolor=f"C{place}", markerfacecolor=filled)

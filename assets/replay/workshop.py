@@ -1,0 +1,177 @@
+"""What several policies of a replay need, made once: models, their answers, evaluations, and measurements of drift."""
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from assets.evaluation.baseline import baseline_probabilities
+from assets.evaluation.evaluate import Champion, facts, on_reference, scores
+from assets.evaluation.report import Evaluation, Golden
+from assets.features.snapshot import Snapshot
+from assets.lake import hash_json
+from assets.monitoring.columns import sample_positions
+from assets.monitoring.comparison import judge, measure_columns
+from assets.monitoring.estimation import Answers, estimate_quality
+from assets.monitoring.sides import Reference, reference_of, window_of
+from assets.monitoring.wording import hash_words, measure_wording
+from assets.replay.history import History
+from assets.settings import QUEUES, DriftSettings
+
+__all__ = ["Model", "Trained", "Workshop"]
+
+T = TypeVar("T")
+
+
+class Model(Protocol):
+    """What answers rows: a frozen router, or a bundle."""
+
+    def predict_proba(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """Probabilities [rows, queues]."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, the snapshot that it learned from, and the device seconds that it took."""
+
+    snapshot: Snapshot
+    model: Model
+    seconds: float
+
+    @property
+    def id(self) -> str:
+        """The snapshot's: a replay trains each snapshot once."""
+        return self.snapshot.id
+
+    @property
+    def as_of(self) -> str:
+        return self.snapshot.as_of
+
+
+class Workshop:
+    """A history, what trains on its snapshots, and all that was made of them so far."""
+
+    def __init__(
+        self, history: History, train: Callable[[Snapshot], tuple[Model, float]], say: Callable[[str], None]
+    ) -> None:
+        self.history, self._train, self._say = history, train, say
+        self._made: dict[Hashable, Any] = {}
+
+    def trained(self, as_of: str) -> Trained:
+        """The model of the snapshot as of a day."""
+        snapshot = self._once(("snapshot", as_of), lambda: self.history.snapshot(as_of))
+        return self._once(("model", snapshot.id), lambda: self._learn(snapshot))
+
+    def answers(self, trained: Trained, step: int) -> pd.DataFrame:
+        """The complaints that arrived from one step to the next, `step`, with what a model says of them.
+
+        Columns: those of the history, and `predicted` and `confidence`.
+        """
+        return self._once(("answers", trained.id, step), lambda: self._answer(trained, step))
+
+    def evaluation(self, challenger: Trained, champion: Trained | None) -> Evaluation:
+        """A challenger beside a champion, on the challenger's test and reference rows."""
+        return self._once(
+            ("evaluation", challenger.id, champion and champion.id), lambda: self._evaluate(challenger, champion)
+        )
+
+    def drift(self, champion: Trained, step: int, window: pd.DataFrame) -> bool | None:
+        """Whether the window that ends with a step has drifted from what a champion was trained on."""
+        return self._once(("drift", champion.id, step), lambda: self._compare(champion, window))
+
+    def estimate(self, champion: Trained, window: pd.DataFrame) -> float | None:
+        """The accuracy to expect of a champion in a window, by its confidence; None for an empty one."""
+        if window.empty:
+            return None
+        tested = self.tested(champion)
+        evaluated, answered = (
+            Answers(rows["predicted"].to_numpy(), rows["confidence"].to_numpy()) for rows in (tested, window)
+        )
+        return estimate_quality(tested["queue"].to_numpy(), evaluated, answered).accuracy
+
+    def price(self, seconds: float) -> float:
+        """What some device seconds cost."""
+        return seconds / 3600 * self.history.settings.training.price_per_hour
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
+
+    def _learn(self, snapshot: Snapshot) -> Trained:
+        model, seconds = self._train(snapshot)
+        self._say(f"  {snapshot.as_of}  trained on {snapshot.train_rows:,} rows in {seconds:.1f} s")
+        return Trained(snapshot, model, seconds)
+
+    def _answer(self, trained: Trained, step: int) -> pd.DataFrame:
+        days, window = self.history.days, pd.Timedelta(days=self.history.settings.drift.window_days)
+        until = pd.Timestamp(days[step])
+        return _answered(
+            trained.model, self.history.arrived(pd.Timestamp(days[step - 1]) if step else until - window, until)
+        )
+
+    def tested(self, trained: Trained) -> pd.DataFrame:
+        """A model's own test rows with its answers, as `answers` has them."""
+        return self._once(("tested", trained.id), lambda: _answered(trained.model, trained.snapshot.test()))
+
+    def _evaluate(self, challenger: Trained, champion: Trained | None) -> Evaluation:
+        snapshot, settings = challenger.snapshot, self.history.settings.evaluation
+        test, reference = snapshot.test(), snapshot.reference()
+        rows = pd.concat([test, reference], ignore_index=True)
+        started = time.perf_counter()
+        everywhere = {"challenger": challenger.model.predict_proba(rows)}
+        milliseconds = (time.perf_counter() - started) / len(rows) * 1000
+        if champion:
+            everywhere["champion"] = champion.model.predict_proba(rows)
+        found = {who: answers[: len(test)] for who, answers in everywhere.items()}
+        found["baseline"] = self._once(
+            ("baseline", snapshot.id), lambda: baseline_probabilities(snapshot.train(), test)
+        )
+        rival = Champion(champion.id, champion.id, champion.snapshot.path) if champion else None
+        made_of = [challenger.id, champion and champion.id]
+        return Evaluation(
+            id=hash_json(made_of)[:16],
+            basis=challenger.id,
+            as_of=snapshot.as_of,
+            training_id=challenger.id,
+            snapshot=facts(snapshot),
+            golden=Golden(rows=0, max_difference=0.0),
+            milliseconds=milliseconds,
+            reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
+            settings=settings.model_dump(),
+            **scores(test, found, rival, settings),
+        )
+
+    def _compare(self, champion: Trained, window: pd.DataFrame) -> bool | None:
+        settings = self.history.settings.drift
+        reference = self._once(("reference", champion.id), lambda: self._reference(champion))
+        unseen = window[~window["complaint_id"].isin(reference.trained)]
+        if min(len(unseen), reference.side.rows) < settings.min_rows:
+            return None
+        current = window_of(_as_scored(unseen, settings), self.history.features, reference, settings)
+        columns = measure_columns(reference.side, current.side, settings)
+        wording = measure_wording(hash_words(reference.narratives), hash_words(current.narratives), settings)
+        return judge((*columns, wording) if wording else columns, settings).detected
+
+    def _reference(self, champion: Trained) -> Reference:
+        rows, settings = champion.snapshot.train(), self.history.settings.drift
+        trained = frozenset(rows["complaint_id"])
+        return reference_of(rows, trained, champion.snapshot.features, self.tested(champion), settings)
+
+
+def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
+    """A fixed sample of answered rows, as the lake has them: `queue` is the answer, `label` what has arrived."""
+    end = rows["known_at"].max().ceil("D")
+    drawn = rows.iloc[sample_positions(rows["complaint_id"], settings.sample_rows)]
+    arrived = drawn["queue"].where(drawn["label_known_at"] <= end)
+    return drawn.assign(label=arrived, queue=drawn["predicted"])
+
+
+def _answered(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
+    probabilities = model.predict_proba(rows)
+    predicted = np.array(QUEUES, dtype=object)[probabilities.argmax(axis=1)]
+    return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1))
