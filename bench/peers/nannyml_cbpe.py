@@ -5,11 +5,13 @@ FOLDER, and prints them as JSON.
 """
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
 
 warnings.simplefilter("ignore")
+os.environ["NML_DISABLE_USAGE_LOGGING"] = "1"  # it reports every call to its maker otherwise
 
 import pandas as pd
 from nannyml import CBPE
