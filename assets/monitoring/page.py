@@ -156,7 +156,7 @@ def _windows(report: "DriftReport", earlier: Sequence[Earlier], performance: Per
         ("as of",),
         (
             "drifted columns",
-            "of a group",
+            "share of a group",
             "complaints",
             "labels known",
             "estimated",
