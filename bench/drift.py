@@ -50,7 +50,7 @@ SIZES = (1_000, 10_000, 100_000)
 FITTED, TESTED, ESTIMATED, SHOWN = 12_000, 1_500, 2_000, 10_000
 GROUPS = ("features", "text", "wording", "predictions", "labels")
 STOCK, STOCK_SHIFTED = {1_000: 12, 10_000: 5, 100_000: 2}, {10_000: 2}
-"""Windows that Evidently's preset is shown, by rows: it takes half a minute for one of the largest."""
+"""Windows that Evidently's preset is shown, by rows: it takes up to half a minute for one of the largest."""
 STOCK_GROUPS, STOCK_BOUND = ("features", "text", "predictions"), 0.5
 """What it is shown, and the share of drifted columns from which it speaks of dataset drift."""
 SETTINGS = load_settings("full")
