@@ -50,6 +50,9 @@ lint: $(READY)  ## Check style and types
 
 bench: $(READY)  ## Print the benchmarks' ratios
 	@$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock --requirement bench/requirements.lock
+	@# NannyML's requirements exclude ours, so it has an environment of its own.
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/nannyml
+	@$(UV) pip install --quiet --python .venv/nannyml/bin/python --requirement bench/requirements-nannyml.lock
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 lock: $(READY)  ## Resolve the environment again and write requirements.lock

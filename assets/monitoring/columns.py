@@ -8,7 +8,7 @@ kind, whatever the tails of its distribution, and no text leaves this module.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from math import sqrt
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.special import chdtri, stdtrit  # type: ignore[import-untyped]
 
 __all__ = [
     "Binning",
@@ -138,17 +138,27 @@ def _filled(shares: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[An
 
 
 def calm_psi(reference: Integers, blocks: int, rows: int, confidence: float) -> float:
-    """The PSI that the reference's next stretch may have against it, judged by those it has (in order of time).
+    """The PSI that `rows` more rows may have against the reference, judged by its own stretches (in order of time).
 
-    It is what a column does when nothing is wrong: growth, seasons, warming up of rolling statistics and, with at
-    most `rows` rows a stretch (as many as will be judged), the noise of a sample of that size. The root of a PSI is
+    It is what a column does when nothing is wrong: growth, seasons, warming up of rolling statistics, and the noise of
+    a sample. A stretch is a smaller sample than a window: what it has more of noise is taken off. The root of a PSI is
     the length of a shift, whose scale is that of a normal distribution rather than of its square.
     """
-    found = [
-        psi(np.delete(reference, stretch), reference[stretch[spread(len(stretch), rows)]])
-        for stretch in stretches(len(reference), blocks)
-    ]
-    return float(prediction_limit(np.sqrt(found), confidence) ** 2)
+    noise = partial(_noise, len(np.unique(reference)), confidence=confidence)
+    moved = []
+    for stretch in stretches(len(reference), blocks):
+        rest, drawn = np.delete(reference, stretch), reference[stretch[spread(len(stretch), rows)]]
+        moved.append(max(0.0, psi(rest, drawn) - noise(len(rest), len(drawn))))
+    return float(prediction_limit(np.sqrt(moved), confidence) ** 2 + noise(len(reference), rows))
+
+
+def _noise(categories: int, left: int, right: int, confidence: float) -> float:
+    """The PSI that two samples of one distribution, of `left` and of `right` rows, stay below with `confidence`.
+
+    Divided by 1 / left + 1 / right, the index is distributed as chi-squared with a degree of freedom less than there
+    are categories (Yurdakul, Statistical properties of population stability index, 2018).
+    """
+    return float(chdtri(max(categories - 1, 1), 1 - confidence)) * (1 / left + 1 / right)
 
 
 def stretches(rows: int, blocks: int) -> list[Integers]:

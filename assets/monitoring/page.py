@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from assets.monitoring.comparison import Column
-from assets.monitoring.performance import Performance, Scores
+from assets.monitoring.performance import Performance
 
 if TYPE_CHECKING:
     from assets.monitoring.drift import DriftReport
@@ -59,6 +59,7 @@ def render(report: "DriftReport", widgets: str, earlier: Sequence[Earlier], perf
             _tiles(performance) if performance else "",
             _moved(report) if report.columns else "",
             _windows(report, earlier, performance) if performance else "",
+            _contents(report) if widgets else "",
             "</section>",
         )
     )
@@ -78,20 +79,20 @@ def _heading(report: "DriftReport") -> str:
 
 
 def _tiles(found: Performance) -> str:
-    evaluated = found.evaluated.accuracy
+    evaluated, realised, estimated = found.evaluated, found.realised, found.estimated_accuracy
     tiles = [
-        ("evaluated accuracy", _percent(evaluated), f"{found.evaluated.rows:,} test rows"),
+        ("evaluated accuracy", _percent(evaluated.accuracy), f"{_f1(evaluated.macro_f1)}{evaluated.rows:,} test rows"),
         (
             "estimated accuracy of this window",
-            _percent(found.estimated_accuracy),
-            f"{_points(found.estimated_accuracy, evaluated)}; {_maturity(found)}",
+            _percent(estimated),
+            f"{_points(estimated, evaluated.accuracy)}{_f1(found.estimated_macro_f1)}{_maturity(found)}",
         ),
         (
             "realised accuracy so far",
-            _percent(found.realised.accuracy),
-            f"{_points(found.realised.accuracy, evaluated)}; {found.realised.rows:,} labels",
+            _percent(realised.accuracy),
+            f"{_points(realised.accuracy, evaluated.accuracy)}{_f1(realised.macro_f1)}{realised.rows:,} labels",
         ),
-        ("estimated cost of this window", *_cost(found, evaluated)),
+        ("estimated cost of this window", *_cost(found, evaluated.accuracy)),
     ]
     return "<div class='tiles'>" + "".join(_tile(*tile) for tile in tiles) + "</div>"
 
@@ -105,7 +106,7 @@ def _cost(found: Performance, evaluated: float | None) -> tuple[str, str]:
     if evaluated is None or found.estimated_accuracy is None:
         return "not measured", "needs the champion's evaluation and a scored window"
     more = round((evaluated - found.estimated_accuracy) * found.window_rows)
-    return f"{more:+,}", f"misrouted of {found.window_rows:,}, against the evaluated accuracy"
+    return f"{more:+,}", f"misrouted complaints of {found.window_rows:,}, against the evaluated accuracy"
 
 
 def _maturity(found: Performance) -> str:
@@ -127,20 +128,21 @@ def _moved(report: "DriftReport") -> str:
 
 
 def _table(columns: Iterable[Column], since: dict[str, str]) -> str:
-    head = _row("th", ("column", "group"), ("measured", "calm", "threshold", "times the threshold", "", "since"))
+    head = _row("th", ("column", "group", ""), ("times the threshold", "measured", "calm", "threshold", "since"))
     return f"<table>{head}{''.join(_column(column, since.get(column.name, '')) for column in columns)}</table>"
 
 
 def _column(column: Column, since: str) -> str:
     numbers = (
+        f"{max(column.times, 0):.2f}",
         f"{column.statistic.upper()} {column.value:.3f}",
         f"{column.calm:.3f}",
         f"{column.threshold:.3f}",
-        f"{max(column.times, 0):.2f}",
-        f"<span class='bar' style='width:{round(_BAR * min(max(column.times, 0), 3) / 3)}px'></span>",
         since,
     )
-    names = (escape(column.name), escape(column.group))
+    length = round(_BAR * min(max(column.times, 0), 3) / 3)
+    bar = f"<span class='bar' style='width:{length}px'></span>"
+    names = (escape(column.name), escape(column.group), bar)
     return _row("td", names, numbers, "drifted" if column.drifted else "")
 
 
@@ -154,7 +156,7 @@ def _windows(report: "DriftReport", earlier: Sequence[Earlier], performance: Per
         ("as of",),
         (
             "drifted columns",
-            "of a group",
+            "share of a group",
             "complaints",
             "labels known",
             "estimated",
@@ -178,13 +180,12 @@ def _windows(report: "DriftReport", earlier: Sequence[Earlier], performance: Per
         for window in reversed(performance.windows)
     )
     champion = f"Windows of version {escape(str(performance.model_version))}"
-    return f"<h2>{champion}</h2><table>{head}{rows}</table>{_quality(performance.evaluated)}" if rows else ""
+    return f"<h2>{champion}</h2><table>{head}{rows}</table>" if rows else ""
 
 
-def _quality(evaluated: Scores) -> str:
-    if evaluated.accuracy is None or evaluated.macro_f1 is None:
-        return ""
-    return f"<p>Evaluated: accuracy {evaluated.accuracy:.1%}, macro-F1 {evaluated.macro_f1:.3f}.</p>"
+def _contents(report: "DriftReport") -> str:
+    groups = dict.fromkeys(column.group for column in report.columns if column.statistic == "psi")
+    return f"<h2>Columns, by Evidently</h2><p>A summary a group, in this order: {', '.join(groups)}.</p>"
 
 
 def _drifted(found: tuple[int, float | None] | None) -> tuple[str, str]:
@@ -206,5 +207,9 @@ def _percent(share: float | None, otherwise: str = "not measured") -> str:
 def _points(share: float | None, evaluated: float | None) -> str:
     """Against the evaluated accuracy."""
     if share is None or evaluated is None:
-        return "nothing to compare with"
-    return f"{(share - evaluated) * 100:+.1f} points to the evaluated"
+        return ""
+    return f"{(share - evaluated) * 100:+.1f} points to the evaluated; "
+
+
+def _f1(macro_f1: float | None) -> str:
+    return "" if macro_f1 is None else f"macro-F1 {macro_f1:.3f}; "

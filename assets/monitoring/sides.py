@@ -1,4 +1,4 @@
-"""What drift compares, read from the lake: a sample of the champion's training rows, and one of the window.
+"""What drift compares, from the lake or from frames: a sample of the champion's training rows, and one of the window.
 
 `predictions` are compared with what the champion predicted for its test rows in its evaluation: those are the
 predictions that it made for text it had not been trained on, and they cost nothing here. On the side of the window,

@@ -17,7 +17,7 @@ from assets.monitoring.columns import prediction_limit, spread, stretches
 from assets.monitoring.comparison import Column
 from assets.settings import DriftSettings
 
-__all__ = ["hash_words", "measure_wording", "wording_rows"]
+__all__ = ["calm_wording", "hash_words", "measure_wording", "wording_rows"]
 
 _BUCKETS = 2**16
 _FOLDS = 5
@@ -37,21 +37,27 @@ def wording_rows(reference: int, current: int, settings: DriftSettings) -> int:
     return min(settings.wording_rows, current, reference // settings.blocks)
 
 
-def measure_wording(reference: csr_matrix, current: csr_matrix, settings: DriftSettings) -> Column | None:
-    """The area under the ROC curve, 0.5 to 1, on hashed words of both sides, in order of time.
+def measure_wording(
+    reference: csr_matrix, current: csr_matrix, settings: DriftSettings, calm: float | None = None
+) -> Column | None:
+    """The area under the ROC curve, 0.5 for none, on hashed words of both sides, in order of time.
 
-    None when either side of a comparison would have fewer than `min_rows` texts.
+    None when either side of a comparison would have fewer than `min_rows` texts. `calm` is what `calm_wording` has
+    found before, for as many texts: it takes most of the time.
     """
-    rows, blocks = reference.shape[0], settings.blocks
-    size = wording_rows(rows, current.shape[0], settings)
+    size = wording_rows(reference.shape[0], current.shape[0], settings)
     if size < settings.min_rows:
         return None
-    found = _tell_apart(reference[spread(rows, size)], current[spread(current.shape[0], size)])
-    calm = prediction_limit(
-        np.array([_stretch(reference, part, size) for part in stretches(rows, blocks)]), settings.calm_confidence
-    )
+    found = _tell_apart(reference[spread(reference.shape[0], size)], current[spread(current.shape[0], size)])
+    calm = calm_wording(reference, size, settings) if calm is None else calm
     threshold = max(settings.wording_threshold, calm)
     return Column("domain_classifier", "wording", "auc", found, calm, threshold, found >= threshold)
+
+
+def calm_wording(reference: csr_matrix, size: int, settings: DriftSettings) -> float:
+    """The area that `size` more texts may have against the reference, judged by its own stretches."""
+    parts = stretches(reference.shape[0], settings.blocks)
+    return prediction_limit(np.array([_stretch(reference, part, size) for part in parts]), settings.calm_confidence)
 
 
 def _stretch(reference: csr_matrix, part: npt.NDArray[np.int64], size: int) -> float:

@@ -99,6 +99,13 @@ def test_a_lively_column_seldom_alarms() -> None:
     assert beyond < trials * 0.09
 
 
+@pytest.mark.parametrize("size", [300, 2000])
+def test_what_is_calm_does_not_rest_on_how_small_the_stretches_are(size: int) -> None:
+    rng = np.random.default_rng(size)
+    found = [calm_psi(rng.integers(0, 10, size), 5, 1500, 0.98) for _ in range(60)]
+    assert np.mean(found) < (0.25 if size == 300 else 0.06)
+
+
 def test_the_prediction_limit_is_students() -> None:
     rng = np.random.default_rng(1)
     limits = [prediction_limit(rng.normal(0, 1, 30), 0.95) for _ in range(400)]

@@ -2,8 +2,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import vstack
 
-from assets.monitoring.wording import hash_words, measure_wording, wording_rows
+from assets.monitoring.wording import calm_wording, hash_words, measure_wording, wording_rows
 from assets.settings import load_settings
 
 SETTINGS = load_settings("quick").drift
@@ -35,18 +36,19 @@ def test_known_words_that_become_frequent_are_seen() -> None:
 
 def test_words_that_came_and_went_in_the_training_are_no_drift() -> None:
     rng = np.random.default_rng(0)
-    parts = [texts(rng, 300, favoured=80 if number % 2 else 0).toarray() for number in range(5)]
-    found = measure_wording(hash_words([]) if not parts else _stacked(parts), texts(rng, 300, favoured=80), SETTINGS)
+    parts = [texts(rng, 300, favoured=80 if number % 2 else 0) for number in range(5)]
+    found = measure_wording(vstack(parts, format="csr"), texts(rng, 300, favoured=80), SETTINGS)
     assert found is not None
     assert found.value > SETTINGS.wording_threshold
     assert not found.drifted
     assert found.threshold == found.calm
 
 
-def _stacked(parts: list[Any]) -> Any:
-    from scipy.sparse import csr_matrix
-
-    return csr_matrix(np.vstack(parts))
+def test_what_is_calm_can_be_measured_once() -> None:
+    rng = np.random.default_rng(0)
+    reference, window = texts(rng, 600), texts(rng, 120)
+    calm = calm_wording(reference, 120, SETTINGS)
+    assert measure_wording(reference, window, SETTINGS, calm) == measure_wording(reference, window, SETTINGS)
 
 
 def test_too_few_texts_are_not_judged() -> None:
