@@ -100,7 +100,7 @@ class TrainingSettings(_Section):
     batch_tokens: int = Field(ge=1)
     """Padded tokens of one micro-batch on one rank: what bounds the memory of a step."""
     validation_share: float = Field(ge=0, lt=1)
-    """The share of the newest training rows that is held back for early stopping; 0 for none."""
+    """The share of the newest training rows that is held back for early stopping and the temperature; 0 for none."""
     learning_rate: float = Field(gt=0)
     """Of the encoder."""
     head_learning_rate: float = Field(gt=0)

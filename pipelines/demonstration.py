@@ -29,7 +29,7 @@ from pipelines.ui import WORKSPACE, serving
 __all__ = ["demonstrate"]
 
 _START, _END = date(2024, 1, 1), date(2024, 6, 30)
-_RATE, _SEED, _SCENARIO, _PROFILE = 120, 11, "new-vocabulary", "quick"
+_RATE, _SEED, _SCENARIO, _PROFILE = 70, 11, "new-vocabulary", "quick"
 _LOOKS = (14, 28, 35)
 """Days after the change on which the world is looked at, until a retraining is decided."""
 _RECOVERY = 30

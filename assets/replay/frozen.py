@@ -20,12 +20,14 @@ from transformers.modeling_outputs import BaseModelOutput
 from assets.settings import QUEUES, TrainingSettings
 from assets.training.base_model import resolve_base_model
 from assets.training.batches import Sampler, collate, share_of_loss, token_batches
+from assets.training.calibration import TEMPERATURES, losses_by_temperature
 from assets.training.data import class_weights
 from assets.training.inference import compile_encoder, run_batches
 from assets.training.model import ComplaintRouter, load_encoder, mean_pooling, router_config
 from assets.training.optimization import schedule
+from assets.training.plan import count_validation_rows
 from assets.training.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing
-from assets.training.words import fit_words
+from assets.training.words import fit_words, one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,15 +143,30 @@ def train_frozen(
     rows: "pd.DataFrame", features: tuple[str, ...], settings: TrainingSettings, texts: TextTable
 ) -> FrozenRouter:
     """The router of some training rows (`COLUMNS` and features), as the worker's recipe makes it, in this process."""
-    fitted = fit_preprocessing(rows, features, settings.max_tokens, settings.hashed_words, settings.prior_labels)
+    trained = len(rows) - count_validation_rows(len(rows), settings)
+    fitted = fit_preprocessing(
+        rows[:trained], features, settings.max_tokens, settings.hashed_words, settings.prior_labels
+    )
     encoded, labels = _encode(rows, fitted, texts), np.array([QUEUES.index(queue) for queue in rows["queue"]], np.int64)
-    weights = class_weights(fitted.frequencies, labels, settings.class_weight_power)
+    learned, held = np.split(np.arange(len(rows)), [trained])
+    weights = class_weights(fitted.frequencies, labels[learned], settings.class_weight_power)
     torch.manual_seed(settings.seed)
     router = ComplaintRouter(router_config(texts.config, fitted, settings.word_share), cast(Any, _Lookup(texts)))
     if router.words is not None:
-        router.words.weight.copy_(torch.from_numpy(fit_words(encoded, labels, weights, fitted.hashed_words)))
-    _fit(router, encoded, torch.from_numpy(labels), torch.from_numpy(weights), settings)
-    return FrozenRouter(router.eval(), fitted, texts)
+        found = fit_words(encoded.take(learned), labels[learned], weights, fitted.hashed_words)
+        router.words.weight.copy_(torch.from_numpy(found))
+    with one_thread():
+        _fit(router, encoded.take(learned), torch.from_numpy(labels[learned]), torch.from_numpy(weights), settings)
+    router.eval()
+    if len(held):
+        _calibrate(router, encoded.take(held), torch.from_numpy(labels[held]))
+    return FrozenRouter(router, fitted, texts)
+
+
+def _calibrate(router: ComplaintRouter, rows: Encoded, labels: Tensor) -> None:
+    with torch.inference_mode():
+        losses = losses_by_temperature(router(**collate(rows, np.arange(len(rows)), pad=0)), labels)
+    router.config.calibration_temperature = TEMPERATURES[int(torch.stack(losses).argmin())]
 
 
 def _fit(router: ComplaintRouter, rows: Encoded, labels: Tensor, weights: Tensor, settings: TrainingSettings) -> None:

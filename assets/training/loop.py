@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from assets.settings import TrainingSettings
 from assets.training.batches import collate, share_of_loss
+from assets.training.calibration import TEMPERATURES, losses_by_temperature
 from assets.training.data import TrainingData
 from assets.training.engine import agree, consolidated_weights
 from assets.training.preprocessing import Integers
@@ -72,17 +73,21 @@ def _evaluate(
     engine: DeepSpeedEngine, data: TrainingData, weights: Tensor, settings: TrainingSettings, progress: Progress
 ) -> None:
     """The loss on the rows that are held back, over all ranks; the weights are kept while it falls."""
-    told = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    told = torch.zeros(2 + len(TEMPERATURES), dtype=torch.float64, device=engine.device)
     engine.eval()
     with torch.no_grad():
         for batch in data.validation_batches(settings.batch_tokens, engine.global_rank, engine.world_size):
             logits, labels = _forward(engine, data, batch)
-            told += torch.stack([cross_entropy(logits, labels, weight=weights, reduction="sum"), weights[labels].sum()])
+            loss = cross_entropy(logits, labels, weight=weights, reduction="sum")
+            told += torch.stack([loss, weights[labels].sum(), *losses_by_temperature(logits, labels)])
     engine.train()
     torch.distributed.all_reduce(told)
     progress.validation.append((engine.global_steps, float(told[0] / told[1])))
     progress.say(f"validation loss {progress.validation[-1][1]:.3f}")
-    if settings.patience is not None and _best(progress) == len(progress.validation) - 1:
+    is_best = _best(progress) == len(progress.validation) - 1
+    if settings.patience is None or is_best:
+        progress.temperature = TEMPERATURES[int(told[2:].argmin())]
+    if settings.patience is not None and is_best:
         progress.best = consolidated_weights(engine)
 
 

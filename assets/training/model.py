@@ -5,7 +5,8 @@
     log-priors of the row's company and state -> scaled --> + ------+--> weighted mean
     hashed words --> one weight per bucket and queue ---------------+
 
-The linear branch is fitted before and not trained here: while the rest is, it has no say.
+The linear branch is fitted before and not trained here: while the rest is, it has no say. In the end the answer is
+divided by a temperature that makes the model as sure as it is right.
 
 Nothing here knows that it is trained on several machines, or by what.
 """
@@ -54,6 +55,7 @@ class RouterConfig(PretrainedConfig):  # type: ignore[misc]
         entities: int = 0,
         hashed_words: int = 0,
         word_share: float = 0.0,
+        calibration_temperature: float = 1.0,
         **kwargs: Any,
     ) -> None:
         self.encoder = encoder or {}
@@ -62,6 +64,7 @@ class RouterConfig(PretrainedConfig):  # type: ignore[misc]
         self.entities = entities
         self.hashed_words = hashed_words
         self.word_share = word_share
+        self.calibration_temperature = calibration_temperature
         super().__init__(**kwargs)
 
 
@@ -127,11 +130,13 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
             fused = torch.cat([fused, self.feature_network(features.to(fused.dtype))], dim=1)
         logits: Tensor = self.output(self.dropout(fused)).float()
         logits = logits + torch.einsum("e,req->rq", self.prior_scale.float(), priors.float())
-        if self.words is None or self.training:
+        if self.training:
             return logits
-        weights = bucket_weights.to(self.words.weight.dtype)
-        words: Tensor = self.words(buckets, bucket_offsets, per_sample_weights=weights)
-        return torch.lerp(logits, words.float(), self.config.word_share)
+        if self.words is not None:
+            weights = bucket_weights.to(self.words.weight.dtype)
+            words: Tensor = self.words(buckets, bucket_offsets, per_sample_weights=weights)
+            logits = torch.lerp(logits, words.float(), self.config.word_share)
+        return logits / float(self.config.calibration_temperature)
 
 
 def mean_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:

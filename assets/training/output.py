@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from deepspeed import DeepSpeedEngine
 from safetensors.torch import save_file
-from torch import Tensor
 
 from assets.exceptions import TrainingError
 from assets.training.bundle import write_manifest
@@ -44,21 +43,22 @@ def write_bundle(
     plan: TrainingPlan,
     engine: DeepSpeedEngine,
     data: TrainingData,
-    best: dict[str, Tensor] | None,
+    progress: Progress,
     world_sizes: list[int],
     training: dict[str, Any],
 ) -> None:
-    """Write the trained model, or its `best` weights, into `plan.output`. Every rank takes part; rank 0 writes.
+    """Write the trained model, by its best weights, into `plan.output`. Every rank takes part; rank 0 writes.
 
     world_sizes: the numbers of ranks that the run had, in turn; with more than one it cannot be made again to the bit.
     Raises TrainingError when a weight is not finite.
     """
-    weights = consolidated_weights(engine) if best is None else best
+    weights = consolidated_weights(engine) if progress.best is None else progress.best
     if engine.global_rank > 0:
         return
     if broken := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:
         raise TrainingError(f"after the last step {broken[0]} is not finite; lower training.learning_rate")
     save_file(weights, plan.output / "model.safetensors", metadata={"format": "pt"})
+    engine.module.config.calibration_temperature = progress.temperature
     engine.module.config.save_pretrained(plan.output)
     data.tokenizer.save(str(plan.output / "tokenizer.json"))
     data.preprocessing.save(plan.output / "preprocessing.json")

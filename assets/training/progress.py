@@ -48,6 +48,8 @@ class Progress:
     """Step and loss of each evaluation."""
     best: dict[str, Any] | None = None
     """The weights at the lowest validation loss, when training stops early."""
+    temperature: float = 1.0
+    """Of those weights, or of the last ones, by the validation rows."""
     times: list[float] = field(default_factory=list)
     """Seconds of each step since this process began."""
     tokens: int = 0
@@ -73,7 +75,7 @@ class Progress:
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
         seconds = time.perf_counter() - self.started
-        names = ("losses", "validation", "best", "tokens", "rows", "squares")
+        names = ("losses", "validation", "best", "temperature", "tokens", "rows", "squares")
         return {name: copy.copy(getattr(self, name)) for name in names} | {"seconds": seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -94,6 +96,7 @@ class Progress:
             "seconds": round(seconds, 3),
             "tokens_per_second": round(self.tokens / seconds, 1),
             "validation_loss": self.validation,
+            "temperature": self.temperature,
             "loss_curve": [
                 [min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)
             ],

@@ -4,6 +4,8 @@ Trained together with the encoder, the branch would fit the rows first and leave
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from assets.settings import QUEUES
 from assets.training.preprocessing import Encoded, Integers
 
-__all__ = ["fit_words"]
+__all__ = ["fit_words", "one_thread"]
 
 _STRENGTH = 4.0
 """One over twice the L2 penalty, as in scikit-learn's LogisticRegression."""
@@ -40,11 +42,20 @@ def fit_words(rows: Encoded, labels: Integers, class_weights: NDArray[np.float32
         found.grad = back @ ((logits.softmax(1) - classes) * weights[truth, None]) + found / _STRENGTH
         return cross_entropy(logits, truth, weights, reduction="sum") + found.square().sum() / (2 * _STRENGTH)
 
+    with one_thread():
+        solver.step(loss)  # type: ignore[no-untyped-call]
+    return found.numpy()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread: sums come out alike on any machine, and small ones sooner."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    solver.step(loss)  # type: ignore[no-untyped-call]
-    torch.set_num_threads(threads)
-    return found.numpy()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _compressed(rows: Encoded) -> tuple[Tensor, Tensor, Tensor]:

@@ -67,7 +67,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     started = {"start_seconds": phases.seconds, "threads": threads}
     used = usage(plan, engine, progress, peak)
     report = progress.summary() | started | used | {"resumed": saver.resumed}
-    write_bundle(plan, engine, data, progress.best, saver.world_sizes, report)
+    write_bundle(plan, engine, data, progress, saver.world_sizes, report)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def test_it_learns_and_is_the_same_every_time(texts: TextTable, settings: Traini
     first, second = (train_frozen(train, FEATURES, settings, texts).predict_proba(test) for _ in range(2))
     assert np.array_equal(first, second)
     assert first.sum(axis=1) == pytest.approx(1.0)
+    assert first.max(axis=1).mean() > 0.8  # without a temperature it is right far more often than it is sure
     assert (np.array(QUEUES)[first.argmax(axis=1)] == test["queue"]).mean() > 0.9
 
 
@@ -93,6 +94,7 @@ def test_it_is_the_router_around_the_encoder(texts: TextTable, settings: Trainin
     frozen, test = train_frozen(rows(128, seed=0), FEATURES, settings, texts), rows(20, seed=1)
     base = resolve_base_model(settings.base_model).path
     whole = new_router(base, frozen.preprocessing, word_share=settings.word_share).eval()
+    whole.config.calibration_temperature = frozen.router.config.calibration_temperature
     lacking = whole.load_state_dict(frozen.router.state_dict(), strict=False)
     assert not lacking.unexpected_keys
     assert all(name.startswith("encoder.") for name in lacking.missing_keys)
