@@ -58,7 +58,8 @@ def show(world: str, replayed: Replay, seconds: float) -> None:
     print(f"\n{world}, {replayed.days[0]} to {replayed.days[-1]}, {len(replayed.days) - 1} steps\n{table(replayed)}")
     points, cost = 100 * (always.accuracy - ours.accuracy), ours.cost / always.cost
     print(
-        f"cost-aware: {points:+.2f} points below every-step (goal {GOALS['points']}), {cost:.2f} of its cost (goal 0.33)"
+        f"cost-aware: {points:+.2f} points below every-step (goal {GOALS['points']}), "
+        f"{cost:.2f} of its cost (goal {GOALS['cost']:.2f})"
     )
     years = (date.fromisoformat(replayed.days[-1]) - date.fromisoformat(replayed.days[0])).days / 365
     print(f"{seconds / 60:.1f} minutes, {seconds / 60 / years:.1f} a year (goal {GOALS['minutes']})", flush=True)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["drift_report", "performance", "retraining_decision"]
 
+_NO_PERSON = "no_person_needed"
+
 Metadata = dict[str, dg.MetadataValue | int | float | str]
 
 
@@ -61,6 +63,11 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
     partitions_def=AS_OF,
     kinds={"python"},
     owners=["team:evergreen"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            _NO_PERSON, asset="retraining_decision", description="Nothing has happened that retraining cannot mend."
+        )
+    ],
 )
 def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Whether a retraining is worth it, by the policy in configs/retraining.yaml, appended to the ledger."""
@@ -70,7 +77,14 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
     champion = Registry(evergreen.home).champion()
     decision = decide_retraining(evergreen.home, as_of(context), champion, evergreen.settings)
     metadata: Metadata = {"decision": decision.decision, "reason": decision.reason}
-    return dg.MaterializeResult(metadata={**metadata, "numbers": dg.MetadataValue.json(decision.body())})
+    alarm = dg.AssetCheckResult(
+        check_name=_NO_PERSON,
+        passed=decision.decision != "alert-a-human",
+        severity=dg.AssetCheckSeverity.WARN,
+        description=decision.reason,
+    )
+    numbers = dg.MetadataValue.json(decision.body())
+    return dg.MaterializeResult(metadata={**metadata, "numbers": numbers}, check_results=[alarm])
 
 
 def _drift_metadata(report: "DriftReport") -> Metadata:

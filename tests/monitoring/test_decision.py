@@ -200,3 +200,18 @@ def test_the_assets_run_without_a_champion(home: Home, measured: Home) -> None:
     assert str(drift["report"].value).endswith(f"/drift/{AS_OF}.html")
     decision = result.asset_materializations_for_node("retraining_decision")[0].metadata
     assert (decision["decision"].value, decision["reason"].value) == ("retrain", "there is no champion")
+
+
+def test_a_person_is_told_in_the_graph(home: Home, measured: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    alarm = decide(replace(CALM, **DRIFTED, tried=True), POLICY)
+    monkeypatch.setattr("assets.monitoring.retraining.decide_retraining", lambda *_: alarm)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [retraining_decision],
+            partition_key=AS_OF,
+            resources={"evergreen": Evergreen(root=str(home.root))},
+            instance=instance,
+        )
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.description == alarm.reason
