@@ -1,0 +1,32 @@
+"""The command on simulated complaints: the real warehouse, snapshots, trainings and gate."""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from assets.lake import Home
+from assets.simulation import simulate
+
+EVERGREEN = Path(sys.executable).with_name("evergreen")
+
+
+def test_policies_are_replayed_on_history(home: Home, tmp_path: Path) -> None:
+    simulate(tmp_path / "source", date(2023, 12, 1), date(2024, 3, 31), 40, 3, "calm")
+    span = ("--from", "2024-02-15", "--to", "2024-03-31", "--every", "15d", "--json")
+    policies = ("--policy", "never", "--policy", "every-step")
+    command = [EVERGREEN, "replay", "--source", str(tmp_path / "source"), *span, *policies]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    never, always = found["backtests"]
+    assert found["days"] == ["2024-02-15", "2024-03-01", "2024-03-16", "2024-03-31"]
+    assert [never["trainings"], always["trainings"]] == [1, 3]
+    assert [step["verdict"] for step in never["steps"]] == ["promote", None, None]
+    assert sum(step["rows"] for step in never["steps"]) == sum(step["rows"] for step in always["steps"]) > 500
+    assert never["accuracy"] > 0.5
+    (picture,) = (home.reports / "replay").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in done.stderr
