@@ -129,9 +129,10 @@ def _calls(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Call]
     if numbers.champion is None:
         yield _Call("no champion", "there is no champion")
         return
-    gain, worth = _expected_gain(numbers, policy), _worth(numbers, policy)
-    if worth is not None and worth > numbers.cost:
-        yield _Call("worth", f"{gain.sentence}: {_balance(worth, numbers, policy)}", gain.by_drift)
+    for gain in _gains(numbers, policy):
+        worth = _worth(gain, numbers, policy)
+        if worth is not None and worth > numbers.cost:
+            yield _Call("worth", f"{gain.sentence}: {_balance(worth, numbers, policy)}", gain.by_drift)
     if policy.on_drift and _is_drifting(numbers, policy):
         yield _Call("drift", _drift(numbers, policy), by_drift=True)
     if policy.max_age_days is not None and (numbers.age_days or 0) >= policy.max_age_days:
@@ -153,9 +154,9 @@ def _against(call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy) -> 
 
 def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[Decision, str]:
     findings = [_drift(numbers, policy), _performance(numbers, policy), _labels(numbers, policy)]
-    worth = _worth(numbers, policy)
+    gain = max(_gains(numbers, policy), key=lambda gain: gain.accuracy)
+    worth = _worth(gain, numbers, policy)
     if worth is not None:
-        gain = _expected_gain(numbers, policy)
         findings.insert(0, f"{gain.sentence}: {_balance(worth, numbers, policy)}")
     blind = numbers.mature_rows < policy.min_mature_rows and len(numbers.drifted) == policy.windows
     if blind and all(found is None for found in numbers.drifted):
@@ -163,24 +164,21 @@ def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[
     return "skip", "; ".join(findings)
 
 
-def _expected_gain(numbers: DecisionInputs, policy: RetrainingPolicy) -> _Gain:
-    """The largest of what age, matured labels and, under drift, the champion's own confidence say.
+def _gains(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Gain]:
+    """What matured labels, age and, under drift, the champion's own confidence say that a new champion would gain.
 
-    Age can have cost no more than the matured labels leave possible.
+    Age can have cost no more than the matured labels leave possible. What rests on drift comes last: it counts once.
     """
     age, loss = numbers.age_days or 0, _measured_loss(numbers, policy)
     by_age = age * numbers.gain_per_day
     if loss is not None:
-        by_age = min(by_age, max(loss + numbers.chance, 0.0))
-    found = [_Gain(by_age, f"{100 * by_age:.1f} points by age ({100 * numbers.gain_per_day:.3f} a day for {age} days)")]
-    if loss is not None:
-        proven = loss - numbers.chance
-        found.append(_Gain(proven, f"{100 * proven:.1f} points proven on {numbers.mature_rows} matured rows"))
+        proven, by_age = loss - numbers.chance, min(by_age, max(loss + numbers.chance, 0.0))
+        yield _Gain(proven, f"{100 * proven:.1f} points proven on {numbers.mature_rows} matured rows")
+    yield _Gain(by_age, f"{100 * by_age:.1f} points by age ({100 * numbers.gain_per_day:.3f} a day for {age} days)")
     if numbers.estimated_accuracy is not None and numbers.evaluated_accuracy is not None:
         lost = numbers.evaluated_accuracy - numbers.estimated_accuracy
         if _is_drifting(numbers, policy):
-            found.append(_Gain(lost, f"{100 * lost:.1f} points by the champion's confidence under drift", True))
-    return max(found, key=lambda gain: gain.accuracy)
+            yield _Gain(lost, f"{100 * lost:.1f} points by the champion's confidence under drift", True)
 
 
 def _measured_loss(numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:
@@ -188,12 +186,11 @@ def _measured_loss(numbers: DecisionInputs, policy: RetrainingPolicy) -> float |
     return numbers.accuracy_loss if numbers.mature_rows >= policy.min_mature_rows else None
 
 
-def _worth(numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:
-    """What the expected gain is worth over the policy's horizon; None when it is not weighed or nothing is routed."""
-    if policy.value_per_answer is None or numbers.champion is None or numbers.answers_per_day is None:
+def _worth(gain: _Gain, numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:
+    """What a gain is worth over the policy's horizon; None when that is not weighed or nothing is routed."""
+    if policy.value_per_answer is None or numbers.answers_per_day is None:
         return None
-    answers = numbers.answers_per_day * policy.horizon_days
-    return _expected_gain(numbers, policy).accuracy * answers * policy.value_per_answer
+    return gain.accuracy * numbers.answers_per_day * policy.horizon_days * policy.value_per_answer
 
 
 def _balance(worth: float, numbers: DecisionInputs, policy: RetrainingPolicy) -> str:

@@ -84,6 +84,7 @@ DRIFTED = {"drifted": (True, True, False)}
         ({"drifted": (False, False, False)}, ON_DRIFT, "skip", "drift in 0 of the last 3 windows"),
         (DRIFTED | {"tried": True}, ON_DRIFT, "alert-a-human", "did not end it"),
         (DRIFTED | {"tried": True}, {}, "alert-a-human", "did not end it"),
+        (DRIFTED | {"tried": True, "accuracy": 0.8}, {}, "retrain", "6.0 points proven"),
         ({"age_days": 60, "tried": True}, {}, "retrain", "by age"),
         ({"age_days": 60, "new_labels": 499}, {}, "retrain-when-labels-mature", "499 new labels (at least 500)"),
         ({"age_days": 60, "new_labels": 500}, {}, "retrain", "by age"),
