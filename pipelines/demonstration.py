@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -46,6 +46,7 @@ _BY_WEEK = """
            avg((predicted = complaints.queue)::int) as accuracy
     from answers join read_parquet($complaints) complaints using (complaint_id)
     where complaints.queue is not null and known_until is null
+      and complaint_id not in (select complaint_id from read_parquet($trained))
     group by week having rows >= 30 order by week
 """
 
@@ -70,7 +71,9 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     _graph(home, source, decided + timedelta(_RECOVERY), "observe", say)
     weeks = _by_week(home, change)
     say("\n".join(["The timeline", *_timeline(home, weeks, change, decided)]))
-    picture = _draw(weeks, change, decided, home.reports / "demonstration.png")
+    verdict = Ledger(home.ledger).entries("verdict")[-1].body["decision"]
+    marks = {f"new words, {change}": change, f"retrained, verdict {verdict}, {decided}": decided}
+    picture = _draw(weeks, marks, home.reports / "demonstration.png")
     say(f"Open next: {picture}, or EVERGREEN_HOME={home.root} make ui")
 
 
@@ -122,9 +125,10 @@ def _await_retraining(home: Home, say: Callable[[str], None]) -> None:
 
 
 def _by_week(home: Home, change: date) -> pd.DataFrame:
-    """How good the first answers to the complaints of each week were: week, rows and accuracy."""
+    """How good the first answers to each week's complaints were: week, rows and accuracy; without the rows learned from."""
     tables = [home.lake.current(table) / "predictions.parquet" for table in home.lake.tables("predictions")]
-    files = {"predictions": [str(table) for table in tables], "change": change.isoformat()}
+    trained = home.lake.current(f"training_set/{change}") / "train.parquet"
+    files = {"predictions": [str(table) for table in tables], "trained": str(trained), "change": change.isoformat()}
     with duckdb.connect() as connection:
         complaints = str(home.lake.current("marts") / "fct_complaints.parquet")
         return connection.execute(_BY_WEEK, files | {"complaints": complaints}).df()
@@ -133,8 +137,8 @@ def _by_week(home: Home, change: date) -> pd.DataFrame:
 def _timeline(home: Home, weeks: pd.DataFrame, change: date, decided: date) -> Iterator[str]:
     """What the ledger says, between the weeks' quality, and what it comes to."""
     events = [(entry.as_of, _line(entry)) for entry in Ledger(home.ledger).entries()]
-    events += [(str(row.week)[:10], f"         {row.accuracy:.1%} of {row.rows} right") for row in weeks.itertuples()]
-    events.append((change.isoformat(), "world    people begin to write in new words"))
+    events += [(str(row.week)[:10], f"           {row.accuracy:.1%} of {row.rows} right") for row in weeks.itertuples()]
+    events.append((change.isoformat(), "world      people begin to write in new words"))
     yield from (f"  {day}  {text}" for day, text in sorted(events))
     begun = pd.to_datetime(weeks["week"]).dt.date
     before, since = begun < change, begun >= decided
@@ -146,18 +150,18 @@ def _line(entry: Entry) -> str:
     body = entry.body
     what = body.get("decision") or body.get("action", "")
     why = body.get("reason") or "; ".join(body.get("reasons", []))
-    return f"{entry.kind:<9}{what}: {why[:110]}"
+    return f"{entry.kind:<11}{what}: {why[:110]}"
 
 
-def _draw(weeks: pd.DataFrame, change: date, decided: date, path: Path) -> Path:
+def _draw(weeks: pd.DataFrame, marks: Mapping[str, date], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     middle = pd.to_datetime(weeks["week"]).to_numpy() + np.timedelta64(84, "h")
     axes.plot(middle, weeks["accuracy"].to_numpy(), "o-", label="right, by week of arrival")
-    for day, colour, text in ((change, "C3", "new words"), (decided, "C2", "retrained and promoted")):
-        axes.axvline(np.datetime64(day), color=colour, linestyle="--", label=f"{text}, {day}")  # type: ignore[arg-type]
+    for place, (text, day) in enumerate(marks.items()):
+        axes.axvline(np.datetime64(day), color=f"C{3 - place}", linestyle="--", label=text)  # type: ignore[arg-type]
     axes.set_ylabel("accuracy of the champion's answers")
     axes.legend(loc="lower left")
     axes.grid(alpha=0.3)
