@@ -125,7 +125,7 @@ def _await_retraining(home: Home, say: Callable[[str], None]) -> None:
 
 
 def _by_week(home: Home, change: date) -> pd.DataFrame:
-    """How good the first answers to each week's complaints were: week, rows and accuracy; without the rows learned from."""
+    """How good the first answers to each week's unlearned complaints were: week, rows and accuracy."""
     tables = [home.lake.current(table) / "predictions.parquet" for table in home.lake.tables("predictions")]
     trained = home.lake.current(f"training_set/{change}") / "train.parquet"
     files = {"predictions": [str(table) for table in tables], "trained": str(trained), "change": change.isoformat()}
