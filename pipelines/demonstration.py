@@ -29,8 +29,8 @@ from pipelines.ui import WORKSPACE, serving
 __all__ = ["demonstrate"]
 
 _START, _END = date(2024, 1, 1), date(2024, 6, 30)
-_RATE, _SEED, _SCENARIO, _PROFILE = 70, 11, "new-vocabulary", "quick"
-_LOOKS = (14, 28, 35)
+_RATE, _SEED, _SCENARIO, _PROFILE = 80, 11, "new-vocabulary", "quick"
+_LOOKS = (28, 35, 41)
 """Days after the change on which the world is looked at, until a retraining is decided."""
 _RECOVERY = 30
 """Days after that until the last look."""
