@@ -163,7 +163,7 @@ def _draw(weeks: pd.DataFrame, marks: Mapping[str, date], path: Path) -> Path:
     for place, (text, day) in enumerate(marks.items()):
         axes.axvline(np.datetime64(day), color=f"C{3 - place}", linestyle="--", label=text)  # type: ignore[arg-type]
     axes.set_ylabel("accuracy of the champion's answers")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper center")
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
