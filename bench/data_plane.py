@@ -22,11 +22,8 @@ from assets.ingestion.landing import ingest
 ingest([source], home.lake, settings.ingestion)
 """,
     "warehouse": """
-import os, subprocess
-from assets.warehouse.project import DBT, PROJECT, dbt_environment, prepare_build
-prepare_build(home)
-environment = os.environ | dbt_environment(home, settings.warehouse)
-subprocess.run([DBT, "build", "--quiet"], cwd=PROJECT, env=environment, check=True)
+from assets.warehouse.project import build_marts
+build_marts(home, settings.warehouse)
 """,
     "validation": """
 from assets.validation.audit import audit, publish

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -81,14 +82,12 @@ def simulate(folder: Path, scenario: str) -> pd.DataFrame:
     from assets.ingestion.landing import ingest
     from assets.simulation import simulate
     from assets.validation.audit import audit, publish
-    from assets.warehouse.project import DBT, PROJECT, dbt_environment, prepare_build
+    from assets.warehouse.project import build_marts
 
     home, as_of = Home(folder / scenario), (END + timedelta(days=40)).isoformat()
     simulate(folder / f"{scenario}-source", START, END, RATE, 7, scenario)
     ingest([str(folder / f"{scenario}-source")], home.lake, SETTINGS.ingestion)
-    prepare_build(home)
-    environment = os.environ | dbt_environment(home, SETTINGS.warehouse)
-    subprocess.run([DBT, "build", "--quiet"], cwd=PROJECT, env=environment, check=True)
+    build_marts(home, SETTINGS.warehouse)
     publish(home, audit(home, as_of, SETTINGS.warehouse))
     return _with_features(home)
 
@@ -109,7 +108,7 @@ def _with_features(home: Home) -> pd.DataFrame:
     return frame
 
 
-def fit(train: pd.DataFrame, features: list[str]):
+def fit(train: pd.DataFrame, features: list[str]) -> Callable[[pd.DataFrame], np.ndarray]:
     """The linear branch of a challenger: a function from rows to probabilities [rows, queues]."""
     from tokenizers import Tokenizer, models
 

@@ -35,6 +35,7 @@ __all__ = [
     "load_snapshot",
     "read_snapshot",
     "rebuild_training_set",
+    "row_schema",
     "with_features",
 ]
 
@@ -210,10 +211,11 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, p
         picked = f"select {', '.join(COLUMNS)} {usable} and {newest}"
         rows: pa.Table = connection.sql(picked, params=parameters).to_arrow_table()
     assert len(rows) == split.train_rows + split.test_rows
-    return split, rows.cast(_row_schema()).sort_by([("known_at", "ascending"), ("complaint_id", "ascending")])
+    return split, rows.cast(row_schema()).sort_by([("known_at", "ascending"), ("complaint_id", "ascending")])
 
 
-def _row_schema() -> pa.Schema:
+def row_schema() -> pa.Schema:
+    """The types of `COLUMNS`."""
     kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "narrative": pa.large_string()}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
 

@@ -15,8 +15,9 @@ from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import RegisteredVersion
 from assets.settings import RetrainingPolicy, Settings
 from assets.training.bundle import read_json
+from assets.training.usage import cost
 
-__all__ = ["Past", "decide_retraining", "decision_inputs", "drifting_since", "recall"]
+__all__ = ["Past", "days_between", "decide_retraining", "decision_inputs", "drifting_since", "expected_cost", "recall"]
 
 _TRAININGS = 3
 """The newest trainings whose mean is what the next one takes."""
@@ -41,7 +42,7 @@ def decide_retraining(
     """
     lake, policy, ledger = home.lake, settings.retraining, Ledger(home.ledger)
     windows = _windows(lake, as_of, champion)
-    price = settings.training.price_per_hour / 3600 * _device_seconds(lake) + policy.price_per_retraining
+    price = expected_cost(_device_seconds(lake), settings.training.price_per_hour, policy)
     since = drifting_since([(report.as_of, report.detected) for report in windows])
     past = recall(ledger.entries(), as_of, champion.version if champion else None, since, policy)
     performance, days = load_performance(lake, as_of), settings.scoring.window_days
@@ -73,7 +74,7 @@ def decision_inputs(
     performed = performance if performance.model_version == version else None
     return DecisionInputs(
         champion=version,
-        age_days=_days(champion.as_of, as_of) if champion else None,
+        age_days=days_between(champion.as_of, as_of) if champion else None,
         new_labels=performance.new_labels,
         drifted=tuple(report.detected for report in windows),
         mature_rows=performed.realised.rows if performed else 0,
@@ -101,7 +102,7 @@ def recall(
     return Past(
         gain_per_day=_gain_per_day([entry for entry in earlier if entry.kind == "verdict"], policy),
         spent=sum(entry.body["numbers"]["cost"] for entry in decided if entry.as_of[:7] == as_of[:7]),
-        days_since_retraining=_days(decided[-1].as_of, as_of) if decided else None,
+        days_since_retraining=days_between(decided[-1].as_of, as_of) if decided else None,
         tried=any(entry.body["numbers"]["champion"] == champion for entry in tried),
     )
 
@@ -115,7 +116,7 @@ def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:
     rates = [policy.decay_per_day]
     for entry in verdicts:
         numbers, champion = entry.body["numbers"], entry.body["champion"]
-        days = _days(trained_to.get(champion, entry.body["trained_to"]), entry.body["trained_to"])
+        days = days_between(trained_to.get(champion, entry.body["trained_to"]), entry.body["trained_to"])
         if numbers.get("champion_accuracy") is not None and days > 0:
             rates.append((numbers["challenger_accuracy"] - numbers["champion_accuracy"]) / days)
     return max(median(rates), 0.0)
@@ -138,15 +139,25 @@ def drifting_since(windows: Sequence[tuple[str, bool | None]]) -> str | None:
     return next(reversed([as_of for as_of, _ in takewhile(lambda window: window[1], windows)]), None)
 
 
-def _device_seconds(lake: Lake) -> float:
-    """What the newest trainings took, summed over their ranks and averaged; 0 before the first."""
+def expected_cost(device_seconds: Sequence[float], price_per_hour: float, policy: RetrainingPolicy) -> float:
+    """What a retraining costs when it takes as long as the newest trainings did; its device is free before the first.
+
+    device_seconds: of past trainings, summed over their ranks, the newest last.
+    """
+    seconds = fmean(device_seconds[-_TRAININGS:] or [0.0])
+    return cost(seconds, 1, price_per_hour) + policy.price_per_retraining
+
+
+def days_between(start: str, end: str) -> int:
+    """Days from one YYYY-MM-DD to another."""
+    return (date.fromisoformat(end) - date.fromisoformat(start)).days
+
+
+def _device_seconds(lake: Lake) -> list[float]:
+    """What the newest trainings took, each summed over its ranks, the newest last."""
     taken = []
     for table in sorted(lake.tables("challenger"))[-_TRAININGS:]:
         bundle = lake.current(table)
         ranks = read_json(bundle / "provenance.json")["world_size"]
         taken.append(read_json(bundle / "training.json")["seconds"] * ranks)
-    return fmean(taken) if taken else 0.0
-
-
-def _days(start: str, end: str) -> int:
-    return (date.fromisoformat(end) - date.fromisoformat(start)).days
+    return taken

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -12,15 +10,13 @@ import pandas as pd
 from assets.evaluation.gate import Verdict
 from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
-from assets.monitoring.retraining import drifting_since, recall
+from assets.monitoring.retraining import days_between, drifting_since, expected_cost, recall
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
 from assets.settings import RetrainingPolicy
 
 __all__ = ["Backtest", "Step", "backtest"]
 
-_TRAININGS = 3
-"""The newest trainings whose mean is what the next one is expected to take."""
 _BEGINNING = "1970-01-01"
 
 
@@ -100,11 +96,11 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         tested = workshop.tested(champion)
         looks = policy.on_drift or policy.value_per_answer is not None
         world.windows.insert(0, (as_of, workshop.drift(champion, step, window) if looks else None))
-    cost = world.workshop.price(fmean(world.seconds[-_TRAININGS:] or [0.0])) + policy.price_per_retraining
+    price_per_hour = workshop.history.settings.training.price_per_hour
     past = recall(world.entries, as_of, champion.id if champion else None, drifting_since(world.windows), policy)
     return DecisionInputs(
         champion=champion.id if champion else None,
-        age_days=(date.fromisoformat(as_of) - date.fromisoformat(champion.as_of)).days if champion else None,
+        age_days=days_between(champion.as_of, as_of) if champion else None,
         new_labels=workshop.history.new_labels(champion.as_of if champion else _BEGINNING, as_of),
         drifted=tuple(found for _, found in world.windows[: policy.windows]),
         mature_rows=len(matured),
@@ -113,7 +109,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         evaluated_accuracy=None if tested is None else _accuracy(tested),
         estimated_accuracy=workshop.estimate(champion, window) if champion else None,
         answers_per_day=len(window) / workshop.history.settings.drift.window_days if len(window) else None,
-        cost=cost,
+        cost=expected_cost(world.seconds, price_per_hour, policy),
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,
@@ -212,7 +208,7 @@ def _days_to_champion(steps: Sequence[Step]) -> float | None:
         if step.drift and since is None:
             since = step.as_of
         if step.verdict == "promote" and since is not None:
-            taken.append((date.fromisoformat(step.as_of) - date.fromisoformat(since)).days)
+            taken.append(days_between(since, step.as_of))
             since = None
         elif step.drift is False:
             since = None

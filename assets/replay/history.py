@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.exceptions import EvergreenError
-from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, with_features
+from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, row_schema, with_features
 from assets.features.store import apply_definitions
 from assets.ingestion.landing import ingest
 from assets.lake import Home, hash_json
@@ -84,7 +84,5 @@ def _complaints(home: Home, days: tuple[str, ...], settings: Settings, features:
     parameters = {"path": str(marts / "fct_complaints.parquet"), "start": start.isoformat(), "end": days[-1]}
     with duckdb.connect() as connection:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
-    kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "narrative": pa.large_string()}
-    rows = rows.cast(pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS]))
-    found: pd.DataFrame = with_features(home, marts, rows, features).to_pandas()
+    found: pd.DataFrame = with_features(home, marts, rows.cast(row_schema()), features).to_pandas()
     return found

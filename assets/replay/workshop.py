@@ -93,10 +93,6 @@ class Workshop:
         )
         return estimate_quality(tested["queue"].to_numpy(), evaluated, answered).accuracy
 
-    def price(self, seconds: float) -> float:
-        """What some device seconds cost."""
-        return seconds / 3600 * self.history.settings.training.price_per_hour
-
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
             self._made[key] = make()
