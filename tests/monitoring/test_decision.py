@@ -149,7 +149,9 @@ def test_the_gain_of_a_day_comes_from_past_verdicts() -> None:
     first = verdict("a", None, "2023-01-01", 0.8, None)
     assert recall([first], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0003)
     second = verdict("b", "a", "2023-04-11", 0.85, 0.8)
-    assert recall([first, second], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx((0.0003 + 0.0005) / 2)
+    assert recall([first, second], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0003)
+    third = verdict("d", "b", "2023-07-20", 0.89, 0.85)
+    assert recall([first, second, third], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0004)
     worse = verdict("c", "a", "2023-04-11", 0.5, 0.8)
     assert recall([first, worse], AS_OF, "1", None, POLICY).gain_per_day == 0
 
