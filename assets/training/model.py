@@ -174,7 +174,7 @@ def new_router(
     encoder = load_encoder(base, preprocessing.max_tokens)
     router = ComplaintRouter(router_config(encoder.config, preprocessing, word_share), encoder)
     if router.words is not None and words is not None:
-        router.words.weight.copy_(torch.from_numpy(words))
+        router.words.weight.copy_(torch.tensor(words))
     return router
 
 
