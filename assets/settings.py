@@ -78,6 +78,8 @@ class SnapshotSettings(_Section):
     """Fewer rows than this to train on stop the graph."""
     max_train_rows: int = Field(ge=1)
     """The newest rows kept for training."""
+    max_copies: int | None = Field(ge=1)
+    """Training rows that may begin with the same 120 characters, the newest; None for any number."""
     near_duplicate_similarity: float = Field(gt=0, le=1)
     """Jaccard similarity of word shingles at which two narratives are near duplicates."""
     reference_share: float = Field(ge=0, lt=1)

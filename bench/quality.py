@@ -57,21 +57,16 @@ def redactions_kept(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(narrative=rows.narrative.str.replace("X{2,}", lambda found: found[0].lower(), regex=True))
 
 
-def letters_once(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the complaints that begin with the same 120 characters, the newest."""
-    return rows[~rows.narrative.str[:120].duplicated(keep="last")]
-
-
 def without_features(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[list(COLUMNS)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done otherwise than in the profile: to settings, to the rows trained on, and to all rows."""
+    """What is done otherwise than in the profile: to the settings of training and of the snapshot, and to all rows."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    training_rows: Change = as_it_is
+    snapshot: dict[str, Any] = field(default_factory=dict)
     rows: Change = as_it_is
 
 
@@ -80,7 +75,7 @@ ABLATIONS = PROFILE | {
     "no class weights": Recipe({"class_weight_power": 0.0}),
     "balanced class weights": Recipe({"class_weight_power": 1.0}),
     "redactions as they are": Recipe(rows=redactions_kept),
-    "form letters once": Recipe(training_rows=letters_once),
+    "form letters as they came": Recipe(snapshot={"max_copies": None}),
     "window of 64 tokens": Recipe({"max_tokens": 64}),
     "window of 256 tokens": Recipe({"max_tokens": 256}),
     "no linear branch": Recipe({"hashed_words": 0}),
@@ -89,17 +84,21 @@ ABLATIONS = PROFILE | {
 }
 
 
-def snapshot_of(home: Home, sources: list[str]) -> Snapshot:
-    """What the graph makes of some sources: all that is known as of the day, in one part."""
+def read(home: Home, sources: list[str]) -> None:
+    """What the graph makes of some sources before it freezes a training set."""
     settings = load_settings("full")
+    os.environ["EVERGREEN_HOME"] = str(home.root)
     ingest(sources, home.lake, settings.ingestion)
     build_marts(home, settings.warehouse)
     publish(home, audit(home, AS_OF, settings.warehouse))
     apply_definitions(home)
-    everything = settings.snapshot.model_copy(
-        update={"test_rows": 1, "max_train_rows": 1_000_000, "reference_share": 0}
-    )
-    return build_training_set(home, AS_OF, everything)
+
+
+def freeze(home: Home, changes: dict[str, Any]) -> Snapshot:
+    """All that is known as of the day, in one part."""
+    everything = {"test_rows": 1, "max_train_rows": 1_000_000, "reference_share": 0}
+    settings = load_settings("full").snapshot.model_copy(update=everything | changes)
+    return build_training_set(home, AS_OF, settings)
 
 
 def rows_of(snapshot: Snapshot) -> pd.DataFrame:
@@ -150,8 +149,8 @@ def split(folder: Path, everything: pd.DataFrame, held: NDArray[np.bool_]) -> tu
     source = folder / "source.csv"
     write_without(sorted(CFPB.glob("*.csv.gz")), set(everything.complaint_id[held]), source)
     home = Home(folder / "home")
-    os.environ["EVERGREEN_HOME"] = str(home.root)
-    snapshot = snapshot_of(home, [str(source)])
+    read(home, [str(source)])
+    snapshot = freeze(home, {})
     bare = pa.Table.from_pandas(everything.loc[held, list(COLUMNS)], preserve_index=False)
     schema = pq.read_schema(snapshot.path / "train.parquet")
     bare = bare.cast(pa.schema([schema.field(name) for name in COLUMNS]))
@@ -182,12 +181,11 @@ def baseline(train: pd.DataFrame, held: pd.DataFrame) -> dict[str, float]:
     return scores(held.queue, model.predict(hstack(found)))
 
 
-def challenger(
-    folder: Path, snapshot: Snapshot, held: pd.DataFrame, recipe: Recipe, changes: dict[str, Any]
-) -> dict[str, float]:
+def challenger(folder: Path, held: pd.DataFrame, recipe: Recipe, changes: dict[str, Any]) -> dict[str, float]:
     """What the worker makes of the rows by the profile `full`, with the recipe's changes and these."""
     output, settings = Path(tempfile.mkdtemp(dir=folder)), load_settings("full").training
-    train = pa.Table.from_pandas(recipe.rows(recipe.training_rows(rows_of(snapshot))), preserve_index=False)
+    snapshot = freeze(Home(folder / "home"), recipe.snapshot)
+    train = pa.Table.from_pandas(recipe.rows(rows_of(snapshot)), preserve_index=False)
     pq.write_table(train, output / "train.parquet")
     name = hashlib.sha256((output / "train.parquet").read_bytes()).hexdigest()[:16]
     features = tuple(feature for feature in snapshot.features if feature in train.column_names)
@@ -238,17 +236,17 @@ def main() -> int:
             print(f"seed {seed}: {snapshot.train_rows + snapshot.test_rows} rows to train on, {len(held)} held out")
             found["TF-IDF and company"].append(baseline(rows_of(snapshot), held))
             for title, recipe in chosen.items():
-                found[title].append(challenger(folder, snapshot, held, recipe, {"seed": seed} | epochs))
+                found[title].append(challenger(folder, held, recipe, {"seed": seed} | epochs))
             for title, values in found.items():
                 show(title, values, found["TF-IDF and company"])
     return 0
 
 
 def prepare(folder: Path) -> pd.DataFrame:
-    """Every complaint with a narrative and a label that is known as of the day."""
+    """Every complaint with a narrative and a label that is known as of the day, form letters as often as they came."""
     home = Home(folder / "everything")
-    os.environ["EVERGREEN_HOME"] = str(home.root)
-    return rows_of(snapshot_of(home, [str(path) for path in sorted(CFPB.glob("*.csv.gz"))]))
+    read(home, [str(path) for path in sorted(CFPB.glob("*.csv.gz"))])
+    return rows_of(freeze(home, {"max_copies": None}))
 
 
 if __name__ == "__main__":

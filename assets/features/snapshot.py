@@ -123,6 +123,7 @@ def _freeze(
     test = picked.filter(is_test)
     before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
     train, removed = _without_duplicates(before, test, reference, settings)
+    train, removed["copies"] = _without_copies(train, settings)
     removed["reserved"] = reserved
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
@@ -245,6 +246,15 @@ def _without_duplicates(
         "similar": int((found.similar & ~same_complaint).sum()),
     }
     return train.filter(pa.array(~(same_complaint | found.any))), removed
+
+
+def _without_copies(train: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, int]:
+    """Of the rows that begin alike, the newest `max_copies`; and how many the others were."""
+    if settings.max_copies is None:
+        return train, 0
+    letters = pd.Series(hash_starts(train["narrative"]))
+    kept = letters.groupby(letters).cumcount(ascending=False) < settings.max_copies
+    return train.filter(pa.array(kept)), int((~kept).sum())
 
 
 def _keep(

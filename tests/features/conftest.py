@@ -107,6 +107,7 @@ def settings() -> SnapshotSettings:
         test_rows=40,
         min_train_rows=50,
         max_train_rows=200,
+        max_copies=None,
         near_duplicate_similarity=0.7,
         reference_share=0.1,
         reference_rows=15,

@@ -11,6 +11,7 @@ import pytest
 
 from assets.exceptions import NotPublished, SnapshotError
 from assets.features import snapshot as module
+from assets.features.checks import check_rows
 from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, load_snapshot
 from assets.features.store import REPO, definitions
 from assets.lake import Home
@@ -100,7 +101,7 @@ def test_train_keeps_no_near_duplicate_of_test(
     rows[303] |= {"narrative": "it said " + text[200:]}
     publish(home, rows)
     made = build_training_set(home, AS_OF, settings)
-    assert made.manifest["removed"] == {"same_complaint": 0, "same_start": 2, "similar": 1, "reserved": 0}
+    assert made.manifest["removed"] == {"same_complaint": 0, "same_start": 2, "similar": 1, "copies": 0, "reserved": 0}
     ids = set(made.train()["complaint_id"])
     assert not ids & {"00300", "00301", "00302"}
     assert {"00299", "00303"} <= ids
@@ -212,3 +213,25 @@ def test_form_letters_are_all_set_aside_or_none(
     letters = {rows[number]["complaint_id"] for number in range(0, 60, 2)}
     reserved = letters & set(build_training_set(home, AS_OF, settings).reference()["complaint_id"])
     assert reserved in (letters, set())
+
+
+def test_of_form_letters_the_newest_are_kept(
+    home: Home, rows: Complaints, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    publish(home, rows)
+    chosen = sorted(build_training_set(home, AS_OF, settings).train()["complaint_id"])[::7]
+    for row in rows:
+        if row["complaint_id"] in chosen:
+            row["narrative"] = f"{'I dispute this account ' * 6} letter {row['complaint_id']}"
+    publish(home, rows, "v2")
+    every = build_training_set(home, AS_OF, settings)
+    fewer = build_training_set(home, AS_OF, settings.model_copy(update={"max_copies": 3}))
+    letters, kept = (
+        part[part["narrative"].str.startswith("I dispute")]["complaint_id"].tolist()
+        for part in (every.train(), fewer.train())
+    )
+    assert len(letters) > 3
+    assert kept == letters[-3:]
+    assert fewer.manifest["removed"]["copies"] == every.train_rows - fewer.train_rows == len(letters) - 3
+    assert check_rows(home, fewer).passed
+    assert fewer.test()["complaint_id"].tolist() == every.test()["complaint_id"].tolist()
