@@ -59,7 +59,10 @@ def test_five_hundred_rows_and_more_are_looked_up_again(
 ) -> None:
     publish(home, make_complaints(days=80, per_day=16))
     many = SnapshotSettings(
-        **(BOUNDS | {"test_rows": 200, "min_train_rows": 500, "max_train_rows": 900, "reference_rows": 15})
+        **(
+            BOUNDS
+            | {"test_rows": 200, "min_train_rows": 500, "max_train_rows": 900, "max_copies": None, "reference_rows": 15}
+        )
     )
     made = build_training_set(home, AS_OF, many)
     for check in (checks.check_point_in_time, checks.check_canary, checks.check_shift):
