@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, with_features
-from assets.features.store import apply_definitions
 from assets.ingestion.landing import ingest
 from assets.lake import Home
 from assets.settings import QUEUES, load_settings
@@ -91,7 +90,6 @@ def read(home: Home, sources: list[str]) -> None:
     ingest(sources, home.lake, settings.ingestion)
     build_marts(home, settings.warehouse)
     publish(home, audit(home, AS_OF, settings.warehouse))
-    apply_definitions(home)
 
 
 def freeze(home: Home, changes: dict[str, Any]) -> Snapshot:

@@ -20,7 +20,7 @@ from assets.lake import Home
 from assets.settings import SnapshotSettings
 
 AS_OF = "2020-03-15"
-BOUNDS = {"near_duplicate_similarity": 0.7, "reference_share": 0.1, "max_adversarial_auc": 0.8}
+BOUNDS = {"max_copies": None, "near_duplicate_similarity": 0.7, "reference_share": 0.1, "max_adversarial_auc": 0.8}
 Tamper = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -59,10 +59,7 @@ def test_five_hundred_rows_and_more_are_looked_up_again(
 ) -> None:
     publish(home, make_complaints(days=80, per_day=16))
     many = SnapshotSettings(
-        **(
-            BOUNDS
-            | {"test_rows": 200, "min_train_rows": 500, "max_train_rows": 900, "max_copies": None, "reference_rows": 15}
-        )
+        **(BOUNDS | {"test_rows": 200, "min_train_rows": 500, "max_train_rows": 900, "reference_rows": 15})
     )
     made = build_training_set(home, AS_OF, many)
     for check in (checks.check_point_in_time, checks.check_canary, checks.check_shift):
