@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from assets.registry.ledger import Entry, Ledger
 from assets.simulation import simulate
 from assets.simulation.settings import load_simulator_settings
 from pipelines.runs import open_instance, run_graph
-from pipelines.ui import WORKSPACE, serving
+from pipelines.ui import WORKSPACE, await_ports, serving
 
 __all__ = ["demonstrate"]
 
@@ -60,9 +61,10 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     assert change is not None
     say(f"Simulating {_RATE} complaints a day; from {change} on, people write in new words")
     simulate(source, _START, _END, _RATE, _SEED, _SCENARIO)
-    with serving(home, "code", "daemon"):
-        _switch_on(home, "retraining_due")
+    with serving(home, "code", "daemon") as processes, ThreadPoolExecutor(1) as pool:
+        switched_on = pool.submit(_switch_on, home, processes, "retraining_due")
         _graph(home, source, change, "refresh", say)
+        switched_on.result()
         looks = (change + timedelta(days) for days in _LOOKS)
         decided = next((day for day in looks if _decides(home, source, day, say)), None)
         if decided is None:
@@ -82,8 +84,9 @@ def _clock(say: Callable[[str], None]) -> Callable[[str], None]:
     return lambda text: say(f"{time.monotonic() - started:6.0f} s  {text}")
 
 
-def _switch_on(home: Home, sensor: str) -> None:
-    """As the switch in Dagster's UI does."""
+def _switch_on(home: Home, processes: Mapping[str, subprocess.Popen[bytes]], sensor: str) -> None:
+    """As the switch in Dagster's UI does, once the definitions are served."""
+    await_ports(processes)
     command = [str(Path(sys.executable).with_name("dagster")), "sensor", "start", sensor, "--location", "evergreen"]
     workspace = ["--workspace", str(home.dagster / WORKSPACE)]
     subprocess.run([*command, *workspace], check=True, capture_output=True, cwd=Path(__file__).parents[1])

@@ -27,7 +27,7 @@ def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReas
     return dg.RunRequest(run_key=f"new-data-{seen}", partition_key=datetime.now(UTC).date().isoformat())
 
 
-@dg.sensor(job=retrain, minimum_interval_seconds=15)
+@dg.sensor(job=retrain, minimum_interval_seconds=5)
 def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) -> Iterator[dg.RunRequest]:
     """Launches `retrain` once for every decision to retrain that the ledger holds."""
     seen = int(context.cursor or 0)

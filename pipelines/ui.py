@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
@@ -18,7 +18,7 @@ from assets.resources import REPORTS_PORT
 from assets.settings import CONFIGS
 from pipelines.runs import open_instance
 
-__all__ = ["WORKSPACE", "serve", "serving"]
+__all__ = ["WORKSPACE", "await_ports", "serve", "serving"]
 
 PROJECT = CONFIGS.parent
 HOST, DAGSTER_PORT, MLFLOW_PORT, CODE_PORT = "127.0.0.1", 3000, 5000, 3002
@@ -35,6 +35,7 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     say(f"Starting; logs are in {home.root / 'logs'}")
     with serving(home, *PORTS) as processes:
+        await_ports(processes)
         say(f"Dagster  http://{HOST}:{DAGSTER_PORT}\nMLflow   http://{HOST}:{MLFLOW_PORT}")
         say(f"Reports  http://{HOST}:{REPORTS_PORT}\nCtrl-C stops all three.")
         _wait(processes)
@@ -42,9 +43,9 @@ def serve(home: Home, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def serving(home: Home, *names: str) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Start some of code, webserver, daemon, mlflow and reports, and stop them at the end; all of them listen inside.
+    """Start some of code, webserver, daemon, mlflow and reports, and stop them at the end.
 
-    Raises EvergreenError when a port is taken or one of the processes ends by itself.
+    Raises EvergreenError when a port is taken.
     """
     for name in names:
         _require_free(PORTS[name])
@@ -55,10 +56,20 @@ def serving(home: Home, *names: str) -> Iterator[dict[str, subprocess.Popen[byte
     commands = _commands(home)
     processes = {name: _start(home, name, commands[name]) for name in names}
     try:
-        _await_ports(processes)
         yield processes
     finally:
         _stop(processes.values())
+
+
+def await_ports(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Wait until all of them listen. Raises EvergreenError when one ends by itself."""
+    for port in filter(None, map(PORTS.__getitem__, processes)):
+        while True:
+            _require_alive(processes)
+            with closing(socket(AF_INET, SOCK_STREAM)) as probe:
+                if probe.connect_ex((HOST, port)) == 0:
+                    break
+            time.sleep(0.3)
 
 
 def _commands(home: Home) -> dict[str, list[str]]:
@@ -110,8 +121,8 @@ def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]
 
 
 def _stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
-    """End the processes and their children together; those that do not listen within ten seconds are killed."""
-    patience = time.monotonic() + 10
+    """End the processes and their children together; those that do not listen within five seconds are killed."""
+    patience = time.monotonic() + 5
     for process in processes:
         _signal(process, signal.SIGTERM)
     for process in processes:
@@ -133,16 +144,6 @@ def _require_free(port: int | None) -> None:
             raise EvergreenError(f"port {port} on {HOST} is taken; stop what listens there and try again")
 
 
-def _await_ports(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    for port in filter(None, map(PORTS.__getitem__, processes)):
-        while True:
-            _require_alive(processes)
-            with closing(socket(AF_INET, SOCK_STREAM)) as probe:
-                if probe.connect_ex((HOST, port)) == 0:
-                    break
-            time.sleep(0.3)
-
-
 def _wait(processes: dict[str, subprocess.Popen[bytes]]) -> None:
     try:
         while True:
@@ -152,7 +153,7 @@ def _wait(processes: dict[str, subprocess.Popen[bytes]]) -> None:
         return
 
 
-def _require_alive(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+def _require_alive(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
     for name, process in processes.items():
         if process.poll() is not None:
             raise EvergreenError(f"{name} ended with exit code {process.returncode}; see its log in logs/{name}.log")

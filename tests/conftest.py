@@ -17,9 +17,13 @@ settings.load_profile("same")
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 
 
+LONGEST = ["test_graph.py", "test_worker.py", "test_replay.py", "test_mirror.py", "test_cli.py"]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest goes first, so that it does not run on alone at the end."""
-    items.sort(key=lambda item: item.path.name != "test_graph.py")
+    """The files that take longest go first, so that none runs on alone at the end."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture

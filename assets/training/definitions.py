@@ -1,8 +1,10 @@
 """The training group: one bundle per as-of date, trained by DeepSpeed in processes of its own."""
 
 from base64 import b64encode
+from importlib import import_module
 from math import isfinite
 from pathlib import Path
+from threading import Thread
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
@@ -78,6 +80,8 @@ def challenger(
     """
 
     def run(command: list[str]) -> None:
+        # The evaluation needs torch and transformers, seconds of imports: while the worker starts, a core has no work.
+        Thread(target=import_module, args=("assets.training.model",), daemon=True).start()
         try:
             dg.PipesSubprocessClient(cwd=str(PROJECT)).run(context=context.op_execution_context, command=command)
         except DagsterPipesExecutionError as error:
