@@ -128,8 +128,8 @@ def test_a_run_that_is_too_large_never_starts(
     start: Run = never
     monkeypatch.setattr(launch, "free_memory", lambda: Free(host=1000, device=None))
     with pytest.raises(SettingsError, match=r"of 0.0 GB free"):
-        train(lake, "2024-08-08", snapshot, override(settings, {"seed": 99}), start)
-    assert lake.version("challenger/2024-08-08") is None
+        train(lake, "2024-08-09", snapshot, override(settings, {"seed": 99}), start)
+    assert lake.version("challenger/2024-08-09") is None
 
 
 def test_this_machine_has_memory() -> None:

@@ -193,8 +193,8 @@ def wait_for_training(process: subprocess.Popen[str]) -> list[psutil.Process]:
 @pytest.mark.parametrize(
     ("launcher", "how"),
     [
-        ("endless", signal.SIGINT),
         ("endless", signal.SIGTERM),
+        pytest.param("endless", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("endless_by_deepspeed", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
