@@ -91,7 +91,8 @@ def _measure(
     settings: EvaluationSettings,
     basis: str,
 ) -> Evaluation:
-    test, reference = snapshot.test(), snapshot.reference()
+    test = snapshot.test()
+    reference = snapshot.reference() if champion else test.iloc[:0]
     rows = pd.concat([test, reference], ignore_index=True)
     answers, milliseconds = _challenger(bundle_path, rows)
     everywhere = {"challenger": answers}

@@ -81,7 +81,7 @@ def challenger(
 
     def run(command: list[str]) -> None:
         # The evaluation needs torch and transformers, seconds of imports: while the worker starts, a core has no work.
-        Thread(target=import_module, args=("assets.training.model",), daemon=True).start()
+        Thread(target=import_module, args=("assets.training.model",)).start()
         try:
             dg.PipesSubprocessClient(cwd=str(PROJECT)).run(context=context.op_execution_context, command=command)
         except DagsterPipesExecutionError as error:
