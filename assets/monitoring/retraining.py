@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import takewhile
-from statistics import fmean, median_low
+from statistics import fmean, median
 
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
@@ -110,17 +110,17 @@ def recall(
 def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:
     """Accuracy that a challenger typically gains on the champion, by how much later the rows end that it learned from.
 
-    The low median, with the policy's own rate among them: one sudden change of the world, however much it has cost,
-    says nothing of age.
+    The median, with the policy's own rate among them twice: one sudden change of the world says nothing of age,
+    however much it has cost, nor does one training that went wrong.
     """
     trained_to = {entry.body["training_id"]: entry.body["trained_to"] for entry in verdicts}
-    rates = [policy.decay_per_day]
+    rates = [policy.decay_per_day] * 2
     for entry in verdicts:
         numbers, champion = entry.body["numbers"], entry.body["champion"]
         days = days_between(trained_to.get(champion, entry.body["trained_to"]), entry.body["trained_to"])
         if numbers.get("champion_accuracy") is not None and days > 0:
             rates.append((numbers["challenger_accuracy"] - numbers["champion_accuracy"]) / days)
-    return max(median_low(rates), 0.0)
+    return max(median(rates), 0.0)
 
 
 def _windows(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> list[DriftReport]:

@@ -151,9 +151,10 @@ def test_the_gain_of_a_day_comes_from_past_verdicts() -> None:
     second = verdict("b", "a", "2023-04-11", 0.85, 0.8)
     assert recall([first, second], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0003)
     third = verdict("d", "b", "2023-07-20", 0.89, 0.85)
-    assert recall([first, second, third], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0004)
-    worse = verdict("c", "a", "2023-04-11", 0.5, 0.8)
-    assert recall([first, worse], AS_OF, "1", None, POLICY).gain_per_day == 0
+    assert recall([first, second, third], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.00035)
+    worse = [verdict(who, "a", "2023-04-11", 0.5, 0.8) for who in "cef"]
+    assert recall([first, worse[0]], AS_OF, "1", None, POLICY).gain_per_day == pytest.approx(0.0003)
+    assert recall([first, *worse], AS_OF, "1", None, POLICY).gain_per_day == 0
 
 
 @pytest.fixture
