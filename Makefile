@@ -68,6 +68,6 @@ $(READY): requirements.lock pyproject.toml
 	@echo "== Installing the environment into .venv from requirements.lock"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
-	@$(UV) pip install --python $(BIN)/python -r requirements.lock
+	@$(UV) pip install --compile-bytecode --python $(BIN)/python -r requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
