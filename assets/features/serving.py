@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from assets.exceptions import NotPublished
-from assets.features.store import SERVICE, apply_definitions, definitions, open_store, write_registry
+from assets.features.store import SERVICE, apply_definitions, apply_repository, definitions, digest, open_store
 from assets.lake import Home
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda 
         return present
     with tempfile.TemporaryDirectory(prefix=".online-", dir=home.features) as beside:
         folder = Path(beside)
-        write_registry(home, folder)
         store = open_store(home, marts=marts, folder=folder)
+        apply_repository(store)
         # Feast reports its progress on standard output, which belongs to the caller.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             store.materialize(_BEGINNING, datetime.fromisoformat(as_of))
@@ -80,9 +80,11 @@ def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) 
     """Rows with the feature service's columns behind them, as float64, NaN where nothing is known of a key.
 
     Rows need complaint_id, narrative, company, state, zip_code, tags and channel; order and index are kept. `folder`
-    has the online store to read, the home's by default. Raises NotPublished when it was never filled.
+    has the online store to read, the home's by default. Raises NotPublished when it was never filled, or by other
+    definitions than `feature_repo/` has now: request features are computed by its code.
     """
-    online_store(folder or home.features)
+    if online_store(folder or home.features).definitions != digest():
+        raise NotPublished("feature_repo/ has changed since the online store was filled; materialize it again")
     features = definitions(home).features
     store = open_store(home, folder=folder)
     service = store.get_feature_service(SERVICE)

@@ -1,5 +1,8 @@
 """Feast, opened on a home folder: where `feature_repo/` meets the lake.
 
+Feast keeps functions in its registry and runs them from there. So the registry that is used is made of `feature_repo/`
+in this process, and what lies in the home is written for the `feast` command and never read.
+
 <home>/features/registry.db        Feast's registry, replaced in one step by `apply_definitions`
 <home>/features/definitions.json   what was applied, written after it
 <home>/features/online.db          the online store, replaced in one step by `assets.features.serving.materialize`
@@ -13,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -32,10 +36,12 @@ __all__ = [
     "SERVICE",
     "Definitions",
     "apply_definitions",
+    "apply_repository",
     "definitions",
+    "digest",
     "feast_imports",
     "open_store",
-    "write_registry",
+    "repository_registry",
 ]
 
 REPO = Path(__file__).parents[2] / "feature_repo"
@@ -62,12 +68,14 @@ def apply_definitions(home: Home) -> Definitions:
     The registry is written beside and moved into place, so that a killed run leaves the old one or the new one.
     """
     applied = _applied(home)
-    if applied is not None and applied.digest == _digest():
+    if applied is not None and applied.digest == digest():
         return applied
     home.features.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".apply-", dir=home.features) as folder:
-        found = write_registry(home, Path(folder))
-        (Path(folder) / "registry.db").replace(_registry(home))
+        beside = Path(folder) / "registry.db"
+        beside.write_bytes(repository_registry())
+        beside.replace(_registry(home))
+    found = _describe(open_store(home))
     write_atomically(home.features / "definitions.json", json.dumps(asdict(found), indent=1))
     return replace(found, changed=True)
 
@@ -80,41 +88,60 @@ def definitions(home: Home) -> Definitions:
     return applied
 
 
-def write_registry(home: Home, folder: Path) -> Definitions:
-    """Apply `feature_repo/` to a new registry.db and online.db in `folder`."""
-    store = open_store(home, folder=folder)
-    objects = _load_repository()
+def open_store(home: Home, *, marts: Path | None = None, folder: Path | None = None) -> "FeatureStore":
+    """The feature store of a home, with the registry that `feature_repo/` defines.
+
+    `marts` pins the folder of Parquet that features are read from; without it that is the current publication at the
+    moment of each query. `folder` has the online store instead of the home.
+    """
+    with feast_imports():
+        from feast import FeatureStore, RepoConfig
+
+    text = Template((REPO / "feature_store.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load(text.substitute(EVERGREEN_HOME=home.root.absolute().as_posix()))
+    config["registry"] |= {"path": "", "registry_store_type": "assets.features.registry.RepositoryRegistryStore"}
+    config["online_store"]["path"] = str(((folder or home.features) / "online.db").absolute())
+    if marts is not None:
+        config["offline_store"]["tables"] = str(marts.absolute())
+    return FeatureStore(config=RepoConfig(repo_path=REPO, **config))
+
+
+@cache
+def repository_registry() -> bytes:
+    """Feast's registry as `feature_repo/` defines it, made once in a process."""
+    with feast_imports():
+        from feast import FeatureStore, RepoConfig
+
+    config: dict[str, Any] = yaml.safe_load((REPO / "feature_store.yaml").read_text())
+    with tempfile.TemporaryDirectory(prefix="evergreen-feast-") as folder:
+        config["registry"]["path"] = str(Path(folder) / "registry.db")
+        apply_repository(FeatureStore(config=RepoConfig(repo_path=REPO, **config | {"online_store": None})))
+        return (Path(folder) / "registry.db").read_bytes()
+
+
+def apply_repository(store: "FeatureStore") -> None:
+    """`feast apply`: fill a store's registry, and make the tables of its online store."""
     with warnings.catch_warnings():
         # Feast says of every on-demand view that it is slow offline; this one is vectorised.
         warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
-        store.apply(list(objects))
+        store.apply(list(_load_repository()))
+
+
+def digest() -> str:
+    """A hash of the feature repository's files and Feast's version."""
+    files = {path.name: hash_file(path) for path in REPO.iterdir() if path.suffix in {".py", ".yaml"}}
+    return hash_json({"feast": version("feast"), "repository": files})[:16]
+
+
+def _describe(store: "FeatureStore") -> Definitions:
     service = store.get_feature_service(SERVICE)
     return Definitions(
-        digest=_digest(),
+        digest=digest(),
         entities=tuple(sorted(entity.name for entity in store.list_entities())),
         views=tuple(projection.name for projection in service.feature_view_projections),
         features=tuple(f.name for projection in service.feature_view_projections for f in projection.features),
         changed=False,
     )
-
-
-def open_store(home: Home, *, marts: Path | None = None, folder: Path | None = None) -> "FeatureStore":
-    """The feature store of a home.
-
-    `marts` pins the folder of Parquet that features are read from; without it that is the current publication at the
-    moment of each query. `folder` takes the registry and the online store from there instead of from the home.
-    """
-    with feast_imports():
-        from feast import FeatureStore, RepoConfig
-
-    folder = folder or home.features
-    text = Template((REPO / "feature_store.yaml").read_text())
-    config: dict[str, Any] = yaml.safe_load(text.substitute(EVERGREEN_HOME=home.root.absolute().as_posix()))
-    config["registry"]["path"] = str((folder / "registry.db").absolute())
-    config["online_store"]["path"] = str((folder / "online.db").absolute())
-    if marts is not None:
-        config["offline_store"]["tables"] = str(marts.absolute())
-    return FeatureStore(config=RepoConfig(repo_path=REPO, **config))
 
 
 def _load_repository() -> Iterator[Any]:
@@ -155,11 +182,6 @@ def _applied(home: Home) -> Definitions | None:
     fields = json.loads(path.read_text())
     lists = ("entities", "views", "features")
     return Definitions(digest=fields["digest"], changed=False, **{name: tuple(fields[name]) for name in lists})
-
-
-def _digest() -> str:
-    files = {path.name: hash_file(path) for path in REPO.iterdir() if path.suffix in {".py", ".yaml"}}
-    return hash_json({"feast": version("feast"), "repository": files})[:16]
 
 
 def _registry(home: Home) -> Path:

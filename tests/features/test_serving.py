@@ -91,7 +91,7 @@ def test_a_failure_half_way_leaves_the_store_as_it_was(
 
 def test_the_same_date_is_not_filled_again(home: Home, marts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = materialize(home, LATE)
-    monkeypatch.setattr(serving, "write_registry", None)
+    monkeypatch.setattr(serving, "apply_repository", None)
     assert materialize(home, LATE) == filled
     with pytest.raises(TypeError):
         materialize(home, EARLY)
@@ -112,6 +112,42 @@ def test_no_rows_and_many_rows(home: Home, marts: Path, rows: pd.DataFrame, monk
 
 def test_an_empty_store_says_what_to_do(home: Home, marts: Path, rows: pd.DataFrame) -> None:
     with pytest.raises(NotPublished, match="materialize online_features first"):
+        online_features(home, rows)
+
+
+def test_code_planted_in_the_registry_is_never_run(home: Home, marts: Path, rows: pd.DataFrame, tmp_path: Path) -> None:
+    materialize(home, LATE)
+    expected, planted = online_features(home, rows), tmp_path / "ran"
+    plant(home.features / "registry.db", f"open({str(planted)!r}, 'w')")
+    pd.testing.assert_frame_equal(online_features(home, rows), expected)
+    offline(home, marts, rows, LATE)
+    materialize(home, EARLY)
+    assert not planted.exists()
+
+
+def plant(path: Path, code: str) -> None:
+    """Put a line of code into the functions of a registry, both as source and pickled."""
+    import dill
+    from feast.protos.feast.core.Registry_pb2 import Registry
+
+    class Planted:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, (code,)
+
+    registry = Registry.FromString(path.read_bytes())
+    assert registry.on_demand_feature_views
+    for view in registry.on_demand_feature_views:
+        function = view.spec.feature_transformation.user_defined_function
+        function.body, function.body_text = dill.dumps(Planted()), f"{code}\n{function.body_text}"
+    path.write_bytes(registry.SerializeToString())
+
+
+def test_features_of_other_definitions_are_not_served(
+    home: Home, marts: Path, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    materialize(home, LATE)
+    monkeypatch.setattr(serving, "digest", lambda: "another")
+    with pytest.raises(NotPublished, match="feature_repo/ has changed"):
         online_features(home, rows)
 
 
