@@ -4,6 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/python -m uv
 READY := .venv/.ready
+TORCH := 2.13.0
+# Nothing is installed, nor used to build what is, but what the lock files have a hash of.
+LOCKED := --compile-bytecode --no-deps --require-hashes --require-build-hashes --build-constraints requirements.lock
+COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(UV) pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-annotate --no-header
 # A file's tests share costly fixtures, so one process takes a whole file; conftest.py puts the longest file first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 export EVERGREEN_HOME ?= $(CURDIR)/.evergreen
@@ -11,14 +16,14 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 
 # torch: a CPU wheel that pip is told to find locally, else the build that fits this machine (CPU where there is no GPU).
 TAG := $(shell $(PYTHON) -c 'import sys; print("cp{}{}".format(*sys.version_info))')
-LOCAL_TORCH := $(wildcard $(addsuffix /torch-2.13.0*-$(TAG)-*.whl,$(PIP_FIND_LINKS)))
+LOCAL_TORCH := $(wildcard $(addsuffix /torch-$(TORCH)*-$(TAG)-*.whl,$(PIP_FIND_LINKS)))
 ifneq ($(LOCAL_TORCH),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui drift test test-all lint bench lock clean
+.PHONY: help run ui drift test test-all lint bench sbom lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,25 +54,36 @@ lint: $(READY)  ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(READY)  ## Print the benchmarks' ratios
-	@$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock --requirement bench/requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python $(LOCKED) --requirement bench/requirements.lock
 	@# NannyML's requirements exclude ours, so it has an environment of its own.
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/nannyml
-	@$(UV) pip install --quiet --python .venv/nannyml/bin/python --requirement bench/requirements-nannyml.lock
+	@$(UV) pip install --quiet --python .venv/nannyml/bin/python $(LOCKED) --requirement bench/requirements-nannyml.lock
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
-lock: $(READY)  ## Resolve the environment again and write requirements.lock
-	@# CUDA packages are left to torch's own requirements, so that a machine without a GPU never sees them.
-	@env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(UV) pip compile --quiet --universal --python-version 3.11 pyproject.toml \
-	  --group dev --all-extras --no-annotate --no-header | grep -vE '^(nvidia-|triton|cuda-)' > requirements.lock.new
+sbom: $(READY)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/sbom
+	@$(UV) pip install --quiet --python .venv/sbom/bin/python $(LOCKED) --requirement requirements-sbom.lock
+	@.venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json \
+	  $(BIN)/python
+	@.venv/sbom/bin/pip-licenses --python $(BIN)/python --format markdown --order license --ignore-packages evergreen \
+	  > docs/licences.md
+	@echo "== Open next: sbom.cdx.json, docs/licences.md"
+
+lock: $(READY)  ## Resolve the environments again and write their lock files
+	@# torch is left to `make`, for it has a build per kind of machine, and CUDA packages are left to torch.
+	@$(COMPILE) pyproject.toml --group dev --all-extras | awk '/^[^ ]/ {skip = /^(nvidia-|triton|cuda-|torch==)/} !skip' \
+	  > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+	@for name in uv sbom; do $(COMPILE) --group $$name --output-file requirements-$$name.lock; done
 
 clean:  ## Remove the environment (state in EVERGREEN_HOME stays)
 	@rm -rf .venv
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-uv.lock pyproject.toml
 	@echo "== Installing the environment into .venv from requirements.lock"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
-	@$(UV) pip install --compile-bytecode --python $(BIN)/python -r requirements.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
+	@$(UV) pip install --python $(BIN)/python $(LOCKED) --requirement requirements.lock
+	@$(UV) pip install --compile-bytecode --python $(BIN)/python torch==$(TORCH)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
