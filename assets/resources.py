@@ -1,7 +1,6 @@
 """What assets are given: the home folder and the settings of a profile."""
 
 from functools import cached_property
-from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -19,14 +18,16 @@ REPORTS_PORT = 3001
 
 
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where state lives, and the profile whose settings a run uses."""
+    """Where state lives, and the profile whose settings a run uses.
 
-    root: str = Field(default="", description="The folder that holds all state; empty for EVERGREEN_HOME.")
+    The home is the process's EVERGREEN_HOME and no field of a launch: whoever may launch writes nowhere else.
+    """
+
     profile: str = Field(default="quick", description="A file in configs/profiles, without its ending.")
 
     @cached_property
     def home(self) -> Home:
-        return Home(Path(self.root)) if self.root else Home.from_environment()
+        return Home.from_environment()
 
     @cached_property
     def settings(self) -> Settings:

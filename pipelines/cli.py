@@ -45,6 +45,7 @@ def program() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command. Exit codes: 0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings."""
+    os.umask(0o077)  # the home holds what people have complained about
     for switch in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DAGSTER_DISABLE_TELEMETRY"):
         os.environ.setdefault(switch, "true")
     # Threads that spin while they wait slow a busy machine down several times; torch reads this when it is loaded.

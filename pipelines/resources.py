@@ -2,11 +2,19 @@
 
 import os
 
+import dagster as dg
+
 from assets.resources import Evergreen
 
 __all__ = ["resources"]
 
 
 def resources() -> dict[str, object]:
-    """The resources by the keys that assets ask for."""
-    return {"evergreen": Evergreen(profile=os.environ.get("EVERGREEN_PROFILE", "quick"))}
+    """The resources by the keys that assets ask for.
+
+    Assets hand each other files, never values: Dagster's own store for values would take a folder from a launch.
+    """
+    return {
+        "evergreen": Evergreen(profile=os.environ.get("EVERGREEN_PROFILE", "quick")),
+        "io_manager": dg.mem_io_manager,
+    }

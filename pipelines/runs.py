@@ -16,7 +16,7 @@ import dagster as dg
 from sqlalchemy.exc import OperationalError
 
 from assets.exceptions import EvergreenError, TrainingError
-from assets.lake import Home
+from assets.lake import Home, write_atomically
 from assets.settings import CONFIGS
 
 __all__ = ["GraphRun", "open_instance", "run_graph", "run_worker"]
@@ -39,10 +39,11 @@ class GraphRun:
 
 @contextmanager
 def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    """The home's Dagster instance, set up on first use."""
-    home.dagster.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(CONFIGS / "dagster.yaml", home.dagster / "dagster.yaml")
-    os.environ["DAGSTER_HOME"] = str(home.dagster)
+    """The home's Dagster instance, set up on first use; its dagster.yaml is the user's from then on."""
+    settings = home.dagster / "dagster.yaml"
+    if not settings.exists():
+        write_atomically(settings, (CONFIGS / "dagster.yaml").read_text())
+    os.environ |= {"EVERGREEN_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
         yield instance
 
@@ -68,7 +69,7 @@ def run_graph(
             _close_killed_runs(instance)
             instance.add_event_listener(run_id, watcher)
             with _output_to(home.root / "logs" / f"{run_id}.log"):
-                succeeded = _execute(instance, home, run_id, sources, as_of, profile, job)
+                succeeded = _execute(instance, run_id, sources, as_of, profile, job)
     except (OSError, OperationalError, EvergreenError):
         if not _is_full(home):
             raise
@@ -84,9 +85,7 @@ def _is_full(home: Home) -> bool:
     return shutil.disk_usage(home.root).free < _LITTLE
 
 
-def _execute(
-    instance: dg.DagsterInstance, home: Home, run_id: str, sources: list[str], as_of: str, profile: str, job: str
-) -> bool:
+def _execute(instance: dg.DagsterInstance, run_id: str, sources: list[str], as_of: str, profile: str, job: str) -> bool:
     from pipelines.definitions import defs
 
     result = defs.resolve_job_def(job).execute_in_process(
@@ -97,7 +96,7 @@ def _execute(
         tags={_PID_TAG: str(os.getpid())},
         run_config={
             "ops": {"raw_complaints": {"config": {"sources": sources}}},
-            "resources": {"evergreen": {"config": {"root": str(home.root), "profile": profile}}},
+            "resources": {"evergreen": {"config": {"profile": profile}}},
         },
     )
     return bool(result.success)

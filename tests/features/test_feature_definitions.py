@@ -25,7 +25,7 @@ CHECKS = {
 
 def run(home: Home) -> dg.ExecuteInProcessResult:
     assets = [definitions.feature_definitions, definitions.training_set, definitions.online_features]
-    resources = {"evergreen": Evergreen(root=str(home.root))}
+    resources = {"evergreen": Evergreen()}
     return dg.materialize(assets, partition_key=AS_OF, resources=resources, raise_on_error=False)
 
 
@@ -64,7 +64,7 @@ def test_a_failed_check_stops_what_is_downstream(filled: Home, monkeypatch: pyte
         raise AssertionError("was run")
 
     assets = [definitions.feature_definitions, definitions.training_set, downstream]
-    resources = {"evergreen": Evergreen(root=str(filled.root))}
+    resources = {"evergreen": Evergreen()}
     result = dg.materialize(assets, partition_key=AS_OF, resources=resources, raise_on_error=False)
     assert not result.success
     assert not [e for e in result.all_events if e.is_step_start and e.step_key == "downstream"]

@@ -17,7 +17,7 @@ WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
 def materialize(home: Home, *sources: Path | str) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [raw_complaints],
-        resources={"evergreen": Evergreen(root=str(home.root))},
+        resources={"evergreen": Evergreen()},
         run_config=dg.RunConfig({"raw_complaints": IngestionConfig(sources=[str(source) for source in sources])}),
         raise_on_error=False,
     )

@@ -195,7 +195,7 @@ def test_the_assets_run_without_a_champion(home: Home, measured: Home) -> None:
         result = dg.materialize(
             [drift_report, performance, retraining_decision],
             partition_key=AS_OF,
-            resources={"evergreen": Evergreen(root=str(home.root))},
+            resources={"evergreen": Evergreen()},
             instance=instance,
         )
     assert result.success
@@ -213,7 +213,7 @@ def test_a_person_is_told_in_the_graph(home: Home, measured: Home, monkeypatch: 
         result = dg.materialize(
             [retraining_decision],
             partition_key=AS_OF,
-            resources={"evergreen": Evergreen(root=str(home.root))},
+            resources={"evergreen": Evergreen()},
             instance=instance,
         )
     (check,) = result.get_asset_check_evaluations()

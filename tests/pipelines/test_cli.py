@@ -57,6 +57,17 @@ def test_status_and_ledger_of_an_empty_home_are_json(home: Home) -> None:
     assert json.loads(evergreen("ledger", "--json").stdout) == []
 
 
+def test_the_home_is_private_and_its_dagster_settings_are_the_user_s(home: Home) -> None:
+    assert evergreen("status").returncode == 0
+    written = [home.root, *home.root.rglob("*")]
+    assert len(written) > 3
+    assert not [path for path in written if path.stat().st_mode & 0o077]
+    settings = home.dagster / "dagster.yaml"
+    settings.write_text(f"{settings.read_text()}# mine\n")
+    assert evergreen("status").returncode == 0
+    assert settings.read_text().endswith("# mine\n")
+
+
 def test_the_ledger_tells_the_champion_of_a_day_and_finds_an_edit(home: Home) -> None:
     ledger = Ledger(home.ledger)
     for number, day in ((1, "2024-01-01"), (2, "2024-03-01")):

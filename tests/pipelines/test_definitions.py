@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from pipelines.definitions import defs
+from pipelines.jobs import JOBS
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {
@@ -73,6 +74,14 @@ def test_what_the_design_guards_has_a_blocking_check(asset: str) -> None:
 @pytest.mark.parametrize("job", ["refresh", "observe", "retrain", "ingest", "score"])
 def test_every_job_resolves(job: str) -> None:
     assert defs.resolve_job_def(job).asset_layer.executable_asset_keys
+
+
+@pytest.mark.parametrize("job", [*(job.name for job in JOBS), "settle"])
+def test_a_launch_names_a_profile_and_no_folder_to_write_to(job: str) -> None:
+    resources = defs.resolve_job_def(job).run_config_schema.config_type.fields["resources"].config_type.fields
+    taken = {name: field.config_type.fields["config"].config_type for name, field in resources.items()}
+    assert list(taken["evergreen"].fields) == ["profile"]
+    assert not hasattr(taken.get("io_manager"), "fields"), "Dagster's store for values takes a folder"
 
 
 def test_the_whole_graph_is_one_job() -> None:

@@ -94,7 +94,7 @@ def run(home: Home, snapshot: None, bundle_of, monkeypatch: pytest.MonkeyPatch):
         return dg.materialize(
             [challenger_evaluation, registered_model, served_as_trained, champion],
             partition_key=DAY,
-            resources={"evergreen": Evergreen(root=str(home.root), profile="quick")},
+            resources={"evergreen": Evergreen(profile="quick")},
             raise_on_error=False,
         )
 

@@ -200,7 +200,7 @@ class FakeRegistry:
 
 
 def materialize(home) -> dg.ExecuteInProcessResult:  # type: ignore[no-untyped-def]
-    resources = {"evergreen": Evergreen(root=str(home.root))}
+    resources = {"evergreen": Evergreen()}
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
             [predictions], partition_key=AS_OF, resources=resources, instance=instance, raise_on_error=False

@@ -16,8 +16,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
 
 
 @pytest.fixture
-def evergreen(lake: Lake) -> Evergreen:
-    return Evergreen(root=str(lake.root.parent), profile="quick")
+def evergreen(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Evergreen:
+    monkeypatch.setenv("EVERGREEN_HOME", str(lake.root.parent))
+    return Evergreen(profile="quick")
 
 
 def materialize(evergreen: Evergreen, **config: object) -> dg.ExecuteInProcessResult:

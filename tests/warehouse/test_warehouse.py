@@ -388,7 +388,7 @@ def test_the_graph_publishes_what_passed_and_stops_at_what_did_not(home: Home) -
     from assets.warehouse.definitions import warehouse
 
     def materialize(assets: list[Any], as_of: str) -> dg.ExecuteInProcessResult:
-        resources = {"evergreen": Evergreen(root=str(home.root))}
+        resources = {"evergreen": Evergreen()}
         return dg.materialize(assets, partition_key=as_of, resources=resources, raise_on_error=False)
 
     land(home, [Source("clean.csv", [record(str(number), "2024-01-02") for number in range(20)])], "v2")
