@@ -136,6 +136,8 @@ class TrainingSettings(_Section):
     seed: int
     precision: Literal["bf16", "fp16", "fp32"]
     """Of weights, activations and gradients; the optimizer always works in float32."""
+    gradient_precision: Literal["fp32"] | None
+    """In which the gradients of micro-batches are added up; None for `precision`, which takes less memory."""
     activation_checkpointing: bool
     """Compute activations again for the backward pass instead of keeping them: slower, less memory."""
     compile: bool

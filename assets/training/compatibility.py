@@ -45,7 +45,8 @@ _OURS = {
     "scheduler": "schedule",
     "activation_checkpointing": "activation_checkpointing",
     "compile": "compile",
-    **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types"), "precision"),
+    "data_types": "gradient_precision",
+    **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast"), "precision"),
 }
 _OPTIMIZERS = ("Adam", "AdamW")
 
@@ -69,7 +70,12 @@ class Machine:
 def check_training(settings: TrainingSettings, deepspeed: Mapping[str, Any], world_size: int, machine: Machine) -> None:
     """Raises SettingsError for the first combination that cannot be or makes no sense, naming its settings."""
     file = f"configs/deepspeed/{settings.deepspeed}.json"
-    rules = (_keys(deepspeed, file), _zero(deepspeed, file), _nvme(settings, deepspeed, machine))
+    rules = (
+        _keys(deepspeed, file),
+        _zero(deepspeed, file),
+        _nvme(settings, deepspeed, machine),
+        _gradients(settings, deepspeed),
+    )
     for problems in (*rules, _run(settings, world_size, machine)):
         for problem in problems:
             raise SettingsError(problem)
@@ -129,6 +135,15 @@ def _nvme(settings: TrainingSettings, deepspeed: Mapping[str, Any], machine: Mac
         yield (
             f"training.deepspeed: {settings.deepspeed} offloads to NVMe, which needs libaio and a C++ compiler: "
             "install libaio-dev and g++"
+        )
+
+
+def _gradients(settings: TrainingSettings, deepspeed: Mapping[str, Any]) -> Iterator[str]:
+    stage = deepspeed.get("zero_optimization", {}).get("stage", 0)
+    if stage == 0 and settings.gradient_precision == "fp32" and settings.precision != "fp32":
+        yield (
+            f"training.gradient_precision: fp32 needs ZeRO stage 1 or above where training.precision is "
+            f"{settings.precision}; {settings.deepspeed} is stage 0"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed import DeepSpeedEngine
+from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed import init_process_group
@@ -35,6 +36,8 @@ def join_processes(world_size: int, threads: int) -> None:
     if "RANK" not in os.environ:
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     assert torch.distributed.get_world_size() == world_size, "the launcher started another number of ranks"
 
@@ -61,6 +64,8 @@ def start_engine(router: ComplaintRouter, plan: TrainingPlan, rows: int) -> Deep
         config=engine_config(plan),
     )
     assert isinstance(engine, DeepSpeedEngine)
+    if isinstance(engine.optimizer, FP16_UnfusedOptimizer):
+        _undo_first_step(engine.optimizer)
     return engine
 
 
@@ -70,6 +75,7 @@ def engine_config(plan: TrainingPlan) -> dict[str, Any]:
     return plan.deepspeed | {
         "bf16": {"enabled": settings.precision == "bf16"},
         "fp16": {"enabled": settings.precision == "fp16"},
+        "data_types": {"grad_accum_dtype": settings.gradient_precision},
         "gradient_clipping": settings.gradient_clipping,
         "train_batch_size": settings.batch_rows,
         "train_micro_batch_size_per_gpu": settings.batch_rows // plan.world_size,
@@ -106,6 +112,18 @@ def agree(engine: DeepSpeedEngine, loss: Tensor, votes: list[float]) -> tuple[fl
             at = f"training stopped at step {engine.global_steps}"
             raise TrainingError(f"{at}: the {name} is {value}; lower training.learning_rate")
     return mean, sums
+
+
+def _undo_first_step(optimizer: FP16_UnfusedOptimizer) -> None:
+    """Put weights and states back to where they were before the step without gradients of DeepSpeed's stage 0.
+
+    That step decays the weights, and Adam counts it: its first real update would be 0.74 of the right one.
+    """
+    optimizer.optimizer.state.clear()
+    with torch.no_grad():
+        for own, used in zip(optimizer.fp32_groups, optimizer.fp16_groups, strict=True):
+            for weight, source in zip(own, used, strict=True):
+                weight.copy_(source)
 
 
 def _prepare(encoder: PreTrainedModel, settings: TrainingSettings) -> None:

@@ -71,7 +71,7 @@ def estimate_memory(
     has_master = width == 2 or stage > 0
     parts = {
         "weights": width * size.parameters // shared[2],
-        "gradients": width * size.trained // shared[1],
+        "gradients": (width if settings.gradient_precision is None else 4) * size.trained // shared[1],
         "optimizer": (12 if has_master else 8) * size.trained // shared[0],
         "step": 4 * size.trained // shared[0] if has_master else 0,
         "gathered": width * gathered,

@@ -85,7 +85,11 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
         self.words = nn.EmbeddingBag(config.hashed_words, queues, mode="sum") if config.hashed_words else None
         if self.words is not None:
             self.words.requires_grad_(False)
-        self.prior_scale = nn.Parameter(torch.full((config.entities,), _PRIOR_SCALE))
+        scale = torch.full((config.entities,), _PRIOR_SCALE)
+        if config.entities:
+            self.prior_scale = nn.Parameter(scale)
+        else:  # ZeRO-3 cannot gather a parameter of no elements
+            self.register_buffer("prior_scale", scale)
         self.post_init()
 
     @property

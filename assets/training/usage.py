@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 __all__ = ["cost", "expected", "matmul_peak", "peak_memory"]
 
+_WIDTHS = {"cuda": 8192, "cpu": 1024}
+"""Of the matrices that a device multiplies at its best."""
+
 
 def expected(seconds_of_first_steps: Sequence[float], steps: int) -> float:
     """Seconds that `steps` steps take, after the first few: the first one also allocates, so it counts once."""
@@ -19,20 +22,29 @@ def cost(seconds: float, ranks: int, price_per_hour: float) -> float:
 
 
 def matmul_peak(precision: str, seconds: float = 0.3) -> float:
-    """Floating-point operations per second of this rank's device at its best: large square products, for `seconds`."""
+    """Floating-point operations per second of this rank's device at its best: large square products, for `seconds`.
+
+    Call before anything else is on a GPU: what the products take there is not counted in `peak_memory`.
+    """
     import torch
 
-    device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    on_gpu = torch.cuda.is_available()
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
-    width = 8192 if device.type == "cuda" else 1024
-    left, right = (torch.ones(width, width, dtype=dtype, device=device) for _ in range(2))
+    width = _WIDTHS["cuda" if on_gpu else "cpu"]
+    left, right = (
+        torch.ones(width, width, dtype=dtype, device=torch.device("cuda" if on_gpu else "cpu")) for _ in "ab"
+    )
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until:
         started = time.perf_counter()
         torch.mm(left, right)
-        if device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - started)
+    if on_gpu:
+        del left, right
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     return 2 * width**3 / best
 
 

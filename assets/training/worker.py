@@ -49,6 +49,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
 
     phases.end("imports")
     join_processes(plan.world_size, threads)
+    peak = matmul_peak(plan.settings.precision)
     phases.end("processes")
     data = load_training_data(plan)
     phases.end("data")
@@ -62,7 +63,6 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     mirror = Mirror.of(plan)
     uploads = Uploads(mirror, say) if mirror else None
     saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say, uploads)
-    peak = matmul_peak(plan.settings.precision)
     progress = run_steps(engine, data, plan.settings, saver, say)
     started = {"start_seconds": phases.seconds, "threads": threads}
     used = usage(plan, engine, progress, peak)

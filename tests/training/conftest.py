@@ -1,6 +1,7 @@
 """A tiny encoder and a small snapshot, so that a training run takes seconds, most of them imports."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,19 @@ def bundle_path(lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run:
 @pytest.fixture(scope="session")
 def bundle(bundle_path: Path) -> Bundle:
     return load_bundle(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def alone() -> None:
+    """This process is the only rank of a run: engines can be started in it. Processes that it starts know nothing."""
+    import torch
+
+    from assets.training.engine import join_processes
+
+    before, threads = dict(os.environ), torch.get_num_threads()
+    join_processes(world_size=1, threads=threads)
+    for name in {*os.environ} - {*before}:
+        del os.environ[name]
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def test_a_file_that_cannot_be_is_one_line(plain: TrainingSettings, deepspeed: d
         ({}, 4, TWO_GPUS, "training.ranks: 4, but this machine has 2 GPUs"),
         ({"compile": True}, 1, BARE, r"training.compile: torch.compile needs a C\+\+ compiler"),
         ({"patience": 3}, 1, CPU, "training.patience: .* set training.validation_share above 0"),
+        ({"deepspeed": "zero-0", "gradient_precision": "fp32"}, 1, CPU, "gradient_precision: fp32 needs ZeRO stage 1"),
         ({"deepspeed": "zero-3-nvme"}, 1, CPU, "training.nvme: zero-3-nvme offloads to NVMe: name a folder"),
         ({"deepspeed": "zero-3-nvme", "nvme": "/nvme"}, 1, BARE, "needs libaio and a C"),
     ],

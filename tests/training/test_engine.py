@@ -2,23 +2,30 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from deepspeed.utils import safe_get_full_grad
+from tokenizers import Tokenizer
 
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings
+from assets.training.batches import collate
 from assets.training.bundle import load_bundle
 from assets.training.compatibility import Machine
-from assets.training.engine import _prepare, engine_config
+from assets.training.engine import _prepare, consolidated_weights, engine_config, start_engine
 from assets.training.launch import Run, _deepspeed_config, override, plan_training, train
 from assets.training.model import ComplaintRouter, freeze, new_router
 from assets.training.optimization import parameter_groups, rate_factor
+from assets.training.plan import TrainingPlan
 from assets.training.preprocessing import fit_preprocessing
+from assets.training.words import one_thread
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +72,81 @@ def test_a_schedule_rises_and_goes_on(
     assert factor(50) == pytest.approx(half, abs=1e-3)
     assert factor(99) == pytest.approx(last, abs=1e-3)
     assert all(0 <= factor(step) <= 1 for step in range(101))
+
+
+class Trial:
+    """An engine of one rank in this process, without dropout, over the training rows."""
+
+    def __init__(self, plan: TrainingPlan, frame: pd.DataFrame, tokenizer: Tokenizer):
+        self.fitted = fit_preprocessing(frame, plan.features, 32, hashed_words=512, prior_labels=10)
+        self.rows = self.fitted.encode(frame, tokenizer)
+        torch.manual_seed(0)
+        self.engine = start_engine(new_router(plan.base_model, self.fitted), plan, rows=256)
+        self.engine.eval()
+
+    def backward(self, first: int, last: int, micro_batches: int) -> None:
+        """The gradients of the mean over some rows."""
+        parts = np.array_split(np.arange(first, last), micro_batches)
+        for part in parts:
+            self.engine.set_gradient_accumulation_boundary(part is parts[-1])
+            logits = self.engine(**collate(self.rows, part, self.engine.module.padding))
+            self.engine.backward(logits.sum() / (last - first))
+
+
+@pytest.fixture
+def trial(
+    alone: None,
+    monkeypatch: pytest.MonkeyPatch,
+    snapshot: Snapshot,
+    settings: TrainingSettings,
+    frame: pd.DataFrame,
+    encoder: Path,
+    tmp_path: Path,
+) -> Iterator[Callable[..., Trial]]:
+    """Starts an engine under changed settings, with the snapshot's features or others."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+
+    def start(features: tuple[str, ...] = snapshot.features, **changes: object) -> Trial:
+        plan = plan_training(snapshot, override(settings, changes), tmp_path, tmp_path)
+        tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
+        return Trial(plan.model_copy(update={"features": features}), frame, tokenizer)
+
+    with one_thread():
+        yield start
+
+
+def test_the_first_update_is_adams_at_every_stage(trial: Callable[..., Trial]) -> None:
+    def moved(stage: str) -> torch.Tensor:
+        one = trial(deepspeed=stage, schedule="constant", warmup_share=0.0)
+        before = consolidated_weights(one.engine)["output.weight"].float()
+        one.backward(0, 16, micro_batches=1)
+        one.engine.step()
+        return consolidated_weights(one.engine)["output.weight"].float() - before
+
+    torch.testing.assert_close(moved("zero-0"), moved("zero-1"), atol=1e-4, rtol=0)
+
+
+def test_a_model_without_entities_trains_under_zero_3(trial: Callable[..., Trial]) -> None:
+    one = trial(features=(), deepspeed="zero-3")
+    before = consolidated_weights(one.engine)["output.weight"]
+    one.backward(0, 16, micro_batches=1)
+    one.engine.step()
+    assert not torch.equal(consolidated_weights(one.engine)["output.weight"], before)
+
+
+@pytest.mark.parametrize("stage", ["zero-1", "zero-2", pytest.param("zero-3", marks=pytest.mark.slow)])
+def test_gradients_of_many_micro_batches_can_be_added_up_in_float32(trial: Callable[..., Trial], stage: str) -> None:
+    def gradient(**changes: object) -> torch.Tensor:
+        one = trial(gradient_clipping=0.0, **changes)
+        one.backward(0, 32, micro_batches=32)
+        found: torch.Tensor = safe_get_full_grad(one.engine.module.output.weight)
+        return found.float()
+
+    right = gradient(precision="fp32", deepspeed="zero-2")
+    rough, fine = (
+        (gradient(deepspeed=stage, gradient_precision=precision) - right).norm() for precision in (None, "fp32")
+    )
+    assert fine < rough / 2
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])

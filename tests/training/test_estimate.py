@@ -9,7 +9,7 @@ from assets.exceptions import BaseModelError, SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import QUEUES, TrainingSettings
-from assets.training import launch
+from assets.training import launch, usage
 from assets.training.estimate import Free, check_memory, estimate_memory, free_memory
 from assets.training.launch import Run, _deepspeed_config, override, train
 from assets.training.model import freeze, new_router
@@ -152,6 +152,20 @@ def test_flops_are_six_per_parameter_and_token_and_twelve_for_attention() -> Non
 
 def test_the_peak_of_this_machine_is_a_speed() -> None:
     assert matmul_peak("fp32", seconds=0.05) > 1e8
+
+
+def test_the_products_are_not_part_of_a_gpus_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    cpu, called = torch.device("cpu"), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "device", lambda _: cpu)
+    monkeypatch.setitem(usage._WIDTHS, "cuda", 64)
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: called.append(name))
+    assert matmul_peak("fp32", seconds=0.001) > 0
+    assert called[-2:] == ["empty_cache", "reset_peak_memory_stats"]
+    assert called.count("reset_peak_memory_stats") == 1
 
 
 def test_the_linear_branch_has_a_weight_for_every_queue_and_is_not_trained(
