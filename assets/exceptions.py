@@ -23,6 +23,7 @@ __all__ = [
     "SnapshotError",
     "SourceError",
     "TrainingError",
+    "describe",
 ]
 
 
@@ -64,3 +65,11 @@ class BundleError(EvergreenError):
 
 class RegistryError(EvergreenError):
     """The registry or the ledger refuses what was asked."""
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line that is never empty: the first line of what it says, after its class if that is not ours."""
+    said = str(error).strip().partition("\n")[0]
+    if isinstance(error, EvergreenError) and said:
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

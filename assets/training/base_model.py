@@ -7,6 +7,7 @@ from pathlib import Path
 
 from assets.exceptions import BaseModelError
 from assets.lake import hash_file, hash_json
+from assets.training.model_files import check_folder, require_plain
 
 __all__ = ["DEFAULT", "BaseModel", "resolve_base_model"]
 
@@ -35,7 +36,8 @@ def resolve_base_model(name: str) -> BaseModel:
     """Find the encoder that `training.base_model` names: a local folder, or a hub id in the hub's cache.
 
     The hub itself is asked only when HF_HUB_OFFLINE=0 says so. The default needs neither: a package carries it.
-    Raises BaseModelError when it cannot be found, has no safetensors weights, or is not the default's official file.
+    Raises BaseModelError when it cannot be found, has no safetensors weights, has files that are not what they should
+    be (`assets/training/model_files.py`), or is not the default's official file.
     """
     is_default = name in (DEFAULT, _HUB_ID)
     path = _folder(name) or _cached(_HUB_ID if is_default else name) or (_packaged() if is_default else None)
@@ -79,6 +81,12 @@ def _describe(name: str, path: Path) -> BaseModel:
             f"training.base_model: {path} needs config.json and *.safetensors (pickled weights are not loaded)"
         )
     files = sorted({file for pattern in _FILES for file in path.glob(pattern)})
+    try:
+        for file in files:
+            require_plain(file, links=True)  # the hub's cache is made of links
+        check_folder(path)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(f"training.base_model: {error}") from None
     hashes = {file.name: hash_file(file) for file in files}
     own = {file.name: hashes[file.name] for file in weights}
     sha256 = next(iter(own.values())) if len(own) == 1 else hash_json(own)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.exceptions import BundleError
+from assets.exceptions import BundleError, describe
 from assets.lake import hash_file
 from assets.settings import QUEUES, Precision
+from assets.training.model_files import check_folder, read_json, require_plain
 from assets.training.preprocessing import Encoded, Preprocessing, load_preprocessing
 
 if TYPE_CHECKING:
@@ -134,34 +135,40 @@ def load_bundle(path: Path) -> Bundle:
 
     from assets.training.model import load_router
 
-    router = load_router(path)
-    if tuple(router.config.queues) != QUEUES:
+    try:
+        check_folder(path)
+        bundle = Bundle(
+            path=path,
+            provenance=read_json(path / "provenance.json"),
+            preprocessing=load_preprocessing(path / "preprocessing.json"),
+            tokenizer=Tokenizer.from_file(str(path / "tokenizer.json")),
+            router=load_router(path),
+        )
+    except Exception as error:  # each library has errors of its own for a file that is not what it should be
+        raise BundleError(f"{path} cannot be loaded: {describe(error)}") from error
+    if tuple(bundle.router.config.queues) != QUEUES:
         raise BundleError(f"{path}: its queues are not those of assets/settings.py")
-    return Bundle(
-        path=path,
-        provenance=read_json(path / "provenance.json"),
-        preprocessing=load_preprocessing(path / "preprocessing.json"),
-        tokenizer=Tokenizer.from_file(str(path / "tokenizer.json")),
-        router=router,
-    )
+    return bundle
 
 
 def verify_bundle(path: Path) -> None:
     """Check that a bundle is exactly the files of its manifest, byte for byte. Raises BundleError naming the file."""
-    if not (path / _MANIFEST).is_file():
-        raise BundleError(f"{path}: no {_MANIFEST}")
     try:
-        hashes: dict[str, str] = read_json(path / _MANIFEST)
-    except ValueError:
-        raise BundleError(f"{path}: {_MANIFEST} is not JSON") from None
-    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {_MANIFEST}
+        found = {file.name for file in path.iterdir()}
+        for name in sorted(found):
+            require_plain(path / name)
+        hashes = read_json(path / _MANIFEST) if _MANIFEST in found else None
+    except (OSError, ValueError) as error:
+        raise BundleError(str(error)) from None
+    if hashes is None:
+        raise BundleError(f"{path}: no {_MANIFEST}")
     for name in (*FILES, *hashes):
         if name not in found:
             raise BundleError(f"{path}: {name} is missing")
-    if stray := sorted(found - set(hashes)):
-        raise BundleError(f"{path}: {stray[0]} is not in {_MANIFEST}")
-    for name, sha256 in hashes.items():
-        if hash_file(path / name) != sha256:
+    if stray := sorted(found - {*FILES, _MANIFEST}):
+        raise BundleError(f"{path}: {stray[0]} is no file of a bundle")
+    for name in FILES:
+        if hash_file(path / name) != hashes.get(name):
             raise BundleError(f"{path}: {name} is not the file that was written")
 
 
@@ -170,14 +177,6 @@ def write_manifest(path: Path) -> None:
     hashes = {file.name: hash_file(file) for file in sorted(path.iterdir())}
     assert set(FILES) <= set(hashes), sorted(set(FILES) - set(hashes))
     (path / _MANIFEST).write_text(json.dumps(hashes, indent=1))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """One of a bundle's JSON files."""
-    content = json.loads(path.read_text())
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object")
-    return content
 
 
 def _lead(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

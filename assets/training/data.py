@@ -179,7 +179,7 @@ def _read_tokenizer(base_model: Path) -> Tokenizer:
         return Tokenizer.from_file(str(base_model / "tokenizer.json"))
     from transformers import AutoTokenizer
 
-    found = AutoTokenizer.from_pretrained(base_model, local_files_only=True)
+    found = AutoTokenizer.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
     if not found.is_fast:
         raise BaseModelError(f"training.base_model: {base_model} has no tokenizer.json and none can be made")
     tokenizer: Tokenizer = found.backend_tokenizer

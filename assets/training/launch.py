@@ -39,7 +39,7 @@ _ASIDE = {"price_per_hour", "checkpoint_seconds", "checkpoints_kept", "checkpoin
 
 _OUTSIDE = {
     *("definitions.py", "launch.py", "mirror.py"),
-    *("compatibility.py", "estimate.py", "model_size.py", "usage.py"),
+    *("compatibility.py", "estimate.py", "model_files.py", "model_size.py", "usage.py"),
 }
 """Files of this room that no weight depends on."""
 

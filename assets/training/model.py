@@ -11,6 +11,8 @@ divided by a temperature that makes the model as sure as it is right.
 Nothing here knows that it is trained on several machines, or by what.
 """
 
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from assets.exceptions import BaseModelError, SettingsError
+from assets.exceptions import BaseModelError, SettingsError, describe
 from assets.settings import QUEUES
+from assets.training.model_files import read_shapes
 from assets.training.preprocessing import Preprocessing, prior_entities
 
 __all__ = [
@@ -77,7 +80,7 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: RouterConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.encoder = encoder if encoder is not None else _without_pooler(_empty_encoder(config))
+        self.encoder = encoder if encoder is not None else _empty_encoder(AutoConfig.for_model(**config.encoder))
         width, queues = self.encoder.config.hidden_size, len(config.queues)
         self.feature_network = _feature_network(config.inputs) if config.inputs else None
         self.dropout = nn.Dropout(_DROPOUT)
@@ -154,13 +157,11 @@ def load_encoder(base: Path, max_tokens: int) -> PreTrainedModel:
 
     Raises BaseModelError when it cannot be read or takes fewer tokens than asked for.
     """
-    logging.disable_progress_bar()
     try:
-        encoder: PreTrainedModel = AutoModel.from_pretrained(
-            base, use_safetensors=True, local_files_only=True, attn_implementation="sdpa", dtype=torch.float32
-        )
-    except (OSError, ValueError) as error:
-        raise BaseModelError(f"training.base_model: {base} cannot be read: {str(error).splitlines()[0]}") from None
+        config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        encoder = _load(AutoModel, base, config, _empty_encoder)
+    except Exception as error:  # each architecture has errors of its own for a configuration that makes no sense
+        raise BaseModelError(f"training.base_model: {base} cannot be read: {describe(error)}") from None
     limit = getattr(encoder.config, "max_position_embeddings", max_tokens)
     if max_tokens > limit:
         raise BaseModelError(f"training.max_tokens: {max_tokens}, but the base model takes at most {limit}")
@@ -195,11 +196,12 @@ def router_config(encoder: PretrainedConfig, preprocessing: Preprocessing, word_
 
 
 def load_router(path: Path) -> ComplaintRouter:
-    """A trained router from a bundle, in float32 on the CPU, ready to predict. No code from the folder is run."""
-    logging.disable_progress_bar()
-    router: ComplaintRouter = ComplaintRouter.from_pretrained(
-        path, use_safetensors=True, local_files_only=True, dtype=torch.float32
-    )
+    """A trained router from a bundle, in float32 on the CPU, ready to predict. No code from the folder is run.
+
+    Raises ValueError when its weights are not those that its configuration asks for.
+    """
+    config = RouterConfig.from_pretrained(path, local_files_only=True)
+    router: ComplaintRouter = _load(ComplaintRouter, path, config, ComplaintRouter)
     router.train(False)
     return router
 
@@ -240,9 +242,37 @@ def _embeddings(encoder: PreTrainedModel) -> nn.Module:
     return embeddings
 
 
-def _empty_encoder(config: RouterConfig) -> PreTrainedModel:
-    encoder: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**config.encoder), attn_implementation="sdpa")
-    return encoder
+def _empty_encoder(config: PretrainedConfig) -> PreTrainedModel:
+    encoder: PreTrainedModel = AutoModel.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
+    return _without_pooler(encoder)
+
+
+def _load(
+    kind: Any, folder: Path, config: PretrainedConfig, build: Callable[[Any], PreTrainedModel]
+) -> PreTrainedModel:
+    """A model of a folder, none of whose weights is random. Raises ValueError when the folder lacks some.
+
+    `build` makes it without weights, which on the device `meta` takes no memory: what the configuration asks for is
+    thus bounded by the size of the files before any memory is.
+    """
+    logging.disable_progress_bar()
+    with torch.device("meta"):
+        asked = sum(weight.numel() for weight in build(config).parameters())
+    if asked > (held := sum(map(prod, read_shapes(folder).values()))):
+        raise ValueError(f"config.json asks for {asked:,} weights, the files have {held:,}")
+    model: PreTrainedModel
+    model, info = kind.from_pretrained(
+        folder,
+        config=config,
+        use_safetensors=True,
+        local_files_only=True,
+        attn_implementation="sdpa",
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
+        raise ValueError(f"the files lack {missing[0]}")
+    return model
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:

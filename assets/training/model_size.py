@@ -1,8 +1,6 @@
 """How large a router is, read from its encoder's files: no weight is loaded and torch is not imported."""
 
-import json
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -11,7 +9,7 @@ from typing import Any
 
 from assets.exceptions import BaseModelError
 from assets.settings import QUEUES, TrainingSettings
-from assets.training.bundle import read_json
+from assets.training.model_files import read_config, read_shapes
 
 __all__ = ["ModelSize", "measure_model", "model_flops"]
 
@@ -43,9 +41,9 @@ class ModelSize:
 def measure_model(base: Path, features: int, settings: TrainingSettings) -> ModelSize:
     """The size of a router around the encoder in a folder, from config.json and the headers of its safetensors files.
 
-    `features`: columns of the snapshot. Raises BaseModelError when a file cannot be read.
+    `features`: columns of the snapshot. Raises ValueError when a file cannot be read, or has no such numbers.
     """
-    config, shapes = read_json(base / "config.json"), _shapes(base)
+    config, shapes = read_config(base), read_shapes(base)
     hidden = _first(config, "hidden_size", "dim", "d_model")
     layers = _first(config, "num_hidden_layers", "n_layers", "num_layers")
     trained_layers = layers if settings.trainable_layers is None else min(settings.trainable_layers, layers)
@@ -95,27 +93,9 @@ def _head_parameters(hidden: int, features: int) -> int:
     return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * queues
 
 
-def _shapes(base: Path) -> dict[str, list[int]]:
-    """Name and shape of every tensor, from the JSON that a safetensors file begins with."""
-    found: dict[str, list[int]] = {}
-    for file in sorted(base.glob("*.safetensors")):
-        found |= {name: entry["shape"] for name, entry in _header(file).items() if name != "__metadata__"}
-    return found
-
-
-def _header(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header: dict[str, Any] = json.loads(stream.read(min(length, file.stat().st_size)))
-    except (OSError, ValueError, struct.error):
-        raise BaseModelError(f"training.base_model: {file} is not a safetensors file") from None
-    return header
-
-
 def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
     for name in names:
-        if config.get(name) is not None:
+        if isinstance(config.get(name), int):
             return int(config[name])
     if default is None:
         raise BaseModelError(f"training.base_model: config.json has no {names[0]}")

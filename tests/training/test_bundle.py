@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,21 +57,110 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 
 def test_a_file_that_nobody_wrote_is_found(copy: Path) -> None:
     (copy / "modeling.py").write_text("")
-    with pytest.raises(BundleError, match=r"modeling\.py is not in MANIFEST\.json"):
+    with pytest.raises(BundleError, match=r"modeling\.py is no file of a bundle"):
         verify_bundle(copy)
 
 
-def test_loading_runs_no_code_of_the_artifact(copy: Path, tmp_path: Path) -> None:
-    """Even a bundle whose manifest agrees with a planted module and a configuration that points to it."""
+def configure(copy: Path, changes: dict[str, Any], inner: dict[str, Any]) -> None:
+    """Change a bundle's configuration and its manifest with it, as whoever made the bundle can."""
     config = json.loads((copy / "config.json").read_text())
-    config["auto_map"] = {"AutoModel": "planted.Planted", "AutoConfig": "planted.Planted"}
-    config["encoder"]["auto_map"] = config["auto_map"]
-    (copy / "config.json").write_text(json.dumps(config))
-    (copy / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    config["encoder"] |= inner
+    (copy / "config.json").write_text(json.dumps(config | changes))
+    sign(copy)
+
+
+def sign(copy: Path) -> None:
     (copy / "MANIFEST.json").unlink()
     write_manifest(copy)
+
+
+def test_loading_runs_no_code_of_the_artifact(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that points to a module, which lies where it would be found."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    auto_map = {"auto_map": {"AutoModel": "planted.Planted", "AutoConfig": "planted.Planted"}}
+    configure(copy, auto_map, auto_map)
     load_bundle(copy)
+    (copy / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    sign(copy)
+    with pytest.raises(BundleError, match=r"planted\.py is no file of a bundle"):
+        load_bundle(copy)
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_its_configuration_says_about_attention_is_not_obeyed(copy: Path) -> None:
+    other = {"_attn_implementation": "eager", "attn_implementation": "kernels-community/attention"}
+    configure(copy, other, other)
+    router = load_bundle(copy).router
+    assert (router.config._attn_implementation, router.encoder.config._attn_implementation) == ("sdpa", "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("changes", "inner", "message"),
+    [
+        ({}, {"num_hidden_layers": 100_000}, "num_hidden_layers is 100,000"),
+        ({}, {"hidden_size": 32_000}, "asks for 8,.* weights, the files have"),
+        ({"hashed_words": 10**9}, {}, "asks for 9,.* weights, the files have"),
+        ({}, {"model_type": "planted"}, "cannot be loaded"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, {}, "quantization_config is not supported"),
+        ({"queues": ["a"] * 9}, {}, "its queues are not those"),
+    ],
+)
+def test_a_configuration_that_its_weights_do_not_fit_is_one_line(
+    copy: Path, changes: dict[str, Any], inner: dict[str, Any], message: str
+) -> None:
+    configure(copy, changes, inner)
+    with pytest.raises(BundleError, match=message) as error:
+        load_bundle(copy)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_tensors_are_not_made_up(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    left = {"spare" if name == "output.weight" else name: weight for name, weight in weights.items()}
+    save_file(left, copy / "model.safetensors", metadata={"format": "pt"})
+    sign(copy)
+    with pytest.raises(BundleError, match=r"the files lack output\.weight"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("preprocessing.json", content) for content in ("", "[]", "{}", '{"unknown": 1}')),
+        *(("tokenizer.json", content) for content in ("", "[]", "{}")),
+        *(("provenance.json", content) for content in ("", "[]")),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_one_line(copy: Path, name: str, content: str) -> None:
+    (copy / name).write_text(content)
+    sign(copy)
+    with pytest.raises(BundleError, match="cannot be loaded") as error:
+        load_bundle(copy)
+    assert "\n" not in str(error.value)
+
+
+def test_links_pipes_and_folders_are_refused(copy: Path, tmp_path: Path) -> None:
+    weights = (copy / "model.safetensors").rename(tmp_path / "elsewhere")
+    odd = copy / "model.safetensors"
+    for make in (
+        lambda: odd.symlink_to(weights),
+        lambda: odd.symlink_to("/nowhere"),
+        lambda: odd.symlink_to(tmp_path),
+        lambda: os.mkfifo(odd),
+        odd.mkdir,
+    ):
+        make()
+        with pytest.raises(BundleError, match=r"model\.safetensors is not a plain file"):
+            verify_bundle(copy)
+        odd.rmdir() if odd.is_dir() and not odd.is_symlink() else odd.unlink()
+    shutil.copy(weights, odd)
+    verify_bundle(copy)
+    (copy / "stray").symlink_to(tmp_path)
+    with pytest.raises(BundleError, match="stray is not a plain file"):
+        verify_bundle(copy)
 
 
 def test_answers_are_probabilities_in_the_order_of_the_rows(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:

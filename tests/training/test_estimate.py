@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assets.exceptions import BaseModelError, SettingsError
+from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import QUEUES, TrainingSettings
@@ -51,7 +51,7 @@ def test_parameters_are_those_of_the_router(
 def test_a_file_that_is_no_safetensors_is_named(encoder: Path, settings: TrainingSettings, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((encoder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes(b"no header at all")
-    with pytest.raises(BaseModelError, match=r"model.safetensors is not a safetensors file"):
+    with pytest.raises(ValueError, match=r"model.safetensors is not a safetensors file"):
         measure_model(tmp_path, 0, settings)
 
 
