@@ -4,11 +4,12 @@ Each section of `Settings` is one file in `configs/`; a profile in `configs/prof
 overrides single fields. An unknown or impossible value is a SettingsError that names the file and the field.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from assets.exceptions import SettingsError
 
@@ -58,6 +59,20 @@ class IngestionSettings(_Section):
     """A record whose quotes are still open after this many bytes is broken."""
     batch_records: int = Field(ge=1)
     """Records held in memory before they are written."""
+    published_in_key: str | None
+    """A regular expression for the day of publication in an object's key, with the groups year, month and, if there
+    are days, day; None where keys do not tell."""
+
+    @field_validator("published_in_key")
+    @classmethod
+    def _names_a_month(cls, pattern: str | None) -> str | None:
+        try:
+            groups = set(re.compile(pattern).groupindex) if pattern is not None else {"year", "month"}
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if not {"year", "month"} <= groups <= {"year", "month", "day"}:
+            raise ValueError("name its groups year, month and, if there are days, day")
+        return pattern
 
 
 class WarehouseSettings(_Section):

@@ -19,7 +19,7 @@ GOAL_SECONDS, GOAL_GB = 180, 4
 OURS = {
     "ingestion": """
 from assets.ingestion.landing import ingest
-ingest([source], home.lake, settings.ingestion)
+ingest([source], home.lake, settings.ingestion, as_of)
 """,
     "warehouse": """
 from assets.warehouse.project import build_marts

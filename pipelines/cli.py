@@ -83,6 +83,10 @@ def run(
         str, typer.Option(parser=_date, metavar="YYYY-MM-DD", help="The date that the run pretends it is.")
     ],
     profile: Annotated[str, typer.Option(help="A file in configs/profiles, without its ending.")] = "quick",
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="Take new objects as old history, known by the dates of their records."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole graph: ingest, train, evaluate, gate, score and decide."""
@@ -94,7 +98,7 @@ def run(
     home, sources = Home.from_environment(), [_absolute(s) for s in source]
     # While the graph runs, file descriptor 2 belongs to the libraries' log.
     with os.fdopen(os.dup(2), "w", buffering=1) as terminal:
-        outcome = run_graph(home, sources, as_of, profile, lambda line: print(line, file=terminal))
+        outcome = run_graph(home, sources, as_of, profile, lambda line: print(line, file=terminal), history=history)
     if outcome.failure:
         _say(f"evergreen: {outcome.failure} (log: {home.root / 'logs' / outcome.run_id}.log)")
         raise typer.Exit(1)

@@ -22,6 +22,8 @@ from assets.settings import CONFIGS
 __all__ = ["GraphRun", "open_instance", "run_graph", "run_worker"]
 
 _PID_TAG = "evergreen/pid"
+_TALKATIVE = ("raw_complaints", "challenger")
+"""Steps of which people see what they log, too."""
 _LITTLE = 200_000_000
 """Bytes; a first run of the profile quick writes about as much."""
 
@@ -56,11 +58,18 @@ def run_worker(command: list[str]) -> None:
 
 
 def run_graph(
-    home: Home, sources: list[str], as_of: str, profile: str, progress: Callable[[str], None], job: str = "refresh"
+    home: Home,
+    sources: list[str],
+    as_of: str,
+    profile: str,
+    progress: Callable[[str], None],
+    job: str = "refresh",
+    history: bool = False,
 ) -> GraphRun:
     """Run a job that begins with the sources for one as-of date, with a line of progress per step.
 
-    One such run at a time works on a home: a second one waits for the first. What libraries print goes to
+    `history` takes new objects as old history, known by the dates of their records. One such run at a time works on a
+    home: a second one waits for the first. What libraries print goes to
     `<home>/logs/<run id>.log`. Raises EvergreenError when the home's disk is full.
     """
     run_id, watcher, succeeded = str(uuid.uuid4()), _Watcher(progress), False
@@ -69,7 +78,7 @@ def run_graph(
             _close_killed_runs(instance)
             instance.add_event_listener(run_id, watcher)
             with _output_to(home.root / "logs" / f"{run_id}.log"):
-                succeeded = _execute(instance, run_id, sources, as_of, profile, job)
+                succeeded = _execute(instance, run_id, sources, as_of, profile, job, history)
     except (OSError, OperationalError, EvergreenError):
         if not _is_full(home):
             raise
@@ -85,7 +94,9 @@ def _is_full(home: Home) -> bool:
     return shutil.disk_usage(home.root).free < _LITTLE
 
 
-def _execute(instance: dg.DagsterInstance, run_id: str, sources: list[str], as_of: str, profile: str, job: str) -> bool:
+def _execute(
+    instance: dg.DagsterInstance, run_id: str, sources: list[str], as_of: str, profile: str, job: str, history: bool
+) -> bool:
     from pipelines.definitions import defs
 
     result = defs.resolve_job_def(job).execute_in_process(
@@ -95,7 +106,7 @@ def _execute(instance: dg.DagsterInstance, run_id: str, sources: list[str], as_o
         raise_on_error=False,
         tags={_PID_TAG: str(os.getpid())},
         run_config={
-            "ops": {"raw_complaints": {"config": {"sources": sources}}},
+            "ops": {"raw_complaints": {"config": {"sources": sources, "history": history}}},
             "resources": {"evergreen": {"config": {"profile": profile}}},
         },
     )
@@ -113,7 +124,7 @@ class _Watcher:
     def __call__(self, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
         if event is None:
-            if entry.step_key == "challenger" and entry.level == logging.INFO:
+            if entry.step_key in _TALKATIVE and entry.level == logging.INFO:
                 self._progress(f"              {entry.user_message}")
         elif event.event_type_value == "STEP_START":
             self._progress(f"         ...  {event.step_key}")

@@ -37,6 +37,8 @@ def test_a_profile_overrides_single_fields(configs: Path) -> None:
         ("profiles/quick.yaml", "trainings: {}", r"profiles/quick.yaml: unknown section 'trainings'"),
         ("profiles/quick.yaml", "gate: {min_test_rows: 0}", r"profiles/quick.yaml: gate.min_test_rows: .* \(found 0\)"),
         ("scoring.yaml", "window_days: many", r"scoring.yaml: scoring.window_days: .* \(found 'many'\)"),
+        ("profiles/quick.yaml", "ingestion: {published_in_key: '('}", "published_in_key: .*not a regular expression"),
+        ("profiles/quick.yaml", "ingestion: {published_in_key: '(?P<year>.)'}", "published_in_key: .*name its groups"),
         ("scoring.yaml", "- 1", r"scoring.yaml: expected fields, found list"),
         ("scoring.yaml", "a: [", r"scoring.yaml: cannot be read"),
     ],

@@ -7,9 +7,9 @@ import dagster as dg
 from pydantic import Field
 
 from assets.exceptions import EvergreenError
-from assets.ingestion.landing import Imbalance, Landing, find_imbalances, ingest
+from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
 from assets.ingestion.sources import UnreachableError, configured_sources
-from assets.resources import Evergreen
+from assets.resources import AS_OF, Evergreen, as_of
 
 __all__ = ["IngestionConfig", "raw_complaints"]
 
@@ -26,12 +26,20 @@ class IngestionConfig(dg.Config):
             "When empty: the environment variable EVERGREEN_SOURCES, separated by blanks or commas."
         ),
     )
+    history: bool = Field(
+        default=False,
+        description=(
+            "Whether new objects are old history: known by the dates of their records, not from the day on which they "
+            "land. What lands first is taken so in any case, unless `published_in_key` is set."
+        ),
+    )
 
 
 @dg.asset(
     group_name="ingestion",
     kinds={"python", "parquet", "s3"},
     owners=["team:evergreen"],
+    partitions_def=AS_OF,
     retry_policy=dg.RetryPolicy(max_retries=1, delay=2),
     check_specs=[
         dg.AssetCheckSpec(
@@ -42,7 +50,9 @@ class IngestionConfig(dg.Config):
         )
     ],
 )
-def raw_complaints(config: IngestionConfig, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def raw_complaints(
+    context: dg.AssetExecutionContext, config: IngestionConfig, evergreen: Evergreen
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """One row per source record, all text, with its object and line; what is no record lies beside it as rejects.
 
     Each object is read once, by key and content hash; nothing new publishes nothing.
@@ -51,14 +61,30 @@ def raw_complaints(config: IngestionConfig, evergreen: Evergreen) -> dg.Material
     if not sources:
         raise dg.Failure("no source: set `sources` of raw_complaints or EVERGREEN_SOURCES", allow_retries=False)
     try:
-        landing = ingest(sources, evergreen.home.lake, evergreen.settings.ingestion)
+        landing = ingest(
+            sources, evergreen.home.lake, evergreen.settings.ingestion, as_of(context), history=config.history
+        )
     except UnreachableError:
         raise
     except EvergreenError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+    if landing.new:
+        context.log.info(_arrival(landing.new))
     return dg.MaterializeResult(
         metadata=_metadata(landing), check_results=[_conservation(landing, find_imbalances(landing.path))]
     )
+
+
+def _arrival(new: Sequence[ObjectRead]) -> str:
+    """From when on what was read is known, in a line for the person who runs it."""
+    dated = [read.known_from for read in new if read.known_from is not None]
+    line = f"{len(new)} new objects: "
+    if dated:
+        days = min(dated) if min(dated) == max(dated) else f"{min(dated)} to {max(dated)}"
+        line += f"{len(dated)} known from {days} (old history that shall be known by its own dates: --history)"
+    if len(dated) < len(new):
+        line += f"{', ' if dated else ''}{len(new) - len(dated)} taken as history, each record known by its own date"
+    return line
 
 
 def _conservation(landing: Landing, imbalances: Sequence[Imbalance]) -> dg.AssetCheckResult:
@@ -76,14 +102,14 @@ def _conservation(landing: Landing, imbalances: Sequence[Imbalance]) -> dg.Asset
 
 def _metadata(landing: Landing) -> dict[str, Any]:
     shown = landing.objects[-_SHOWN_OBJECTS:]
-    objects = [[r.key, r.bytes, r.landed, r.records, r.rejects, r.error or ""] for r in shown]
-    heads = ["object", "bytes", "landed", "records", "rejects", "error"]
+    objects = [[r.key, r.known_from or "", r.bytes, r.landed, r.records, r.rejects, r.error or ""] for r in shown]
+    heads = ["object", "known from", "bytes", "landed", "records", "rejects", "error"]
     return {
         "dagster/row_count": landing.records,
         "landed": landing.landed,
         "records": landing.records,
         "rejects": landing.rejects,
-        "new_objects": landing.new_objects,
+        "new_objects": len(landing.new),
         "reasons": dg.MetadataValue.md(_table(["reason", "rejects"], [list(item) for item in landing.reasons.items()])),
         "objects": dg.MetadataValue.md(_table(heads, objects)),
         "version": landing.version,

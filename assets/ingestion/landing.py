@@ -2,17 +2,24 @@
 
 A version holds, for every object ever read, `records/<object id>.parquet` and `rejects/<object id>.parquet`, and
 `objects.parquet` with the reader's own counts. Files of earlier versions are hard-linked, never copied or changed.
+
+Time has two axes: the date that a record carries, and `known_from`, the day from which its object could be read. What
+is known as of a day is what had landed by then. Objects of the first landing are history, known by their records' own
+dates, unless the settings say where their day of publication stands.
 """
 
 import errno
 import hashlib
 import logging
 import os
+import re
 import time
+from calendar import monthrange
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -50,12 +57,17 @@ class ObjectRead:
     sha256: str
     bytes: int
     seq: int
-    """The order of reading, from 0."""
+    """The order of versions, from 0: by `known_from` (none first), `landed_on`, key (9 before 10) and content."""
     records: int
     rejects: int
     landed: int
     error: str | None
     """Why the object, or its end, cannot be read as a whole."""
+    known_from: str | None = None
+    """The day (YYYY-MM-DD) from which its records are known: when it was published, as far as the settings tell, else
+    when it landed. None for history: its records are known by their own dates."""
+    landed_on: str = ""
+    """The as-of of the run that read it."""
 
 
 _OBJECTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.string()) for f in fields(ObjectRead)])
@@ -68,9 +80,9 @@ class Landing:
     version: str
     path: Path
     objects: tuple[ObjectRead, ...]
-    """Every object ever read, in the order of reading."""
-    new_objects: int
-    """How many of them were read this time."""
+    """Every object ever read, in the order of their versions."""
+    new: tuple[ObjectRead, ...]
+    """Those that were read this time."""
     reasons: dict[str, int]
     """Rejects by reason, the most frequent first."""
 
@@ -97,16 +109,21 @@ class Imbalance:
     rejects: int
 
 
-def ingest(sources: Sequence[str], lake: Lake, settings: IngestionSettings) -> Landing:
+def ingest(
+    sources: Sequence[str], lake: Lake, settings: IngestionSettings, as_of: str, *, history: bool = False
+) -> Landing:
     """Read each object of the sources once, by key and content, and publish it beside all that was read before.
 
-    New objects are read in the order of their keys. Nothing new publishes nothing. Memory does not grow with an
-    object. Raises SourceError for a source that cannot be listed or read, AuditError when the written rows are not
-    what was counted, EvergreenError when the disk is full; the previous version then stays as it is.
+    What is read lands on `as_of` (YYYY-MM-DD); what was published later is not there yet. `history` takes what does not
+    say when it was published as known by its records' own dates; so does the first landing, when the settings declare
+    nothing. Nothing new publishes nothing. Memory does not grow with an object. Raises SourceError for a source that
+    cannot be listed or read, AuditError when the written rows are not what was counted, EvergreenError when the disk is
+    full; the previous version then stays as it is.
     """
     objects = list_objects(sources)
+    first = lake.version(TABLE) is None and settings.published_in_key is None
     try:
-        return _ingest(objects, lake, settings)
+        return _ingest(objects, lake, settings, _Calendar(as_of, history or first, settings.published_in_key))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -134,20 +151,64 @@ def find_imbalances(published: Path) -> list[Imbalance]:
     return [Imbalance(*row) for row in rows]
 
 
-def _ingest(objects: Sequence[SourceObject], lake: Lake, settings: IngestionSettings) -> Landing:
+@dataclass(frozen=True)
+class _Calendar:
+    """From when on an object is known."""
+
+    as_of: str
+    history: bool
+    pattern: str | None
+
+    def published(self, key: str) -> str | None:
+        """The day that a key names, or the last day of its month; None when it names none."""
+        found = re.search(self.pattern, key) if self.pattern else None
+        if found is None:
+            return None
+        try:
+            year, month, day = int(found["year"]), int(found["month"]), found.groupdict().get("day")
+            return date(year, month, int(day) if day else monthrange(year, month)[1]).isoformat()
+        except (ValueError, OverflowError):
+            return None
+
+    def known_from(self, key: str) -> str | None:
+        return self.published(key) or (None if self.history else self.as_of)
+
+    def has_come(self, key: str) -> bool:
+        published = self.published(key)
+        return published is None or published <= self.as_of
+
+
+def _ingest(objects: Sequence[SourceObject], lake: Lake, settings: IngestionSettings, calendar: _Calendar) -> Landing:
     known = _objects(lake.current(TABLE)) if lake.version(TABLE) else []
     reads = list(known)
     with lake.staging(TABLE) as staged:
         for folder in ("records", "rejects", "scratch"):
             (staged / folder).mkdir()
         for found in objects:
+            if not calendar.has_come(found.key):
+                continue
             with found.fetch(staged / "scratch") as fetched:
                 if (read := _read(found, fetched, reads, staged, settings)) is not None:
-                    reads.append(read)
+                    known_from = calendar.known_from(read.key)
+                    reads.append(replace(read, known_from=known_from, landed_on=calendar.as_of))
         (staged / "scratch").rmdir()
-        if len(reads) > len(known):
-            _publish(lake, staged, known, reads)
-    return _landing(lake, reads, len(reads) - len(known))
+        ordered = _in_order(reads)
+        if _version(ordered) != lake.version(TABLE):
+            _publish(lake, staged, known, ordered)
+    return _landing(lake, ordered, {read.object_id for read in known})
+
+
+def _in_order(reads: Sequence[ObjectRead]) -> list[ObjectRead]:
+    """In the order of their versions, whatever the order in which they were read."""
+    ordered = sorted(
+        reads, key=lambda read: (read.known_from or "", read.landed_on, _natural(read.key), read.object_id)
+    )
+    return [replace(read, seq=seq) for seq, read in enumerate(ordered)]
+
+
+def _natural(key: str) -> list[str | int]:
+    """A key as people order it: texts and numbers in turn."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", key))]
 
 
 def _read(
@@ -218,12 +279,13 @@ def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Seque
     lake.publish(TABLE, _version(reads), staged)
 
 
-def _landing(lake: Lake, reads: Sequence[ObjectRead], new_objects: int) -> Landing:
+def _landing(lake: Lake, reads: Sequence[ObjectRead], before: set[str]) -> Landing:
     path = lake.current(TABLE)
     reasons = Counter[str]()
     for read in reads:
         reasons.update(pq.read_table(path / "rejects" / f"{read.object_id}.parquet", columns=["reason"])[0].to_pylist())
-    return Landing(_version(reads), path, tuple(reads), new_objects, dict(reasons.most_common()))
+    new = tuple(read for read in reads if read.object_id not in before)
+    return Landing(_version(reads), path, tuple(reads), new, dict(reasons.most_common()))
 
 
 def _objects(published: Path) -> list[ObjectRead]:
@@ -231,4 +293,4 @@ def _objects(published: Path) -> list[ObjectRead]:
 
 
 def _version(reads: Sequence[ObjectRead]) -> str:
-    return hash_json([read.object_id for read in reads])[:16]
+    return hash_json([asdict(read) for read in reads])[:16]

@@ -69,7 +69,7 @@ def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings
     Raises SourceError for a source that cannot be read, and EvergreenError when what is read fails its checks.
     """
     own = Home(home.root / "replay" / hash_json(sorted(sources))[:12])
-    ingest(sources, own.lake, settings.ingestion)
+    ingest(sources, own.lake, settings.ingestion, days[-1], history=True)
     build_marts(own, settings.warehouse)
     publish(own, audit(own, days[-1], settings.warehouse))
     features = apply_definitions(own).features

@@ -26,7 +26,7 @@ class Figures:
     known: int
     """Complaints visible as of the as-of date."""
     staleness_days: int | None
-    """Days from the newest complaint known as of the as-of date to that date; None when none is known."""
+    """Days from the newest day of receipt of what is known as of the as-of date to that date; None when none is."""
     queue_mix: dict[str, float]
     """Share of each queue among the labels of the newest versions."""
     mix_shift: float | None
@@ -53,7 +53,7 @@ _KNOWN = """
 """
 
 _STALENESS = """
-    select date_diff('day', max(known_at), cast($2 as timestamp)) from read_parquet($1)
+    select date_diff('day', max(received_at), cast($2 as timestamp)) from read_parquet($1)
     where known_at <= cast($2 as timestamp)
 """
 

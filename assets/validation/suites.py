@@ -30,7 +30,8 @@ def _statistics(entity: str) -> tuple[str, ...]:
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "fct_complaints": (
-        *("complaint_id", "known_at", "known_until", "narrative", "company", "state", "zip_code", "tags", "channel"),
+        *("complaint_id", "known_at", "known_until", "received_at"),
+        *("narrative", "company", "state", "zip_code", "tags", "channel"),
         *("queue", "label_known_at", "label_reason", "object_id", "line"),
     ),
     "labels": ("complaint_id", "known_at", "known_until", "queue", "label_known_at"),
@@ -84,6 +85,7 @@ def _complaints() -> list["Expectation"]:
         _first_known_after(FIRST_DAY),
         _last_known_before(LAST_DAY),
         _ordered("known_until", "known_at", "A version is replaced after it became known", strictly=True),
+        _ordered("known_at", "received_at", "No complaint is known before it was received"),
         _ordered("label_known_at", "known_at", "No label is known before its complaint"),
         _among("queue", QUEUES, "A queue is one of the nine"),
         _among("channel", CHANNELS, "The channel is one of the bureau's", critical=False),

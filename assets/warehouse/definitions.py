@@ -13,7 +13,15 @@ from packaging.version import Version
 
 from assets.lake import Home
 from assets.resources import Evergreen
-from assets.warehouse.project import DBT, PROJECT, dbt_environment, explain_failure, manifest_path, prepare_build
+from assets.warehouse.project import (
+    DBT,
+    PROJECT,
+    dbt_environment,
+    explain_failure,
+    finish_build,
+    manifest_path,
+    prepare_build,
+)
 
 __all__ = ["Dbt", "warehouse"]
 
@@ -70,3 +78,4 @@ def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterat
     yield from build.stream()
     if error := build.get_error():
         raise explain_failure(home, str(error))
+    finish_build(home)

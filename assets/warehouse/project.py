@@ -1,15 +1,24 @@
-"""The dbt project: what it is told, its manifest, and what went wrong in a build."""
+"""The dbt project: what it is told, its manifest, and what went wrong in a build.
+
+Staging adds new objects to what earlier builds left in the warehouse. That is right only as long as the same project
+built it, from objects that all come before the new ones, and ended. A note beside the warehouse says so; without it
+the warehouse is built anew.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
-from assets.lake import Home, hash_file, hash_json
+from assets.lake import Home, hash_file, hash_json, write_atomically
 from assets.settings import WarehouseSettings
 
 __all__ = [
@@ -19,6 +28,7 @@ __all__ = [
     "build_marts",
     "dbt_environment",
     "explain_failure",
+    "finish_build",
     "manifest_path",
     "prepare_build",
     "staged",
@@ -39,11 +49,25 @@ def staged(home: Home) -> Path:
 
 
 def prepare_build(home: Home) -> None:
-    """Forget what an earlier build left: marts are staged only after a build whose tests all passed."""
+    """Forget what an earlier build left, its marts always, and the warehouse unless this build may add to it.
+
+    Marts are staged only after a build whose tests all passed. Raises NotPublished when no raw complaints are there.
+    """
+    note = _note(home)
+    if not _continues(home, note):
+        for left in home.warehouse.glob("warehouse.duckdb*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    _built(home).unlink(missing_ok=True)
+    write_atomically(_building(home), json.dumps(note))
     staged(home).mkdir(parents=True, exist_ok=True)
     for mart in MARTS:
         (staged(home) / f"{mart}.parquet").unlink(missing_ok=True)
     _run_results(home).unlink(missing_ok=True)
+
+
+def finish_build(home: Home) -> None:
+    """Note that the build ended, so that the next one may add to it."""
+    _building(home).replace(_built(home))
 
 
 def build_marts(home: Home, settings: WarehouseSettings) -> None:
@@ -55,6 +79,7 @@ def build_marts(home: Home, settings: WarehouseSettings) -> None:
     )
     if ended.returncode:
         raise explain_failure(home, ended.stdout + ended.stderr)
+    finish_build(home)
 
 
 def dbt_environment(home: Home, settings: WarehouseSettings) -> dict[str, str]:
@@ -82,6 +107,32 @@ def explain_failure(home: Home, printed: str) -> AuditError:
     results = json.loads(record.read_text())["results"] if record.exists() else []
     failed = [_explain(result) for result in results if result["status"] in ("error", "fail")]
     return AuditError("; ".join(failed) or f"dbt: {_one_line(printed)}")
+
+
+def _note(home: Home) -> dict[str, Any]:
+    """What a build is made by, and of which objects: in the order of their versions, with all that decides its rows."""
+    table = pq.read_table(home.lake.current("raw_complaints") / "objects.parquet").sort_by("seq")
+    return {"project": _fingerprint(), "objects": [[row["object_id"], row["known_from"]] for row in table.to_pylist()]}
+
+
+def _continues(home: Home, note: dict[str, Any]) -> bool:
+    """Whether the last build ended, and was made by the same project of the first of the same objects."""
+    if not _built(home).exists() or not _database(home).exists():
+        return False
+    last = json.loads(_built(home).read_text())
+    return bool(last["project"] == note["project"] and last["objects"] == note["objects"][: len(last["objects"])])
+
+
+def _built(home: Home) -> Path:
+    return home.warehouse / "built.json"
+
+
+def _building(home: Home) -> Path:
+    return home.warehouse / "building.json"
+
+
+def _database(home: Home) -> Path:
+    return home.warehouse / "warehouse.duckdb"
 
 
 def _run_results(home: Home) -> Path:
@@ -121,7 +172,7 @@ def _parse(home: Home, manifest: Path) -> None:
 def _folders(home: Home, raw: Path) -> dict[str, str]:
     return {
         "EVERGREEN_RAW": str(raw.absolute()),
-        "EVERGREEN_WAREHOUSE": str((home.warehouse / "warehouse.duckdb").absolute()),
+        "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
         "EVERGREEN_STAGED": str(staged(home).absolute()),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),

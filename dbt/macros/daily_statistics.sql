@@ -2,9 +2,10 @@
 {#-
     Running statistics of an entity, one row per day on which one of them changes.
 
-    A complaint received on day d joins on d + 1, when the day is over, and leaves a window of n days on d + 1 + n. So
-    each day's counts are added once, taken away once per window, and summed over time: exact on every day of change,
-    without a calendar and without a join of each day to its window. A complaint counts once, as first known.
+    A complaint that is known on day d joins on d + 1, when the day is over. One received on day r leaves a window of n
+    days on r + 1 + n, and never enters it when it is known no sooner. So each day's counts are added once, taken away
+    once per window, and summed over time: exact on every day of change, without a calendar and without a join of each
+    day to its window. A complaint counts once, as first known.
 -#}
 {%- set windows = [7, 30, 90] -%}
 {%- set queues = var('queues') %}
@@ -12,7 +13,7 @@ with
 
 complaints as (
 
-    select complaint_id, known_at, label_known_at, queue, {{ entity }}, narrative is not null as has_narrative
+    select complaint_id, known_at, received_at, label_known_at, queue, {{ entity }}, narrative is not null as has_narrative
     from {{ ref('fct_complaints') }}
 
 ),
@@ -39,11 +40,12 @@ received as (
 
     select
         {{ entity }},
-        known_at + interval 1 day as event_timestamp,
+        known_at,
+        received_at,
         count(*) as complaints,
         count(case when has_narrative then 1 end) as narratives
     from first_known
-    group by {{ entity }}, known_at
+    group by {{ entity }}, known_at, received_at
 
 ),
 
@@ -65,17 +67,20 @@ labelled as (
 changes as (
 
     select
-        {{ entity }}, event_timestamp, complaints, narratives,
-        {% for days in windows %}complaints as complaints_{{ days }}d, {% endfor %}
+        {{ entity }}, known_at + interval 1 day as event_timestamp, complaints, narratives,
+        {% for days in windows -%}
+        case when received_at + interval {{ days }} day > known_at then complaints else 0 end as complaints_{{ days }}d,
+        {% endfor -%}
         0 as labels{% for queue in queues %}, 0 as {{ queue }}{% endfor %}
     from received
     {% for days in windows %}
     union all
     select
-        {{ entity }}, event_timestamp + interval {{ days }} day, 0, 0,
+        {{ entity }}, received_at + interval {{ days + 1 }} day, 0, 0,
         {% for other in windows %}{{ '-complaints' if other == days else '0' }}, {% endfor %}
         0{% for queue in queues %}, 0{% endfor %}
     from received
+    where received_at + interval {{ days }} day > known_at
     {% endfor %}
     union all
     select

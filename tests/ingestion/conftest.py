@@ -13,7 +13,7 @@ HEADER = ",".join(COLUMNS) + "\n"
 
 @pytest.fixture
 def settings() -> IngestionSettings:
-    return IngestionSettings(max_record_bytes=1 << 20, batch_records=1000)
+    return IngestionSettings(max_record_bytes=1 << 20, batch_records=1000, published_in_key=None)
 
 
 @pytest.fixture

@@ -11,12 +11,15 @@ from assets.ingestion.definitions import IngestionConfig, raw_complaints
 from assets.lake import Home
 from assets.resources import Evergreen
 
+AS_OF = "2023-02-01"
+
 WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
 
 
 def materialize(home: Home, *sources: Path | str) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [raw_complaints],
+        partition_key=AS_OF,
         resources={"evergreen": Evergreen()},
         run_config=dg.RunConfig({"raw_complaints": IngestionConfig(sources=[str(source) for source in sources])}),
         raise_on_error=False,

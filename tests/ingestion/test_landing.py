@@ -1,11 +1,13 @@
 """Each object is read once, published in one move, and every row of it is accounted for."""
 
+import dataclasses
 import errno
 import gzip
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +21,9 @@ from assets.ingestion.landing import Imbalance, Landing, find_imbalances, ingest
 from assets.ingestion.records import Record
 from assets.lake import Lake, hash_tree
 from assets.settings import IngestionSettings
+
+AS_OF = "2023-02-01"
+DAY = r"(?P<year>\d{4})-(?P<month>\d\d)(-(?P<day>\d\d))?"
 
 Complaint = Callable[..., list[str]]
 WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
@@ -44,8 +49,8 @@ def rows(landing: Landing, table: str) -> list[dict[str, Any]]:
 def test_every_row_lies_in_one_of_two_files_with_its_object_and_line(
     folder: Path, lake: Lake, settings: IngestionSettings
 ) -> None:
-    landing = ingest([str(folder)], lake, settings)
-    assert (landing.landed, landing.records, landing.rejects, landing.new_objects) == (5, 4, 1, 2)
+    landing = ingest([str(folder)], lake, settings, AS_OF)
+    assert (landing.landed, landing.records, landing.rejects, len(landing.new)) == (5, 4, 1, 2)
     assert landing.reasons == {"too-few-fields": 1}
     a, b = landing.objects
     assert (a.key, a.seq, a.landed, a.error) == ("a.csv", 0, 3, None)
@@ -64,22 +69,23 @@ def test_every_row_lies_in_one_of_two_files_with_its_object_and_line(
 
 
 def test_reading_again_changes_nothing(folder: Path, lake: Lake, settings: IngestionSettings) -> None:
-    first = ingest([str(folder)], lake, settings)
+    first = ingest([str(folder)], lake, settings, AS_OF)
     before = {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.parquet")}
-    again = ingest([str(folder), str(folder / "a.csv"), str(folder)], lake, settings)
-    assert (again.version, again.new_objects, again.landed) == (first.version, 0, first.landed)
+    again = ingest([str(folder), str(folder / "a.csv"), str(folder)], lake, settings, AS_OF)
+    assert (again.version, again.new, again.landed) == (first.version, (), first.landed)
     assert before == {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.parquet")}
 
 
 def test_only_what_is_new_is_read_and_the_rest_is_linked(
     folder: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
 ) -> None:
-    first = ingest([str(folder)], lake, settings)
+    first = ingest([str(folder)], lake, settings, AS_OF)
     write_csv(folder / "a.csv", [complaint(9)])
     write_csv(folder / "0.csv", [complaint(8)])
-    second = ingest([str(folder)], lake, settings)
+    second = ingest([str(folder)], lake, settings, AS_OF)
     assert [read.key for read in second.objects] == ["a.csv", "b.csv", "0.csv", "a.csv"]
     assert [read.seq for read in second.objects] == [0, 1, 2, 3]
+    assert [read.key for read in second.new] == ["0.csv", "a.csv"]
     assert second.objects[:2] == first.objects
     part = Path("records") / f"{first.objects[0].object_id}.parquet"
     assert (first.path / part).stat().st_ino == (second.path / part).stat().st_ino
@@ -87,19 +93,65 @@ def test_only_what_is_new_is_read_and_the_rest_is_linked(
     assert second.landed == 7
 
 
+def known_from(landing: Landing) -> dict[str, str | None]:
+    return {read.key: read.known_from for read in landing.objects}
+
+
+def test_the_first_landing_is_history_and_what_lands_later_is_known_from_then(
+    folder: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    ingest([str(folder)], lake, settings, AS_OF)
+    write_csv(folder / "c.csv", [complaint(5)])
+    later = ingest([str(folder)], lake, settings, "2023-02-02")
+    assert known_from(later) == {"a.csv": None, "b.csv": None, "c.csv": "2023-02-02"}
+    write_csv(folder / "d.csv", [complaint(6)])
+    old = ingest([str(folder)], lake, settings, "2023-02-03", history=True)
+    assert known_from(old) == known_from(later) | {"d.csv": None}
+    assert [read.key for read in old.objects] == ["a.csv", "b.csv", "d.csv", "c.csv"]
+    assert ingest([str(folder)], lake, settings, "2023-02-04") == dataclasses.replace(old, new=())
+
+
+def test_a_declared_day_of_publication_decides_over_the_landing(
+    tmp_path: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    settings = settings.model_copy(update={"published_in_key": DAY})
+    names = ["in/2023-01-15.csv", "in/2023-02.csv", "in/2023-13.csv", "in/2023-01-00.csv", "in/other.csv"]
+    for number, name in enumerate([*names, "in/2023-02-02.csv"]):
+        write_csv(tmp_path / name, [complaint(number)])
+    first = ingest([str(tmp_path / "in")], lake, settings, AS_OF)
+    said = {"2023-01-15.csv": "2023-01-15", **dict.fromkeys(["2023-13.csv", "2023-01-00.csv", "other.csv"], AS_OF)}
+    assert known_from(first) == said
+    later = ingest([str(tmp_path / "in")], lake, settings, "2023-03-01")
+    assert known_from(later) == said | {"2023-02.csv": "2023-02-28", "2023-02-02.csv": "2023-02-02"}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_order_of_arrival_changes_nothing(
+    tmp_path: Path, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint, order: tuple[int, ...]
+) -> None:
+    settings = settings.model_copy(update={"published_in_key": DAY})
+    names, lake = ["10/2023-01-14.csv", "9/2023-01-15.csv", "10/2023-01-15.csv"], Lake(tmp_path / "lake")
+    for number in order:
+        write_csv(tmp_path / "in" / names[number], [complaint(number)])
+        piecemeal = ingest([str(tmp_path / "in")], lake, settings, AS_OF)
+    whole = ingest([str(tmp_path / "in")], Lake(tmp_path / "whole"), settings, AS_OF)
+    assert [read.key for read in whole.objects] == names
+    assert (piecemeal.version, piecemeal.objects) == (whole.version, whole.objects)
+
+
 def test_an_object_that_cannot_be_read_is_itself_reported(
     folder: Path, lake: Lake, settings: IngestionSettings
 ) -> None:
     (folder / "c.csv").touch()
     (folder / "d.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes())[:-9])
-    landing = ingest([str(folder)], lake, settings)
+    landing = ingest([str(folder)], lake, settings, AS_OF)
     assert [read.error for read in landing.objects] == [None, None, "empty-object", "truncated-gzip"]
     assert landing.reasons["truncated-gzip"] == landing.reasons["empty-object"] == 1
     assert find_imbalances(landing.path) == []
 
 
 def test_the_count_is_independent_of_the_reader(folder: Path, lake: Lake, settings: IngestionSettings) -> None:
-    landing = ingest([str(folder)], lake, settings)
+    landing = ingest([str(folder)], lake, settings, AS_OF)
     part = landing.path / "records" / f"{landing.objects[0].object_id}.parquet"
     table = pq.read_table(part)
     part.unlink()
@@ -120,7 +172,7 @@ def test_rows_that_were_lost_are_not_published(
         landing_module._Parts, "_write", lambda self, to, schema, rows: write(self, to, schema, rows[1:])
     )
     with pytest.raises(AuditError, match=r"a\.csv.*nothing was published"):
-        ingest([str(folder)], lake, settings)
+        ingest([str(folder)], lake, settings, AS_OF)
     assert lake.version("raw_complaints") is None
 
 
@@ -138,7 +190,7 @@ def test_a_failure_in_the_middle_leaves_the_last_publication(
     failure: BaseException,
     raised: type[BaseException],
 ) -> None:
-    first = ingest([str(folder)], lake, settings)
+    first = ingest([str(folder)], lake, settings, AS_OF)
     before = hash_tree(lake.root)
     write_csv(folder / "c.csv", [complaint(7)])
 
@@ -148,11 +200,11 @@ def test_a_failure_in_the_middle_leaves_the_last_publication(
     with monkeypatch.context() as patched:
         patched.setattr(landing_module._Parts, "_write", fail)
         with pytest.raises(raised) as caught:
-            ingest([str(folder)], lake, settings)
+            ingest([str(folder)], lake, settings, AS_OF)
     assert raised is KeyboardInterrupt or "the disk is full" in str(caught.value)
     assert hash_tree(lake.root) == before
     assert lake.version("raw_complaints") == first.version
-    assert ingest([str(folder)], lake, settings).landed == 6
+    assert ingest([str(folder)], lake, settings, AS_OF).landed == 6
 
 
 def test_memory_does_not_grow_with_the_object(tmp_path: Path, complaint: Complaint, write_csv: WriteCsv) -> None:
@@ -169,8 +221,8 @@ from assets.ingestion.landing import ingest
 from assets.lake import Lake
 from assets.settings import IngestionSettings
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-settings = IngestionSettings(max_record_bytes=1 << 20, batch_records=20000)
-landing = ingest([sys.argv[1]], Lake(Path(sys.argv[2])), settings)
+settings = IngestionSettings(max_record_bytes=1 << 20, batch_records=20000, published_in_key=None)
+landing = ingest([sys.argv[1]], Lake(Path(sys.argv[2])), settings, "2023-02-01")
 print(landing.records, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     done = subprocess.run(

@@ -60,9 +60,9 @@ def test_a_bucket_gives_the_same_publication_as_the_folder(
     (folder / "c.csv").write_text("a neighbour of the prefix")
     upload(folder, "in-2/")
     (folder / "c.csv").unlink()
-    local = ingest([str(folder)], Lake(tmp_path / "local"), settings)
+    local = ingest([str(folder)], Lake(tmp_path / "local"), settings, "2023-02-01")
     for source in ("s3://complaints/in", "s3://complaints/in/"):
-        remote = ingest([source], Lake(tmp_path / "remote"), settings)
+        remote = ingest([source], Lake(tmp_path / "remote"), settings, "2023-02-01")
         assert remote.version == local.version
         assert hash_tree(remote.path) == hash_tree(local.path)
         assert {p.name for p in remote.path.iterdir()} == {"records", "rejects", "objects.parquet"}

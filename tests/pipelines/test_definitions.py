@@ -48,10 +48,9 @@ def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
     assert spec.kinds
 
 
-def test_from_the_audit_on_every_asset_is_as_of_a_day() -> None:
-    unpartitioned = {"ingestion", "warehouse"}
+def test_every_asset_but_dbt_s_is_as_of_a_day() -> None:
     for spec in specs():
-        assert (spec.partitions_def is None) == (spec.group_name in unpartitioned), spec.key
+        assert (spec.partitions_def is None) == (spec.group_name == "warehouse"), spec.key
 
 
 def test_every_asset_but_the_first_has_something_upstream() -> None:

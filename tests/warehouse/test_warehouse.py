@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -21,12 +22,15 @@ import pytest
 from assets.lake import Home, hash_tree
 from assets.settings import QUEUES as QUEUE_NAMES
 from assets.settings import WarehouseSettings
+from assets.warehouse import project as project_module
 from assets.warehouse.project import (
     DBT,
     MARTS,
     PROJECT,
+    build_marts,
     dbt_environment,
     explain_failure,
+    finish_build,
     manifest_path,
     prepare_build,
     staged,
@@ -73,6 +77,7 @@ class Source:
     key: str
     records: list[dict[str, str | None]]
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
+    known_from: str | None = None
 
     @property
     def object_id(self) -> str:
@@ -94,14 +99,15 @@ def land(home: Home, sources: list[Source], version: str) -> None:
 _OBJECTS = pa.schema(
     [(name, pa.string()) for name in ("object_id", "key", "sha256")]
     + [(name, pa.int64()) for name in ("bytes", "seq", "records", "rejects", "landed")]
-    + [("error", pa.string())]
+    + [(name, pa.string()) for name in ("error", "known_from")]
 )
 
 
 def _object(source: Source, seq: int) -> dict[str, Any]:
     records, rejects = len(source.records), len(source.rejects)
     counts = {"bytes": 1, "seq": seq, "records": records, "rejects": rejects, "landed": records + rejects}
-    return {"object_id": source.object_id, "key": source.key, "sha256": "", "error": None, **counts}
+    names = {"object_id": source.object_id, "key": source.key, "sha256": "", "known_from": source.known_from}
+    return {**names, "error": None, **counts}
 
 
 def _write_source(folder: Path, source: Source) -> None:
@@ -135,9 +141,12 @@ def build(home: Home, policy: WarehouseSettings = POLICY) -> subprocess.Complete
     """Run `dbt build` as the asset does."""
     prepare_build(home)
     environment = os.environ | dbt_environment(home, policy)
-    return subprocess.run(
+    done = subprocess.run(
         [str(DBT), "build"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
     )
+    if not done.returncode:
+        finish_build(home)
+    return done
 
 
 def read(home: Home, mart: str, columns: str = "*") -> list[tuple[Any, ...]]:
@@ -147,7 +156,10 @@ def read(home: Home, mart: str, columns: str = "*") -> list[tuple[Any, ...]]:
 
 
 def random_sources(seed: int, records: int) -> list[Source]:
-    """Three objects with everything in them: versions, duplicates, dirt, late labels, unmapped products, no text."""
+    """Three objects with everything in them: versions, duplicates, dirt, late labels, unmapped products, no text.
+
+    The first is history; the others are known from the days on which they landed, in the midst of their records' dates.
+    """
     chance = random.Random(seed)
     made: list[dict[str, str | None]] = []
     for number in range(records):
@@ -157,9 +169,12 @@ def random_sources(seed: int, records: int) -> list[Source]:
     third = len(made) // 3
     parts = [made[:third], made[third : 2 * third], made[2 * third :]]
     sources = [Source(f"part-{number}.csv", part) for number, part in enumerate(parts)]
+    sources[1].known_from, sources[2].known_from = LANDED
     sources[1].rejects = [(9, "broken-quote", 'x,"y'), (12, "too-few-fields", "x")]
     return sources
 
+
+LANDED = ("2023-07-20", "2023-09-15")
 
 _DIRT: list[dict[str, str | None]] = [
     {"complaint_id": None},
@@ -216,6 +231,7 @@ class Version:
     """A valid record as these tests read it."""
 
     complaint_id: str
+    received: date
     known: date
     label_known: date
     queue: str | None
@@ -250,18 +266,20 @@ def reading(sources: list[Source]) -> tuple[list[Version], dict[str, list[int]]]
 
 def _version(source: Source, line: int, fields: dict[str, str | None]) -> Version | None:
     try:
-        known = date.fromisoformat(fields["date_received"] or "")
+        received = date.fromisoformat(fields["date_received"] or "")
         sent = date.fromisoformat(fields["date_sent_to_company"]) if fields["date_sent_to_company"] else None
     except ValueError:
         return None
-    if not (fields["complaint_id"] or "").strip() or known.year < 2011:
+    if not (fields["complaint_id"] or "").strip() or received.year < 2011:
         return None
-    label_known = max(known, sent if sent else known + timedelta(days=7))
+    known = max(received, date.fromisoformat(source.known_from)) if source.known_from else received
+    label_known = max(known, sent if sent else received + timedelta(days=7))
     queues = {name.lower(): queue for name, queue in QUEUES.items()}
     queue = queues.get((fields["product"] or "").strip().lower())
     company, state = fields["company"] or "unknown", fields["state"] or "unknown"
     complaint = str(fields["complaint_id"])
-    return Version(complaint, known, label_known, queue, company, state, fields["narrative"], source.object_id, line)
+    place = (source.object_id, line)
+    return Version(complaint, received, known, label_known, queue, company, state, fields["narrative"], *place)
 
 
 def visible(versions: list[Version], day: date) -> dict[str, Version]:
@@ -299,7 +317,8 @@ def test_quarantine_names_object_line_reason_and_text(full: Home, sources: list[
 
 def test_a_span_holds_the_newest_known_version(full: Home, sources: list[Source]) -> None:
     versions, _ = reading(sources)
-    rows = read(full, "fct_complaints", "complaint_id, known_at, known_until, narrative, object_id, line")
+    columns = "complaint_id, known_at, known_until, narrative, object_id, line"
+    rows = read(full, "fct_complaints", columns)
     for day in [date(2023, 5, 1) + timedelta(days=offset) for offset in range(0, 230, 7)]:
         instant = datetime.combine(day, datetime.min.time())
         shown = {
@@ -333,7 +352,7 @@ def test_statistics_equal_a_count_by_hand(full: Home, sources: list[Source], ent
 
 
 def _by_hand(versions: list[Version], event: date) -> tuple[float, ...]:
-    ages = [((event - version.known).days, version) for version in versions if version.known < event]
+    ages = [((event - version.received).days, version) for version in versions if version.known < event]
     counts = [sum(1 for age, _ in ages if age <= days) for days in (7, 30, 90)]
     narratives = sum(1 for _, version in ages if version.narrative is not None)
     labels = [version.queue for version in versions if version.queue and version.label_known < event]
@@ -354,12 +373,125 @@ def test_statistics_have_a_row_on_every_day_of_change(full: Home, sources: list[
             assert newest[2:] == pytest.approx(_by_hand(mine, event)), (name, event)
 
 
-def test_incremental_builds_equal_one_build(full: Home, sources: list[Source], tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    for version, landed in [("v1", sources[:2]), ("v2", sources)]:
-        land(home, landed, version)
-        assert build(home).returncode == 0
+AS_IT_WAS = {
+    "fct_complaints": """
+        select * replace (case when known_until <= $day then known_until end as known_until) from read_parquet($path)
+        where known_at <= $day
+    """,
+    "labels": """
+        select * replace (case when known_until <= $day then known_until end as known_until) from read_parquet($path)
+        where known_at <= $day
+    """,
+    "company_daily": "select * from read_parquet($path) where event_timestamp <= $day",
+    "state_daily": "select * from read_parquet($path) where event_timestamp <= $day",
+}
+
+
+def as_of(home: Home, mart: str, day: date) -> list[tuple[Any, ...]]:
+    """What a mart says of a day and before."""
+    with duckdb.connect() as connection:
+        parameters = {"path": str(staged(home) / f"{mart}.parquet"), "day": datetime.combine(day, datetime.min.time())}
+        return connection.execute(f"{AS_IT_WAS[mart]} order by all", parameters).fetchall()
+
+
+def test_nights_equal_one_build_and_what_lands_later_changes_no_day_before(
+    full: Home, sources: list[Source], tmp_path: Path
+) -> None:
+    home, last = Home(tmp_path), date.fromisoformat(LANDED[1])
+    land(home, sources[:2], "v1")
+    assert build(home).returncode == 0
+    for mart in AS_IT_WAS:
+        before = as_of(home, mart, last - timedelta(days=1))
+        assert len(before) > 100
+        assert before == as_of(full, mart, last - timedelta(days=1)), mart
+    land(home, sources, "v2")
+    kept = home.warehouse / "warehouse.duckdb"
+    built = kept.stat().st_ino
+    assert build(home).returncode == 0
+    assert kept.stat().st_ino == built
     assert hash_tree(staged(home)) == hash_tree(staged(full))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of dbt/ that is taken for it."""
+    copy = shutil.copytree(PROJECT, tmp_path / "dbt")
+    monkeypatch.setattr(project_module, "PROJECT", copy)
+    return copy
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.slow
+def test_objects_that_were_staged_before_follow_a_changed_project(tmp_path: Path, project: Path) -> None:
+    home, settings = Home(tmp_path / "home"), POLICY
+    land(home, [Source("one.csv", [record("1", "2024-01-02", date_sent_to_company=None)])], "v1")
+    build_marts(home, settings)
+    _edit(project / "dbt_project.yml", "days_to_label: 7", "days_to_label: 9")
+    build_marts(home, settings)
+    assert read(home, "labels", "label_known_at") == [(datetime(2024, 1, 11),)]
+
+
+def _prepared(home: Home) -> bool:
+    """Whether a build that begins now may add to the warehouse."""
+    prepare_build(home)
+    return (home.warehouse / "warehouse.duckdb").exists()
+
+
+def _built(home: Home, sources: list[Source], version: str) -> None:
+    """As after a build."""
+    land(home, sources, version)
+    prepare_build(home)
+    (home.warehouse / "warehouse.duckdb").write_text("built")
+    finish_build(home)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("dbt_project.yml", "days_to_label: 7", "days_to_label: 9"),
+        ("models/staging/stg_complaints.sql", "'unknown'", "'none'"),
+        ("macros/fields.sql", "%m/%d/%Y", "%d/%m/%Y"),
+        ("seeds/queue_by_product.csv", "Payday loan,", "Payday loans,"),
+    ],
+)
+def test_a_warehouse_of_another_project_is_built_anew(
+    tmp_path: Path, project: Path, file: str, old: str, new: str
+) -> None:
+    home = Home(tmp_path / "home")
+    _built(home, [Source("a.csv", [])], "v1")
+    _edit(project / file, old, new)
+    assert not _prepared(home)
+
+
+def test_a_warehouse_is_added_to_only_by_what_comes_after_all_that_is_in_it(tmp_path: Path) -> None:
+    a, b, c = (Source(f"{name}.csv", []) for name in "abc")
+    later = Source("a.csv", [], known_from="2024-01-01")
+    for place, (before, after, kept) in enumerate(
+        [
+            ([a, b], [a, b], True),
+            ([a, b], [a, b, c], True),
+            ([a, c], [a, b, c], False),
+            ([a, b], [b, a], False),
+            ([a, b], [a], False),
+            ([a], [later], False),
+        ]
+    ):
+        home = Home(tmp_path / str(place))
+        _built(home, before, "v1")
+        land(home, after, "v2")
+        assert _prepared(home) is kept, place
+
+
+def test_a_warehouse_whose_last_build_did_not_end_is_built_anew(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    _built(home, [Source("a.csv", [])], "v1")
+    assert _prepared(home)
+    assert not _prepared(home)
 
 
 def test_a_lost_record_or_too_many_unmapped_products_stop_the_build(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ superseded as (
 
 product_days as (
 
-    select distinct product, known_at from complaints
+    select distinct product, received_at from complaints
 
 ),
 
@@ -46,14 +46,14 @@ ranked as (
 
     select
         product_days.product,
-        product_days.known_at,
+        product_days.received_at,
         products.queue,
         row_number() over (
-            partition by product_days.product, product_days.known_at
+            partition by product_days.product, product_days.received_at
             order by
                 greatest(
-                    products.valid_from - cast(product_days.known_at as date),
-                    cast(product_days.known_at as date) - products.valid_to,
+                    products.valid_from - cast(product_days.received_at as date),
+                    cast(product_days.received_at as date) - products.valid_to,
                     0
                 ),
                 products.valid_from
@@ -66,7 +66,7 @@ ranked as (
 
 queues as (
 
-    select product, known_at, queue from ranked
+    select product, received_at, queue from ranked
     where nearness = 1
 
 ),
@@ -77,6 +77,7 @@ final as (
         complaints.complaint_id,
         complaints.known_at,
         superseded.known_until,
+        complaints.received_at,
         complaints.narrative,
         complaints.company,
         complaints.state,
@@ -93,7 +94,7 @@ final as (
         on complaints.position = superseded.position
     left join queues
         on complaints.product = queues.product
-        and complaints.known_at = queues.known_at
+        and complaints.received_at = queues.received_at
     where superseded.known_until is null
         or superseded.known_until > complaints.known_at
 

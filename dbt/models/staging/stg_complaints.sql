@@ -29,7 +29,8 @@ typed as not materialized (
 
         ---------- known before routing
         nullif(trim(records.complaint_id), '') as complaint_id,
-        {{ to_day('records.date_received') }} as known_at,
+        {{ to_day('records.date_received') }} as received_at,
+        cast(objects.known_from as timestamp) as known_from,
         records.narrative,
         coalesce(records.company, 'unknown') as company,
         coalesce(records.state, 'unknown') as state,
@@ -56,7 +57,7 @@ judged as not materialized (
         *,
         case
             when complaint_id is null then 'empty-complaint-id'
-            when not coalesce({{ possible('known_at') }}, false) then 'impossible-date'
+            when not coalesce({{ possible('received_at') }}, false) then 'impossible-date'
             when is_sent and not coalesce({{ possible('sent_at') }}, false) then 'impossible-date'
         end as reason
     from typed
@@ -92,9 +93,12 @@ final as (
             else 'valid'
         end as status,
         judged.reason,
-        judged.known_at,
+        judged.received_at,
+        greatest(judged.received_at, coalesce(judged.known_from, judged.received_at)) as known_at,
         greatest(
-            judged.known_at, coalesce(judged.sent_at, judged.known_at + interval {{ var('days_to_label') }} day)
+            judged.received_at,
+            coalesce(judged.known_from, judged.received_at),
+            coalesce(judged.sent_at, judged.received_at + interval {{ var('days_to_label') }} day)
         ) as label_known_at,
         judged.product,
         judged.company,
