@@ -82,8 +82,13 @@ def challenger(
     def run(command: list[str]) -> None:
         # The evaluation needs torch and transformers, seconds of imports: while the worker starts, a core has no work.
         Thread(target=import_module, args=("assets.training.model",)).start()
+        client = dg.PipesSubprocessClient(
+            cwd=str(PROJECT),
+            context_injector=dg.PipesEnvContextInjector(),
+            message_reader=dg.PipesFileMessageReader(str(Path(command[-1]).with_name("messages"))),
+        )
         try:
-            dg.PipesSubprocessClient(cwd=str(PROJECT)).run(context=context.op_execution_context, command=command)
+            client.run(context=context.op_execution_context, command=command)
         except DagsterPipesExecutionError as error:
             raise TrainingError(f"the training processes ended early: {error}") from None
 

@@ -21,7 +21,15 @@ from assets.training.model import ComplaintRouter
 from assets.training.optimization import parameter_groups, schedule
 from assets.training.plan import TrainingPlan
 
-__all__ = ["agree", "consolidated_weights", "engine_config", "join_processes", "seed_everything", "start_engine"]
+__all__ = [
+    "agree",
+    "consolidated_weights",
+    "engine_config",
+    "join_processes",
+    "seed_everything",
+    "start_engine",
+    "tell_all",
+]
 
 
 def join_processes(world_size: int, threads: int) -> None:
@@ -40,6 +48,14 @@ def join_processes(world_size: int, threads: int) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     assert torch.distributed.get_world_size() == world_size, "the launcher started another number of ranks"
+
+
+def tell_all(first: int, second: int) -> tuple[int, int]:
+    """Rank 0's two integers, each below 2**63; all ranks call it."""
+    told = torch.tensor([first, second], device="cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.broadcast(told, 0)
+    first, second = told.tolist()
+    return first, second
 
 
 def seed_everything(seed: int) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,14 +59,14 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
     Raises BaseModelError and SettingsError before anything starts, TrainingError when a worker stops.
     """
     table = f"challenger/{as_of}"
-    with lake.staging(table) as staged, tempfile.TemporaryDirectory(prefix="evergreen-") as scratch:
+    with lake.staging(table) as staged, lake.staging(table) as beside:  # in the home, which all machines share
         plan = plan_training(snapshot, settings, staged, lake.root.parent)
         if reused := _is_whole(lake.path(table, plan.training_id)):
             path = lake.publish(table, plan.training_id, staged)
         else:
             _check_memory(plan)
             _fetch_checkpoint(plan)
-            plan_file = Path(scratch) / "plan.json"
+            plan_file = beside / "plan.json"
             plan_file.write_text(plan.model_dump_json())
             _run_worker(plan, plan_file, run)
             path = lake.publish(table, plan.training_id, staged)
@@ -134,7 +133,7 @@ def _run_id(snapshot_id: str, settings: TrainingSettings, deepspeed: Mapping[str
 def worker_command(plan_file: Path, world_size: int, hostfile: str | None) -> list[str]:
     """The command that starts every rank: the worker itself when there is one, a launcher when there are several.
 
-    With a hostfile, the plan, the snapshot and the lake must be on storage that all of its machines share.
+    With a hostfile, the plan and the home must be on storage that all of its machines share.
     """
     python, program = [sys.executable, "-m"], ["assets.training.worker", str(plan_file)]
     if hostfile is not None:

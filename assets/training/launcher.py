@@ -6,15 +6,16 @@ killed, and its workers are killed with it however it ends (assets/training/proc
 
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
-from assets.training.process import die_with_parent, lean_imports, silence_stdout
+from assets.training.process import die_with_parent, hand_over_environment, lean_imports, silence_stdout
 
 __all__ = ["main"]
 
 
 def main(launcher: str, arguments: list[str]) -> None:
-    """Hand over to a launcher. Raises SystemExit with its status."""
+    """Hand over to a launcher, whose last argument is the plan's file. Raises SystemExit with its status."""
     die_with_parent(signal.SIGTERM)
     silence_stdout()
     lean_imports()
@@ -24,6 +25,7 @@ def main(launcher: str, arguments: list[str]) -> None:
         run.main(arguments)
     else:
         assert launcher == "deepspeed", launcher
+        hand_over_environment(Path(arguments[-1]).parent)
         from deepspeed.launcher import runner
 
         for stop in (signal.SIGINT, signal.SIGTERM):

@@ -5,8 +5,9 @@
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -127,15 +128,21 @@ class Uploads:
 
     def begin(self, folder: Path) -> None:
         """Copy a published checkpoint, unless the one before it is still on its way: a later one will follow."""
-        if self._running is None or self._running.done():
-            files = {path.name: path.open("rb") for path in folder.iterdir()}  # open, they outlive the folder
-            self._running = self._thread.submit(self._copy, folder.name, files)
+        if self._running is not None and not self._running.done():
+            return
+        with ExitStack() as opened, self._told(folder.name):
+            files = {path.name: opened.enter_context(path.open("rb")) for path in folder.iterdir()}
+            self._running = self._thread.submit(self._copy, folder.name, files, opened.pop_all())
 
-    def _copy(self, name: str, files: Mapping[str, BinaryIO]) -> None:
-        try:
+    def _copy(self, name: str, files: Mapping[str, BinaryIO], opened: ExitStack) -> None:
+        """Open files outlive their folder, which a later checkpoint may remove."""
+        with opened, self._told(name):
             self._mirror.put(name, files)
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """What goes wrong inside is one line."""
+        try:
+            yield
         except Exception as error:
             self._say(f"{name} could not be copied, the copy before it stays: {error}")
-        finally:
-            for file in files.values():
-                file.close()

@@ -2,12 +2,26 @@
 
 import ctypes
 import gc
+import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["die_with_parent", "keep_memory", "lean_imports", "leave", "silence_stdout", "use_cores"]
+__all__ = [
+    "die_with_parent",
+    "hand_over_environment",
+    "keep_memory",
+    "lean_imports",
+    "leave",
+    "silence_stdout",
+    "take_environment",
+    "use_cores",
+]
+
+_HANDED_OVER = ("AWS_", "DAGSTER_PIPES_")
+_ENVIRONMENT = "environment.json"
 
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
@@ -30,6 +44,22 @@ def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
 def silence_stdout() -> None:
     """Send what libraries print to stderr: stdout belongs to the command that started the run."""
     os.dup2(2, 1)
+
+
+def hand_over_environment(folder: Path) -> None:
+    """Leave for ranks on other machines what only this one's environment has: credentials, and where to report.
+
+    In a file for its owner alone, on storage that the machines share: anybody can read a command line, or a log.
+    """
+    file = folder / _ENVIRONMENT
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_text(json.dumps({name: value for name, value in os.environ.items() if name.startswith(_HANDED_OVER)}))
+
+
+def take_environment(folder: Path) -> None:
+    """Have what a launcher on another machine handed over, if there is such a file."""
+    if (folder / _ENVIRONMENT).is_file():
+        os.environ |= json.loads((folder / _ENVIRONMENT).read_text())
 
 
 def keep_memory() -> None:

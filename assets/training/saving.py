@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
 from assets.lake import hash_file, write_atomically
-from assets.training.checkpoints import Checkpoints, sync
+from assets.training.checkpoints import Checkpoints, read_manifest, sync
+from assets.training.engine import tell_all
 from assets.training.mirror import Uploads
 from assets.training.progress import Progress
 from assets.training.resharding import load_resharded, refuse_code
@@ -90,13 +90,10 @@ class Saver:
 
     def resume(self, progress: Progress) -> None:
         """Go back to the newest whole checkpoint, if there is one. Raises SettingsError when these ranks cannot."""
-        if self._engine.global_rank == 0:
-            self._checkpoints.clear()
-        step = _broadcast(self._checkpoints.newest() if self._engine.global_rank == 0 else None, self._engine)
-        if step is None:
+        step, ranks = tell_all(*(self._newest() if self._engine.global_rank == 0 else (0, 0)))
+        if ranks == 0:
             return
         path = self._checkpoints.path(step)
-        ranks = len(list(path.glob("rank-*.pt")))
         if ranks == self._engine.world_size:
             own = self._load(path)
             self._say(f"resumed at step {step}")
@@ -125,6 +122,18 @@ class Saver:
         """Wait for what is being written; the run is over and does not need it."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
+    def _newest(self) -> tuple[int, int]:
+        """The step of the newest whole checkpoint and the ranks that wrote it, by its manifest; zeros without one.
+
+        Rank 0 answers for all of them: where a folder is shared, other machines may not see all of it yet.
+        """
+        self._checkpoints.clear()
+        step = self._checkpoints.newest()
+        if step is None:
+            return 0, 0
+        names = read_manifest(self._checkpoints.path(step))
+        return step, sum(name.startswith("rank-") for name in names)
+
     def _load(self, path: Path) -> State:
         """Go back to where this rank was, to the bit."""
         self._engine.load_checkpoint(str(path.parent), tag=path.name)
@@ -152,7 +161,7 @@ class Saver:
         copies = self._files.copies
         own = {"progress": progress.state(), "random": _random_states(), "world_sizes": self.world_sizes}
         copies[folder / self._own] = own
-        self._writing = _Writing(step, self._thread.submit(_write, copies, folder / f"{self._own}.json"))
+        self._writing = _Writing(step, self._thread.submit(_write, copies, _hashes(folder, self._engine.global_rank)))
 
     def _end(self, whole: bool) -> None:
         assert self._writing is not None
@@ -160,15 +169,19 @@ class Saver:
         self._saved = time.monotonic()
         if self._engine.global_rank > 0:
             return
-        folder = self._checkpoints.beside(step)
-        with suppress(OSError):
-            if whole:
-                self._checkpoints.publish(step, _collect(folder))
-                if self._uploads:
-                    self._uploads.begin(self._checkpoints.path(step))
-                return
-        shutil.rmtree(folder, ignore_errors=True)
-        self._say(f"the checkpoint of step {step} could not be written; the one before it stays")
+        if not (whole and self._publish(step)):
+            shutil.rmtree(self._checkpoints.beside(step), ignore_errors=True)
+            self._say(f"the checkpoint of step {step} could not be written; the one before it stays")
+        elif self._uploads:
+            self._uploads.begin(self._checkpoints.path(step))
+
+    def _publish(self, step: int) -> bool:
+        """Make what all ranks have written the current checkpoint; whether that could be done."""
+        try:
+            self._checkpoints.publish(step, _collect(self._checkpoints.beside(step), self._engine.world_size))
+        except OSError:
+            return False
+        return True
 
 
 def _write(copies: dict[Path, State], hashes: Path) -> None:
@@ -181,12 +194,20 @@ def _write(copies: dict[Path, State], hashes: Path) -> None:
     write_atomically(hashes, json.dumps({path.name: hash_file(path) for path in copies}))
 
 
-def _collect(folder: Path) -> dict[str, str]:
-    """The hashes of all ranks' files."""
-    parts = list(folder.glob("*.json"))
+def _hashes(folder: Path, rank: int) -> Path:
+    """Where a rank says which files it has written."""
+    return folder / f"rank-{rank}.json"
+
+
+def _collect(folder: Path, ranks: int) -> dict[str, str]:
+    """The hashes of all ranks' files. Raises OSError when a rank's are not there: a listing might not tell."""
+    parts = [_hashes(folder, rank) for rank in range(ranks)]
     found: dict[str, str] = {}
     for part in parts:
         found |= json.loads(part.read_text())
+    for name in found:
+        (folder / name).stat()
+    for part in parts:
         part.unlink()
     return found
 
@@ -221,10 +242,3 @@ def _set_random_states(states: State) -> None:
     random.setstate((version, tuple(words), gauss))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-
-
-def _broadcast(step: int | None, engine: DeepSpeedEngine) -> int | None:
-    """What rank 0 says."""
-    told = torch.tensor([-1 if step is None else step], device=engine.device)
-    torch.distributed.broadcast(told, 0)
-    return int(told) if int(told) >= 0 else None

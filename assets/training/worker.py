@@ -6,11 +6,21 @@ Reads the plan, builds the engine, loops, writes the bundle. It runs under Dagst
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 from assets.exceptions import EvergreenError
 from assets.training.plan import TrainingPlan
-from assets.training.process import die_with_parent, keep_memory, lean_imports, leave, silence_stdout, use_cores
+from assets.training.process import (
+    die_with_parent,
+    keep_memory,
+    lean_imports,
+    leave,
+    silence_stdout,
+    take_environment,
+    use_cores,
+)
 from assets.training.progress import Phases, report_lines
 
 __all__ = ["main", "train"]
@@ -21,6 +31,7 @@ def main(path: Path) -> int:
     die_with_parent()
     silence_stdout()
     keep_memory()
+    take_environment(path.parent)
     plan = TrainingPlan.model_validate_json(path.read_text())
     threads = use_cores()
     lean_imports()
@@ -49,25 +60,41 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
 
     phases.end("imports")
     join_processes(plan.world_size, threads)
-    peak = matmul_peak(plan.settings.precision)
-    phases.end("processes")
-    data = load_training_data(plan)
-    phases.end("data")
-    seed_everything(plan.settings.seed)
-    router = new_router(plan.base_model, data.preprocessing, data.word_weights, plan.settings.word_share)
-    freeze(router, plan.settings.trainable_layers, plan.settings.train_embeddings)
-    engine = start_engine(router, plan, rows=data.trained)
-    phases.end("engine")
-    say(str(phases))
-    checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
-    mirror = Mirror.of(plan)
-    uploads = Uploads(mirror, say) if mirror else None
-    saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say, uploads)
-    progress = run_steps(engine, data, plan.settings, saver, say)
-    started = {"start_seconds": phases.seconds, "threads": threads}
-    used = usage(plan, engine, progress, peak)
-    report = progress.summary() | started | used | {"resumed": saver.resumed}
-    write_bundle(plan, engine, data, progress, saver.world_sizes, report)
+    with _companions(plan):
+        peak = matmul_peak(plan.settings.precision)
+        phases.end("processes")
+        data = load_training_data(plan)
+        phases.end("data")
+        seed_everything(plan.settings.seed)
+        router = new_router(plan.base_model, data.preprocessing, data.word_weights, plan.settings.word_share)
+        freeze(router, plan.settings.trainable_layers, plan.settings.train_embeddings)
+        engine = start_engine(router, plan, rows=data.trained)
+        phases.end("engine")
+        say(str(phases))
+        checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
+        mirror = Mirror.of(plan)
+        uploads = Uploads(mirror, say) if mirror else None
+        saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say, uploads)
+        progress = run_steps(engine, data, plan.settings, saver, say)
+        started = {"start_seconds": phases.seconds, "threads": threads}
+        used = usage(plan, engine, progress, peak)
+        report = progress.summary() | started | used | {"resumed": saver.resumed}
+        write_bundle(plan, engine, data, progress, saver.world_sizes, report)
+
+
+def _companions(plan: TrainingPlan) -> AbstractContextManager[None]:
+    """Across machines ranks watch each other; on one, the launcher ends all of them with the first that ends."""
+    if plan.settings.hostfile is None:
+        return nullcontext()
+    from assets.training.companions import together
+    from assets.training.engine import tell_all
+
+    def lost(rank: int) -> NoReturn:
+        if not plan.failure.exists():
+            plan.failure.write_text(f"rank {rank} ended early: what it said is in the log of the run")
+        os._exit(1)
+
+    return together(os.environ["MASTER_ADDR"], int(os.environ["RANK"]), tell_all, lost)
 
 
 if __name__ == "__main__":
