@@ -8,8 +8,8 @@ attention scores on GPUs, where a fused kernel never stores them.
 """
 
 import os
-import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ _HEAP = 2
 
 Measured over 628 and 942 steps of profile `full`, on CPU: 3.2 GB in all.
 """
+_ASK_TORCH = "import torch; print(*(torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())))"
 _LIVE_LAYERS = 2
 """Layers whose weights are whole on a device at once when stage 3 gathers them: one at work, one fetched ahead."""
 _OFFLOADED = {"weights": "offload_param", "optimizer": "offload_optimizer", "step": "offload_optimizer"}
@@ -61,9 +62,9 @@ class Free:
 
 
 def estimate_memory(
-    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, tokens: int, has_gpu: bool
+    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, has_gpu: bool
 ) -> Memory:
-    """Bytes of one of `ranks` ranks at its peak, whose largest micro-batch has `tokens` tokens, padding included."""
+    """Bytes of one of `ranks` ranks at its peak."""
     zero = deepspeed.get("zero_optimization", {})
     stage, width = zero.get("stage", 0), _width(settings)
     shared = [ranks if stage >= least else 1 for least in (1, 2, 3)]
@@ -75,7 +76,7 @@ def estimate_memory(
         "optimizer": (12 if has_master else 8) * size.trained // shared[0],
         "step": 4 * size.trained // shared[0] if has_master else 0,
         "gathered": width * gathered,
-        "activations": _activation_bytes(size, settings, has_gpu) * tokens,
+        "activations": _activation_bytes(size, settings, has_gpu) * _micro_batch_tokens(settings, ranks),
     }
     moved = offloads(deepspeed)
     places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
@@ -86,37 +87,47 @@ def estimate_memory(
     return Memory(device=places["none"], host=places["cpu"], nvme=places["nvme"])
 
 
-def free_memory() -> Free:
-    """What is free here: main memory within this process's limits, and GPU memory as nvidia-smi has it."""
+def free_memory(gpus: int) -> Free:
+    """What is free here: main memory within this process's limits, and the memory of the GPUs that a run would use.
+
+    torch itself is asked, in a process of its own that leaves nothing on a GPU: it alone knows which GPUs
+    CUDA_VISIBLE_DEVICES means, and what one has that shares main memory. Raises SettingsError when it cannot tell.
+    """
     import psutil  # type: ignore[import-untyped]
 
     host = min(int(psutil.virtual_memory().available), _allowed())
-    if shutil.which("nvidia-smi") is None:
+    if gpus == 0:
         return Free(host, None)
-    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
-    megabytes = [int(number) for number in answer if number.isdigit()]
-    return Free(host, min(megabytes) * 2**20 if megabytes else None)
+    asked = subprocess.run([sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise SettingsError(f"training.ranks: the GPUs do not tell their free memory: {asked.stderr.splitlines()[-1]}")
+    return Free(host, min(map(int, asked.stdout.split())))
 
 
 def check_memory(
-    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, tokens: int, free: Free
+    size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, free: Free
 ) -> Memory:
     """The estimate of a run on this machine. Raises SettingsError when it is more than what is free.
 
     The line names the configuration that would fit and moves least out of the device's memory.
     """
     has_gpu = free.device is not None
-    memory = estimate_memory(size, settings, deepspeed, ranks, tokens, has_gpu)
+    memory = estimate_memory(size, settings, deepspeed, ranks, has_gpu)
     if _fits(memory, ranks, free):
         return memory
     for name, other in _by_effort(settings):
-        if _fits(estimate_memory(size, settings, other, ranks, tokens, has_gpu), ranks, free):
+        if _fits(estimate_memory(size, settings, other, ranks, has_gpu), ranks, free):
             advice = f"{name} would fit"
             break
     else:
-        advice = "no file in configs/deepspeed would fit: lower training.batch_rows or take a smaller base_model"
+        advice = "no file in configs/deepspeed would fit: lower training.batch_tokens or take a smaller base_model"
     raise SettingsError(f"training.deepspeed: {settings.deepspeed} {_too_large(memory, ranks, free)}; {advice}")
+
+
+def _micro_batch_tokens(settings: TrainingSettings, ranks: int) -> int:
+    """Tokens of a rank's largest micro-batch, padding included: whole rows, at least one, within `batch_tokens`."""
+    rows = min(settings.batch_rows // ranks, max(1, settings.batch_tokens // settings.max_tokens))
+    return rows * settings.max_tokens
 
 
 def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool) -> int:

@@ -37,7 +37,7 @@ _ASIDE = {"price_per_hour", "checkpoint_seconds", "checkpoints_kept", "checkpoin
 """Settings that no weight depends on."""
 
 _OUTSIDE = {
-    *("definitions.py", "launch.py", "mirror.py"),
+    *("companions.py", "definitions.py", "launch.py", "mirror.py"),
     *("compatibility.py", "estimate.py", "model_files.py", "model_size.py", "usage.py"),
 }
 """Files of this room that no weight depends on."""
@@ -219,8 +219,7 @@ def _check_memory(plan: TrainingPlan) -> None:
     settings = plan.settings
     if settings.hostfile is None:
         size = measure_model(plan.base_model, len(plan.features), settings)
-        tokens = settings.batch_rows // plan.world_size * settings.max_tokens
-        check_memory(size, settings, plan.deepspeed, plan.world_size, tokens, free_memory())
+        check_memory(size, settings, plan.deepspeed, plan.world_size, free_memory(_gpus()))
 
 
 def _world_size(settings: TrainingSettings, gpus: int) -> int:

@@ -57,7 +57,7 @@ def test_a_file_that_is_no_safetensors_is_named(encoder: Path, settings: Trainin
 
 def states(settings: TrainingSettings, name: str, ranks: int) -> tuple[int, int, int]:
     """Gigabytes of weights, gradients and optimizer states on a GPU."""
-    device = estimate_memory(LARGE, settings, _deepspeed_config(name), ranks, 1, has_gpu=True).device
+    device = estimate_memory(LARGE, settings, _deepspeed_config(name), ranks, has_gpu=True).device
     return tuple(round(device.get(part, 0) / GB) for part in ("weights", "gradients", "optimizer"))  # type: ignore[return-value]
 
 
@@ -80,17 +80,17 @@ def test_a_stage_shares_what_the_paper_says(
 
 def test_what_is_offloaded_is_somewhere_else(settings: TrainingSettings) -> None:
     nvme = override(settings, {"nvme": "/nvme"})
-    memory = estimate_memory(LARGE, nvme, _deepspeed_config("zero-3-nvme"), 1, 1, has_gpu=True)
+    memory = estimate_memory(LARGE, nvme, _deepspeed_config("zero-3-nvme"), 1, has_gpu=True)
     assert set(memory.nvme) == {"weights", "optimizer", "step"}
     assert set(memory.host) == {"buffers"}
-    offloaded = estimate_memory(LARGE, settings, _deepspeed_config("zero-3-offload"), 1, 1, has_gpu=True)
+    offloaded = estimate_memory(LARGE, settings, _deepspeed_config("zero-3-offload"), 1, has_gpu=True)
     assert set(offloaded.host) == {"weights", "optimizer", "step"}
 
 
 def test_checkpointed_activations_are_fewer(settings: TrainingSettings) -> None:
     def activations(**change: object) -> int:
         chosen = override(settings, change)
-        return estimate_memory(LARGE, chosen, _deepspeed_config("zero-2"), 1, 4096, has_gpu=True).device["activations"]
+        return estimate_memory(LARGE, chosen, _deepspeed_config("zero-2"), 1, has_gpu=True).device["activations"]
 
     assert activations(activation_checkpointing=True) < activations() / 5
     assert activations(precision="fp32") > 1.8 * activations()
@@ -108,14 +108,14 @@ def test_checkpointed_activations_are_fewer(settings: TrainingSettings) -> None:
     ],
 )
 def test_too_large_names_the_smallest_that_fits(settings: TrainingSettings, free: Free, line: str) -> None:
-    chosen = override(settings, {"deepspeed": "zero-0"})
+    chosen = override(settings, {"deepspeed": "zero-0", "batch_rows": 128})
     with pytest.raises(SettingsError, match=line):
-        check_memory(LARGE, chosen, _deepspeed_config("zero-0"), 4, 1024, free)
+        check_memory(LARGE, chosen, _deepspeed_config("zero-0"), 4, free)
 
 
 def test_what_fits_is_not_refused(settings: TrainingSettings) -> None:
     free = Free(host=100 * GB, device=80 * GB)
-    memory = check_memory(LARGE, settings, _deepspeed_config("zero-2"), 4, 1024, free)
+    memory = check_memory(LARGE, settings, _deepspeed_config("zero-2"), 4, free)
     assert sum(memory.device.values()) < 80 * GB
 
 
@@ -126,14 +126,48 @@ def test_a_run_that_is_too_large_never_starts(
         raise AssertionError(command)
 
     start: Run = never
-    monkeypatch.setattr(launch, "free_memory", lambda: Free(host=1000, device=None))
+    monkeypatch.setattr(launch, "free_memory", lambda gpus: Free(host=1000, device=None))
     with pytest.raises(SettingsError, match=r"of 0.0 GB free"):
         train(lake, "2024-08-09", snapshot, override(settings, {"seed": 99}), start)
     assert lake.version("challenger/2024-08-09") is None
 
 
+def test_a_micro_batch_is_bounded_by_its_tokens(settings: TrainingSettings) -> None:
+    def activations(**change: int) -> int:
+        chosen = override(settings, {"max_tokens": 256, **change})
+        return estimate_memory(LARGE, chosen, _deepspeed_config("zero-2"), 4, has_gpu=True).device["activations"]
+
+    bounded = activations(batch_rows=512, batch_tokens=8192)
+    assert activations(batch_rows=2048, batch_tokens=8192) == bounded
+    assert activations(batch_rows=512, batch_tokens=8191) == bounded * 31 // 32
+    assert activations(batch_rows=64, batch_tokens=8192) == bounded // 2
+    assert activations(batch_rows=512, batch_tokens=1) == bounded // 32
+
+
+FAKE_TORCH = """
+import os
+
+class cuda:
+    free = [8_000, 2_000, 4_000]
+    seen = [int(number) for number in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
+    device_count = lambda: len(cuda.seen)
+    mem_get_info = lambda gpu: (cuda.free[cuda.seen[gpu]], 80_000)
+"""
+
+
+def test_the_gpus_that_are_asked_are_those_that_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text(FAKE_TORCH)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for visible, least in (("0", 8_000), ("0,2", 4_000), ("2,1", 2_000)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert free_memory(gpus=1).device == least
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(SettingsError, match=r"training.ranks: the GPUs do not tell .*IndexError"):
+        free_memory(gpus=1)
+
+
 def test_this_machine_has_memory() -> None:
-    assert free_memory().host > 0
+    assert free_memory(gpus=0).host > 0
     assert peak_memory()["host"] > 10_000_000
 
 
