@@ -4,5 +4,5 @@ RUN useradd --create-home evergreen
 USER evergreen
 WORKDIR /home/evergreen/project
 COPY --chown=evergreen . .
-RUN make .venv/.ready && mkdir -p /home/evergreen/state/dagster && cp configs/dagster.yaml /home/evergreen/state/dagster/
+RUN make .venv/.ready && mkdir /home/evergreen/state
 ENV PATH=/home/evergreen/project/.venv/bin:$PATH

@@ -33,7 +33,7 @@ run: $(READY)  ## Simulate half a year of complaints and run the whole graph on 
 	@$(BIN)/evergreen simulate --output "$(EVERGREEN_HOME)/source" --from 2024-01-01 --to 2024-06-30 --rate 50 --seed 7 --scenario calm
 	@echo "== Running the graph as of 2024-07-01, profile quick"
 	@$(BIN)/evergreen run --source "$(EVERGREEN_HOME)/source" --as-of 2024-07-01 --profile quick
-	@echo "== Open next: make ui, then http://127.0.0.1:3000 (graph), http://127.0.0.1:5000 (registry), http://127.0.0.1:3001 (reports)"
+	@echo "== Open next: make ui, and the addresses that it prints (graph, registry, reports)"
 
 ui: $(READY)  ## Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C
 	@$(BIN)/evergreen ui

@@ -280,11 +280,15 @@ def simulate(
 
 
 @app.command()
-def ui() -> None:
-    """Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C."""
+def ui(
+    host: Annotated[str, typer.Option(help="Where to listen: 0.0.0.0 in a container that publishes on 127.0.0.1.")] = (
+        "127.0.0.1"
+    ),
+) -> None:
+    """Serve Dagster, MLflow and the reports to this machine's browser until Ctrl-C."""
     from pipelines.ui import serve
 
-    serve(Home.from_environment(), _say)
+    serve(Home.from_environment(), _say, host)
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:

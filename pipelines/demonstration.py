@@ -25,7 +25,8 @@ from assets.registry.ledger import Entry, Ledger
 from assets.simulation import simulate
 from assets.simulation.settings import load_simulator_settings
 from pipelines.runs import open_instance, run_graph
-from pipelines.ui import WORKSPACE, await_ports, serving
+from pipelines.servers import WORKSPACE
+from pipelines.ui import Processes, await_servers, serving
 
 __all__ = ["demonstrate"]
 
@@ -84,9 +85,9 @@ def _clock(say: Callable[[str], None]) -> Callable[[str], None]:
     return lambda text: say(f"{time.monotonic() - started:6.0f} s  {text}")
 
 
-def _switch_on(home: Home, processes: Mapping[str, subprocess.Popen[bytes]], sensor: str) -> None:
+def _switch_on(home: Home, processes: Processes, sensor: str) -> None:
     """As the switch in Dagster's UI does, once the definitions are served."""
-    await_ports(processes)
+    await_servers(home, processes)
     command = [str(Path(sys.executable).with_name("dagster")), "sensor", "start", sensor, "--location", "evergreen"]
     workspace = ["--workspace", str(home.dagster / WORKSPACE)]
     subprocess.run([*command, *workspace], check=True, capture_output=True, cwd=Path(__file__).parents[1])

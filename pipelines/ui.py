@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from socket import AF_INET, SOCK_STREAM, socket
+from socket import AF_INET, AF_UNIX, SOCK_STREAM, socket
+from tempfile import TemporaryDirectory
 
 import yaml
 
@@ -16,95 +17,85 @@ from assets.exceptions import EvergreenError
 from assets.lake import Home, write_atomically
 from assets.resources import REPORTS_PORT
 from assets.settings import CONFIGS
+from pipelines.guard import forget_token, token_of
 from pipelines.runs import open_instance
+from pipelines.servers import WORKSPACE
 
-__all__ = ["WORKSPACE", "await_ports", "serve", "serving"]
+__all__ = ["PORTS", "Processes", "await_servers", "serve", "serving"]
 
 PROJECT = CONFIGS.parent
-HOST, DAGSTER_PORT, MLFLOW_PORT, CODE_PORT = "127.0.0.1", 3000, 5000, 3002
-PORTS = {"code": CODE_PORT, "webserver": DAGSTER_PORT, "daemon": None, "mlflow": MLFLOW_PORT, "reports": REPORTS_PORT}
-WORKSPACE = "workspace.yaml"
-"""In the Dagster instance's folder: where the definitions are served."""
+HOST = "127.0.0.1"
+PORTS = {"dagster": 3000, "mlflow": 5000, "reports": REPORTS_PORT}
+"""Of the servers that a browser talks to; the code's listens on a socket that is the owner's alone."""
+
+Processes = Mapping[str, subprocess.Popen[bytes]]
 
 
-def serve(home: Home, say: Callable[[str], None]) -> None:
+def serve(home: Home, say: Callable[[str], None], host: str = HOST) -> None:
     """Start Dagster's webserver and daemon, MLflow and the reports, and wait for Ctrl-C.
 
+    They listen on `host` and answer to 127.0.0.1: another host is for a container whose ports are published there.
     Raises EvergreenError when a port is taken or one of the processes ends by itself.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     say(f"Starting; logs are in {home.root / 'logs'}")
-    with serving(home, *PORTS) as processes:
-        await_ports(processes)
-        say(f"Dagster  http://{HOST}:{DAGSTER_PORT}\nMLflow   http://{HOST}:{MLFLOW_PORT}")
-        say(f"Reports  http://{HOST}:{REPORTS_PORT}\nCtrl-C stops all three.")
+    with serving(home, "code", "daemon", *PORTS, host=host) as processes:
+        await_servers(home, processes)
+        say("Each address lets this browser in, to all three; keep them to yourself.")
+        for name, port in PORTS.items():
+            say(f"{name.title():<9}http://{HOST}:{port}/?token={token_of(home)}")
+        say("Ctrl-C stops all three.")
         _wait(processes)
 
 
 @contextmanager
-def serving(home: Home, *names: str) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Start some of code, webserver, daemon, mlflow and reports, and stop them at the end.
+def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
+    """Start some of code, daemon, dagster, mlflow and reports, and stop them at the end.
 
     Raises EvergreenError when a port is taken.
     """
     for name in names:
-        _require_free(PORTS[name])
-    for folder in (home.reports, home.mlflow, home.root / "logs"):
-        folder.mkdir(parents=True, exist_ok=True)
+        _require_free(name)
+    forget_token(home)
+    for path in (home.reports, home.mlflow, home.root / "logs"):
+        path.mkdir(parents=True, exist_ok=True)
     with open_instance(home):
         pass  # writes dagster.yaml and creates the databases before two processes race to
-    commands = _commands(home)
-    processes = {name: _start(home, name, commands[name]) for name in names}
-    try:
-        yield processes
-    finally:
-        _stop(processes.values())
+    # A socket's path may have 107 bytes, which a home's may exceed; the folder is the owner's alone.
+    with TemporaryDirectory(prefix="evergreen-") as folder:
+        commands = _commands(home, Path(folder) / "code.sock", host)
+        processes = {name: _start(home, name, commands[name]) for name in names}
+        try:
+            yield processes
+        finally:
+            _stop(processes.values())
 
 
-def await_ports(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def await_servers(home: Home, processes: Processes) -> None:
     """Wait until all of them listen. Raises EvergreenError when one ends by itself."""
-    for port in filter(None, map(PORTS.__getitem__, processes)):
-        while True:
+    for name in processes:
+        while not _answers(home, name):
             _require_alive(processes)
-            with closing(socket(AF_INET, SOCK_STREAM)) as probe:
-                if probe.connect_ex((HOST, port)) == 0:
-                    break
             time.sleep(0.3)
 
 
-def _commands(home: Home) -> dict[str, list[str]]:
-    bin_ = Path(sys.executable).parent
-    store = f"sqlite:///{home.mlflow / 'mlflow.db'}"
-    definitions = ["--workspace", str(_workspace(home))]
+def _commands(home: Home, code: Path, host: str) -> dict[str, list[str]]:
+    """What starts each process; `code` is the socket of the one server of the definitions.
+
+    By themselves, webserver and daemon would load them again and again.
+    """
+    bin_, workspace = Path(sys.executable).parent, home.dagster / WORKSPACE
+    own = [sys.executable, "-m", "pipelines.servers"]
+    server = {"socket": str(code), "location_name": "evergreen"}
+    write_atomically(workspace, yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     return {
         "code": [
-            *(str(bin_ / "dagster"), "code-server", "start", "--host", HOST, "--port", str(CODE_PORT)),
+            *(str(bin_ / "dagster"), "code-server", "start", "--socket", str(code)),
             *("--module-name", "pipelines.definitions", "--location-name", "evergreen"),
         ],
-        "webserver": [str(bin_ / "dagster-webserver"), "-h", HOST, "-p", str(DAGSTER_PORT), *definitions],
-        "daemon": [str(bin_ / "dagster-daemon"), "run", *definitions],
-        "mlflow": [
-            *(str(bin_ / "mlflow"), "server", "--host", HOST, "--port", str(MLFLOW_PORT), "--workers", "1"),
-            *(
-                "--backend-store-uri",
-                store,
-                "--serve-artifacts",
-                "--artifacts-destination",
-                str(home.mlflow / "served"),
-            ),
-        ],
-        "reports": [
-            *(sys.executable, "-m", "http.server", str(REPORTS_PORT), "--bind", HOST, "--directory", str(home.reports)),
-        ],
+        "daemon": [str(bin_ / "dagster-daemon"), "run", "--workspace", str(workspace)],
+        **{name: [*own, name, str(port), "--host", host] for name, port in PORTS.items()},
     }
-
-
-def _workspace(home: Home) -> Path:
-    """One server of the definitions for both: by themselves, webserver and daemon load them again and again."""
-    server = {"host": HOST, "port": CODE_PORT, "location_name": "evergreen"}
-    path = home.dagster / WORKSPACE
-    write_atomically(path, yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-    return path
 
 
 def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:
@@ -136,15 +127,25 @@ def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
         os.killpg(process.pid, how)
 
 
-def _require_free(port: int | None) -> None:
-    if port is None:
-        return
-    with closing(socket(AF_INET, SOCK_STREAM)) as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise EvergreenError(f"port {port} on {HOST} is taken; stop what listens there and try again")
+def _require_free(name: str) -> None:
+    if (port := PORTS.get(name)) and _listens(AF_INET, (HOST, port)):
+        raise EvergreenError(f"port {port} on {HOST} is taken; stop what listens there and try again")
 
 
-def _wait(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+def _answers(home: Home, name: str) -> bool:
+    """Whether a process listens where it should; the daemon nowhere does."""
+    if name == "code":
+        (location,) = yaml.safe_load((home.dagster / WORKSPACE).read_text())["load_from"]
+        return _listens(AF_UNIX, location["grpc_server"]["socket"])
+    return name not in PORTS or _listens(AF_INET, (HOST, PORTS[name]))
+
+
+def _listens(family: int, address: str | tuple[str, int]) -> bool:
+    with closing(socket(family, SOCK_STREAM)) as probe:
+        return probe.connect_ex(address) == 0
+
+
+def _wait(processes: Processes) -> None:
     try:
         while True:
             _require_alive(processes)
@@ -153,7 +154,7 @@ def _wait(processes: dict[str, subprocess.Popen[bytes]]) -> None:
         return
 
 
-def _require_alive(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _require_alive(processes: Processes) -> None:
     for name, process in processes.items():
         if process.poll() is not None:
             raise EvergreenError(f"{name} ended with exit code {process.returncode}; see its log in logs/{name}.log")

@@ -301,7 +301,8 @@ def ui(tmp_path: Path) -> Iterator[DagsterGraphQLClient]:
     assert process.stderr is not None
     while "Ctrl-C" not in (line := process.stderr.readline()):
         assert line, "evergreen ui ended before it was up"
-    yield DagsterGraphQLClient("127.0.0.1", port_number=3000)
+    token = (tmp_path / "home" / "ui-token").read_text()
+    yield DagsterGraphQLClient("127.0.0.1", port_number=3000, headers={"Authorization": f"Bearer {token}"})
     process.terminate()
     process.wait()
 

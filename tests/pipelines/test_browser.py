@@ -1,0 +1,216 @@
+"""The servers of `evergreen ui` in a real browser that is logged in, and a page of another origin that attacks them."""
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from assets.lake import Home
+from pipelines import ui
+from pipelines.guard import token_of
+from pipelines.runs import open_instance
+
+pytestmark = pytest.mark.slow
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+START = """mutation { startSensor(sensorSelector: {repositoryLocationName: "evergreen",
+    repositoryName: "__repository__", sensorName: "new_data"}) { __typename } }"""
+LAUNCH = """mutation { launchRun(executionParams: {selector: {repositoryLocationName: "evergreen",
+    repositoryName: "__repository__", pipelineName: "settle"}, runConfigData: {ops: {settle_version: {config:
+    {version: "1", decision: "approve", by: "Ada", reason: "why"}}}}}) { __typename } }"""
+
+ATTACK = """
+async (dagster, mlflow, reports, changes) => {
+    const found = {}
+    const tried = (name, work) => work.then(() => { found[name] = "done" }, () => { found[name] = "refused" })
+    const loads = (element) => new Promise((done, fail) => {
+        element.onload = done, element.onerror = fail, document.body.append(element)
+    })
+    const frame = Object.assign(document.createElement("iframe"), {name: "frame"})
+    document.body.append(frame)
+    for (const change of changes) {
+        const address = `${dagster}/graphql?query=${encodeURIComponent(change)}`, body = JSON.stringify({query: change})
+        for (const method of ["post", "get"]) {
+            const form = Object.assign(document.createElement("form"), {method, action: address, target: "frame",
+                enctype: "text/plain"})
+            form.append(Object.assign(document.createElement("input"), {name: "query", value: change}))
+            document.body.append(form)
+            const answered = new Promise((done) => { frame.onload = done })
+            form.submit()
+            await answered
+        }
+        await tried("image", loads(Object.assign(new Image(), {src: address})))
+        for (const type of ["text/plain", "text/plain; application/json"]) {
+            await fetch(address, {method: "POST", mode: "no-cors", credentials: "include", body,
+                headers: {"Content-Type": type}})
+        }
+        await tried("json", fetch(`${dagster}/graphql`, {method: "POST", credentials: "include", body,
+            headers: {"Content-Type": "application/json"}}))
+    }
+    for (const [name, address] of Object.entries({dagster, mlflow, reports})) {
+        await tried(`${name} read`, fetch(address, {credentials: "include"}))
+    }
+    await tried("socket", new Promise((done, fail) => {
+        const socket = new WebSocket(`${dagster.replace("http", "ws")}/graphql`, "graphql-ws")
+        socket.onopen = done, socket.onerror = fail
+    }))
+    return found
+}
+"""
+
+
+class Browser:
+    """A page of headless Chromium, driven by its DevTools protocol."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection, self._ids = connection, count(1)
+        self._call("Page.enable")
+
+    def open(self, address: str) -> None:
+        """Go there from the address bar, and wait until the page is loaded."""
+        self._call("Page.navigate", url=address)
+        self._await("Page.loadEventFired")
+
+    def follow(self, address: str) -> None:
+        """Click on a link of the page that is open."""
+        self.run(f"Object.assign(document.createElement('a'), {{href: {json.dumps(address)}}}).click()", user=True)
+        self._await("Page.loadEventFired")
+
+    def run(self, script: str, user: bool = False) -> Any:
+        """What the script, or the promise that it is, comes to."""
+        done = self._call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=user
+        )
+        assert "exceptionDetails" not in done, done
+        return done["result"].get("value")
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self._ids)
+        self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while (message := json.loads(self._connection.recv())).get("id") != number:
+            pass
+        return dict(message["result"])
+
+    def _await(self, event: str) -> None:
+        while json.loads(self._connection.recv()).get("method") != event:
+            pass
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium on the PATH")
+    command = [program, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={tmp_path / 'browser'}", "about:blank"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        listening = next(line for line in process.stderr if "DevTools listening on" in line)
+        port = listening.split("127.0.0.1:")[1].split("/")[0]
+        (page,) = [t for t in json.load(urlopen(f"http://127.0.0.1:{port}/json")) if t["type"] == "page"]
+        with connect(page["webSocketDebuggerUrl"], max_size=None) as connection:
+            yield Browser(connection)
+        process.terminate()
+
+
+class Evil(BaseHTTPRequestHandler):
+    """A page with nothing on it: the attack is run in it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!DOCTYPE html><title>evil</title><body>")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def evil() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Evil)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def addresses(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The servers, up, and the definitions loaded."""
+    monkeypatch.setattr(ui, "PORTS", {name: free_port() for name in ui.PORTS})
+    with ui.serving(home, "code", *ui.PORTS) as processes:
+        ui.await_servers(home, processes)
+        yield {name: f"http://127.0.0.1:{port}" for name, port in ui.PORTS.items()}
+
+
+def changes(home: Home) -> tuple[int, int]:
+    """Runs launched, and sensors whose switch was touched."""
+    with open_instance(home) as instance:
+        return len(instance.get_run_ids()), len(instance.all_instigator_state())
+
+
+def posted(browser: Browser, change: str) -> str:
+    """What a page of Dagster itself gets."""
+    options = {"method": "POST", "body": json.dumps({"query": change}), "headers": {"Content-Type": "application/json"}}
+    return str(browser.run(f"fetch('/graphql', {json.dumps(options)}).then((answer) => answer.text())"))
+
+
+def test_a_page_of_another_origin_changes_and_reads_nothing(
+    addresses: dict[str, str], browser: Browser, evil: int, home: Home
+) -> None:
+    browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
+    for origin in (f"http://localhost:{evil}", f"http://127.0.0.1:{evil}"):
+        browser.open(origin)
+        arguments = [*(addresses[name] for name in ("dagster", "mlflow", "reports")), [START, LAUNCH]]
+        found = browser.run(f"({ATTACK})({', '.join(map(json.dumps, arguments))})")
+        assert len(found) == 6
+        assert set(found.values()) == {"refused"}, found
+        assert changes(home) == (0, 0)
+    browser.open(addresses["dagster"])
+    while "Sensor" not in (answer := posted(browser, START)) or "NotFound" in answer:
+        pass  # until the definitions are loaded
+    assert "LaunchRunSuccess" in posted(browser, LAUNCH)
+    assert changes(home) == (1, 1)
+
+
+def test_one_visit_opens_all_three_and_the_links_between_them(
+    addresses: dict[str, str], browser: Browser, home: Home
+) -> None:
+    report = home.reports / "drift" / "2024-07-01.html"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text("<title>still</title><script>document.title = 'alive'</script><img src='http://127.0.0.1:1/x'>")
+    browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
+    assert browser.run("location.href") == f"{addresses['dagster']}/"
+    assert browser.run("document.cookie") == ""
+    browser.follow(f"{addresses['reports']}/drift/2024-07-01.html")
+    assert browser.run("document.title") == "alive"
+    browser.open(addresses["mlflow"])
+    found = browser.run(
+        "fetch('/ajax-api/2.0/mlflow/experiments/search?max_results=1').then((answer) => answer.status)"
+    )
+    assert found == 200
+
+
+def test_the_code_is_served_to_its_owner_alone(addresses: dict[str, str]) -> None:
+    ours = psutil.Process().children(recursive=True)
+    listening = {c.laddr.port for p in ours for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+    assert listening == set(ui.PORTS.values())
+    sockets = [Path(c.laddr) for p in ours for c in p.net_connections("unix") if c.laddr]
+    assert sockets
+    assert not [path for path in sockets if path.is_socket() and path.stat().st_mode & 0o077 and path.stat().st_uid]
