@@ -271,11 +271,12 @@ def simulate(
     rate: Annotated[int, typer.Option(help="Records a day.")] = 50,
     seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
     scenario: Annotated[str, typer.Option(help="A scenario of configs/simulator.yaml.")] = "calm",
+    daily: Annotated[bool, typer.Option("--daily", help="Write one file per day.")] = False,
 ) -> None:
     """Write simulated complaints in the bureau's layout, dirt included."""
     from assets.simulation import simulate as write
 
-    done = write(output, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario)
+    done = write(output, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario, daily=daily)
     _say(f"{done.records} records in {len(done.files)} files: {output}")
 
 

@@ -1,7 +1,8 @@
 """Proofs that a training set and the online store are what they claim, by other means than those that made them.
 
 Nothing here goes through the offline store's joins or the search for near duplicates: features are looked up again by
-plain SQL over the marts, texts are compared again by regular expressions and sets.
+plain SQL over the marts, and rows and features by other SQL over the raw records as they landed; texts are compared
+again by regular expressions and sets.
 """
 
 import re
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.features.landed import open_landed
 from assets.features.serving import online_features, online_store
 from assets.features.snapshot import COLUMNS, REQUEST, Snapshot, with_features
 from assets.features.store import definitions, open_store
@@ -28,6 +30,7 @@ __all__ = [
     "check_canary",
     "check_columns",
     "check_labels",
+    "check_landed",
     "check_online",
     "check_overlap",
     "check_point_in_time",
@@ -39,6 +42,9 @@ __all__ = [
 
 SAMPLE_ROWS = 600
 """Rows that are looked up again one by one."""
+
+RECOUNTED_ROWS = 200
+"""Rows whose statistics are counted again from the raw records."""
 
 BRUTE_FORCE_ROWS = 200
 """Rows of either side whose shingles are compared pair by pair."""
@@ -68,6 +74,7 @@ class Finding:
 def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
     """Everything that a training set has to be, in the order of what would be worst."""
     return [
+        check_landed(home, snapshot),
         check_point_in_time(home, snapshot),
         check_canary(home, snapshot),
         check_shift(home, snapshot),
@@ -76,6 +83,24 @@ def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
         check_columns(snapshot),
         check_rows(home, snapshot),
     ]
+
+
+def check_landed(home: Home, snapshot: Snapshot) -> Finding:
+    """Every row is the version that had landed by as-of, and sampled statistics count what had landed the day before.
+
+    Rows of companies with corrected complaints are sampled first: what arrived late would show in them.
+    """
+    rows = pd.concat(_read(snapshot, [*COLUMNS, *snapshot.features]), ignore_index=True)
+    with open_landed(home, snapshot) as landed:
+        faults = landed.other_rows(rows[list(COLUMNS)], snapshot.as_of)
+        doubtful = rows["company"].isin(landed.corrected())
+        sampled = _sample(rows[doubtful], RECOUNTED_ROWS // 2), _sample(rows, RECOUNTED_ROWS // 2)
+        sample = pd.concat(sampled, ignore_index=True)
+        for key in ("company", "state"):
+            expected = landed.statistics(key, sample[_ROW_COLUMNS])
+            found = sample[list(expected.columns)].to_numpy(np.float64)
+            faults += _differences(found, expected.to_numpy(np.float64, na_value=np.nan))
+    return Finding("as_it_had_landed", len(rows), faults, "rows or values that had not landed like this")
 
 
 def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:

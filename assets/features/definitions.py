@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["feature_definitions", "online_features", "training_set"]
 
 _TRAINING_SET_CHECKS = {
+    "as_it_had_landed": "Rows and sampled features equal those counted from the raw records by the day they landed.",
     "point_in_time": "Sampled features equal an independent look-up of what was known when the complaint came in.",
     "future_canary_is_null": "Planted values of the day after as-of, and late arrivals, are not seen by any row.",
     "shifted_by_a_day": "Rows that come in a day earlier get the statistics of a day earlier.",

@@ -48,18 +48,21 @@ class _Arguments:
     scenario: str
 
 
-def simulate(output: Path, start: date, end: date, rate: int, seed: int, scenario: str) -> Simulated:
+def simulate(
+    output: Path, start: date, end: date, rate: int, seed: int, scenario: str, *, daily: bool = False
+) -> Simulated:
     """Write `rate` complaints for each day from `start` to `end` (both included) as complaints-YYYY-MM.csv in `output`.
 
-    The same arguments give the same bytes, whatever the number of processes. Files of the same name are replaced,
-    each in one step; other files in the folder are left alone. Raises SettingsError for an argument or a setting
-    that is out of range, and for a folder that cannot be written.
+    `daily` writes a file a day, complaints-YYYY-MM-DD.csv, with what was filed on it: its name tells when it was
+    published. The same arguments give the same bytes, whatever the number of processes. Files of the same name are
+    replaced, each in one step; other files in the folder are left alone. Raises SettingsError for an argument or a
+    setting that is out of range, and for a folder that cannot be written.
     """
     arguments = _Arguments(output, start, end, rate, seed, scenario)
     _check(arguments)
     load_simulator_settings().scenario(scenario)
     _make(output)
-    return _gathered(_written(arguments, list(_months(start, end, rate))))
+    return _gathered(_written(arguments, list(_days(start, end, rate) if daily else _months(start, end, rate))))
 
 
 def _check(arguments: _Arguments) -> None:
@@ -86,6 +89,11 @@ def _months(start: date, end: date, rate: int) -> Iterator[Month]:
         following = (first.replace(day=28) + timedelta(days=4)).replace(day=1)
         yield Month(first, min(end, following - timedelta(days=1)), start, rate)
         first = following
+
+
+def _days(start: date, end: date, rate: int) -> Iterator[Month]:
+    days = (start + timedelta(days=day) for day in range((end - start).days + 1))
+    return (Month(day, day, start, rate, daily=True) for day in days)
 
 
 def _written(arguments: _Arguments, months: list[Month]) -> Iterator[MonthWritten]:

@@ -1,4 +1,4 @@
-"""Complaint files: one per calendar month, in the official layout, with the dirt that real files have."""
+"""Complaint files: one per calendar month or day, in the official layout, with the dirt that real files have."""
 
 import os
 import tempfile
@@ -21,16 +21,17 @@ __all__ = ["Month", "MonthWritten", "write_month"]
 
 @dataclass(frozen=True)
 class Month:
-    """The days of one calendar month (both ends included) of a simulation that starts on `start`."""
+    """The days of one file (both ends included), within a month, of a simulation that starts on `start`."""
 
     first: date
     last: date
     start: date
     rate: int
+    daily: bool = False
 
     @property
     def name(self) -> str:
-        return f"complaints-{self.first:%Y-%m}.csv"
+        return f"complaints-{self.first:{'%Y-%m-%d' if self.daily else '%Y-%m'}}.csv"
 
 
 @dataclass(frozen=True)

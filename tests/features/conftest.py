@@ -1,5 +1,6 @@
 """Small marts, made by hand: what validation would have published."""
 
+import hashlib
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -8,9 +9,10 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from assets.lake import Home
+from assets.lake import Home, hash_json
 from assets.settings import QUEUES, SnapshotSettings
 
 START = datetime(2020, 1, 1)
@@ -18,6 +20,8 @@ AS_OF = "2020-03-15"
 WORDS = ("bank", "card", "loan", "fee", "report", "dispute", "score", "letter", "house", "phone", "agent", "account")
 
 Complaint = dict[str, Any]
+Object = tuple[str, str | None, list[Complaint]]
+"""Its id, the day from which it is known, and its records."""
 Publish = Callable[..., Path]
 
 
@@ -74,7 +78,62 @@ def statistics(key: str) -> str:
     """
 
 
-def publish_marts(home: Home, rows: list[Complaint], version: str = "v1", shuffled: int | None = None) -> Path:
+def publish_raw(home: Home, objects: list[Object]) -> pa.Table:
+    """Objects as ingestion would have published them, each with its id, its day and its records; their counts."""
+    text = ("complaint_id", "company", "state", "narrative", "product", "date_received", "date_sent_to_company")
+    counts = []
+    with home.lake.staging("raw_complaints") as staged:
+        (staged / "records").mkdir()
+        for seq, (object_id, known_from, rows) in enumerate(objects):
+            records = [raw_record(object_id, row) for row in rows]
+            schema = pa.schema([(name, pa.string()) for name in ("object_id", "content_hash", *text)])
+            table = pa.Table.from_pylist(records, schema.append(pa.field("line", pa.int64())))
+            pq.write_table(table, staged / "records" / f"{object_id}.parquet")
+            counts.append({"object_id": object_id, "seq": seq, "known_from": known_from, "landed": len(rows)})
+        kinds = [("object_id", pa.string()), ("seq", pa.int64()), ("known_from", pa.string()), ("landed", pa.int64())]
+        counted = pa.Table.from_pylist(counts, pa.schema(kinds))
+        pq.write_table(counted, staged / "objects.parquet")
+        home.lake.publish("raw_complaints", hash_json(counts)[:16], staged)
+    return counted
+
+
+PRODUCTS = {
+    "bank_account": "Checking or savings account",
+    "cards": "Credit card",
+    "consumer_loan": "Vehicle loan or lease",
+    "credit_reporting": "Credit reporting",
+    "debt_collection": "Debt collection",
+    "money_transfer": "Money transfers",
+    "mortgage": "Mortgage",
+    "other": "Other financial service",
+    "student_loan": "Student loan",
+}
+"""A product of each queue."""
+
+
+def raw_record(object_id: str, row: Complaint) -> dict[str, Any]:
+    """The record of which the marts made a row."""
+    named = {name: None if row[name] == "unknown" else row[name] for name in ("company", "state")}
+    return named | {
+        "object_id": object_id,
+        "content_hash": hashlib.md5(repr(row).encode()).hexdigest(),
+        "complaint_id": row["complaint_id"],
+        "narrative": row["narrative"],
+        "product": PRODUCTS[row["queue"]] if row["queue"] else None,
+        "date_received": str(row["known_at"].date()),
+        "date_sent_to_company": str(row["label_known_at"].date()),
+        "line": row["line"],
+    }
+
+
+def publish_marts(
+    home: Home,
+    rows: list[Complaint],
+    version: str = "v1",
+    shuffled: int | None = None,
+    landed: list[Object] | None = None,
+) -> Path:
+    """`landed` are the objects that the rows are said to be of; by default one of history that holds them all."""
     rows = random.Random(shuffled).sample(rows, len(rows)) if shuffled is not None else rows
     order = "random()" if shuffled is not None else "all"
     kinds = {"line": pa.int64()} | {n: pa.timestamp("us") for n in ("known_at", "known_until", "label_known_at")}
@@ -86,6 +145,8 @@ def publish_marts(home: Home, rows: list[Complaint], version: str = "v1", shuffl
             "company_daily": statistics("company"),
             "state_daily": statistics("state"),
         }
+        counted = publish_raw(home, landed or [("0" * 16, None, rows)])
+        pq.write_table(counted, staged / "record_counts.parquet")
         for name, sql in tables.items():
             connection.execute(f"copy (from ({sql}) order by {order}) to '{staged}/{name}.parquet'")
         return home.lake.publish("marts", version, staged)

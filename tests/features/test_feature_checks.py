@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -66,6 +67,67 @@ def test_five_hundred_rows_and_more_are_looked_up_again(
         found = check(home, made)
         assert found.passed
         assert found.examined >= 500
+
+
+Complaints = list[dict[str, object]]
+Late = tuple[Complaints, Complaints]
+
+
+@pytest.fixture
+def late(make_complaints: Callable[..., Complaints]) -> Late:
+    """Complaints, and corrections of some of them that land on the day after as-of."""
+    rows = make_complaints()
+    other = {"mortgage": "cards"}
+    return rows, [row | {"queue": other.get(str(row["queue"]), "mortgage")} for row in rows[200:300:10]]
+
+
+def corrected(late: Late) -> Complaints:
+    """The complaints as the corrections have them."""
+    by_id = {row["complaint_id"]: row for row in late[1]}
+    return [by_id.get(row["complaint_id"], row) for row in late[0]]
+
+
+def landed(late: Late) -> list[tuple[str, str | None, Complaints]]:
+    return [("a", None, late[0]), ("b", "2020-03-16", late[1])]
+
+
+def test_a_correction_that_lands_after_as_of_changes_no_row(
+    home: Home, late: Late, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    publish(home, late[0], landed=landed(late))
+    assert checks.check_landed(home, build_training_set(home, AS_OF, settings)).passed
+
+
+def test_a_correction_applied_to_days_before_it_landed_is_found(
+    home: Home, late: Late, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    publish(home, corrected(late), landed=landed(late))
+    made = build_training_set(home, AS_OF, settings)
+    assert all(finding.passed for finding in checks.check_training_set(home, made)[1:])
+    assert checks.check_landed(home, made).faults > 10
+
+
+def test_a_correction_that_shows_in_statistics_alone_is_found(
+    home: Home, late: Late, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    leaked = publish(home, corrected(late), "leaked")
+    marts = publish(home, late[0], landed=landed(late))
+    shutil.copyfile(leaked / "company_daily.parquet", marts / "company_daily.parquet")
+    made = build_training_set(home, AS_OF, settings)
+    assert checks.check_point_in_time(home, made).passed
+    assert checks.check_landed(home, made).faults > 10
+
+
+def test_a_row_of_an_object_that_lands_later_or_was_withdrawn_is_found(
+    home: Home, late: Late, publish: Callable[..., Path], settings: SnapshotSettings
+) -> None:
+    publish(home, late[0], landed=[("a", None, late[0][:300]), ("b", "2020-03-16", late[0][300:])])
+    made = build_training_set(home, AS_OF, settings)
+    too_early = int((pd.concat([made.train(), made.test(), made.reference()])["complaint_id"] >= "00300").sum())
+    assert checks.check_landed(home, made).faults > too_early > 100
+    objects = home.lake.current("raw_complaints") / "objects.parquet"
+    pd.read_parquet(objects).query("object_id == 'a'").to_parquet(objects)
+    assert checks.check_landed(home, made).faults > too_early
 
 
 @pytest.mark.parametrize("value", [12345.0, np.nan])

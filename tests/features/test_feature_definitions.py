@@ -17,7 +17,7 @@ from assets.resources import Evergreen
 
 AS_OF = "2020-03-15"
 CHECKS = {
-    *("point_in_time", "future_canary_is_null", "shifted_by_a_day", "labels_known"),
+    *("as_it_had_landed", "point_in_time", "future_canary_is_null", "shifted_by_a_day", "labels_known"),
     *("no_overlap", "no_outcome_columns", "rows_conserved"),
     "online_equals_offline",
 }

@@ -116,6 +116,16 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path, monkeypatch: pyt
     assert (once.records, once.dirty) == (again.records, again.dirty)
 
 
+def test_a_file_a_day_holds_what_a_file_a_month_holds_of_it(tmp_path: Path) -> None:
+    span = date(2024, 1, 30), date(2024, 2, 2)
+    (january, february) = simulate(tmp_path / "months", *span, 40, 3, "calm").files
+    daily = simulate(tmp_path / "days", *span, 40, 3, "calm", daily=True)
+    names = [f"complaints-2024-{day}.csv" for day in ("01-30", "01-31", "02-01", "02-02")]
+    assert [path.name for path in daily.files] == names
+    bodies = [path.read_bytes().split(b"\n", 1)[1] for path in (january, february, *daily.files)]
+    assert (bodies[0], bodies[1]) == (bodies[2] + bodies[3], bodies[4] + bodies[5])
+
+
 def test_another_seed_gives_other_records(tmp_path: Path) -> None:
     one, two = (simulate(tmp_path / str(seed), START, END, 5, seed, "calm").files for seed in (1, 2))
     assert contents(one) != contents(two)
