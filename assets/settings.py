@@ -239,6 +239,10 @@ class DriftSettings(_Section):
     """Stretches of the training period that show how much a column moves in calm times."""
     calm_confidence: float = Field(gt=0.5, lt=1)
     """The confidence that a column which is lively by nature stays within what those stretches allow it."""
+    false_alarms: float = Field(gt=0, lt=1)
+    """The chance that a year of nights finds a promise broken that the champion has kept."""
+    min_loss: float = Field(ge=0, lt=1)
+    """Accuracy whose loss is worth an alarm."""
     min_maturity: float = Field(gt=0, le=1)
     """Share of a window's labels that must have arrived before its realised accuracy is given."""
     vocabulary_rows: int = Field(ge=100)

@@ -4,7 +4,8 @@ Every column is measured by its population stability index (PSI) on a fixed numb
 does not depend on volume: a window of a million rows is held to the same shift as one of a thousand. A column has
 drifted when its PSI reaches both a bound and what the column did within the champion's own training period. With some
 forty columns one of them will move by chance now and then, and many move together, so what is judged is the share of
-a group's columns, not each column at its own significance.
+a group's columns, not each column at its own significance. The columns of `answers` are tests at levels of their own,
+which together keep to theirs: there one is enough.
 """
 
 from collections.abc import Mapping
@@ -25,15 +26,18 @@ class Column:
 
     name: str
     group: str
-    """features, text, wording, predictions or labels."""
-    statistic: Literal["psi", "auc"]
+    """features, text, wording, predictions, labels or answers."""
+    statistic: Literal["psi", "auc", "evidence"]
     value: float
-    """A population stability index, 0 for no difference; or an area under the ROC curve, 0.5 for none."""
+    """A population stability index, 0 for no difference; an area under the ROC curve, 0.5 for none; or the logarithm,
+    to the base of ten, of an e-value, 0 for none."""
     calm: float
     """What the next stretch of the champion's own training period may show against the rest of it."""
     threshold: float
     """The larger of the configured bound and `calm`."""
     drifted: bool
+    note: str = ""
+    """What it was measured on, where the statistic does not say it."""
 
     @property
     def times(self) -> float:
@@ -79,7 +83,7 @@ def measure_columns(reference: Side, current: Side, settings: DriftSettings) -> 
 
 
 def judge(columns: tuple[Column, ...], settings: DriftSettings, left_out: Mapping[str, str] | None = None) -> Judgement:
-    """Drift when more than `share_threshold` of any group's columns have drifted.
+    """Drift when more than `share_threshold` of any group's columns have drifted, or any of `answers`.
 
     `left_out` says of groups that were not measured why not; without any column nothing is judged.
     """
@@ -90,9 +94,10 @@ def judge(columns: tuple[Column, ...], settings: DriftSettings, left_out: Mappin
     moved = [column.name for column in sorted(columns, key=lambda column: -column.times) if column.drifted]
     named = f" ({', '.join(moved[:3])}{', ...' if len(moved) > 3 else ''})" if moved else ""
     parts = "; ".join(f"{group} {share:.0%}" for group, share in found.items())
-    bound = f"the bound is {settings.share_threshold:.0%} of a group"
+    bound = f"the bound is {settings.share_threshold:.0%} of a group, and any of answers"
     reason = f"{len(moved)} of {len(columns)} columns drifted{named}: {parts}; {bound}{lacking}"
-    return Judgement(max(found.values()) > settings.share_threshold, max(found.values()), reason)
+    broken = any(column.drifted for column in columns if column.group == "answers")
+    return Judgement(broken or max(found.values()) > settings.share_threshold, max(found.values()), reason)
 
 
 def shares(columns: tuple[Column, ...]) -> dict[str, float]:

@@ -51,9 +51,7 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
 
     champion = Registry(evergreen.home).champion()
     settings = evergreen.settings
-    found = measure_performance(
-        evergreen.home, as_of(context), champion, settings.retraining, settings.drift.min_maturity
-    )
+    found = measure_performance(evergreen.home, as_of(context), champion, settings.retraining, settings.drift)
     return dg.MaterializeResult(metadata=_performance_metadata(found))
 
 
@@ -89,11 +87,11 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
 
 def _drift_metadata(report: "DriftReport") -> Metadata:
     rows = "\n".join(
-        f"| {c.name} | {c.group} | {c.statistic.upper()} {c.value:.3f} | {c.threshold:.3f} | "
+        f"| {c.name} | {c.group} | {c.statistic.upper()} {c.value:.3f} | {c.threshold:.3f} | {c.note} | "
         f"{report.since.get(c.name, '')} |"
         for c in sorted(report.columns, key=lambda c: -c.times)
     )
-    header = "| column | group | measured | threshold | drifted since |\n|---|---|---:|---:|---|"
+    header = "| column | group | measured | threshold | of | drifted since |\n|---|---|---:|---:|---|---|"
     found: Metadata = {
         "detected": "cannot be measured" if report.detected is None else str(report.detected),
         "why": report.reason,

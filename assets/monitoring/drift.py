@@ -2,7 +2,8 @@
 
 Five groups of columns are compared: `features` and `text` of the scored window with a sample of the champion's
 training rows, the `wording` of both by a domain classifier, `predictions` with the champion's evaluation, and the
-`labels` that have arrived with those of the training (`assets.monitoring.sides`).
+`labels` that have arrived with those of the training (`assets.monitoring.sides`). A sixth, `answers`, is the evidence
+that the champion errs more than it promised (`assets.monitoring.answers`), which its performance brings along.
 
 A column has drifted when its statistic reaches both a configured bound and what a stretch of the champion's own
 training period shows against the rest: statistics that grow or warm up by construction are compared with their own
@@ -70,7 +71,7 @@ def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, se
         lake.publish(table, path.name, path)
     else:
         with lake.staging(table) as staged:
-            report, widgets = _report(lake, as_of, champion, earlier, settings)
+            report, widgets = _report(lake, as_of, champion, earlier, performance, settings)
             (staged / "drift.json").write_text(json.dumps(asdict(report), indent=1))
             (staged / "report.html").write_text(render(report, widgets, earlier, performance))
             lake.publish(table, path.name, staged)
@@ -116,6 +117,7 @@ def _report(
     as_of: str,
     champion: RegisteredVersion | None,
     earlier: tuple[Earlier, ...],
+    performance: Performance | None,
     settings: DriftSettings,
 ) -> tuple[DriftReport, str]:
     """The report, and Evidently's page: empty when nothing was measured."""
@@ -132,7 +134,8 @@ def _report(
         why = f"the champion's snapshot gives {rows[0]} reference rows, fewer than {settings.min_rows}"
         return _unmeasured(as_of, champion, why, rows[1]), ""
     columns, widgets = _compare(reference, current, settings)
-    left_out = _left_out({column.group for column in columns}, reference, current, settings)
+    columns = (*columns, *(performance.answers if performance else ()))
+    left_out = _left_out({column.group for column in columns}, reference, current, performance, settings)
     found = judge(columns, settings, left_out)
     since = {column.name: _since(column.name, as_of, earlier) for column in columns if column.drifted}
     verdict = (found.detected, found.share, found.reason)
@@ -147,7 +150,13 @@ def _compare(reference: Reference, current: Compared, settings: DriftSettings) -
     return (*columns, wording) if wording else columns, widgets
 
 
-def _left_out(measured: set[str], reference: Reference, current: Compared, settings: DriftSettings) -> dict[str, str]:
+def _left_out(
+    measured: set[str],
+    reference: Reference,
+    current: Compared,
+    performance: Performance | None,
+    settings: DriftSettings,
+) -> dict[str, str]:
     sizes = {
         group: tuple(len(side.groups.get(group, ())) for side in (current.side, reference.side))
         for group in ("predictions", "labels")
@@ -155,6 +164,8 @@ def _left_out(measured: set[str], reference: Reference, current: Compared, setti
     texts = wording_rows(len(reference.narratives), len(current.narratives), settings)
     why = {group: f"{window} rows of the window, {other} of the reference" for group, (window, other) in sizes.items()}
     why["wording"] = f"{texts} texts to learn from on either side"
+    tested, known = (performance.evaluated.rows, performance.realised.rows) if performance else (0, 0)
+    why["answers"] = f"{known} answers with a known label, and {tested} evaluated ones"
     return {group: f"{found}, {settings.min_rows} are needed" for group, found in why.items() if group not in measured}
 
 

@@ -120,7 +120,8 @@ def _moved(report: "DriftReport") -> str:
     every = (
         f"<details><summary>All {len(ordered)} columns, by how far they moved</summary>"
         f"<p>Drifted columns by group: {escape(groups)}. PSI: population stability index over the reference's "
-        "quantiles, rare categories pooled; AUC: how well a classifier tells the window's texts from the reference's. "
+        "quantiles, rare categories pooled; AUC: how well a classifier tells the window's texts from the reference's; "
+        "EVIDENCE: that the champion errs more than its confidence promised, as the logarithm of an e-value. "
         "Calm: what stretches of the champion's own training period allow; threshold: that, or the configured bound "
         f"where it is larger.</p>{_table(ordered, report.since)}</details>"
     )
@@ -135,7 +136,7 @@ def _table(columns: Iterable[Column], since: dict[str, str]) -> str:
 def _column(column: Column, since: str) -> str:
     numbers = (
         f"{max(column.times, 0):.2f}",
-        f"{column.statistic.upper()} {column.value:.3f}",
+        f"{column.statistic.upper()} {column.value:.3f}{f' ({escape(column.note)})' if column.note else ''}",
         f"{column.calm:.3f}",
         f"{column.threshold:.3f}",
         since,

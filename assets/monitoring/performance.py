@@ -22,11 +22,13 @@ import numpy as np
 import pandas as pd
 
 from assets.lake import Home, Lake, hash_json
+from assets.monitoring.answers import measure_answers
 from assets.monitoring.champion import evaluated_rows
+from assets.monitoring.comparison import Column
 from assets.monitoring.estimation import Answers, Estimate, estimate_quality
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
-from assets.settings import RetrainingPolicy
+from assets.settings import DriftSettings, RetrainingPolicy
 
 __all__ = ["Performance", "Scores", "WindowQuality", "load_performance", "measure_performance"]
 
@@ -41,14 +43,23 @@ _KNOWN = """
     group by complaint_id
 """
 _MATURED = """
+    create temp table matured as
     with first_answers as (
-        select complaint_id, arg_min(queue, as_of) as predicted, min(as_of)::timestamp as predicted_at
+        select complaint_id, arg_min(queue, as_of) as predicted, arg_min(confidence, as_of) as confidence,
+               min(as_of)::timestamp as predicted_at
         from read_parquet($predictions) where queue is not null group by complaint_id
     )
-    select known.queue, predicted, predicted_at < known_since as before_label, count(*)::bigint as rows
+    select complaint_id, known.queue, predicted, confidence, predicted_at < known_since as before_label,
+           greatest(predicted_at, known_since)::date as night
     from first_answers join known using (complaint_id)
     where known.queue is not null and known_since > $snapshot::timestamp
-    group by all order by all
+"""
+_COUNTED = "select queue, predicted, before_label, count(*)::bigint as rows from matured group by all order by all"
+_ARRIVED = """
+    select night, hash(left(narrative, 120)) as letter, matured.queue, predicted, confidence
+    from matured join read_parquet($complaints) complaints using (complaint_id)
+    where complaints.known_at <= $as_of::timestamp
+      and (complaints.known_until is null or complaints.known_until > $as_of::timestamp)
 """
 _WINDOW = """
     select count(*), count(known.queue)
@@ -135,6 +146,8 @@ class Performance:
     estimated_macro_f1: float | None = None
     windows: tuple[WindowQuality, ...] = ()
     """Every window of this champion up to as_of, the newest last."""
+    answers: tuple[Column, ...] = ()
+    """The evidence that the champion errs more than its confidence promised; none where that was not measured."""
 
     @property
     def maturity(self) -> float | None:
@@ -143,12 +156,12 @@ class Performance:
 
 
 def measure_performance(
-    home: Home, as_of: str, champion: RegisteredVersion | None, policy: RetrainingPolicy, min_maturity: float
+    home: Home, as_of: str, champion: RegisteredVersion | None, policy: RetrainingPolicy, settings: DriftSettings
 ) -> Performance:
     """Join the champion's predictions with the labels known as of as_of, and publish `performance/<as_of>`.
 
-    The realised accuracy of a window is given from a label maturity of `min_maturity` (0 to 1) on. The version is a
-    function of the marts, the predictions, the champion, what was estimated before and the two settings. Raises
+    The realised accuracy of a window is given from a label maturity of `settings.min_maturity` on. The version is a
+    function of the marts, the predictions, the champion, what was estimated before and the settings. Raises
     NotPublished without marts.
     """
     lake, table = home.lake, f"performance/{as_of}"
@@ -157,14 +170,14 @@ def measure_performance(
     estimated = {name: _estimated(lake, name, champion) for name in earlier} if champion else {}
     named = {name: [path.name, estimated.get(name)] for name, path in used.items()}
     who = [champion.version, champion.training_id, champion.as_of] if champion else None
-    inputs = [as_of, lake.current("marts").name, named, who, policy.min_mature_rows, min_maturity]
+    inputs = [as_of, lake.current("marts").name, named, who, policy.min_mature_rows, settings.model_dump()]
     version = hash_json(inputs)[:16]
     if lake.path(table, version).exists():
         lake.publish(table, version, lake.path(table, version))
         return load_performance(lake, as_of)
-    found = _measure(lake, as_of, champion, used, policy)
+    found = _measure(lake, as_of, champion, used, policy, settings)
     estimated |= {own: found.estimated_accuracy}
-    found = replace(found, windows=tuple(_shown(window, estimated, min_maturity) for window in found.windows))
+    found = replace(found, windows=tuple(_shown(window, estimated, settings.min_maturity) for window in found.windows))
     with lake.staging(table) as staged:
         (staged / "performance.json").write_text(json.dumps(asdict(found), indent=1))
         lake.publish(table, version, staged)
@@ -176,7 +189,8 @@ def load_performance(lake: Lake, as_of: str) -> Performance:
     content: dict[str, Any] = json.loads((lake.current(f"performance/{as_of}") / "performance.json").read_text())
     scores = {name: Scores(**content[name]) for name in ("realised", "before_label", "evaluated")}
     windows = tuple(WindowQuality(**window) for window in content.get("windows", ()))
-    return Performance(**{**content, **scores, "windows": windows})
+    answers = tuple(Column(**column) for column in content.get("answers", ()))
+    return Performance(**{**content, **scores, "windows": windows, "answers": answers})
 
 
 def _predictions(lake: Lake, as_of: str, champion: RegisteredVersion) -> dict[str, Path]:
@@ -200,7 +214,12 @@ def _shown(window: WindowQuality, estimated: dict[str, float | None], min_maturi
 
 
 def _measure(
-    lake: Lake, as_of: str, champion: RegisteredVersion | None, used: dict[str, Path], policy: RetrainingPolicy
+    lake: Lake,
+    as_of: str,
+    champion: RegisteredVersion | None,
+    used: dict[str, Path],
+    policy: RetrainingPolicy,
+    settings: DriftSettings,
 ) -> Performance:
     marts = lake.current("marts")
     snapshot = {"snapshot": champion.as_of if champion else _BEGINNING}
@@ -209,12 +228,15 @@ def _measure(
     window = {"window": str(newest / "predictions.parquet")} if newest else None
     with duckdb.connect() as connection:
         connection.execute(_KNOWN, {"labels": str(marts / "labels.parquet"), "as_of": as_of})
-        complaints = {"complaints": str(marts / "fct_complaints.parquet"), "as_of": as_of, **snapshot}
-        (new_labels,) = _one(connection, _NEW_LABELS, complaints)
+        complaints = {"complaints": str(marts / "fct_complaints.parquet"), "as_of": as_of}
+        (new_labels,) = _one(connection, _NEW_LABELS, complaints | snapshot)
         rows, labels = _one(connection, _WINDOW, window) if window else (0, 0)
         blind = connection.execute(_BLIND_ANSWERS, window | snapshot).df() if window else _NO_ANSWERS
         over_all = {"predictions": files, **snapshot}
-        counts = connection.execute(_MATURED, over_all).df() if files else _NO_COUNTS
+        if files:
+            connection.execute(_MATURED, over_all)
+        counts = connection.execute(_COUNTED).df() if files else _NO_COUNTS
+        arrived = connection.execute(_ARRIVED, complaints).df() if files else _NO_ANSWERS
         windows = connection.execute(_BY_WINDOW, over_all).fetchall() if files else []
     evaluated = evaluated_rows(lake, champion) if champion else None
     realised, estimate = _scores(counts), _estimate(evaluated, blind)
@@ -232,6 +254,7 @@ def _measure(
         recall=_recall(counts),
         estimated_macro_f1=estimate.macro_f1 if estimate else None,
         windows=tuple(WindowQuality(name, size, known, None, accuracy) for name, size, known, accuracy in windows),
+        answers=measure_answers(evaluated, arrived, settings) if evaluated is not None else (),
     )
 
 

@@ -95,7 +95,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         matured = _matured(world, champion, step, as_of)
         tested = workshop.tested(champion)
         looks = policy.on_drift or policy.value_per_answer is not None
-        world.windows.insert(0, (as_of, workshop.drift(champion, step, window) if looks else None))
+        world.windows.insert(0, (as_of, workshop.drift(champion, step, window, matured) if looks else None))
     price_per_hour = workshop.history.settings.training.price_per_hour
     past = recall(world.entries, as_of, champion.id if champion else None, drifting_since(world.windows), policy)
     return DecisionInputs(
@@ -142,8 +142,6 @@ def _window(world: _World, champion: Trained, step: int) -> pd.DataFrame:
 
 def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.DataFrame:
     """What arrived since the champion was promoted and whose label was known on that day."""
-    if step == world.reigned:
-        return pd.DataFrame({"queue": [], "predicted": []})
     since = range(world.reigned + 1, step + 1)
     rows = pd.concat([world.workshop.answers(champion, place) for place in since])
     return rows[rows["queue"].notna() & (rows["label_known_at"] <= pd.Timestamp(as_of))]

@@ -14,6 +14,7 @@ from assets.evaluation.evaluate import Champion, facts, on_reference, scores
 from assets.evaluation.report import Evaluation, Golden
 from assets.features.snapshot import Snapshot
 from assets.lake import hash_json
+from assets.monitoring.answers import measure_answers
 from assets.monitoring.columns import sample_positions
 from assets.monitoring.comparison import Column, judge, measure_columns
 from assets.monitoring.estimation import Answers, estimate_quality
@@ -79,9 +80,17 @@ class Workshop:
             ("evaluation", challenger.id, champion and champion.id), lambda: self._evaluate(challenger, champion)
         )
 
-    def drift(self, champion: Trained, step: int, window: pd.DataFrame) -> bool | None:
-        """Whether the window that ends with a step has drifted from what a champion was trained on."""
-        return self._once(("drift", champion.id, step), lambda: self._compare(champion, window))
+    def drift(self, champion: Trained, step: int, window: pd.DataFrame, matured: pd.DataFrame) -> bool | None:
+        """Whether the window that ends with a step has drifted from what a champion was trained on.
+
+        matured: its answers since its promotion whose label is known by then.
+        """
+        settings = self.history.settings.drift
+        columns = self._once(("drift", champion.id, step), lambda: self._compare(champion, window))
+        if columns is None:
+            return None
+        arrived = matured.assign(night=matured["label_known_at"].dt.floor("D"), letter=matured["narrative"].str[:120])
+        return judge((*columns, *measure_answers(self.tested(champion), arrived, settings)), settings).detected
 
     def estimate(self, champion: Trained, window: pd.DataFrame) -> float | None:
         """The accuracy to expect of a champion in a window, by its confidence; None for an empty one."""
@@ -142,7 +151,7 @@ class Workshop:
             **scores(test, found, rival, settings),
         )
 
-    def _compare(self, champion: Trained, window: pd.DataFrame) -> bool | None:
+    def _compare(self, champion: Trained, window: pd.DataFrame) -> tuple[Column, ...] | None:
         settings = self.history.settings.drift
         reference = self._once(("reference", champion.id), lambda: self._reference(champion))
         unseen = window[~window["complaint_id"].isin(reference.trained)]
@@ -151,7 +160,7 @@ class Workshop:
         current = window_of(_as_scored(unseen, settings), self.history.features, reference, settings)
         columns = measure_columns(reference.side, current.side, settings)
         wording = self._wording(champion, reference, current)
-        return judge((*columns, wording) if wording else columns, settings).detected
+        return (*columns, wording) if wording else columns
 
     def _wording(self, champion: Trained, reference: Reference, current: Compared) -> Column | None:
         settings = self.history.settings.drift

@@ -70,16 +70,24 @@ class DirtSettings(_Section):
 
 
 class Scenario(_Section):
-    """What changes on one date of the simulated range; all else stays as it is."""
+    """What changes on one date of the simulated range, little by little or in some months; all else stays as it is."""
 
     description: str
     change_at: float | None = Field(default=None, ge=0, le=1)
     """The date of change, as a share of the simulated range."""
     change_on: date | None = None
     """The date of change; it takes the place of `change_at`."""
+    change_days: int = Field(default=0, ge=0)
+    """Days over which the change comes, evenly; 0 for all of it on its date."""
+    months: tuple[int, ...] = ()
+    """Months (1 to 12) of every year in which the change holds; without any it holds for good."""
     vocabulary_share: float = Field(default=0, ge=0, le=1)
     """Share of the narratives of `vocabulary_queues` in new words after the change."""
     vocabulary_queues: tuple[str, ...] = ()
+    vocabulary_companies: int = Field(default=0, ge=0)
+    """The new words are those of the narratives about so many of the largest companies alone; 0 for all companies."""
+    swapped_queues: tuple[tuple[str, str], ...] = ()
+    """Pairs of queues: what is filed under one before the change is filed under the other after it."""
     queue_mix: dict[str, float] | None = None
     """The queues' weights after the change; None leaves them."""
     company_churn: float = Field(default=0, ge=0, le=1)
@@ -93,6 +101,21 @@ class Scenario(_Section):
     @classmethod
     def _known(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
         return _only_queues(queues)
+
+    @field_validator("swapped_queues")
+    @classmethod
+    def _apart(cls, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        names = _only_queues(tuple(queue for pair in pairs for queue in pair))
+        if len(set(names)) < len(names):
+            raise ValueError("a queue can be swapped once")
+        return pairs
+
+    @field_validator("months")
+    @classmethod
+    def _in_a_year(cls, months: tuple[int, ...]) -> tuple[int, ...]:
+        if wrong := [month for month in months if not 1 <= month <= 12]:
+            raise ValueError(f"there is no month {wrong[0]}")
+        return months
 
     @field_validator("queue_mix")
     @classmethod

@@ -202,22 +202,26 @@ class _Era:
     queues: _Choice[str]
     companies: Mapping[str, _Choice[str]]
     vocabulary: Mapping[str, float]
+    filed: Mapping[str, str]
+    """Queues that are filed under another one."""
 
 
 class World:
     """Draws complaints. The companies, their mixes and the text are those of the seed and the scenario."""
 
     def __init__(self, settings: SimulatorSettings, scenario: Scenario, seed: int, change: date | None) -> None:
-        self._settings, self._seed, self.change = settings, seed, change
+        self._settings, self._scenario, self._seed, self.change = settings, scenario, seed, change
         self._grammar = Grammar(settings.text)
         self._newest_from = change if scenario.newest_taxonomy and change is not None else NEWEST_FROM
         names, volumes, mixes = _companies(settings, seed)
-        self._before = _Era(_Choice(list(settings.queue_mix.items())), _by_queue(names, volumes, mixes), {})
+        self._before = _Era(_Choice(list(settings.queue_mix.items())), _by_queue(names, volumes, mixes), {}, {})
         self._after = _Era(
             _Choice(list((scenario.queue_mix or settings.queue_mix).items())),
             _by_queue(names, _churned(volumes, scenario.company_churn, seed), mixes),
             dict.fromkeys(scenario.vocabulary_queues, scenario.vocabulary_share),
+            dict([*scenario.swapped_queues, *(pair[::-1] for pair in scenario.swapped_queues)]),
         )
+        self._changed = frozenset(names[: scenario.vocabulary_companies])
         self._places = _Choice(_PLACES)
         self._choices = {
             name: _Choice(weighted)
@@ -237,13 +241,15 @@ class World:
 
     def record(self, day: date, index: int, draw: Draw) -> Record:
         """The index-th complaint that is received on a day."""
-        era = self._after if self.change is not None and day >= self.change else self._before
+        era = self._era(day, draw)
         queue = era.queues(draw)
+        company = era.companies[queue](draw) if self._changed else None
         narrative = ""
         if draw() < self._settings.narrative_share:
-            emerging = draw() < era.vocabulary.get(queue, 0)
+            emerging = draw() < era.vocabulary.get(queue, 0) and (company is None or company in self._changed)
             narrative = self._grammar.narrative(queue, day.year, emerging, draw)
         filed = QUEUES[int(draw() * len(QUEUES))] if draw() < self._settings.label_noise else queue
+        filed = era.filed.get(filed, filed)
         state, zip_code = self._place(draw)
         choices, narrated = self._choices, bool(narrative)
         return Record(
@@ -252,7 +258,7 @@ class World:
                 *self.category(filed, day, draw),
                 narrative,
                 choices["public"](draw),
-                era.companies[queue](draw),
+                company or era.companies[queue](draw),
                 state,
                 zip_code,
                 choices["tags"](draw),
@@ -265,6 +271,12 @@ class World:
                 str((day - _FIRST_DAY).days * MAX_RATE + index),
             )
         )
+
+    def _era(self, day: date, draw: Draw) -> _Era:
+        months, over = self._scenario.months, self._scenario.change_days
+        if self.change is None or day < self.change or (months and day.month not in months):
+            return self._before
+        return self._after if not over or draw() < ((day - self.change).days + 1) / over else self._before
 
     def category(self, queue: str, day: date, draw: Draw) -> Category:
         """What a queue's complaint of a day is filed under."""
@@ -305,7 +317,10 @@ class World:
 
 
 def _companies(settings: SimulatorSettings, seed: int) -> tuple[list[str], list[float], list[dict[str, float]]]:
-    """Names, volumes (Zipf over a random order) and queue mixes of the companies, specialists and generalists."""
+    """Names, volumes (Zipf over a random order) and queue mixes of the companies, specialists and generalists.
+
+    The first of each line of business are the largest.
+    """
     random = Random(f"companies-{seed}")  # noqa: S311 - data, not secrets
     names, mixes = [], []
     for place, name in enumerate(random.sample(_all_names(), settings.companies)):

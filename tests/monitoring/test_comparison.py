@@ -95,6 +95,14 @@ def test_what_is_judged_is_the_share_of_a_group() -> None:
     assert shares(features) == {"features": 0.3}
 
 
+def test_one_broken_promise_is_enough() -> None:
+    kept = tuple(column(f"true_{n}", "answers", 0.5, "evidence", 3.0) for n in range(18))
+    assert judge(kept, SETTINGS).detected is False
+    found = judge((*kept, column("answers", "answers", 2.0, "evidence", 1.9)), SETTINGS)
+    assert (found.detected, found.share) == (True, 1 / 19)
+    assert "(answers)" in found.reason
+
+
 def test_nothing_measured_is_no_sign_of_calm() -> None:
     found = judge((), SETTINGS)
     assert (found.detected, found.share) == (None, None)

@@ -164,7 +164,7 @@ def measured(home: Home, champion: Any, publish_marts: Any) -> Home:
     ).assign(label_known_at="2024-01-10")
     publish_marts(labels.assign(narrative="x", company="A", state="CA", tags=None, channel="Web"), labels)
     measure_drift(home, AS_OF, champion, SETTINGS.drift)
-    measure_performance(home, AS_OF, champion, SETTINGS.retraining, SETTINGS.drift.min_maturity)
+    measure_performance(home, AS_OF, champion, SETTINGS.retraining, SETTINGS.drift)
     return home
 
 

@@ -32,7 +32,7 @@ def test_calm_data_does_not_alarm_and_the_page_is_safe(
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is False
     assert report.groups == dict.fromkeys(("text", "features", "labels", "predictions", "wording"), 0.0)
-    assert (report.since, report.left_out) == ({}, {})
+    assert (report.since, set(report.left_out)) == ({}, {"answers"})
     assert (report.reference_rows, report.current_rows, report.model_version) == (1500, 1500, "3")
     html = (home.reports / "drift" / f"{AS_OF}.html").read_text()
     assert "No drift as of 2024-02-01" in html
@@ -123,7 +123,7 @@ def test_without_an_evaluation_predictions_are_left_out(
     score_window(world(2))
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is False
-    assert set(report.left_out) == {"predictions"}
+    assert set(report.left_out) == {"predictions", "answers"}
 
 
 def test_the_page_says_since_when_and_at_what_cost(
@@ -133,7 +133,9 @@ def test_the_page_says_since_when_and_at_what_cost(
     days = {"2024-01-30": world(2), "2024-01-31": world(3, first_word=100), AS_OF: world(4, first_word=120)}
     for as_of, moved in days.items():
         score_window(moved, version=f"p-{as_of}", as_of=as_of)
-        performance = measure_performance(home, as_of, champion, POLICY, 0.5)
+        performance = measure_performance(
+            home, as_of, champion, POLICY, SETTINGS.model_copy(update={"min_maturity": 0.5})
+        )
         report = measure_drift(home, as_of, champion, SETTINGS)
     assert report.since == dict.fromkeys(("text_unknown_share", "domain_classifier"), "2024-01-31")
     assert [window.as_of for window in performance.windows] == list(days)
@@ -148,6 +150,29 @@ def test_the_page_says_since_when_and_at_what_cost(
     for number in (f"{performance.evaluated.accuracy:.1%}", f"{performance.estimated_accuracy:.1%}", f"{more:+,}"):
         assert f"<b>{number}</b>" in shown
     assert [as_of for as_of in days if f"<td class='name'>{as_of}</td>" in shown] == list(days)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_texts_that_go_to_another_queue_break_the_champions_promise(
+    home: Home, champion: Any, world: Any, train: Any, publish_marts: Any, publish_predictions: Any, swapped: bool
+) -> None:
+    """Nothing that is seen of a complaint moves, nor the mix of the labels: their meaning alone does."""
+    even = (0.125, 0.125, 0.125, 0.125, 0.1, 0.1, 0.1, 0.1, 0.1)
+    train(world(1, mix=even), wrong_below=0.5)
+    window = world(2, mix=even).rows(1500, "2024-01-05", 25, "n").assign(known_until=pd.NaT)
+    wrong = window["queue"].mask(window["confidence"] < 0.5, "other")
+    pairs = {"cards": "bank_account", "consumer_loan": "credit_reporting"}
+    trade = pairs | {other: queue for queue, other in pairs.items()}
+    labelled = window.assign(queue=window["queue"].replace(trade))
+    publish_marts(window.drop(columns="confidence"), labelled if swapped else window)
+    publish_predictions(AS_OF, window.assign(queue=wrong))
+    measure_performance(home, AS_OF, champion, POLICY, SETTINGS)
+    report = measure_drift(home, AS_OF, champion, SETTINGS)
+    assert report.detected is swapped
+    found = {column.name for column in report.columns if column.drifted}
+    queues = {f"{side}_{queue}" for side in ("answered", "true") for queue in trade}
+    assert found == ({"answers", *queues} if swapped else set())
+    assert "wrong, " in page(home)
 
 
 def test_a_calm_window_in_between_begins_anew(

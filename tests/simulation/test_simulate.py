@@ -218,6 +218,48 @@ def test_new_vocabulary_changes_words(tmp_path: Path, clean: SimulatorSettings) 
     assert before == _halves(tmp_path / "calm", "calm")[0]
 
 
+def test_swapped_queues_change_what_texts_are_filed_under_and_nothing_else(
+    tmp_path: Path, clean: SimulatorSettings
+) -> None:
+    (before, after), (calm_before, calm_after) = (_halves(tmp_path / name, name) for name in ("swapped-queues", "calm"))
+    assert before == calm_before
+    assert [row[NARRATIVE] for row in after] == [row[NARRATIVE] for row in calm_after]
+    filed = {
+        (calm["Product"], swapped["Product"])
+        for calm, swapped in zip(calm_after, after, strict=True)
+        if calm["Product"] != swapped["Product"]
+    }
+    assert ("Mortgage", "Credit card") in filed
+    assert ("Credit card", "Mortgage") in filed
+    assert ("Student loan", "Vehicle loan or lease") in filed
+    products = ("Mortgage", "Credit card", "Prepaid card", "Student loan", "Vehicle loan or lease")
+    assert not any(
+        product.startswith(("Checking", "Debt collection", "Credit report")) for pair in filed for product in pair
+    )
+    assert {first for first, _ in filed} >= set(products)
+
+
+def test_slow_change_comes_little_by_little(tmp_path: Path, clean: SimulatorSettings) -> None:
+    files = simulate(tmp_path, date(2024, 1, 1), date(2024, 12, 31), 30, 1, "slow").files
+    new = [sum("neobank" in row[NARRATIVE].lower() for row in rows((file,))) for file in files]
+    assert sum(new[:4]) == 0
+    assert 0 < sum(new[5:7]) < sum(new[7:9]) < sum(new[10:12])
+
+
+def test_a_season_comes_every_year(tmp_path: Path, clean: SimulatorSettings) -> None:
+    transfers = "Money transfer, virtual currency, or money service"
+    files = simulate(tmp_path, date(2023, 11, 1), date(2025, 1, 31), 30, 1, "season").files
+    shares = {file.stem[-7:]: _share(rows((file,)), "Product", transfers) for file in files}
+    december = [shares.pop(month) for month in ("2023-12", "2024-12")]
+    assert min(december) > 1.4 * max(shares.values())
+
+
+def test_one_company_changes_alone(tmp_path: Path, clean: SimulatorSettings) -> None:
+    _, after = _halves(tmp_path, "one-company")
+    companies = {row["Company"] for row in after if "neobank" in row[NARRATIVE].lower()}
+    assert len(companies) == 1
+
+
 def test_taxonomy_change_renames_products(tmp_path: Path, clean: SimulatorSettings) -> None:
     before, after = _halves(tmp_path, "taxonomy-change")
     assert {row["Product"] for row in before} == _products(SECOND_FROM)
@@ -298,6 +340,8 @@ def test_an_output_that_is_no_folder_is_one_clear_line(tmp_path: Path) -> None:
             "newest_taxonomi: true",
             "scenarios.taxonomy-change.newest_taxonomi: unknown setting",
         ),
+        ("months: [12]", "months: [13]", "scenarios.season.months: there is no month 13 (found [13])"),
+        ("[[cards, mortgage],", "[[cards, cards],", "swapped_queues: a queue can be swapped once"),
     ],
 )
 def test_a_bad_setting_is_named(
