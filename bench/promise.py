@@ -78,7 +78,8 @@ def delays(changes: int) -> None:
                 found.append(alarm(evaluated, pd.concat([before, after], ignore_index=True), a_night, half)[0])
             name = change if isinstance(change, str) else f"{100 * change:.0f} points lost"
             share, median = np.mean(np.isfinite(found)), np.median(found)
-            print(f"{rows:>14,}{a_night:>16}{name:>22}{share:>10.2f}{median:>15.0f}", flush=True)
+            shown = f"{median:.0f}" if np.isfinite(median) else "never"
+            print(f"{rows:>14,}{a_night:>16}{name:>22}{share:>10.2f}{shown:>15}", flush=True)
 
 
 def main() -> None:
