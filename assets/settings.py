@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, field_validator, model_validator
 
 from assets.exceptions import SettingsError
 
@@ -193,17 +194,30 @@ class GatePolicy(_Section):
     min_gain_over_baseline: float
     """Accuracy and macro-F1 that the challenger must have above the simple baseline."""
     significance: float = Field(gt=0, lt=0.5)
-    """The chance, over all tests of a kind, that equal models are found to differ."""
+    """The chance, over all challengers of a champion's reign, that one which is no better replaces it."""
     min_gain: float = Field(ge=0)
     """Accuracy or macro-F1 above the champion's that is worth a change."""
     max_loss: float = Field(ge=0)
     """Accuracy and macro-F1 that the challenger may lose to the champion, proven at the significance."""
-    max_slice_loss: float = Field(ge=0)
-    """Accuracy that the challenger may lose to the champion on a slice, if it is not within chance."""
+    max_part_loss: float = Field(ge=0)
+    """What the challenger may lose to the champion on a part of the rows: F1 on a queue, accuracy on a slice."""
+    harm_confidence: float = Field(ge=0.5, lt=1)
+    """How likely a larger loss must be to stand against a challenger."""
+    part_spread: float = Field(gt=0)
+    """The standard deviation of gains on parts before rows are seen: few rows are trusted less."""
+    costs: dict[str, dict[str, NonNegativeFloat]]
+    """What a wrong answer costs, by true and answered queue, in F1 on queues; 1 where nothing is said."""
     max_calibration_error: float = Field(ge=0, le=1)
     """Unless the champion's is larger still."""
     max_milliseconds: float = Field(gt=0)
     """What the challenger may take to answer a row."""
+
+    @field_validator("costs")
+    @classmethod
+    def _names_queues(cls, costs: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        if unknown := {name for true, answers in costs.items() for name in (true, *answers)} - set(QUEUES):
+            raise ValueError(f"{sorted(unknown)[0]!r} is no queue; the queues are {', '.join(QUEUES)}")
+        return costs
 
 
 class ScoringSettings(_Section):

@@ -3,6 +3,9 @@
 Both models of a pair answer the same 1,500 rows. A row has a difficulty that they share, and each has its own luck;
 the mix of queues is that of the bureau's complaints of 2025, and slices cut across it as they do there. Goals, at the
 policy in configs: worse by two points promoted at most 1 time in 100, better by three at least 80 in 100.
+
+A year has a new challenger each night, on the 1,500 newest rows of 50 a day: the champion of the next night is the one
+that won. With the correction the challengers of a reign share the significance; without, each has all of it.
 """
 
 import argparse
@@ -30,21 +33,24 @@ MIX = (0.07, 0.08, 0.05, 0.38, 0.2, 0.05, 0.08, 0.02, 0.07)
 LUCK = 0.5
 """The share of the variance of an answer that is a model's own: on a seventh of the rows only one is right then."""
 EFFECTS = (-0.02, 0.0, 0.01, 0.02, 0.03, 0.05)
-HARM = 0.15
+HARMED = {"debt_collection": 0.15, "consumer_loan": 0.3, "mortgage": 0.05}
+"""Points that the challenger is worse by on one queue: of a fifth, a twentieth and a twelfth of the rows."""
+NIGHTS, A_DAY = 365, 50
 PERIOD = {"train": ("2024-01-01", "2024-06-30"), "test": ("2024-07-01", "2024-07-31")}
 SETTINGS = load_settings("full")
 
 
-def test_rows(dice: np.random.Generator) -> pd.DataFrame:
+def complaints(dice: np.random.Generator, rows: int) -> pd.DataFrame:
     states = [f"S{number}" for number in range(50)]
     return pd.DataFrame(
         {
-            "queue": dice.choice(QUEUES, ROWS, p=MIX),
-            "channel": dice.choice(["Web", "Phone", "Referral"], ROWS, p=[0.9, 0.06, 0.04]),
-            "state": dice.choice(states, ROWS, p=np.arange(50, 0, -1) / 1275),
-            "tags": dice.choice(["", "Older American", "Servicemember"], ROWS, p=[0.85, 0.05, 0.1]),
-            "known_at": pd.Timestamp("2024-07-01") + pd.to_timedelta(dice.integers(31, size=ROWS), "D"),
-            "narrative": ["x" * length for length in dice.lognormal(6.7, 0.8, ROWS).astype(int)],
+            "queue": dice.choice(QUEUES, rows, p=MIX),
+            "channel": dice.choice(["Web", "Phone", "Referral"], rows, p=[0.9, 0.06, 0.04]),
+            "company": dice.choice(states, rows, p=np.arange(50, 0, -1) / 1275),
+            "state": dice.choice(states, rows, p=np.arange(50, 0, -1) / 1275),
+            "tags": dice.choice(["", "Older American", "Servicemember"], rows, p=[0.85, 0.05, 0.1]),
+            "known_at": pd.Timestamp("2024-07-01") + pd.to_timedelta(dice.integers(31, size=rows), "D"),
+            "narrative": ["x" * length for length in dice.lognormal(6.7, 0.8, rows).astype(int)],
         }
     )
 
@@ -53,10 +59,11 @@ def answers(
     truth: np.ndarray, chance: np.ndarray, shared: np.ndarray, other: np.ndarray, dice: np.random.Generator
 ) -> np.ndarray:
     """Probabilities [rows, queues] of a model that is right with `chance` [rows], by luck that it shares in part."""
-    luck = np.sqrt(1 - LUCK) * shared + np.sqrt(LUCK) * dice.standard_normal(ROWS)
+    rows = len(truth)
+    luck = np.sqrt(1 - LUCK) * shared + np.sqrt(LUCK) * dice.standard_normal(rows)
     chosen = np.where(luck < norm.ppf(chance), truth, other)
-    found = np.full((ROWS, len(QUEUES)), 0.0)
-    found[np.arange(ROWS), chosen] = np.maximum(chance, 0.5)
+    found = np.full((rows, len(QUEUES)), 0.0)
+    found[np.arange(rows), chosen] = np.maximum(chance, 0.5)
     rest = (1 - found.sum(axis=1, keepdims=True)) / (len(QUEUES) - 1)
     return np.where(found > 0, found, rest)
 
@@ -66,22 +73,25 @@ def chances(difficulty: np.ndarray, accuracy: float) -> np.ndarray:
     return norm.cdf(norm.ppf(accuracy) * np.sqrt(2) - difficulty)
 
 
-def pair(effect: float, harmed: str | None, dice: np.random.Generator) -> Evaluation:
-    rows = test_rows(dice)
+def pair(effect: float, harmed: str | None, harm: float, dice: np.random.Generator) -> Evaluation:
+    rows = complaints(dice, ROWS)
     truth = rows.queue.map(QUEUES.index).to_numpy()
     difficulty, shared = dice.standard_normal((2, ROWS))
     other = (truth + dice.integers(1, len(QUEUES), ROWS)) % len(QUEUES)
     ours = chances(difficulty, ACCURACY + effect)
     if harmed:
-        ours = np.where(rows.queue == harmed, chances(difficulty, ACCURACY - HARM), ours)
+        ours = np.where(rows.queue == harmed, chances(difficulty, ACCURACY - harm), ours)
     found = {
         "challenger": answers(truth, ours, shared, other, dice),
         "baseline": answers(truth, chances(difficulty, ACCURACY - 0.2), shared, other, dice),
         "champion": answers(truth, chances(difficulty, ACCURACY), shared, other, dice),
     }
-    champion = Champion("1", "champion", Path())
+    return evaluation(rows, found)
+
+
+def evaluation(rows: pd.DataFrame, found: dict[str, np.ndarray], name: str = "e") -> Evaluation:
     return Evaluation(
-        id="e",
+        id=name,
         basis="b",
         as_of="2024-08-01",
         training_id="challenger",
@@ -90,8 +100,29 @@ def pair(effect: float, harmed: str | None, dice: np.random.Generator) -> Evalua
         milliseconds=1.0,
         reference=None,
         settings={},
-        **scores(rows, found, champion, SETTINGS.evaluation),
+        **scores(rows, found, Champion("1", "champion", Path()), SETTINGS.evaluation),
     )
+
+
+def year(seed: int, effect: float, corrected: bool) -> tuple[int, float]:
+    """Promotions of a year of nights, and the accuracy that they have cost, by truth."""
+    dice = np.random.default_rng(seed)
+    size = ROWS + NIGHTS * A_DAY
+    rows, (difficulty, shared) = complaints(dice, size), dice.standard_normal((2, size))
+    truth = rows.queue.map(QUEUES.index).to_numpy()
+    other = (truth + dice.integers(1, len(QUEUES), size)) % len(QUEUES)
+    accuracy, promoted, nth = ACCURACY, 0, 1
+    champion = answers(truth, chances(difficulty, accuracy), shared, other, dice)
+    baseline = answers(truth, chances(difficulty, ACCURACY - 0.2), shared, other, dice)
+    for night in range(NIGHTS):
+        challenger = answers(truth, chances(difficulty, accuracy + effect), shared, other, dice)
+        seen = slice(night * A_DAY, night * A_DAY + ROWS)
+        found = {"challenger": challenger[seen], "baseline": baseline[seen], "champion": champion[seen]}
+        verdict = decide(evaluation(rows[seen], found), SETTINGS.gate, "champion", nth=nth if corrected else 1)
+        nth += 1
+        if verdict.decision == "promote":
+            champion, accuracy, promoted, nth = challenger, accuracy + effect, promoted + 1, 1
+    return promoted, ACCURACY - accuracy
 
 
 def differing(evaluation: Evaluation) -> float:
@@ -101,29 +132,46 @@ def differing(evaluation: Evaluation) -> float:
     return sum(counts) / ROWS
 
 
-def judge(seed: int, effect: float, harmed: str | None) -> tuple[bool, bool, float]:
-    """Whether the gate promotes, whether the naive one does, and the share of rows that only one gets right."""
-    found = pair(effect, harmed, np.random.default_rng(seed))
+def judge(seed: int, effect: float, harmed: str | None, harm: float) -> tuple[bool, bool, bool, float]:
+    """Whether the gate promotes or asks a person, the naive one promotes, and the rows that only one gets right."""
+    found = pair(effect, harmed, harm, np.random.default_rng(seed))
     assert found.champion is not None
-    ours = decide(found, SETTINGS.gate, "champion").decision == "promote"
-    return ours, found.challenger.accuracy > found.champion.metrics.accuracy, differing(found)
+    decision = decide(found, SETTINGS.gate, "champion").decision
+    naive = found.challenger.accuracy > found.champion.metrics.accuracy
+    return decision == "promote", decision == "awaiting-approval", naive, differing(found)
 
 
-def show(title: str, effect: float, harmed: str | None, pairs: int) -> None:
+def show(title: str, effect: float, pairs: int, harmed: str | None = None, harm: float = 0.0) -> None:
     with ProcessPoolExecutor() as pool:
-        found = list(pool.map(partial(judge, effect=effect, harmed=harmed), range(pairs), chunksize=25))
-    ours, naive, differ = np.mean(found, axis=0)
-    print(f"{title:<44}{ours:>8.3f}{naive:>18.3f}{differ:>13.3f}", flush=True)
+        one = partial(judge, effect=effect, harmed=harmed, harm=harm)
+        found = list(pool.map(one, range(pairs), chunksize=25))
+    ours, asked, naive, differ = np.mean(found, axis=0)
+    print(f"{title:<44}{ours:>8.3f}{asked:>10.3f}{naive:>18.3f}{differ:>13.3f}", flush=True)
+
+
+def show_years(effect: float, corrected: bool, years: int) -> None:
+    with ProcessPoolExecutor() as pool:
+        found = np.array(list(pool.map(partial(year, effect=effect, corrected=corrected), range(years))))
+    title = f"{effect * 100:+.0f} points each night, {'with' if corrected else 'without'} correction"
+    promoted, lost = found.mean(axis=0)
+    print(f"{title:<44}{promoted:>8.2f}{(found[:, 0] > 0).mean():>10.2f}{lost * 100:>18.2f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1000)
-    pairs = parser.parse_args().pairs
-    print(f"promoted, of {pairs:,} pairs on {ROWS:,} rows{'':<11}the gate  higher is better  rows differ")
+    parser.add_argument("--years", type=int, default=20)
+    arguments = parser.parse_args()
+    pairs = arguments.pairs
+    print(f"of {pairs:,} pairs on {ROWS:,} rows{'':<16}promoted  a person  higher is better  rows differ")
     for effect in EFFECTS:
-        show(f"better by {effect * 100:+.0f} points" if effect else "equally good", effect, None, pairs)
-    show(f"better by +3, but {HARM * 100:.0f} worse on debt collection", 0.03, "debt_collection", pairs)
+        show(f"better by {effect * 100:+.0f} points" if effect else "equally good", effect, pairs)
+    for queue, harm in HARMED.items():
+        show(f"better by +3, but {harm * 100:.0f} worse on {queue}", 0.03, pairs, queue, harm)
+    print(f"\nof {arguments.years} years{'':<27}promotions  any year with one  points lost by them")
+    for effect in (0.0, -0.01):
+        for corrected in (False, True):
+            show_years(effect, corrected, arguments.years)
 
 
 if __name__ == "__main__":

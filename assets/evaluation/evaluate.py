@@ -190,7 +190,7 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
         by=part.by,
         value=part.value,
         rows=part.rows,
-        decides=part.rows >= min_rows,
+        decides=part.by != "queue" and part.rows >= min_rows,
         challenger=shares["challenger"],
         baseline=shares["baseline"],
         champion=shares.get("champion"),

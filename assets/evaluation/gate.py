@@ -1,19 +1,22 @@
 """The gate: whether a challenger becomes the champion, by rules alone.
 
 Against the champion it asks for proof, on the rows that both have answered: that accuracy or macro-F1 is better beyond
-chance, that neither is worse by more than is allowed, and that no slice is worse beyond both.
+chance, and that neither is worse by more than is allowed. A part of the rows on which it likely loses more than it may
+stands against it; when nothing else does, a person decides.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Literal
 
-from assets.evaluation.paired import Gain, compare, holm, mcnemar
-from assets.evaluation.report import Evaluation, Reference, Rival, SliceScores
+from assets.evaluation.harm import Part, paired_gain, parts
+from assets.evaluation.paired import Gain, compare, mcnemar
+from assets.evaluation.report import Evaluation, Reference, Rival
 from assets.settings import GatePolicy
 
-__all__ = ["Decision", "Verdict", "decide"]
+__all__ = ["Decision", "Verdict", "count_reign", "decide"]
 
 Decision = Literal["promote", "awaiting-approval", "reject", "inconclusive", "unchanged"]
 """`inconclusive` is the answer of a gate that cannot measure; only `promote` moves the alias by itself."""
@@ -54,6 +57,8 @@ class Verdict:
 class _Finding:
     holds: bool
     sentence: str
+    waivable: bool = False
+    """Whether a person may promote the challenger though this does not hold."""
 
 
 def decide(
@@ -62,18 +67,20 @@ def decide(
     champion: str | None = None,
     former: frozenset[str] = frozenset(),
     withdrawn_to: str = "",
+    nth: int = 1,
 ) -> Verdict:
     """The verdict on an evaluated challenger.
 
     `champion` is the training id of the version that holds the alias now, None when none does; `former` are the
     training ids that held it before; `withdrawn_to` is the last day that any version which a rollback has replaced was
-    trained on. What cannot be measured is never promoted.
+    trained on; `nth` counts the challengers of the champion's reign, with this one. What cannot be measured is never
+    promoted.
     """
-    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to)
+    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to, nth)
     return Verdict(
         decision=decision,
         reasons=reasons,
-        numbers=_numbers(evaluation, policy),
+        numbers=_numbers(evaluation, policy) | {"nth_of_the_reign": float(nth)},
         as_of=evaluation.as_of,
         evaluation=evaluation.id,
         training_id=evaluation.training_id,
@@ -82,16 +89,33 @@ def decide(
     )
 
 
+def count_reign(verdicts: Iterable[Mapping[str, Any]], evaluation: Evaluation, champion: str | None) -> int:
+    """Which of the evaluations that a champion has met this one is, from 1, by the bodies of the verdicts so far.
+
+    What could not be measured does not count: it could not have replaced the champion.
+    """
+    met = {v["evaluation"] for v in verdicts if v["champion"] == champion and v["decision"] != "inconclusive"}
+    return len(met - {evaluation.id}) + 1
+
+
 def _decide(
-    evaluation: Evaluation, policy: GatePolicy, champion: str | None, former: frozenset[str], withdrawn_to: str
+    evaluation: Evaluation,
+    policy: GatePolicy,
+    champion: str | None,
+    former: frozenset[str],
+    withdrawn_to: str,
+    nth: int,
 ) -> tuple[Decision, tuple[str, ...]]:
     if champion == evaluation.training_id:
         return "unchanged", ("the challenger is the champion already: nothing it is made of has changed",)
     if unknown := tuple(f"cannot measure: {why}" for why in _unmeasurable(evaluation, policy, champion)):
         return "inconclusive", unknown
-    findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy)]
-    if failed := tuple(finding.sentence for finding in findings if not finding.holds):
-        return "reject", failed
+    findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy, nth)]
+    if failed := [finding for finding in findings if not finding.holds]:
+        # What stands against it comes first, then what speaks for it, for the person who weighs the two.
+        if all(finding.waivable for finding in failed):
+            return "awaiting-approval", tuple(f.sentence for f in sorted(findings, key=lambda finding: finding.holds))
+        return "reject", tuple(finding.sentence for finding in failed)
     decision: Decision = "promote" if policy.approval == "automatic" else "awaiting-approval"
     return decision, tuple(finding.sentence for finding in findings)
 
@@ -122,15 +146,15 @@ def _may_return(evaluation: Evaluation, former: frozenset[str], withdrawn_to: st
         yield _Finding(False, f"{known}, and this one, trained to {trained_to}, has seen nothing newer")
 
 
-def _findings(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
+def _findings(evaluation: Evaluation, policy: GatePolicy, nth: int) -> Iterator[_Finding]:
     yield from _beats_baseline(evaluation, policy)
     yield _is_calibrated(evaluation, policy)
     yield _is_fast(evaluation, policy)
     if evaluation.champion is None:
         yield _Finding(True, "there is no champion yet")
         return
-    yield from _beats_champion(evaluation.champion, policy)
-    yield _holds_on_slices(evaluation, policy)
+    yield from _beats_champion(evaluation.champion, policy, nth)
+    yield _harms_none(parts(evaluation, policy), policy)
     if evaluation.reference is not None:
         yield _holds_on_reference(evaluation.reference, policy)
 
@@ -159,10 +183,10 @@ def _is_fast(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     return _Finding(took <= bound, f"a row takes {took:.1f} ms, of {bound:g} that it may")
 
 
-def _beats_champion(rival: Rival, policy: GatePolicy) -> Iterator[_Finding]:
+def _beats_champion(rival: Rival, policy: GatePolicy, nth: int) -> Iterator[_Finding]:
     """Better in one metric, each tested at half the significance; not worse than is allowed in either."""
     gains = compare(rival.pairs)
-    yield _is_better(rival, gains, policy)
+    yield _is_better(rival, gains, policy, nth)
     for name, attribute in _METRICS.items():
         worst = gains[attribute].at_least(1 - policy.significance)
         found = f"{name} is {_above(gains[attribute].gain)} champion {rival.version}'s"
@@ -170,8 +194,9 @@ def _beats_champion(rival: Rival, policy: GatePolicy) -> Iterator[_Finding]:
         yield _Finding(worst >= -policy.max_loss, f"{found}, {at_worst}; {policy.max_loss:g} below is allowed")
 
 
-def _is_better(rival: Rival, gains: dict[str, Gain], policy: GatePolicy) -> _Finding:
-    level = policy.significance / 2
+def _is_better(rival: Rival, gains: dict[str, Gain], policy: GatePolicy, nth: int) -> _Finding:
+    """The k-th challenger of a reign is tested at 1 / (k (k + 1)) of the significance: over all, these sum to it."""
+    level = policy.significance / (nth * (nth + 1)) / 2
     only_ours = sum(count for true, ours, theirs, count in rival.pairs if ours == true != theirs)
     only_theirs = sum(count for true, ours, theirs, count in rival.pairs if theirs == true != ours)
     chance, worst = mcnemar(only_ours, only_theirs), gains["macro_f1"].at_least(1 - level)
@@ -179,38 +204,30 @@ def _is_better(rival: Rival, gains: dict[str, Gain], policy: GatePolicy) -> _Fin
     balanced = worst > 0 and gains["macro_f1"].gain >= policy.min_gain
     rows = f"{only_ours} rows are right only by the challenger, {only_theirs} only by the champion"
     found = f"{rows} (chance {chance:.2g}); macro-F1 is {_above(worst)} the champion's at worst"
-    better = f"better by at least {policy.min_gain:g}, beyond a chance of {level:g}, in accuracy or macro-F1"
+    better = f"better by at least {policy.min_gain:g}, beyond a chance of {level:.2g}, in accuracy or macro-F1"
     return _Finding(accurate or balanced, f"{'' if accurate or balanced else 'not '}{better}: {found}")
 
 
-def _holds_on_slices(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
-    losses = {part: loss for part in evaluation.slices if (loss := _loss(part)) is not None}
-    if not losses:
-        return _Finding(True, "no slice is large enough to decide")
-    beyond_chance = holm([mcnemar(part.only_champion, part.only_challenger) for part in losses], policy.significance)
-    worse = [part for part, sure in zip(losses, beyond_chance, strict=True) if sure]
-    if beyond := [part for part in worse if losses[part] > policy.max_slice_loss]:
-        listed = ", ".join(f"{part.name} by {losses[part]:.4f} ({part.rows} rows)" for part in beyond)
-        bound = f"loses more than {policy.max_slice_loss:g} of accuracy to the champion, beyond chance,"
-        return _Finding(False, f"{bound} on {listed}")
-    worst, loss = max(losses.items(), key=lambda item: item[1])
-    seen = f"worst: {worst.name}, {_above(-loss)} it"
-    bound = f"lose more than {policy.max_slice_loss:g} beyond chance"
-    return _Finding(True, f"on none of {len(losses)} slices does it {bound} ({seen})")
+def _harms_none(found: list[Part], policy: GatePolicy) -> _Finding:
+    """A loss that a person may weigh against the gain on all rows."""
+    likely = [part for part in found if part.chance >= policy.harm_confidence]
+    worst = likely or [max(found, key=lambda part: part.chance)]
+    listed = ", ".join(
+        f"{part.name} ({_above(part.gain)}, chance {part.chance:.2f}, {part.rows} rows)" for part in worst
+    )
+    bound = f"more than {policy.max_part_loss:g} of F1 (queues) or accuracy (slices)"
+    if likely:
+        return _Finding(False, f"{len(likely)} of {len(found)} parts likely lose {bound}: {listed}", waivable=True)
+    return _Finding(True, f"none of {len(found)} parts likely loses {bound}; likeliest: {listed}")
 
 
 def _holds_on_reference(reference: Reference, policy: GatePolicy) -> _Finding:
-    chance = mcnemar(reference.only_champion, reference.only_challenger)
-    seen = (
-        f"on {reference.rows} reference rows accuracy is {_above(-reference.loss)} the champion's (chance {chance:.2g})"
+    gain, error = paired_gain(reference.only_challenger, reference.only_champion, reference.rows)
+    worst = -policy.max_loss - NormalDist().inv_cdf(1 - policy.significance) * error
+    seen = f"on {reference.rows} reference rows accuracy is {_above(gain)} the champion's"
+    return _Finding(
+        gain >= worst, f"{seen}; {-worst:.4f} below is allowed: {policy.max_loss:g}, and what is within chance"
     )
-    holds = reference.loss <= policy.max_loss or chance > policy.significance
-    return _Finding(holds, f"{seen}; {policy.max_loss:g} below is allowed, and what is within chance")
-
-
-def _loss(part: SliceScores) -> float | None:
-    """Accuracy lost to the champion on a slice that decides, else None."""
-    return part.champion - part.challenger if part.decides and part.champion is not None else None
 
 
 def _above(difference: float) -> str:
@@ -224,12 +241,12 @@ def _measured(evaluation: Evaluation) -> dict[str, float]:
         found |= {f"{who}_{name}": getattr(metrics, name) for name in ("accuracy", "macro_f1", "log_loss", "ece")}
     if evaluation.reference is not None:
         found["reference_loss"] = evaluation.reference.loss
-    for part in evaluation.slices:
-        if (loss := _loss(part)) is not None:
-            found[f"slice_loss/{part.by}/{part.value}"] = loss
     return found
 
 
 def _numbers(evaluation: Evaluation, policy: GatePolicy) -> dict[str, float]:
     limits = {f"policy_{name}": value for name, value in policy.model_dump().items() if isinstance(value, int | float)}
-    return {"test_rows": float(evaluation.challenger.rows)} | _measured(evaluation) | limits
+    harm = {
+        f"{what}/{part.name}": getattr(part, what) for part in parts(evaluation, policy) for what in ("gain", "chance")
+    }
+    return {"test_rows": float(evaluation.challenger.rows)} | _measured(evaluation) | harm | limits

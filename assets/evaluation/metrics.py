@@ -11,7 +11,7 @@ from assets.settings import QUEUES
 __all__ = ["Bin", "Metrics", "Slice", "codes", "confusion", "correct", "measure", "reliability", "slices"]
 
 
-_TOP_STATES = 10
+_TOP = 10
 _LENGTHS = {"under 300": (0, 300), "300 to 799": (300, 800), "800 to 1999": (800, 2000), "2000 and more": (2000, None)}
 _TAGS = ("Older American", "Servicemember")
 _TINY = float(np.finfo(np.float64).eps)
@@ -107,16 +107,17 @@ def reliability(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floa
 
 
 def slices(rows: pd.DataFrame) -> list[Slice]:
-    """The slices of test rows: queue, channel, the largest states, consumer tags, month received, text length.
+    """The slices of test rows: queue, channel, the most frequent companies and states, tags, month, text length.
 
-    `rows` needs the columns queue, channel, state, tags, known_at and narrative. Lengths are in characters.
+    `rows` needs the columns queue, channel, company, state, tags, known_at and narrative. Lengths are in characters.
     """
     tags = rows["tags"].fillna("").astype(str)
     length = rows["narrative"].str.len()
     return [
         *_by_value("queue", rows["queue"]),
         *_by_value("channel", rows["channel"].fillna("unknown")),
-        *_by_value("state", rows["state"], _TOP_STATES),
+        *_by_value("company", rows["company"], _TOP),
+        *_by_value("state", rows["state"], _TOP),
         *(Slice("tag", tag, tags.str.contains(tag, regex=False).to_numpy()) for tag in _TAGS),
         *_by_value("month", rows["known_at"].dt.strftime("%Y-%m")),
         *(Slice("length", name, _between(length, low, high)) for name, (low, high) in _LENGTHS.items()),

@@ -3,15 +3,16 @@
 Each row is answered by both, so that what both get right or wrong says nothing: the tests rest on the rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from assets.settings import QUEUES
 
-__all__ = ["Gain", "Pair", "compare", "holm", "mcnemar", "pair_up"]
+__all__ = ["Costs", "Gain", "Pair", "compare", "compare_queues", "mcnemar", "pair_up"]
 
 _RESAMPLES = 2000
 _SEED = 0
@@ -19,6 +20,9 @@ _SEED = 0
 
 Pair = tuple[int, int, int, int]
 """True queue, challenger's, champion's (as indices into QUEUES), and how many rows are so."""
+
+Costs = Mapping[str, Mapping[str, float]]
+"""What an answer costs, by the true queue and the queue that was answered; 1 where nothing is said."""
 
 _Counts = npt.NDArray[np.int64]
 
@@ -31,8 +35,13 @@ class Gain:
     drawn: npt.NDArray[np.float64]
 
     def at_least(self, confidence: float) -> float:
-        """What it exceeds with this confidence, one-sided."""
-        return float(np.quantile(self.drawn, 1 - confidence))
+        """What it exceeds with this confidence, one-sided: the normal interval, as few draws show no rare chances."""
+        return self.gain - NormalDist().inv_cdf(confidence) * self.error
+
+    @property
+    def error(self) -> float:
+        """Its standard error."""
+        return float(self.drawn.std())
 
 
 def pair_up(truth: _Counts, challenger: _Counts, champion: _Counts) -> tuple[Pair, ...]:
@@ -47,15 +56,28 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Gain]:
     Rows are drawn again with both answers (Efron and Tibshirani 1993, chapter 16), as counts of their kinds. Macro-F1
     is the mean over the queues that are true of any row drawn.
     """
-    cells = np.array(pairs, np.int64)
-    counts = cells[:, 3]
-    drawn = np.random.default_rng(_SEED).multinomial(counts.sum(), counts / counts.sum(), _RESAMPLES)
-    rows = np.vstack([counts, drawn])
+    cells, rows = _draw(pairs)
     found = {}
     for name, metric in (("accuracy", _accuracy), ("macro_f1", _macro_f1)):
         gain, *gains = metric(cells, rows, 1) - metric(cells, rows, 2)
         found[name] = Gain(float(gain), np.array(gains))
     return found
+
+
+def compare_queues(pairs: Sequence[Pair], costs: Costs) -> dict[str, Gain]:
+    """The gain of F1 on each queue that is true of any row, with the same bootstrap; mistakes weigh what they cost."""
+    cells, rows = _draw(pairs)
+    weights = [[costs.get(true, {}).get(answer, 1.0) for answer in QUEUES] for true in QUEUES]
+    gains = np.subtract(*(_f1(cells, rows, column, np.array(weights)) for column in (1, 2)))
+    return {QUEUES[true]: Gain(float(gains[0, true]), gains[1:, true]) for true in np.unique(cells[:, 0])}
+
+
+def _draw(pairs: Sequence[Pair]) -> tuple[_Counts, _Counts]:
+    """The kinds of rows [kinds, 4], and how many of each there are and were drawn [1 + draws, kinds]."""
+    cells = np.array(pairs, np.int64)
+    counts = cells[:, 3]
+    drawn = np.random.default_rng(_SEED).multinomial(counts.sum(), counts / counts.sum(), _RESAMPLES)
+    return cells, np.vstack([counts, drawn])
 
 
 def mcnemar(only_ours: int, only_theirs: int) -> float:
@@ -68,15 +90,6 @@ def mcnemar(only_ours: int, only_theirs: int) -> float:
     return float(binom.sf(only_ours - 1, only_ours + only_theirs, 0.5))
 
 
-def holm(chances: Sequence[float], level: float) -> list[bool]:
-    """Which findings hold when all together may be wrong with probability `level` (Holm 1979)."""
-    order = np.argsort(chances, kind="stable")
-    steps = np.array(chances)[order] <= level / np.arange(len(chances), 0, -1)
-    holds = np.empty(len(chances), bool)
-    holds[order] = np.logical_and.accumulate(steps)
-    return holds.tolist()
-
-
 def _accuracy(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.float64]:
     right = cells[:, 0] == cells[:, column]
     return np.asarray(drawn[:, right].sum(axis=1) / drawn.sum(axis=1))
@@ -84,10 +97,16 @@ def _accuracy(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.flo
 
 def _macro_f1(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.float64]:
     """[draws] means over the queues that are true of a row."""
-    right = np.where(cells[:, 0] == cells[:, column], cells[:, 0], -1)
-    true, predicted, both = (drawn @ _one_hot(codes) for codes in (cells[:, 0], cells[:, column], right))
-    f1 = 2 * both / np.maximum(true + predicted, 1)
+    f1, true = _f1(cells, drawn, column, np.ones((len(QUEUES), len(QUEUES)))), drawn @ _one_hot(cells[:, 0])
     return np.asarray(f1.sum(axis=1) / (true > 0).sum(axis=1))
+
+
+def _f1(cells: _Counts, drawn: _Counts, column: int, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """[draws, queues]: right answers against mistakes to and from a queue, which weigh costs [true, answered]."""
+    right, wrong = cells[:, 0] == cells[:, column], costs[cells[:, 0], cells[:, column]]
+    both = drawn @ (_one_hot(cells[:, 0]) * right[:, None])
+    mistakes = drawn @ ((_one_hot(cells[:, 0]) + _one_hot(cells[:, column])) * (wrong * ~right)[:, None])
+    return np.asarray(2 * both / np.maximum(2 * both + mistakes, np.finfo(np.float64).tiny))
 
 
 def _one_hot(codes: _Counts) -> npt.NDArray[np.float64]:

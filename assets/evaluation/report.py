@@ -44,7 +44,7 @@ class Rival(_Part):
 
 
 class SliceScores(_Part):
-    """Accuracy on a slice; `decides` is false for a slice too small to decide anything."""
+    """Accuracy on a slice; `decides` is false for small ones, and for queues: the gate judges those by F1."""
 
     by: str
     value: str

@@ -8,7 +8,7 @@ somebody has moved is told from one that has yet to follow.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from assets.evaluation.gate import Verdict, decide
+from assets.evaluation.gate import Verdict, count_reign, decide
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
 from assets.registry.ledger import Entry, Ledger
@@ -36,7 +36,8 @@ class Succession:
         self.reconcile(evaluation.as_of, policy.alias_edits)
         champion = self.registry.champion()
         now = champion.training_id if champion else None
-        verdict = decide(evaluation, policy, now, self._former(), self._withdrawn_to())
+        nth = count_reign((entry.body for entry in self._ledger.entries("verdict")), evaluation, now)
+        verdict = decide(evaluation, policy, now, self._former(), self._withdrawn_to(), nth)
         self.enact(version, verdict)
         return verdict
 

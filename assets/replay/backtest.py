@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from assets.evaluation.gate import Verdict
+from assets.evaluation.gate import Verdict, count_reign
 from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.retraining import days_between, drifting_since, expected_cost, recall
@@ -123,7 +123,9 @@ def _retrain(world: _World, step: int, as_of: str) -> Verdict:
     champion = world.champion
     evaluation = world.workshop.evaluation(challenger, champion)
     gate = world.workshop.history.settings.gate.model_copy(update={"approval": "automatic"})
-    verdict = judge(evaluation, gate, champion.id if champion else None, frozenset(world.former))
+    now = champion.id if champion else None
+    nth = count_reign((entry.body for entry in world.entries if entry.kind == "verdict"), evaluation, now)
+    verdict = judge(evaluation, gate, now, frozenset(world.former), nth=nth)
     _note(world, "verdict", as_of, verdict.body())
     if verdict.decision == "promote":
         world.champion, world.reigned, world.windows = challenger, step, []

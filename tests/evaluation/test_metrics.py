@@ -75,6 +75,7 @@ def test_slices_cover_each_dimension() -> None:
         {
             "queue": ["cards", "cards", "other"],
             "channel": ["Web", None, "Web"],
+            "company": ["A", "A", "B"],
             "state": ["CA", "CA", "unknown"],
             "tags": ["Older American, Servicemember", None, "Servicemember"],
             "known_at": pd.to_datetime(["2024-01-31", "2024-02-01", "2024-02-29"]),
@@ -87,6 +88,8 @@ def test_slices_cover_each_dimension() -> None:
         ("queue", "other"): [False, False, True],
         ("channel", "Web"): [True, False, True],
         ("channel", "unknown"): [False, True, False],
+        ("company", "A"): [True, True, False],
+        ("company", "B"): [False, False, True],
         ("state", "CA"): [True, True, False],
         ("state", "unknown"): [False, False, True],
         ("tag", "Older American"): [True, False, False],
@@ -101,6 +104,8 @@ def test_slices_cover_each_dimension() -> None:
 
 def test_only_the_largest_states_are_slices() -> None:
     states = [f"S{number:02}" for number in range(20) for _ in range(number + 1)]
-    rows = pd.DataFrame({"state": states, "queue": "cards", "channel": None, "tags": None, "narrative": "a"})
+    rows = pd.DataFrame(
+        {"state": states, "queue": "cards", "company": "A", "channel": None, "tags": None, "narrative": "a"}
+    )
     rows["known_at"] = pd.Timestamp("2024-01-01")
     assert [part.value for part in slices(rows) if part.by == "state"] == [f"S{number}" for number in range(10, 20)]

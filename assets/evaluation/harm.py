@@ -1,0 +1,66 @@
+"""Whether the challenger harms a part of the rows: a queue, by F1, or what is known before an answer, by accuracy.
+
+A part has few rows, and there are many parts. What is seen on one is therefore drawn towards no gain and no loss, the
+further the fewer rows it has: the posterior under a normal prior around zero (James and Stein 1961).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from assets.evaluation.paired import compare_queues
+from assets.evaluation.report import Evaluation, Rival
+from assets.settings import QUEUES, GatePolicy
+
+__all__ = ["Part", "paired_gain", "parts"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the challenger gains on a part of the rows, and the chance that it loses more there than it may."""
+
+    name: str
+    rows: int
+    gain: float
+    """F1 of a queue, accuracy of a slice: the challenger's minus the champion's."""
+    chance: float
+
+
+def parts(evaluation: Evaluation, policy: GatePolicy) -> list[Part]:
+    """The queues, and the slices that are large enough, of an evaluation beside a champion."""
+    if evaluation.champion is None:
+        return []
+    return [*_queues(evaluation.champion, policy), *_slices(evaluation, policy)]
+
+
+def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, float]:
+    """The gain of accuracy on rows that both have answered, and its standard error.
+
+    Half a row is added to each of the four kinds of rows, so that few rows are not taken for certain (Agresti and Min
+    2005).
+    """
+    ours, theirs, rows_ = only_ours + 0.5, only_theirs + 0.5, rows + 2
+    variance = (ours + theirs - (ours - theirs) ** 2 / rows_) / rows_**2
+    return (only_ours - only_theirs) / rows, math.sqrt(variance)
+
+
+def _queues(rival: Rival, policy: GatePolicy) -> Iterator[Part]:
+    for queue, found in compare_queues(rival.pairs, policy.costs).items():
+        rows = sum(count for true, *_, count in rival.pairs if QUEUES[true] == queue)
+        # Rows drawn again from a handful are all alike: the error is at least that of one row more.
+        error = math.hypot(found.error, 1 / (rows + 1))
+        yield Part(f"queue {queue}", rows, found.gain, _chance(found.gain, error, policy))
+
+
+def _slices(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
+    for part in evaluation.slices:
+        if part.decides and part.champion is not None:
+            gain, error = paired_gain(part.only_challenger, part.only_champion, part.rows)
+            yield Part(part.name, part.rows, gain, _chance(gain, error, policy))
+
+
+def _chance(gain: float, error: float, policy: GatePolicy) -> float:
+    """That the true gain lies below minus `max_part_loss`, where gains stray from zero by `part_spread`."""
+    trust = policy.part_spread**2 / (policy.part_spread**2 + error**2)
+    mean, deviation = trust * gain, policy.part_spread * math.sqrt(1 - trust)
+    return 0.5 * math.erfc((policy.max_part_loss + mean) / (deviation * math.sqrt(2)))
