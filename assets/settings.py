@@ -194,7 +194,7 @@ class GatePolicy(_Section):
     min_gain_over_baseline: float
     """Accuracy and macro-F1 that the challenger must have above the simple baseline."""
     significance: float = Field(gt=0, lt=0.5)
-    """The chance, over all challengers of a champion's reign, that one which is no better replaces it."""
+    """The chance that one which is no better replaces a champion as the first of a reign; of all, at most twice it."""
     min_gain: float = Field(ge=0)
     """Accuracy or macro-F1 above the champion's that is worth a change."""
     max_loss: float = Field(ge=0)

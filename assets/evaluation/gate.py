@@ -195,8 +195,8 @@ def _beats_champion(rival: Rival, policy: GatePolicy, nth: int) -> Iterator[_Fin
 
 
 def _is_better(rival: Rival, gains: dict[str, Gain], policy: GatePolicy, nth: int) -> _Finding:
-    """The k-th challenger of a reign is tested at 1 / (k (k + 1)) of the significance: over all, these sum to it."""
-    level = policy.significance / (nth * (nth + 1)) / 2
+    """The k-th of a reign is tested at 2 / (k (k + 1)) of the significance: over all, that sums to twice it."""
+    level = policy.significance / (nth * (nth + 1))
     only_ours = sum(count for true, ours, theirs, count in rival.pairs if ours == true != theirs)
     only_theirs = sum(count for true, ours, theirs, count in rival.pairs if theirs == true != ours)
     chance, worst = mcnemar(only_ours, only_theirs), gains["macro_f1"].at_least(1 - level)

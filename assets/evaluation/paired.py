@@ -3,8 +3,9 @@
 Each row is answered by both, so that what both get right or wrong says nothing: the tests rest on the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -50,7 +51,7 @@ def pair_up(truth: _Counts, challenger: _Counts, champion: _Counts) -> tuple[Pai
     return tuple((int(t), int(a), int(b), int(count)) for (t, a, b), count in zip(cells, rows, strict=True))
 
 
-def compare(pairs: Sequence[Pair]) -> dict[str, Gain]:
+def compare(pairs: tuple[Pair, ...]) -> dict[str, Gain]:
     """Gains of accuracy and macro-F1, with a paired bootstrap over rows.
 
     Rows are drawn again with both answers (Efron and Tibshirani 1993, chapter 16), as counts of their kinds. Macro-F1
@@ -64,7 +65,7 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Gain]:
     return found
 
 
-def compare_queues(pairs: Sequence[Pair], costs: Costs) -> dict[str, Gain]:
+def compare_queues(pairs: tuple[Pair, ...], costs: Costs) -> dict[str, Gain]:
     """The gain of F1 on each queue that is true of any row, with the same bootstrap; mistakes weigh what they cost."""
     cells, rows = _draw(pairs)
     weights = [[costs.get(true, {}).get(answer, 1.0) for answer in QUEUES] for true in QUEUES]
@@ -72,7 +73,8 @@ def compare_queues(pairs: Sequence[Pair], costs: Costs) -> dict[str, Gain]:
     return {QUEUES[true]: Gain(float(gains[0, true]), gains[1:, true]) for true in np.unique(cells[:, 0])}
 
 
-def _draw(pairs: Sequence[Pair]) -> tuple[_Counts, _Counts]:
+@lru_cache(maxsize=1)
+def _draw(pairs: tuple[Pair, ...]) -> tuple[_Counts, _Counts]:
     """The kinds of rows [kinds, 4], and how many of each there are and were drawn [1 + draws, kinds]."""
     cells = np.array(pairs, np.int64)
     counts = cells[:, 3]
