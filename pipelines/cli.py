@@ -161,7 +161,7 @@ def ledger(
 
 def _headline(body: dict[str, Any]) -> str:
     """What an entry says, in a line: the decision, the version it is about, and why."""
-    what = " ".join(str(body[name]) for name in ("action", "decision", "job") if name in body)
+    what = " ".join(str(body[name]) for name in ("action", "decision", "job", "key") if name in body)
     version = f"version {body['version']}" if "version" in body else ""
     why = "; ".join(body.get("reasons", [])) or body.get("reason", "") or body.get("error", "")
     return " ".join(part for part in (what, version) if part) + f": {why}"
@@ -206,6 +206,24 @@ def rollback(
 
     Succession(Registry(Home.from_environment())).rollback(version, reason)
     _say(f"version {version} is the champion")
+
+
+@app.command()
+def withdraw(
+    name: Annotated[str, typer.Argument(metavar="OBJECT", help="A source object, by its key or its id.")],
+    reason: Reason,
+) -> None:
+    """Take a source object, and all that it brought, out of the next marts and training sets."""
+    from pipelines.withdrawal import withdraw as take_out
+
+    done = take_out(Home.from_environment(), name, reason)
+    _say(f"{done.object.key}: {done.object.landed:,} records are withdrawn: {done.object.withdrawn}")
+    if done.published:
+        _say("the published marts hold them until the next run")
+    if done.snapshots:
+        _say(f"made of it, and left as they are: {', '.join(done.snapshots)}")
+    if done.versions:
+        _say(f"trained on those: version {', '.join(done.versions)}")
 
 
 @app.command()

@@ -102,7 +102,7 @@ def _conservation(landing: Landing, imbalances: Sequence[Imbalance]) -> dg.Asset
 
 def _metadata(landing: Landing) -> dict[str, Any]:
     shown = landing.objects[-_SHOWN_OBJECTS:]
-    objects = [[r.key, r.known_from or "", r.bytes, r.landed, r.records, r.rejects, r.error or ""] for r in shown]
+    objects = [[r.key, r.known_from or "", r.bytes, r.landed, r.records, r.rejects, _state(r)] for r in shown]
     heads = ["object", "known from", "bytes", "landed", "records", "rejects", "error"]
     return {
         "dagster/row_count": landing.records,
@@ -115,6 +115,10 @@ def _metadata(landing: Landing) -> dict[str, Any]:
         "version": landing.version,
         "path": dg.MetadataValue.path(landing.path),
     }
+
+
+def _state(read: ObjectRead) -> str:
+    return f"withdrawn: {read.withdrawn}" if read.withdrawn is not None else read.error or ""
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -33,7 +33,10 @@ from assets.ingestion.sources import Fetched, SourceObject, list_objects
 from assets.lake import Lake, hash_json
 from assets.settings import IngestionSettings
 
-__all__ = ["TABLE", "Imbalance", "Landing", "ObjectRead", "find_imbalances", "ingest"]
+__all__ = [
+    *("TABLE", "Imbalance", "Landing", "ObjectRead"),
+    *("find_imbalances", "find_object", "ingest", "withdraw"),
+]
 
 TABLE = "raw_complaints"
 
@@ -43,6 +46,8 @@ _REJECTS = pa.schema(
 )
 _NO_DICTIONARY = {"narrative", "complaint_id", "content_hash", "raw_text", "line"}
 _PROGRESS_RECORDS = 250_000
+_CANDIDATES = 10
+"""Objects that are listed when a name fits none, or several."""
 
 _log = logging.getLogger("evergreen")
 
@@ -68,6 +73,9 @@ class ObjectRead:
     when it landed. None for history: its records are known by their own dates."""
     landed_on: str = ""
     """The as-of of the run that read it."""
+    withdrawn: str | None = None
+    """Why a person took it and all that it brought out of what follows. It is not read again, and its two files are
+    empty; None where it counts."""
 
 
 _OBJECTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.string()) for f in fields(ObjectRead)])
@@ -88,15 +96,15 @@ class Landing:
 
     @property
     def records(self) -> int:
-        return sum(read.records for read in self.objects)
+        return sum(read.records for read in self.objects if read.withdrawn is None)
 
     @property
     def rejects(self) -> int:
-        return sum(read.rejects for read in self.objects)
+        return sum(read.rejects for read in self.objects if read.withdrawn is None)
 
     @property
     def landed(self) -> int:
-        return sum(read.landed for read in self.objects)
+        return sum(read.landed for read in self.objects if read.withdrawn is None)
 
 
 @dataclass(frozen=True)
@@ -131,13 +139,43 @@ def ingest(
         raise EvergreenError(message) from None
 
 
+def find_object(lake: Lake, name: str) -> ObjectRead:
+    """The object of a key or an id. Raises EvergreenError, naming those that come near, unless exactly one has it."""
+    reads = _objects(lake.current(TABLE))
+    found = [read for read in reads if name in (read.key, read.object_id)]
+    if len(found) == 1:
+        return found[0]
+    near = found or [read for read in reads if name in read.key] or reads
+    listed = ", ".join(f"{read.object_id} ({read.key}, landed {read.landed_on})" for read in near[-_CANDIDATES:])
+    what = f"{len(found)} objects are called {name}" if found else f"no object is called {name}"
+    raise EvergreenError(f"{what}; name one by its id or its key: {listed}")
+
+
+def withdraw(lake: Lake, object_id: str, reason: str) -> None:
+    """Publish the raw table without what an object brought. A second time changes nothing.
+
+    Earlier versions stay as they were. Its content is not read again; other content under its key is.
+    """
+    with lake.staging(TABLE) as staged:
+        known = _objects(lake.current(TABLE))
+        reads = [replace(r, withdrawn=r.withdrawn or reason) if r.object_id == object_id else r for r in known]
+        for folder, schema in (("records", _RECORDS), ("rejects", _REJECTS)):
+            (staged / folder).mkdir()
+            pq.write_table(schema.empty_table(), staged / folder / f"{object_id}.parquet")
+        if reads != known:
+            _publish(lake, staged, known, reads)
+
+
 def find_imbalances(published: Path) -> list[Imbalance]:
     """The objects of a version for which landed = records + rejects does not hold, by counting the published rows.
 
     The count is SQL of its own: it shares nothing with the reader that wrote `objects.parquet`.
     """
     counts = """
-        with landed as (select object_id, key, landed, seq from read_parquet($objects)),
+        with landed as (
+            select object_id, key, case when withdrawn is null then landed else 0 end as landed, seq
+            from read_parquet($objects)
+        ),
         records as (select object_id, count(*) as n from read_parquet($records) group by object_id),
         rejects as (select object_id, count(*) as n from read_parquet($rejects) group by object_id)
         select coalesce(key, object_id), coalesce(landed, 0), coalesce(records.n, 0), coalesce(rejects.n, 0)
@@ -272,7 +310,8 @@ def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Seque
     for read in known:
         for folder in ("records", "rejects"):
             part = Path(folder) / f"{read.object_id}.parquet"
-            os.link(lake.current(TABLE) / part, staged / part)
+            if not (staged / part).exists():
+                os.link(lake.current(TABLE) / part, staged / part)
     pq.write_table(pa.Table.from_pylist([asdict(read) for read in reads], schema=_OBJECTS), staged / "objects.parquet")
     if imbalances := find_imbalances(staged):
         raise AuditError(f"{imbalances[0].key}: {imbalances[0]} does not add up; nothing was published")

@@ -92,6 +92,7 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
         ("Valid", f"{figures.valid:,}"),
         ("Quarantined", f"{figures.quarantined:,}"),
         ("Duplicate", f"{figures.duplicate:,}"),
+        ("Withdrawn with their objects", f"{figures.withdrawn:,}"),
         ("Complaints known as of the date", f"{figures.known:,}"),
         ("Age of the newest of them", age),
         ("Queue mix", mix or "no labels"),

@@ -21,6 +21,8 @@ class Figures:
     valid: int
     quarantined: int
     duplicate: int
+    withdrawn: int
+    """Records that were taken out with their objects, and are in none of the counts before."""
     unbalanced_objects: int
     """Source objects of which landed is not valid + quarantined + duplicate."""
     known: int
@@ -63,6 +65,7 @@ _COUNTS = """
         coalesce(sum(valid), 0)::bigint as valid,
         coalesce(sum(quarantined), 0)::bigint as quarantined,
         coalesce(sum(duplicate), 0)::bigint as duplicate,
+        coalesce(sum(withdrawn), 0)::bigint as withdrawn,
         count(*) filter (landed <> valid + quarantined + duplicate) as unbalanced_objects
     from read_parquet($1)
 """

@@ -38,7 +38,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "company_daily": _statistics("company"),
     "state_daily": _statistics("state"),
     "quarantined_complaints": ("object_key", "line", "reason", "raw_text"),
-    "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate"),
+    "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate", "withdrawn"),
 }
 """The columns of each mart."""
 

@@ -112,7 +112,10 @@ def explain_failure(home: Home, printed: str) -> AuditError:
 def _note(home: Home) -> dict[str, Any]:
     """What a build is made by, and of which objects: in the order of their versions, with all that decides its rows."""
     table = pq.read_table(home.lake.current("raw_complaints") / "objects.parquet").sort_by("seq")
-    return {"project": _fingerprint(), "objects": [[row["object_id"], row["known_from"]] for row in table.to_pylist()]}
+    return {
+        "project": _fingerprint(),
+        "objects": [[row["object_id"], row["known_from"], row["withdrawn"]] for row in table.to_pylist()],
+    }
 
 
 def _continues(home: Home, note: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ import pytest
 
 from assets.exceptions import AuditError, EvergreenError
 from assets.ingestion import landing as landing_module
-from assets.ingestion.landing import Imbalance, Landing, find_imbalances, ingest
+from assets.ingestion.landing import Imbalance, Landing, find_imbalances, find_object, ingest, withdraw
 from assets.ingestion.records import Record
 from assets.lake import Lake, hash_tree
 from assets.settings import IngestionSettings
@@ -137,6 +137,39 @@ def test_the_order_of_arrival_changes_nothing(
     whole = ingest([str(tmp_path / "in")], Lake(tmp_path / "whole"), settings, AS_OF)
     assert [read.key for read in whole.objects] == names
     assert (piecemeal.version, piecemeal.objects) == (whole.version, whole.objects)
+
+
+def test_a_withdrawn_object_counts_no_more_and_does_not_come_back(
+    folder: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    before = ingest([str(folder)], lake, settings, AS_OF)
+    kept = hash_tree(before.path)
+    withdraw(lake, find_object(lake, "a.csv").object_id, "not ours")
+    after = ingest([str(folder)], lake, settings, "2023-02-02")
+    assert (after.landed, after.records, after.rejects, after.reasons, after.new) == (2, 2, 0, {}, ())
+    assert [(read.key, read.landed, read.withdrawn) for read in after.objects] == [
+        *(("a.csv", 3, "not ours"), ("b.csv", 2, None)),
+    ]
+    assert {row["complaint_id"] for row in rows(after, "records")} == {"4", "1"}
+    assert find_imbalances(after.path) == []
+    withdraw(lake, after.objects[0].object_id, "another reason")
+    assert ingest([str(folder)], lake, settings, "2023-02-02") == after
+    write_csv(folder / "a.csv", [complaint(9)])
+    assert [read.key for read in ingest([str(folder)], lake, settings, "2023-02-03").new] == ["a.csv"]
+    assert hash_tree(before.path) == kept
+
+
+def test_an_object_is_found_by_its_key_or_id_and_nothing_is_guessed(
+    folder: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    a, b = ingest([str(folder)], lake, settings, AS_OF).objects
+    assert find_object(lake, "b.csv") == find_object(lake, b.object_id) == b
+    write_csv(folder / "a.csv", [complaint(9)])
+    newer = ingest([str(folder)], lake, settings, AS_OF).objects[-1]
+    with pytest.raises(EvergreenError, match=f"2 objects are called a.csv.*{a.object_id}.*{newer.object_id}"):
+        find_object(lake, "a.csv")
+    with pytest.raises(EvergreenError, match=rf"no object is called b\.; .*: {b.object_id} \(b.csv, landed {AS_OF}\)$"):
+        find_object(lake, "b.")
 
 
 def test_an_object_that_cannot_be_read_is_itself_reported(

@@ -22,7 +22,8 @@ def evergreen(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command() -> None:
     done = evergreen("--help")
     assert done.returncode == 0
-    for command in ("run", "score", "status", "ledger", "approve", "reject", "reproduce", "rollback", "simulate", "ui"):
+    commands = "run score status ledger approve reject reproduce rollback simulate ui withdraw"
+    for command in commands.split():
         assert command in done.stdout
 
 
@@ -37,6 +38,8 @@ def test_help_names_every_command() -> None:
         (["rollback", "9", "--reason", "why"], 1, "9"),
         (["approve", "9", "--by", "Ada", "--reason", "why"], 1, "complaint-router has no version '9'"),
         (["reject", "9", "--by", " ", "--reason", "why"], 1, "an approval needs a name and a reason"),
+        (["withdraw", "a.csv", "--reason", "why"], 1, "raw_complaints has no publication yet"),
+        (["withdraw", "a.csv", "--reason", " "], 1, "a withdrawal needs a reason"),
         (["reproduce", "9"], 1, "complaint-router has no version '9'"),
         ([*REPLAY, "--to", "2024-01-01"], 1, "--to 2024-01-01 is not after --from 2024-01-01"),
         ([*REPLAY, "--to", "2024-02-01", "--every", "week"], 2, "'week' is not a number of days; write 7d"),

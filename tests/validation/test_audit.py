@@ -43,7 +43,7 @@ def marts(queues: list[str] = [*QUEUES, *QUEUES]) -> Frames:  # noqa: B006 - nev
             "line": range(rows),
         }
     )
-    counts = {"landed": [rows + 1], "valid": [rows], "quarantined": [1], "duplicate": [0]}
+    counts = {"landed": [rows + 1], "valid": [rows], "quarantined": [1], "duplicate": [0], "withdrawn": [0]}
     rejected = {"object_key": ["a.csv"], "line": [9], "reason": ["broken-quote"], "raw_text": [SECRET]}
     return {
         "fct_complaints": complaints,

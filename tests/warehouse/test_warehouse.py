@@ -78,6 +78,8 @@ class Source:
     records: list[dict[str, str | None]]
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
     known_from: str | None = None
+    withdrawn: str | None = None
+    """Why it was withdrawn, of an object in which one record had landed."""
 
     @property
     def object_id(self) -> str:
@@ -99,15 +101,21 @@ def land(home: Home, sources: list[Source], version: str) -> None:
 _OBJECTS = pa.schema(
     [(name, pa.string()) for name in ("object_id", "key", "sha256")]
     + [(name, pa.int64()) for name in ("bytes", "seq", "records", "rejects", "landed")]
-    + [(name, pa.string()) for name in ("error", "known_from")]
+    + [(name, pa.string()) for name in ("error", "known_from", "withdrawn")]
 )
 
 
 def _object(source: Source, seq: int) -> dict[str, Any]:
     records, rejects = len(source.records), len(source.rejects)
-    counts = {"bytes": 1, "seq": seq, "records": records, "rejects": rejects, "landed": records + rejects}
+    counts = {
+        "bytes": 1,
+        "seq": seq,
+        "records": records,
+        "rejects": rejects,
+        "landed": records + rejects + bool(source.withdrawn),
+    }
     names = {"object_id": source.object_id, "key": source.key, "sha256": "", "known_from": source.known_from}
-    return {**names, "error": None, **counts}
+    return {**names, "error": None, "withdrawn": source.withdrawn, **counts}
 
 
 def _write_source(folder: Path, source: Source) -> None:
@@ -170,7 +178,8 @@ def random_sources(seed: int, records: int) -> list[Source]:
     parts = [made[:third], made[third : 2 * third], made[2 * third :]]
     sources = [Source(f"part-{number}.csv", part) for number, part in enumerate(parts)]
     sources[1].known_from, sources[2].known_from = LANDED
-    sources[1].rejects = [(9, "broken-quote", 'x,"y'), (12, "too-few-fields", "x")]
+    sources.insert(1, Source("withdrawn.csv", [], withdrawn="another team's"))
+    sources[2].rejects = [(9, "broken-quote", 'x,"y'), (12, "too-few-fields", "x")]
     return sources
 
 
@@ -300,7 +309,10 @@ def test_every_record_ends_once(full: Home, sources: list[Source]) -> None:
     _, expected = reading(sources)
     rows = read(full, "record_counts", "object_key, landed, valid, quarantined, duplicate")
     assert {key: list(counts) for key, *counts in rows} == expected
-    assert all(sum(counts[1:]) == counts[0] and min(counts[1:]) > 0 for _, *counts in rows[1:2])
+    assert all(sum(counts[1:]) == counts[0] for _, *counts in rows)
+    assert sum(min(counts) > 0 for _, *counts in rows) == 3
+    withdrawn = read(full, "record_counts", "object_key, withdrawn")
+    assert sorted(row for row in withdrawn if row[1]) == [("withdrawn.csv", 1)]
 
 
 def test_quarantine_names_object_line_reason_and_text(full: Home, sources: list[Source]) -> None:
@@ -398,7 +410,7 @@ def test_nights_equal_one_build_and_what_lands_later_changes_no_day_before(
     full: Home, sources: list[Source], tmp_path: Path
 ) -> None:
     home, last = Home(tmp_path), date.fromisoformat(LANDED[1])
-    land(home, sources[:2], "v1")
+    land(home, sources[:-1], "v1")
     assert build(home).returncode == 0
     for mart in AS_IT_WAS:
         before = as_of(home, mart, last - timedelta(days=1))
@@ -471,6 +483,7 @@ def test_a_warehouse_of_another_project_is_built_anew(
 def test_a_warehouse_is_added_to_only_by_what_comes_after_all_that_is_in_it(tmp_path: Path) -> None:
     a, b, c = (Source(f"{name}.csv", []) for name in "abc")
     later = Source("a.csv", [], known_from="2024-01-01")
+    withdrawn = Source("b.csv", [], withdrawn="not ours")
     for place, (before, after, kept) in enumerate(
         [
             ([a, b], [a, b], True),
@@ -478,6 +491,7 @@ def test_a_warehouse_is_added_to_only_by_what_comes_after_all_that_is_in_it(tmp_
             ([a, c], [a, b, c], False),
             ([a, b], [b, a], False),
             ([a, b], [a], False),
+            ([a, b], [a, withdrawn], False),
             ([a], [later], False),
         ]
     ):

@@ -29,10 +29,11 @@ rejects as (
 select
     coalesce(objects.object_id, statuses.object_id) as object_id,
     objects.key as object_key,
-    coalesce(objects.landed, 0) as landed,
+    case when objects.withdrawn is null then coalesce(objects.landed, 0) else 0 end as landed,
     coalesce(statuses.valid, 0) as valid,
     coalesce(statuses.quarantined, 0) + coalesce(rejects.rejects, 0) as quarantined,
-    coalesce(statuses.duplicate, 0) as duplicate
+    coalesce(statuses.duplicate, 0) as duplicate,
+    case when objects.withdrawn is null then 0 else objects.landed end as withdrawn
 from objects
 full outer join statuses
     on objects.object_id = statuses.object_id

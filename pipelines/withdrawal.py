@@ -1,0 +1,66 @@
+"""Takes a source object, and all that it brought, out of what follows; what was made of it before is named."""
+
+import json
+from dataclasses import dataclass
+
+import duckdb
+
+from assets.exceptions import EvergreenError
+from assets.ingestion.landing import ObjectRead, find_object
+from assets.ingestion.landing import withdraw as take_out
+from assets.lake import Home, Lake
+from assets.registry.ledger import Ledger
+from assets.registry.registry import Registry
+
+__all__ = ["Withdrawal", "withdraw"]
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """An object that counts no more, and what is still made of it."""
+
+    object: ObjectRead
+    published: bool
+    """Whether the current marts still hold what it brought: until the next run."""
+    snapshots: tuple[str, ...]
+    """Training sets, as training_set/<as-of>/<id>; they are immutable and stay."""
+    versions: tuple[str, ...]
+    """Model versions that were trained on those."""
+
+
+def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
+    """Withdraw the object of a key or an id: first in the ledger, then in the raw table. Again, it changes nothing.
+
+    What was killed in between is finished by the same call. Raises EvergreenError without a reason, and when not
+    exactly one object has the name.
+    """
+    if not reason.strip():
+        raise EvergreenError("a withdrawal needs a reason: --reason TEXT")
+    found, ledger = find_object(home.lake, name), Ledger(home.ledger)
+    entries = ledger.entries()
+    about = {"object": found.object_id, "key": found.key, "landed": found.landed, "reason": reason}
+    said = ledger.append("withdrawal", found.object_id, entries[-1].as_of if entries else found.landed_on, about)
+    take_out(home.lake, found.object_id, said.body["reason"])
+    marts = _marts_with(home.lake, found)
+    made = {name: manifest for name, manifest in _snapshots(home.lake) if manifest["marts"] in marts}
+    ids = {manifest["snapshot_id"] for manifest in made.values()}
+    versions = [version.version for version in Registry(home).versions() if version.snapshot_id in ids] if ids else []
+    withdrawn = find_object(home.lake, found.object_id)
+    return Withdrawal(withdrawn, home.lake.version("marts") in marts, tuple(made), tuple(versions))
+
+
+def _marts_with(lake: Lake, found: ObjectRead) -> set[str]:
+    """The versions of the marts in which an object counts."""
+    counts = "select count(*) from read_parquet($path) where object_id = $id and landed > 0"
+    with duckdb.connect() as connection:
+        return {
+            path.parent.name
+            for path in lake.root.glob("marts/*/record_counts.parquet")
+            if connection.execute(counts, {"path": str(path), "id": found.object_id}).fetchone() != (0,)
+        }
+
+
+def _snapshots(lake: Lake) -> list[tuple[str, dict[str, str]]]:
+    """Every training set that is kept, by its name, with its manifest."""
+    paths = sorted(lake.root.glob("training_set/*/*/manifest.json"))
+    return [(path.parent.relative_to(lake.root).as_posix(), json.loads(path.read_text())) for path in paths]
