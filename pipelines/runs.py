@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,22 @@ from pathlib import Path
 import dagster as dg
 from sqlalchemy.exc import OperationalError
 
+import assets.exceptions
+from assets.display import plain
 from assets.exceptions import EvergreenError, TrainingError
 from assets.lake import Home, write_atomically
 from assets.settings import CONFIGS
 
-__all__ = ["GraphRun", "open_instance", "run_graph", "run_worker"]
+__all__ = ["GraphRun", "open_instance", "run_graph", "run_worker", "stopped"]
 
 _PID_TAG = "evergreen/pid"
 _TALKATIVE = ("raw_complaints", "challenger")
 """Steps of which people see what they log, too."""
+_LONG = 500
+"""Characters of a reason, at most."""
+_SPEAK_FOR_THEMSELVES = {"Failure", *assets.exceptions.__all__}
+"""Errors whose text is for a person."""
+_LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
 _LITTLE = 200_000_000
 """Bytes; a first run of the profile quick writes about as much."""
 
@@ -119,6 +126,7 @@ class _Watcher:
     def __init__(self, progress: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
         self.failure: str | None = None
+        self._failed_checks: list[str] = []
         self._progress = progress
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
@@ -130,22 +138,42 @@ class _Watcher:
             self._progress(f"         ...  {event.step_key}")
         elif event.event_type_value == "STEP_SUCCESS":
             self._ended(str(event.step_key), event.step_success_data.duration_ms / 1000)
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.blocking and check.severity == dg.AssetCheckSeverity.ERROR:
+                self._failed_checks.append(_shortfall(check))
         elif event.event_type_value in ("STEP_FAILURE", "PIPELINE_FAILURE") and self.failure is None:
-            self.failure = f"stopped at {event.step_key or 'the start'}: {_cause(event)}"
+            self.failure = stopped(event, self._failed_checks)
 
     def _ended(self, step: str, seconds: float) -> None:
         self.seconds[step] = round(seconds, 2)
         self._progress(f"  {seconds:8.1f} s  {step}")
 
 
+def stopped(event: dg.DagsterEvent, failed_checks: Sequence[str] = ()) -> str:
+    """Where a run stopped, and why, in one line. `failed_checks`: what the checks said that did not pass before."""
+    why = _cause(event)
+    if why.startswith("DagsterAssetCheckFailedError") and failed_checks:
+        why = "; ".join(failed_checks)
+    return f"stopped at {event.step_key or 'the start'}: {why}"
+
+
 def _cause(event: dg.DagsterEvent) -> str:
-    """The first line of the innermost error, without its class."""
+    """The innermost error, never empty: what it says, after its class unless that speaks for itself."""
     error = getattr(event.event_specific_data, "error", None)
-    while error is not None and error.cause is not None:
+    if error is None:
+        return plain(event.message or event.event_type_value, _LONG)
+    while error.cause is not None:
         error = error.cause
-    text = error.message if error is not None else str(event.message)
-    line = text.strip().splitlines()[0]
-    return line.split(": ", 1)[-1] if error is not None else line
+    kind, _, said = error.message.partition(":")
+    name = kind.strip().rpartition(".")[2]
+    return plain(said if said.strip() and name in _SPEAK_FOR_THEMSELVES else f"{name}: {said}".strip(": \n"), _LONG)
+
+
+def _shortfall(check: dg.AssetCheckEvaluation) -> str:
+    """What a failed check says, or else the numbers that it was decided by."""
+    numbers = [f"{name} {value.value}" for name, value in check.metadata.items() if not isinstance(value, _LAID_OUT)]
+    return plain(f"check {check.check_name} failed: {check.description or ', '.join(numbers)}".rstrip(": "), _LONG)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import dagster as dg
 from assets.registry.ledger import Ledger
 from assets.resources import Evergreen
 from pipelines.jobs import observe, retrain
+from pipelines.runs import stopped
 
 __all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
 
@@ -44,7 +45,8 @@ def failed_run(context: dg.RunFailureSensorContext, evergreen: Evergreen) -> Non
     """Notes a failed run and its reason in the ledger, where `evergreen ledger` shows it."""
     run = context.dagster_run
     as_of = run.tags.get("dagster/partition", "")
-    body = {"job": run.job_name, "run_id": run.run_id, "error": context.failure_event.message}
+    first = next(iter(context.for_run_failure().get_step_failure_events()), context.failure_event)
+    body = {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)}
     Ledger(evergreen.home.ledger).append("failure", run.run_id, as_of, body)
 
 

@@ -1,10 +1,13 @@
 """What every test gets: a home of its own, no network, no telemetry."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from assets.lake import Home
 
@@ -37,3 +40,39 @@ def cfpb() -> Path:
     if not CFPB.is_dir():
         pytest.skip(f"the real complaints are not at {CFPB}")
     return CFPB
+
+
+@pytest.fixture
+def cells() -> Callable[[str], list[list[str]]]:
+    """The cells that a reader of Markdown sees in all tables of a text, row by row."""
+
+    def read(text: str) -> list[list[str]]:
+        rows: list[list[str]] = []
+        for token in MarkdownIt().enable(["table", "strikethrough"]).parse(text):
+            if token.type == "tr_open":
+                rows.append([])
+            elif token.type == "inline" and token.level > 3:
+                rows[-1].append(_visible(token))
+        return rows
+
+    return read
+
+
+@pytest.fixture
+def text_of() -> Callable[[str], str]:
+    """The text that a reader of Markdown sees, a line for each block."""
+
+    def read(text: str) -> str:
+        tokens = MarkdownIt().enable(["table", "strikethrough"]).parse(text)
+        blocks = {"inline", "list_item_open", "list_item_close", "bullet_list_open", "bullet_list_close"}
+        assert {token.type for token in tokens} <= {*blocks, "paragraph_open", "paragraph_close"}
+        items = [token for token in tokens if token.type in ("inline", "list_item_open")]
+        return "\n".join(_visible(token) for token in items if token.type == "inline")
+
+    return read
+
+
+def _visible(token: Token) -> str:
+    inside = token.children or []
+    assert {child.type for child in inside} <= {"text"}, [child.type for child in inside]
+    return "".join(child.content for child in inside)

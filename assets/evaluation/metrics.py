@@ -107,7 +107,7 @@ def reliability(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floa
 
 
 def slices(rows: pd.DataFrame) -> list[Slice]:
-    """The slices of test rows: queue, channel, the most frequent companies and states, tags, month, text length.
+    """The slices of test rows: queue, the most frequent channels, companies and states, tags, month, text length.
 
     `rows` needs the columns queue, channel, company, state, tags, known_at and narrative. Lengths are in characters.
     """
@@ -115,7 +115,7 @@ def slices(rows: pd.DataFrame) -> list[Slice]:
     length = rows["narrative"].str.len()
     return [
         *_by_value("queue", rows["queue"]),
-        *_by_value("channel", rows["channel"].fillna("unknown")),
+        *_by_value("channel", rows["channel"].fillna("unknown"), _TOP),
         *_by_value("company", rows["company"], _TOP),
         *_by_value("state", rows["state"], _TOP),
         *(Slice("tag", tag, tags.str.contains(tag, regex=False).to_numpy()) for tag in _TAGS),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assets.display import names_are_text, plain
 from assets.evaluation.report import Evaluation, SliceScores
 from assets.settings import QUEUES
 
@@ -24,6 +25,8 @@ PICTURES = {
 _COLOURS = {"challenger": "#3a86b7", "champion": "#e07a1f", "baseline": "#4a4e69"}
 _INK, _GRID = "#22303c", "#e3e8ec"
 _DPI = 110
+_LABEL = 40
+"""Characters of a slice's name, at most."""
 
 
 def draw(evaluation: Evaluation, folder: Path) -> None:
@@ -43,7 +46,7 @@ def draw(evaluation: Evaluation, folder: Path) -> None:
         "xtick.major.size": 0,
         "ytick.major.size": 0,
     }
-    with rc_context(style):
+    with names_are_text(), rc_context(style):
         figures = (_reliability(evaluation), _confusion(evaluation), _slices(evaluation))
         for name, figure in zip(PICTURES.values(), figures, strict=True):
             figure.savefig(folder / name, dpi=_DPI, facecolor="white", metadata={"Software": None})
@@ -133,12 +136,16 @@ def _slices(evaluation: Evaluation) -> "Figure":
     if evaluation.champion:
         theirs = [part.champion for part in parts if part.champion is not None]
         axes.scatter(theirs, places, color=_COLOURS["champion"], marker="D", s=20, zorder=3, label="champion")
-    axes.set_yticks(places, [f"{part.name.replace('_', ' ')}  ({part.rows:,})" for part in parts])
+    axes.set_yticks(places, [f"{_label(part)}  ({part.rows:,})" for part in parts])
     axes.set(title="Accuracy by slice", xlim=(0, 1), ylim=(places[-1] + 0.8, places[0] - 0.8), xlabel=_caption(parts))
     axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     axes.grid(axis="x", color=_GRID, linewidth=0.8)
     _bare(axes)
     return figure
+
+
+def _label(part: SliceScores) -> str:
+    return plain(part.name.replace("_", " "), _LABEL)
 
 
 def _caption(parts: list[SliceScores]) -> str:

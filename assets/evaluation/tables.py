@@ -1,8 +1,9 @@
 """The numbers of an evaluation as Markdown tables, for Dagster and for MLflow."""
 
+from assets.display import markdown_table
 from assets.evaluation.report import Evaluation
 
-__all__ = ["markdown_table", "metrics_table", "slices_table"]
+__all__ = ["metrics_table", "slices_table"]
 
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)", "ece": "calibration error"}
 
@@ -21,7 +22,7 @@ def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
     rows = [
         [
             part.name,
-            f"{part.rows:,}" + ("" if part.decides else " *small*"),
+            f"{part.rows:,}" + ("" if part.decides else " (small)"),
             f"{part.challenger:.3f}",
             f"{part.baseline:.3f}",
             *([] if part.champion is None else [f"{part.champion:.3f}"]),
@@ -29,12 +30,6 @@ def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
         for part in parts
     ]
     return markdown_table(["slice", "rows", *evaluation.contenders()], rows)
-
-
-def markdown_table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; columns after the first are numbers, unless the head is empty."""
-    ruler = ["---", *["---:" if head[0] else "---"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ruler, *rows])
 
 
 def _title(evaluation: Evaluation, who: str) -> str:

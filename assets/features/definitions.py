@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.display import markdown_list, markdown_table
 from assets.resources import AS_OF, Evergreen, as_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
             "entities": list(applied.entities),
             "views": list(applied.views),
             "features": len(applied.features),
-            "names": dg.MetadataValue.md("\n".join(f"- `{name}`" for name in applied.features)),
+            "names": dg.MetadataValue.md(markdown_list(applied.features)),
         },
         data_version=dg.DataVersion(applied.digest),
     )
@@ -131,7 +132,7 @@ def _adversarial_result(snapshot: "Snapshot", bound: float) -> dg.AssetCheckResu
     from assets.features.adversarial import tell_apart
 
     found = tell_apart(snapshot)
-    tells = "\n".join(f"| `{name}` | {auc:.3f} |" for name, auc in found.features.items())
+    tells = [(name, f"{auc:.3f}") for name, auc in found.features.items()]
     return dg.AssetCheckResult(
         check_name=_ADVERSARIAL.name,
         passed=found.auc <= bound,
@@ -139,7 +140,7 @@ def _adversarial_result(snapshot: "Snapshot", bound: float) -> dg.AssetCheckResu
         metadata={
             "AUC": found.auc,
             "bound": bound,
-            "what tells most": dg.MetadataValue.md(f"| feature | AUC alone |\n|---|---:|\n{tells}"),
+            "what tells most": dg.MetadataValue.md(markdown_table(["feature", "AUC alone"], tells)),
         },
     )
 
@@ -154,17 +155,19 @@ def _snapshot_metadata(snapshot: "Snapshot") -> dict[str, dg.MetadataValue | str
         "test_period": " to ".join(period["test"]),
         "features": len(snapshot.features),
         "queues": dg.MetadataValue.md(_queue_table(snapshot)),
-        "names": dg.MetadataValue.md("\n".join(f"- `{name}`" for name in snapshot.features)),
+        "names": dg.MetadataValue.md(markdown_list(snapshot.features)),
         **{f"removed_{rule}": rows for rule, rows in removed.items()},
     }
 
 
 def _queue_table(snapshot: "Snapshot") -> str:
     mix = snapshot.manifest["queue_mix"]
-    lines = ["| queue | train | test |", "|---|---:|---:|"]
-    lines += [
-        f"| {queue} | {mix['train'][queue]} ({mix['train'][queue] / snapshot.train_rows:.1%}) "
-        f"| {mix['test'][queue]} ({mix['test'][queue] / snapshot.test_rows:.1%}) |"
+    rows = [
+        (
+            queue,
+            f"{mix['train'][queue]} ({mix['train'][queue] / snapshot.train_rows:.1%})",
+            f"{mix['test'][queue]} ({mix['test'][queue] / snapshot.test_rows:.1%})",
+        )
         for queue in snapshot.manifest["queues"]
     ]
-    return "\n".join(lines)
+    return markdown_table(["queue", "train", "test"], rows)

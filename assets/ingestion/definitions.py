@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.display import markdown_table
 from assets.exceptions import EvergreenError
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
 from assets.ingestion.sources import UnreachableError, configured_sources
@@ -95,7 +96,7 @@ def _conservation(landing: Landing, imbalances: Sequence[Imbalance]) -> dg.Asset
         metadata={
             "landed": landing.landed,
             "objects": len(landing.objects),
-            "imbalances": dg.MetadataValue.md(_table(["object", "landed", "records", "rejects"], rows)),
+            "imbalances": dg.MetadataValue.md(markdown_table(["object", "landed", "records", "rejects"], rows)),
         },
     )
 
@@ -110,8 +111,8 @@ def _metadata(landing: Landing) -> dict[str, Any]:
         "records": landing.records,
         "rejects": landing.rejects,
         "new_objects": len(landing.new),
-        "reasons": dg.MetadataValue.md(_table(["reason", "rejects"], [list(item) for item in landing.reasons.items()])),
-        "objects": dg.MetadataValue.md(_table(heads, objects)),
+        "reasons": dg.MetadataValue.md(markdown_table(["reason", "rejects"], list(landing.reasons.items()))),
+        "objects": dg.MetadataValue.md(markdown_table(heads, objects)),
         "version": landing.version,
         "path": dg.MetadataValue.path(landing.path),
     }
@@ -119,10 +120,3 @@ def _metadata(landing: Landing) -> dict[str, Any]:
 
 def _state(read: ObjectRead) -> str:
     return f"withdrawn: {read.withdrawn}" if read.withdrawn is not None else read.error or ""
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    if not rows:
-        return "none"
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

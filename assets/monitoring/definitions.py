@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.display import markdown_table
 from assets.resources import AS_OF, Evergreen, as_of, report_url
 
 if TYPE_CHECKING:
@@ -86,19 +87,25 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
 
 
 def _drift_metadata(report: "DriftReport") -> Metadata:
-    rows = "\n".join(
-        f"| {c.name} | {c.group} | {c.statistic.upper()} {c.value:.3f} | {c.threshold:.3f} | {c.note} | "
-        f"{report.since.get(c.name, '')} |"
+    rows = [
+        (
+            c.name,
+            c.group,
+            f"{c.statistic.upper()} {c.value:.3f}",
+            f"{c.threshold:.3f}",
+            c.note,
+            report.since.get(c.name, ""),
+        )
         for c in sorted(report.columns, key=lambda c: -c.times)
-    )
-    header = "| column | group | measured | threshold | of | drifted since |\n|---|---|---:|---:|---|---|"
+    ]
+    head = ["column", "group", "measured", "threshold", "of", "drifted since"]
     found: Metadata = {
         "detected": "cannot be measured" if report.detected is None else str(report.detected),
         "why": report.reason,
         "report": report_url(f"drift/{report.as_of}.html"),
         "current rows": report.current_rows,
         "reference rows": report.reference_rows,
-        "columns": dg.MetadataValue.md(f"{header}\n{rows}"),
+        "columns": dg.MetadataValue.md(markdown_table(head, rows)),
     }
     return found if report.share is None else {**found, "share": report.share}
 
@@ -109,12 +116,12 @@ def _performance_metadata(found: "Performance") -> Metadata:
         "of these, before the label was known": found.before_label,
         "evaluated (test rows of its snapshot)": found.evaluated,
     }
-    table = "\n".join(f"| {name} | {_cells(scores)} |" for name, scores in kinds.items())
-    recall = "\n".join(f"| {queue} | {share:.1%} |" for queue, share in found.recall.items())
+    quality = [(name, *_cells(scores)) for name, scores in kinds.items()]
+    recall = [(queue, f"{share:.1%}") for queue, share in found.recall.items()]
     metadata: Metadata = {
         "finding": found.sentence,
-        "quality": dg.MetadataValue.md(f"| | rows | accuracy | macro-F1 |\n|---|---:|---:|---:|\n{table}"),
-        "realised recall": dg.MetadataValue.md(f"| queue | right |\n|---|---:|\n{recall}"),
+        "quality": dg.MetadataValue.md(markdown_table(["of", "rows", "accuracy", "macro-F1"], quality)),
+        "realised recall": dg.MetadataValue.md(markdown_table(["queue", "right"], recall)),
         "windows": dg.MetadataValue.md(_windows(found)),
         "matured rows": found.realised.rows,
         "new labels": found.new_labels,
@@ -129,20 +136,25 @@ def _performance_metadata(found: "Performance") -> Metadata:
 
 def _windows(found: "Performance") -> str:
     """Estimated beside realised accuracy, the newest window first."""
-    rows = "\n".join(
-        f"| {w.as_of} | {w.rows:,} | {w.maturity:.0%} | {_share(w.estimated_accuracy)} | "
-        f"{_share(w.realised_accuracy)} | {'' if w.error is None else f'{w.error * 100:+.1f} points'} |"
+    rows = [
+        (
+            w.as_of,
+            f"{w.rows:,}",
+            f"{w.maturity:.0%}",
+            _share(w.estimated_accuracy),
+            _share(w.realised_accuracy),
+            "" if w.error is None else f"{w.error * 100:+.1f} points",
+        )
         for w in reversed(found.windows)
-    )
-    header = "| as of | rows | labels known | estimated | realised | too high by |\n|---|---:|---:|---:|---:|---:|"
-    return f"{header}\n{rows}"
+    ]
+    return markdown_table(["as of", "rows", "labels known", "estimated", "realised", "too high by"], rows)
 
 
 def _share(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
 
 
-def _cells(scores: "Scores") -> str:
+def _cells(scores: "Scores") -> tuple[str, str, str]:
     if scores.accuracy is None or scores.macro_f1 is None:
-        return "0 | | "
-    return f"{scores.rows:,} | {scores.accuracy:.1%} | {scores.macro_f1:.3f}"
+        return "0", "", ""
+    return f"{scores.rows:,}", f"{scores.accuracy:.1%}", f"{scores.macro_f1:.3f}"

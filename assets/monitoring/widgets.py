@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from html import escape
 
 import pandas as pd
 
@@ -26,7 +27,8 @@ def by_evidently(
         sides = reference.groups[column.group][column.name], current.groups[column.group][column.name]
         binning = fit_binning(sides[0], settings.bins, len(sides[1]))
         for into, values in zip(binned, sides, strict=True):
-            into[column.name] = binning.apply(values).reset_index(drop=True)
+            # Plotly takes the names of categories for markup.
+            into[column.name] = binning.apply(values).map(escape).reset_index(drop=True)
     found, html = _evidently(binned, list(members.values()), settings.share_threshold)
     seen = (replace(c, value=found[c.name], drifted=found[c.name] >= c.threshold) for c in measured)
     return tuple(seen), html
@@ -57,4 +59,13 @@ def _evidently(
         ]
         run = Report(presets, include_tests=False).run(current, reference)
         values = {metric["config"].get("column"): metric["value"] for metric in run.dict()["metrics"]}
-        return {name: float(values[name]) for name in binned[0]}, run.get_html_str(as_iframe=False)
+        return {name: float(values[name]) for name in binned[0]}, _with_data(run.get_html_str(as_iframe=False))
+
+
+def _with_data(page: str) -> str:
+    """The page with its data as data: Evidently writes names into a script as they are, which `</script>` would end."""
+    head, body = page.split("\n    </head>", 1)  # JSON has no line breaks, so no name can hold this
+    before, script = head.split("<script>", 1)
+    data, after = script.rsplit("</script>", 1)
+    data = data.replace("<", "\\u003c")
+    return f"{before}<script>{data}</script>{after}\n    </head>{body}"

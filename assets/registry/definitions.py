@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.display import markdown_list, markdown_table
 from assets.resources import AS_OF, Evergreen, as_of
 
 if TYPE_CHECKING:
@@ -82,13 +83,11 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
 
 
 def _metadata(judgement: "Judgement") -> dict[str, dg.MetadataValue | str | float]:
-    from assets.evaluation.tables import markdown_table
-
     verdict, now = judgement.verdict, judgement.champion
     numbers = [[name, f"{value:.6g}"] for name, value in verdict.numbers.items()]
     return {
         "decision": verdict.decision,
-        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
+        "reasons": dg.MetadataValue.md(markdown_list(verdict.reasons)),
         "challenger": _link(judgement.challenger),
         "champion": _link(now) if now else "none yet",
         "numbers": dg.MetadataValue.md(markdown_table(["number", "value"], numbers)),

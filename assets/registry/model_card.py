@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from assets.display import markdown_table
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
-from assets.evaluation.tables import markdown_table, metrics_table, slices_table
+from assets.evaluation.tables import metrics_table, slices_table
 
 __all__ = ["flatten", "model_card"]
 
@@ -21,7 +22,7 @@ _LIMITS = """\
 - English narratives only; a complaint without text is not scored.
 - Measured on the newest records whose label had arrived, of the period above; it ages with the world, so watch the
   drift report and the realised performance.
-- Slices marked *small* have too few test rows to decide anything.
+- Slices marked (small) have too few test rows to decide anything.
 - The truth is the queue that the product filed by the consumer maps to; some consumers file under the wrong product.
 - Not for decisions about a person: it chooses a queue, and a human reads the complaint."""
 
@@ -76,10 +77,6 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _picture(title: str, file: str, mlflow_run: str) -> str:
-    return f"![{title}](/get-artifact?path=evaluation/{file}&run_uuid={mlflow_run})"
-
-
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted names; lists stay whole."""
     return dict(_leaves(value, prefix))
@@ -94,9 +91,8 @@ def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return markdown_table(["", ""], [[f"`{name}`", _text(value)] for name, value in values.items()])
+    return markdown_table(["", ""], [(name, _text(value)) for name, value in values.items()])
 
 
 def _text(value: Any) -> str:
-    text = f"{len(value)}: {', '.join(map(str, value))}" if isinstance(value, list) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return f"{len(value)}: {', '.join(map(str, value))}" if isinstance(value, list) else str(value)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from assets.display import names_are_text
 from assets.replay.backtest import Backtest
 from assets.replay.replay import Replay
 
@@ -22,19 +23,20 @@ def draw(replayed: Replay, path: Path) -> Path:
     """Write a PNG of rolling accuracy by policy over the retrainings of each."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    for place, found in enumerate(replayed.backtests):
-        _curve(upper, found, f"C{place}")
-        _marks(lower, found, place)
-    upper.set_ylabel(f"accuracy, over {_SMOOTHED} steps")
-    upper.legend(loc="lower right")
-    upper.grid(alpha=0.3)
-    lower.set_yticks(range(len(replayed.backtests)), [found.policy for found in replayed.backtests])
-    lower.set_ylim(len(replayed.backtests) - 0.5, -0.5)
-    lower.set_title("retrainings: filled where the gate promoted", fontsize="medium", loc="left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with names_are_text():
+        figure = Figure(figsize=(11, 6), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        for place, found in enumerate(replayed.backtests):
+            _curve(upper, found, f"C{place}")
+            _marks(lower, found, place)
+        upper.set_ylabel(f"accuracy, over {_SMOOTHED} steps")
+        upper.legend(loc="lower right")
+        upper.grid(alpha=0.3)
+        lower.set_yticks(range(len(replayed.backtests)), [found.policy for found in replayed.backtests])
+        lower.set_ylim(len(replayed.backtests) - 0.5, -0.5)
+        lower.set_title("retrainings: filled where the gate promoted", fontsize="medium", loc="left")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
     return path
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.display import markdown_table
 from assets.resources import AS_OF, Evergreen, as_of
 
 if TYPE_CHECKING:
@@ -110,11 +111,11 @@ def _golden(scored: "Predictions") -> dg.AssetCheckResult:
 
 
 def _metadata(scored: "Predictions") -> dict[str, dg.MetadataValue | int | float | str]:
-    rows = "\n".join(f"| {queue} | {count:,} |" for queue, count in scored.queues.items())
+    rows = [(queue, f"{count:,}") for queue, count in scored.queues.items()]
     found: dict[str, dg.MetadataValue | int | float | str] = {
         "dagster/row_count": scored.manifest.rows,
         "model version": scored.manifest.model_version,
-        "queues": dg.MetadataValue.md(f"| queue | complaints |\n|---|---:|\n{rows}"),
+        "queues": dg.MetadataValue.md(markdown_table(["queue", "complaints"], rows)),
         "window (days)": scored.manifest.window_days,
         "publication": scored.version,
         "reused": str(scored.reused),

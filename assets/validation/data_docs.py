@@ -84,7 +84,7 @@ def _suite_row(suite: str, count: int, failed: list[tuple[str, str, str]], page:
 
 
 def _lines(figures: Figures) -> list[tuple[str, str]]:
-    mix = ", ".join(f"{queue} {share:.1%}" for queue, share in figures.queue_mix.items())
+    mix = ", ".join(f"{html.escape(queue)} {share:.1%}" for queue, share in figures.queue_mix.items())
     shift = "no previous publication to compare with" if figures.mix_shift is None else f"{figures.mix_shift:.4f}"
     age = "no complaint is known" if figures.staleness_days is None else f"{figures.staleness_days} days"
     return [

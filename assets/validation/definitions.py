@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.display import markdown_table
 from assets.resources import AS_OF, Evergreen, as_of, report_url
 from assets.validation.audit import Audit, audit, load_audit, publish
 from assets.warehouse.project import MARTS
@@ -63,7 +64,11 @@ def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Materia
         metadata={**counts, "duplicate": figures.duplicate, "unbalanced_objects": figures.unbalanced_objects},
     )
     return dg.MaterializeResult(
-        metadata={"version": version, "known": figures.known, "rows": dg.MetadataValue.md(_table(figures.rows))},
+        metadata={
+            "version": version,
+            "known": figures.known,
+            "rows": dg.MetadataValue.md(markdown_table(["mart", "rows"], figures.rows.items())),
+        },
         data_version=dg.DataVersion(version),
         check_results=[conserved],
     )
@@ -90,18 +95,14 @@ def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]
     figures = verdict.figures
     shift = "no previous publication" if figures.mix_shift is None else figures.mix_shift
     age = "no complaint is known" if figures.staleness_days is None else figures.staleness_days
+    mix = [(queue, f"{share:.1%}") for queue, share in figures.queue_mix.items()]
     return {
         "data_docs": report_url("data-docs/index.html"),
         "verdict": "passed" if verdict.passed else "failed",
-        "expectations": dg.MetadataValue.md(_table(verdict.checked)),
+        "expectations": dg.MetadataValue.md(markdown_table(["suite", "checked"], verdict.checked.items())),
         "not_met": len(verdict.failures),
         "content": verdict.content,
         "staleness_days": age,
         "mix_shift": shift,
-        "queue_mix": dg.MetadataValue.md(_table({name: f"{share:.1%}" for name, share in figures.queue_mix.items()})),
+        "queue_mix": dg.MetadataValue.md(markdown_table(["queue", "share"], mix)),
     }
-
-
-def _table(cells: dict[str, int] | dict[str, str]) -> str:
-    lines = [f"| {name} | {value} |" for name, value in cells.items()]
-    return "\n".join(["| | |", "|---|---|", *lines])

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assets.display import plain
 from assets.evaluation import evaluate as module
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.evaluate import Champion, evaluate
 from assets.evaluation.metrics import codes, measure
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import load_evaluation
+from assets.evaluation.tables import slices_table
 from assets.exceptions import SnapshotError
 from assets.lake import Lake
 from assets.settings import EvaluationSettings
@@ -55,6 +57,21 @@ def test_what_it_leaves_is_readable_and_small(lake, snapshot, settings, serve: S
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
         assert 10_000 < (folder / picture).stat().st_size < 150_000
     assert {file.suffix for file in folder.iterdir()} == {".json", ".parquet", ".png"}
+
+
+def test_any_name_of_a_slice_is_drawn_and_shown(
+    lake, snapshot, settings, serve: Serve, bundles, monkeypatch: pytest.MonkeyPatch, cells
+) -> None:
+    names = [r"$\frac{$", "a|b <img src=x>", "x" * 10_000, "two\nlines", *(f"free text {n}" for n in range(200))]
+    test = snapshot.test().assign(channel=(names * 2)[:240])
+    monkeypatch.setattr(type(snapshot), "test", lambda _: test)
+    serve(*bundles)
+    found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    channels = {part.name for part in found.slices if part.by == "channel"}
+    assert len(channels) == 10
+    assert {f"channel {name}" for name in names[:4]} <= channels
+    assert (found.folder(lake) / PICTURES["accuracy by slice"]).stat().st_size < 150_000
+    assert {plain(name) for name in channels} <= {row[0] for row in cells(slices_table(found))}
 
 
 def test_small_slices_decide_nothing(lake, snapshot, settings, serve: Serve, bundles) -> None:

@@ -42,6 +42,19 @@ def test_the_asset_reports_its_numbers_and_its_check(home: Home, source: Path) -
     assert (check.check_name, check.passed) == ("conservation", True)
 
 
+def test_the_name_of_an_object_is_text(
+    home: Home,
+    tmp_path: Path,
+    write_csv: WriteCsv,
+    complaint: Callable[..., list[str]],
+    cells: Callable[[str], list[list[str]]],
+) -> None:
+    name = "<img src=x onerror=alert(1)>|**b**|`c`|[d](e).csv"
+    write_csv(tmp_path / name, [complaint(1)])
+    (event,) = materialize(home, tmp_path / name).asset_materializations_for_node("raw_complaints")
+    assert [row[0] for row in cells(str(event.metadata["objects"].value))] == ["object", name]
+
+
 def test_rows_that_vanish_after_publication_fail_the_check(home: Home, source: Path) -> None:
     materialize(home, source)
     (part,) = home.lake.current("raw_complaints").glob("records/*.parquet")

@@ -1,4 +1,7 @@
+import json
 import time
+from html import escape
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,40 @@ def test_evidentlys_numbers_are_ours(world: Any) -> None:
         assert theirs.value == pytest.approx(ours.value, rel=1e-9)
         assert theirs.drifted == ours.drifted
     assert all(column.name in page for column in measured)
+
+
+class Scripts(HTMLParser):
+    """What a browser takes for scripts, and for anything else."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.others = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.others += tag != "script"
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag == "script":
+            self.scripts[-1] += data
+
+
+def test_names_cannot_leave_the_script_of_evidentlys_page(world: Any) -> None:
+    name = "</script><script>alert(1)</script><body><!-- $x$"
+
+    def read(name: str) -> Scripts:
+        frames = [world(seed).rows(400, "2024-01-01", 30, "a")[["company"]].assign(channel=name) for seed in (1, 2)]
+        sides = [Side({"features": frame.rename(columns={"company": f"of {name}"})}) for frame in frames]
+        return Scripts(by_evidently(measure_columns(*sides, SETTINGS), *sides, SETTINGS)[1])
+
+    calm, hostile = read("Web"), read(name)
+    assert (len(hostile.scripts), hostile.others) == (len(calm.scripts), calm.others)
+    data = json.loads(hostile.scripts[0].split(" = ", 1)[1].split(";\n", 1)[0])
+    assert f"of {name}" in str(data)
+    assert escape(name) in hostile.scripts[0]
 
 
 def test_ten_times_the_rows_cost_at_most_twenty_times_as_much() -> None:

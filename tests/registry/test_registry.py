@@ -88,7 +88,7 @@ def test_a_version_tells_all_there_is_to_know(home: Home, bundle_of, evaluation_
     page = client(home).get_model_version(MODEL, version.version)
     for text in ("accuracy | 0.9000 | 0.8000", "http://127.0.0.1:3000/runs/dagster-run", "5" * 16, "1,000", "epochs"):
         assert text in page.description
-    for text in ("ab" * 32, "c0de", "software.torch", "Intended use", "Limits", "zero_optimization.stage"):
+    for text in ("ab" * 32, "c0de", "software.torch", "Intended use", "Limits", r"zero\_optimization.stage"):
         assert text in page.description
     run = client(home).get_run(page.run_id)
     assert run.data.params["settings.epochs"] == "1.0"
@@ -104,6 +104,14 @@ def test_a_version_tells_all_there_is_to_know(home: Home, bundle_of, evaluation_
     model = client(home).get_logged_model(page.tags["model_id"])
     assert {metric.key: metric.value for metric in model.metrics}["accuracy"] == 0.9
     assert Registry(home).challenger() == version
+
+
+def test_its_page_shows_names_as_they_are(home: Home, bundle_of, evaluation_of, cells) -> None:
+    evaluation, name = evaluation_of(A), "a|b <img src=x> **c** `d`"
+    parts = tuple(part.model_copy(update={"value": name}) for part in evaluation.slices)
+    Registry(home).register(bundle_of(A), evaluation.model_copy(update={"slices": parts}))
+    page = client(home).get_model_version(MODEL, "1").description
+    assert f"queue {name}" in {row[0] for row in cells(page)}
 
 
 def test_a_training_has_one_version_however_often_it_is_registered(home: Home, bundle_of, evaluation_of) -> None:

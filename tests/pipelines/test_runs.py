@@ -1,0 +1,76 @@
+"""What a person is told when a run stops: always where, and always why."""
+
+import uuid
+
+import dagster as dg
+import pytest
+
+from assets.exceptions import SettingsError
+from pipelines.runs import _Watcher
+
+
+def failure_of(asset: dg.AssetsDefinition) -> str:
+    """The last line of a run of one asset that fails."""
+    watcher, run_id = _Watcher(lambda _: None), str(uuid.uuid4())
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_event_listener(run_id, watcher)
+        job = dg.Definitions([asset]).resolve_implicit_global_asset_job_def()
+        assert not job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False).success
+    assert watcher.failure is not None
+    return watcher.failure
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (AssertionError(), "AssertionError"),
+        (ValueError(""), "ValueError"),
+        (
+            ValueError(" \n$\\frac{$\n ^\nParseFatalException: Expected end"),
+            "ValueError: $\\frac{$ ^ ParseFatalException: Exp",
+        ),
+        (KeyError("company"), "KeyError: 'company'"),
+        (OSError(28, "No space left on device", "/home/x"), "OSError: [Errno 28] No space left on device: '/home/x'"),
+        (RuntimeError("\x1b[31mred\x00"), "RuntimeError: \ufffd[31mred\ufffd"),
+        (Exception("a: b: c"), "Exception: a: b: c"),
+        (SettingsError("gate.alpha: set it to less"), "gate.alpha: set it to less"),
+        (dg.Failure("no source: set one"), "no source: set one"),
+        (RuntimeError("x" * 10_000), "RuntimeError: xxx"),
+    ],
+)
+def test_an_error_is_one_line_that_says_where_what_and_why(error: Exception, line: str) -> None:
+    @dg.asset
+    def breaks() -> None:
+        raise error
+
+    failure = failure_of(breaks)
+    assert failure.startswith(f"stopped at breaks: {line}")
+    assert "\n" not in failure
+    assert len(failure) < 600
+
+
+def test_the_innermost_error_is_the_reason() -> None:
+    @dg.asset
+    def breaks() -> None:
+        try:
+            raise KeyError("company")
+        except KeyError as error:
+            raise RuntimeError("cannot go on") from error
+
+    assert failure_of(breaks) == "stopped at breaks: KeyError: 'company'"
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        ({"metadata": {"examined": 100, "faults": 3, "rows": dg.MetadataValue.md("| |")}}, ": examined 100, faults 3"),
+        ({"description": "the alias points elsewhere", "metadata": {"n": 1}}, ": the alias points elsewhere"),
+        ({}, ""),
+    ],
+)
+def test_a_check_that_does_not_pass_is_named_with_its_numbers(result: dict[str, object], line: str) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("conserved", asset="breaks", blocking=True)])
+    def breaks() -> dg.MaterializeResult:
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="conserved", passed=False, **result)])
+
+    assert failure_of(breaks) == f"stopped at breaks: check conserved failed{line}"

@@ -1,0 +1,66 @@
+"""What people are shown of data reads as the data does, through the libraries that show it."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import pytest
+
+from assets.display import markdown, markdown_list, markdown_table, names_are_text, plain
+
+Cells = Callable[[str], list[list[str]]]
+
+HOSTILE = [
+    *("$\\frac{$", "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;b&gt;", "a|b", "a\\|b"),
+    *("`code`", "``", "**bold**", "_x_ __y__", "~~gone~~", "[a](javascript:alert(1))", "![a](http://b.example/c.png)"),
+    *("[a]: /b", "- item", "+ item", "* item", "1. one", "2) two", "# head", "=====", "-----", "> quote", "    code"),
+    *(
+        "two\nlines",
+        "\\",
+        "\x1b[31mred\x00",
+        "\u202eright to left",
+        "a\u2028b",
+        "<!-- a",
+        "credit_reporting",
+        "Web",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_cell_of_a_table_shows_the_value(value: str, cells: Cells) -> None:
+    shown = plain(value)
+    assert cells(markdown_table([value, "rows"], [[value, 1], [1, value]])) == [
+        [shown, "rows"],
+        [shown, "1"],
+        ["1", shown],
+    ]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_an_item_of_a_list_shows_the_value(value: str, text_of: Callable[[str], str]) -> None:
+    assert text_of(markdown_list([value, "next"])) == f"{plain(value)}\nnext".lstrip("\n")
+    assert text_of(markdown(value)) == plain(value)
+
+
+def test_no_rows_are_said_to_be_none() -> None:
+    assert markdown_table(["a"], []) == "none"
+
+
+def test_what_is_shown_is_one_line_that_can_be_seen() -> None:
+    assert plain(" a\r\n\tb\x07\u202e ") == "a b\ufffd\ufffd"
+    assert plain("a" * 50, 40) == "a" * 39 + "…"
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, "投诉 🙂", "x^2_$i$"])
+def test_matplotlib_draws_the_value(value: str) -> None:
+    from matplotlib.figure import Figure
+
+    with names_are_text():
+        figure = Figure(layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], label=f"line {value}")
+        axes.set_yticks([0, 1], [value, plain(value, 10)])
+        axes.set_title(value)
+        axes.legend()
+        figure.savefig(BytesIO())
