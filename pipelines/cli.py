@@ -116,11 +116,15 @@ def _absolute(source: str) -> str:
 def score(
     source: Annotated[Path, typer.Option("--input", help="Complaints in the official layout; labels are not needed.")],
     output: Annotated[Path, typer.Option(help="Where to write; its ending, .parquet or .csv, is the format.")],
+    profile: Annotated[
+        str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
+    ] = "quick",
 ) -> None:
     """Route the complaints of a file with the champion: one output row per input row."""
+    settings = load_settings(profile)
     from assets.scoring.files import score_file
 
-    scored = score_file(Home.from_environment(), source, output, load_settings("quick"))
+    scored = score_file(Home.from_environment(), source, output, settings)
     _say(f"{scored.rows} rows, {scored.scored} scored by version {scored.model_version}: {output}")
 
 

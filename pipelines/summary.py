@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import dagster as dg
 import duckdb
 
 from assets.evaluation.metrics import Metrics
@@ -83,10 +82,6 @@ def status(home: Home) -> dict[str, Any]:
         else None,
         "last_decision": decisions[-1].body if decisions else None,
     }
-
-
-def _run(run: dg.DagsterRun) -> dict[str, str]:
-    return {"run_id": run.run_id, "job": run.job_name, "status": run.status.value}
 
 
 def _records(home: Home, as_of: str | None) -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -34,6 +35,8 @@ _SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
+_FORMULA = r"\A(['=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - spreadsheets know the wide ones, too
+"""How a text begins that is not safe in a spreadsheet."""
 _FORMATS = (".parquet", ".csv")
 _INPUTS = ("complaint_id", "narrative", "company", "state", "zip_code", "tags", "channel")
 
@@ -53,10 +56,13 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
     """Score any file of the official layout with the champion; labels are not needed.
 
     One output row per input row, in order: complaint_id, queue, confidence, model_version, reason. A row that cannot
-    be read keeps its place with the reader's reason. `output` ends in .parquet or .csv and appears in one step, when
-    it is complete; the same call after a kill goes on with the chunks that were not scored, and the same call in
-    several processes shares them. Raises SettingsError for another ending or a missing folder, RegistryError without a
-    champion or for one that does not answer as it was evaluated, SourceError for an unreadable input.
+    be read keeps its place with the reader's reason. In a CSV file, text that a spreadsheet would take for a formula,
+    and text that begins with an apostrophe, has an apostrophe before it; no id of the official layout is such a text.
+
+    `output` ends in .parquet or .csv and appears in one step, when it is complete; the same call after a kill goes on
+    with the chunks that were not scored, and the same call in several processes shares them. Raises SettingsError for
+    another ending or a missing folder, RegistryError without a champion or for one that does not answer as it was
+    evaluated, SourceError for an unreadable input.
     """
     _check(output)
     champion, bundle = _champion(home)
@@ -86,11 +92,20 @@ def _assemble(parts: Parts, output: Path) -> tuple[int, int]:
         beside = Path(folder) / output.name
         with writer(beside, _SCHEMA) as opened:
             for table in parts.tables():
-                opened.write_table(table)
+                opened.write_table(table if output.suffix == ".parquet" else _without_formulas(table))
                 rows += len(table)
                 scored += len(table) - table["queue"].null_count
         beside.replace(output)
     return rows, scored
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    """Text is text in a spreadsheet, too (OWASP, CSV Injection); to take away one apostrophe gives back what it was."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            column = pc.replace_substring_regex(table[place], _FORMULA, r"'\1")
+            table = table.set_column(place, field, column)
+    return table
 
 
 def _check(output: Path) -> None:

@@ -35,6 +35,7 @@ def test_help_names_every_command() -> None:
         (["run", "--as-of", "2024-01-01"], 2, "Missing option '--source'"),
         (["simulate", "--output", "x", "--from", "2024-01-02", "--to", "2024-01-01"], 2, "2024-01-01"),
         (["score", "--input", "none.csv", "--output", "x.txt"], 2, "x.txt"),
+        (["score", "--input", "none.csv", "--output", "x.csv", "--profile", "big"], 2, "unknown profile 'big'"),
         (["rollback", "9", "--reason", "why"], 1, "9"),
         (["approve", "9", "--by", "Ada", "--reason", "why"], 1, "complaint-router has no version '9'"),
         (["reject", "9", "--by", " ", "--reason", "why"], 1, "an approval needs a name and a reason"),
@@ -53,6 +54,12 @@ def test_a_mistake_is_one_line_and_a_code(home: Home, arguments: list[str], code
     assert done.stdout == ""
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_scoring_takes_the_profile_of_the_environment(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_PROFILE", "big")
+    done = evergreen("score", "--input", "none.csv", "--output", "x.csv")
+    assert (done.returncode, "unknown profile 'big'" in done.stderr) == (2, True)
 
 
 def test_status_and_ledger_of_an_empty_home_are_json(home: Home) -> None:

@@ -72,6 +72,26 @@ def test_csv_holds_the_same(scored: Home, source: Path, tmp_path: Path) -> None:
     assert read == written
 
 
+def test_no_id_is_a_formula_in_a_spreadsheet_and_each_can_be_had_back(scored: Home, tmp_path: Path) -> None:
+    ids = ["=1+1", "+1", "-1", "@SUM(A1)", "'=1", "'", "＝1", "7 = 7", "4711", '=cmd|" /C calc"!A0']  # noqa: RUF001
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *(record(one, "cards stolen") for one in ids)])
+    score_file(scored, tmp_path / "in.csv", tmp_path / "out.csv", SETTINGS)
+    score_file(scored, tmp_path / "in.csv", tmp_path / "out.parquet", SETTINGS)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        written = [row["complaint_id"] for row in csv.DictReader(file)]
+    assert pq.read_table(tmp_path / "out.parquet")["complaint_id"].to_pylist() == ids
+    assert [one.removeprefix("'") for one in written] == ids
+    assert [one for one in written if one[0] != "'"] == ["7 = 7", "4711"]
+
+
+def test_rows_of_a_mebibyte_are_scored(scored: Home, tmp_path: Path) -> None:
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *(record(str(n), f"cards {'word ' * 209_000}") for n in range(4))])
+    found = score_file(scored, tmp_path / "in.csv", tmp_path / "out.csv", SETTINGS)
+    assert (found.rows, found.scored) == (4, 4)
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_failure_while_it_is_written_leaves_what_was_there(
     scored: Home, source: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
