@@ -56,7 +56,15 @@ class _Section(BaseModel):
 
 class IngestionSettings(_Section):
     max_record_bytes: int = Field(ge=1024)
-    """A record whose quotes are still open after this many bytes is broken."""
+    """A record that is longer, or whose quotes are still open after this many bytes, is broken."""
+    chunk_bytes: int = Field(ge=4096)
+    """The stretch of an object that is in memory at a time."""
+    max_object_bytes: int = Field(ge=1)
+    """A larger object is refused unread."""
+    max_expansion: int = Field(ge=1)
+    """A packed object that expands to more than this many times its size is refused from there on."""
+    max_expanded_bytes: int = Field(ge=1)
+    """The same, in bytes."""
     batch_records: int = Field(ge=1)
     """Records held in memory before they are written."""
     published_in_key: str | None

@@ -23,8 +23,8 @@ class IngestionConfig(dg.Config):
     sources: list[str] = Field(
         default=[],
         description=(
-            "Local files, folders or s3://bucket/prefix, holding the bureau's CSV export (plain or .gz) or Parquet. "
-            "When empty: the environment variable EVERGREEN_SOURCES, separated by blanks or commas."
+            "Local files, folders or s3://bucket/prefix, with the bureau's CSV export (plain, .gz, .zst, .zip) or "
+            "Parquet. When empty: the environment variable EVERGREEN_SOURCES, separated by blanks or commas."
         ),
     )
     history: bool = Field(
@@ -48,7 +48,12 @@ class IngestionConfig(dg.Config):
             asset="raw_complaints",
             blocking=True,
             description="For each object, published records and rejects add up to what the reader counted as landed.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            "sources_only_grow",
+            asset="raw_complaints",
+            description="No object was overwritten or deleted since the last run; what was read of it is kept.",
+        ),
     ],
 )
 def raw_complaints(
@@ -72,7 +77,8 @@ def raw_complaints(
     if landing.new:
         context.log.info(_arrival(landing.new))
     return dg.MaterializeResult(
-        metadata=_metadata(landing), check_results=[_conservation(landing, find_imbalances(landing.path))]
+        metadata=_metadata(landing),
+        check_results=[_conservation(landing, find_imbalances(landing.path)), _growth(landing)],
     )
 
 
@@ -101,10 +107,22 @@ def _conservation(landing: Landing, imbalances: Sequence[Imbalance]) -> dg.Asset
     )
 
 
+def _growth(landing: Landing) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name="sources_only_grow",
+        passed=not (landing.overwritten or landing.deleted),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"overwritten": list(landing.overwritten), "deleted": list(landing.deleted)},
+    )
+
+
 def _metadata(landing: Landing) -> dict[str, Any]:
     shown = landing.objects[-_SHOWN_OBJECTS:]
-    objects = [[r.key, r.known_from or "", r.bytes, r.landed, r.records, r.rejects, _state(r)] for r in shown]
-    heads = ["object", "known from", "bytes", "landed", "records", "rejects", "error"]
+    objects = [
+        [r.key, r.known_from or "", r.bytes, r.landed, r.records, r.rejects, _state(r), r.notes or ""] for r in shown
+    ]
+    heads = ["object", "known from", "bytes", "landed", "records", "rejects", "error", "notes"]
+    refused = [[r.key, r.error] for r in landing.objects if r.error and r.withdrawn is None]
     return {
         "dagster/row_count": landing.records,
         "landed": landing.landed,
@@ -113,6 +131,8 @@ def _metadata(landing: Landing) -> dict[str, Any]:
         "new_objects": len(landing.new),
         "reasons": dg.MetadataValue.md(markdown_table(["reason", "rejects"], list(landing.reasons.items()))),
         "objects": dg.MetadataValue.md(markdown_table(heads, objects)),
+        "refused_objects": dg.MetadataValue.md(markdown_table(["object", "error"], refused[-_SHOWN_OBJECTS:])),
+        "not_read": list(landing.not_read[:_SHOWN_OBJECTS]),
         "version": landing.version,
         "path": dg.MetadataValue.path(landing.path),
     }

@@ -27,9 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
-from assets.ingestion.reading import read_object
-from assets.ingestion.records import Record, Reject
-from assets.ingestion.sources import Fetched, SourceObject, list_objects
+from assets.ingestion.reading import READER, Content, contents, refused
+from assets.ingestion.records import RECORDS, Reject, Rows
+from assets.ingestion.seen import Seen
+from assets.ingestion.sources import Listing, SourceObject, list_objects
+from assets.ingestion.splitting import UNFINISHED
 from assets.lake import Lake, hash_json
 from assets.settings import IngestionSettings
 
@@ -40,7 +42,7 @@ __all__ = [
 
 TABLE = "raw_complaints"
 
-_RECORDS = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in ("object_id", *Record._fields)])
+_RECORDS = RECORDS.insert(0, pa.field("object_id", pa.string()))
 _REJECTS = pa.schema(
     [("object_id", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("raw_text", pa.string())]
 )
@@ -48,6 +50,7 @@ _NO_DICTIONARY = {"narrative", "complaint_id", "content_hash", "raw_text", "line
 _PROGRESS_RECORDS = 250_000
 _CANDIDATES = 10
 """Objects that are listed when a name fits none, or several."""
+_TOLD_NAMES = 5
 
 _log = logging.getLogger("evergreen")
 
@@ -57,7 +60,8 @@ class ObjectRead:
     """An object that was read, and what the reader counted: a row of `objects.parquet`."""
 
     object_id: str
-    """The first 16 hex digits of SHA-256 over the key, a NUL byte and the content's SHA-256."""
+    """The first 16 hex digits of SHA-256 over the key, a NUL byte and the content's SHA-256; or over the id of an
+    earlier reading of the same, in whose place this one is."""
     key: str
     sha256: str
     bytes: int
@@ -72,10 +76,16 @@ class ObjectRead:
     """The day (YYYY-MM-DD) from which its records are known: when it was published, as far as the settings tell, else
     when it landed. None for history: its records are known by their own dates."""
     landed_on: str = ""
-    """The as-of of the run that read it."""
+    """The as-of of the run that read it first."""
     withdrawn: str | None = None
     """Why a person took it and all that it brought out of what follows. It is not read again, and its two files are
     empty; None where it counts."""
+    reader: int = 1
+    """The version of the reader that read it."""
+    last_line: str | None = None
+    """Of a last line that has no end: 'refused', or 'taken' since the file did not change from one run to the next."""
+    notes: str | None = None
+    """What was accepted though it is not as the official export has it."""
 
 
 _OBJECTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.string()) for f in fields(ObjectRead)])
@@ -93,6 +103,12 @@ class Landing:
     """Those that were read this time."""
     reasons: dict[str, int]
     """Rejects by reason, the most frequent first."""
+    overwritten: tuple[str, ...]
+    """Where an object lay that has another content now; the old one's records are kept."""
+    deleted: tuple[str, ...]
+    """Where an object lay that the sources do not list any more; its records are kept."""
+    not_read: tuple[str, ...]
+    """Files in the sources whose endings are none that are read."""
 
     @property
     def records(self) -> int:
@@ -122,16 +138,19 @@ def ingest(
 ) -> Landing:
     """Read each object of the sources once, by key and content, and publish it beside all that was read before.
 
+    An object that lies where it lay, with the same stamp, is not fetched. What an earlier reader refused is read again;
+    so is a file whose last line has no end, once it is the same in two runs.
+
     What is read lands on `as_of` (YYYY-MM-DD); what was published later is not there yet. `history` takes what does not
     say when it was published as known by its records' own dates; so does the first landing, when the settings declare
     nothing. Nothing new publishes nothing. Memory does not grow with an object. Raises SourceError for a source that
     cannot be listed or read, AuditError when the written rows are not what was counted, EvergreenError when the disk is
     full; the previous version then stays as it is.
     """
-    objects = list_objects(sources)
+    listing = list_objects(sources)
     first = lake.version(TABLE) is None and settings.published_in_key is None
     try:
-        return _ingest(objects, lake, settings, _Calendar(as_of, history or first, settings.published_in_key))
+        return _ingest(listing, lake, settings, _Calendar(as_of, history or first, settings.published_in_key))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -216,24 +235,127 @@ class _Calendar:
         return published is None or published <= self.as_of
 
 
-def _ingest(objects: Sequence[SourceObject], lake: Lake, settings: IngestionSettings, calendar: _Calendar) -> Landing:
+def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, calendar: _Calendar) -> Landing:
     known = _objects(lake.current(TABLE)) if lake.version(TABLE) else []
-    reads = list(known)
+    seen = Seen.load(lake.root / TABLE)
     with lake.staging(TABLE) as staged:
         for folder in ("records", "rejects", "scratch"):
             (staged / folder).mkdir()
-        for found in objects:
-            if not calendar.has_come(found.key):
-                continue
-            with found.fetch(staged / "scratch") as fetched:
-                if (read := _read(found, fetched, reads, staged, settings)) is not None:
-                    known_from = calendar.known_from(read.key)
-                    reads.append(replace(read, known_from=known_from, landed_on=calendar.as_of))
+        reads = _Reads(known, seen, staged, settings)
+        for found in listing.objects:
+            if calendar.has_come(found.key):
+                reads.take(found, calendar)
         (staged / "scratch").rmdir()
-        ordered = _in_order(reads)
+        ordered = _in_order(reads.all)
         if _version(ordered) != lake.version(TABLE):
             _publish(lake, staged, known, ordered)
-    return _landing(lake, ordered, {read.object_id for read in known})
+    deleted = seen.forget_deleted(listing)
+    seen.save()
+    _tell("overwritten since it was read; what was read is kept", reads.overwritten)
+    _tell("deleted since it was read; what was read is kept", deleted)
+    _tell("not read, as its name ends in nothing that is", listing.not_read)
+    path, before = lake.current(TABLE), {read.object_id for read in known}
+    return Landing(
+        _version(ordered),
+        path,
+        tuple(ordered),
+        tuple(read for read in ordered if read.object_id not in before),
+        _reasons(path, ordered),
+        overwritten=tuple(reads.overwritten),
+        deleted=deleted,
+        not_read=listing.not_read,
+    )
+
+
+class _Reads:
+    """All that was ever read, and what is read now."""
+
+    def __init__(self, known: Sequence[ObjectRead], seen: Seen, staged: Path, settings: IngestionSettings) -> None:
+        self._reads = {(read.key, read.sha256): read for read in known}
+        self._seen, self._staged, self._settings = seen, staged, settings
+        self.overwritten: list[str] = []
+
+    @property
+    def all(self) -> list[ObjectRead]:
+        return list(self._reads.values())
+
+    def take(self, found: SourceObject, calendar: _Calendar) -> None:
+        """Read an object, unless it is what it was when it was read, and there is nothing to read again."""
+        seen = self._seen.contents(found)
+        whole = found.whole or seen is not None
+        if seen is not None and not any(self._is_due(*content, whole=whole) for content in seen):
+            return
+        with ExitStack() as stack:
+            stable, opened = self._open(found, stack, whole=whole)
+            for content in opened:
+                if self._is_due(content.key, content.sha256, whole=whole):
+                    self._read(content, calendar)
+            held = [(content.key, content.sha256) for content in opened]
+            if self._seen.note(found, held, stable=stable):
+                self.overwritten.append(found.location)
+
+    def _open(self, found: SourceObject, stack: ExitStack, *, whole: bool) -> tuple[bool, list[Content]]:
+        if found.bytes > self._settings.max_object_bytes:
+            return True, [refused(found.key, hash_json(found.stamp), found.bytes, "object-too-large")]
+        fetched = stack.enter_context(found.fetch(self._staged / "scratch"))
+        opened = contents(fetched.path, found.key, fetched.sha256, self._settings, whole=whole and fetched.stable)
+        return fetched.stable, stack.enter_context(opened)
+
+    def _is_due(self, key: str, sha256: str, *, whole: bool) -> bool:
+        """Whether a content is new, or was refused by an earlier reader or for an end that can be trusted now."""
+        read = self._reads.get((key, sha256))
+        if read is None:
+            return True
+        if read.withdrawn is not None:
+            return False
+        return (read.rejects > 0 and read.reader < READER) or (read.last_line == "refused" and whole)
+
+    def _read(self, content: Content, calendar: _Calendar) -> None:
+        """Write a content's rows to its two files; the days of an earlier reading of it stay."""
+        before = self._reads.get((content.key, content.sha256))
+        name = before.object_id if before else f"{content.key}\0{content.sha256}"
+        object_id = hashlib.sha256(name.encode()).hexdigest()[:16]
+        known_from, landed_on = calendar.known_from(content.key), calendar.as_of
+        if before:
+            known_from, landed_on = before.known_from, before.landed_on
+        started = time.perf_counter()
+        with _Parts(self._staged, object_id, content.key, self._settings.batch_records) as parts:
+            for rows in content.rows():
+                parts.write(rows)
+        seconds = time.perf_counter() - started
+        counts = (parts.records, parts.rejects, parts.landed)
+        _log.info("%s: %d records, %d rejects in %.1f s", _shown(content.key), *counts[:2], seconds)
+        for note in parts.notes:
+            _log.warning("%s: %s", _shown(content.key), note)
+        taken = "taken" if before and before.last_line else None
+        self._supersede(content)
+        self._reads[content.key, content.sha256] = ObjectRead(
+            *(object_id, content.key, content.sha256, content.bytes, len(self._reads), *counts, parts.error),
+            known_from=known_from,
+            landed_on=landed_on,
+            reader=READER,
+            last_line="refused" if parts.unfinished else taken,
+            notes="; ".join(parts.notes) or None,
+        )
+
+    def _supersede(self, content: Content) -> None:
+        """Drop a reading whose last line was taken, and was only the beginning of a line, as is seen now."""
+        taken = [read for read in self._reads.values() if read.key == content.key and read.last_line == "taken"]
+        for read in taken:
+            if content.begins_with(read.sha256, read.bytes):
+                del self._reads[read.key, read.sha256]
+
+
+def _tell(what: str, names: Sequence[str]) -> None:
+    """One line that names the first few."""
+    if names:
+        more = f" and {len(names) - _TOLD_NAMES} more" if len(names) > _TOLD_NAMES else ""
+        _log.warning("%s: %s%s", what, ", ".join(map(_shown, names[:_TOLD_NAMES])), more)
+
+
+def _shown(name: str) -> str:
+    """A name in one line, whatever is in it."""
+    return name if name.isprintable() else repr(name)
 
 
 def _in_order(reads: Sequence[ObjectRead]) -> list[ObjectRead]:
@@ -249,57 +371,60 @@ def _natural(key: str) -> list[str | int]:
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", key))]
 
 
-def _read(
-    found: SourceObject, fetched: Fetched, reads: Sequence[ObjectRead], staged: Path, settings: IngestionSettings
-) -> ObjectRead | None:
-    """Write an object's rows to its two files; None when it was read before."""
-    object_id = hashlib.sha256(f"{found.key}\0{fetched.sha256}".encode()).hexdigest()[:16]
-    if any(read.object_id == object_id for read in reads):
-        return None
-    started = time.perf_counter()
-    with _Parts(staged, object_id, found.key) as parts:
-        for rows in read_object(fetched.path, found.key, settings):
-            parts.write(rows)
-    seconds = time.perf_counter() - started
-    _log.info("%s: %d records, %d rejects in %.1f s", found.key, parts.records, parts.rejects, seconds)
-    counts = (parts.records, parts.rejects, parts.landed, parts.error)
-    return ObjectRead(object_id, found.key, fetched.sha256, fetched.bytes, len(reads), *counts)
-
-
 class _Parts:
     """The two files of one object, written batch by batch; both exist even when they hold no row."""
 
-    def __init__(self, staged: Path, object_id: str, key: str) -> None:
-        self.records = self.rejects = self.landed = 0
+    def __init__(self, staged: Path, object_id: str, key: str, batch: int) -> None:
+        self.records = self.rejects = 0
         self.error: str | None = None
-        self._object_id, self._key = object_id, key
+        self.unfinished = False
+        self.notes: list[str] = []
+        self._object_id, self._key, self._batch = object_id, key, batch
         self._open = ExitStack()
         self._records = self._writer(staged / "records" / f"{object_id}.parquet", _RECORDS)
         self._rejects = self._writer(staged / "rejects" / f"{object_id}.parquet", _REJECTS)
+        self._held: list[pa.Table] = []
+
+    @property
+    def landed(self) -> int:
+        return self.records + self.rejects
 
     def __enter__(self) -> "_Parts":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._open.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._open:
+            if kind is None:
+                self._write_records()
 
-    def write(self, rows: Sequence[Record | Reject]) -> None:
-        records = [row for row in rows if isinstance(row, Record)]
-        rejects = [row for row in rows if isinstance(row, Reject)]
-        self._write(self._records, _RECORDS, records)
-        self._write(self._rejects, _REJECTS, [reject[:3] for reject in rejects])
+    def write(self, rows: Rows) -> None:
+        """Add rows; records are written a batch at a time."""
+        before = self.landed
+        self.records += len(rows.records)
+        self.rejects += len(rows.rejects)
+        self.notes += rows.notes
+        self._held.append(rows.records)
+        if sum(map(len, self._held)) >= self._batch:
+            self._write_records()
+        if rows.rejects:
+            self._write_rejects(rows.rejects)
+        if self.landed // _PROGRESS_RECORDS > before // _PROGRESS_RECORDS:
+            _log.info("%s: %d rows so far", _shown(self._key), self.landed)
+
+    def _write_records(self) -> None:
+        if any(map(len, self._held)):
+            self._write(self._records, pa.concat_tables(self._held))
+        self._held = []
+
+    def _write_rejects(self, rejects: Sequence[Reject]) -> None:
         self.error = next((reject.reason for reject in rejects if reject.of_object), self.error)
-        if (self.landed + len(rows)) // _PROGRESS_RECORDS > self.landed // _PROGRESS_RECORDS:
-            _log.info("%s: %d rows so far", self._key, self.landed + len(rows))
-        self.landed += len(rows)
-        self.records += len(records)
-        self.rejects += len(rejects)
+        self.unfinished |= any(reject.reason == UNFINISHED for reject in rejects)
+        names = _REJECTS.names[1:]
+        columns = [pa.array([getattr(reject, name) for reject in rejects], _REJECTS.field(name).type) for name in names]
+        self._write(self._rejects, pa.table(columns, names=names))
 
-    def _write(self, writer: pq.ParquetWriter, schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> None:
-        if rows:
-            columns = [[self._object_id] * len(rows), *zip(*rows, strict=True)]
-            arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    def _write(self, writer: pq.ParquetWriter, table: pa.Table) -> None:
+        writer.write_table(table.add_column(0, "object_id", pa.repeat(self._object_id, len(table))))
 
     def _writer(self, path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         dictionary = [name for name in schema.names if name not in _NO_DICTIONARY]
@@ -307,9 +432,10 @@ class _Parts:
 
 
 def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Sequence[ObjectRead]) -> None:
-    for read in known:
+    kept = {read.object_id for read in known} & {read.object_id for read in reads}
+    for object_id in kept:
         for folder in ("records", "rejects"):
-            part = Path(folder) / f"{read.object_id}.parquet"
+            part = Path(folder) / f"{object_id}.parquet"
             if not (staged / part).exists():
                 os.link(lake.current(TABLE) / part, staged / part)
     pq.write_table(pa.Table.from_pylist([asdict(read) for read in reads], schema=_OBJECTS), staged / "objects.parquet")
@@ -318,13 +444,14 @@ def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Seque
     lake.publish(TABLE, _version(reads), staged)
 
 
-def _landing(lake: Lake, reads: Sequence[ObjectRead], before: set[str]) -> Landing:
-    path = lake.current(TABLE)
+def _reasons(published: Path, reads: Sequence[ObjectRead]) -> dict[str, int]:
+    """Rejects by reason, the most frequent first."""
     reasons = Counter[str]()
     for read in reads:
-        reasons.update(pq.read_table(path / "rejects" / f"{read.object_id}.parquet", columns=["reason"])[0].to_pylist())
-    new = tuple(read for read in reads if read.object_id not in before)
-    return Landing(_version(reads), path, tuple(reads), new, dict(reasons.most_common()))
+        if read.rejects:
+            part = published / "rejects" / f"{read.object_id}.parquet"
+            reasons.update(pq.read_table(part, columns=["reason"])[0].to_pylist())
+    return dict(reasons.most_common())
 
 
 def _objects(published: Path) -> list[ObjectRead]:

@@ -2,25 +2,27 @@
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
+from typing import Any
 
 from assets.exceptions import SourceError
-from assets.ingestion.records import COLUMNS
+from assets.ingestion.records import COLUMNS, readable
 
 __all__ = ["HeaderError", "Layout", "read_header"]
 
 _DATE = r"\d{4}-\d\d-\d\d"
-_FIELD = r'(?:"[^"\n]*(?:""[^"\n]*)*"|(?! )[^",\n]*)'
+_FIELD = r'(?:"[^"\n]*+(?:""[^"\n]*+)*+"|(?! )[^",\n]*+)'
 """A field on one line that does not start with a blank, as what follows a comma in prose does."""
 _FIRST_HEAD_COLUMN = 3
 """An opened quote after fewer columns than this is too common in prose to be taken for the start of a record."""
 
 
 class HeaderError(SourceError):
-    """A header that is not the official one; its text is the reason."""
+    """A header that cannot be read as the official one; its text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Layout:
     """The columns of one object, in its order."""
 
     columns: tuple[str, ...]
+    """Official names, and further columns by their own."""
+    notes: tuple[str, ...] = ()
+    """How the header differs from the official one."""
 
     @property
     def width(self) -> int:
@@ -71,6 +76,15 @@ class Layout:
             row[place].startswith(" ") for place in range(self.width) if place != self._narrative
         )
         return number.isdecimal() and not prose and re.fullmatch(f"({_DATE})?", sent) is not None
+
+    def may_part_records(self, commas_before: Any, commas: Any, first_byte: Any) -> Any:
+        """Whether `parts_records` can be true of two lines with so many commas (arrays), by what is cheap to know."""
+        may = commas >= self._separators
+        if self._opening is not None:
+            dated_first = self.columns.index("Date received") == 0
+            plausible = (first_byte == ord('"')) | ((first_byte >= ord("0")) & (first_byte <= ord("9")))
+            may |= (commas >= self._narrative) & (plausible if dated_first else True)
+        return may | (commas_before >= self._end_separators) if self._end is not None else may
 
     def _parts(self, end: re.Pattern[str], before: str, line: str) -> bool:
         return self._start.match(line) is not None and end.search(before) is not None
@@ -118,18 +132,40 @@ class Layout:
 
 
 _KEYS = ("Date received", "Date sent to company", "Complaint ID")
+_SHOWN_NAMES = 5
 
 
 def read_header(names: Sequence[str], optional: frozenset[str]) -> Layout:
-    """The layout of an object with these column names, in any order.
+    """The layout of an object with these column names: in any order and case, blanks around them, others among them.
 
-    Raises HeaderError: 'missing-column: NAME' (unless it is optional), 'unknown-column: NAME', 'repeated-column: NAME'.
+    Raises HeaderError: 'missing-column: NAME' (unless it is optional), 'repeated-column: NAME' (two that read alike).
     """
-    columns = tuple(name.strip() for name in names)
-    if missing := [name for name in COLUMNS if name not in columns and name not in optional]:
+    columns = tuple(_OFFICIAL.get(_plain(name), name) for name in names)
+    counts = Counter(columns)
+    if missing := [name for name in COLUMNS if name not in counts and name not in optional]:
         raise HeaderError(f"missing-column: {missing[0]}")
-    if unknown := [name for name in columns if name not in COLUMNS]:
-        raise HeaderError(f"unknown-column: {unknown[0]}")
-    if repeated := [name for name in columns if columns.count(name) > 1]:
+    if repeated := [name for name in COLUMNS if counts[name] > 1]:
         raise HeaderError(f"repeated-column: {repeated[0]}")
-    return Layout(columns)
+    return Layout(columns, tuple(_notes(names, columns)))
+
+
+def _notes(names: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
+    known = [name for name in columns if name in COLUMNS]
+    kinds = {
+        "names written in another way": [name for name, column in zip(names, columns, strict=True) if name != column],
+        "further columns, left out": [name for name in columns if name not in COLUMNS],
+        "columns that are not there": [name for name in COLUMNS if name not in columns],
+    }
+    for kind, found in kinds.items():
+        if found:
+            more = ["..."] if len(found) > _SHOWN_NAMES else []
+            yield f"{kind}: {', '.join([*(readable(name) or '(no name)' for name in found[:_SHOWN_NAMES]), *more])}"
+    if known != [name for name in COLUMNS if name in columns]:
+        yield "columns in another order"
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.removeprefix("\ufeff").casefold().split())
+
+
+_OFFICIAL = {_plain(name): name for name in COLUMNS}

@@ -1,26 +1,83 @@
-"""Reads one local file of the official layout, CSV (plain or gzip) or Parquet, by streaming."""
+"""Reads one local file of the official layout, CSV (plain or packed) or Parquet, by streaming."""
 
-import zlib
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from zipfile import ZipFile, ZipInfo
 
 from assets.exceptions import SourceError
-from assets.ingestion.layout import HeaderError, Layout, read_header
-from assets.ingestion.records import OUTCOMES, SEPARATOR, SPARE, Record, Reject, make_record, readable
-from assets.ingestion.splitting import DamagedError, split
+from assets.ingestion.parquet import parquet_rows
+from assets.ingestion.records import OUTCOMES, SPARE, Record, Reject, Rows, tabulate_records
+from assets.ingestion.splitting import Limits, split
+from assets.ingestion.unpacking import (
+    DamagedError,
+    bounded,
+    file_blocks,
+    gzip_blocks,
+    member_blocks,
+    open_zip,
+    zstd_blocks,
+)
 from assets.settings import IngestionSettings
 
-__all__ = ["FORMATS", "read_object", "read_rows"]
+__all__ = ["FORMATS", "READER", "Content", "contents", "is_read", "read_rows", "refused"]
 
-FORMATS = (".csv", ".csv.gz", ".parquet")
+FORMATS = (".csv", ".csv.gz", ".zst", ".zip", ".parquet")
+"""What a name ends in, in any case. A zip holds .csv files; .zst is a CSV file."""
 
-_BLOCK = 8 << 20
-_COMPRESSED_BLOCK = 1 << 20
-_PARQUET_ROWS = 10_000
+READER = 2
+"""Raised whenever this package reads something otherwise than before: what was refused by an earlier one is read again.
+"""
+
+_MAC_FORK = "__MACOSX/"
+
+
+def is_read(name: str) -> bool:
+    """Whether a file of this name is read."""
+    return name.lower().endswith(FORMATS)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is read as one object: a file, or a member of a zip."""
+
+    key: str
+    sha256: str
+    bytes: int
+    rows: Callable[[], Iterator[Rows]]
+    """In order, a stretch at a time. What cannot be read is a Reject, the object as a whole included (`of_object`)."""
+    path: Path | None = None
+    """The file, if the object is one."""
+
+    def begins_with(self, sha256: str, size: int) -> bool:
+        """Whether the first `size` bytes have this hash."""
+        if self.path is None or self.bytes <= size:
+            return False
+        with self.path.open("rb") as file:
+            return hashlib.sha256(file.read(size)).hexdigest() == sha256
+
+
+def refused(key: str, sha256: str, size: int, reason: str) -> Content:
+    """An object that is not read, for this reason."""
+    rows = Rows(tabulate_records([]), [Reject(1, reason, "", of_object=True)])
+    return Content(key, sha256, size, lambda: iter([rows]))
+
+
+@contextmanager
+def contents(path: Path, key: str, sha256: str, settings: IngestionSettings, *, whole: bool) -> Iterator[list[Content]]:
+    """What a file holds, while the context lasts; `key`'s ending says the format, `sha256` is the file's.
+
+    `whole` says that it is known to be complete. Packed files and Parquet tell by themselves.
+    """
+    if key.lower().endswith(".zip"):
+        with _zipped(path, key, sha256, settings) as found:
+            yield found
+    else:
+        rows = partial(_read, path, key, settings, SPARE, whole=whole)
+        yield [Content(key, sha256, path.stat().st_size, rows, path)]
 
 
 def read_rows(path: Path, settings: IngestionSettings) -> Iterator[Record | Reject]:
@@ -30,113 +87,67 @@ def read_rows(path: Path, settings: IngestionSettings) -> Iterator[Record | Reje
     """
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file")
-    for rows in _read(path, path.name, settings, OUTCOMES):
-        for row in rows:
+    if path.name.lower().endswith(".zip"):
+        raise SourceError(f"{path}: a zip may hold several files; unpack it and score one of them")
+    for rows in _read(path, path.name, settings, OUTCOMES, whole=True):
+        for row in rows.in_order():
             if isinstance(row, Reject) and row.of_object and row.line == 1:
                 raise SourceError(f"{path}: {row.reason}; expected the columns of the bureau's official export")
             yield row
 
 
-def read_object(path: Path, key: str, settings: IngestionSettings) -> Iterator[list[Record | Reject]]:
-    """The rows of an object, in order, in lists of at most `settings.batch_records`; `key`'s ending says the format.
-
-    What cannot be read is a Reject, the object as a whole included (`of_object`).
-    """
-    for rows in _read(path, key, settings, SPARE):
-        for start in range(0, len(rows), settings.batch_records):
-            yield rows[start : start + settings.batch_records]
-
-
 def _read(
-    path: Path, key: str, settings: IngestionSettings, optional: frozenset[str]
-) -> Iterator[list[Record | Reject]]:
-    if key.endswith(".parquet") and path.stat().st_size > 0:
-        return _parquet_rows(path, optional)
-    blocks = _inflated(path) if key.endswith(".gz") else _blocks(path, _BLOCK)
-    return split(blocks, settings.max_record_bytes, optional)
+    path: Path, key: str, settings: IngestionSettings, optional: frozenset[str], *, whole: bool
+) -> Iterator[Rows]:
+    name, size = key.lower(), path.stat().st_size
+    limits = Limits(settings.max_record_bytes, settings.chunk_bytes)
+    if name.endswith(".parquet") and size > 0:
+        return parquet_rows(path, limits, _expanded(size, settings), optional)
+    unpack = gzip_blocks if name.endswith(".gz") else zstd_blocks if name.endswith(".zst") else None
+    if unpack is None:
+        return split(file_blocks(path, limits.chunk), limits, optional, whole=whole)
+    return split(bounded(unpack(path), _expanded(size, settings)), limits, optional, whole=True)
 
 
-def _blocks(path: Path, size: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(size):
-            yield block
+def _expanded(size: int, settings: IngestionSettings) -> int:
+    """The bytes that a file of this size may expand to."""
+    return min(settings.max_expanded_bytes, settings.max_expansion * size + settings.chunk_bytes)
 
 
-def _inflated(path: Path) -> Iterator[bytes]:
-    """The content of a gzip file of one or more members. Raises DamagedError where it is cut or corrupt."""
-    inflater = _Inflater()
-    for block in _blocks(path, _COMPRESSED_BLOCK):
-        yield from inflater.inflate(block)
-    if inflater.in_member:
-        raise DamagedError("truncated-gzip")
-
-
-class _Inflater:
-    """Zlib over the members of a gzip stream, at most one block of content at a time."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(wbits=31)
-        self.in_member = False
-
-    def inflate(self, data: bytes) -> Iterator[bytes]:
-        """The content of this much data. Raises DamagedError, after the last byte that could be had."""
-        while data:
-            if not self.in_member:
-                data = data.lstrip(b"\0")
-                self.in_member = bool(data)
-            before = self._member.copy()
-            try:
-                content = self._member.decompress(data, _BLOCK)
-            except zlib.error:
-                yield _salvage(before, data)
-                raise DamagedError("corrupt-gzip") from None
-            yield content
-            data = self._member.unconsumed_tail
-            if self._member.eof:
-                data, self._member, self.in_member = self._member.unused_data, zlib.decompressobj(wbits=31), False
-
-
-def _salvage(member: "zlib._Decompress", data: bytes) -> bytes:
-    """What comes before the fault in the last step, which zlib drops when it fails."""
-    content = bytearray()
+@contextmanager
+def _zipped(path: Path, key: str, sha256: str, settings: IngestionSettings) -> Iterator[list[Content]]:
+    size = path.stat().st_size
     try:
-        for byte in range(len(data)):
-            content += member.decompress(data[byte : byte + 1])
-    except zlib.error:
-        return bytes(content)
-    raise AssertionError("the fault went away")
+        opened = open_zip(path)
+    except DamagedError as damage:
+        yield [refused(key, sha256, size, str(damage))]
+        return
+    with opened as archive:
+        csvs = [info for info in archive.infolist() if _is_member(info.filename)]
+        read, left = list[Content](), _expanded(size, settings)
+        for info in csvs:
+            read.append(_member(archive, info, key, left, settings))
+            left = max(0, left - read[-1].bytes)
+        yield read or [refused(key, sha256, size, "no-csv-in-zip")]
 
 
-def _parquet_rows(path: Path, optional: frozenset[str]) -> Iterator[list[Record | Reject]]:
-    row = 1
+def _is_member(name: str) -> bool:
+    return name.lower().endswith(".csv") and not name.startswith(_MAC_FORK)
+
+
+def _member(archive: ZipFile, info: ZipInfo, key: str, left: int, settings: IngestionSettings) -> Content:
+    """A member; what it expands to counts against `left`. It is unpacked twice: to be named by its hash, and read."""
+
+    def blocks() -> Iterator[bytes]:
+        return bounded(member_blocks(archive, info), left)
+
+    limits = Limits(settings.max_record_bytes, settings.chunk_bytes)
+    digest, size = hashlib.sha256(), 0
     try:
-        with pq.ParquetFile(path) as file:
-            layout = read_header(file.schema_arrow.names, optional)
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                yield [_parquet_row(layout, fields, row + place) for place, fields in enumerate(_texts(batch))]
-                row += batch.num_rows
-    except HeaderError as fault:
-        yield [Reject(1, str(fault), ", ".join(file.schema_arrow.names), of_object=True)]
-    except (pa.ArrowException, OSError) as error:
-        yield [Reject(row, "unreadable-parquet", readable(str(error)), of_object=True)]
-
-
-def _parquet_row(layout: Layout, row: list[str], line: int) -> Record | Reject:
-    fields = layout.pick(row)
-    made = make_record(fields, SEPARATOR.join(fields), line)
-    return Reject(line, made, readable(str(row))) if isinstance(made, str) else made
-
-
-def _texts(batch: pa.RecordBatch) -> Iterator[list[str]]:
-    """The rows of a batch as texts: dates in ISO, nulls empty, bytes that are not UTF-8 as surrogates."""
-    for row in zip(*map(_column_texts, batch.columns), strict=True):
-        yield list(row)
-
-
-def _column_texts(column: pa.Array) -> Sequence[str]:
-    if pa.types.is_timestamp(column.type):
-        column = pc.strftime(column, format="%Y-%m-%d")
-    elif not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        column = column.cast(pa.string())
-    binary = column.cast(pa.binary())
-    return ["" if value is None else value.decode(errors="surrogateescape") for value in binary.to_pylist()]
+        for block in blocks():
+            digest.update(block)
+            size += len(block)
+    except DamagedError as damage:
+        digest.update(str(damage).encode())
+    read = partial(split, limits=limits, optional=SPARE, whole=True)
+    return Content(f"{key}/{info.filename}", digest.hexdigest(), size, lambda: read(blocks()))

@@ -1,20 +1,29 @@
-"""What reading yields: a Record for each well-formed row, a Reject for each piece that is none."""
+"""What reading yields: a record for each well-formed row, a Reject for each piece that is none."""
 
 import hashlib
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 __all__ = [
     "COLUMNS",
     "NOT_UTF_8",
     "NUL_BYTE",
     "OUTCOMES",
+    "RECORDS",
     "SEPARATOR",
     "SPARE",
     "Record",
     "Reject",
+    "Rows",
     "make_record",
     "readable",
+    "tabulate",
+    "tabulate_records",
 ]
 
 NUL_BYTE, NOT_UTF_8 = "nul-byte", "not-utf-8"
@@ -86,6 +95,10 @@ class Record(NamedTuple):
     """MD5 over the 18 fields, in hex."""
 
 
+RECORDS = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in Record._fields])
+"""Records as a table."""
+
+
 class Reject(NamedTuple):
     """A piece of an object that is no record."""
 
@@ -94,6 +107,26 @@ class Reject(NamedTuple):
     raw_text: str
     of_object: bool = False
     """Whether the object as a whole, or all from here on, cannot be read."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A stretch of an object: its records and its rejects, each in the order of their lines."""
+
+    records: pa.Table
+    """By the schema RECORDS."""
+    rejects: Sequence[Reject] = ()
+    notes: Sequence[str] = ()
+    """What was accepted though it is not as the official export has it."""
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.rejects)
+
+    def in_order(self) -> Iterator[Record | Reject]:
+        """Records and rejects by line."""
+        columns = [column.to_pylist() for column in self.records.columns]
+        records = map(Record._make, zip(*columns, strict=True))
+        return heapq.merge(records, self.rejects, key=lambda row: row.line)
 
 
 def make_record(fields: Sequence[str], joined: str, line: int) -> Record | str:
@@ -110,6 +143,25 @@ def make_record(fields: Sequence[str], joined: str, line: int) -> Record | str:
         return NOT_UTF_8
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return Record._make((*[field or None for field in fields], line, digest))
+
+
+def tabulate_records(records: Sequence[Record]) -> pa.Table:
+    """Records as a table by RECORDS."""
+    columns = zip(*records, strict=True) if records else [()] * len(RECORDS)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, RECORDS, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=RECORDS)
+
+
+def tabulate(columns: Mapping[str, pa.Array], lines: pa.Array) -> pa.Table:
+    """A table by RECORDS of text columns by their official names, an empty field null; absent columns are null.
+
+    The text has no NUL byte.
+    """
+    absent = pa.nulls(len(lines), pa.string())
+    fields = [columns.get(name, absent) for name in COLUMNS]
+    joined = pc.binary_join_element_wise(*fields, SEPARATOR, null_handling="replace", null_replacement="")
+    hashes = [hashlib.md5(text, usedforsecurity=False).hexdigest() for text in joined.cast(pa.binary()).to_pylist()]
+    return pa.Table.from_arrays([*fields, lines, pa.array(hashes, pa.string())], schema=RECORDS)
 
 
 def readable(text: str) -> str:

@@ -6,26 +6,29 @@ same keys. S3 is reached through the standard AWS variables, AWS_ENDPOINT_URL in
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from assets.exceptions import SourceError
-from assets.ingestion.reading import FORMATS
-from assets.lake import hash_file, hash_json
+from assets.ingestion.reading import FORMATS, is_read
+from assets.ingestion.records import readable
+from assets.lake import hash_json
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 __all__ = [
-    *("Fetched", "SourceObject", "UnreachableError", "configured_sources", "fingerprint", "list_objects"),
+    *("Fetched", "Listing", "SourceObject", "UnreachableError", "configured_sources", "fingerprint", "list_objects"),
     *("s3_client", "s3_errors"),
 ]
 
-_BLOCK = 8 << 20
+_BLOCK = 1 << 20
+_ENDINGS = ", ".join(f"*{ending}" for ending in FORMATS)
 
 
 class UnreachableError(SourceError):
@@ -34,11 +37,12 @@ class UnreachableError(SourceError):
 
 @dataclass(frozen=True)
 class Fetched:
-    """An object as a local file."""
+    """An object as a local file that nobody else writes to."""
 
     path: Path
     sha256: str
-    bytes: int
+    stable: bool
+    """Whether the object was all the time what was listed."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,29 @@ class SourceObject:
 
     key: str
     location: str
-    """The path or the s3:// address, for people."""
+    """The path or the s3:// address."""
     stamp: str
-    """Changes when the object does, without reading it: size and time, or size and ETag."""
+    """Changes when the object does, without reading it: size and times, or size, ETag and time."""
+    bytes: int
+    whole: bool
+    """Whether it can only appear as a whole, as objects in S3 do, and no file that is still being written."""
     fetch: Callable[[Path], AbstractContextManager[Fetched]]
-    """Give the object as a local file while the context lasts; S3 objects are kept in the folder meanwhile."""
+    """Copy the object into a folder while the context lasts, hashed on the way: what is read is what was hashed."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the sources hold."""
+
+    objects: tuple[SourceObject, ...]
+    """By key."""
+    not_read: tuple[str, ...]
+    """Files beside them, whose names end in nothing that is read."""
+    roots: tuple[str, ...]
+
+    def covers(self, location: str) -> bool:
+        """Whether an object at this location would have been listed."""
+        return any(location == root or location.startswith(f"{root.rstrip('/')}/") for root in self.roots)
 
 
 def configured_sources() -> list[str]:
@@ -59,83 +81,122 @@ def configured_sources() -> list[str]:
     return os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
 
 
-def list_objects(sources: Sequence[str]) -> list[SourceObject]:
-    """The objects of all sources by key: local files, folders (searched in depth) and s3:// prefixes.
+def list_objects(sources: Sequence[str]) -> Listing:
+    """The objects of all sources: local files, folders (searched in depth) and s3:// prefixes.
 
-    Raises SourceError for a source that does not exist, cannot be listed or holds no .csv, .csv.gz or .parquet;
+    Raises SourceError for a source that does not exist, cannot be listed or holds nothing that is read;
     UnreachableError when an S3 endpoint does not answer (within about 10 s).
     """
-    objects = [found for source in sources for found in _list(source)]
-    return sorted(objects, key=lambda found: found.key)
+    listings = [_list(source) for source in sources]
+    objects = {found.location: found for listing in listings for found in listing.objects}
+    return Listing(
+        tuple(sorted(objects.values(), key=lambda found: (found.key, found.location))),
+        tuple(sorted({name for listing in listings for name in listing.not_read})),
+        tuple(root for listing in listings for root in listing.roots),
+    )
 
 
 def fingerprint(sources: Sequence[str]) -> str:
     """A hash over what the sources list, without reading any object: it changes when one is added or replaced."""
-    return hash_json([[found.key, found.stamp] for found in list_objects(sources)])
+    return hash_json([[found.key, found.stamp] for found in list_objects(sources).objects])
 
 
-def _list(source: str) -> list[SourceObject]:
-    objects = list(_list_s3(source) if source.startswith("s3://") else _list_local(source))
-    if not objects:
-        raise SourceError(f"{source}: no {', '.join('*' + ending for ending in FORMATS)} file in it")
-    return objects
+def _list(source: str) -> Listing:
+    listing = _list_s3(source) if source.startswith("s3://") else _list_local(source)
+    if not listing.objects:
+        raise SourceError(f"{readable(source)}: no {_ENDINGS} file in it")
+    return listing
 
 
-def _list_local(source: str) -> Iterator[SourceObject]:
-    root = Path(source)
+def _list_local(source: str) -> Listing:
+    root = Path(source).absolute()
     if not root.exists():
-        raise SourceError(f"{source}: there is no such file or folder")
+        raise SourceError(f"{readable(source)}: there is no such file or folder")
     if root.is_file():
-        if not root.name.endswith(FORMATS):
-            raise SourceError(f"{source}: the name of a source file ends in {', '.join(FORMATS)}")
-        yield _local(root, root.name)
-    for path in root.rglob("*"):
-        if path.name.endswith(FORMATS) and path.is_file():
-            yield _local(path, path.relative_to(root).as_posix())
+        if not is_read(root.name):
+            raise SourceError(f"{readable(source)}: the name of a source file ends in {_ENDINGS.replace('*', '')}")
+        return Listing((_local(root, root.name),), (), (str(root),))
+    files = [path for path in root.rglob("*") if path.is_file()]
+    objects = tuple(_local(path, path.relative_to(root).as_posix()) for path in files if is_read(path.name))
+    return Listing(objects, tuple(readable(str(path)) for path in files if not is_read(path.name)), (str(root),))
 
 
 def _local(path: Path, key: str) -> SourceObject:
     stat = path.stat()
-    return SourceObject(key, str(path), f"{stat.st_size} {stat.st_mtime_ns}", partial(_open_local, path))
+    fetch = partial(_open_local, path, stat.st_size, _stamp(stat))
+    return SourceObject(readable(key), readable(str(path)), _stamp(stat), stat.st_size, False, fetch)
+
+
+def _stamp(stat: os.stat_result) -> str:
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 @contextmanager
-def _open_local(path: Path, _scratch: Path) -> Iterator[Fetched]:
+def _open_local(path: Path, size: int, stamp: str, scratch: Path) -> Iterator[Fetched]:
     try:
-        fetched = Fetched(path, hash_file(path), path.stat().st_size)
+        with path.open("rb") as file, _spooled(_read_blocks(file, size), scratch) as (spooled, digest):
+            yield Fetched(spooled, digest, _stamp(path.stat()) == stamp)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
-    yield fetched
+        if error.filename != str(path):
+            raise
+        raise SourceError(f"{readable(str(path))}: cannot be read: {error.strerror}") from None
 
 
-def _list_s3(source: str) -> Iterator[SourceObject]:
+def _read_blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """So many bytes of a file, however many it has by now."""
+    while size > 0 and (block := file.read(min(size, _BLOCK))):
+        size -= len(block)
+        yield block
+
+
+@contextmanager
+def _spooled(blocks: Iterable[bytes], scratch: Path) -> Iterator[tuple[Path, str]]:
+    spooled, digest = scratch / "spooled", hashlib.sha256()
+    try:
+        with spooled.open("wb") as file:
+            for block in blocks:
+                digest.update(block)
+                file.write(block)
+        yield spooled, digest.hexdigest()
+    finally:
+        spooled.unlink(missing_ok=True)
+
+
+def _list_s3(source: str) -> Listing:
     bucket, _, prefix = source.removeprefix("s3://").partition("/")
     if not bucket:
         raise SourceError(f"{source}: expected s3://bucket/prefix")
     folder = prefix.rstrip("/") + "/" if prefix.rstrip("/") else ""
+    objects, not_read = [], []
     with s3_errors(source):
         client = s3_client()
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 name = entry["Key"]
-                if name.endswith(FORMATS) and (name == prefix or name.startswith(folder)):
-                    key = name.rsplit("/", 1)[-1] if name == prefix else name.removeprefix(folder)
-                    fetch = partial(_open_s3, client, bucket, name)
-                    yield SourceObject(key, f"s3://{bucket}/{name}", f"{entry['Size']} {entry['ETag']}", fetch)
+                if name != prefix and not name.startswith(folder):
+                    continue
+                if is_read(name):
+                    objects.append(_in_s3(client, bucket, entry, prefix, folder))
+                elif not name.endswith("/"):
+                    not_read.append(f"s3://{bucket}/{name}")
+    return Listing(tuple(objects), tuple(not_read), (f"s3://{bucket}/{prefix}",))
+
+
+def _in_s3(client: "S3Client", bucket: str, entry: "ObjectTypeDef", prefix: str, folder: str) -> SourceObject:
+    name, etag, size = entry["Key"], entry["ETag"], entry["Size"]
+    key = name.rsplit("/", 1)[-1] if name == prefix else name.removeprefix(folder)
+    stamp = f"{size} {etag} {entry['LastModified'].isoformat()}"
+    fetch = partial(_open_s3, client, bucket, name, etag)
+    return SourceObject(key, f"s3://{bucket}/{name}", stamp, size, True, fetch)
 
 
 @contextmanager
-def _open_s3(client: "S3Client", bucket: str, name: str, scratch: Path) -> Iterator[Fetched]:
-    """Copies the body to a file and hashes it on the way, so that it crosses the network once."""
-    spooled, digest, size = scratch / "spooled", hashlib.sha256(), 0
-    with s3_errors(f"s3://{bucket}/{name}"), spooled.open("wb") as file:
-        for block in client.get_object(Bucket=bucket, Key=name)["Body"].iter_chunks(_BLOCK):
-            digest.update(block)
-            size += file.write(block)
-    try:
-        yield Fetched(spooled, digest.hexdigest(), size)
-    finally:
-        spooled.unlink()
+def _open_s3(client: "S3Client", bucket: str, name: str, etag: str, scratch: Path) -> Iterator[Fetched]:
+    with ExitStack() as stack:
+        with s3_errors(f"s3://{bucket}/{name}"):
+            found = client.get_object(Bucket=bucket, Key=name)
+            spooled, digest = stack.enter_context(_spooled(found["Body"].iter_chunks(_BLOCK), scratch))
+        yield Fetched(spooled, digest, found["ETag"] == etag)
 
 
 def s3_client() -> "S3Client":

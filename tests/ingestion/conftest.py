@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from assets.ingestion.records import COLUMNS
-from assets.settings import IngestionSettings
+from assets.settings import IngestionSettings, load_settings
 
 HEADER = ",".join(COLUMNS) + "\n"
 
 
 @pytest.fixture
 def settings() -> IngestionSettings:
-    return IngestionSettings(max_record_bytes=1 << 20, batch_records=1000, published_in_key=None)
+    return load_settings("quick").ingestion.model_copy(update={"batch_records": 1000})
 
 
 @pytest.fixture

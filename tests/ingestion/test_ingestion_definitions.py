@@ -26,9 +26,13 @@ def materialize(home: Home, *sources: Path | str) -> dg.ExecuteInProcessResult:
     )
 
 
+def evaluation(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    return next(check for check in result.get_asset_check_evaluations() if check.check_name == name)
+
+
 @pytest.fixture
 def source(tmp_path: Path, write_csv: WriteCsv, complaint: Callable[..., list[str]]) -> Path:
-    return write_csv(tmp_path / "a.csv", [complaint(1), complaint(2)[:-1]])
+    return write_csv(tmp_path / "in" / "a.csv", [complaint(1), complaint(2)[:-1]])
 
 
 def test_the_asset_reports_its_numbers_and_its_check(home: Home, source: Path) -> None:
@@ -38,8 +42,8 @@ def test_the_asset_reports_its_numbers_and_its_check(home: Home, source: Path) -
     assert numbers == {"landed": 2, "records": 1, "rejects": 1, "version": home.lake.version("raw_complaints")}
     assert "| too-few-fields | 1 |" in str(event.metadata["reasons"].value)
     assert "| a.csv |" in str(event.metadata["objects"].value)
-    (check,) = result.get_asset_check_evaluations()
-    assert (check.check_name, check.passed) == ("conservation", True)
+    checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert checks == {"conservation": True, "sources_only_grow": True}
 
 
 def test_the_name_of_an_object_is_text(
@@ -61,7 +65,7 @@ def test_rows_that_vanish_after_publication_fail_the_check(home: Home, source: P
     none = pq.read_table(part).slice(0, 0)
     part.unlink()
     pq.write_table(none, part)
-    (check,) = materialize(home, source).get_asset_check_evaluations()
+    check = evaluation(materialize(home, source), "conservation")
     assert (check.passed, check.blocking) == (False, True)
     assert "| a.csv | 2 | 0 | 1 |" in str(check.metadata["imbalances"].value)
 
@@ -78,3 +82,19 @@ def test_a_source_that_does_not_exist_fails_once_with_its_name(home: Home) -> No
     failures = [event for event in result.all_events if event.event_type_value.startswith("STEP_")]
     assert [event.event_type_value for event in failures] == ["STEP_START", "STEP_FAILURE"]
     assert "/no/such/folder: there is no such file or folder" in str(failures[-1].step_failure_data.error)
+
+
+def test_what_is_not_as_it_was_is_seen_and_stops_nothing(home: Home, source: Path) -> None:
+    source.with_name("sheet.xlsx").touch()
+    source.with_name("broken.csv").touch()
+    materialize(home, source.parent)
+    source.unlink()
+    result = materialize(home, source.parent)
+    assert result.success
+    check = evaluation(result, "sources_only_grow")
+    assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
+    assert check.metadata["deleted"].value == [str(source)]
+    (event,) = result.asset_materializations_for_node("raw_complaints")
+    assert event.metadata["not_read"].value == [str(source.with_name("sheet.xlsx"))]
+    assert "| broken.csv | empty-object |" in str(event.metadata["refused_objects"].value)
+    assert evaluation(materialize(home, source.parent), "sources_only_grow").passed

@@ -6,7 +6,10 @@ import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +21,9 @@ import pytest
 from assets.exceptions import AuditError, EvergreenError
 from assets.ingestion import landing as landing_module
 from assets.ingestion.landing import Imbalance, Landing, find_imbalances, find_object, ingest, withdraw
-from assets.ingestion.records import Record
+from assets.ingestion.reading import READER, Content, contents
+from assets.ingestion.records import Record, readable
+from assets.ingestion.splitting import UNFINISHED
 from assets.lake import Lake, hash_tree
 from assets.settings import IngestionSettings
 
@@ -201,9 +206,7 @@ def test_rows_that_were_lost_are_not_published(
     folder: Path, lake: Lake, settings: IngestionSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = landing_module._Parts._write
-    monkeypatch.setattr(
-        landing_module._Parts, "_write", lambda self, to, schema, rows: write(self, to, schema, rows[1:])
-    )
+    monkeypatch.setattr(landing_module._Parts, "_write", lambda self, to, table: write(self, to, table[1:]))
     with pytest.raises(AuditError, match=r"a\.csv.*nothing was published"):
         ingest([str(folder)], lake, settings, AS_OF)
     assert lake.version("raw_complaints") is None
@@ -252,9 +255,9 @@ import resource, sys
 from pathlib import Path
 from assets.ingestion.landing import ingest
 from assets.lake import Lake
-from assets.settings import IngestionSettings
+from assets.settings import load_settings
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-settings = IngestionSettings(max_record_bytes=1 << 20, batch_records=20000, published_in_key=None)
+settings = load_settings("quick").ingestion
 landing = ingest([sys.argv[1]], Lake(Path(sys.argv[2])), settings, "2023-02-01")
 print(landing.records, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
@@ -268,3 +271,131 @@ print(landing.records, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - bef
     records, megabytes = map(int, done.stdout.split())
     assert records > 100_000
     assert megabytes < 300
+
+
+def test_what_an_earlier_reader_refused_is_read_again_in_its_place(
+    folder: Path, lake: Lake, settings: IngestionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(landing_module, "READER", READER - 1)
+        first = ingest([str(folder)], lake, settings, AS_OF)
+    again = ingest([str(folder)], lake, settings, "2023-03-01")
+    assert [read.key for read in again.new] == ["a.csv"]
+    assert [(read.key, read.reader, read.landed_on) for read in again.objects] == [
+        ("a.csv", READER, AS_OF),
+        ("b.csv", READER - 1, AS_OF),
+    ]
+    assert again.objects[0].object_id != first.objects[0].object_id
+    assert {path.stem for path in again.path.glob("records/*")} == {read.object_id for read in again.objects}
+    assert (again.landed, again.rejects, find_imbalances(again.path)) == (first.landed, first.rejects, [])
+    assert ingest([str(folder)], lake, settings, "2023-03-02").version == again.version
+
+
+def complaints(landing: Landing) -> list[str]:
+    return sorted(row["complaint_id"] for row in rows(landing, "records"))
+
+
+def test_a_file_that_is_still_copied_makes_no_complaint_that_never_was(
+    tmp_path: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    path = write_csv(tmp_path / "in" / "a.csv", [complaint(1), complaint(12345)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    half = ingest([str(path)], lake, settings, AS_OF)
+    assert (complaints(half), half.reasons, half.objects[0].last_line) == (["1"], {UNFINISHED: 1}, "refused")
+    assert half.objects[0].error is None
+    path.write_bytes(whole)
+    assert complaints(ingest([str(path)], lake, settings, AS_OF)) == ["1", "1", "12345"]
+
+
+def test_a_last_line_without_an_end_comes_in_once_the_file_stayed_as_it_was(
+    tmp_path: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    path = write_csv(tmp_path / "in" / "a.csv", [complaint(1), complaint(12345)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    assert complaints(ingest([str(path)], lake, settings, AS_OF)) == ["1"]
+    taken = ingest([str(path)], lake, settings, "2023-03-01")
+    assert (complaints(taken), taken.rejects, taken.landed) == (["1", "123"], 0, 2)
+    assert ingest([str(path)], lake, settings, "2023-03-02").version == taken.version
+    path.write_bytes(whole)
+    completed = ingest([str(path)], lake, settings, "2023-03-03")
+    assert (complaints(completed), len(completed.objects)) == (["1", "12345"], 1)
+    assert find_imbalances(completed.path) == []
+
+
+def test_bytes_that_change_while_they_are_read_are_read_again(
+    folder: Path, lake: Lake, settings: IngestionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is parsed is what was hashed, whatever happens to the file meanwhile."""
+
+    @contextmanager
+    def spoiled(*given: Any, **how: Any) -> Iterator[list[Content]]:
+        (folder / "a.csv").write_text("nothing of use")
+        with contents(*given, **how) as found:
+            yield found
+
+    content = sha256((folder / "a.csv").read_bytes()).hexdigest()
+    monkeypatch.setattr(landing_module, "contents", spoiled)
+    landing = ingest([str(folder / "a.csv")], lake, settings, AS_OF)
+    assert (landing.objects[0].sha256, landing.landed, landing.records) == (content, 3, 2)
+
+
+def test_an_object_that_is_too_large_is_refused_unread(
+    folder: Path,
+    lake: Lake,
+    settings: IngestionSettings,
+) -> None:
+    size = (folder / "b.csv").stat().st_size
+    small = settings.model_copy(update={"max_object_bytes": size})
+    landing = ingest([str(folder)], lake, small, AS_OF)
+    assert [(read.key, read.error, read.landed) for read in landing.objects] == [
+        ("a.csv", "object-too-large", 1),
+        ("b.csv", None, 2),
+    ]
+    assert landing.objects[0].bytes > size
+    assert ingest([str(folder)], lake, small, AS_OF).version == landing.version
+
+
+def test_what_is_overwritten_or_deleted_is_reported_once_and_kept(
+    folder: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    first = ingest([str(folder)], lake, settings, AS_OF)
+    assert (first.overwritten, first.deleted, first.not_read) == ((), (), ())
+    (folder / "notes.xlsx").touch()
+    write_csv(folder / "a.csv", [complaint(9)])
+    (folder / "b.csv").unlink()
+    second = ingest([str(folder)], lake, settings, AS_OF)
+    assert second.overwritten == (str(folder / "a.csv"),)
+    assert second.deleted == (str(folder / "b.csv"),)
+    assert second.not_read == (str(folder / "notes.xlsx"),)
+    assert second.landed == first.landed + 1
+    third = ingest([str(folder)], lake, settings, AS_OF)
+    assert (third.overwritten, third.deleted, third.version) == ((), (), second.version)
+
+
+def test_every_csv_in_a_zip_lands_and_an_old_one_lands_once(
+    folder: Path, lake: Lake, settings: IngestionSettings
+) -> None:
+    path = folder / "all.zip"
+    for names in (["a.csv"], ["a.csv", "b.csv"]):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.write(folder / name, name)
+        landing = ingest([str(path)], lake, settings, AS_OF)
+    assert [read.key for read in landing.objects] == ["all.zip/a.csv", "all.zip/b.csv"]
+    assert [read.key for read in landing.new] == ["all.zip/b.csv"]
+    assert landing.overwritten == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["back\\slash.csv", "line\nbreak.csv", "br[a]ck*?.csv", 'it\'s "quoted".csv', "byte\udcff.csv"]
+)
+def test_a_name_is_data_whatever_is_in_it(
+    tmp_path: Path, lake: Lake, settings: IngestionSettings, write_csv: WriteCsv, complaint: Complaint, name: str
+) -> None:
+    path = write_csv(tmp_path / name.removesuffix(".csv") / name, [complaint(1)])
+    landing = ingest([str(path.parent)], lake, settings, AS_OF)
+    assert (landing.records, find_imbalances(landing.path)) == (1, [])
+    assert landing.objects[0].key == readable(name)
+    assert ingest([str(path.parent)], lake, settings, AS_OF).version == landing.version

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import gzip
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import SourceError
-from assets.ingestion.reading import read_object, read_rows
+from assets.ingestion.reading import contents, read_rows
 from assets.ingestion.records import COLUMNS, OUTCOMES, Record, Reject
+from assets.lake import hash_file
 from assets.settings import IngestionSettings
 
 Complaint = Callable[..., list[str]]
@@ -19,7 +21,8 @@ WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
 
 
 def read(path: Path, settings: IngestionSettings) -> list[Record | Reject]:
-    return [row for rows in read_object(path, path.name, settings) for row in rows]
+    with contents(path, path.name, "", settings, whole=True) as found:
+        return [row for content in found for rows in content.rows() for row in rows.in_order()]
 
 
 def ids(rows: Iterable[Record | Reject]) -> list[str | None]:
@@ -36,12 +39,6 @@ def test_gzip_of_several_members_reads_like_the_plain_file(plain: Path, settings
     packed.write_bytes(gzip.compress(data[:1000]) + b"\0\0" + gzip.compress(data[1000:]))
     assert read(packed, settings) == read(plain, settings)
     assert len(read(plain, settings)) == 5000
-
-
-def test_batches_are_bounded(plain: Path, settings: IngestionSettings) -> None:
-    sizes = [len(rows) for rows in read_object(plain, plain.name, settings)]
-    assert max(sizes) <= settings.batch_records
-    assert sum(sizes) == 5000
 
 
 def test_a_truncated_gzip_keeps_the_records_before_the_cut(plain: Path, settings: IngestionSettings) -> None:
@@ -157,3 +154,103 @@ def test_the_real_export_has_no_reject(cfpb: Path, settings: IngestionSettings, 
     rows = read(cfpb / name, settings)
     assert len(rows) == records
     assert not any(isinstance(row, Reject) for row in rows)
+
+
+def pack(data: bytes, name: str) -> bytes:
+    """Data as a file of this name holds it."""
+    return {".gz": gzip.compress, ".zst": lambda text: pa.compress(text, codec="zstd", asbytes=True)}.get(
+        Path(name).suffix, bytes
+    )(data)
+
+
+@pytest.mark.parametrize("name", ["A.CSV", "a.Csv.Gz", "a.csv.zst", "a.ZST"])
+def test_endings_of_any_case_are_read(plain: Path, settings: IngestionSettings, name: str) -> None:
+    packed = plain.with_name(name)
+    packed.write_bytes(pack(plain.read_bytes(), name.lower()))
+    assert read(packed, settings) == read(plain, settings)
+
+
+def test_zstd_of_several_frames_is_read_up_to_its_damage(plain: Path, settings: IngestionSettings) -> None:
+    data, packed = plain.read_bytes(), plain.with_suffix(".zst")
+    frames = pack(data[:1000], "a.zst") + pack(data[1000:], "a.zst")
+    packed.write_bytes(frames)
+    assert read(packed, settings) == read(plain, settings)
+    packed.write_bytes(frames[:-9])
+    *records, last = read(packed, settings)
+    assert records == read(plain, settings)[: len(records)]
+    assert (last[1], last[3]) == ("truncated-zstd", True)
+    packed.write_bytes(frames + b"this is no frame")
+    assert ids(read(packed, settings))[-1] == "corrupt-zstd"
+
+
+def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_each_csv_in_a_zip_is_an_object_of_its_own(plain: Path, settings: IngestionSettings) -> None:
+    data = plain.read_bytes()
+    path = zipped(plain.with_name("a.ZIP"), {"x/../../b.CSV": data, "c.csv": data[:-1], "__MACOSX/._c.csv": b"x"})
+    with contents(path, "in/a.ZIP", "", settings, whole=False) as found:
+        assert [content.key for content in found] == ["in/a.ZIP/x/../../b.CSV", "in/a.ZIP/c.csv"]
+        assert found[0].sha256 == hash_file(plain)
+        for content in found:
+            assert [row for rows in content.rows() for row in rows.in_order()] == read(plain, settings)
+
+
+def test_a_zip_that_cannot_be_read_is_one_reject(plain: Path, settings: IngestionSettings) -> None:
+    path = plain.with_name("a.zip")
+    assert read(zipped(path, {"README.md": b"hello"}), settings) == [Reject(1, "no-csv-in-zip", "", of_object=True)]
+    assert ids(read(zipped(path, {"a.csv": b"x"}, zipfile.ZIP_LZMA), settings)) == ["unreadable-member"]
+    whole = zipped(path, {"a.csv": plain.read_bytes()}).read_bytes()
+    path.write_bytes(whole[:-200])
+    assert ids(read(path, settings)) == ["corrupt-zip"]
+    path.write_bytes(whole[:2000] + b"\0" * 100 + whole[2100:])
+    assert ids(read(path, settings))[-1] == "corrupt-member"
+    zipped(path, dict.fromkeys((f"{n}{'x' * 200}.txt" for n in range(5000)), b""))
+    assert ids(read(path, settings)) == ["too-many-members"]
+
+
+@pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.csv.zst", "bomb.zip"])
+def test_what_expands_too_far_is_refused_from_there_on(
+    tmp_path: Path, settings: IngestionSettings, complaint: Complaint, write_csv: WriteCsv, name: str
+) -> None:
+    data = write_csv(tmp_path / "a.csv", [complaint(1)]).read_bytes() + b"\n" * 3_000_000
+    path = tmp_path / name
+    if name.endswith(".zip"):
+        zipped(path, {"a.csv": data, "b.csv": data})
+        expected = ["1", "expands-too-far", "expands-too-far"]
+    else:
+        path.write_bytes(pack(data, name))
+        expected = ["1", "expands-too-far"]
+    assert ids(read(path, settings)) == expected
+
+
+def test_a_parquet_bomb_is_refused_before_it_is_decoded(
+    tmp_path: Path, settings: IngestionSettings, complaint: Complaint
+) -> None:
+    def bomb(rows: int, text: str) -> Path:
+        columns = {
+            name: pa.array([value]).take(pa.repeat(0, rows)) for name, value in zip(COLUMNS, complaint(1), strict=True)
+        }
+        columns["Consumer complaint narrative"] = pa.DictionaryArray.from_arrays(pa.repeat(0, rows), [text])
+        pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd")
+        return tmp_path / "a.parquet"
+
+    before = pa.total_allocated_bytes()
+    rows = read(bomb(5000, "x" * 900_000), settings)
+    assert rows[-1] == Reject(rows[-1].line, "expands-too-far", "", of_object=True)
+    assert len(rows) < 1000
+    assert read(bomb(3, "x" * 1_100_000), settings) == [Reject(row, "too-long", "") for row in (1, 2, 3)]
+    assert ids(read(bomb(300_000, "x"), settings))[-1] == "expands-too-far"
+    assert pa.total_allocated_bytes() - before < 100 << 20
+
+
+def test_parquet_of_further_columns_is_read_without_them(
+    tmp_path: Path, settings: IngestionSettings, complaint: Complaint
+) -> None:
+    good = table([complaint(1), complaint(2)]).rename_columns([name.upper() for name in COLUMNS])
+    pq.write_table(good.append_column("nested", pa.array([[1], [2]])), tmp_path / "a.parquet")
+    assert ids(read(tmp_path / "a.parquet", settings)) == ["1", "2"]

@@ -10,7 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SourceError
-from assets.ingestion.landing import ingest
+from assets.ingestion.landing import Landing, ingest
 from assets.ingestion.sources import UnreachableError, fingerprint, list_objects
 from assets.lake import Lake, hash_file, hash_tree
 from assets.settings import IngestionSettings
@@ -49,8 +49,8 @@ def upload(folder: Path, prefix: str) -> None:
 
 
 def test_a_folder_lists_its_objects_by_relative_key(folder: Path) -> None:
-    assert [found.key for found in list_objects([str(folder)])] == ["2024/a.csv", "b.csv"]
-    assert [found.key for found in list_objects([str(folder / "b.csv")])] == ["b.csv"]
+    assert [found.key for found in list_objects([str(folder)]).objects] == ["2024/a.csv", "b.csv"]
+    assert [found.key for found in list_objects([str(folder / "b.csv")]).objects] == ["b.csv"]
 
 
 def test_a_bucket_gives_the_same_publication_as_the_folder(
@@ -66,16 +66,59 @@ def test_a_bucket_gives_the_same_publication_as_the_folder(
         assert remote.version == local.version
         assert hash_tree(remote.path) == hash_tree(local.path)
         assert {p.name for p in remote.path.iterdir()} == {"records", "rejects", "objects.parquet"}
-    assert [found.key for found in list_objects(["s3://complaints/in/b.csv"])] == ["b.csv"]
+    assert [found.key for found in list_objects(["s3://complaints/in/b.csv"]).objects] == ["b.csv"]
 
 
 def test_an_object_is_hashed_on_its_way(folder: Path, tmp_path: Path, s3: str) -> None:
     upload(folder, "")
-    found = list_objects(["s3://complaints"])[-1]
+    found = list_objects(["s3://complaints"]).objects[-1]
     with found.fetch(tmp_path) as fetched:
         assert fetched.sha256 == hash_file(folder / "b.csv")
-        assert fetched.bytes == (folder / "b.csv").stat().st_size
+        assert fetched.path.read_bytes() == (folder / "b.csv").read_bytes()
+        assert fetched.stable
     assert not fetched.path.exists()
+
+
+def test_a_night_over_s3_gets_only_what_is_new_or_changed(
+    folder: Path, tmp_path: Path, settings: IngestionSettings, s3: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def night(lake: Lake) -> tuple[Landing, list[str]]:
+        caplog.clear()
+        landing = ingest(["s3://complaints/in"], lake, settings, "2023-02-01")
+        gets = [
+            record.getMessage().split()[6] for record in caplog.records if "GET /complaints/" in record.getMessage()
+        ]
+        return landing, gets
+
+    caplog.set_level("INFO", "werkzeug")
+    upload(folder, "in/")
+    lake = Lake(tmp_path / "lake")
+    assert night(lake)[1] == ["/complaints/in/2024/a.csv", "/complaints/in/b.csv"]
+    assert night(lake)[1] == []
+    (folder / "b.csv").write_bytes((folder / "2024" / "a.csv").read_bytes())
+    upload(folder / "2024", "in/2025/")
+    upload(folder, "in/")
+    boto3.client("s3").delete_object(Bucket="complaints", Key="in/2024/a.csv")
+    landing, gets = night(lake)
+    assert gets == ["/complaints/in/2025/a.csv", "/complaints/in/b.csv"]
+    assert landing.overwritten == ("s3://complaints/in/b.csv",)
+    assert landing.deleted == ("s3://complaints/in/2024/a.csv",)
+    assert landing.not_read == ("s3://complaints/in/README.md",)
+    (lake.root / "raw_complaints" / "seen.json").unlink()
+    again, gets = night(lake)
+    assert (again.version, len(gets), again.overwritten) == (landing.version, 2, ())
+
+
+def test_an_object_in_s3_is_whole_whatever_its_last_line(
+    folder: Path, tmp_path: Path, settings: IngestionSettings, s3: str
+) -> None:
+    (folder / "b.csv").write_bytes((folder / "b.csv").read_bytes()[:-1])
+    upload(folder, "in/")
+    lake = Lake(tmp_path / "lake")
+    local = ingest([str(folder / "b.csv")], lake, settings, "2023-02-01")
+    assert (local.records, local.reasons) == (1, {"unfinished-last-line": 1})
+    remote = ingest(["s3://complaints/in/b.csv"], lake, settings, "2023-02-02")
+    assert (remote.records, remote.rejects, len(remote.objects)) == (2, 0, 1)
 
 
 def test_a_fingerprint_changes_with_the_objects(folder: Path, s3: str) -> None:

@@ -1,0 +1,153 @@
+"""Reads single records of which it is doubtful that they are any, and says why one is none.
+
+What a line does to a record depends on the line alone, and on whether a quote is open where it starts. So each line is
+looked at a fixed number of times, however many records are tried, and time grows with the size of the text alone.
+"""
+
+import csv
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+
+from assets.ingestion.clean import Stretch
+from assets.ingestion.records import NOT_UTF_8, NUL_BYTE, SEPARATOR, Record, Reject, make_record, readable
+
+__all__ = ["TOO_LONG", "Doubtful"]
+
+_BROKEN_QUOTE, _STRAY_RETURN, TOO_LONG = "broken-quote", "stray-carriage-return", "too-long"
+_TOO_FEW, _TOO_MANY = "too-few-fields", "too-many-fields"
+
+_QUOTED = r'"[^"]*+(?:""[^"]*+)*+'
+_FIELD = rf'(?:{_QUOTED}"(?=[,\r\n]|\Z)|[^",\r\n]*+)'
+_QUOTES = re.compile(rf"(?:{_FIELD},)*+{_FIELD}[\r\n]*+")
+"""Text whose quotes are all where RFC 4180 has them: around a field, or doubled inside one."""
+_LINE = re.compile(rf"(?:{_FIELD},)*+(?:{_FIELD}[\r\n]*+\Z|(?P<open>{_QUOTED}\Z))")
+"""The same of a line, whose last quote may stay open."""
+_INSIDE = re.compile(rf'{_QUOTED}"?')
+
+
+class Doubtful:
+    """The lines of a stretch, read with care from where one is told to."""
+
+    def __init__(self, stretch: Stretch, first_line: int, *, over: bool, cut: str | None, damaged: bool) -> None:
+        """`over`: no line follows. `cut`: why a reject that reaches the end is one, `damaged`: of the whole object."""
+        self._stretch, self._starts, self._first_line = stretch, stretch.line_starts, first_line
+        self._over, self._cut, self._damaged = over, cut, damaged
+        self._closing = _Next(self._closes)
+        self._parting = _Next(lambda line: stretch.parts_records(line - 1))
+        self._starting = _Next(lambda line: stretch.layout.starts_record(self._text(line, line + 1)))
+        self._separators = [0] * len(self._starts)
+        """Before each line: the commas outside of quotes in the lines at whose start a quote was open."""
+        self._misplaced = set[int]()
+        """Lines at whose start a quote is open, and whose quotes are not where they should be."""
+
+    @property
+    def _end(self) -> int:
+        return len(self._starts) - 1
+
+    def row(self, at: int) -> tuple[Record | Reject | None, int] | None:
+        """What starts at this byte, and where it ends; no row if the line is blank. None: only more lines can tell."""
+        line = bisect_right(self._starts, at) - 1
+        if not self._text(line, line + 1).strip("\r\n"):
+            return None, self._starts[line + 1]
+        found = self._found(line)
+        if found is None:
+            return None
+        row, stop = found
+        if isinstance(row, Record):
+            return row, self._starts[stop]
+        until = stop if row in (NUL_BYTE, NOT_UTF_8) else self._next_start(line, stop)
+        return None if until is None else (self._reject(row, line, until), self._starts[until])
+
+    def _reject(self, reason: str, line: int, stop: int) -> Reject:
+        raw = self._text(line, stop)
+        at_cut = self._cut is not None and stop == self._end
+        reason = str(self._cut) if at_cut else _precise(reason, raw)
+        return Reject(self._first_line + line, reason, readable(raw.rstrip("\r\n")), of_object=at_cut and self._damaged)
+
+    def _found(self, line: int) -> tuple[Record | str, int] | None:
+        """The record at a line, and the line after it; or what is wrong, and the first line that may start the next."""
+        if self._too_long(line, line + 1):
+            return TOO_LONG, line + 1
+        text = self._text(line, line + 1)
+        placed = _LINE.match(text)
+        if placed is None:
+            return _BROKEN_QUOTE, line + 1
+        if placed["open"] is None:
+            return self._record(line, line + 1, _separators(text))
+        close = self._closing.first(line + 1, self._end)
+        stop = self._end if close is None else close + 1
+        if self._parting.first(line + 1, stop) is not None or self._too_long(line, stop) or close in self._misplaced:
+            return _BROKEN_QUOTE, line + 1
+        if close is None:
+            return (_BROKEN_QUOTE, line + 1) if self._over else None
+        return self._record(line, stop, _separators(text) + self._separators[stop] - self._separators[line + 1])
+
+    def _record(self, line: int, stop: int, separators: int) -> tuple[Record | str, int]:
+        width = self._stretch.layout.width
+        if separators + 1 != width:
+            if self._starting.first(line + 1, stop) is not None:
+                return _BROKEN_QUOTE, line + 1
+            return (_TOO_FEW if separators + 1 < width else _TOO_MANY), stop
+        if self._cut is not None and stop == self._end and not self._stretch.data.endswith(b"\n"):
+            return self._cut, stop
+        fields = self._stretch.layout.pick(next(csv.reader(self._lines(line, stop), strict=True)))
+        return make_record(fields, SEPARATOR.join(fields), self._first_line + line), stop
+
+    def _next_start(self, line: int, search: int) -> int | None:
+        """The first line from `search` on at which a record may start, the end of the object, or None: unknown yet."""
+        limit = max(search, bisect_right(self._starts, self._starts[line] + self._stretch.max_record))
+        start = self._starting.first(search, min(limit, self._end))
+        if start is not None or limit <= self._end:
+            return limit if start is None else start
+        return self._end if self._over else None
+
+    def _closes(self, line: int) -> bool:
+        """Whether a quote that is open where a line starts is closed where it ends, or stands where none can."""
+        text = '"' + self._text(line, line + 1)
+        placed = _LINE.match(text)
+        self._separators[line + 1] = self._separators[line] + _separators(text)
+        if placed is None:
+            self._misplaced.add(line)
+        return placed is None or placed["open"] is None
+
+    def _too_long(self, line: int, stop: int) -> bool:
+        return self._starts[stop] - self._starts[line] > self._stretch.max_record
+
+    def _text(self, line: int, stop: int) -> str:
+        return self._stretch.text(self._starts[line], self._starts[stop])
+
+    def _lines(self, line: int, stop: int) -> list[str]:
+        return [self._text(place, place + 1) for place in range(line, stop)]
+
+
+class _Next:
+    """The first line of a range for which something holds; ranges must be asked for in their order."""
+
+    def __init__(self, holds: Callable[[int], bool]) -> None:
+        self._holds = holds
+        self._found: int | None = None
+        self._seen = 0
+
+    def first(self, start: int, stop: int) -> int | None:
+        if self._found is None or self._found < start:
+            self._found = None
+            self._seen = max(self._seen, start)
+            while self._seen < stop and self._found is None:
+                if self._holds(self._seen):
+                    self._found = self._seen
+                self._seen += 1
+        return self._found if self._found is not None and self._found < stop else None
+
+
+def _separators(text: str) -> int:
+    return _INSIDE.sub("", text).count(",")
+
+
+def _precise(reason: str, raw: str) -> str:
+    """The reason, now that all of the raw text is known: a count of fields may be off because of a quote."""
+    if reason in (_TOO_FEW, _TOO_MANY) and not _QUOTES.fullmatch(raw.replace("\n", ",")):
+        return _BROKEN_QUOTE
+    if reason == _BROKEN_QUOTE and "\r" in raw and _QUOTES.fullmatch(raw.replace("\r", " ").replace("\n", ",")):
+        return _STRAY_RETURN
+    return reason
