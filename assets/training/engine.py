@@ -17,19 +17,24 @@ from assets.exceptions import SettingsError, TrainingError
 from assets.settings import TrainingSettings
 from assets.training.attention import use_cpu_kernels
 from assets.training.batches import count_steps
-from assets.training.model import ComplaintRouter
+from assets.training.data import TrainingData
+from assets.training.model import ComplaintRouter, freeze, new_router
 from assets.training.optimization import parameter_groups, schedule
 from assets.training.plan import TrainingPlan
+from assets.training.sharding import deal_out_rest, sharded_reader
 
 __all__ = [
     "agree",
     "consolidated_weights",
     "engine_config",
     "join_processes",
+    "make_router",
     "seed_everything",
     "start_engine",
     "tell_all",
 ]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def join_processes(world_size: int, threads: int) -> None:
@@ -61,6 +66,21 @@ def tell_all(first: int, second: int) -> tuple[int, int]:
 def seed_everything(seed: int) -> None:
     """Make weights and dropout a function of the seed; every rank drops out differently."""
     torch.manual_seed(seed + torch.distributed.get_rank())
+
+
+def make_router(plan: TrainingPlan, data: TrainingData) -> ComplaintRouter:
+    """The router before its training: under ZeRO-3 dealt out to the ranks, on each of them whole otherwise.
+
+    Raises BaseModelError and SettingsError when the encoder cannot be read or has fewer layers than are to be trained.
+    """
+    settings, config = plan.settings, engine_config(plan)
+    in_parts = config.get("zero_optimization", {}).get("stage", 0) == 3
+    read = sharded_reader(config) if in_parts else None
+    router = new_router(plan.base_model, data.preprocessing, data.word_weights, settings.word_share, read)
+    freeze(router, settings.trainable_layers, settings.train_embeddings)
+    if in_parts:
+        deal_out_rest(router, _DTYPES[settings.precision])
+    return router
 
 
 def start_engine(router: ComplaintRouter, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
@@ -98,8 +118,8 @@ def engine_config(plan: TrainingPlan) -> dict[str, Any]:
     }
 
 
-def consolidated_weights(engine: DeepSpeedEngine) -> dict[str, Tensor]:
-    """Every weight of the trained model, whole, on the CPU, in the precision that the forward pass used.
+def consolidated_weights(engine: DeepSpeedEngine, trained: bool = False) -> dict[str, Tensor]:
+    """The weights of the model, whole, on the CPU, in the precision of the forward pass: all, or those it trains.
 
     All ranks must call it: under ZeRO-3 each parameter is gathered from them, one at a time. Rank 0 has the answer.
     """
@@ -107,6 +127,8 @@ def consolidated_weights(engine: DeepSpeedEngine) -> dict[str, Tensor]:
     persistent = set(engine.module.state_dict())
     weights = {name: buffer for name, buffer in weights.items() if name in persistent}
     for name, parameter in engine.module.named_parameters():
+        if trained and not parameter.requires_grad:
+            continue
         with deepspeed.zero.GatheredParameters([parameter], enabled=engine.zero_optimization_partition_weights()):
             if torch.distributed.get_rank() == 0:
                 weights[name] = parameter.detach().cpu().clone().contiguous()

@@ -88,7 +88,7 @@ def _evaluate(
     if settings.patience is None or is_best:
         progress.temperature = TEMPERATURES[int(told[2:].argmin())]
     if settings.patience is not None and is_best:
-        progress.best = consolidated_weights(engine)
+        progress.best = consolidated_weights(engine, trained=True)
 
 
 def _has_settled(progress: Progress, patience: int | None) -> bool:

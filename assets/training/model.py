@@ -31,6 +31,7 @@ from assets.training.preprocessing import Preprocessing, prior_entities
 __all__ = [
     "ComplaintRouter",
     "RouterConfig",
+    "empty_encoder",
     "encoder_layers",
     "freeze",
     "load_encoder",
@@ -39,6 +40,8 @@ __all__ = [
     "new_router",
     "router_config",
 ]
+
+Reader = Callable[[Path, PretrainedConfig], PreTrainedModel]
 
 _FEATURE_WIDTH = 64
 _DROPOUT = 0.1
@@ -80,7 +83,7 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: RouterConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.encoder = encoder if encoder is not None else _empty_encoder(AutoConfig.for_model(**config.encoder))
+        self.encoder = encoder if encoder is not None else empty_encoder(AutoConfig.for_model(**config.encoder))
         width, queues = self.encoder.config.hidden_size, len(config.queues)
         self.feature_network = _feature_network(config.inputs) if config.inputs else None
         self.dropout = nn.Dropout(_DROPOUT)
@@ -152,14 +155,16 @@ def mean_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
 
 
-def load_encoder(base: Path, max_tokens: int) -> PreTrainedModel:
+def load_encoder(base: Path, max_tokens: int, read: Reader | None = None) -> PreTrainedModel:
     """A pretrained encoder. No code from the folder is run and no pickled weights are read.
 
+    read: reads the weights of a folder into an encoder of this configuration; None reads them whole, in float32.
     Raises BaseModelError when it cannot be read or takes fewer tokens than asked for.
     """
     try:
         config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        encoder = _load(AutoModel, base, config, _empty_encoder)
+        _require_weights(base, config, empty_encoder)
+        encoder = read(base, config) if read else _load(AutoModel, base, config)
     except Exception as error:  # each architecture has errors of its own for a configuration that makes no sense
         raise BaseModelError(f"training.base_model: {base} cannot be read: {describe(error)}") from None
     limit = getattr(encoder.config, "max_position_embeddings", max_tokens)
@@ -169,14 +174,18 @@ def load_encoder(base: Path, max_tokens: int) -> PreTrainedModel:
 
 
 def new_router(
-    base: Path, preprocessing: Preprocessing, words: NDArray[np.float32] | None = None, word_share: float = 0.0
+    base: Path,
+    preprocessing: Preprocessing,
+    words: NDArray[np.float32] | None = None,
+    word_share: float = 0.0,
+    read: Reader | None = None,
 ) -> ComplaintRouter:
-    """A router around a pretrained encoder.
+    """A router around a pretrained encoder, which `load_encoder` reads by `read`.
 
     words: weights [buckets, queues] of the linear branch, which has `word_share` of the answer; none are zeros.
     Raises BaseModelError as `load_encoder` does.
     """
-    encoder = load_encoder(base, preprocessing.max_tokens)
+    encoder = load_encoder(base, preprocessing.max_tokens, read)
     router = ComplaintRouter(router_config(encoder.config, preprocessing, word_share), encoder)
     if router.words is not None and words is not None:
         router.words.weight.copy_(torch.tensor(words))
@@ -201,7 +210,8 @@ def load_router(path: Path) -> ComplaintRouter:
     Raises ValueError when its weights are not those that its configuration asks for.
     """
     config = RouterConfig.from_pretrained(path, local_files_only=True)
-    router: ComplaintRouter = _load(ComplaintRouter, path, config, ComplaintRouter)
+    _require_weights(path, config, ComplaintRouter)
+    router: ComplaintRouter = _load(ComplaintRouter, path, config)
     router.train(False)
     return router
 
@@ -242,24 +252,27 @@ def _embeddings(encoder: PreTrainedModel) -> nn.Module:
     return embeddings
 
 
-def _empty_encoder(config: PretrainedConfig) -> PreTrainedModel:
+def empty_encoder(config: PretrainedConfig) -> PreTrainedModel:
+    """An encoder of random weights, without its pooler."""
     encoder: PreTrainedModel = AutoModel.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
     return _without_pooler(encoder)
 
 
-def _load(
-    kind: Any, folder: Path, config: PretrainedConfig, build: Callable[[Any], PreTrainedModel]
-) -> PreTrainedModel:
-    """A model of a folder, none of whose weights is random. Raises ValueError when the folder lacks some.
+def _require_weights(folder: Path, config: PretrainedConfig, build: Callable[[Any], nn.Module]) -> None:
+    """Raises ValueError when a model of this configuration has more weights than the files of its folder.
 
-    `build` makes it without weights, which on the device `meta` takes no memory: what the configuration asks for is
-    thus bounded by the size of the files before any memory is.
+    `build` makes it on the device `meta`, where it takes no memory: what the configuration asks for is thus bounded by
+    the size of the files before any memory is.
     """
-    logging.disable_progress_bar()
     with torch.device("meta"):
         asked = sum(weight.numel() for weight in build(config).parameters())
     if asked > (held := sum(map(prod, read_shapes(folder).values()))):
         raise ValueError(f"config.json asks for {asked:,} weights, the files have {held:,}")
+
+
+def _load(kind: Any, folder: Path, config: PretrainedConfig) -> PreTrainedModel:
+    """A model of a folder, none of whose weights is random. Raises ValueError when the folder lacks some."""
+    logging.disable_progress_bar()
     model: PreTrainedModel
     model, info = kind.from_pretrained(
         folder,

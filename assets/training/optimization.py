@@ -26,7 +26,8 @@ def parameter_groups(router: ComplaintRouter, settings: TrainingSettings) -> lis
         if parameter.requires_grad:
             rate = settings.learning_rate if name.startswith("encoder.") else settings.head_learning_rate
             rate *= settings.layer_rate_decay ** depths.get(parameter, 0)
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            shape = getattr(parameter, "ds_shape", parameter.shape)  # what ZeRO-3 has dealt out has none of its own
+            decay = settings.weight_decay if len(shape) > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
 

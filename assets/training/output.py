@@ -52,7 +52,7 @@ def write_bundle(
     world_sizes: the numbers of ranks that the run had, in turn; with more than one it cannot be made again to the bit.
     Raises TrainingError when a weight is not finite.
     """
-    weights = consolidated_weights(engine) if progress.best is None else progress.best
+    weights = consolidated_weights(engine) | (progress.best or {})
     if engine.global_rank > 0:
         return
     if broken := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:

@@ -47,7 +47,7 @@ class Progress:
     validation: list[tuple[int, float]] = field(default_factory=list)
     """Step and loss of each evaluation."""
     best: dict[str, Any] | None = None
-    """The weights at the lowest validation loss, when training stops early."""
+    """The trained weights at the lowest validation loss, when training stops early."""
     temperature: float = 1.0
     """Of those weights, or of the last ones, by the validation rows."""
     times: list[float] = field(default_factory=list)

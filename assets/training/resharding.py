@@ -43,7 +43,7 @@ def load_resharded(engine: DeepSpeedEngine, saved: Path, scratch: Path) -> None:
             f"that, or remove {saved.parent} to start again"
         )
     if engine.zero_optimization_stage() == 0:  # every rank holds everything, and saved nothing of its own
-        engine.load_checkpoint(str(saved.parent), tag=saved.name)
+        engine.load_checkpoint(str(saved.parent), tag=saved.name, load_module_strict=False)
         return
     if engine.global_rank == 0:
         to_universal(saved, scratch / saved.name)
@@ -72,7 +72,7 @@ def _load_universal(engine: DeepSpeedEngine, folder: Path) -> None:
     groups = engine.optimizer.param_groups
     own = [{name: value for name, value in group.items() if name != "params"} for group in groups]
     engine._config.load_universal_checkpoint = True
-    engine.load_checkpoint(str(folder.parent), tag=folder.name)
+    engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
     engine._config.load_universal_checkpoint = False
     # Under ZeRO-3 DeepSpeed gives all groups the learning rate and the weight decay of the first, and all parameters
     # one and the same counter of steps, which each of them moves.

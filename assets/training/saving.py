@@ -136,7 +136,7 @@ class Saver:
 
     def _load(self, path: Path) -> State:
         """Go back to where this rank was, to the bit."""
-        self._engine.load_checkpoint(str(path.parent), tag=path.name)
+        self._engine.load_checkpoint(str(path.parent), tag=path.name, load_module_strict=False)  # nothing frozen in it
         own = self._files.load(str(path / self._own))
         _set_random_states(own["random"])
         self.world_sizes = own["world_sizes"]
@@ -157,7 +157,9 @@ class Saver:
     def _begin(self, progress: Progress) -> None:
         step = self._engine.global_steps
         folder = self._checkpoints.beside(step)
-        self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+        self._engine.save_checkpoint(
+            str(folder.parent), tag=folder.name, save_latest=False, exclude_frozen_parameters=True
+        )
         copies = self._files.copies
         own = {"progress": progress.state(), "random": _random_states(), "world_sizes": self.world_sizes}
         copies[folder / self._own] = own

@@ -50,10 +50,9 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     phases = Phases()
     from assets.training.checkpoints import Checkpoints
     from assets.training.data import load_training_data
-    from assets.training.engine import join_processes, seed_everything, start_engine
+    from assets.training.engine import join_processes, make_router, seed_everything, start_engine
     from assets.training.loop import run_steps
     from assets.training.mirror import Mirror, Uploads
-    from assets.training.model import freeze, new_router
     from assets.training.output import usage, write_bundle
     from assets.training.saving import Saver
     from assets.training.usage import matmul_peak
@@ -66,9 +65,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
         data = load_training_data(plan)
         phases.end("data")
         seed_everything(plan.settings.seed)
-        router = new_router(plan.base_model, data.preprocessing, data.word_weights, plan.settings.word_share)
-        freeze(router, plan.settings.trainable_layers, plan.settings.train_embeddings)
-        engine = start_engine(router, plan, rows=data.trained)
+        engine = start_engine(make_router(plan, data), plan, rows=data.trained)
         phases.end("engine")
         say(str(phases))
         checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -18,13 +20,17 @@ from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.batches import collate
 from assets.training.bundle import load_bundle
+from assets.training.checkpoints import Checkpoints
 from assets.training.compatibility import Machine
-from assets.training.engine import _prepare, consolidated_weights, engine_config, start_engine
+from assets.training.data import TrainingData
+from assets.training.engine import _prepare, consolidated_weights, engine_config, make_router, start_engine
 from assets.training.launch import Run, _deepspeed_config, override, plan_training, train
 from assets.training.model import ComplaintRouter, freeze, new_router
 from assets.training.optimization import parameter_groups, rate_factor
 from assets.training.plan import TrainingPlan
 from assets.training.preprocessing import fit_preprocessing
+from assets.training.progress import Progress
+from assets.training.saving import Saver
 from assets.training.words import one_thread
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +87,8 @@ class Trial:
         self.fitted = fit_preprocessing(frame, plan.features, 32, hashed_words=512, prior_labels=10)
         self.rows = self.fitted.encode(frame, tokenizer)
         torch.manual_seed(0)
-        self.engine = start_engine(new_router(plan.base_model, self.fitted), plan, rows=256)
+        data = cast(TrainingData, SimpleNamespace(preprocessing=self.fitted, word_weights=None))
+        self.engine = start_engine(make_router(plan, data), plan, rows=256)
         self.engine.eval()
 
     def backward(self, first: int, last: int, micro_batches: int) -> None:
@@ -132,6 +139,35 @@ def test_a_model_without_entities_trains_under_zero_3(trial: Callable[..., Trial
     one.backward(0, 16, micro_batches=1)
     one.engine.step()
     assert not torch.equal(consolidated_weights(one.engine)["output.weight"], before)
+
+
+@pytest.mark.parametrize("stage", ["zero-3", "zero-3-offload"])
+def test_a_model_that_is_dealt_out_is_the_same_model(trial: Callable[..., Trial], stage: str) -> None:
+    def decays(one: Trial) -> dict[str, float]:
+        groups = one.engine.optimizer.param_groups
+        return {str(number): group["weight_decay"] for number, group in enumerate(groups)}
+
+    dealt_out, whole = trial(deepspeed=stage), trial(deepspeed="zero-2")
+    assert all(hasattr(weight, "ds_id") for weight in dealt_out.engine.module.parameters())
+    expected = consolidated_weights(whole.engine)
+    found = consolidated_weights(dealt_out.engine)
+    assert found.keys() == expected.keys()
+    assert not [name for name in expected if not torch.equal(found[name], expected[name])]
+    assert decays(dealt_out) == decays(whole)
+    assert set(decays(whole).values()) == {0.0, 0.01}
+
+
+def test_nothing_frozen_is_saved(trial: Callable[..., Trial], tmp_path: Path) -> None:
+    for stage in ("zero-2", "zero-3"):
+        one = trial(deepspeed=stage, trainable_layers=1)
+        frozen = {name for name, weight in one.engine.module.named_parameters() if not weight.requires_grad}
+        assert "encoder.embeddings.word_embeddings.weight" in frozen
+        saver = Saver(one.engine, Checkpoints(tmp_path / stage, 1), 0.0, print)
+        saver._begin(Progress(1, print))
+        saver.close()
+        (saved,) = (torch.load(file, weights_only=True) for file in tmp_path.glob(f"{stage}/*/*model_states.pt"))
+        assert saved["module"]
+        assert not frozen & {*saved["module"], *(saved["frozen_param_fragments"] or {})}
 
 
 @pytest.mark.parametrize("stage", ["zero-1", "zero-2", pytest.param("zero-3", marks=pytest.mark.slow)])

@@ -1,0 +1,59 @@
+"""An encoder that no rank ever holds whole: ZeRO-3 deals out every tensor as soon as it is made or read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from safetensors import safe_open
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from assets.training.model import ComplaintRouter, empty_encoder
+
+__all__ = ["deal_out_rest", "sharded_reader"]
+
+
+def sharded_reader(config: Mapping[str, Any]) -> Callable[[Path, PretrainedConfig], PreTrainedModel]:
+    """What reads an encoder for `load_encoder` under a DeepSpeed configuration of stage 3; all ranks call it.
+
+    Rank 0 reads tensor by tensor, and each goes to its parts at once. Raises ValueError when the files lack a weight.
+    """
+
+    def read(folder: Path, encoder_config: PretrainedConfig) -> PreTrainedModel:
+        with deepspeed.zero.Init(config_dict_or_path=dict(config)), no_init_weights():
+            encoder = empty_encoder(encoder_config)
+        _fill(encoder, folder)
+        for module in encoder.modules():
+            module._is_hf_initialized = True  # else transformers would draw weights again, of which none is here
+        return encoder
+
+    return read
+
+
+def deal_out_rest(router: ComplaintRouter, dtype: torch.dtype) -> None:
+    """Put what is not dealt out yet, and small, where DeepSpeed leaves it when it finds the rest dealt out."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for parameter in router.parameters():
+        if not hasattr(parameter, "ds_id"):
+            parameter.data = parameter.data.to(device, dtype)
+
+
+def _fill(encoder: PreTrainedModel, folder: Path) -> None:
+    wanted = dict(encoder.named_parameters())
+    prefix = f"{encoder.base_model_prefix}."
+    for name, file in _tensors(folder):
+        if (parameter := wanted.pop(name.removeprefix(prefix), None)) is not None:
+            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+                if torch.distributed.get_rank() == 0:
+                    parameter.data.copy_(file.get_tensor(name))  # type: ignore[no-untyped-call]
+    if wanted:
+        raise ValueError(f"the files lack {min(wanted)}")
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, safe_open]]:
+    """The name of every tensor and the file that has it, in an order that is the same on all ranks."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            yield from ((name, file) for name in sorted(file.keys()))
