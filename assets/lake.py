@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.exceptions import NotPublished
+from assets.exceptions import EvergreenError, NotPublished
 
 __all__ = ["Home", "Lake", "hash_file", "hash_json", "hash_tree", "write_atomically"]
 
 _POINTER = "CURRENT"
+_LITTLE = 200_000_000
+"""Bytes; a first run of the profile quick writes about as much."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*")
 
 
@@ -35,6 +37,16 @@ class Home:
         """`EVERGREEN_HOME`, or `.evergreen` in the project."""
         default = Path(__file__).parent.parent / ".evergreen"
         return cls(Path(os.environ.get("EVERGREEN_HOME", default)).absolute())
+
+    def require_space(self) -> None:
+        """Raise EvergreenError where so little is left that a failed write is no wonder.
+
+        Each library reports a full disk in its own way; this is asked after a failure.
+        """
+        if self.root.exists() and shutil.disk_usage(self.root).free < _LITTLE:
+            raise EvergreenError(
+                f"the disk of {self.root} is full; free some space and run again (what was published is intact)"
+            )
 
     @property
     def lake(self) -> "Lake":

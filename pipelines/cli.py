@@ -51,7 +51,12 @@ def main() -> NoReturn:
     # Threads that spin while they wait slow a busy machine down several times; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        sys.exit(app())
+        try:
+            sys.exit(app())
+        except Exception as error:
+            if not isinstance(error, EvergreenError):
+                Home.from_environment().require_space()
+            raise
     except EvergreenError as error:
         _say(f"evergreen: {error}")
         sys.exit(2 if isinstance(error, SettingsError) else 1)

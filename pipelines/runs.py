@@ -3,7 +3,6 @@
 import fcntl
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -31,8 +30,6 @@ _LONG = 500
 _SPEAK_FOR_THEMSELVES = {"Failure", *assets.exceptions.__all__}
 """Errors whose text is for a person."""
 _LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
-_LITTLE = 200_000_000
-"""Bytes; a first run of the profile quick writes about as much."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,11 @@ def run_graph(
             with _output_to(home.root / "logs" / f"{run_id}.log"):
                 succeeded = _execute(instance, run_id, sources, as_of, profile, job, history)
     except (OSError, OperationalError, EvergreenError):
-        if not _is_full(home):
-            raise
-    if not succeeded and _is_full(home):
-        raise EvergreenError(
-            f"the disk of {home.root} is full; free some space and run again (what was published is intact)"
-        )
+        home.require_space()
+        raise
+    if not succeeded:
+        home.require_space()
     return GraphRun(run_id, watcher.seconds, None if succeeded else watcher.failure or "stopped before its first step")
-
-
-def _is_full(home: Home) -> bool:
-    """Whether so little is left that a failed write is no wonder: each library reports a full disk in its own way."""
-    return shutil.disk_usage(home.root).free < _LITTLE
 
 
 def _execute(

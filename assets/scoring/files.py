@@ -1,7 +1,9 @@
 """`evergreen score`: one answer per row of a file, in the file's order."""
 
+import errno
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from assets.exceptions import RegistryError, SettingsError
+from assets.exceptions import EvergreenError, RegistryError, SettingsError
 from assets.features.serving import online_features, online_store
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject
@@ -67,13 +69,25 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
     _check(output)
     champion, bundle = _champion(home)
     require_agreement(answer_golden_rows(home.lake, champion, bundle, settings.scoring), champion)
-    with resumable(output.parent, output.name, _key(home, path, champion, settings)) as parts:
+    with _disk_of(output), resumable(output.parent, output.name, _key(home, path, champion, settings)) as parts:
         parts.fill(
             lambda: _chunks(read_rows(path, settings.ingestion), settings.scoring.chunk_rows),
             lambda chunk: _answers(home, chunk, bundle, champion.version, settings.scoring),
         )
         rows, scored = _assemble(parts, output)
     return ScoredFile(output, rows, scored, champion.version)
+
+
+@contextmanager
+def _disk_of(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise EvergreenError(
+            f"--output {output}: its disk is full; free some space and run the same command again: it goes on"
+        ) from None
 
 
 def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings) -> str:

@@ -5,11 +5,13 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from pipelines import cli
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 REPLAY = ("replay", "--source", "x", "--from", "2024-01-01")
@@ -54,6 +56,23 @@ def test_a_mistake_is_one_line_and_a_code(home: Home, arguments: list[str], code
     assert done.stdout == ""
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_one_line(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    home.root.mkdir()
+    monkeypatch.setattr("os.umask", lambda _: None)
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(sqlite3.OperationalError):
+        cli.main()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert f"the disk of {home.root} is full; free some space" in capsys.readouterr().err
 
 
 def test_scoring_takes_the_profile_of_the_environment(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

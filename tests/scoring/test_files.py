@@ -1,4 +1,5 @@
 import csv
+import errno
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assets.exceptions import RegistryError, SettingsError, SourceError
+from assets.exceptions import EvergreenError, RegistryError, SettingsError, SourceError
 from assets.ingestion.records import COLUMNS
 from assets.lake import Home
 from assets.scoring.files import score_file
@@ -108,6 +109,28 @@ def test_a_failure_while_it_is_written_leaves_what_was_there(
     with pytest.raises(OSError, match="no space"):
         score_file(scored, source, output, SETTINGS)
     assert output.read_text() == "before"
+
+
+def test_a_full_disk_is_one_line_and_the_same_call_goes_on(
+    scored: Home, source: Path, tmp_path: Path, bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update={"chunk_rows": 2})})
+    write, written = Parts._write, []
+
+    def full(parts: Parts, number: int, table: pa.Table) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(number)
+        write(parts, number, table)
+
+    monkeypatch.setattr(Parts, "_write", full)
+    with pytest.raises(EvergreenError, match=r"--output .*out\.csv: its disk is full; free some space"):
+        score_file(scored, source, tmp_path / "out.csv", settings)
+    assert not (tmp_path / "out.csv").exists()
+    monkeypatch.setattr(Parts, "_write", write)
+    bundle.seen.clear()
+    assert score_file(scored, source, tmp_path / "out.csv", settings).rows == 6
+    assert "mortgage is\nlate, twice" not in bundle.seen
 
 
 def test_a_champion_that_answers_otherwise_than_evaluated_scores_nothing(
