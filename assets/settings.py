@@ -20,6 +20,7 @@ __all__ = [
     "EvaluationSettings",
     "GatePolicy",
     "IngestionSettings",
+    "LedgerSettings",
     "Precision",
     "RetrainingPolicy",
     "ScoringSettings",
@@ -27,6 +28,7 @@ __all__ = [
     "SnapshotSettings",
     "TrainingSettings",
     "WarehouseSettings",
+    "load_ledger_settings",
     "load_policy",
     "load_settings",
     "profiles",
@@ -218,6 +220,10 @@ class GatePolicy(_Section):
     """Unless the champion's is larger still."""
     max_milliseconds: float = Field(gt=0)
     """What the challenger may take to answer a row."""
+    approval_days: int = Field(ge=0)
+    """Days, by as-of, in which a version that awaits approval can be approved."""
+    rollback_holds_days: int = Field(ge=0)
+    """Days, by as-of, for which a rollback holds: what passes the gate meanwhile awaits approval."""
 
     @field_validator("costs")
     @classmethod
@@ -225,6 +231,13 @@ class GatePolicy(_Section):
         if unknown := {name for true, answers in costs.items() for name in (true, *answers)} - set(QUEUES):
             raise ValueError(f"{sorted(unknown)[0]!r} is no queue; the queues are {', '.join(QUEUES)}")
         return costs
+
+
+class LedgerSettings(_Section):
+    """`configs/ledger.yaml`: of the home, whatever the profile of a run is."""
+
+    anchor: Path | None
+    """A folder outside of the home that remembers the ledger's last entry; None for none."""
 
 
 class ScoringSettings(_Section):
@@ -336,6 +349,15 @@ def load_settings(profile: str) -> Settings:
         raise SettingsError(_explain(error, profile, overrides)) from None
 
 
+def load_ledger_settings() -> LedgerSettings:
+    """`configs/ledger.yaml`. Raises SettingsError for an unknown or impossible field."""
+    path = CONFIGS / "ledger.yaml"
+    try:
+        return LedgerSettings.model_validate(_read(path))
+    except ValidationError as error:
+        raise SettingsError(_first(error, path, "the ledger")) from None
+
+
 def load_policy(name: str) -> RetrainingPolicy:
     """configs/retraining.yaml under the changes of a file, or of one in configs/policies by its name alone.
 
@@ -348,10 +370,14 @@ def load_policy(name: str) -> RetrainingPolicy:
     try:
         return RetrainingPolicy.model_validate(_read(CONFIGS / "retraining.yaml") | _read(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the policy"
-        what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
-        raise SettingsError(f"{_named(path)}: {field}: {what} (found {first['input']!r})") from None
+        raise SettingsError(_first(error, path, "the policy")) from None
+
+
+def _first(error: ValidationError, path: Path, whole: str) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or whole
+    what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
+    return f"{_named(path)}: {field}: {what} (found {first['input']!r})"
 
 
 def _read(path: Path) -> dict[str, Any]:

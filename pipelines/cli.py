@@ -146,15 +146,17 @@ def ledger(
     at: Annotated[
         str | None, typer.Option(parser=_date, metavar="YYYY-MM-DD", help="Only who was champion on this day, and why.")
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Look for entries that were edited or removed.")] = False,
+    verified: Annotated[bool, typer.Option("--verify", help="Look for what was edited, removed or made up.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show every verdict, approval, alias move and decision, oldest first."""
     from assets.registry.registry import Registry
+    from assets.registry.verification import verify
 
     registry = Registry(Home.from_environment())
-    if problem := registry.ledger_problem() if verify else None:
-        _say(f"evergreen: ledger {registry.home.ledger}: {problem}")
+    verification = verify(registry) if verified else None
+    if verification and verification.problem:
+        _say(f"evergreen: ledger {registry.home.ledger}: {verification.problem}")
         raise typer.Exit(1)
     champion = registry.ledger.champion_at(at) if at else None
     found = ([champion] if champion else []) if at else registry.ledger.entries()
@@ -162,8 +164,8 @@ def ledger(
         typer.echo(json.dumps([entry.as_dict() for entry in found]))
     for entry in found:
         _say(f"{entry.seq:>5}  {entry.as_of}  {entry.kind:<11} {_headline(entry.body)}")
-    if verify:
-        _say(f"{len(registry.ledger.entries())} entries, each as it was appended")
+    if verification:
+        _say(verification.sentence)
     if at and not champion:
         _say(f"there was no champion on {at}")
 
@@ -171,7 +173,8 @@ def ledger(
 def _headline(body: dict[str, Any]) -> str:
     """What an entry says, in a line: the decision, the version it is about, and why."""
     what = " ".join(str(body[name]) for name in ("action", "decision", "job", "key") if name in body)
-    version = f"version {body['version']}" if "version" in body else ""
+    training = f" ({body['training_id'][:8]})" if "training_id" in body else ""
+    version = f"version {body['version']}{training}" if "version" in body else ""
     why = "; ".join(body.get("reasons", [])) or body.get("reason", "") or body.get("error", "")
     return " ".join(part for part in (what, version) if part) + f": {why}"
 
@@ -233,6 +236,18 @@ def withdraw(
         _say(f"made of it, and left as they are: {', '.join(done.snapshots)}")
     if done.versions:
         _say(f"trained on those: version {', '.join(done.versions)}")
+
+
+@app.command()
+def rebuild_registry() -> None:
+    """Register again, from the lake and the ledger, what MLflow has lost."""
+    from assets.registry.rebuild import rebuild_registry as rebuild
+
+    rebuilt = rebuild(Home.from_environment())
+    for version in rebuilt.versions:
+        _say(f"version {version.version}: training {version.training_id} of {version.as_of}")
+    for what in rebuilt.left_out:
+        _say(f"left out: {what}")
 
 
 @app.command()

@@ -57,6 +57,8 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     """Run it in a home inside another, which is emptied first. Raises EvergreenError when it does not end well."""
     home, say = Home(outer.root / "demonstration"), _clock(say)
     shutil.rmtree(home.root, ignore_errors=True)
+    for anchor in Ledger.of(home).anchors:
+        anchor.unlink(missing_ok=True)
     os.environ["EVERGREEN_HOME"] = str(home.root)
     source, change = home.root / "source", load_simulator_settings().scenario(_SCENARIO).change(_START, _END)
     assert change is not None
@@ -74,7 +76,7 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     _graph(home, source, decided + timedelta(_RECOVERY), "observe", say)
     weeks = _by_week(home, change)
     say("\n".join(["The timeline", *_timeline(home, weeks, change, decided)]))
-    verdict = Ledger(home.ledger).entries("verdict")[-1].body["decision"]
+    verdict = Ledger.of(home).entries("verdict")[-1].body["decision"]
     marks = {f"new words, {change}": change, f"retrained, verdict {verdict}, {decided}": decided}
     picture = _draw(weeks, marks, home.reports / "demonstration.png")
     say(f"Open next: {picture}, or EVERGREEN_HOME={home.root} make ui")
@@ -105,7 +107,7 @@ def _graph(home: Home, source: Path, day: date, job: str, say: Callable[[str], N
 def _decides(home: Home, source: Path, day: date, say: Callable[[str], None]) -> bool:
     """Whether a look at the world ends in a retraining."""
     _graph(home, source, day, "observe", say)
-    body = Ledger(home.ledger).entries("retraining")[-1].body
+    body = Ledger.of(home).entries("retraining")[-1].body
     say(f"as of {day}: {body['decision']}: {body['reason']}")
     return bool(body["decision"] == "retrain")
 
@@ -140,7 +142,7 @@ def _by_week(home: Home, change: date) -> pd.DataFrame:
 
 def _timeline(home: Home, weeks: pd.DataFrame, change: date, decided: date) -> Iterator[str]:
     """What the ledger says, between the weeks' quality, and what it comes to."""
-    events = [(entry.as_of, _line(entry)) for entry in Ledger(home.ledger).entries()]
+    events = [(entry.as_of, _line(entry)) for entry in Ledger.of(home).entries()]
     events += [(str(row.week)[:10], f"           {row.accuracy:.1%} of {row.rows} right") for row in weeks.itertuples()]
     events.append((change.isoformat(), "world      people begin to write in new words"))
     yield from (f"  {day}  {text}" for day, text in sorted(events))

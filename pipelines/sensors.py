@@ -32,7 +32,7 @@ def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReas
 def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) -> Iterator[dg.RunRequest]:
     """Launches `retrain` once for every decision to retrain that the ledger holds."""
     seen = int(context.cursor or 0)
-    entries = [e for e in Ledger(evergreen.home.ledger).entries("retraining") if e.seq > seen]
+    entries = [e for e in Ledger.of(evergreen.home).entries("retraining") if e.seq > seen]
     for entry in entries:
         if entry.body["decision"] == "retrain":
             yield dg.RunRequest(run_key=f"retrain-{entry.as_of}-{entry.seq}", partition_key=entry.as_of)
@@ -44,10 +44,10 @@ def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) ->
 def failed_run(context: dg.RunFailureSensorContext, evergreen: Evergreen) -> None:
     """Notes a failed run and its reason in the ledger, where `evergreen ledger` shows it."""
     run = context.dagster_run
-    as_of = run.tags.get("dagster/partition", "")
+    ledger, today = Ledger.of(evergreen.home), datetime.now(UTC).date().isoformat()
+    as_of = run.tags.get("dagster/partition") or ledger.newest_day() or today  # `settle` is of no day
     first = next(iter(context.for_run_failure().get_step_failure_events()), context.failure_event)
-    body = {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)}
-    Ledger(evergreen.home.ledger).append("failure", run.run_id, as_of, body)
+    ledger.append("failure", run.run_id, as_of, {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)})
 
 
 SENSORS = [new_data, retraining_due, failed_run]

@@ -69,7 +69,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def status(home: Home) -> dict[str, Any]:
     """Champion, challenger, records, last run and last decision; null where there is none yet."""
-    registry, decisions = Registry(home), Ledger(home.ledger).entries("retraining")
+    registry, decisions = Registry(home), Ledger.of(home).entries("retraining")
     champion, challenger = registry.champion(), registry.challenger()
     with open_instance(home) as instance:
         runs = instance.get_run_records(limit=1)

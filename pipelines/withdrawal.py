@@ -36,10 +36,9 @@ def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
     """
     if not reason.strip():
         raise EvergreenError("a withdrawal needs a reason: --reason TEXT")
-    found, ledger = find_object(home.lake, name), Ledger(home.ledger)
-    entries = ledger.entries()
+    found, ledger = find_object(home.lake, name), Ledger.of(home)
     about = {"object": found.object_id, "key": found.key, "landed": found.landed, "reason": reason}
-    said = ledger.append("withdrawal", found.object_id, entries[-1].as_of if entries else found.landed_on, about)
+    said = ledger.append("withdrawal", found.object_id, ledger.newest_day() or found.landed_on, about)
     take_out(home.lake, found.object_id, said.body["reason"])
     marts = _marts_with(home.lake, found)
     made = {name: manifest for name, manifest in _snapshots(home.lake) if manifest["marts"] in marts}

@@ -48,18 +48,21 @@ def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergree
         day,
         load_snapshot(home.lake, day),
         home.lake.current(f"challenger/{day}"),
-        _champion(home),
+        _champion(home, day),
         evergreen.settings.evaluation,
     )
     return dg.MaterializeResult(metadata=_metadata(evaluation, home), check_results=[_golden(evaluation)])
 
 
-def _champion(home: Home) -> "Champion | None":
+def _champion(home: Home, day: str) -> "Champion | None":
+    """Of that day: a later one may have learned from the test rows. None beside a ledger that tells of none, or that is
+    not as it was written: then the gate says so, and judges nothing.
+    """
     from assets.evaluation.evaluate import Champion
     from assets.registry.registry import Registry
 
     registry = Registry(home)
-    champion = registry.champion()
+    champion = None if registry.ledger_problem() else registry.champion(day)
     if champion is None:
         return None
     return Champion(champion.version, champion.training_id, registry.fetch(champion.version))

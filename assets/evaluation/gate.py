@@ -68,15 +68,18 @@ def decide(
     former: frozenset[str] = frozenset(),
     withdrawn_to: str = "",
     nth: int = 1,
+    doubts: tuple[str, ...] = (),
+    held: str | None = None,
 ) -> Verdict:
     """The verdict on an evaluated challenger.
 
     `champion` is the training id of the version that holds the alias now, None when none does; `former` are the
     training ids that held it before; `withdrawn_to` is the last day that any version which a rollback has replaced was
-    trained on; `nth` counts the challengers of the champion's reign, with this one. What cannot be measured is never
-    promoted.
+    trained on; `nth` counts the challengers of the champion's reign, with this one; `doubts` are what else keeps it
+    from being measured, and `held` is why a person decides on what passes, whatever the policy's approval. What cannot
+    be measured is never promoted.
     """
-    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to, nth)
+    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to, nth, doubts, held)
     return Verdict(
         decision=decision,
         reasons=reasons,
@@ -105,10 +108,12 @@ def _decide(
     former: frozenset[str],
     withdrawn_to: str,
     nth: int,
+    doubts: tuple[str, ...],
+    held: str | None,
 ) -> tuple[Decision, tuple[str, ...]]:
     if champion == evaluation.training_id:
         return "unchanged", ("the challenger is the champion already: nothing it is made of has changed",)
-    if unknown := tuple(f"cannot measure: {why}" for why in _unmeasurable(evaluation, policy, champion)):
+    if unknown := tuple(f"cannot measure: {why}" for why in (*doubts, *_unmeasurable(evaluation, policy, champion))):
         return "inconclusive", unknown
     findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy, nth)]
     if failed := [finding for finding in findings if not finding.holds]:
@@ -116,8 +121,8 @@ def _decide(
         if all(finding.waivable for finding in failed):
             return "awaiting-approval", tuple(f.sentence for f in sorted(findings, key=lambda finding: finding.holds))
         return "reject", tuple(finding.sentence for finding in failed)
-    decision: Decision = "promote" if policy.approval == "automatic" else "awaiting-approval"
-    return decision, tuple(finding.sentence for finding in findings)
+    decision: Decision = "promote" if policy.approval == "automatic" and not held else "awaiting-approval"
+    return decision, (*([held] if held else []), *(finding.sentence for finding in findings))
 
 
 def _unmeasurable(evaluation: Evaluation, policy: GatePolicy, champion: str | None) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from assets.evaluation.metrics import Bin, Metrics
 from assets.evaluation.paired import Pair
-from assets.lake import Lake
+from assets.lake import Lake, hash_file
 
 __all__ = [
     "GOLDEN_TOLERANCE",
@@ -17,6 +17,7 @@ __all__ = [
     "Rival",
     "SliceScores",
     "SnapshotFacts",
+    "evaluation_hash",
     "load_evaluation",
     "read_evaluation",
     "table",
@@ -142,6 +143,12 @@ def load_evaluation(lake: Lake, as_of: str) -> Evaluation:
 def read_evaluation(folder: Path) -> Evaluation:
     """The evaluation in a folder."""
     return Evaluation.model_validate_json((folder / _FILE).read_text())
+
+
+def evaluation_hash(lake: Lake, as_of: str, evaluation: str) -> str | None:
+    """SHA-256 of the file of an evaluation, None when it is not in the lake."""
+    path = lake.path(table(as_of), evaluation) / _FILE
+    return hash_file(path) if path.is_file() else None
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:

@@ -40,7 +40,7 @@ def decide_retraining(
 
     Raises NotPublished when either is missing for as_of.
     """
-    lake, policy, ledger = home.lake, settings.retraining, Ledger(home.ledger)
+    lake, policy, ledger = home.lake, settings.retraining, Ledger.of(home)
     windows = _windows(lake, as_of, champion)
     price = expected_cost(_device_seconds(lake), settings.training.price_per_hour, policy)
     since = drifting_since([(report.as_of, report.detected) for report in windows])

@@ -56,11 +56,15 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
             _ALIAS,
             asset="champion",
             blocking=True,
-            description="The alias `champion` is where the ledger says, on an evaluated version with intact files.",
+            description="The ledger is as it was written, and the alias `champion` is where it says, on an evaluated "
+            "version with intact files.",
         ),
-        # What was edited cannot be mended, so scoring does not wait for it.
+        # An old evaluation that was edited cannot be mended, so scoring does not wait for it.
         dg.AssetCheckSpec(
-            _LEDGER, asset="champion", description="No entry of the ledger was edited, removed or reordered."
+            _LEDGER,
+            asset="champion",
+            description="No entry of the ledger was edited, removed, reordered or made up, and every evaluation that "
+            "is left is the one that was decided on.",
         ),
     ],
 )
@@ -89,7 +93,7 @@ def _metadata(judgement: "Judgement") -> dict[str, dg.MetadataValue | str | floa
         "decision": verdict.decision,
         "reasons": dg.MetadataValue.md(markdown_list(verdict.reasons)),
         "challenger": _link(judgement.challenger),
-        "champion": _link(now) if now else "none yet",
+        "champion": _link(now) if now else "unknown" if judgement.ledger_problem else "none yet",
         "numbers": dg.MetadataValue.md(markdown_table(["number", "value"], numbers)),
     }
 

@@ -9,6 +9,7 @@ from assets.evaluation.report import load_evaluation
 from assets.lake import Home, Lake, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
+from assets.registry.verification import verify
 from assets.settings import GatePolicy
 
 __all__ = ["Judgement", "judge_challenger", "load_verdict"]
@@ -20,7 +21,8 @@ _FILE = "verdict.json"
 class Judgement:
     """A verdict, the version it is about, the champion that it leaves, and what is wrong with that one, if anything.
 
-    `ledger_problem` is what was done to the ledger since it was written.
+    `ledger_problem` is what was done to the ledger, or to an evaluation that it rests on, since it was written. By a
+    ledger that is not as it was written there is no champion.
     """
 
     verdict: Verdict
@@ -34,13 +36,14 @@ def judge_challenger(home: Home, as_of: str, policy: GatePolicy) -> Judgement:
     """Put the registered and evaluated challenger of an as-of date before the gate, and act on the verdict.
 
     The ledger holds every decision; the lake table `verdict/<as_of>` the latest answer, `unchanged` included.
-    Raises NotPublished without an evaluation, RegistryError when it was not registered.
+    Raises NotPublished without an evaluation, RegistryError when it was not registered or MLflow lacks the champion.
     """
     registry, evaluation = Registry(home), load_evaluation(home.lake, as_of)
     challenger = registry.of_training(evaluation.training_id)
     verdict = Succession(registry).judge(challenger.version, evaluation, policy)
     _publish(home.lake, as_of, {"version": challenger.version} | verdict.body())
-    return Judgement(verdict, challenger, registry.champion(), registry.problem(), registry.ledger_problem())
+    champion = None if registry.ledger_problem() else registry.champion()
+    return Judgement(verdict, challenger, champion, registry.problem(), verify(registry).problem)
 
 
 def load_verdict(lake: Lake, as_of: str) -> dict[str, Any]:

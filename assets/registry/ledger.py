@@ -1,9 +1,11 @@
 """The append-only record of verdicts, alias moves, approvals and retraining decisions, in one SQLite file.
 
 Every entry carries a hash over itself and the hash of the one before it, so that none can be edited, removed or
-reordered without all that follow being written again.
+reordered without all that follow being written again. Anchors remember the last entry, so that the ledger cannot lose
+its end, or become another one, unnoticed: a small file beside it and, by a setting, one elsewhere.
 """
 
+import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -11,9 +13,11 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from assets.exceptions import RegistryError
+from assets.lake import Home, hash_json, write_atomically
+from assets.settings import load_ledger_settings
 
 __all__ = ["Entry", "Ledger"]
 
@@ -48,6 +52,13 @@ _COLUMNS = "select seq, kind, key, as_of, body, hash from entries"
 _BUSY_SECONDS = 60.0
 
 
+class _Head(NamedTuple):
+    """The last entry: its number, 0 for none, and its hash."""
+
+    seq: int
+    hash: str
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of the ledger. `seq` counts from 1 in the order of appending; `as_of` is YYYY-MM-DD."""
@@ -70,26 +81,45 @@ class Ledger:
     """The ledger in a file, made on first use. Any number of processes may read and append at once."""
 
     path: Path
+    elsewhere: Path | None = None
+    """A folder for a second anchor, out of reach of whoever can write the first."""
+
+    @classmethod
+    def of(cls, home: Home) -> "Ledger":
+        """The ledger of a home, with the anchor of configs/ledger.yaml. Raises SettingsError."""
+        return cls(home.ledger, load_ledger_settings().anchor)
+
+    @property
+    def anchors(self) -> tuple[Path, ...]:
+        """The files that remember the last entry; the one elsewhere is named by the ledger's place."""
+        beside = self.path.with_suffix(".anchor")
+        if self.elsewhere is None:
+            return (beside,)
+        return beside, self.elsewhere / f"ledger-{hash_json(str(self.path.absolute()))[:16]}.anchor"
 
     def append(self, kind: str, key: str, as_of: str, body: dict[str, Any]) -> Entry:
         """Add an entry unless one of this kind and key exists; the entry that then stands is returned.
 
-        `body` must be JSON without NaN. Raises RegistryError when the file cannot be written.
+        `body` must be JSON without NaN. Raises RegistryError when the file cannot be written, and when it is not the
+        ledger that an anchor remembers: then nothing is written, so that the anchor keeps what it knows.
         """
         text = json.dumps(body, sort_keys=True, allow_nan=False)
-        with self._transaction("immediate") as connection:
-            known = "select 1 from entries where kind = ? and key = ?"
-            if connection.execute(known, (kind, key)).fetchone() is None:
-                last = connection.execute("select seq, hash from entries order by seq desc limit 1").fetchone()
-                seq, before = last or (0, "")
-                row = (seq + 1, kind, key, as_of, text)
-                insert = "insert into entries (seq, kind, key, as_of, body, hash) values (?, ?, ?, ?, ?, ?)"
-                connection.execute(insert, (*row, _hash(before, *row)))
-            return _select(connection, "where kind = ? and key = ?", (kind, key))[0]
+        with self._alone():
+            with self._transaction("immediate") as connection:
+                head = self._anchored_head(connection)
+                known = "select 1 from entries where kind = ? and key = ?"
+                if connection.execute(known, (kind, key)).fetchone() is None:
+                    row = (head.seq + 1, kind, key, as_of, text)
+                    head = _Head(head.seq + 1, _hash(head.hash, *row))
+                    insert = "insert into entries (seq, kind, key, as_of, body, hash) values (?, ?, ?, ?, ?, ?)"
+                    connection.execute(insert, (*row, head.hash))
+                entry = _select(connection, "where kind = ? and key = ?", (kind, key))[0]
+            self._anchor(head)
+        return entry
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Every entry, or every entry of a kind, oldest first. Raises RegistryError when the file cannot be read."""
-        if not self.path.exists():
+        if self._is_empty:
             return []
         with self._transaction("deferred") as connection:
             return _select(connection, "where ? is null or kind = ?", (kind, kind))
@@ -99,25 +129,72 @@ class Ledger:
         moves = [entry for entry in self.entries("alias") if entry.as_of <= day]
         return moves[-1] if moves else None
 
+    def newest_day(self) -> str:
+        """The latest as-of day of any entry, an empty text without one."""
+        return max((entry.as_of for entry in self.entries()), default="")
+
     def problem(self) -> str | None:
         """What was done to the entries since they were appended: the first that does not follow; None for nothing."""
-        if not self.path.exists():
-            return None
-        before, count = "", 0
+        promised = self._remembered()
+        hashes, problem = self._chain()
+        problem = problem or _lost(promised, hashes)
+        # Read again: what was appended meanwhile was anchored meanwhile, all but the last.
+        return problem or _unknown(self._remembered(), hashes)
+
+    @property
+    def _is_empty(self) -> bool:
+        """Nothing was appended yet; SQLite leaves an empty file where that was cut short."""
+        return not self.path.exists() or self.path.stat().st_size == 0
+
+    def _chain(self) -> tuple[dict[int, str], str | None]:
+        """The entries' hashes by their numbers, and the first that does not follow from those before it."""
+        if self._is_empty:
+            return {}, None
+        hashes: dict[int, str] = {0: ""}
         with self._transaction("deferred") as connection:
             for seq, *row, found in connection.execute(f"{_COLUMNS} order by seq"):
-                count += 1
-                if seq != count:
-                    return f"entry {count} was removed"
-                if found != _hash(before, seq, *row):
-                    return f"entry {seq} is not what was appended: it, or an entry before it, was edited or reordered"
-                before = found
+                if seq != len(hashes):
+                    return hashes, f"entry {len(hashes)} was removed"
+                if found != _hash(hashes[seq - 1], seq, *row):
+                    why = f"entry {seq} is not what was appended: it, or an entry before it, was edited or reordered"
+                    return hashes, why
+                hashes[seq] = found
             counted = connection.execute("select seq from sqlite_sequence where name = 'entries'").fetchone()
-        return f"entries after {count} were removed" if counted and counted[0] != count else None
+        ends = len(hashes) - 1
+        return hashes, f"entries after {ends} were removed" if counted and counted[0] != ends else None
+
+    def _anchored_head(self, connection: sqlite3.Connection) -> _Head:
+        """The last entry, once every anchor knows of it: a kill may have left one behind."""
+        hashes = dict(connection.execute("select seq, hash from entries order by seq").fetchall())
+        anchors = self._remembered()
+        if problem := _lost(anchors, hashes) or _unknown(anchors, hashes):
+            raise RegistryError(f"ledger {self.path}: {problem}; nothing is written on it until that is undone")
+        head = _Head(*list(hashes.items())[-1]) if hashes else _Head(0, "")
+        self._anchor(head)
+        return head
+
+    def _remembered(self) -> dict[Path, _Head]:
+        """What each anchor that there is remembers."""
+        if self.elsewhere and not self.elsewhere.is_dir():
+            raise RegistryError(f"configs/ledger.yaml: anchor: there is no folder {self.elsewhere}")
+        return {path: _read_anchor(path) for path in self.anchors if path.exists()}
+
+    def _anchor(self, head: _Head) -> None:
+        known = self._remembered()
+        for path in self.anchors:
+            if head.seq and known.get(path) != head:
+                write_atomically(path, json.dumps({"ledger": str(self.path), **head._asdict()}))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time appends and anchors; the lock dies with its holder."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
                 connection.execute("pragma synchronous = full")
@@ -128,6 +205,35 @@ class Ledger:
                 connection.execute("commit")
         except sqlite3.DatabaseError as error:
             raise RegistryError(f"ledger {self.path}: {error}") from None
+
+
+def _lost(anchors: dict[Path, _Head], hashes: dict[int, str]) -> str | None:
+    """The first anchor that remembers an entry which is not there."""
+    ends = max(hashes, default=0)
+    for path, head in anchors.items():
+        if head.seq > ends:
+            what = f"entries after {ends} were removed" if ends else "the ledger is gone"
+            return f"{what}: {path} remembers entry {head.seq}"
+        if hashes[head.seq] != head.hash:
+            return f"entry {head.seq} is not the one that {path} remembers"
+    return None
+
+
+def _unknown(anchors: dict[Path, _Head], hashes: dict[int, str]) -> str | None:
+    """The first anchor that lacks more entries than the one which a kill can keep from it."""
+    ends = max(hashes, default=0)
+    for path, head in anchors.items():
+        if ends > head.seq + 1:
+            return f"entries {head.seq + 1} to {ends} were not appended by Evergreen: {path} does not know of them"
+    return None
+
+
+def _read_anchor(path: Path) -> _Head:
+    try:
+        content = json.loads(path.read_text())
+        return _Head(int(content["seq"]), str(content["hash"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RegistryError(f"{path} is damaged ({error}); delete it when the ledger is as you left it") from None
 
 
 def _select(connection: sqlite3.Connection, where: str, parameters: tuple[str | None, ...]) -> list[Entry]:

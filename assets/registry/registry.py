@@ -1,7 +1,10 @@
-"""Model versions in MLflow: registered once per training, served only when intact. The ledger names the champion."""
+"""Model versions in MLflow: registered once per training, served only when intact. The ledger names the champion.
+
+A version is the training and the files that the ledger tells of; its number is what MLflow happens to call it.
+"""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +15,7 @@ from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home, hash_file
 from assets.registry.ledger import Entry, Ledger
+from assets.registry.rules import unlawful
 from assets.registry.tracking import MODEL, Record, Tracking, local_path
 from assets.training.bundle import verify_bundle
 
@@ -19,8 +23,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
 
-__all__ = ["MODEL", "RegisteredVersion", "Registry", "version_url"]
+__all__ = ["FOLLOWED", "LEDGER_BROKEN", "MODEL", "RegisteredVersion", "Registry", "version_url"]
 
+FOLLOWED = "ledger_entry"
+"""The model's tag that names the alias entry which MLflow's alias has followed: its number and its hash."""
+
+LEDGER_BROKEN = "the ledger is not as it was written"
 _REQUIRED = ("training_id", "snapshot_id", "as_of", "evaluation", "manifest_sha256")
 _DESCRIPTION = (
     "Routes a consumer's complaint to the team that must handle it. `champion` scores; only a verdict moves it."
@@ -39,6 +47,11 @@ class RegisteredVersion:
     location: str
     """Where its files lie: a local folder's URI, or a remote one's."""
 
+    @property
+    def manifest(self) -> str | None:
+        """The hash of its bundle's manifest, which has the hash of every file."""
+        return self.tags.get("manifest_sha256")
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -48,7 +61,7 @@ class Registry:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.home.ledger)
+        return Ledger.of(self.home)
 
     @property
     def client(self) -> "MlflowClient":
@@ -82,10 +95,34 @@ class Registry:
             )
         return found
 
-    def champion(self) -> RegisteredVersion | None:
-        """The version that scores, by the ledger's last alias entry; None before the first promotion."""
-        last = self.last_move()
-        return self.version(last.body["version"]) if last else None
+    def champion(self, day: str | None = None) -> RegisteredVersion | None:
+        """The version that scores, or that did on a day (YYYY-MM-DD, its end); None before the first promotion.
+
+        Raises RegistryError when the ledger is not as it was written, and when MLflow lacks the version that it names.
+        """
+        self.require_ledger()
+        move = self.ledger.champion_at(day) if day else self.last_move()
+        return self.told(move) if move else None
+
+    def told(self, entry: Entry) -> RegisteredVersion:
+        """The version that a verdict or an alias entry is about, by its training and its files.
+
+        Raises RegistryError when MLflow has none.
+        """
+        training, manifest = entry.body["training_id"], entry.body.get("manifest_sha256")
+        for version in self.versions():
+            if version.training_id == training and manifest in (None, version.manifest):
+                return version
+        who = "the champion" if entry.kind == "alias" else "what the verdict is about"
+        raise RegistryError(
+            f"{who}, training {training} of {self._made_on(training)}, has no version in MLflow with the files that "
+            "were judged; `evergreen rebuild-registry` makes it again from the lake and the ledger"
+        )
+
+    def _made_on(self, training: str) -> str:
+        """The as-of day of a training, by the first verdict on it."""
+        verdicts = self.ledger.entries("verdict")
+        return next((entry.as_of for entry in verdicts if entry.body["training_id"] == training), "an unknown day")
 
     def challenger(self) -> RegisteredVersion | None:
         """The newest evaluated version; None when nothing was registered."""
@@ -96,29 +133,52 @@ class Registry:
         """Make the one version of a training, or bring it up to date with a newer evaluation of it.
 
         Called again, after whatever crash, it finishes what is missing. Raises RegistryError for an evaluation that
-        is not of this bundle or whose golden rows differ, and BundleError for a bundle that is not intact.
+        is not of this bundle or whose golden rows differ, and for a training that is registered with other files, and
+        BundleError for a bundle that is not intact.
         """
         _require_evaluated(bundle, evaluation)
         with self.lock():
             known = self._of_training(evaluation.training_id)
             if known is None or known.tags.get("evaluation") != evaluation.id:
                 verify_bundle(bundle)
+                _require_same_files(known, bundle)
                 record = self._tracking.record(bundle, evaluation, evaluation.folder(self.home.lake), dagster_run)
                 self._write_version(known, record)
             version = self.of_training(evaluation.training_id)
             self.point("challenger", version.version)
         return version
 
-    def fetch(self, version: str) -> Path:
-        """The local folder of a version's bundle, every hash verified.
+    def reserve(self, number: int) -> None:
+        """Have MLflow give the next version this number, unless it has given it away: it counts deleted ones, too."""
+        self._require_model()
+        last = max((int(version.version) for version in self.versions()), default=0)
+        for _ in range(last + 1, number):
+            placeholder = self.client.create_model_version(MODEL, source=self.home.mlflow.as_uri())
+            self.client.delete_model_version(MODEL, placeholder.version)
 
-        Files that MLflow keeps elsewhere are downloaded once. Raises RegistryError for an unknown version and
-        BundleError for files that are not those that were registered.
+    def fetch(self, version: str) -> Path:
+        """The local folder of a version's bundle, every hash verified: MLflow's files, or the lake's of the same hash.
+
+        What MLflow keeps elsewhere is downloaded once. Raises RegistryError for an unknown version and BundleError when
+        no copy is what was registered.
         """
-        found = self.version(version)
-        folder = local_path(found.location) or self._download(found)
-        _verify(found, folder)
-        return folder
+        found, problems = self.version(version), []
+        for folder in self._copies(found):
+            try:
+                _verify(found, folder)
+                return folder
+            except BundleError as error:
+                problems.append(error)
+        raise problems[0]
+
+    def _copies(self, version: RegisteredVersion) -> Iterator[Path]:
+        downloads = self.home.mlflow / "downloads" / version.training_id
+        local = local_path(version.location)
+        yield from [local] if local else sorted(found.parent for found in downloads.rglob("MANIFEST.json"))
+        if version.training_id and version.as_of:
+            yield self.home.lake.path(f"challenger/{version.as_of}", version.training_id)
+        if local is None:
+            yield self._download(version, downloads)
 
     def problem(self) -> str | None:
         """Why the alias `champion` does not point at an evaluated, intact version; None when it does, or is not set."""
@@ -138,12 +198,25 @@ class Registry:
         return moves[-1] if moves else None
 
     def ledger_problem(self) -> str | None:
-        """What was done to the ledger since it was written, by its own hashes and by those that MLflow keeps."""
-        known = {entry.hash for entry in self.ledger.entries()}
-        for version in self.versions():
-            if version.tags.get("ledger_hash", "") not in known | {""}:
-                return f"the verdict on version {version.version} is not the one that MLflow knows of"
-        return self.ledger.problem()
+        """What was done to the ledger since it was written, by its hashes and rules and by what others remember."""
+        if problem := self.ledger.problem():
+            return problem
+        # MLflow is asked first: what it has been told meanwhile was in the ledger before.
+        judged = {version.version: version.tags.get("ledger_hash") for version in self.versions()}
+        followed, entries = self.tags().get(FOLLOWED), self.ledger.entries()
+        return unlawful(entries) or _forgotten(judged, followed, entries) or self._unjudged(entries)
+
+    def require_ledger(self) -> None:
+        """Raise RegistryError when the ledger is not as it was written: then nobody is champion by it."""
+        if problem := self.ledger_problem():
+            raise RegistryError(f"{LEDGER_BROKEN} ({self.home.ledger}): {problem}; restore it from a backup")
+
+    def _unjudged(self, entries: Sequence[Entry]) -> str | None:
+        """That the lake has verdicts, when the ledger has none."""
+        judged = self.home.lake.tables("verdict")
+        if judged and not any(entry.kind == "verdict" for entry in entries):
+            return f"it holds no verdict, and the lake has {judged[-1]}"
+        return None
 
     def point(self, alias: str, version: str) -> None:
         """Set an alias in MLflow, unless it is there."""
@@ -180,15 +253,16 @@ class Registry:
         found = self.client.search_registered_models(f"name = '{MODEL}'")
         return found[0] if found else None
 
+    def _require_model(self) -> None:
+        if self._model() is None:
+            self.client.create_registered_model(MODEL, description=_DESCRIPTION)
+
     def _of_training(self, training_id: str) -> RegisteredVersion | None:
-        found = [version for version in self.versions() if version.training_id == training_id]
-        assert len(found) <= 1, f"training {training_id} has {len(found)} versions"
-        return found[0] if found else None
+        return next((version for version in self.versions() if version.training_id == training_id), None)
 
     def _write_version(self, known: RegisteredVersion | None, record: Record) -> None:
         client = self.client
-        if self._model() is None:
-            client.create_registered_model(MODEL, description=_DESCRIPTION)
+        self._require_model()
         if known is None:
             client.create_model_version(
                 MODEL,
@@ -203,10 +277,9 @@ class Registry:
         for name, value in record.tags.items():  # the evaluation's id comes last: it says that the rest is there
             client.set_model_version_tag(MODEL, known.version, name, value)
 
-    def _download(self, version: RegisteredVersion) -> Path:
+    def _download(self, version: RegisteredVersion, folder: Path) -> Path:
         from mlflow.artifacts import download_artifacts
 
-        folder = self.home.mlflow / "downloads" / version.training_id
         folder.mkdir(parents=True, exist_ok=True)
         return Path(download_artifacts(artifact_uri=version.location, dst_path=str(folder)))
 
@@ -221,6 +294,18 @@ def _parse(version: str, tags: dict[str, str], location: str) -> RegisteredVersi
     return RegisteredVersion(version=version, tags=tags, location=location, **about)
 
 
+def _forgotten(judged: Mapping[str, str | None], followed: str | None, entries: Sequence[Entry]) -> str | None:
+    """What MLflow remembers and the ledger does not: the last verdict on each version, and the last alias entry."""
+    hashes = {None, "", *(entry.hash for entry in entries)}
+    for version, hashed in judged.items():
+        if hashed not in hashes:
+            return f"the verdict on version {version} is not the one that MLflow knows of"
+    # Homes from before hashes were written down with it know the number alone.
+    if followed and not any(followed in (str(entry.seq), f"{entry.seq} {entry.hash}") for entry in entries):
+        return f"MLflow has followed entry {followed.split(' ')[0]}, and that is not in it"
+    return None
+
+
 def _require_evaluated(bundle: Path, evaluation: Evaluation) -> None:
     if bundle.name != evaluation.training_id:
         raise RegistryError(f"the evaluation is of training {evaluation.training_id}, the bundle is {bundle.name}")
@@ -228,10 +313,18 @@ def _require_evaluated(bundle: Path, evaluation: Evaluation) -> None:
         raise RegistryError(f"training {bundle.name}: served and evaluated outputs differ; it cannot be registered")
 
 
+def _require_same_files(known: RegisteredVersion | None, bundle: Path) -> None:
+    if known and known.manifest != hash_file(bundle / "MANIFEST.json"):
+        raise RegistryError(
+            f"training {known.training_id} is version {known.version} in MLflow with other files than {bundle}; delete "
+            "that version there if they are not those that you want"
+        )
+
+
 def _verify(version: RegisteredVersion, folder: Path) -> None:
     try:
         verify_bundle(folder)
     except BundleError as error:
         raise BundleError(f"version {version.version} is not intact: {error}") from None
-    if hash_file(folder / "MANIFEST.json") != version.tags.get("manifest_sha256"):
+    if hash_file(folder / "MANIFEST.json") != version.manifest:
         raise BundleError(f"version {version.version} is not intact: {folder}/MANIFEST.json is not the registered one")

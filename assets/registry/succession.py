@@ -2,23 +2,23 @@
 
 The ledger is written first, and MLflow's alias `champion` follows it; a tag of the model says which entry it has
 followed. Whatever is killed between the two, the next call ends in the state that the ledger tells, and an alias that
-somebody has moved is told from one that has yet to follow.
+somebody has moved is told from one that has yet to follow. On a ledger that is not as it was written nothing is judged
+and nothing moves.
 """
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any, Literal
 
 from assets.evaluation.gate import Verdict, count_reign, decide
-from assets.evaluation.report import Evaluation
+from assets.evaluation.report import Evaluation, evaluation_hash
 from assets.exceptions import BundleError, RegistryError
 from assets.registry.ledger import Entry, Ledger
-from assets.registry.registry import MODEL, RegisteredVersion, Registry
+from assets.registry.registry import FOLLOWED, LEDGER_BROKEN, MODEL, RegisteredVersion, Registry
+from assets.registry.rules import interrupted
 from assets.settings import GatePolicy
 
 __all__ = ["Succession"]
-
-_FOLLOWED = "ledger_entry"
-"""The model's tag that names the alias entry which MLflow's alias has followed."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,25 @@ class Succession:
         return self.registry.ledger
 
     def judge(self, version: str, evaluation: Evaluation, policy: GatePolicy) -> Verdict:
-        """Let the gate decide on an evaluated version, write its verdict down and act on it."""
+        """Let the gate decide on an evaluated version, write its verdict down and act on it.
+
+        Beside a ledger that is not as it was written the verdict is `inconclusive`, and nothing is written. Raises
+        RegistryError when MLflow lacks the champion.
+        """
+        if problem := self.registry.ledger_problem():
+            return decide(evaluation, policy, doubts=(f"{LEDGER_BROKEN}: {problem}",))
         self.reconcile(evaluation.as_of, policy.alias_edits)
-        champion = self.registry.champion()
-        now = champion.training_id if champion else None
-        nth = count_reign((entry.body for entry in self._ledger.entries("verdict")), evaluation, now)
-        verdict = decide(evaluation, policy, now, self._former(), self._withdrawn_to(), nth)
+        now = self._reigning()
+        verdict = decide(
+            evaluation,
+            policy,
+            now,
+            frozenset(self._former()),
+            self._withdrawn_to(),
+            count_reign((entry.body for entry in self._ledger.entries("verdict")), evaluation, now),
+            tuple(self._doubts(evaluation)),
+            self._held(evaluation.as_of, policy.rollback_holds_days),
+        )
         self.enact(version, verdict)
         return verdict
 
@@ -58,29 +71,32 @@ class Succession:
         """Approve or reject a version whose verdict awaits it; the champion that this leaves.
 
         Said again, it changes nothing. Raises RegistryError when nothing awaits approval, when it was settled
-        otherwise, when the champion has changed or a twin was rolled back since the verdict, and for an empty name or
-        reason.
+        otherwise, when the verdict is too old, when the champion has changed or a twin was rolled back since, and for
+        an empty name or reason.
         """
         if not by.strip() or not reason.strip():
             raise RegistryError("an approval needs a name and a reason: --by WHO --reason TEXT")
         with self.registry.lock():
-            self._follow()
-            target, verdict = self.registry.version(version), self._awaiting(version)
-            body = {"version": version, "decision": decision, "by": by, "reason": reason}
+            self._catch_up()
+            target = self.registry.version(version)
+            verdict = self._awaiting(target)
+            about = {"version": version, "training_id": target.training_id}
             acts = decision == "approve" and target.training_id not in self._former()
             if acts:
+                self._require_in_time(target, verdict)
                 self._require_current(verdict.body["champion"], verdict.body["trained_to"])
-                self.registry.require_servable(target)
-            entry = self._ledger.append("approval", verdict.key, self._latest(), body)
+                self._require_files(target, verdict.body.get("manifest_sha256"))
+            body = about | {"decision": decision, "by": by, "reason": reason}
+            entry = self._ledger.append("approval", verdict.key, self._ledger.newest_day(), body)
             if entry.body["decision"] != decision:
                 said = f"{entry.body['decision']} by {entry.body['by']}: {entry.body['reason']}"
                 raise RegistryError(f"version {version} was settled before: {said}")
             if acts:
-                self._move(target, verdict.key, entry.as_of, "approve", f"approved by {by}: {reason}")
+                self._move(target, verdict.key, entry.as_of, "approve", _approved(entry))
             return self.registry.champion()
 
     def rollback(self, version: str, reason: str) -> RegisteredVersion:
-        """Make a former champion the champion again by a person's decision, dated as the ledger's last entry.
+        """Make a former champion the champion again by a person's decision, dated as the ledger's newest entry.
 
         Raises RegistryError for an unknown or unevaluated version, for one that was never champion, for an empty
         reason and when there is no champion to replace, and BundleError for a version whose files are not intact.
@@ -88,13 +104,14 @@ class Succession:
         if not reason.strip():
             raise RegistryError("a rollback needs a reason")
         with self.registry.lock():
-            self._follow()
-            target, champion = self.registry.version(version), self.registry.champion()
-            if champion is None:
+            self._catch_up()
+            target = self.registry.version(version)
+            if self._reigning() is None:
                 raise RegistryError("there is no champion yet, so there is nothing to roll back")
             self._require_former(target)
-            if champion.version != version:
-                self._move(target, f"rollback-{len(self._ledger.entries())}", self._latest(), "rollback", reason)
+            if self._reigning() != target.training_id:
+                key = f"rollback-{len(self._ledger.entries())}"
+                self._move(target, key, self._ledger.newest_day(), "rollback", reason)
             return target
 
     def reconcile(self, as_of: str, edits: Literal["restore", "accept"]) -> None:
@@ -103,7 +120,7 @@ class Succession:
         Accepted is only what a rollback would be: a former champion, evaluated and intact.
         """
         with self.registry.lock():
-            self._follow()
+            self._catch_up()
             named, champion = self.registry.aliases().get("champion"), self.registry.champion()
             told = champion.version if champion else None
             if named == told:
@@ -120,6 +137,22 @@ class Succession:
             else:
                 self.registry.point("champion", told)
 
+    def retell(self) -> None:
+        """Have MLflow say what the ledger does: of each version its last verdict, and who is champion.
+
+        Raises RegistryError when MLflow lacks the champion.
+        """
+        with self.registry.lock():
+            for version in self.registry.versions():
+                if verdicts := self._verdicts(version.training_id):
+                    self._mark(version, verdicts[-1])
+                elif "ledger_hash" in version.tags:
+                    self.registry.client.delete_model_version_tag(MODEL, version.version, "ledger_hash")
+            if last := self.registry.last_move():
+                self._point(last)
+            elif FOLLOWED in self.registry.tags():
+                self.registry.client.delete_registered_model_tag(MODEL, FOLLOWED)
+
     def _enact(self, target: RegisteredVersion, verdict: Verdict) -> None:
         if target.training_id != verdict.training_id:
             raise RegistryError(
@@ -129,23 +162,29 @@ class Succession:
         if acts:
             self._require_current(verdict.champion, verdict.trained_to)
             self.registry.require_servable(target)
-        entry = self._append_verdict(target.version, verdict)
-        for name, value in (("ledger_hash", entry.hash), ("verdict", verdict.decision)):
-            self.registry.client.set_model_version_tag(MODEL, target.version, name, value)
+        entry = self._append_verdict(target, verdict)
+        self._mark(target, entry)
         if acts:
             self._move(target, entry.key, verdict.as_of, "promote", "; ".join(verdict.reasons))
 
-    def _append_verdict(self, version: str, verdict: Verdict) -> Entry:
-        """The verdict as the version's last entry: written unless it is that already."""
-        said, body = self._verdicts(version), {"version": version} | verdict.body()
+    def _append_verdict(self, target: RegisteredVersion, verdict: Verdict) -> Entry:
+        """The verdict as the training's last entry: written unless it is that already."""
+        said = self._verdicts(target.training_id)
+        measured = self._judged_hash(target.training_id, verdict.as_of, verdict.evaluation)
+        files = {"manifest_sha256": target.manifest, "evaluation_sha256": measured}
+        body = {"version": target.version} | files | verdict.body()
         if said and said[-1].body == body:
             return said[-1]
-        return self._ledger.append("verdict", f"v{version}-{len(said) + 1}", verdict.as_of, body)
+        return self._ledger.append("verdict", f"{target.training_id}-{len(said) + 1}", verdict.as_of, body)
+
+    def _mark(self, version: RegisteredVersion, verdict: Entry) -> None:
+        for name, value in (("ledger_hash", verdict.hash), ("verdict", verdict.body["decision"])):
+            if version.tags.get(name) != value:
+                self.registry.client.set_model_version_tag(MODEL, version.version, name, value)
 
     def _require_current(self, judged_beside: str | None, trained_to: str) -> None:
         """Nothing that the verdict rests on has changed: the champion, and what rollbacks have replaced."""
-        champion = self.registry.champion()
-        if judged_beside != (champion.training_id if champion else None):
+        if judged_beside != self._reigning():
             raise RegistryError("the champion has changed since the verdict; materialize challenger_evaluation again")
         if trained_to <= (withdrawn_to := self._withdrawn_to()):
             raise RegistryError(
@@ -153,30 +192,97 @@ class Succession:
                 f"{trained_to}, has seen nothing newer"
             )
 
-    def _move(self, target: RegisteredVersion, key: str, as_of: str, action: str, reason: str) -> None:
-        champion = self.registry.champion()
-        previous = {"version": champion.version, "training_id": champion.training_id} if champion else None
-        body: dict[str, Any] = {"alias": "champion", "action": action, "reason": reason, "previous": previous}
-        about = {"version": target.version, "training_id": target.training_id}
-        self._ledger.append("alias", key, as_of, body | about)
-        self._follow()
+    def _require_in_time(self, target: RegisteredVersion, verdict: Entry) -> None:
+        """The verdict carries the policy that it was reached under."""
+        days, newest = verdict.body["numbers"].get("policy_approval_days"), self._ledger.newest_day()
+        if days is not None and newest > (until := _later(verdict.as_of, int(days))):
+            raise RegistryError(
+                f"version {target.version} could be approved until {until}, and the ledger has come to {newest}; "
+                "a newer challenger is due"
+            )
 
-    def _follow(self) -> None:
-        """Point MLflow's alias where the ledger's last move says, unless it has been there already."""
+    def _require_files(self, target: RegisteredVersion, judged: str | None) -> None:
+        """Raises RegistryError or BundleError unless the version is servable, with the files that were judged."""
+        self.registry.require_servable(target)
+        if judged not in (None, target.manifest):
+            raise RegistryError(f"version {target.version} has other files than those that were judged")
+
+    def _catch_up(self) -> None:
+        """Finish what a kill has interrupted: the move that a verdict or an approval calls for, and MLflow's alias."""
+        self.registry.require_ledger()
+        if found := interrupted(self._ledger.entries()):
+            self._finish(*found)
         last = self.registry.last_move()
-        if last and self.registry.tags().get(_FOLLOWED) != str(last.seq):
-            self.registry.point("champion", last.body["version"])
-            self.registry.client.set_registered_model_tag(MODEL, _FOLLOWED, str(last.seq))
+        if last and self.registry.tags().get(FOLLOWED, "").split(" ")[0] != str(last.seq):
+            self._point(last)
 
-    def _awaiting(self, version: str) -> Entry:
-        verdicts = self._verdicts(version)
+    def _finish(self, called: Entry, verdict: Entry) -> None:
+        """Make up for a move; when that cannot be any more, write down why, once."""
+        target = self.registry.told(verdict)
+        try:
+            self._require_current(verdict.body["champion"], verdict.body["trained_to"])
+            self.registry.require_servable(target)
+        except (RegistryError, BundleError) as error:
+            body = {"version": target.version, "training_id": target.training_id, "decision": "lapsed"}
+            why = f"its promotion was interrupted and cannot be made up for: {error}"
+            self._ledger.append("lapse", called.key, called.as_of, body | {"reason": why})
+            return
+        self._mark(target, verdict)
+        if called.kind == "approval":
+            self._move(target, called.key, called.as_of, "approve", _approved(called))
+        else:
+            self._move(target, called.key, called.as_of, "promote", "; ".join(verdict.body["reasons"]))
+
+    def _move(self, target: RegisteredVersion, key: str, as_of: str, action: str, reason: str) -> None:
+        last = self.registry.last_move()
+        previous = {name: last.body[name] for name in ("version", "training_id")} if last else None
+        body: dict[str, Any] = {"alias": "champion", "action": action, "reason": reason, "previous": previous}
+        about = {"version": target.version, "training_id": target.training_id, "manifest_sha256": target.manifest}
+        self._point(self._ledger.append("alias", key, as_of, body | about))
+
+    def _point(self, move: Entry) -> None:
+        """Point MLflow's alias where an alias entry says, and keep in mind that it has been there."""
+        self.registry.point("champion", self.registry.told(move).version)
+        followed = f"{move.seq} {move.hash}"
+        if self.registry.tags().get(FOLLOWED) != followed:
+            self.registry.client.set_registered_model_tag(MODEL, FOLLOWED, followed)
+
+    def _awaiting(self, target: RegisteredVersion) -> Entry:
+        verdicts = self._verdicts(target.training_id)
         if not verdicts or verdicts[-1].body["decision"] != "awaiting-approval":
             told = f"its last verdict is {verdicts[-1].body['decision']!r}" if verdicts else "it has no verdict yet"
-            raise RegistryError(f"version {version} does not await approval: {told}")
+            raise RegistryError(f"version {target.version} does not await approval: {told}")
         return verdicts[-1]
 
-    def _verdicts(self, version: str) -> list[Entry]:
-        return [entry for entry in self._ledger.entries("verdict") if entry.body["version"] == version]
+    def _verdicts(self, training: str) -> list[Entry]:
+        return [entry for entry in self._ledger.entries("verdict") if entry.body["training_id"] == training]
+
+    def _doubts(self, evaluation: Evaluation) -> list[str]:
+        """What keeps an evaluation from counting, whatever its numbers are."""
+        found, last = [], self.registry.last_move()
+        if last and last.as_of > evaluation.as_of:
+            found.append(
+                f"it is a backfill as of {evaluation.as_of}, and the champion, version {last.body['version']}, reigns "
+                f"since {last.as_of}: it may have learned from these test rows, and is not replaced by what is older"
+            )
+        judged = self._judged_hash(evaluation.training_id, evaluation.as_of, evaluation.id)
+        if judged != evaluation_hash(self.registry.home.lake, evaluation.as_of, evaluation.id):
+            found.append(f"its evaluation {evaluation.id} is not the one that was decided on before")
+        return found
+
+    def _judged_hash(self, training: str, as_of: str, evaluation: str) -> str | None:
+        """Of an evaluation's file, as it was when a verdict first rested on it."""
+        said = (entry.body for entry in self._verdicts(training) if entry.body["evaluation"] == evaluation)
+        known = (body.get("evaluation_sha256") for body in said)
+        return next(filter(None, known), None) or evaluation_hash(self.registry.home.lake, as_of, evaluation)
+
+    def _held(self, as_of: str, days: int) -> str | None:
+        """Why a person decides on what passes: one has rolled back not long ago."""
+        last = self.registry.last_move()
+        if last is None or last.body["action"] not in ("rollback", "accept"):
+            return None
+        until = _later(last.as_of, days)
+        return f"the rollback of {last.as_of} holds until {until}: a person decides" if as_of < until else None
 
     def _withdrawn_to(self) -> str:
         """The last day that any champion which a rollback replaced was trained on; an empty text for none."""
@@ -185,16 +291,20 @@ class Succession:
         verdicts = self._ledger.entries("verdict")
         return max((v.body["trained_to"] for v in verdicts if v.body["training_id"] in withdrawn), default="")
 
-    def _latest(self) -> str:
-        return self._ledger.entries()[-1].as_of
+    def _reigning(self) -> str | None:
+        """The training id of the champion, whether MLflow has it or not."""
+        last = self.registry.last_move()
+        return str(last.body["training_id"]) if last else None
 
-    def _former(self) -> frozenset[str]:
-        """The training ids of the champion and of every one before it."""
-        return frozenset(str(move.body["training_id"]) for move in self._ledger.entries("alias"))
+    def _former(self) -> dict[str, str | None]:
+        """The trainings of the champion and of every one before it, with the hash of their files where it is known."""
+        moves = self._ledger.entries("alias")
+        return {str(move.body["training_id"]): move.body.get("manifest_sha256") for move in moves}
 
     def _require_former(self, target: RegisteredVersion) -> None:
-        self.registry.require_servable(target)
-        if target.training_id not in self._former():
+        former = self._former()
+        self._require_files(target, former.get(target.training_id))
+        if target.training_id not in former:
             raise RegistryError(f"version {target.version} was never champion: only a verdict or an approval makes one")
 
     def _may_hold(self, version: str) -> bool:
@@ -203,3 +313,11 @@ class Succession:
         except (RegistryError, BundleError):
             return False
         return True
+
+
+def _approved(approval: Entry) -> str:
+    return f"approved by {approval.body['by']}: {approval.body['reason']}"
+
+
+def _later(day: str, days: int) -> str:
+    return (date.fromisoformat(day) + timedelta(days)).isoformat()

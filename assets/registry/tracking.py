@@ -136,8 +136,17 @@ class Tracking:
             self.client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
         tags = {"mlflow.note.content": card, "snapshot_id": data.id, "evaluation": evaluation.id}
         tags |= {"dagster_run": dagster_run} if dagster_run else {}
-        metrics = _metrics(evaluation, training, model.model_id, dataset.name)
+        metrics = _metrics(evaluation, training, model.model_id, dataset.name, self._place(run_id, evaluation))
         self.client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def _place(self, run_id: str, evaluation: Evaluation) -> int:
+        """Which evaluation of the training it is, from 0 on: of a model MLflow keeps one value of a metric a step."""
+        tags = self.client.get_run(run_id).data.tags
+        known = tags.get("evaluations", tags.get("evaluation", "")).split()
+        if evaluation.id not in known:
+            known.append(evaluation.id)
+            self.client.set_tag(run_id, "evaluations", " ".join(known))
+        return int(known.index(evaluation.id))
 
 
 def local_path(location: str) -> Path | None:
@@ -146,9 +155,11 @@ def local_path(location: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
-def _metrics(evaluation: Evaluation, training: Mapping[str, Any], model_id: str, dataset: str) -> list["Metric"]:
+def _metrics(
+    evaluation: Evaluation, training: Mapping[str, Any], model_id: str, dataset: str, place: int
+) -> list["Metric"]:
     """Challenger's metrics (the model's own), baseline's, champion's (by its version as the step), and the training's:
-    the loss curve and every number of training.json.
+    the loss curve and every number of training.json. `place` is which evaluation of the training it is.
 
     The as-of instant is their time, so that logging them again after a crash adds nothing.
     """
@@ -157,7 +168,7 @@ def _metrics(evaluation: Evaluation, training: Mapping[str, Any], model_id: str,
     now = int(datetime.fromisoformat(evaluation.as_of).replace(tzinfo=UTC).timestamp() * 1000)
     found = []
     for who, measured in evaluation.contenders().items():
-        step = int(evaluation.champion.version) if who == "champion" and evaluation.champion else 0
+        step = int(evaluation.champion.version) if who == "champion" and evaluation.champion else place
         for name in _MEASURES:
             value = getattr(measured, name)
             if who == "challenger":

@@ -24,6 +24,8 @@ POLICY = GatePolicy(
     costs={},
     max_calibration_error=0.1,
     max_milliseconds=500,
+    approval_days=30,
+    rollback_holds_days=14,
 )
 BETTER: tuple[Pair, ...] = ((0, 0, 0, 430), (0, 0, 1, 25), (0, 1, 0, 5), (1, 1, 1, 40))
 """500 rows: 25 are right only by the challenger, 5 only by the champion."""
@@ -257,3 +259,12 @@ def test_what_mistakes_cost_decides_whether_a_queue_is_harmed() -> None:
     costly = POLICY.model_copy(update={"costs": {"consumer_loan": {"credit_reporting": 20.0}}})
     assert decide(found, POLICY, "champion").decision == "promote"
     assert decide(found, costly, "champion").decision == "awaiting-approval"
+
+
+def test_what_is_in_doubt_or_held_is_not_promoted() -> None:
+    assert judged(evaluation()).decision == "promote"
+    doubted = judged(evaluation(), doubts=("the ledger is gone",))
+    assert (doubted.decision, doubted.reasons) == ("inconclusive", ("cannot measure: the ledger is gone",))
+    held = judged(evaluation(), held="the rollback holds")
+    assert (held.decision, held.reasons[0]) == ("awaiting-approval", "the rollback holds")
+    assert judged(evaluation({"ece": 0.11}), held="the rollback holds").decision == "reject"

@@ -24,7 +24,7 @@ def evergreen(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command() -> None:
     done = evergreen("--help")
     assert done.returncode == 0
-    commands = "run score status ledger approve reject reproduce rollback simulate ui withdraw"
+    commands = "run score status ledger approve reject reproduce rebuild-registry rollback simulate ui withdraw"
     for command in commands.split():
         assert command in done.stdout
 
@@ -43,6 +43,7 @@ def test_help_names_every_command() -> None:
         (["reject", "9", "--by", " ", "--reason", "why"], 1, "an approval needs a name and a reason"),
         (["withdraw", "a.csv", "--reason", "why"], 1, "raw_complaints has no publication yet"),
         (["withdraw", "a.csv", "--reason", " "], 1, "a withdrawal needs a reason"),
+        (["rebuild-registry"], 1, "holds no verdict: there is nothing to make again"),
         (["reproduce", "9"], 1, "complaint-router has no version '9'"),
         ([*REPLAY, "--to", "2024-01-01"], 1, "--to 2024-01-01 is not after --from 2024-01-01"),
         ([*REPLAY, "--to", "2024-02-01", "--every", "week"], 2, "'week' is not a number of days; write 7d"),
@@ -98,15 +99,20 @@ def test_the_home_is_private_and_its_dagster_settings_are_the_user_s(home: Home)
 
 
 def test_the_ledger_tells_the_champion_of_a_day_and_finds_an_edit(home: Home) -> None:
-    ledger = Ledger(home.ledger)
+    ledger, champion = Ledger(home.ledger), None
     for number, day in ((1, "2024-01-01"), (2, "2024-03-01")):
-        ledger.append("alias", f"move-{number}", day, {"action": "promote", "version": str(number), "reason": "better"})
+        about = {"version": str(number), "training_id": f"{number:0>16}"}
+        ledger.append("verdict", str(number), day, about | {"decision": "promote", "champion": champion})
+        previous = {"training_id": champion} if champion else None
+        move = {"action": "promote", "reason": "better", "previous": previous}
+        ledger.append("alias", str(number), day, about | move)
+        champion = about["training_id"]
     (found,) = json.loads(evergreen("ledger", "--at", "2024-02-01", "--json").stdout)
     assert found["body"]["version"] == "1"
-    assert "2 entries, each as it was appended" in evergreen("ledger", "--verify").stderr
+    assert "4 entries, each as it was appended" in evergreen("ledger", "--verify").stderr
     with sqlite3.connect(home.ledger) as connection:
         connection.execute("drop trigger entries_are_not_updated")
-        connection.execute("update entries set as_of = '2024-02-02' where seq = 2")
+        connection.execute("update entries set as_of = '2024-02-02' where seq = 4")
     done = evergreen("ledger", "--verify")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "entry 2 is not what was appended" in done.stderr
+    assert "entry 4 is not what was appended" in done.stderr

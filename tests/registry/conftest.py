@@ -12,7 +12,7 @@ from assets.evaluation.gate import Verdict
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.paired import Pair
 from assets.evaluation.report import Evaluation, Golden, Rival, SliceScores, SnapshotFacts, write_evaluation
-from assets.lake import Home
+from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
@@ -80,6 +80,7 @@ def make_evaluation(
     champion: RegisteredVersion | None = None,
     accuracy: float = 0.9,
     trained_to: str = DAY,
+    as_of: str = DAY,
 ) -> Evaluation:
     """A published evaluation of that accuracy, beside a champion of 0.85 if there is one."""
     ours, theirs = Metrics(200, accuracy, accuracy - 0.1, 0.4, 0.02), Metrics(200, 0.85, 0.75, 0.5, 0.03)
@@ -87,9 +88,9 @@ def make_evaluation(
         version=champion.version, training_id=champion.training_id, metrics=theirs, pairs=_pairs(round(200 * accuracy))
     )
     evaluation = Evaluation(
-        id=f"e{training_id}{champion.version if champion else ''}",
+        id=hash_json([training_id, champion and champion.version, accuracy, trained_to, as_of])[:16],
         basis="b",
-        as_of=DAY,
+        as_of=as_of,
         training_id=training_id,
         snapshot=SnapshotFacts(
             id="5" * 16, train_rows=1000, test_rows=200, period={"train": (DAY, trained_to), "test": (DAY, DAY)}

@@ -1,5 +1,6 @@
 import multiprocessing
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,27 @@ def test_processes_append_at_once_without_loss(ledger: Ledger) -> None:
     assert [entry.seq for entry in entries] == list(range(1, 81))
     assert len({entry.key for entry in entries}) == 80
     assert ledger.problem() is None
+
+
+def test_a_ledger_that_another_process_holds_is_one_line(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.append("verdict", "k", DAY, {})
+    monkeypatch.setattr("assets.registry.ledger._BUSY_SECONDS", 0.0)
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as holder:
+        holder.execute("begin exclusive")
+        for act in (lambda: ledger.append("verdict", "l", DAY, {}), ledger.entries, ledger.problem):
+            with pytest.raises(RegistryError, match=r"^ledger .*ledger\.db: database is locked$"):
+                act()
+        holder.execute("rollback")
+    assert ledger.append("verdict", "l", DAY, {}).seq == 2
+    assert ledger.problem() is None
+
+
+def test_an_append_that_was_cut_short_leaves_an_empty_ledger(ledger: Ledger) -> None:
+    ledger.path.parent.mkdir()
+    with pytest.raises(RegistryError), ledger._transaction("immediate") as connection:
+        connection.execute("select no_such_column from entries")
+    assert ledger.path.exists()
+    assert (ledger.entries(), ledger.problem()) == ([], None)
 
 
 def test_a_file_that_is_not_a_ledger_is_named(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def test_a_version_that_is_served_other_features_than_it_was_trained_on_is_not_p
 
 def test_a_champion_whose_files_were_edited_stops_the_graph(home: Home, run) -> None:
     run(A, 0.9)
-    (Registry(home).fetch("1") / "config.json").write_text("other settings")
+    for copy in home.root.rglob("config.json"):
+        copy.write_text("other settings")
     result = run(B, 0.85)
     assert not result.success
 
@@ -175,4 +176,18 @@ def test_an_edited_ledger_shows_in_the_graph(home: Home, run) -> None:
         connection.execute("drop trigger entries_are_not_updated")
         connection.execute("update entries set as_of = '2024-01-01' where seq = 1")
     connection.close()
-    assert failed(run(A, 0.9)) == ["ledger_is_as_written"]
+    result = run(B, 0.95)
+    assert not result.success
+    assert failed(result) == ["alias_is_evaluated", "ledger_is_as_written"]
+    assert metadata(result, "champion")["decision"] == load_verdict(home.lake, DAY)["decision"] == "inconclusive"
+    assert Registry(home).aliases()["champion"] == "1"
+
+
+def test_a_lost_ledger_stops_the_graph_and_leaves_the_champion(home: Home, run) -> None:
+    run(A, 0.9)
+    home.ledger.unlink()
+    result = run(B, 0.95)
+    assert not result.success
+    assert load_verdict(home.lake, DAY)["decision"] == "inconclusive"
+    assert "the ledger is gone" in load_verdict(home.lake, DAY)["reasons"][0]
+    assert Registry(home).aliases()["champion"] == "1"

@@ -1,8 +1,10 @@
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlflow.artifacts
 import pytest
 from mlflow import MlflowClient
 
@@ -14,8 +16,9 @@ from assets.registry.ledger import Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.settings import GatePolicy
+from assets.training.bundle import write_manifest
 
-A, B, C = "a" * 16, "b" * 16, "c" * 16
+A, B, C, DAY = "a" * 16, "b" * 16, "c" * 16, "2024-06-01"
 WRITES = [
     "create_experiment",
     "create_run",
@@ -24,6 +27,7 @@ WRITES = [
     "finalize_logged_model",
     "log_inputs",
     "log_outputs",
+    "set_tag",
     "log_batch",
     "log_artifacts",
     "set_terminated",
@@ -183,6 +187,32 @@ def test_a_newer_evaluation_updates_the_version(home: Home, bundle_of, evaluatio
     assert len(Registry(home).versions()) == 2
 
 
+def test_a_training_is_evaluated_again_with_other_numbers(home: Home, bundle_of, evaluation_of) -> None:
+    """As after a change of the settings of an evaluation; MLflow keeps one value of a model's metric a step."""
+    bundle = bundle_of(A)
+    for accuracy in (0.9, 0.8, 0.9):
+        version = Registry(home).register(bundle, evaluation_of(A, accuracy=accuracy))
+    assert version.tags["accuracy"] == "0.9000"
+    run = client(home).get_model_version(MODEL, version.version).run_id
+    found = {metric.step: metric.value for metric in client(home).get_metric_history(run, "accuracy")}
+    assert found == {0: 0.9, 1: 0.8}
+
+
+def test_a_training_that_came_out_otherwise_does_not_take_a_versions_place(
+    home: Home, promoted: Promote, bundle_of, evaluation_of
+) -> None:
+    champion, _ = promoted(A)
+    bundle = home.lake.path(f"challenger/{DAY}", A)
+    shutil.rmtree(bundle)
+    (bundle_of(A) / "config.json").write_text("of another machine")
+    (bundle / "MANIFEST.json").unlink()
+    write_manifest(bundle)
+    with pytest.raises(RegistryError, match=f"training {A} is version 1 in MLflow with other files than"):
+        Registry(home).register(bundle, evaluation_of(A, accuracy=0.8))
+    assert Registry(home).champion() == champion
+    assert Registry(home).fetch("1") != bundle
+
+
 def test_what_was_not_measured_is_not_registered(home: Home, bundle_of, evaluation_of) -> None:
     broken = evaluation_of(A).model_copy(update={"golden": Golden(rows=8, max_difference=1.0)})
     with pytest.raises(RegistryError, match="served and evaluated outputs differ"):
@@ -284,6 +314,7 @@ def test_a_tampered_version_is_refused(
     version = Registry(home).register(bundle_of(B), better).version
     copy = Registry(home).fetch(version) / file
     copy.write_text(copy.read_text() + " ")
+    shutil.rmtree(home.lake.path(f"challenger/{DAY}", B))
     with pytest.raises(BundleError, match=r"version 2 is not intact: .*" + file):
         Registry(home).fetch(version)
     with pytest.raises(BundleError, match="version 2 is not intact"):
@@ -294,9 +325,40 @@ def test_a_tampered_version_is_refused(
         Succession(Registry(home)).rollback(version, "try")
 
 
-def test_a_champion_whose_files_rot_is_a_problem(home: Home, promoted: Promote) -> None:
+def test_a_champion_whose_files_rot_is_served_from_the_lake(home: Home, promoted: Promote) -> None:
+    """One flipped byte must not block every successor."""
     promoted(A)
-    (Registry(home).fetch("1") / "config.json").unlink()
+    copy = Registry(home).fetch("1") / "model.safetensors"
+    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
+    assert Registry(home).fetch("1") == home.lake.path(f"challenger/{DAY}", A)
+    assert Registry(home).problem() is None
+    assert promoted(B)[1].decision == "promote"
+
+
+def test_a_bundle_that_mlflow_keeps_elsewhere_is_downloaded_once(
+    home: Home, promoted: Promote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(A)
+    shutil.rmtree(home.lake.path(f"challenger/{DAY}", A))
+    monkeypatch.setattr("assets.registry.registry.local_path", lambda _: None)
+    download, calls = mlflow.artifacts.download_artifacts, []
+
+    def counted(**about: Any) -> str:
+        calls.append(about)
+        return str(download(**about))
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", counted)
+    fetched = {Registry(home).fetch("1") for _ in range(2)}
+    assert len(fetched) == len(calls) == 1
+    (fetched.pop() / "model.safetensors").write_text("cut short")
+    assert (Registry(home).fetch("1") / "model.safetensors").read_text() != "cut short"
+    assert len(calls) == 2
+
+
+def test_a_champion_without_an_intact_copy_is_a_problem(home: Home, promoted: Promote) -> None:
+    promoted(A)
+    for found in home.root.rglob("config.json"):
+        found.unlink()
     assert Registry(home).problem().startswith("version 1 is not intact: ")
 
 

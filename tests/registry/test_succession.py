@@ -15,7 +15,7 @@ from assets.registry.succession import Succession
 from assets.settings import GatePolicy
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
-LATER = "2024-06-02"
+DAY, LATER = "2024-06-01", "2024-06-02"
 Promote = Callable[..., tuple[RegisteredVersion, Verdict]]
 
 
@@ -125,12 +125,17 @@ def test_a_twin_of_what_was_rolled_back_needs_new_data(
     champion, _ = promoted(A)
     promoted(B)
     succession.rollback("1", "version 2 misroutes mortgages")
-    for training, trained_to, decision in ((C, "2024-06-01", "reject"), ("d" * 16, LATER, "promote")):
-        twin = evaluation_of(training, champion, trained_to=trained_to)
+    wanted = (
+        (C, DAY, DAY, "reject", "has seen nothing newer"),
+        ("d" * 16, LATER, LATER, "awaiting-approval", "the rollback of 2024-06-01 holds until 2024-06-15"),
+        ("e" * 16, LATER, "2024-06-15", "promote", ""),
+    )
+    for training, trained_to, as_of, decision, reason in wanted:
+        twin = evaluation_of(training, champion, trained_to=trained_to, as_of=as_of)
         version = Registry(home).register(bundle_of(training), twin)
         verdict = succession.judge(version.version, twin, policy)
         assert verdict.decision == decision
-    assert "has seen nothing newer" in Registry(home).ledger.entries("verdict")[-2].body["reasons"][0]
+        assert reason in verdict.reasons[0]
 
 
 def test_a_twin_of_what_was_rolled_back_since_its_verdict_is_not_approved(
@@ -228,10 +233,91 @@ def test_a_ledger_that_was_written_anew_is_noticed(home: Home, promoted: Promote
     assert registry.ledger_problem() is None
     entries = registry.ledger.entries()
     home.ledger.unlink()
+    home.ledger.with_suffix(".anchor").unlink()
     for entry in entries:
         registry.ledger.append(entry.kind, entry.key, entry.as_of, entry.body | {"reasons": ["it was the best"]})
     assert registry.ledger.problem() is None
     assert registry.ledger_problem() == "the verdict on version 1 is not the one that MLflow knows of"
+
+
+@pytest.mark.usefixtures("waiting")
+def test_an_approval_that_comes_too_late_is_refused(home: Home, succession: Succession, client: MlflowClient) -> None:
+    last = Registry(home).ledger.entries()[-1]
+    assert last.body["numbers"]["policy_approval_days"] == 30
+    succession.registry.ledger.append("retraining", "k", "2024-07-02", {"decision": "skip"})
+    with pytest.raises(RegistryError, match="version 2 could be approved until 2024-07-01, and the ledger has come to"):
+        succession.settle("2", "approve", "Ada", "looks right")
+    assert alias(client) == "1"
+    assert succession.settle("2", "reject", "Ada", "too late") == succession.registry.champion()
+
+
+def test_a_backfill_replaces_no_later_champion_and_says_so(
+    home: Home, succession: Succession, promoted: Promote, policy: GatePolicy, bundle_of: Any, evaluation_of: Any
+) -> None:
+    promoted(A)
+    champion, _ = promoted(B, as_of=LATER)
+    assert champion.as_of == LATER
+    assert [getattr(Registry(home).champion(day), "version", None) for day in ("2024-05-31", DAY, LATER)] == [
+        *(None, "1", "2")
+    ]
+    backfill = evaluation_of(C, Registry(home).champion(DAY), accuracy=0.95)
+    version = Registry(home).register(bundle_of(C), backfill).version
+    verdict = succession.judge(version, backfill, policy)
+    assert verdict.decision == "inconclusive"
+    assert verdict.reasons[0].startswith(
+        "cannot measure: it is a backfill as of 2024-06-01, and the champion, version 2, reigns since 2024-06-02"
+    )
+    assert Registry(home).champion() == champion
+
+
+@pytest.mark.parametrize("kind", ["promotion", "approval"])
+def test_a_move_that_was_interrupted_is_made_up_for_by_whatever_comes_next(
+    kind: str,
+    home: Home,
+    succession: Succession,
+    waiting: Evaluation,
+    policy: GatePolicy,
+    bundle_of: Any,
+    evaluation_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Succession, "_move", die)
+        if kind == "approval":
+            succession.settle("2", "approve", "Ada", "looks right")
+        else:
+            succession.judge("2", waiting, policy)
+    worse = evaluation_of(C, Registry(home).champion(), accuracy=0.8)
+    version = Registry(home).register(bundle_of(C), worse).version
+    succession.judge(version, worse, policy)
+    assert kinds(home)[-3:] == [kinds(home)[-3], "alias", "verdict"]
+    champion = Registry(home).champion()
+    assert champion is not None
+    assert champion.version == "2"
+    assert Registry(home).problem() is None
+
+
+def test_a_move_that_cannot_be_made_up_for_is_written_down(
+    home: Home, succession: Succession, waiting: Evaluation, policy: GatePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Succession, "_move", die)
+        succession.judge("2", waiting, policy)
+    for found in home.root.rglob("config.json"):
+        found.write_text("rotten")
+    for _ in range(2):
+        with pytest.raises(RegistryError):
+            succession.rollback("9", "only to catch up")
+    lapse = Registry(home).ledger.entries("lapse")
+    assert len(lapse) == 1
+    assert lapse[0].body["reason"].startswith("its promotion was interrupted and cannot be made up for: version 2 is")
+    assert Registry(home).ledger.entries("alias")[-1].body["version"] == "1"
 
 
 def test_the_ledger_says_who_was_champion(home: Home, succession: Succession, promoted: Promote) -> None:

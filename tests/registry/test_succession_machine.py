@@ -4,6 +4,7 @@ Hypothesis draws sequences of runs, approvals, rejections, rollbacks, edits by h
 real ledger and MLflow on SQLite. What has to hold is worked out from the entries anew, by other means than the code's.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +21,7 @@ from mlflow import MlflowClient
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home
+from assets.registry import ledger as ledger_module
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
@@ -33,6 +35,7 @@ GOOD, BAD = 0.9, 0.75
 """Accuracies above and below any champion's and the baseline's."""
 WRITES = [
     (Ledger, "append"),
+    (ledger_module, "write_atomically"),
     (MlflowClient, "set_model_version_tag"),
     (MlflowClient, "set_registered_model_alias"),
     (MlflowClient, "set_registered_model_tag"),
@@ -94,20 +97,25 @@ class World:
         return self.registry.aliases().get("champion")
 
     @property
-    def files(self) -> tuple[Path, Path]:
-        return self.home.mlflow / "mlflow.db", self.home.ledger
+    def files(self) -> tuple[Path, Path, Path]:
+        return self.home.mlflow / "mlflow.db", self.home.ledger, self.anchor
+
+    @property
+    def anchor(self) -> Path:
+        return self.home.ledger.with_suffix(".anchor")
 
     def save(self, name: str) -> None:
         for file in self.files:
-            saved = file.with_suffix(f".{name}")
+            saved = file.with_name(f"{file.name}.{name}")
             saved.unlink(missing_ok=True)
             if file.exists():
                 copy(file, saved)
 
     def restore(self, name: str) -> None:
-        self.home.ledger.unlink(missing_ok=True)
+        for file in (self.home.ledger, self.anchor):
+            file.unlink(missing_ok=True)
         for file in self.files:
-            if (saved := file.with_suffix(f".{name}")).exists():
+            if (saved := file.with_name(f"{file.name}.{name}")).exists():
                 copy(saved, file)
 
     def state(self) -> dict[str, object]:
@@ -123,7 +131,10 @@ class World:
 
 
 def copy(source: Path, target: Path) -> None:
-    """An SQLite file into another, through SQLite: MLflow keeps connections to it open."""
+    """An SQLite file into another, through SQLite: MLflow keeps connections to it open; an anchor as it is."""
+    if ".anchor" in source.name:
+        shutil.copy(source, target)
+        return
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         new.execute("pragma synchronous = off")
         old.backup(new)
@@ -143,6 +154,7 @@ def world(
         registered = world.registry.register(bundle_of(training), evaluation_of(training))
         assert registered.version == number
     (world.registry.fetch(ROTTEN) / "config.json").write_text("other settings")
+    shutil.rmtree(home.lake.path("challenger/2024-06-01", f"{ROTTEN:0>16}"))
     world.registry.client.create_model_version(MODEL, source=str(home.root))
     world.versions = {version.version: version for version in world.registry.versions()}
     world.save("template")
@@ -156,13 +168,15 @@ class SuccessionMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = world
         self.killed = self.edited = self.crowned = False
+        self.day = 1
         world.restore("template")
 
     @rule(
         version=VERSIONS,
         accuracy=st.sampled_from([GOOD, GOOD, GOOD, BAD]),
         stale=st.one_of(st.none(), st.none(), st.none(), VERSIONS),
-        day=st.integers(1, 9),
+        later=st.sampled_from([-1, 0, 0, 1, 1]),
+        holds=st.sampled_from([0, 2]),
         approval=st.sampled_from(["automatic", "required", "required"]),
         edits=st.sampled_from(["restore", "accept"]),
         enough=st.sampled_from([True, True, True, False]),
@@ -173,7 +187,8 @@ class SuccessionMachine(RuleBasedStateMachine):
         version: str,
         accuracy: float,
         stale: str | None,
-        day: int,
+        later: int,
+        holds: int,
         approval: str,
         edits: str,
         enough: bool,
@@ -182,10 +197,12 @@ class SuccessionMachine(RuleBasedStateMachine):
         """A challenger is measured beside the champion (or beside who is not that any more) and judged."""
         expected_champion = self._champion_after(edits)
         beside = self.world.versions[stale or expected_champion] if stale or expected_champion else None
-        evaluation = self._evaluate(version, beside, accuracy, day)
+        as_of = f"2024-06-{max(1, self.day + later):02}"
+        self.day = max(1, self.day + later, self.day)
+        evaluation = self._evaluate(version, beside, accuracy, as_of)
         changes = {"approval": approval, "alias_edits": edits, "min_test_rows": 100 if enough else 300}
-        policy = self.world.policy.model_copy(update=changes)
-        expected = self._expected(version, expected_champion, beside, accuracy, policy)
+        policy = self.world.policy.model_copy(update=changes | {"rollback_holds_days": holds})
+        expected = self._expected(version, expected_champion, beside, accuracy, policy, as_of)
         decisions: list[str] = []
 
         def judge() -> None:
@@ -202,18 +219,18 @@ class SuccessionMachine(RuleBasedStateMachine):
 
     @rule(version=WAITING, decision=st.sampled_from(["approve", "approve", "reject"]), kill=KILLS)
     def settle(self, version: str, decision: Any, kill: Kill) -> None:
-        waits = version in self.waiting()
+        waits, sound = version in self.waiting(), not self.killed
         champion = self.world.registry.champion()
         done = self._do(lambda: Succession(self.world.registry).settle(version, decision, "Ada", "because"), kill)
         assert waits or not done
-        if done and decision == "reject" and kill is None:
+        if done and decision == "reject" and kill is None and sound:
             assert self.world.registry.champion() == champion
 
     @rule(version=FORMER, kill=KILLS)
     def rollback(self, version: str, kill: Kill) -> None:
-        former = version in self.holders()
+        former, sound = version in self.holders(), not self.killed
         done = self._do(lambda: Succession(self.world.registry).rollback(version, "because"), kill)
-        assert done == former or kill is not None
+        assert done == former or kill is not None or not sound
 
     @precondition(lambda self: not self.killed)
     @rule(version=st.one_of(st.none(), FORMER, FORMER))
@@ -228,6 +245,23 @@ class SuccessionMachine(RuleBasedStateMachine):
     @rule(number=st.integers())
     def decide_on_retraining(self, number: int) -> None:
         self.world.registry.ledger.append("retraining", str(number), "2024-06-01", {"decision": "skip"})
+
+    @rule(left=st.integers(0, 30), version=VERSIONS, action=st.sampled_from(["promote", "approve", "rollback"]))
+    def tamper(self, left: int, version: str, action: str) -> None:
+        """The ledger loses its end, its count mended; or an entry is made up, its hashes right. Both are found."""
+        registry, entries = self.world.registry, self.world.registry.ledger.entries()
+        self.world.save("before")
+        if left < len(entries) - self.killed:
+            cut(self.world.home.ledger, left)
+            assert registry.ledger.problem() is not None
+            self.world.restore("before")
+        if version not in self.holders():
+            moves = self._moves()
+            body = {"version": version, "training_id": self.world.versions[version].training_id, "action": action}
+            previous = {"training_id": moves[-1].body["training_id"]} if moves else None
+            registry.ledger.append("alias", "made-up", "2024-06-01", body | {"previous": previous, "reason": "because"})
+            assert registry.ledger_problem() is not None
+            self.world.restore("before")
 
     @invariant()
     def the_champion_is_evaluated_intact_and_explained(self) -> None:
@@ -303,23 +337,37 @@ class SuccessionMachine(RuleBasedStateMachine):
         assert self.world.state() == state
         return done, state
 
-    def _evaluate(self, version: str, beside: RegisteredVersion | None, accuracy: float, day: int) -> Evaluation:
+    def _evaluate(self, version: str, beside: RegisteredVersion | None, accuracy: float, as_of: str) -> Evaluation:
         training = self.world.versions[version].training_id
         trained_to = TRAINED_TO.get(version, "2024-05-31")
-        made = self.world.evaluation_of(training, beside, accuracy=accuracy, trained_to=trained_to)
-        return made.model_copy(update={"as_of": f"2024-06-{day:02}"})
+        return self.world.evaluation_of(training, beside, accuracy=accuracy, trained_to=trained_to, as_of=as_of)
 
     def _expected(
-        self, version: str, champion: str | None, beside: RegisteredVersion | None, accuracy: float, policy: GatePolicy
+        self,
+        version: str,
+        champion: str | None,
+        beside: RegisteredVersion | None,
+        accuracy: float,
+        policy: GatePolicy,
+        as_of: str,
     ) -> str:
         if version == champion:
             return "unchanged"
-        if policy.min_test_rows > 200 or (beside.version if beside else None) != champion:
+        since, by_hand = self._reign_after(policy.alias_edits, as_of)
+        if since > as_of or policy.min_test_rows > 200 or (beside.version if beside else None) != champion:
             return "inconclusive"
         newer = TRAINED_TO.get(version, "2024-05-31") > self._withdrawn_to()
         if accuracy == BAD or version in self.holders() or not newer:
             return "reject"
-        return "promote" if policy.approval == "automatic" else "awaiting-approval"
+        held = by_hand and int(as_of[-2:]) < int(since[-2:]) + policy.rollback_holds_days
+        return "promote" if policy.approval == "automatic" and not held else "awaiting-approval"
+
+    def _reign_after(self, edits: str, as_of: str) -> tuple[str, bool]:
+        """Since when the champion whom a run finds has been that, and whether a person made it so again."""
+        if self._champion_after(edits) != (self._moves()[-1].body["version"] if self._moves() else None):
+            return as_of, True
+        last = self._moves()[-1:]
+        return (last[0].as_of, last[0].body["action"] in ("rollback", "accept")) if last else ("", False)
 
     def _champion_after(self, edits: str) -> str | None:
         """Whom a run finds as champion, once an edit by hand is restored or accepted."""
@@ -355,6 +403,14 @@ class SuccessionMachine(RuleBasedStateMachine):
         """What was said last about the version of a move before it: promote, approve, or what does not make one."""
         said = self._said(move.body["version"], "verdict", "approval")
         return str([entry for entry in said if entry.seq < move.seq][-1].body["decision"])
+
+
+def cut(path: Path, left: int) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("drop trigger entries_are_not_deleted")
+        connection.execute("delete from entries where seq > ?", (left,))
+        connection.execute("update sqlite_sequence set seq = ?", (left,))
+        connection.commit()
 
 
 def attempt(act: Act) -> bool:

@@ -1,0 +1,56 @@
+"""`evergreen rebuild-registry`: MLflow made anew, or made whole, from the lake and the ledger."""
+
+from dataclasses import dataclass
+
+from assets.evaluation.report import read_evaluation, table
+from assets.exceptions import RegistryError
+from assets.lake import Home, hash_file
+from assets.registry.ledger import Entry
+from assets.registry.registry import LEDGER_BROKEN, RegisteredVersion, Registry
+from assets.registry.rules import unlawful
+from assets.registry.succession import Succession
+
+__all__ = ["Rebuilt", "rebuild_registry"]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The versions of every training that the ledger has judged, and what of them could not be made again, and why."""
+
+    versions: tuple[RegisteredVersion, ...]
+    left_out: tuple[str, ...]
+
+
+def rebuild_registry(home: Home) -> Rebuilt:
+    """Register whatever MLflow lacks of what the ledger has judged, and have MLflow say what the ledger does.
+
+    Versions keep the numbers that the ledger knows them by where MLflow has not given them away. Raises RegistryError
+    when the ledger itself is not as it was written or has no verdict, and when the champion is not in the lake, and
+    BundleError for files that are not intact.
+    """
+    registry = Registry(home)
+    entries = registry.ledger.entries()
+    if problem := registry.ledger.problem() or unlawful(entries):
+        raise RegistryError(f"{LEDGER_BROKEN} ({home.ledger}): {problem}; restore it from a backup")
+    verdicts = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
+    if not verdicts:
+        raise RegistryError(f"the ledger of {home.root} holds no verdict: there is nothing to make again")
+    left_out = tuple(why for verdict in verdicts.values() if (why := _register(registry, verdict)))
+    Succession(registry).retell()
+    versions = tuple(version for version in registry.versions() if version.training_id in verdicts)
+    return Rebuilt(versions, left_out)
+
+
+def _register(registry: Registry, verdict: Entry) -> str | None:
+    """Register the training of a verdict; why not, when the lake lacks what that takes."""
+    lake, training = registry.home.lake, str(verdict.body["training_id"])
+    bundle = lake.path(f"challenger/{verdict.as_of}", training)
+    evaluation = lake.path(table(verdict.as_of), verdict.body["evaluation"])
+    for what, path in (("bundle", bundle / "MANIFEST.json"), ("evaluation", evaluation / "evaluation.json")):
+        if not path.is_file():
+            return f"training {training} of {verdict.as_of}: its {what} is not in the lake"
+    if verdict.body.get("manifest_sha256") not in (None, hash_file(bundle / "MANIFEST.json")):
+        return f"training {training} of {verdict.as_of}: its bundle in the lake is not the one that was judged"
+    registry.reserve(int(verdict.body["version"]))
+    registry.register(bundle, read_evaluation(evaluation))
+    return None
