@@ -87,13 +87,16 @@ class IngestionSettings(_Section):
 
 class WarehouseSettings(_Section):
     max_unmapped_share: float = Field(ge=0, le=1)
-    """The largest share of valid records whose product no queue is mapped to."""
+    """The largest share of valid records whose product no queue is mapped to: of all, of an object, of a night."""
     max_quarantined_share: float = Field(ge=0, le=1)
-    """The largest share of landed records that may be quarantined."""
+    """The largest share of landed records that may be quarantined: of all, of an object, of a night."""
+    min_object_rows: int = Field(ge=1)
+    """Objects and nights of fewer records are not judged by shares."""
     max_staleness_days: int = Field(ge=0)
     """The newest known record may be at most this many days older than as-of."""
     max_mix_shift: float = Field(ge=0, le=1)
-    """The largest total variation distance between the queue mix of two publications."""
+    """The largest total variation distance of a queue mix from the previous publication's: of all, of a new object, of
+    a night."""
 
 
 class SnapshotSettings(_Section):

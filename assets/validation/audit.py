@@ -14,6 +14,7 @@ from assets.lake import Home, hash_tree, write_atomically
 from assets.settings import WarehouseSettings
 from assets.validation.expectations import validate
 from assets.validation.figures import Figures, measure
+from assets.validation.objects import find_problems, new_objects
 from assets.warehouse.project import MARTS, staged
 
 __all__ = ["Audit", "Failure", "audit", "load_audit", "publish"]
@@ -65,7 +66,8 @@ def audit(home: Home, as_of: str, policy: WarehouseSettings) -> Audit:
     content = hash_tree(folder)[:16]
     previous = home.lake.current("marts") if home.lake.version("marts") else None
     figures = measure(folder, previous, as_of)
-    outcome = validate(folder, figures, as_of, policy, home.reports / "data-docs")
+    problems = find_problems(new_objects(folder, previous), figures.published_mix, policy)
+    outcome = validate(folder, figures, problems, as_of, policy, home.reports / "data-docs")
     verdict = Audit(as_of, content, figures, outcome.checked, tuple(Failure(*failed) for failed in outcome.failed))
     write_atomically(_path(home), json.dumps(asdict(verdict), indent=2))
     return verdict

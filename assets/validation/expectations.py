@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import pandas as pd
 from assets.settings import WarehouseSettings
 from assets.validation.data_docs import finish_site
 from assets.validation.figures import Figures
+from assets.validation.objects import Problems
 from assets.validation.suites import suites
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Outcome:
     """Suite, sentence and severity of each expectation that was not met or could not be measured."""
 
 
-def validate(folder: Path, figures: Figures, as_of: str, policy: WarehouseSettings, site: Path) -> Outcome:
+def validate(
+    folder: Path, figures: Figures, problems: Problems, as_of: str, policy: WarehouseSettings, site: Path
+) -> Outcome:
     """Validate the marts in a folder and build Data Docs at `site`, replacing the site of the last audit.
 
     One mart is in memory at a time, texts as their lengths; a million complaints take about a gigabyte.
@@ -41,17 +44,19 @@ def validate(folder: Path, figures: Figures, as_of: str, policy: WarehouseSettin
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     site.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".data-docs-", dir=site.parent) as beside:
-        outcome = _validate(folder, figures, as_of, policy, Path(beside))
+        outcome = _validate(folder, figures, problems, as_of, policy, Path(beside))
         shutil.rmtree(site, ignore_errors=True)
         shutil.copytree(beside, site)
     return outcome
 
 
-def _validate(folder: Path, figures: Figures, as_of: str, policy: WarehouseSettings, site: Path) -> Outcome:
+def _validate(
+    folder: Path, figures: Figures, problems: Problems, as_of: str, policy: WarehouseSettings, site: Path
+) -> Outcome:
     context = _context(site)
     checked, failed = {}, []
-    for suite, expectations in suites(policy, compared=figures.mix_shift is not None).items():
-        frame = _figures_frame(figures) if suite == "publication" else _frame(folder / f"{suite}.parquet")
+    for suite, expectations in suites(policy, problems, compared=figures.mix_shift is not None).items():
+        frame = _figures_frame(figures, problems) if suite == "publication" else _frame(folder / f"{suite}.parquet")
         result = _run(context, suite, expectations, frame, as_of)
         checked[suite] = len(result.results)
         failed += [_failure(suite, item) for item in result.results if not item.success]
@@ -130,15 +135,17 @@ def _frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _figures_frame(figures: Figures) -> pd.DataFrame:
+def _figures_frame(figures: Figures, problems: Problems) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "unbalanced_objects": [figures.unbalanced_objects],
             "known": [figures.known],
             "staleness_days": [figures.staleness_days],
             "quarantined_share": [figures.quarantined / max(figures.landed, 1)],
+            "unmapped_share": [figures.unmapped / max(figures.rows["fct_complaints"], 1)],
             "mix_shift": [figures.mix_shift],
             "labelled_queues": [len(figures.queue_mix)],
             "complaints": [figures.rows["fct_complaints"]],
+            **{f"{rule}_objects": [len(found)] for rule, found in asdict(problems).items()},
         }
     ).astype(float)

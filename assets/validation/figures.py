@@ -29,8 +29,12 @@ class Figures:
     """Complaints visible as of the as-of date."""
     staleness_days: int | None
     """Days from the newest day of receipt of what is known as of the as-of date to that date; None when none is."""
+    unmapped: int
+    """Versions of complaints without a queue."""
     queue_mix: dict[str, float]
     """Share of each queue among the labels of the newest versions."""
+    published_mix: dict[str, float] | None
+    """The same of the previous publication; None without one."""
     mix_shift: float | None
     """Total variation distance between this queue mix and the previous publication's; None without one."""
 
@@ -39,13 +43,16 @@ def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
     """Measure the marts in a folder, against the folder of the previous publication where there is one."""
     with duckdb.connect() as connection:
         mix = _queue_mix(connection, staged)
+        published = None if previous is None else _queue_mix(connection, previous)
         return Figures(
             rows={mart: _number(connection, "select count(*) from read_parquet(?)", staged, mart) for mart in MARTS},
             **_counts(connection, staged),
             known=_number(connection, _KNOWN, staged, "fct_complaints", as_of),
             staleness_days=_number(connection, _STALENESS, staged, "fct_complaints", as_of),
+            unmapped=_number(connection, _UNMAPPED, staged, "fct_complaints"),
             queue_mix=mix,
-            mix_shift=None if previous is None else _distance(mix, _queue_mix(connection, previous)),
+            published_mix=published,
+            mix_shift=None if published is None else _distance(mix, published),
         )
 
 
@@ -58,6 +65,8 @@ _STALENESS = """
     select date_diff('day', max(received_at), cast($2 as timestamp)) from read_parquet($1)
     where known_at <= cast($2 as timestamp)
 """
+
+_UNMAPPED = "select count(*) from read_parquet($1) where queue is null"
 
 _COUNTS = """
     select

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from assets.settings import QUEUES, WarehouseSettings
+from assets.validation.objects import Problems, named
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -38,18 +39,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "company_daily": _statistics("company"),
     "state_daily": _statistics("state"),
     "quarantined_complaints": ("object_key", "line", "reason", "raw_text"),
-    "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate", "withdrawn"),
+    "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate", "withdrawn", "error"),
 }
 """The columns of each mart."""
 
 
-def suites(policy: WarehouseSettings, compared: bool) -> dict[str, list["Expectation"]]:
+def suites(policy: WarehouseSettings, problems: Problems, compared: bool) -> dict[str, list["Expectation"]]:
     """Expectations by the name of what they are about: a mart, or `publication` for the figures of the whole.
 
-    `compared` says whether there is a previous publication to compare the queue mix with.
+    `problems` are those of new objects, which the sentences name; `compared` says whether there is a previous
+    publication to compare the queue mix with.
     """
     return {
-        "publication": _publication(policy) + (_comparison(policy) if compared else []),
+        "publication": _publication(policy) + _objects(policy, problems) + (_comparison(policy) if compared else []),
         "fct_complaints": _complaints(),
         "labels": _labels(),
         "company_daily": _daily("company"),
@@ -67,8 +69,33 @@ def _publication(policy: WarehouseSettings) -> list["Expectation"]:
         _figure("staleness_days", 0, days, f"The newest known complaint is at most {days} days old"),
         _figure("unbalanced_objects", 0, 0, "Of each object, landed = valid + quarantined + duplicate"),
         _figure("quarantined_share", 0, share, f"At most {share:.0%} of what landed is quarantined"),
+        _figure("unmapped_share", 0, policy.max_unmapped_share, _UNMAPPED.format("all", policy.max_unmapped_share)),
         _figure("labelled_queues", len(QUEUES), len(QUEUES), "Every queue has labels", critical=False),
     ]
+
+
+_UNMAPPED = "Of {} complaints at most {:.0%} have a product that no queue is mapped to"
+
+
+def _objects(policy: WarehouseSettings, problems: Problems) -> list["Expectation"]:
+    """Bounds on each new object, and on the night's together."""
+    sentences = {
+        "refused": "No new object is refused as a whole",
+        "quarantined": f"Of no new object more than {policy.max_quarantined_share:.0%} is quarantined",
+        "unmapped": _UNMAPPED.format("each new object's", policy.max_unmapped_share),
+        "shifted": f"No new object's queue mix is further than {policy.max_mix_shift:g} from what is published",
+        "cut_short": "No new object is cut short",
+        "of_one_queue": "No new object has labels of one queue alone",
+    }
+    expectations = []
+    for rule, sentence in sentences.items():
+        found = getattr(problems, rule)
+        told = f"{sentence}: {named(found)}" if found else sentence
+        expectations.append(_figure(f"{rule}_objects", 0, 0, told, critical=rule not in _TOLERATED))
+    return expectations
+
+
+_TOLERATED = ("cut_short", "of_one_queue")
 
 
 def _comparison(policy: WarehouseSettings) -> list["Expectation"]:

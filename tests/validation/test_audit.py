@@ -20,7 +20,9 @@ from assets.warehouse.project import staged
 
 AS_OF = "2024-02-01"
 SECRET = "my mother lost her savings"
-POLICY = WarehouseSettings(max_unmapped_share=0.1, max_quarantined_share=0.5, max_staleness_days=30, max_mix_shift=0.3)
+POLICY = WarehouseSettings(
+    max_unmapped_share=0.1, max_quarantined_share=0.5, max_staleness_days=30, max_mix_shift=0.3, min_object_rows=15
+)
 
 Frames = dict[str, pd.DataFrame]
 
@@ -44,6 +46,7 @@ def marts(queues: list[str] = [*QUEUES, *QUEUES]) -> Frames:  # noqa: B006 - nev
         }
     )
     counts = {"landed": [rows + 1], "valid": [rows], "quarantined": [1], "duplicate": [0], "withdrawn": [0]}
+    counts["error"] = pd.Series([None], dtype="string")
     rejected = {"object_key": ["a.csv"], "line": [9], "reason": ["broken-quote"], "raw_text": [SECRET]}
     return {
         "fct_complaints": complaints,
@@ -168,6 +171,34 @@ def test_the_queue_mix_is_compared_with_the_previous_publication(home: Home) -> 
     assert verdict.figures.mix_shift == pytest.approx(4 / 9)
     assert [failure.suite for failure in verdict.critical] == ["publication"]
     assert "0.3 from the previous" in verdict.critical[0].expectation
+
+
+def with_object(key: str, **counts: object) -> Frames:
+    """Marts with one more object, of which no complaint was taken."""
+    frames = marts()
+    row = {"object_id": key, "object_key": key, "valid": 0, "duplicate": 0, "withdrawn": 0, "error": None} | counts
+    frames["record_counts"] = pd.concat([frames["record_counts"], pd.DataFrame([row])], ignore_index=True)
+    return frames
+
+
+def test_a_bad_object_is_named_and_stops_what_its_share_of_all_would_let_pass(home: Home) -> None:
+    publish_unaudited(home, marts(), "before")
+    bad = with_object("bad|night.csv", landed=18, quarantined=18)
+    whole = POLICY.model_copy(update={"max_quarantined_share": 0.6})
+    stage(home, bad)
+    verdict = audit(home, AS_OF, whole)
+    assert verdict.figures.quarantined / verdict.figures.landed < 0.6
+    told = "Of no new object more than 60% is quarantined: bad|night.csv (18 of 18)"
+    assert [(f.suite, f.expectation, f.severity) for f in verdict.failures] == [("publication", told, "critical")]
+    stage(home, with_object("bad|night.csv", landed=0, quarantined=0, withdrawn=18))
+    assert audit(home, AS_OF, whole).failures == ()
+
+
+def test_an_object_that_is_refused_as_a_whole_is_critical_however_small(home: Home) -> None:
+    publish_unaudited(home, marts(), "before")
+    verdict = audited(home, with_object("b.csv", landed=1, quarantined=1, error="unknown-column: my mother"))
+    told = "No new object is refused as a whole: b.csv (unknown-column)"
+    assert [(f.expectation, f.severity) for f in verdict.failures] == [(told, "critical")]
 
 
 def test_a_warning_is_reported_and_stops_nothing(home: Home) -> None:

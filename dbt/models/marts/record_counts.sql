@@ -33,7 +33,8 @@ select
     coalesce(statuses.valid, 0) as valid,
     coalesce(statuses.quarantined, 0) + coalesce(rejects.rejects, 0) as quarantined,
     coalesce(statuses.duplicate, 0) as duplicate,
-    case when objects.withdrawn is null then 0 else objects.landed end as withdrawn
+    case when objects.withdrawn is null then 0 else objects.landed end as withdrawn,
+    objects.error
 from objects
 full outer join statuses
     on objects.object_id = statuses.object_id

@@ -1,0 +1,149 @@
+"""What is new since the last publication, each object and all together: sums over all of history hide a bad night.
+
+The bounds are those of the whole. A share over its bound counts when chance alone would not bring it about, so that a
+few bad records of a small object do not alarm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from scipy.special import bdtrc  # type: ignore[import-untyped]
+
+from assets.settings import WarehouseSettings
+
+__all__ = ["NewObject", "Problems", "find_problems", "named", "new_objects"]
+
+_CHANCE = 1e-3
+"""How likely a share may be at its bound, by the binomial distribution, and still count as over it."""
+_SHOWN = 3
+
+_NEW = """
+    with counts as (
+        select * from read_parquet($counts)
+        where landed > 0 and object_id not in (select unnest($published))
+    ), complaints as (
+        select object_id, queue, count(*) as n from read_parquet($complaints)
+        where object_id in (select object_id from counts) group by all
+    )
+    select object_key, landed, quarantined, error, coalesce(sum(n), 0)::bigint,
+        coalesce(map_from_entries(list((queue, n)) filter (queue is not null)), map {})
+    from counts left join complaints using (object_id)
+    group by object_id, object_key, landed, quarantined, error order by object_key, object_id
+"""
+
+
+@dataclass(frozen=True)
+class NewObject:
+    """A source object, or all of a night together, in counts of its records."""
+
+    key: str
+    landed: int
+    quarantined: int
+    error: str | None
+    """Why the object, or its end, could not be read."""
+    complaints: int
+    """Versions of complaints that it brought."""
+    labels: dict[str, int]
+    """Those of them that have a label, by queue."""
+
+    @property
+    def unmapped(self) -> int:
+        return self.complaints - sum(self.labels.values())
+
+    @property
+    def refused(self) -> bool:
+        return self.error is not None and self.landed == self.quarantined
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Objects that break a rule, by rule, each named with its numbers."""
+
+    refused: tuple[str, ...] = ()
+    """Read as nothing but a reject."""
+    cut_short: tuple[str, ...] = ()
+    """Whose end could not be read."""
+    quarantined: tuple[str, ...] = ()
+    unmapped: tuple[str, ...] = ()
+    shifted: tuple[str, ...] = ()
+    """With another mix of queues than what is published."""
+    of_one_queue: tuple[str, ...] = ()
+
+
+def new_objects(staged: Path, previous: Path | None) -> list[NewObject]:
+    """The objects in a folder of marts that the previous publication does not have, without those withdrawn."""
+    with duckdb.connect() as connection:
+        published: list[str] = []
+        if previous is not None:
+            ids = "select object_id from read_parquet(?)"
+            published = [i for (i,) in connection.execute(ids, [str(previous / "record_counts.parquet")]).fetchall()]
+        files = {"counts": staged / "record_counts.parquet", "complaints": staged / "fct_complaints.parquet"}
+        parameters = {name: str(path) for name, path in files.items()} | {"published": published}
+        return [NewObject(*row) for row in connection.execute(_NEW, parameters).fetchall()]
+
+
+def find_problems(new: Sequence[NewObject], mix: dict[str, float] | None, policy: WarehouseSettings) -> Problems:
+    """What is wrong with new objects, each by itself, and together when they follow a publication with a queue mix."""
+    night = [_together(new)] if mix is not None and len(new) > 1 else []
+    judged = [*new, *night]
+    labelled = [one for one in judged if sum(one.labels.values()) >= policy.min_object_rows] if mix else []
+    return Problems(
+        refused=tuple(f"{one.key} ({_code(one)})" for one in new if one.refused),
+        cut_short=tuple(f"{one.key} ({_code(one)})" for one in new if one.error is not None and not one.refused),
+        quarantined=tuple(
+            f"{one.key} ({one.quarantined:,} of {one.landed:,})"
+            for one in judged
+            if _over(one.quarantined, one.landed, policy.max_quarantined_share, policy)
+        ),
+        unmapped=tuple(
+            f"{one.key} ({one.unmapped:,} of {one.complaints:,})"
+            for one in judged
+            if _over(one.unmapped, one.complaints, policy.max_unmapped_share, policy)
+        ),
+        shifted=tuple(
+            f"{one.key} (distance {shift:.2f} of {sum(one.labels.values()):,} labels)"
+            for one in labelled
+            if (shift := _distance(one.labels, mix or {})) > policy.max_mix_shift
+        ),
+        of_one_queue=tuple(
+            f"{one.key} ({sum(one.labels.values()):,} labels, all {next(iter(one.labels))})"
+            for one in labelled
+            if len(one.labels) == 1
+        ),
+    )
+
+
+def named(problems: Sequence[str]) -> str:
+    """The first few, in words."""
+    more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return ", ".join(problems[:_SHOWN]) + more
+
+
+def _together(new: Sequence[NewObject]) -> NewObject:
+    queues = sorted({queue for one in new for queue in one.labels})
+    return NewObject(
+        key=f"all {len(new)} new objects together",
+        landed=sum(one.landed for one in new),
+        quarantined=sum(one.quarantined for one in new),
+        error=None,
+        complaints=sum(one.complaints for one in new),
+        labels={queue: sum(one.labels.get(queue, 0) for one in new) for queue in queues},
+    )
+
+
+def _over(hits: int, rows: int, bound: float, policy: WarehouseSettings) -> bool:
+    """Whether a share is over its bound, beyond chance."""
+    return rows >= policy.min_object_rows and hits > bound * rows and bool(bdtrc(hits - 1, rows, bound) < _CHANCE)
+
+
+def _distance(labels: dict[str, int], mix: dict[str, float]) -> float:
+    """Total variation distance of an object's queues from the published mix."""
+    rows = sum(labels.values())
+    return sum(abs(labels.get(queue, 0) / rows - mix.get(queue, 0.0)) for queue in labels.keys() | mix.keys()) / 2
+
+
+def _code(one: NewObject) -> str:
+    """The reason without what was read: a header may hold anything."""
+    return str(one.error).partition(":")[0]
