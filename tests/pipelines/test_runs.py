@@ -6,7 +6,11 @@ import dagster as dg
 import pytest
 
 from assets.exceptions import SettingsError
+from assets.lake import Home
+from assets.registry.ledger import Ledger
+from assets.resources import Evergreen
 from pipelines.runs import _Watcher
+from pipelines.sensors import failed_run
 
 
 def failure_of(asset: dg.AssetsDefinition) -> str:
@@ -74,3 +78,18 @@ def test_a_check_that_does_not_pass_is_named_with_its_numbers(result: dict[str, 
         return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="conserved", passed=False, **result)])
 
     assert failure_of(breaks) == f"stopped at breaks: check conserved failed{line}"
+
+
+def test_the_ledger_says_why_a_run_failed(home: Home) -> None:
+    @dg.asset
+    def breaks() -> None:
+        raise KeyError("company")
+
+    job = dg.Definitions([breaks]).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        (failure,) = (event for event in result.all_events if event.event_type_value == "PIPELINE_FAILURE")
+        context = dg.build_run_status_sensor_context("failed_run", failure, instance, result.dagster_run)
+        failed_run(context.for_run_failure(), evergreen=Evergreen())
+    (entry,) = Ledger(home.ledger).entries("failure")
+    assert entry.body["error"] == "stopped at breaks: KeyError: 'company'"
