@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.exceptions import EvergreenError, NotPublished
+from assets.exceptions import EvergreenError, NotPublished, SettingsError
 
 __all__ = ["Home", "Lake", "hash_file", "hash_json", "hash_tree", "write_atomically"]
 
@@ -34,9 +34,14 @@ class Home:
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """`EVERGREEN_HOME`, or `.evergreen` in the project."""
-        default = Path(__file__).parent.parent / ".evergreen"
-        return cls(Path(os.environ.get("EVERGREEN_HOME", default)).absolute())
+        """`EVERGREEN_HOME`, or `.evergreen` in the project.
+
+        Raises SettingsError for a path that DuckDB would take for a pattern, and read another folder's files.
+        """
+        root = Path(os.environ.get("EVERGREEN_HOME") or Path(__file__).parent.parent / ".evergreen").absolute()
+        if set("*?[") & set(str(root)):
+            raise SettingsError(f"EVERGREEN_HOME: {root}: a path with *, ? or [ reads as a pattern; choose another")
+        return cls(root)
 
     def require_space(self) -> None:
         """Raise EvergreenError where so little is left that a failed write is no wonder.
@@ -122,13 +127,22 @@ class Lake:
 
     def point(self, table: str, version: str) -> None:
         """Move the table's pointer to a version that was kept."""
-        assert self.path(table, version).is_dir(), f"{table} has no version {version}"
+        if not self.path(table, version).is_dir():
+            raise EvergreenError(f"{table} has no version {version}")
         write_atomically(self._folder(table) / _POINTER, version)
 
     def version(self, table: str) -> str | None:
-        """The current version's name, or None when nothing was published."""
+        """The current version's name, or None when nothing was published.
+
+        Raises EvergreenError when the pointer names no version.
+        """
         pointer = self._folder(table) / _POINTER
-        return pointer.read_text() if pointer.exists() else None
+        if not pointer.exists():
+            return None
+        named = pointer.read_text(errors="replace")
+        if not _NAME.fullmatch(named) or not self.path(table, named).is_dir():
+            raise EvergreenError(f"{pointer} is damaged: it names {named[:40]!r}; {self._remedy(table)}")
+        return named
 
     def current(self, table: str) -> Path:
         """The current version's folder. Raises NotPublished."""
@@ -145,8 +159,14 @@ class Lake:
         """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
         return sorted(p.parent.relative_to(self.root).as_posix() for p in (self.root / prefix).glob(f"*/{_POINTER}"))
 
+    def _remedy(self, table: str) -> str:
+        versions = [path for path in self._folder(table).iterdir() if path.is_dir() and path.name[0] != "."]
+        newest = max(versions, key=lambda path: path.stat().st_mtime, default=None)
+        return f"write the newest version's name into it, {newest.name}" if newest else "delete it, and run again"
+
     def _folder(self, name: str) -> Path:
-        assert _NAME.fullmatch(name), f"not a table name: {name!r}"
+        if not _NAME.fullmatch(name):
+            raise EvergreenError(f"{name!r} is not the name of a table")
         return self.root / name
 
 

@@ -291,7 +291,8 @@ def _join_all(entities: pd.DataFrame, timestamp: str, joins: list[_Join]) -> pa.
             connection.register("entities", pa.table(slim))
             bounds = {"start": _ALWAYS[0], "end": int(instants.max()) if len(instants) else _ALWAYS[0]}
             found = _fetch(connection, join.sql, {"path": join.source.path, **bounds})
-            assert found.num_rows == result.num_rows
+            if found.num_rows != result.num_rows:
+                raise ValueError(f"{join.source.path}: {found.num_rows} rows were joined to {result.num_rows}")
             for _, name in join.features:
                 result = result.append_column(name, found[name])
     return result

@@ -60,6 +60,13 @@ def main() -> NoReturn:
     except EvergreenError as error:
         _say(f"evergreen: {error}")
         sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except Exception as error:
+        from pipelines.faults import explain
+
+        if (line := explain(Home.from_environment(), error)) is None:
+            raise
+        _say(f"evergreen: {line}")
+        sys.exit(1)
 
 
 def _say(line: str) -> None:
@@ -97,6 +104,7 @@ def run(
     """Run the whole graph: ingest, train, evaluate, gate, score and decide."""
     load_settings(profile)
     _say("Loading the graph")
+    from pipelines.faults import damaged_database
     from pipelines.runs import run_graph
     from pipelines.summary import summarize, table
 
@@ -105,7 +113,8 @@ def run(
     with os.fdopen(os.dup(2), "w", buffering=1) as terminal:
         outcome = run_graph(home, sources, as_of, profile, lambda line: print(line, file=terminal), history=history)
     if outcome.failure:
-        _say(f"evergreen: {outcome.failure} (log: {home.root / 'logs' / outcome.run_id}.log)")
+        failure = "; ".join(filter(None, [outcome.failure, damaged_database(home)]))
+        _say(f"evergreen: {failure} (log: {home.root / 'logs' / outcome.run_id}.log)")
         raise typer.Exit(1)
     summary = summarize(home, as_of, outcome)
     _say(table(summary))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 from sqlalchemy.exc import OperationalError
+from yaml import YAMLError
 
 import assets.exceptions
 from assets.display import plain
@@ -50,7 +51,12 @@ def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
     if not settings.exists():
         write_atomically(settings, (CONFIGS / "dagster.yaml").read_text())
     os.environ |= {"EVERGREEN_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
-    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+    try:
+        opened = dg.DagsterInstance.from_config(str(home.dagster))
+    except (ValueError, YAMLError, dg.DagsterError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EvergreenError(f"{settings}: {reason}; mend it, or delete it to have the usual one") from None
+    with opened as instance:
         yield instance
 
 

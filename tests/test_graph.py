@@ -51,7 +51,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+    return tmp_path_factory.mktemp("home") / "it's a home {x} 100%"
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,8 @@ def test_the_run_is_in_the_instance_that_the_ui_shows(home: Path, first: dict[st
 
 def test_no_narrative_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
     fct = next(home.glob("lake/marts/*/fct_complaints.parquet"))
-    narratives = duckdb.sql(f"select narrative from '{fct}' where length(narrative) > 80 limit 200").fetchall()
+    query = "select narrative from read_parquet($1) where length(narrative) > 80 limit 200"
+    narratives = duckdb.execute(query, [str(fct)]).fetchall()
     logs = "".join(path.read_text(errors="replace") for path in (home / "logs").iterdir())
     assert narratives
     assert not [text for (text,) in narratives if text[:60] in logs]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from assets.exceptions import NotPublished
-from assets.lake import Lake, hash_tree, write_atomically
+from assets.exceptions import EvergreenError, NotPublished, SettingsError
+from assets.lake import Home, Lake, hash_tree, write_atomically
 
 
 def publish(lake: Lake, version: str, text: str) -> Path:
@@ -51,7 +51,7 @@ def test_a_version_is_immutable(tmp_path: Path) -> None:
 
 def test_a_table_name_cannot_leave_the_lake(tmp_path: Path) -> None:
     for name in ("../x", "a/../b", "/etc", "", "a//b"):
-        with pytest.raises(AssertionError, match="not a table name"):
+        with pytest.raises(EvergreenError, match="is not the name of a table"):
             Lake(tmp_path).version(name)
 
 
@@ -70,3 +70,25 @@ def test_a_hash_covers_names_and_content(tmp_path: Path) -> None:
     before = hash_tree(tmp_path)
     (tmp_path / "a" / "x").rename(tmp_path / "a" / "y")
     assert hash_tree(tmp_path) != before
+
+
+@pytest.mark.parametrize("named", ["", "../../elsewhere", "v9", "\udcae\udcff", "v1\n"])
+def test_a_damaged_pointer_is_named_with_what_to_write_into_it(tmp_path: Path, named: str) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, "v1", "first")
+    pointer = tmp_path / "table" / "CURRENT"
+    pointer.write_bytes(named.encode(errors="surrogateescape"))
+    with pytest.raises(EvergreenError, match=r"CURRENT is damaged: .* write the newest version's name into it, v1"):
+        lake.current("table")
+
+
+@pytest.mark.parametrize("name", ["br[a]ck", "st*r", "who?"])
+def test_a_home_that_reads_as_a_pattern_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / name))
+    with pytest.raises(SettingsError, match=r"EVERGREEN_HOME: .* reads as a pattern"):
+        Home.from_environment()
+
+
+def test_an_empty_home_is_the_projects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", "")
+    assert Home.from_environment().root == Path(__file__).parents[1] / ".evergreen"

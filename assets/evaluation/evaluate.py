@@ -24,7 +24,7 @@ from assets.evaluation.report import (
     table,
     write_evaluation,
 )
-from assets.exceptions import SnapshotError
+from assets.exceptions import BundleError, SnapshotError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file, hash_json
 from assets.settings import QUEUES, EvaluationSettings
@@ -140,7 +140,8 @@ def _differing(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> di
 def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:
     """Its answers, and the milliseconds that one took."""
     bundle = load_bundle(path)
-    assert bundle.id == path.name, f"bundle {bundle.id} lies in {path.name}"
+    if bundle.id != path.name:
+        raise BundleError(f"{path}: holds another model, {bundle.id}")
     started = time.perf_counter()
     answers = bundle.predict_proba(test)
     return answers, (time.perf_counter() - started) / len(test) * 1000

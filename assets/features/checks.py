@@ -244,16 +244,16 @@ def _look_up(path: Path, key: str, names: list[str], rows: pd.DataFrame) -> npt.
     columns = ", ".join(f'daily."{name}"' for name in names)
     sql = f"""
         select {columns}
-        from rows left join read_parquet('{path}') daily
+        from rows left join read_parquet($path) daily
             on daily.{key} = rows.{key} and daily.event_timestamp = (
-                select max(earlier.event_timestamp) from read_parquet('{path}') earlier
+                select max(earlier.event_timestamp) from read_parquet($path) earlier
                 where earlier.{key} = rows.{key} and earlier.event_timestamp <= rows.known_at
             )
         order by rows.position
     """  # noqa: S608 - names come from the snapshot's own manifest
     with duckdb.connect() as connection:
         connection.register("rows", rows[_ROW_COLUMNS].assign(position=range(len(rows))))
-        found: pd.DataFrame = connection.execute(sql).df()
+        found: pd.DataFrame = connection.execute(sql, {"path": str(path)}).df()
     return found.to_numpy(np.float64)
 
 

@@ -169,7 +169,8 @@ def with_features(home: Home, marts: Path, rows: pa.Table, features: tuple[str, 
     entities = entities.rename(columns={"known_at": "event_timestamp"})
     job = store.get_historical_features(entity_df=entities, features=store.get_feature_service(SERVICE))
     joined = job.to_arrow()
-    assert joined["complaint_id"].equals(rows["complaint_id"])
+    if not joined["complaint_id"].equals(rows["complaint_id"]):
+        raise SnapshotError("Feast joined other rows than it was given")
     for name in features:
         rows = rows.append_column(name, joined[name].cast(pa.float64()))
     return rows

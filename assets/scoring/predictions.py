@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.exceptions import NotPublished
+from assets.exceptions import BundleError, NotPublished
 from assets.features.serving import online_features, online_store
 from assets.features.store import definitions
 from assets.lake import Home, hash_json
@@ -103,7 +103,8 @@ def predict(
     _require_features(home, as_of, marts.name)
     with resumable(lake.path(table, version).parent, "parts", version) as parts, lake.staging(table) as staged:
         bundle = load()
-        assert bundle.id == champion.training_id
+        if bundle.id != champion.training_id:
+            raise BundleError(f"{bundle.id} is not the model of version {champion.version}, {champion.training_id}")
         window = _Window(marts / "fct_complaints.parquet", as_of, settings, staged)
         golden = answer_golden_rows(lake, champion, bundle, settings)
         parts.fill(window.chunks, lambda chunk: _answers(home, window, bundle, champion.version, chunk))

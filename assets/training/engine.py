@@ -52,7 +52,8 @@ def join_processes(world_size: int, threads: int) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
-    assert torch.distributed.get_world_size() == world_size, "the launcher started another number of ranks"
+    if (found := torch.distributed.get_world_size()) != world_size:
+        raise TrainingError(f"{found} ranks were started for a plan of {world_size}; mend training.hostfile or ranks")
 
 
 def tell_all(first: int, second: int) -> tuple[int, int]:

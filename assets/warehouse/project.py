@@ -174,12 +174,17 @@ def _parse(home: Home, manifest: Path) -> None:
 
 def _folders(home: Home, raw: Path) -> dict[str, str]:
     return {
-        "EVERGREEN_RAW": str(raw.absolute()),
+        "EVERGREEN_RAW": _quoted(str(raw.absolute())),
         "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
-        "EVERGREEN_STAGED": str(staged(home).absolute()),
+        "EVERGREEN_STAGED": _quoted(str(staged(home).absolute())),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),
         "DBT_PROFILES_DIR": str(PROJECT),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
     }
+
+
+def _quoted(path: str) -> str:
+    """A path as it stands between the quotes of an SQL string."""
+    return path.replace("'", "''")

@@ -14,7 +14,7 @@ from assets.evaluation.metrics import codes, measure
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import load_evaluation
 from assets.evaluation.tables import slices_table
-from assets.exceptions import SnapshotError
+from assets.exceptions import BundleError, SnapshotError
 from assets.lake import Lake
 from assets.settings import EvaluationSettings
 
@@ -43,6 +43,14 @@ def test_everyone_is_measured_on_the_same_rows(lake, snapshot, settings, serve: 
     assert found.champion.version == "3"
     assert found.golden.rows == 16
     assert found == load_evaluation(lake, DAY)
+
+
+def test_another_model_than_the_challenger_is_not_measured(
+    lake, snapshot, settings, fake_bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assets.evaluation.evaluate.load_bundle", lambda _: fake_bundle("another"))
+    with pytest.raises(BundleError, match=r"challenger: holds another model, another"):
+        evaluate(lake, DAY, snapshot, CHALLENGER, None, settings)
 
 
 def test_what_it_leaves_is_readable_and_small(lake, snapshot, settings, serve: Serve, bundles) -> None:

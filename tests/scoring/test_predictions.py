@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.exceptions import NotPublished
+from assets.exceptions import BundleError, NotPublished
 from assets.resources import Evergreen
 from assets.scoring.definitions import predictions
 from assets.scoring.predictions import _Window, load_manifest, predict
@@ -89,6 +89,13 @@ def test_the_version_follows_the_marts_the_champion_and_the_settings(home, bundl
     versions.append(predict(home, AS_OF, champion, lambda: bundle, SETTINGS).version)
     assert len(set(versions)) == 4
     assert home.lake.version(f"predictions/{AS_OF}") == versions[-1]
+
+
+def test_another_model_than_the_champion_s_scores_nothing(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
+    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
+    bundle.id = "training-2"
+    with pytest.raises(BundleError, match="training-2 is not the model of version 3, training-1"):
+        predict(home, AS_OF, champion, lambda: bundle, SETTINGS)
 
 
 def test_chunks_do_not_change_the_rows(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]

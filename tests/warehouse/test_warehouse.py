@@ -230,7 +230,7 @@ def sources() -> list[Source]:
 @pytest.fixture(scope="session")
 def full(sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Everything landed at once, and built."""
-    home = Home(tmp_path_factory.mktemp("full"))
+    home = Home(tmp_path_factory.mktemp("full") / "it's a home {x} 100%")
     land(home, sources, "v1")
     done = build(home)
     assert done.returncode == 0, done.stdout

@@ -1,0 +1,48 @@
+"""What the machine refuses, and what is damaged in a home, in one line for a person."""
+
+import errno
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from assets.lake import Home
+
+__all__ = ["damaged_database", "explain"]
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_DATABASES = {
+    "ledger.db": "restore it from a copy",
+    "mlflow/*.db": "move it away; `evergreen rebuild-registry` makes it anew",
+    "features/*.db": "delete it; the next run fills it anew",
+    "dagster/**/*.db": "delete it; the history of runs is lost with it, and what was switched on",
+}
+"""Where a home has SQLite databases, and what to do when one is damaged."""
+
+
+def explain(home: Home, error: Exception) -> str | None:
+    """The file or database of the home that an error is about, and what to do; None for an error of another kind."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        return f"{error.filename}: {error.strerror}; run as the owner of {home.root}, or set EVERGREEN_HOME"
+    if isinstance(error, (sqlite3.Error, DBAPIError)):
+        return damaged_database(home)
+    return None
+
+
+def damaged_database(home: Home) -> str | None:
+    """The first SQLite database of a home that cannot be used, and why; None when all can."""
+    faults = (_fault(path, remedy) for where, remedy in _DATABASES.items() for path in sorted(home.root.glob(where)))
+    return next(filter(None, faults), None)
+
+
+def _fault(path: Path, remedy: str) -> str | None:
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"{path}: this user may not read and write it"
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (found,) = connection.execute("pragma quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    return None if found == "ok" else f"{path}: {found}; {remedy}"

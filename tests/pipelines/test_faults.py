@@ -1,0 +1,80 @@
+"""What the machine refuses, and what is damaged in a home, is one line that names it."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assets.exceptions import EvergreenError
+from assets.lake import Home
+from pipelines.faults import damaged_database, explain
+from pipelines.runs import open_instance
+
+EVERGREEN = Path(sys.executable).with_name("evergreen")
+DATABASES = ["ledger.db", "mlflow/mlflow.db", "features/online.db", "dagster/history/runs.db"]
+
+
+def write(home: Home) -> None:
+    for name in DATABASES:
+        (home.root / name).parent.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(home.root / name) as connection:
+            connection.execute("create table kept (text)")
+            connection.executemany("insert into kept values (?)", [("x" * 1000,)] * 50)
+
+
+@pytest.mark.parametrize("name", DATABASES)
+@pytest.mark.parametrize("from_byte", [0, 4096, 20_000])
+def test_a_damaged_database_is_found_wherever_it_is_damaged(home: Home, name: str, from_byte: int) -> None:
+    write(home)
+    assert damaged_database(home) is None
+    with (home.root / name).open("r+b") as file:
+        file.seek(from_byte)
+        file.write(b"\xff" * 5000)
+    found = damaged_database(home)
+    assert found is not None
+    assert found.startswith(f"{home.root / name}: ")
+    assert found == explain(home, sqlite3.DatabaseError("from inside a library"))
+
+
+def test_what_is_no_fault_of_the_machine_is_not_explained(home: Home) -> None:
+    write(home)
+    for error in (ValueError("ours"), FileNotFoundError(2, "No such file", "x"), sqlite3.OperationalError("locked")):
+        assert explain(home, error) is None
+
+
+def test_the_command_names_a_damaged_database(home: Home) -> None:
+    home.mlflow.mkdir(parents=True)
+    (home.mlflow / "mlflow.db").write_bytes(b"no database at all" * 100)
+    done = subprocess.run([EVERGREEN, "status"], capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line.startswith(f"evergreen: {home.mlflow / 'mlflow.db'}: file is not a database")) == (
+        1,
+        True,
+    )
+
+
+def test_another_user_is_told_whose_home_it_is(home: Home) -> None:
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root can make a home that is another user's")
+    home.root.mkdir()
+    (home.root / "ledger.db").touch()
+    for path in (home.root / "ledger.db", home.root):
+        os.chown(path, 65534, 65534)
+        path.chmod(0o700)
+    as_user = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    done = subprocess.run([*as_user, EVERGREEN, "ledger"], capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.endswith(f"Permission denied; run as the owner of {home.root}, or set EVERGREEN_HOME")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: [", b"run_launcher: 3", b"unknown: {}"])
+def test_dagster_settings_that_cannot_be_read_are_named(home: Home, content: bytes) -> None:
+    home.dagster.mkdir(parents=True)
+    (home.dagster / "dagster.yaml").write_bytes(content)
+    with pytest.raises(EvergreenError, match=r"dagster.yaml: .* mend it, or delete it"), open_instance(home):
+        pass
