@@ -6,7 +6,6 @@ on 999 of 1,000 texts. Simulated complaints, or those of `--complaints FILE`, in
 """
 
 import argparse
-import copy
 import os
 import tempfile
 import time
@@ -78,26 +77,25 @@ def fitted(rows: Any, window: int) -> Any:
 
 
 def stock(bundle: Any, window: int) -> Any:
-    """`transformers.pipeline` around the same router, whose features and weights of words are nothing here."""
-    import torch
-    from transformers import AutoTokenizer, logging, pipeline
+    """`transformers.pipeline` around transformers' encoder and the router's last layer: there are no features here."""
+    from transformers import AutoModel, AutoTokenizer, PreTrainedModel, logging, pipeline
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     from assets.settings import QUEUES
-    from assets.training.model import ComplaintRouter
+    from assets.training.model import mean_pooling
 
-    class TextRouter(ComplaintRouter):
+    class TextRouter(PreTrainedModel):
+        def __init__(self, encoder: Any) -> None:
+            super().__init__(encoder.config)
+            self.encoder, self.last = encoder, bundle.router.output
+
         def forward(self, input_ids: Any, attention_mask: Any, **_: Any) -> Any:
-            none, rows = torch.zeros(0, dtype=torch.long), len(input_ids)
-            priors, offsets = torch.zeros(rows, 0, len(QUEUES)), torch.zeros(rows, dtype=torch.long)
-            logits = super().forward(
-                input_ids, attention_mask, torch.zeros(rows, 0), priors, none, none.float(), offsets
-            )
-            return SequenceClassifierOutput(logits=logits)
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return SequenceClassifierOutput(logits=self.last(mean_pooling(hidden, attention_mask)))
 
     logging.set_verbosity(logging.CRITICAL)  # it says that it does not know the class
-    model = copy.copy(bundle.router)
-    model.__class__ = TextRouter
+    logging.disable_progress_bar()
+    model = TextRouter(AutoModel.from_pretrained(bundle.path)).eval()
     model.config.id2label = dict(enumerate(QUEUES))
     tokenizer = AutoTokenizer.from_pretrained(bundle.path)
     return pipeline("text-classification", model=model, tokenizer=tokenizer, truncation=True, max_length=window)

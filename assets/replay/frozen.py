@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutput
 
 from assets.settings import QUEUES, TrainingSettings
 from assets.training.base_model import resolve_base_model
 from assets.training.batches import Sampler, collate, share_of_loss, token_batches
+from assets.training.bert import Hidden
 from assets.training.calibration import TEMPERATURES, losses_by_temperature
 from assets.training.data import class_weights
 from assets.training.inference import compile_encoder, run_batches
@@ -115,8 +115,8 @@ class _Lookup(nn.Module):
         super().__init__()
         self.config, self._table = table.config, table
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:  # noqa: ARG002 - the encoder's
-        return BaseModelOutput(last_hidden_state=torch.from_numpy(self._table.outputs[input_ids.numpy()]))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Hidden:  # noqa: ARG002 - the encoder's
+        return Hidden(last_hidden_state=torch.from_numpy(self._table.outputs[input_ids.numpy()]))
 
 
 @dataclass(frozen=True)

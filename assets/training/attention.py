@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import eager_mask
+
+from assets.training.bert import Bert
 
 __all__ = ["Dropout", "attend", "use_cpu_kernels"]
 
@@ -80,9 +80,14 @@ def attend(
     return found.view(rows, heads, tokens, width).transpose(1, 2), None
 
 
-def use_cpu_kernels(router: PreTrainedModel, encoder: PreTrainedModel) -> None:
+def use_cpu_kernels(router: nn.Module, encoder: Any) -> None:
     """Have a router compute its dropout, and the attention of the encoders that are known here, as above."""
-    if encoder.config.model_type in _MODELS:
+    if isinstance(encoder, Bert):
+        encoder.set_attention(attend)
+    elif encoder.config.model_type in _MODELS:
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import eager_mask
+
         AttentionInterface.register(_NAME, attend)
         AttentionMaskInterface.register(_NAME, eager_mask)
         encoder.set_attn_implementation(_NAME)

@@ -5,7 +5,8 @@
     provenance.json       what the model was made of  training.json        how the training went
     MANIFEST.json         the SHA-256 of every other file
 
-Loading one reads safetensors and JSON into classes of ours and of transformers; nothing in it is ever run.
+Loading one reads safetensors and JSON into classes of ours, and of transformers where the encoder is no plain BERT;
+nothing in it is ever run.
 """
 
 import json

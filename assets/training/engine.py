@@ -11,7 +11,6 @@ from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed import init_process_group
-from transformers import PreTrainedModel
 
 from assets.exceptions import SettingsError, TrainingError
 from assets.settings import TrainingSettings
@@ -165,7 +164,7 @@ def _undo_first_step(optimizer: FP16_UnfusedOptimizer) -> None:
                 weight.copy_(source)
 
 
-def _prepare(encoder: PreTrainedModel, settings: TrainingSettings) -> None:
+def _prepare(encoder: Any, settings: TrainingSettings) -> None:
     """Let the encoder compute activations again, and compile it, where the settings ask for it."""
     if settings.activation_checkpointing:
         if not encoder.supports_gradient_checkpointing:

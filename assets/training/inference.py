@@ -10,16 +10,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import logging as transformers_logging
 
 from assets.settings import Precision
+from assets.training.bert import Bert, Hidden
 from assets.training.model import ComplaintRouter
 
 if TYPE_CHECKING:
@@ -87,14 +85,14 @@ class _CompiledEncoder(nn.Module):
         self.config = config
         self._compiled = compiled
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Hidden:
         request = self._compiled.create_infer_request()  # one cannot serve two threads
         hidden = request.infer({"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()})[0]
-        return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden))
+        return Hidden(last_hidden_state=torch.from_numpy(hidden))
 
 
 class _HiddenStates(nn.Module):
-    def __init__(self, encoder: PreTrainedModel) -> None:
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -103,7 +101,7 @@ class _HiddenStates(nn.Module):
         return hidden
 
 
-def _compile(encoder: PreTrainedModel, precision: Precision) -> _CompiledEncoder:
+def _compile(encoder: Any, precision: Precision) -> _CompiledEncoder:
     # OpenVINO reports its use over the network, unless this package is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -111,8 +109,9 @@ def _compile(encoder: PreTrainedModel, precision: Precision) -> _CompiledEncoder
     core = openvino.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precision = "float32"
+    quiet = nullcontext() if isinstance(encoder, Bert) else _quiet_transformers()
     converted_with, compared_on = (_probe(encoder, rows, tokens) for rows, tokens in _PROBES)
-    with warnings.catch_warnings(), _quiet_transformers(), torch.inference_mode():
+    with warnings.catch_warnings(), quiet, torch.inference_mode():
         warnings.simplefilter("ignore")
         model = openvino.convert_model(_HiddenStates(encoder), example_input=converted_with)
         compiled = core.compile_model(model, "CPU", _properties(precision))
@@ -135,16 +134,14 @@ def _properties(precision: Precision) -> dict[str, Any]:
     }
 
 
-def _probe(encoder: PreTrainedModel, rows: int, tokens: int) -> dict[str, Tensor]:
+def _probe(encoder: Any, rows: int, tokens: int) -> dict[str, Tensor]:
     """Rows of different lengths, so that the mask matters."""
     ids = torch.arange(rows * tokens).reshape(rows, tokens) % encoder.config.vocab_size
     mask = (torch.arange(tokens) < tokens - torch.arange(rows).unsqueeze(1)).long()
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _require_agreement(
-    encoder: PreTrainedModel, compiled: _CompiledEncoder, batch: dict[str, Tensor], tolerance: float
-) -> None:
+def _require_agreement(encoder: Any, compiled: _CompiledEncoder, batch: dict[str, Tensor], tolerance: float) -> None:
     real = batch["attention_mask"].bool()
     right, found = (run(**batch).last_hidden_state[real] for run in (encoder, compiled))
     difference = float((right - found).abs().max() / right.abs().max())
@@ -154,7 +151,9 @@ def _require_agreement(
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """A tracer looks at every property of a model, deprecated ones included."""
+    """A tracer looks at every property of a model of transformers, deprecated ones included."""
+    from transformers.utils import logging as transformers_logging
+
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

@@ -11,7 +11,9 @@ divided by a temperature that makes the model as sure as it is right.
 Nothing here knows that it is trained on several machines, or by what.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
 
 from assets.exceptions import BaseModelError, SettingsError, describe
 from assets.settings import QUEUES
-from assets.training.model_files import read_shapes
+from assets.training.bert import Bert, BertSettings
+from assets.training.model_files import read_config, read_shapes
 from assets.training.preprocessing import Preprocessing, prior_entities
 
 __all__ = [
@@ -41,50 +43,44 @@ __all__ = [
     "router_config",
 ]
 
-Reader = Callable[[Path, PretrainedConfig], PreTrainedModel]
+Reader = Callable[[Path, Mapping[str, Any]], nn.Module]
 
 _FEATURE_WIDTH = 64
 _DROPOUT = 0.1
 _PRIOR_SCALE = 0.5
 
 
-class RouterConfig(PretrainedConfig):  # type: ignore[misc]
+@dataclass
+class RouterConfig:
     """Widths of the router, and the configuration of the encoder inside it."""
 
-    model_type = "complaint-router"
+    encoder: dict[str, Any]
+    queues: list[str]
+    inputs: int = 0
+    entities: int = 0
+    hashed_words: int = 0
+    word_share: float = 0.0
+    calibration_temperature: float = 1.0
 
-    def __init__(
-        self,
-        encoder: dict[str, Any] | None = None,
-        queues: list[str] | None = None,
-        inputs: int = 0,
-        entities: int = 0,
-        hashed_words: int = 0,
-        word_share: float = 0.0,
-        calibration_temperature: float = 1.0,
-        **kwargs: Any,
-    ) -> None:
-        self.encoder = encoder or {}
-        self.queues = queues or []
-        self.inputs = inputs
-        self.entities = entities
-        self.hashed_words = hashed_words
-        self.word_share = word_share
-        self.calibration_temperature = calibration_temperature
-        super().__init__(**kwargs)
+    @classmethod
+    def read(cls, folder: Path) -> "RouterConfig":
+        """What `save` wrote; what else a config.json says is not looked at."""
+        config = read_config(folder)
+        return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
+
+    def save(self, folder: Path) -> None:
+        content = {"model_type": "complaint-router"} | asdict(self)
+        (folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True))
 
 
-class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
+class ComplaintRouter(nn.Module):
     """Text, features and words fused into one logit per queue."""
 
-    config_class = RouterConfig
-    base_model_prefix = "encoder"
-    _supports_sdpa = True
-
-    def __init__(self, config: RouterConfig, encoder: PreTrainedModel | None = None) -> None:
-        super().__init__(config)
-        self.encoder = encoder if encoder is not None else empty_encoder(AutoConfig.for_model(**config.encoder))
-        width, queues = self.encoder.config.hidden_size, len(config.queues)
+    def __init__(self, config: RouterConfig, encoder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        inner: Any = encoder if encoder is not None else empty_encoder(config.encoder)
+        self.encoder, width, queues = inner, inner.config.hidden_size, len(config.queues)
         self.feature_network = _feature_network(config.inputs) if config.inputs else None
         self.dropout = nn.Dropout(_DROPOUT)
         self.output = nn.Linear(width + (_FEATURE_WIDTH if config.inputs else 0), queues)
@@ -96,7 +92,7 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
             self.prior_scale = nn.Parameter(scale)
         else:  # ZeRO-3 cannot gather a parameter of no elements
             self.register_buffer("prior_scale", scale)
-        self.post_init()
+        self._draw()
 
     @property
     def padding(self) -> int:
@@ -112,11 +108,13 @@ class ComplaintRouter(PreTrainedModel):  # type: ignore[misc]
                 nn.Module.train(module, False)
         return self
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
-        elif module is self.words:
+    def _draw(self) -> None:
+        """Weights of what is new on top of the encoder: small, and none in the linear branch."""
+        for module in (*(self.feature_network or ()), self.output):
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        if self.words is not None:
             nn.init.zeros_(self.words.weight)
 
     def forward(
@@ -155,22 +153,23 @@ def mean_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
 
 
-def load_encoder(base: Path, max_tokens: int, read: Reader | None = None) -> PreTrainedModel:
+def load_encoder(base: Path, max_tokens: int, read: Reader | None = None) -> Any:
     """A pretrained encoder. No code from the folder is run and no pickled weights are read.
 
-    read: reads the weights of a folder into an encoder of this configuration; None reads them whole, in float32.
-    Raises BaseModelError when it cannot be read or takes fewer tokens than asked for.
+    A plain BERT is one of ours, any other encoder transformers'. read: reads the weights of a folder into an encoder of
+    this config.json; None reads them whole, in float32. Raises BaseModelError when it cannot be read or takes fewer
+    tokens than asked for.
     """
     try:
-        config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        _require_weights(base, config, empty_encoder)
-        encoder = read(base, config) if read else _load(AutoModel, base, config)
+        config = read_config(base)
+        _require_weights(base, lambda: empty_encoder(config))
+        encoder: Any = (read or _read_encoder)(base, config)
     except Exception as error:  # each architecture has errors of its own for a configuration that makes no sense
         raise BaseModelError(f"training.base_model: {base} cannot be read: {describe(error)}") from None
     limit = getattr(encoder.config, "max_position_embeddings", max_tokens)
     if max_tokens > limit:
         raise BaseModelError(f"training.max_tokens: {max_tokens}, but the base model takes at most {limit}")
-    return _without_pooler(encoder)
+    return encoder
 
 
 def new_router(
@@ -192,7 +191,7 @@ def new_router(
     return router
 
 
-def router_config(encoder: PretrainedConfig, preprocessing: Preprocessing, word_share: float) -> RouterConfig:
+def router_config(encoder: Any, preprocessing: Preprocessing, word_share: float) -> RouterConfig:
     """The widths that rows encoded by `preprocessing` ask for, around an encoder of this configuration."""
     return RouterConfig(
         encoder=encoder.to_diff_dict() | {"model_type": encoder.model_type},
@@ -209,11 +208,11 @@ def load_router(path: Path) -> ComplaintRouter:
 
     Raises ValueError when its weights are not those that its configuration asks for.
     """
-    config = RouterConfig.from_pretrained(path, local_files_only=True)
-    _require_weights(path, config, ComplaintRouter)
-    router: ComplaintRouter = _load(ComplaintRouter, path, config)
-    router.train(False)
-    return router
+    config = RouterConfig.read(path)
+    _require_weights(path, lambda: ComplaintRouter(config))
+    router = ComplaintRouter(config)
+    _fill(router, path)
+    return router.train(False)
 
 
 def freeze(router: ComplaintRouter, trainable_layers: int | None, train_embeddings: bool) -> None:
@@ -234,7 +233,7 @@ def freeze(router: ComplaintRouter, trainable_layers: int | None, train_embeddin
         router.encoder.get_input_embeddings().requires_grad_(False)
 
 
-def encoder_layers(encoder: PreTrainedModel) -> nn.ModuleList:
+def encoder_layers(encoder: Any) -> nn.ModuleList:
     """The encoder's layers, from the bottom up. Raises BaseModelError when it has no list of them."""
     count = encoder.config.num_hidden_layers
     found = [m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
@@ -247,36 +246,66 @@ def _feature_network(inputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, _FEATURE_WIDTH), nn.GELU(), nn.Dropout(_DROPOUT))
 
 
-def _embeddings(encoder: PreTrainedModel) -> nn.Module:
+def _embeddings(encoder: Any) -> nn.Module:
     embeddings: nn.Module = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
     return embeddings
 
 
-def empty_encoder(config: PretrainedConfig) -> PreTrainedModel:
-    """An encoder of random weights, without its pooler."""
-    encoder: PreTrainedModel = AutoModel.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
+def empty_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """An encoder of a config.json, without its pooler. Its weights mean nothing."""
+    if (plain := BertSettings.of(config)) is not None:
+        return Bert(plain)
+    from transformers import AutoConfig, AutoModel
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        encoder = AutoModel.from_config(
+            AutoConfig.for_model(**config), attn_implementation="sdpa", trust_remote_code=False
+        )
     return _without_pooler(encoder)
 
 
-def _require_weights(folder: Path, config: PretrainedConfig, build: Callable[[Any], nn.Module]) -> None:
-    """Raises ValueError when a model of this configuration has more weights than the files of its folder.
+def _require_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
+    """Raises ValueError when what `build` makes has more weights than the files of a folder.
 
-    `build` makes it on the device `meta`, where it takes no memory: what the configuration asks for is thus bounded by
-    the size of the files before any memory is.
+    It is made on the device `meta`, where it takes no memory: what a configuration asks for is thus bounded by the size
+    of the files before any memory is.
     """
     with torch.device("meta"):
-        asked = sum(weight.numel() for weight in build(config).parameters())
+        asked = sum(weight.numel() for weight in build().parameters())
     if asked > (held := sum(map(prod, read_shapes(folder).values()))):
         raise ValueError(f"config.json asks for {asked:,} weights, the files have {held:,}")
 
 
-def _load(kind: Any, folder: Path, config: PretrainedConfig) -> PreTrainedModel:
-    """A model of a folder, none of whose weights is random. Raises ValueError when the folder lacks some."""
+def _read_encoder(base: Path, config: Mapping[str, Any]) -> nn.Module:
+    if (plain := BertSettings.of(config)) is None:
+        return _read_by_transformers(base)
+    with torch.device("meta"):
+        encoder = Bert(plain)
+    _fill(encoder, base, encoder.base_model_prefix, assign=True)
+    return encoder
+
+
+def _fill(model: nn.Module, folder: Path, prefix: str = "", assign: bool = False) -> None:
+    """Read a model's weights in float32, `assign` where it has none yet. Raises ValueError when the files lack some."""
+    found: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= {name.removeprefix(f"{prefix}."): weight for name, weight in load_file(file).items()}
+    own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())} & {*model.state_dict()}
+    if missing := sorted(own - {*found}):
+        raise ValueError(f"the files lack {missing[0]}")
+    weights = {name: found[name].to(torch.float32, copy=True) for name in own}
+    model.load_state_dict(weights, strict=False, assign=assign)  # what is tied to another weight has no name of its own
+
+
+def _read_by_transformers(folder: Path) -> nn.Module:
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
     logging.disable_progress_bar()
-    model: PreTrainedModel
-    model, info = kind.from_pretrained(
+    encoder, info = AutoModel.from_pretrained(
         folder,
-        config=config,
+        config=AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
         use_safetensors=True,
         local_files_only=True,
         attn_implementation="sdpa",
@@ -285,10 +314,10 @@ def _load(kind: Any, folder: Path, config: PretrainedConfig) -> PreTrainedModel:
     )
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
         raise ValueError(f"the files lack {missing[0]}")
-    return model
+    return _without_pooler(encoder)
 
 
-def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+def _without_pooler(encoder: nn.Module) -> nn.Module:
     if getattr(encoder, "pooler", None) is not None:
         encoder.register_module("pooler", None)
     return encoder

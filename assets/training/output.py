@@ -59,7 +59,7 @@ def write_bundle(
         raise TrainingError(f"after the last step {broken[0]} is not finite; lower training.learning_rate")
     save_file(weights, plan.output / "model.safetensors", metadata={"format": "pt"})
     engine.module.config.calibration_temperature = progress.temperature
-    engine.module.config.save_pretrained(plan.output)
+    engine.module.config.save(plan.output)
     data.tokenizer.save(str(plan.output / "tokenizer.json"))
     data.preprocessing.save(plan.output / "preprocessing.json")
     provenance = _provenance(plan, data.trained, engine) | {"world_sizes": world_sizes}

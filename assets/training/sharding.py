@@ -1,32 +1,30 @@
 """An encoder that no rank ever holds whole: ZeRO-3 deals out every tensor as soon as it is made or read."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
 from safetensors import safe_open
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
+from torch import nn
 
-from assets.training.model import ComplaintRouter, empty_encoder
+from assets.training.model import ComplaintRouter, Reader, empty_encoder
 
 __all__ = ["deal_out_rest", "sharded_reader"]
 
 
-def sharded_reader(config: Mapping[str, Any]) -> Callable[[Path, PretrainedConfig], PreTrainedModel]:
+def sharded_reader(config: Mapping[str, Any]) -> Reader:
     """What reads an encoder for `load_encoder` under a DeepSpeed configuration of stage 3; all ranks call it.
 
     Rank 0 reads tensor by tensor, and each goes to its parts at once. Raises ValueError when the files lack a weight.
     """
 
-    def read(folder: Path, encoder_config: PretrainedConfig) -> PreTrainedModel:
-        with deepspeed.zero.Init(config_dict_or_path=dict(config)), no_init_weights():
+    def read(folder: Path, encoder_config: Mapping[str, Any]) -> nn.Module:
+        # What is drawn here is read over, and must not change what is drawn after it.
+        with torch.random.fork_rng(), deepspeed.zero.Init(config_dict_or_path=dict(config)):
             encoder = empty_encoder(encoder_config)
         _fill(encoder, folder)
-        for module in encoder.modules():
-            module._is_hf_initialized = True  # else transformers would draw weights again, of which none is here
         return encoder
 
     return read
@@ -40,7 +38,7 @@ def deal_out_rest(router: ComplaintRouter, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(device, dtype)
 
 
-def _fill(encoder: PreTrainedModel, folder: Path) -> None:
+def _fill(encoder: Any, folder: Path) -> None:
     wanted = dict(encoder.named_parameters())
     prefix = f"{encoder.base_model_prefix}."
     for name, file in _tensors(folder):

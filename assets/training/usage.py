@@ -21,7 +21,7 @@ def cost(seconds: float, ranks: int, price_per_hour: float) -> float:
     return seconds / 3600 * ranks * price_per_hour
 
 
-def matmul_peak(precision: str, seconds: float = 0.3) -> float:
+def matmul_peak(precision: str, seconds: float = 0.1) -> float:
     """Floating-point operations per second of this rank's device at its best: large square products, for `seconds`.
 
     Call before anything else is on a GPU: what the products take there is not counted in `peak_memory`.

@@ -13,6 +13,7 @@ import pytest
 from assets.exceptions import BaseModelError
 from assets.training import base_model
 from assets.training.base_model import DEFAULT, resolve_base_model
+from assets.training.bert import Bert
 from assets.training.model import load_encoder
 
 
@@ -87,6 +88,8 @@ def test_no_code_of_a_folder_runs_even_when_a_person_would_say_yes(
 
 def test_what_a_configuration_says_about_attention_is_not_obeyed(copy: Path) -> None:
     configure(copy, {"_attn_implementation": "kernels-community/attention", "attn_implementation": "eager"})
+    assert isinstance(load_encoder(copy, 32), Bert)
+    configure(copy, {"chunk_size_feed_forward": 4})  # no plain BERT: transformers reads it
     assert load_encoder(copy, 32).config._attn_implementation == "sdpa"
 
 

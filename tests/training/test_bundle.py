@@ -13,6 +13,7 @@ import pytest
 from assets.exceptions import BundleError
 from assets.features.snapshot import Snapshot
 from assets.settings import QUEUES
+from assets.training.bert import Bert
 from assets.training.bundle import FILES, Bundle, load_bundle, verify_bundle, write_manifest
 
 
@@ -91,8 +92,7 @@ def test_loading_runs_no_code_of_the_artifact(copy: Path, tmp_path: Path, monkey
 def test_what_its_configuration_says_about_attention_is_not_obeyed(copy: Path) -> None:
     other = {"_attn_implementation": "eager", "attn_implementation": "kernels-community/attention"}
     configure(copy, other, other)
-    router = load_bundle(copy).router
-    assert (router.config._attn_implementation, router.encoder.config._attn_implementation) == ("sdpa", "sdpa")
+    assert isinstance(load_bundle(copy).router.encoder, Bert)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_an_encoder_that_keeps_its_activations_says_so(router: ComplaintRouter, 
     _prepare(router.encoder, chosen)
     assert router.encoder.is_activation_checkpointing
     router.encoder.supports_gradient_checkpointing = False
-    with pytest.raises(SettingsError, match="activation_checkpointing: BertModel does not support it"):
+    with pytest.raises(SettingsError, match="activation_checkpointing: Bert does not support it"):
         _prepare(router.encoder, chosen)
 
 

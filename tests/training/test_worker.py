@@ -19,12 +19,11 @@ from assets.training.launch import Run, override, plan_training, train, worker_c
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_worker_imports_neither_dagster_nor_boto3() -> None:
+def test_the_worker_imports_neither_dagster_nor_boto3_nor_transformers() -> None:
     modules = ["worker", "data", "engine", "model", "output", "launcher", "saving", "mirror"]
     start = "import sys; from assets.training.process import lean_imports; lean_imports()"
-    code = (
-        f"{start}; from assets.training import {', '.join(modules)}; print({{'dagster', 'boto3'}} & {{*sys.modules}})"
-    )
+    heavy = "{'dagster', 'boto3', 'transformers'}"
+    code = f"{start}; from assets.training import {', '.join(modules)}; print({heavy} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "set()"
 
