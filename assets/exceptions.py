@@ -4,6 +4,7 @@ EvergreenError                  one line for a person: what is wrong, where, and
 ├── SettingsError               a file under configs/, a profile or an option (also a ValueError)
 ├── SourceError                 a source that cannot be listed or read (also a ValueError)
 ├── NotPublished                a table that has no publication yet
+├── Superseded                  another run has published meanwhile
 ├── AuditError                  what was about to be published failed its audit
 ├── SnapshotError               no training set can be made as of this date
 ├── BaseModelError              the base model is missing or is not the file it should be (also a ValueError)
@@ -22,6 +23,7 @@ __all__ = [
     "SettingsError",
     "SnapshotError",
     "SourceError",
+    "Superseded",
     "TrainingError",
     "describe",
 ]
@@ -41,6 +43,10 @@ class SourceError(EvergreenError, ValueError):
 
 class NotPublished(EvergreenError):  # noqa: N818 - reads as what it says
     """A table has no publication yet."""
+
+
+class Superseded(EvergreenError):  # noqa: N818 - reads as what it says
+    """Another run has published meanwhile."""
 
 
 class AuditError(EvergreenError):

@@ -2,28 +2,35 @@
 
 <home>/lake/<table>/<version>/...     written beside as .staging-*, synced, renamed into place
 <home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
+<home>/lake/.writing/<table>.lock     held by the one that writes the table; the lock ends with its holder
 """
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.exceptions import EvergreenError, NotPublished, SettingsError
+from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 
-__all__ = ["Home", "Lake", "hash_file", "hash_json", "hash_tree", "write_atomically"]
+__all__ = [
+    *("Home", "Lake", "alive", "has_died", "hash_file", "hash_json", "hash_tree", "locked", "write_atomically"),
+]
 
 _POINTER = "CURRENT"
 _LITTLE = 200_000_000
 """Bytes; a first run of the profile quick writes about as much."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*")
+
+_log = logging.getLogger("evergreen")
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ class Home:
         """HTML for people: Data Docs and drift reports, served by `evergreen ui`."""
         return self.root / "reports"
 
+    def running(self, run_id: str) -> Path:
+        """The file that says that the process of a run of the graph is `alive`."""
+        return self.root / "running" / f"{run_id}.lock"
+
     @property
     def ledger(self) -> Path:
         return self.root / "ledger.db"
@@ -95,22 +106,24 @@ class Lake:
     def staging(self, table: str) -> Iterator[Path]:
         """An empty folder beside the table's versions; whatever `publish` has not moved is removed at the end.
 
-        What processes that were killed have left beside it is removed, too.
+        One writer at a time is in here; others say what they wait for. So what it finds staged was left by one that
+        was killed, and is removed. What the new version is made of must be read in here, too.
         """
         folder = self._folder(table)
-        folder.mkdir(parents=True, exist_ok=True)
-        for abandoned in filter(_is_abandoned, folder.glob(".staging-*")):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".staging-{os.getpid()}-", dir=folder))
-        try:
-            yield staged
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+        with self._alone(table):
+            folder.mkdir(parents=True, exist_ok=True)
+            for abandoned in folder.glob(".staging-*"):
+                shutil.rmtree(abandoned, ignore_errors=True)
+            staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
+            try:
+                yield staged
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
 
     def publish(self, table: str, version: str, staged: Path) -> Path:
         """Make the files in `staged` the table's current version, by one rename and one pointer move."""
         target = self.keep(table, version, staged)
-        self.point(table, version)
+        self._move(table, version)
         return target
 
     def keep(self, table: str, version: str, staged: Path) -> Path:
@@ -125,11 +138,15 @@ class Lake:
             _sync(target.parent)
         return target
 
-    def point(self, table: str, version: str) -> None:
-        """Move the table's pointer to a version that was kept."""
-        if not self.path(table, version).is_dir():
-            raise EvergreenError(f"{table} has no version {version}")
-        write_atomically(self._folder(table) / _POINTER, version)
+    def point(self, table: str, version: str, upon: str | None) -> None:
+        """Move the table's pointer from the version that the new one was made upon to one that was kept.
+
+        Raises Superseded when another writer has moved it meanwhile.
+        """
+        with self._alone(table):
+            if (found := self.version(table)) not in (upon, version):
+                raise Superseded(f"{table}: another run has published {found} upon {upon} meanwhile; run again")
+            self._move(table, version)
 
     def version(self, table: str) -> str | None:
         """The current version's name, or None when nothing was published.
@@ -164,10 +181,56 @@ class Lake:
         newest = max(versions, key=lambda path: path.stat().st_mtime, default=None)
         return f"write the newest version's name into it, {newest.name}" if newest else "delete it, and run again"
 
+    def _alone(self, table: str) -> AbstractContextManager[None]:
+        return locked(self.root / ".writing" / f"{table}.lock", table)
+
+    def _move(self, table: str, version: str) -> None:
+        if not self.path(table, version).is_dir():
+            raise EvergreenError(f"{table} has no version {version}")
+        write_atomically(self._folder(table) / _POINTER, version)
+
     def _folder(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise EvergreenError(f"{name!r} is not the name of a table")
         return self.root / name
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a file, made where there is none; whoever finds it held says what it waits for, and waits.
+
+    The kernel frees it when its holder ends, however that is. what: what one run at a time does or writes, for people.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("waiting for another run to be done with %s", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def alive(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that is removed at the end: one that is left and not held is of a process that died."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def has_died(path: Path) -> bool:
+    """Whether a process was `alive` with this file, and was killed."""
+    try:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return path.exists()
+    except (FileNotFoundError, BlockingIOError):
+        return False
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -199,15 +262,6 @@ def hash_tree(folder: Path) -> str:
 def hash_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON: the name of anything that is a function of settings."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _is_abandoned(staged: Path) -> bool:
-    """Whether the process that staged this folder is gone."""
-    try:
-        os.kill(int(staged.name.split("-")[1]), 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def _sync_tree(folder: Path) -> None:

@@ -1,11 +1,14 @@
 """What assets are given: the home folder and the settings of a profile."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from typing import Self
 
 import dagster as dg
 from pydantic import Field
 
-from assets.lake import Home
+from assets.lake import Home, alive
 from assets.settings import Settings, load_settings
 
 __all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url"]
@@ -32,6 +35,12 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
     @cached_property
     def settings(self) -> Settings:
         return load_settings(self.profile)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
+        """Say that the run's process is alive, while it is: a run that was killed cannot. Sensors have no run."""
+        with alive(self.home.running(context.run.run_id)) if context.run else nullcontext():
+            yield self
 
 
 def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:

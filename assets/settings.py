@@ -311,6 +311,8 @@ class RetrainingPolicy(_Section):
     """A champion whose snapshot is this old is replaced, whatever that is worth; None: age alone is no reason."""
     cooldown_days: int = Field(ge=0)
     """Days between two retrainings."""
+    attempts: int = Field(ge=1)
+    """Attempts at a retraining that end without a verdict before a person is told; each waits twice as long."""
 
     @model_validator(mode="after")
     def _possible(self) -> "RetrainingPolicy":

@@ -27,7 +27,7 @@ build_marts(home, settings.warehouse)
 """,
     "validation": """
 from assets.validation.audit import audit, publish
-publish(home, audit(home, as_of, settings.warehouse))
+publish(home, audit(home, as_of, settings.warehouse), settings.warehouse)
 """,
     "features": """
 from assets.features.snapshot import build_training_set

@@ -89,7 +89,7 @@ def read(home: Home, sources: list[str]) -> None:
     os.environ["EVERGREEN_HOME"] = str(home.root)
     ingest(sources, home.lake, settings.ingestion, AS_OF)
     build_marts(home, settings.warehouse)
-    publish(home, audit(home, AS_OF, settings.warehouse))
+    publish(home, audit(home, AS_OF, settings.warehouse), settings.warehouse)
 
 
 def freeze(home: Home, changes: dict[str, Any]) -> Snapshot:

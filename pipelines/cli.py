@@ -15,6 +15,7 @@ import typer
 from assets.exceptions import EvergreenError, SettingsError
 from assets.lake import Home
 from assets.settings import load_policy, load_settings
+from pipelines.stopping import Stopped, listen
 
 __all__ = ["app", "main", "program"]
 
@@ -44,7 +45,11 @@ def program() -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Run the command. Exit codes: 0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings."""
+    """Run the command.
+
+    Exit codes: 0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings, 130 and 143 told to stop.
+    """
+    listen()
     os.umask(0o077)  # the home holds what people have complained about
     for switch in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DAGSTER_DISABLE_TELEMETRY"):
         os.environ.setdefault(switch, "true")
@@ -60,6 +65,9 @@ def main() -> NoReturn:
     except EvergreenError as error:
         _say(f"evergreen: {error}")
         sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except Stopped as told:
+        _say(f"evergreen: {told}; what was published is intact")
+        sys.exit(128 + told.number)
     except Exception as error:
         from pipelines.faults import explain
 

@@ -1,6 +1,6 @@
 """The only loader: every stage's definitions, the jobs, schedules and sensors, and the resources they use."""
 
-from datetime import timedelta
+import os
 
 import dagster as dg
 
@@ -10,9 +10,11 @@ from assets.ingestion import definitions as ingestion
 from assets.monitoring import definitions as monitoring
 from assets.registry import definitions as registry
 from assets.scoring import definitions as scoring
+from assets.settings import load_settings
 from assets.training import definitions as training
 from assets.validation import definitions as validation
 from assets.warehouse import definitions as warehouse
+from pipelines.freshness import promise
 from pipelines.jobs import JOBS, settle
 from pipelines.resources import resources
 from pipelines.schedules import nightly
@@ -20,22 +22,18 @@ from pipelines.sensors import SENSORS
 
 __all__ = ["defs"]
 
-# The nightly run keeps everything a day old at most: the UI warns after one missed night and fails after two.
-FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=60), warn_window=timedelta(hours=36))
+PROFILE = os.environ.get("EVERGREEN_PROFILE", "quick")
+SETTINGS = load_settings(PROFILE)
 
 STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring]
 
 
-def _fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
-    return spec.replace_attributes(freshness_policy=FRESHNESS)
-
-
 defs = dg.Definitions(
-    assets=dg.map_asset_specs(_fresh, dg.load_assets_from_modules(STAGES)),  # type: ignore[arg-type]
+    assets=promise(dg.load_assets_from_modules(STAGES), SETTINGS.retraining.max_age_days),  # type: ignore[arg-type]
     asset_checks=dg.load_asset_checks_from_modules(STAGES),
     jobs=[*JOBS, settle],
     schedules=[nightly],
     sensors=SENSORS,
-    resources=resources(),
+    resources=resources(PROFILE),
     executor=dg.in_process_executor,
 )

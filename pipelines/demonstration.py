@@ -18,6 +18,7 @@ import dagster as dg
 import duckdb
 import numpy as np
 import pandas as pd
+from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # dagster exports what has them, not these
 
 from assets.exceptions import EvergreenError
 from assets.lake import Home
@@ -26,7 +27,7 @@ from assets.simulation import simulate
 from assets.simulation.settings import load_simulator_settings
 from pipelines.runs import open_instance, run_graph
 from pipelines.servers import WORKSPACE
-from pipelines.ui import Processes, await_servers, serving
+from pipelines.ui import Processes, await_servers, require_alive, serving
 
 __all__ = ["demonstrate"]
 
@@ -36,8 +37,6 @@ _LOOKS = (28, 35, 41)
 """Days after the change on which the world is looked at, until a retraining is decided."""
 _RECOVERY = 30
 """Days after that until the last look."""
-_PATIENCE = 150.0
-"""Seconds for the sensor to fire and its run to end."""
 
 _BY_WEEK = """
     with answers as (
@@ -72,7 +71,7 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
         decided = next((day for day in looks if _decides(home, source, day, say)), None)
         if decided is None:
             raise EvergreenError(f"no retraining was decided; EVERGREEN_HOME={home.root} evergreen ledger says why")
-        _await_retraining(home, say)
+        _await_retraining(home, processes, say)
     _graph(home, source, decided + timedelta(_RECOVERY), "observe", say)
     weeks = _by_week(home, change)
     say("\n".join(["The timeline", *_timeline(home, weeks, change, decided)]))
@@ -112,22 +111,32 @@ def _decides(home: Home, source: Path, day: date, say: Callable[[str], None]) ->
     return bool(body["decision"] == "retrain")
 
 
-def _await_retraining(home: Home, say: Callable[[str], None]) -> None:
-    """Wait for the run that the sensor launches. Raises EvergreenError when none succeeds in time."""
+def _await_retraining(home: Home, processes: Processes, say: Callable[[str], None]) -> None:
+    """Follow the sensor and the run that it launches until that has succeeded.
+
+    Raises EvergreenError when the run or an evaluation of the sensor fails, or one of the processes ends.
+    """
     say("waiting for the sensor `retraining_due` and the run that it launches")
-    deadline, status = time.monotonic() + _PATIENCE, None
+    status = None
     with open_instance(home) as instance:
-        while time.monotonic() < deadline:
+        while status != dg.DagsterRunStatus.SUCCESS:
+            require_alive(processes)
+            _require_evaluation(instance)
             runs = instance.get_runs(dg.RunsFilter(job_name="retrain"))
             if runs and runs[0].status != status:
                 status = runs[0].status
                 say(f"run {runs[0].run_id[:8]} of `retrain`, launched by the sensor: {status.value.lower()}")
-            if status == dg.DagsterRunStatus.SUCCESS:
-                return
-            if status == dg.DagsterRunStatus.FAILURE:
-                break
+            if status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+                raise EvergreenError(f"the retraining did not succeed; its run is in {home.dagster}")
             time.sleep(1)
-    raise EvergreenError(f"no retraining succeeded in {_PATIENCE:.0f} s; its run is in {home.dagster}")
+
+
+def _require_evaluation(instance: dg.DagsterInstance) -> None:
+    """The sensor's last evaluation went well, or could not reach the definitions, which the next one may."""
+    for sensor in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+        for tick in instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id, limit=1):
+            if tick.status is TickStatus.FAILURE and tick.error and "Unreachable" not in (tick.error.cls_name or ""):
+                raise EvergreenError(f"sensor {sensor.name}: {tick.error.message.strip().splitlines()[0]}")
 
 
 def _by_week(home: Home, change: date) -> pd.DataFrame:

@@ -1,6 +1,4 @@
-"""Binds the resources of the graph to the environment."""
-
-import os
+"""Binds the resources of the graph."""
 
 import dagster as dg
 
@@ -9,12 +7,12 @@ from assets.resources import Evergreen
 __all__ = ["resources"]
 
 
-def resources() -> dict[str, object]:
+def resources(profile: str) -> dict[str, object]:
     """The resources by the keys that assets ask for.
 
     Assets hand each other files, never values: Dagster's own store for values would take a folder from a launch.
     """
     return {
-        "evergreen": Evergreen(profile=os.environ.get("EVERGREEN_PROFILE", "quick")),
+        "evergreen": Evergreen(profile=profile),
         "io_manager": dg.mem_io_manager,
     }

@@ -1,6 +1,5 @@
 """Runs the graph in this process, as a run of the home's Dagster instance."""
 
-import fcntl
 import logging
 import os
 import subprocess
@@ -9,21 +8,25 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.execution.plan.objects import ErrorSource  # dagster exports what carries it, but not this
 from sqlalchemy.exc import OperationalError
 from yaml import YAMLError
 
 import assets.exceptions
 from assets.display import plain
 from assets.exceptions import EvergreenError, TrainingError
-from assets.lake import Home, write_atomically
+from assets.lake import Home, has_died, locked, write_atomically
 from assets.settings import CONFIGS
+from pipelines.stopping import Stopped, noted
 
-__all__ = ["GraphRun", "open_instance", "run_graph", "run_worker", "stopped"]
+__all__ = ["GraphRun", "close_killed_runs", "open_instance", "run_graph", "run_worker", "stopped"]
 
-_PID_TAG = "evergreen/pid"
+_COMMAND_TAG = "evergreen/command"
+_POOL, _TRAININGS = "training", 1
 _TALKATIVE = ("raw_complaints", "challenger")
 """Steps of which people see what they log, too."""
 _LONG = 500
@@ -46,7 +49,10 @@ class GraphRun:
 
 @contextmanager
 def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    """The home's Dagster instance, set up on first use; its dagster.yaml is the user's from then on."""
+    """The home's Dagster instance, set up on first use; its dagster.yaml is the user's from then on.
+
+    So is the limit of its pool, which Dagster would only write down when the first runs have been started.
+    """
     settings = home.dagster / "dagster.yaml"
     if not settings.exists():
         write_atomically(settings, (CONFIGS / "dagster.yaml").read_text())
@@ -57,6 +63,9 @@ def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
         reason = str(error).strip().splitlines()[0]
         raise EvergreenError(f"{settings}: {reason}; mend it, or delete it to have the usual one") from None
     with opened as instance:
+        pools = instance.event_log_storage
+        if _POOL not in {pool.name for pool in pools.get_pool_limits()}:
+            pools.set_concurrency_slots(_POOL, _TRAININGS)
         yield instance
 
 
@@ -79,19 +88,24 @@ def run_graph(
     """Run a job that begins with the sources for one as-of date, with a line of progress per step.
 
     `history` takes new objects as old history, known by the dates of their records. One such run at a time works on a
-    home: a second one waits for the first. What libraries print goes to
-    `<home>/logs/<run id>.log`. Raises EvergreenError when the home's disk is full.
+    home: a second one waits for the first. What libraries print goes to `<home>/logs/<run id>.log`. Raises
+    EvergreenError when the home's disk is full, and Stopped when a signal has ended the run.
     """
-    run_id, watcher, succeeded = str(uuid.uuid4()), _Watcher(progress), False
+    run_id, watcher, succeeded, told = str(uuid.uuid4()), _Watcher(progress), False, None
     try:
-        with _lock(home, progress), open_instance(home) as instance:
-            _close_killed_runs(instance)
+        with noted() as signal, _alone(home, progress), open_instance(home) as instance:
+            _close_runs(instance, lambda run: _COMMAND_TAG in run.tags)
+            close_killed_runs(instance, home)
             instance.add_event_listener(run_id, watcher)
+            instance.add_event_listener(run_id, partial(_cancel_when_stopped, instance))
             with _output_to(home.root / "logs" / f"{run_id}.log"):
                 succeeded = _execute(instance, run_id, sources, as_of, profile, job, history)
+                told = signal()
     except (OSError, OperationalError, EvergreenError):
         home.require_space()
         raise
+    if told is not None and not succeeded:
+        raise Stopped(told, f" in {watcher.step}")
     if not succeeded:
         home.require_space()
     return GraphRun(run_id, watcher.seconds, None if succeeded else watcher.failure or "stopped before its first step")
@@ -107,13 +121,24 @@ def _execute(
         run_id=run_id,
         partition_key=as_of,
         raise_on_error=False,
-        tags={_PID_TAG: str(os.getpid())},
+        tags={_COMMAND_TAG: "run"},
         run_config={
             "ops": {"raw_complaints": {"config": {"sources": sources, "history": history}}},
             "resources": {"evergreen": {"config": {"profile": profile}}},
         },
     )
     return bool(result.success)
+
+
+class _Lines(logging.Handler):
+    """Shows what is logged, a line each."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress(f"              {record.getMessage()}")
 
 
 class _Watcher:
@@ -123,6 +148,7 @@ class _Watcher:
         self.seconds: dict[str, float] = {}
         self.failure: str | None = None
         self._failed_checks: list[str] = []
+        self.step = "the start"
         self._progress = progress
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
@@ -131,6 +157,7 @@ class _Watcher:
             if entry.step_key in _TALKATIVE and entry.level == logging.INFO:
                 self._progress(f"              {entry.user_message}")
         elif event.event_type_value == "STEP_START":
+            self.step = str(event.step_key)
             self._progress(f"         ...  {event.step_key}")
         elif event.event_type_value == "STEP_SUCCESS":
             self._ended(str(event.step_key), event.step_success_data.duration_ms / 1000)
@@ -154,6 +181,16 @@ def stopped(event: dg.DagsterEvent, failed_checks: Sequence[str] = ()) -> str:
     return f"stopped at {event.step_key or 'the start'}: {why}"
 
 
+def _cancel_when_stopped(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> None:
+    """A run that is told to stop is canceled, as one that is terminated in the UI is, and has not failed."""
+    event = entry.dagster_event
+    if event is None or event.event_type_value != "STEP_FAILURE":
+        return
+    run = instance.get_run_by_id(entry.run_id)
+    if run and event.step_failure_data.error_source is ErrorSource.INTERRUPT:
+        instance.report_run_canceling(run, "This run was told to stop.")
+
+
 def _cause(event: dg.DagsterEvent) -> str:
     """The innermost error, never empty: what it says, after its class unless that speaks for itself."""
     error = getattr(event.event_specific_data, "error", None)
@@ -173,23 +210,31 @@ def _shortfall(check: dg.AssetCheckEvaluation) -> str:
 
 
 @contextmanager
-def _lock(home: Home, progress: Callable[[str], None]) -> Iterator[None]:
-    home.root.mkdir(parents=True, exist_ok=True)
-    with (home.root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"another run works on {home.root}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _warnings_to(progress: Callable[[str], None]) -> Iterator[None]:
+    lines, logger = _Lines(progress), logging.getLogger("evergreen")
+    logger.addHandler(lines)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+
+
+@contextmanager
+def _alone(home: Home, progress: Callable[[str], None]) -> Iterator[None]:
+    """Wait for another run of this command, and show what runs say of waiting."""
+    with _warnings_to(progress), locked(home.root / ".lock", f"its run on {home.root}"):
         yield
 
 
-def _close_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Runs of this command that still count as started were killed: the lock says that none is alive."""
+def close_killed_runs(instance: dg.DagsterInstance, home: Home) -> None:
+    """Mark what still counts as going on, and has no process any more, as failed."""
+    _close_runs(instance, lambda run: has_died(home.running(run.run_id)))
+
+
+def _close_runs(instance: dg.DagsterInstance, is_dead: Callable[[dg.DagsterRun], bool]) -> None:
     alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    for run in instance.get_runs(dg.RunsFilter(statuses=alive)):
-        if _PID_TAG in run.tags:
-            instance.report_run_failed(run, "The process of this run was killed.")
+    for run in filter(is_dead, instance.get_runs(dg.RunsFilter(statuses=alive))):
+        instance.report_run_failed(run, "The process of this run was killed.")
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """What starts a run without a person: new data, a decision to retrain; and what is noted when a run fails."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from assets.registry.ledger import Ledger
 from assets.resources import Evergreen
 from pipelines.jobs import observe, retrain
-from pipelines.runs import stopped
+from pipelines.runs import close_killed_runs, stopped
 
 __all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
+
+_DECISION = "evergreen/decision"
+_FIRST_DELAY = timedelta(hours=1)
 
 
 @dg.sensor(job=observe, minimum_interval_seconds=300)
@@ -29,15 +32,40 @@ def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReas
 
 
 @dg.sensor(job=retrain, minimum_interval_seconds=5)
-def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) -> Iterator[dg.RunRequest]:
-    """Launches `retrain` once for every decision to retrain that the ledger holds."""
-    seen = int(context.cursor or 0)
-    entries = [e for e in Ledger.of(evergreen.home).entries("retraining") if e.seq > seen]
-    for entry in entries:
-        if entry.body["decision"] == "retrain":
-            yield dg.RunRequest(run_key=f"retrain-{entry.as_of}-{entry.seq}", partition_key=entry.as_of)
-    if entries:
-        context.update_cursor(str(entries[-1].seq))
+def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) -> dg.RunRequest | dg.SkipReason:
+    """Launches `retrain` for the newest decision to retrain in the ledger, and again when its run failed or was killed.
+
+    After 1, 2, 4, ... hours, `attempts` of configs/retraining.yaml in all; each attempt is in the ledger.
+    """
+    from assets.monitoring.retraining import due
+
+    close_killed_runs(context.instance, evergreen.home)
+    ledger = Ledger.of(evergreen.home)
+    decision = due(ledger.entries())
+    if decision is None:
+        return dg.SkipReason("no decision to retrain is without a verdict")
+    begun = {_DECISION: str(decision.seq)}
+    runs = context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name, tags=begun))
+    if why := _stays(runs, evergreen.settings.retraining.attempts):
+        return dg.SkipReason(why)
+    attempt = len(runs) + 1
+    what = {"decision": decision.seq, "attempt": attempt, "reason": f"attempt {attempt} at entry {decision.seq}"}
+    ledger.append("attempt", f"{decision.seq}-{attempt}", decision.as_of, what)
+    run_key = f"retrain-{decision.as_of}-{decision.seq}-{attempt}"
+    return dg.RunRequest(run_key=run_key, partition_key=decision.as_of, tags=begun)
+
+
+def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
+    """Why no other attempt is due now; None when one is. runs: the attempts so far, newest first."""
+    if not runs:
+        return None
+    status, ended = runs[0].dagster_run.status, runs[0].end_time
+    if status is not dg.DagsterRunStatus.FAILURE or ended is None:
+        return f"attempt {len(runs)}, run {runs[0].dagster_run.run_id}: {status.value.lower()}"
+    if len(runs) >= attempts:
+        return f"{len(runs)} attempts have failed; the next decision tells a person"
+    again = datetime.fromtimestamp(ended, UTC) + _FIRST_DELAY * 2 ** (len(runs) - 1)
+    return f"attempt {len(runs)} has failed; the next comes at {again:%H:%M} UTC" if datetime.now(UTC) < again else None
 
 
 @dg.run_failure_sensor(monitor_all_code_locations=False)

@@ -18,10 +18,11 @@ from assets.lake import Home, write_atomically
 from assets.resources import REPORTS_PORT
 from assets.settings import CONFIGS
 from pipelines.guard import forget_token, token_of
-from pipelines.runs import open_instance
+from pipelines.runs import close_killed_runs, open_instance
 from pipelines.servers import WORKSPACE
+from pipelines.stopping import Stopped
 
-__all__ = ["PORTS", "Processes", "await_servers", "serve", "serving"]
+__all__ = ["PORTS", "Processes", "await_servers", "require_alive", "serve", "serving"]
 
 PROJECT = CONFIGS.parent
 HOST = "127.0.0.1"
@@ -37,7 +38,6 @@ def serve(home: Home, say: Callable[[str], None], host: str = HOST) -> None:
     They listen on `host` and answer to 127.0.0.1: another host is for a container whose ports are published there.
     Raises EvergreenError when a port is taken or one of the processes ends by itself.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     say(f"Starting; logs are in {home.root / 'logs'}")
     with serving(home, "code", "daemon", *PORTS, host=host) as processes:
         await_servers(home, processes)
@@ -59,8 +59,8 @@ def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
     forget_token(home)
     for path in (home.reports, home.mlflow, home.root / "logs"):
         path.mkdir(parents=True, exist_ok=True)
-    with open_instance(home):
-        pass  # writes dagster.yaml and creates the databases before two processes race to
+    with open_instance(home) as instance:  # writes dagster.yaml and creates the databases before processes race to
+        close_killed_runs(instance, home)
     # A socket's path may have 107 bytes, which a home's may exceed; the folder is the owner's alone.
     with TemporaryDirectory(prefix="evergreen-") as folder:
         commands = _commands(home, Path(folder) / "code.sock", host)
@@ -75,7 +75,7 @@ def await_servers(home: Home, processes: Processes) -> None:
     """Wait until all of them listen. Raises EvergreenError when one ends by itself."""
     for name in processes:
         while not _answers(home, name):
-            _require_alive(processes)
+            require_alive(processes)
             time.sleep(0.3)
 
 
@@ -148,13 +148,13 @@ def _listens(family: int, address: str | tuple[str, int]) -> bool:
 def _wait(processes: Processes) -> None:
     try:
         while True:
-            _require_alive(processes)
+            require_alive(processes)
             time.sleep(1)
-    except KeyboardInterrupt:
+    except Stopped:
         return
 
 
-def _require_alive(processes: Processes) -> None:
+def require_alive(processes: Processes) -> None:
     for name, process in processes.items():
         if process.poll() is not None:
             raise EvergreenError(f"{name} ended with exit code {process.returncode}; see its log in logs/{name}.log")

@@ -1,10 +1,14 @@
 import os
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from assets.exceptions import EvergreenError, NotPublished, SettingsError
+from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 from assets.lake import Home, Lake, hash_tree, write_atomically
 
 
@@ -34,13 +38,65 @@ def test_a_failed_publication_leaves_the_previous_one_and_nothing_else(tmp_path:
     assert sorted(p.name for p in (tmp_path / "table").iterdir()) == ["CURRENT", "a"]
 
 
-def test_what_a_killed_process_staged_is_removed_and_a_living_ones_is_kept(tmp_path: Path) -> None:
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for pid in (dead.pid, os.getpid()):
-        (tmp_path / "table" / f".staging-{pid}-x").mkdir(parents=True)
-    publish(Lake(tmp_path), "a", "first")
-    assert [p.name for p in (tmp_path / "table").glob(".staging-*")] == [f".staging-{os.getpid()}-x"]
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from assets.lake import Lake
+with Lake(Path(sys.argv[1])).staging("table") as staged:
+    (staged / "data").write_text("first")
+    print(staged.name, flush=True)
+    if sys.stdin.readline() == "die\\n":
+        os.kill(os.getpid(), signal.SIGKILL)
+    Lake(Path(sys.argv[1])).publish("table", "a", staged)
+"""
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is writing the table, until it reads a line."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=Path(__file__).parent.parent, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(".staging-")
+        yield process
+
+
+def test_one_writes_a_table_at_a_time_and_others_say_that_they_wait(
+    tmp_path: Path, writer: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(publish, Lake(tmp_path), "b", "second")
+        while not caplog.messages:
+            assert not second.done()
+        assert caplog.messages == ["waiting for another run to be done with table"]
+        writer.communicate("go on\n")
+        assert second.result().name == "b"
+    assert sorted(p.name for p in (tmp_path / "table").iterdir()) == ["CURRENT", "a", "b"]
+    assert Lake(tmp_path).version("table") == "b"
+
+
+def test_what_a_killed_writer_staged_is_removed(tmp_path: Path, writer: subprocess.Popen[str]) -> None:
+    writer.communicate("die\n")
+    assert writer.returncode == -signal.SIGKILL
+    (tmp_path / "table" / f".staging-{os.getpid()}-of-another-with-this-id").mkdir()
+    publish(Lake(tmp_path), "a", "second")
+    assert sorted(p.name for p in (tmp_path / "table").iterdir()) == ["CURRENT", "a"]
+    assert (Lake(tmp_path).current("table") / "data").read_text() == "second"
+
+
+def test_a_pointer_moves_only_from_where_its_mover_saw_it(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, "a", "first")
+    with lake.staging("table") as staged:
+        lake.keep("table", "b", staged)
+    publish(lake, "c", "of another run")
+    with pytest.raises(Superseded, match="table: another run has published c upon a meanwhile; run again"):
+        lake.point("table", "b", "a")
+    assert lake.version("table") == "c"
+    lake.point("table", "c", "a")
+    lake.point("table", "b", "c")
+    assert lake.version("table") == "b"
 
 
 def test_a_version_is_immutable(tmp_path: Path) -> None:

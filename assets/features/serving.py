@@ -3,9 +3,10 @@
 import contextlib
 import io
 import json
+import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from assets.lake import Home
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
-__all__ = ["OnlineStore", "materialize", "online_features", "online_store"]
+__all__ = ["OnlineStore", "materialize", "online_features", "online_store", "pinned"]
 
 _KEYS = ("company", "state")
 _REQUEST = ("narrative", "tags", "channel")
@@ -55,17 +56,27 @@ def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda 
         accept(home.features)
         return present
     with tempfile.TemporaryDirectory(prefix=".online-", dir=home.features) as beside:
-        folder = Path(beside)
-        store = open_store(home, marts=marts, folder=folder)
-        apply_repository(store)
-        # Feast reports its progress on standard output, which belongs to the caller.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            store.materialize(_BEGINNING, datetime.fromisoformat(as_of))
-        filled = OnlineStore(as_of, marts.name, applied.digest, _count_keys(folder / "online.db", store))
-        _write_stamp(folder / "online.db", filled)
-        if accept(folder):
-            (folder / "online.db").replace(home.features / "online.db")
+        filled = _fill(home, as_of, marts, applied.digest, Path(beside))
+        if accept(Path(beside)):
+            (Path(beside) / "online.db").replace(home.features / "online.db")
     return filled
+
+
+@contextlib.contextmanager
+def pinned(home: Home, as_of: str, marts: Path, scratch: Path) -> Iterator[Path]:
+    """A folder under `scratch` with the online store as of a date from some marts, whatever other runs fill meanwhile.
+
+    It is the home's, when that is it, and is filled anew otherwise. Raises NotPublished when the home's never was.
+    """
+    online_store(home.features)
+    with tempfile.TemporaryDirectory(prefix=".online-", dir=scratch) as beside:
+        held = Path(beside) / "online.db"
+        shutil.copyfile(home.features / "online.db", held)
+        found = online_store(Path(beside))
+        if (found.as_of, found.marts, found.definitions) != (as_of, marts.name, digest()):
+            held.unlink()
+            _fill(home, as_of, marts, digest(), Path(beside))
+        yield Path(beside)
 
 
 def online_store(folder: Path) -> OnlineStore:
@@ -91,6 +102,17 @@ def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) 
     chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
     values = [np.zeros((0, len(features))), *(_fetch(store, service, chunk, features) for chunk in chunks)]
     return rows.join(pd.DataFrame(np.concatenate(values), columns=list(features), index=rows.index))
+
+
+def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -> OnlineStore:
+    store = open_store(home, marts=marts, folder=folder)
+    apply_repository(store)
+    # Feast reports its progress on standard output, which belongs to the caller.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        store.materialize(_BEGINNING, datetime.fromisoformat(as_of))
+    filled = OnlineStore(as_of, marts.name, definitions, _count_keys(folder / "online.db", store))
+    _write_stamp(folder / "online.db", filled)
+    return filled
 
 
 def _fetch(

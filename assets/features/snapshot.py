@@ -81,15 +81,16 @@ def build_training_set(
 ) -> Snapshot:
     """Freeze the training set as of a date and publish it when `accept`, which sees it first, says yes.
 
-    The published one is taken again when it was made of the same inputs. Raises NotPublished without marts, and
-    SnapshotError when there are too few rows.
+    The published one is taken again when it was made of the same inputs. Raises NotPublished without marts,
+    SnapshotError when there are too few rows, and Superseded when another run has published one meanwhile.
     """
+    previous = home.lake.version(_table(as_of))
     marts = home.lake.current("marts")
     applied = apply_definitions(home)
     inputs = _inputs(marts, as_of, settings, applied)
     snapshot = _published(home.lake, as_of, inputs) or _freeze(home, as_of, settings, marts, applied, inputs)
     if accept(snapshot):
-        home.lake.point(_table(as_of), snapshot.id)
+        home.lake.point(_table(as_of), snapshot.id, previous)
     return snapshot
 
 

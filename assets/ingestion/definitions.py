@@ -41,7 +41,6 @@ class IngestionConfig(dg.Config):
     kinds={"python", "parquet", "s3"},
     owners=["team:evergreen"],
     partitions_def=AS_OF,
-    retry_policy=dg.RetryPolicy(max_retries=1, delay=2),
     check_specs=[
         dg.AssetCheckSpec(
             "conservation",
@@ -70,8 +69,9 @@ def raw_complaints(
         landing = ingest(
             sources, evergreen.home.lake, evergreen.settings.ingestion, as_of(context), history=config.history
         )
-    except UnreachableError:
-        raise
+    except UnreachableError as error:
+        # Not by a retry policy, which would also begin again when a run is told to stop.
+        raise dg.RetryRequested(max_retries=1, seconds_to_wait=2) from error
     except EvergreenError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     if landing.new:

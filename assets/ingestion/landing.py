@@ -148,9 +148,8 @@ def ingest(
     full; the previous version then stays as it is.
     """
     listing = list_objects(sources)
-    first = lake.version(TABLE) is None and settings.published_in_key is None
     try:
-        return _ingest(listing, lake, settings, _Calendar(as_of, history or first, settings.published_in_key))
+        return _ingest(listing, lake, settings, as_of, history=history)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -235,10 +234,12 @@ class _Calendar:
         return published is None or published <= self.as_of
 
 
-def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, calendar: _Calendar) -> Landing:
-    known = _objects(lake.current(TABLE)) if lake.version(TABLE) else []
-    seen = Seen.load(lake.root / TABLE)
+def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: str, *, history: bool) -> Landing:
     with lake.staging(TABLE) as staged:
+        first = lake.version(TABLE) is None and settings.published_in_key is None
+        calendar = _Calendar(as_of, history or first, settings.published_in_key)
+        known = _objects(lake.current(TABLE)) if lake.version(TABLE) else []
+        seen = Seen.load(lake.root / TABLE)
         for folder in ("records", "rejects", "scratch"):
             (staged / folder).mkdir()
         reads = _Reads(known, seen, staged, settings)
@@ -249,14 +250,15 @@ def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, calendar:
         ordered = _in_order(reads.all)
         if _version(ordered) != lake.version(TABLE):
             _publish(lake, staged, known, ordered)
-    deleted = seen.forget_deleted(listing)
-    seen.save()
+        deleted = seen.forget_deleted(listing)
+        seen.save()
     _tell("overwritten since it was read; what was read is kept", reads.overwritten)
     _tell("deleted since it was read; what was read is kept", deleted)
     _tell("not read, as its name ends in nothing that is", listing.not_read)
-    path, before = lake.current(TABLE), {read.object_id for read in known}
+    version, before = _version(ordered), {read.object_id for read in known}
+    path = lake.path(TABLE, version)
     return Landing(
-        _version(ordered),
+        version,
         path,
         tuple(ordered),
         tuple(read for read in ordered if read.object_id not in before),

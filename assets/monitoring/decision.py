@@ -1,7 +1,8 @@
 """Is retraining worth it? A pure rule over what was measured, what was spent and a policy.
 
 Something must call for a retraining: no champion, a gain that is worth more than it costs, drift, or age. Then
-something may stand against it: a retraining decided lately, an empty budget, labels that have not arrived.
+something may stand against it: a retraining lately, or one that failed and waits to be tried again, an empty budget,
+labels that have not arrived.
 """
 
 import math
@@ -50,9 +51,13 @@ class DecisionInputs:
     spent: float
     """What the retrainings decided on earlier in as-of's month have cost."""
     days_since_retraining: int | None
-    """Days since the last retraining was decided on; None for never."""
+    """Days since the last retraining that ended with a verdict was decided on; None for never."""
+    failed: int
+    """Attempts at a retraining since then: they have ended without a verdict, or go on."""
+    days_since_failed: int | None
+    """Days since the last of them was decided on; None for none."""
     tried: bool
-    """Whether a retraining was decided on since the drift of the newest window began."""
+    """Whether a retraining has ended with a verdict since the drift of the newest window began."""
 
     @property
     def accuracy_loss(self) -> float | None:
@@ -121,7 +126,7 @@ def decide(numbers: DecisionInputs, policy: RetrainingPolicy) -> RetrainingDecis
         decision, reason = _without_a_call(numbers, policy)
         return RetrainingDecision(decision, reason, None, numbers, policy)
     decision, against = next(_against(call, numbers, policy), ("retrain", None))
-    reason = f"{call.sentence}, but {against}" if against else call.sentence
+    reason = f"{call.sentence}, but {against}" if against else f"{call.sentence}{_again(numbers, policy)}"
     return RetrainingDecision(decision, reason, call.ground, numbers, policy)
 
 
@@ -140,8 +145,13 @@ def _calls(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Call]
 
 
 def _against(call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[tuple[Decision, str]]:
+    if numbers.failed >= policy.attempts:
+        yield "alert-a-human", f"{numbers.failed} attempts at it have ended without a verdict; the ledger says why"
+    ago, wait = numbers.days_since_failed, 2 ** (numbers.failed - 1)
+    if ago is not None and ago < wait:
+        yield "skip", f"attempt {numbers.failed} has no verdict after {ago} days (the next comes {wait} days after it)"
     since = numbers.days_since_retraining
-    if since is not None and since < policy.cooldown_days:
+    if call.ground != "no champion" and since is not None and since < policy.cooldown_days:
         yield "skip", f"a retraining was decided on {since} days ago (cooldown {policy.cooldown_days} days)"
     if call.by_drift and numbers.tried:
         yield "alert-a-human", "the retraining that this drift has had did not end it"
@@ -150,6 +160,10 @@ def _against(call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy) -> 
     if numbers.spent + numbers.cost > policy.budget_per_month:
         left = f"{numbers.spent:.2f} of the month's {policy.budget_per_month:.2f} are spent"
         yield "alert-a-human", f"{left} and another costs {numbers.cost:.2f}"
+
+
+def _again(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
+    return f" (attempt {numbers.failed + 1} of {policy.attempts})" if numbers.failed else ""
 
 
 def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[Decision, str]:

@@ -17,7 +17,10 @@ from assets.settings import RetrainingPolicy, Settings
 from assets.training.bundle import read_json
 from assets.training.usage import cost
 
-__all__ = ["Past", "days_between", "decide_retraining", "decision_inputs", "drifting_since", "expected_cost", "recall"]
+__all__ = [
+    *("Past", "attempts", "days_between", "decide_retraining", "decision_inputs", "drifting_since", "due"),
+    *("expected_cost", "recall"),
+]
 
 _TRAININGS = 3
 """The newest trainings whose mean is what the next one takes."""
@@ -30,6 +33,8 @@ class Past:
     gain_per_day: float
     spent: float
     days_since_retraining: int | None
+    failed: int
+    days_since_failed: int | None
     tried: bool
 
 
@@ -87,6 +92,8 @@ def decision_inputs(
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,
+        failed=past.failed,
+        days_since_failed=past.days_since_failed,
         tried=past.tried,
     )
 
@@ -94,17 +101,40 @@ def decision_inputs(
 def recall(
     entries: Sequence[Entry], as_of: str, champion: str | None, drifting_since: str | None, policy: RetrainingPolicy
 ) -> Past:
-    """What earlier entries say of retraining. A decision of this day beside this champion is not an earlier one."""
+    """What earlier entries say of retraining. A decision of this day beside this champion is not an earlier one.
+
+    A retraining is done when there is a verdict on a version of its day or a later one. Until then it may have failed,
+    and the attempts at it count.
+    """
     own = (as_of, champion)
-    earlier = [e for e in entries if e.as_of <= as_of and (e.as_of, e.body.get("numbers", {}).get("champion")) != own]
+    known = [entry for entry in entries if entry.as_of <= as_of]
+    earlier = [e for e in known if (e.as_of, e.body.get("numbers", {}).get("champion")) != own]
     decided = [entry for entry in earlier if entry.kind == "retraining" and entry.body["decision"] == "retrain"]
-    tried = [e for e in decided if drifting_since and e.as_of >= drifting_since and e.body["ground"] != "age"]
+    judged_to = max((entry.as_of for entry in known if entry.kind == "verdict"), default="")
+    done = [entry for entry in decided if entry.as_of <= judged_to]
+    failed = [entry for entry in decided if entry.as_of > judged_to]
+    tried = [e for e in done if drifting_since and e.as_of >= drifting_since and e.body["ground"] != "age"]
     return Past(
         gain_per_day=_gain_per_day([entry for entry in earlier if entry.kind == "verdict"], policy),
         spent=sum(entry.body["numbers"]["cost"] for entry in decided if entry.as_of[:7] == as_of[:7]),
-        days_since_retraining=days_between(decided[-1].as_of, as_of) if decided else None,
+        days_since_retraining=days_between(done[-1].as_of, as_of) if done else None,
+        failed=sum(max(1, attempts(entries, entry)) for entry in failed),
+        days_since_failed=days_between(failed[-1].as_of, as_of) if failed else None,
         tried=any(entry.body["numbers"]["champion"] == champion for entry in tried),
     )
+
+
+def due(entries: Sequence[Entry]) -> Entry | None:
+    """The newest decision to retrain, unless a verdict has come since; None when there is nothing to do."""
+    decided = [e for e in entries if e.kind == "retraining" and e.body["decision"] == "retrain"]
+    if not decided or any(entry.kind == "verdict" and entry.seq > decided[-1].seq for entry in entries):
+        return None
+    return decided[-1]
+
+
+def attempts(entries: Sequence[Entry], decision: Entry) -> int:
+    """How often a retraining has been launched for a decision."""
+    return sum(entry.kind == "attempt" and entry.body["decision"] == decision.seq for entry in entries)
 
 
 def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:

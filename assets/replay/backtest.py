@@ -113,6 +113,8 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,
+        failed=past.failed,
+        days_since_failed=past.days_since_failed,
         tried=past.tried,
     )
 

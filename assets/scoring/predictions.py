@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.exceptions import BundleError, NotPublished
-from assets.features.serving import online_features, online_store
+from assets.exceptions import BundleError
+from assets.features.serving import online_features, pinned
 from assets.features.store import definitions
 from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion
@@ -90,9 +90,9 @@ def predict(
     The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
     exists is reused and `load` (the champion's bundle) is not called. After a kill the same call goes on with the
     chunks that were not scored. Nothing is published when any record was not scored exactly once, or when the champion
-    answers its golden rows otherwise than it was evaluated, or they are not in this home. Raises NotPublished without
-    marts, and when the online store holds another date or other marts: a later date's features would know what as_of
-    did not.
+    answers its golden rows otherwise than it was evaluated, or they are not in this home. Features are those as
+    of as_of, whatever another run has filled the online store with. Raises NotPublished without marts, and when the
+    online store was never filled.
     """
     lake, table = home.lake, f"{_TABLE}/{as_of}"
     marts = lake.current("marts")
@@ -100,29 +100,20 @@ def predict(
     version = hash_json([who, what, as_of, settings.model_dump()])[:16]
     if lake.path(table, version).exists():
         return _summary(lake.publish(table, version, lake.path(table, version)), version, reused=True)
-    _require_features(home, as_of, marts.name)
     with resumable(lake.path(table, version).parent, "parts", version) as parts, lake.staging(table) as staged:
         bundle = load()
         if bundle.id != champion.training_id:
             raise BundleError(f"{bundle.id} is not the model of version {champion.version}, {champion.training_id}")
         window = _Window(marts / "fct_complaints.parquet", as_of, settings, staged)
         golden = answer_golden_rows(lake, champion, bundle, settings)
-        parts.fill(window.chunks, lambda chunk: _answers(home, window, bundle, champion.version, chunk))
+        with pinned(home, as_of, marts, staged) as online:
+            parts.fill(window.chunks, lambda chunk: _answers(home, online, window, bundle, champion.version, chunk))
         _assemble(parts, _schema(bundle), staged / "predictions.parquet")
         manifest = _manifest(staged, champion, window, marts.name, golden)
         (staged / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1))
         if not (manifest.each_record_once and golden.agree):
             return _summary(staged, version, reused=False)
         return _summary(lake.publish(table, version, staged), version, reused=False)
-
-
-def _require_features(home: Home, as_of: str, marts: str) -> None:
-    held = online_store(home.features)
-    if (held.as_of, held.marts) != (as_of, marts):
-        raise NotPublished(
-            f"the online store holds features as of {held.as_of} from marts {held.marts}; materialize online_features "
-            f"as of {as_of} from marts {marts} first"
-        )
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -167,8 +158,10 @@ def _schema(bundle: Classifier) -> pa.Schema:
     return pa.schema([*text, *((name, pa.float64()) for name in bundle.features)])
 
 
-def _answers(home: Home, window: _Window, bundle: Classifier, version: str, chunk: pd.DataFrame) -> pa.Table:
-    rows = online_features(home, chunk)
+def _answers(
+    home: Home, online: Path, window: _Window, bundle: Classifier, version: str, chunk: pd.DataFrame
+) -> pa.Table:
+    rows = online_features(home, chunk, online)
     scored = score_rows(bundle, rows, version, window.settings)
     scored = scored.assign(complaint_id=rows["complaint_id"], as_of=window.as_of)
     table = pd.concat([scored[list(_COLUMNS)], rows[list(bundle.features)].astype("float64")], axis=1)

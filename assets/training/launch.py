@@ -56,20 +56,20 @@ class Training:
 def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettings, run: Run) -> Training:
     """Make the challenger of a snapshot and publish it as `challenger/<as_of>`, or find that it is there already.
 
-    Raises BaseModelError and SettingsError before anything starts, TrainingError when a worker stops.
+    One training at a time works in a home. Raises BaseModelError and SettingsError before anything starts,
+    TrainingError when a worker stops.
     """
     table = f"challenger/{as_of}"
-    with lake.staging(table) as staged, lake.staging(table) as beside:  # in the home, which all machines share
+    with lake.staging(table) as staged:
         plan = plan_training(snapshot, settings, staged, lake.root.parent)
-        if reused := _is_whole(lake.path(table, plan.training_id)):
-            path = lake.publish(table, plan.training_id, staged)
-        else:
-            _check_memory(plan)
-            _fetch_checkpoint(plan)
-            plan_file = beside / "plan.json"
-            plan_file.write_text(plan.model_dump_json())
-            _run_worker(plan, plan_file, run)
-            path = lake.publish(table, plan.training_id, staged)
+        if not (reused := _is_whole(lake.path(table, plan.training_id))):
+            with lake.staging("training") as beside:  # in the home, which all machines share
+                _check_memory(plan)
+                _fetch_checkpoint(plan)
+                plan_file = beside / "plan.json"
+                plan_file.write_text(plan.model_dump_json())
+                _run_worker(plan, plan_file, run)
+        path = lake.publish(table, plan.training_id, staged)
         _remove_checkpoints(plan)
     return Training(plan.training_id, path, reused, read_json(path / "training.json"))
 

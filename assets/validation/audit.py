@@ -1,25 +1,21 @@
-"""Judges the staged marts as a whole, and publishes exactly what was judged.
+"""Judges the marts of the newest build as a whole, and publishes exactly what was judged.
 
-The audit is bound to the content of the staged files: `publish` refuses files that are not the audited ones, and
-readers of the lake see the previous publication until the pointer moves.
+The audit is bound to the content of the files: `publish` refuses files that are not the audited ones, and readers of
+the lake see the previous publication until the pointer moves. The verdict is the lake table `mart_audit/<as_of>`.
 """
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from assets.exceptions import AuditError
-from assets.lake import Home, hash_tree, write_atomically
+from assets.exceptions import AuditError, Superseded
+from assets.lake import Home, hash_json, hash_tree
 from assets.settings import WarehouseSettings
 from assets.validation.expectations import validate
 from assets.validation.figures import Figures, measure
 from assets.validation.objects import find_problems, new_objects
-from assets.warehouse.project import MARTS, staged
+from assets.warehouse.project import built
 
 __all__ = ["Audit", "Failure", "audit", "load_audit", "publish"]
-
-_NOT_STAGED = "no marts are staged; the warehouse's build did not end with all of its tests passed"
 
 
 @dataclass(frozen=True)
@@ -35,11 +31,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Audit:
-    """The verdict over the staged marts, and what it rests on."""
+    """The verdict over a build's marts, and what it rests on."""
 
     as_of: str
     content: str
     """Hash over the audited files; the version that they are published as."""
+    previous: str | None
+    """The publication that they were compared with, and that they may take the place of."""
     figures: Figures
     checked: dict[str, int]
     """Expectations by suite."""
@@ -56,53 +54,50 @@ class Audit:
 
 
 def audit(home: Home, as_of: str, policy: WarehouseSettings) -> Audit:
-    """Judge the staged marts as of a date, write the verdict beside them and Data Docs into the home's reports.
+    """Judge the newest build's marts as of a date; writes the verdict, and Data Docs into the home's reports.
 
-    Raises AuditError when no marts are staged.
+    Raises AuditError when no build has staged marts.
     """
-    folder = staged(home)
-    if not all((folder / f"{mart}.parquet").exists() for mart in MARTS):
-        raise AuditError(_NOT_STAGED)
-    content = hash_tree(folder)[:16]
-    previous = home.lake.current("marts") if home.lake.version("marts") else None
-    figures = measure(folder, previous, as_of)
-    problems = find_problems(new_objects(folder, previous), figures.published_mix, policy)
-    outcome = validate(folder, figures, problems, as_of, policy, home.reports / "data-docs")
-    verdict = Audit(as_of, content, figures, outcome.checked, tuple(Failure(*failed) for failed in outcome.failed))
-    write_atomically(_path(home), json.dumps(asdict(verdict), indent=2))
+    table = _table(as_of)
+    with home.lake.staging(table) as beside:
+        folder, previous = built(home), home.lake.version("marts")
+        before = home.lake.path("marts", previous) if previous else None
+        figures = measure(folder, before, as_of)
+        problems = find_problems(new_objects(folder, before), figures.published_mix, policy)
+        outcome = validate(folder, figures, problems, as_of, policy, home.reports / "data-docs")
+        failures = tuple(Failure(*failed) for failed in outcome.failed)
+        verdict = Audit(as_of, folder.name, previous, figures, outcome.checked, failures)
+        (beside / "audit.json").write_text(json.dumps(asdict(verdict), indent=2))
+        home.lake.publish(table, hash_json(asdict(verdict))[:16], beside)
     return verdict
 
 
 def load_audit(home: Home, as_of: str) -> Audit:
-    """The latest audit. Raises AuditError when there is none, or when it judged another date."""
-    record = json.loads(_path(home).read_text()) if _path(home).exists() else {"as_of": None}
-    if record["as_of"] != as_of:
-        raise AuditError(f"no audit as of {as_of} (the latest: {record['as_of']}); run mart_audit first")
+    """The latest audit as of a date. Raises AuditError when there is none."""
+    if home.lake.version(_table(as_of)) is None:
+        raise AuditError(f"no audit as of {as_of}; run mart_audit first")
+    record = json.loads((home.lake.current(_table(as_of)) / "audit.json").read_text())
     failures = tuple(Failure(**failure) for failure in record.pop("failures"))
     return Audit(figures=Figures(**record.pop("figures")), failures=failures, **record)
 
 
-def publish(home: Home, verdict: Audit) -> str:
-    """Make the audited marts the current publication, and return its version.
+def publish(home: Home, verdict: Audit, policy: WarehouseSettings) -> Audit:
+    """Make the audited marts the current publication; returns the audit that it rests on.
 
-    Raises AuditError when the audit failed, or when the staged files are not the audited ones any more.
+    When another run has published meanwhile, the newest build is audited beside that publication. Raises AuditError
+    when the audit failed, or when the files are not the audited ones any more.
     """
     if not verdict.passed:
         names = "; ".join(f"{failure.suite}: {failure.expectation}" for failure in verdict.critical)
         raise AuditError(f"the audit as of {verdict.as_of} failed ({names}); the previous publication stays")
-    with home.lake.staging("marts") as folder:
-        _copy(staged(home), folder)
-        if hash_tree(folder)[:16] != verdict.content:
-            raise AuditError("the staged marts are not the audited ones; materialize mart_audit again")
-        shutil.copyfile(_path(home), folder / "audit.json")
-        home.lake.publish("marts", verdict.content, folder)
-    return verdict.content
+    if hash_tree(home.lake.path("marts", verdict.content))[:16] != verdict.content:
+        raise AuditError(f"the marts {verdict.content} are not the audited ones; materialize the warehouse again")
+    try:
+        home.lake.point("marts", verdict.content, verdict.previous)
+    except Superseded:
+        return publish(home, audit(home, verdict.as_of, policy), policy)
+    return verdict
 
 
-def _copy(source: Path, target: Path) -> None:
-    for path in source.iterdir():
-        shutil.copyfile(path, target / path.name)
-
-
-def _path(home: Home) -> Path:
-    return home.warehouse / "audit.json"
+def _table(as_of: str) -> str:
+    return f"mart_audit/{as_of}"

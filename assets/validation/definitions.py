@@ -54,8 +54,8 @@ def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Ma
 def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The audited marts as everything downstream reads them: one immutable version, moved into place at once."""
     verdict = load_audit(evergreen.home, as_of(context))
-    version = publish(evergreen.home, verdict)
-    figures = verdict.figures
+    verdict = publish(evergreen.home, verdict, evergreen.settings.warehouse)
+    version, figures = verdict.content, verdict.figures
     total = figures.valid + figures.quarantined + figures.duplicate
     counts = {"landed": figures.landed, "valid": figures.valid, "quarantined": figures.quarantined}
     conserved = dg.AssetCheckResult(

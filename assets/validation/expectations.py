@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pandas as pd
 
+from assets.lake import locked
 from assets.settings import WarehouseSettings
 from assets.validation.data_docs import finish_site
 from assets.validation.figures import Figures
@@ -43,7 +44,8 @@ def validate(
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     site.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".data-docs-", dir=site.parent) as beside:
+    lock = locked(site.parent / f".{site.name}", "Data Docs")
+    with lock, tempfile.TemporaryDirectory(prefix=".data-docs-", dir=site.parent) as beside:
         outcome = _validate(folder, figures, problems, as_of, policy, Path(beside))
         shutil.rmtree(site, ignore_errors=True)
         shutil.copytree(beside, site)

@@ -13,15 +13,7 @@ from packaging.version import Version
 
 from assets.lake import Home
 from assets.resources import Evergreen
-from assets.warehouse.project import (
-    DBT,
-    PROJECT,
-    dbt_environment,
-    explain_failure,
-    finish_build,
-    manifest_path,
-    prepare_build,
-)
+from assets.warehouse.project import DBT, PROJECT, building, explain_failure, manifest_path
 
 __all__ = ["Dbt", "warehouse"]
 
@@ -70,12 +62,10 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 @dbt_assets(manifest=manifest_path(Home.from_environment()), dagster_dbt_translator=Translator(), name="warehouse")
 def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
     """Typed, deduplicated records, their labels, and what was known of each company and state on each day."""
-    home = evergreen.home
-    prepare_build(home)
-    dbt = Dbt(project_dir=str(PROJECT), dbt_executable=str(DBT))
-    with _environment(dbt_environment(home, evergreen.settings.warehouse)):
-        build = dbt.cli(["build"], context=context, target_path=home.warehouse / "target", raise_on_error=False)
-    yield from build.stream()
-    if error := build.get_error():
-        raise explain_failure(home, str(error))
-    finish_build(home)
+    home, dbt = evergreen.home, Dbt(project_dir=str(PROJECT), dbt_executable=str(DBT))
+    with building(home, evergreen.settings.warehouse) as variables:
+        with _environment(variables):
+            build = dbt.cli(["build"], context=context, target_path=home.warehouse / "target", raise_on_error=False)
+        yield from build.stream()
+        if error := build.get_error():
+            raise explain_failure(home, str(error))

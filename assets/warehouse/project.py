@@ -5,20 +5,25 @@ built it, from objects that all come before the new ones, and ended. A note besi
 the warehouse is built anew.
 """
 
+import fcntl
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
-from assets.lake import Home, hash_file, hash_json, write_atomically
+from assets.lake import Home, hash_file, hash_json, hash_tree, write_atomically
 from assets.settings import WarehouseSettings
 
 __all__ = [
@@ -26,12 +31,12 @@ __all__ = [
     "MARTS",
     "PROJECT",
     "build_marts",
-    "dbt_environment",
+    "building",
+    "built",
     "explain_failure",
-    "finish_build",
+    "keep_built",
     "manifest_path",
-    "prepare_build",
-    "staged",
+    "rebuild",
 ]
 
 PROJECT = Path(__file__).parents[2] / "dbt"
@@ -42,52 +47,66 @@ DBT = Path(sys.executable).with_name("dbt")
 MARTS = ("fct_complaints", "labels", "company_daily", "state_daily", "quarantined_complaints", "record_counts")
 """The tables that are staged by a build, audited and published together."""
 
-
-def staged(home: Home) -> Path:
-    """Where a successful build leaves the marts, one Parquet file each, for the audit."""
-    return home.warehouse / "staged"
+_log = logging.getLogger("evergreen")
 
 
-def prepare_build(home: Home) -> None:
-    """Forget what an earlier build left, its marts always, and the warehouse unless this build may add to it.
+@contextmanager
+def building(home: Home, settings: WarehouseSettings) -> Iterator[dict[str, str]]:
+    """The environment variables that dbt is run with, for one build at a time; the marts that it stages are kept.
 
-    Marts are staged only after a build whose tests all passed. Raises NotPublished when no raw complaints are there.
+    dbt stages them after a build whose tests all passed; they are a version of `marts` that no reader sees before it is
+    audited and published. Raises NotPublished when no raw complaints are there.
     """
-    note = _note(home)
-    if not _continues(home, note):
-        for left in home.warehouse.glob("warehouse.duckdb*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-    _built(home).unlink(missing_ok=True)
-    write_atomically(_building(home), json.dumps(note))
-    staged(home).mkdir(parents=True, exist_ok=True)
-    for mart in MARTS:
-        (staged(home) / f"{mart}.parquet").unlink(missing_ok=True)
-    _run_results(home).unlink(missing_ok=True)
+    home.warehouse.mkdir(parents=True, exist_ok=True)
+    with home.lake.staging("marts") as folder:
+        raw = home.lake.current("raw_complaints")
+        note = _note(raw)
+        if why := _unfit(home, note):
+            rebuild(home, why)
+        _ended(home).unlink(missing_ok=True)
+        _run_results(home).unlink(missing_ok=True)
+        yield _folders(home, raw, folder) | {
+            "EVERGREEN_MAX_UNMAPPED_SHARE": str(settings.max_unmapped_share),
+            "EVERGREEN_MAX_QUARANTINED_SHARE": str(settings.max_quarantined_share),
+        }
+        if all((folder / f"{mart}.parquet").exists() for mart in MARTS):
+            keep_built(home, folder)
+            write_atomically(_ended(home), json.dumps(note))
 
 
-def finish_build(home: Home) -> None:
-    """Note that the build ended, so that the next one may add to it."""
-    _building(home).replace(_built(home))
+def keep_built(home: Home, folder: Path) -> None:
+    """Make the marts in a folder the newest build's, under the hash of their content."""
+    kept = home.lake.keep("marts", hash_tree(folder)[:16], folder)
+    write_atomically(_newest(home), kept.name)
+
+
+def built(home: Home) -> Path:
+    """The marts of the newest build whose tests all passed, one Parquet file each. Raises AuditError without one."""
+    if not _newest(home).exists():
+        raise AuditError("no marts are staged; the warehouse's build did not end with all of its tests passed")
+    return home.lake.path("marts", _newest(home).read_text())
 
 
 def build_marts(home: Home, settings: WarehouseSettings) -> None:
     """Build and test all models outside of any graph. Raises AuditError naming what failed."""
-    prepare_build(home)
-    environment = os.environ | dbt_environment(home, settings)
-    ended = subprocess.run(
-        [DBT, "build", "--quiet"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
-    )
-    if ended.returncode:
-        raise explain_failure(home, ended.stdout + ended.stderr)
-    finish_build(home)
+    with building(home, settings) as variables:
+        ended = subprocess.run(
+            [DBT, "build", "--quiet"],
+            cwd=PROJECT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            raise explain_failure(home, ended.stdout + ended.stderr)
 
 
-def dbt_environment(home: Home, settings: WarehouseSettings) -> dict[str, str]:
-    """The environment variables that dbt is run with. Raises NotPublished when no raw complaints are there."""
-    return _folders(home, home.lake.current("raw_complaints")) | {
-        "EVERGREEN_MAX_UNMAPPED_SHARE": str(settings.max_unmapped_share),
-        "EVERGREEN_MAX_QUARANTINED_SHARE": str(settings.max_quarantined_share),
-    }
+def rebuild(home: Home, why: str) -> None:
+    """Let the next build begin with an empty warehouse: all that was in it is in the lake."""
+    _log.warning("the warehouse is built anew from the lake: %s", why)
+    for left in home.warehouse.glob(f"{_database(home).name}*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def manifest_path(home: Home) -> Path:
@@ -109,33 +128,48 @@ def explain_failure(home: Home, printed: str) -> AuditError:
     return AuditError("; ".join(failed) or f"dbt: {_one_line(printed)}")
 
 
-def _note(home: Home) -> dict[str, Any]:
+def _note(raw: Path) -> dict[str, Any]:
     """What a build is made by, and of which objects: in the order of their versions, with all that decides its rows."""
-    table = pq.read_table(home.lake.current("raw_complaints") / "objects.parquet").sort_by("seq")
-    return {
-        "project": _fingerprint(),
-        "objects": [[row["object_id"], row["known_from"], row["withdrawn"]] for row in table.to_pylist()],
-    }
+    objects = pq.read_table(raw / "objects.parquet").sort_by("seq").to_pylist()
+    what = [[row["object_id"], row["known_from"], row["withdrawn"]] for row in objects]
+    return {"project": _fingerprint(), "objects": what}
 
 
-def _continues(home: Home, note: dict[str, Any]) -> bool:
-    """Whether the last build ended, and was made by the same project of the first of the same objects."""
-    if not _built(home).exists() or not _database(home).exists():
-        return False
-    last = json.loads(_built(home).read_text())
-    return bool(last["project"] == note["project"] and last["objects"] == note["objects"][: len(last["objects"])])
+def _unfit(home: Home, note: dict[str, Any]) -> str | None:
+    """Why a build cannot add to what is in the warehouse; None when it can, or there is none.
 
-
-def _built(home: Home) -> Path:
-    return home.warehouse / "built.json"
-
-
-def _building(home: Home) -> Path:
-    return home.warehouse / "building.json"
+    Only in here does anything but dbt open it, and not before a dbt that has outlived its run is done with it.
+    """
+    database = _database(home)
+    if not database.exists():
+        return None
+    with database.open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+    if not _ended(home).exists():
+        return "the last build did not end"
+    last = json.loads(_ended(home).read_text())
+    if last["project"] != note["project"]:
+        return "dbt/ has changed"
+    if last["objects"] != note["objects"][: len(last["objects"])]:
+        return "objects came before those that it was built of, or those are not in the lake any more"
+    try:
+        duckdb.connect(str(database), read_only=True).close()
+    except duckdb.Error as error:
+        return f"{database} cannot be read: {_one_line(str(error))}"
+    return None
 
 
 def _database(home: Home) -> Path:
     return home.warehouse / "warehouse.duckdb"
+
+
+def _ended(home: Home) -> Path:
+    """The note of the last build, if it has ended."""
+    return home.warehouse / "built.json"
+
+
+def _newest(home: Home) -> Path:
+    return home.warehouse / "BUILT"
 
 
 def _run_results(home: Home) -> Path:
@@ -161,7 +195,8 @@ def _parse(home: Home, manifest: Path) -> None:
     """Run `dbt parse` beside the target folder, and move what it wrote into place."""
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".parse-", dir=home.warehouse) as folder:
-        environment = os.environ | _folders(home, Path("/none")) | {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder}
+        nowhere, here = Path("/none"), {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder}
+        environment = os.environ | _folders(home, nowhere, nowhere) | here
         command = [str(DBT), "--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
         done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -172,11 +207,11 @@ def _parse(home: Home, manifest: Path) -> None:
         Path(folder, "manifest.json").replace(manifest)
 
 
-def _folders(home: Home, raw: Path) -> dict[str, str]:
+def _folders(home: Home, raw: Path, staged: Path) -> dict[str, str]:
     return {
         "EVERGREEN_RAW": _quoted(str(raw.absolute())),
         "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
-        "EVERGREEN_STAGED": _quoted(str(staged(home).absolute())),
+        "EVERGREEN_STAGED": _quoted(str(staged.absolute())),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),
         "DBT_PROFILES_DIR": str(PROJECT),

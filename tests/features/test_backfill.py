@@ -18,7 +18,7 @@ from assets.ingestion.landing import ingest
 from assets.lake import Home
 from assets.settings import IngestionSettings, load_settings
 from assets.simulation import simulate
-from assets.warehouse.project import build_marts, staged
+from assets.warehouse.project import build_marts, built
 
 START, DAYS, LATE = date(2024, 1, 1), 60, 15
 NIGHTS = ("2024-02-20", "2024-02-28", "2024-03-16")
@@ -45,7 +45,7 @@ def publish(home: Home, source: Path, as_of: str, settings: IngestionSettings) -
     ingest([str(source)], home.lake, settings, as_of)
     build_marts(home, load_settings("quick").warehouse)
     with home.lake.staging("marts") as folder:
-        shutil.copytree(staged(home), folder, dirs_exist_ok=True)
+        shutil.copytree(built(home), folder, dirs_exist_ok=True)
         home.lake.publish("marts", f"of-{as_of}", folder)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from assets.exceptions import NotPublished
 from assets.features import serving
-from assets.features.serving import materialize, online_features, online_store
+from assets.features.serving import materialize, online_features, online_store, pinned
 from assets.features.snapshot import with_features
 from assets.features.store import definitions
 from assets.lake import Home
@@ -108,6 +108,18 @@ def test_no_rows_and_many_rows(home: Home, marts: Path, rows: pd.DataFrame, monk
     assert online_features(home, rows.iloc[:0]).columns.tolist() == whole.columns.tolist()
     monkeypatch.setattr(serving, "_CHUNK_ROWS", 3)
     pd.testing.assert_frame_equal(online_features(home, rows), whole)
+
+
+def test_what_another_run_fills_the_store_with_is_not_used(home: Home, marts: Path, rows: pd.DataFrame) -> None:
+    materialize(home, EARLY)
+    early = online_features(home, rows)
+    with pinned(home, EARLY, marts, home.root) as held:
+        materialize(home, LATE)
+        pd.testing.assert_frame_equal(online_features(home, rows, held), early)
+    with pinned(home, EARLY, marts, home.root) as filled:
+        pd.testing.assert_frame_equal(online_features(home, rows, filled), early)
+    assert online_store(home.features).as_of == LATE
+    assert not list(home.root.glob(".online-*"))
 
 
 def test_an_empty_store_says_what_to_do(home: Home, marts: Path, rows: pd.DataFrame) -> None:

@@ -399,3 +399,34 @@ def test_a_name_is_data_whatever_is_in_it(
     assert (landing.records, find_imbalances(landing.path)) == (1, [])
     assert landing.objects[0].key == readable(name)
     assert ingest([str(path.parent)], lake, settings, AS_OF).version == landing.version
+
+
+RACER = """
+import sys
+from pathlib import Path
+from assets.ingestion.landing import ingest
+from assets.lake import Lake
+from assets.settings import load_settings
+print("ready", flush=True)
+sys.stdin.readline()
+ingest([sys.argv[1]], Lake(Path(sys.argv[2])), load_settings("quick").ingestion, "2024-01-01")
+"""
+
+
+def test_runs_at_once_lose_no_object_and_number_each_once(
+    tmp_path: Path, lake: Lake, write_csv: WriteCsv, complaint: Complaint
+) -> None:
+    """As a command beside a job of the daemon, other sources each."""
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[2]}
+    files = [write_csv(tmp_path / f"{name}.csv", [complaint(number)]) for number, name in enumerate("abc")]
+    racers = [subprocess.Popen([sys.executable, "-c", RACER, str(file), str(lake.root)], **pipes) for file in files]
+    assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 3
+    for racer in racers:
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    assert [racer.communicate() and racer.returncode for racer in racers] == [0, 0, 0]
+    landed = pq.read_table(lake.current("raw_complaints") / "objects.parquet").to_pylist()
+    assert sorted(row["key"] for row in landed) == ["a.csv", "b.csv", "c.csv"]
+    assert [row["seq"] for row in landed] == [0, 1, 2]
+    assert [row["known_from"] for row in landed] == [None, "2024-01-01", "2024-01-01"], "one of them came first"
+    assert find_imbalances(lake.current("raw_complaints")) == []

@@ -31,6 +31,7 @@ POLICY = RetrainingPolicy(
     drifted_windows=2,
     max_age_days=180,
     cooldown_days=14,
+    attempts=3,
 )
 CALM = DecisionInputs(
     champion="3",
@@ -47,6 +48,8 @@ CALM = DecisionInputs(
     cost=5.1,
     spent=0.0,
     days_since_retraining=20,
+    failed=0,
+    days_since_failed=None,
     tried=False,
 )
 ON_DRIFT = {"on_drift": True, "value_per_answer": None}
@@ -60,7 +63,13 @@ DRIFTED = {"drifted": (True, True, False)}
         ({}, {}, "skip", "0.3 points by age (0.030 a day for 10 days): worth 0.90 on 20 complaints a day over 30 days"),
         ({"champion": None, "age_days": None}, {}, "retrain", "there is no champion"),
         ({"champion": None, "age_days": None, "new_labels": 0}, {}, "retrain", "there is no champion"),
-        ({"champion": None, "days_since_retraining": 1}, {}, "skip", "decided on 1 days ago (cooldown 14 days)"),
+        ({"champion": None, "days_since_retraining": 1}, {}, "retrain", "there is no champion"),
+        ({"age_days": 200, "failed": 1, "days_since_failed": 1}, {}, "retrain", "(attempt 2 of 3)"),
+        ({"age_days": 200, "failed": 1, "days_since_failed": 0}, {}, "skip", "attempt 1 has no verdict after 0 days"),
+        ({"age_days": 200, "failed": 2, "days_since_failed": 1}, {}, "skip", "the next comes 2 days after it"),
+        ({"age_days": 200, "failed": 2, "days_since_failed": 2}, {}, "retrain", "(attempt 3 of 3)"),
+        ({"age_days": 200, "failed": 3, "days_since_failed": 9}, {}, "alert-a-human", "3 attempts at it have ended"),
+        ({"failed": 3, "days_since_failed": 9}, {}, "skip", "drift in 0 of the last 3 windows"),
         (
             {"age_days": 60},
             {},
@@ -124,8 +133,24 @@ def decided(as_of: str, champion: str | None, decision: str = "retrain", ground:
     return entry("retraining", as_of, decision=decision, ground=ground, numbers={"champion": champion, "cost": 5.0})
 
 
+def judged(as_of: str) -> Entry:
+    return entry("verdict", as_of, training_id="a", champion=None, trained_to=as_of, numbers={})
+
+
+def test_a_retraining_is_done_when_there_is_a_verdict_and_counts_as_failed_until_then() -> None:
+    """One crash is no fortnight without a retraining, and is no retraining that did not end the drift."""
+    crashed = replace(decided("2024-01-20", "3"), seq=7)
+    past = recall([decided("2024-01-10", "3"), judged("2024-01-10"), crashed], "2024-01-21", "3", "2024-01-15", POLICY)
+    assert (past.days_since_retraining, past.failed, past.days_since_failed, past.tried) == (11, 1, 1, False)
+    again = [crashed, *(entry("attempt", "2024-01-20", decision=7) for _ in range(3))]
+    assert recall(again, "2024-01-23", "3", None, POLICY).failed == 3
+    past = recall([*again, judged("2024-01-20")], "2024-01-23", "3", "2024-01-15", POLICY)
+    assert (past.days_since_retraining, past.failed, past.days_since_failed, past.tried) == (3, 0, None, True)
+
+
 def test_what_was_decided_and_spent_is_recalled() -> None:
     entries = [
+        judged("2024-01-31"),
         decided("2023-12-20", "2"),
         decided("2024-01-10", "3"),
         decided("2024-01-20", "3", "skip"),

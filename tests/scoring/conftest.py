@@ -1,6 +1,7 @@
 """A bundle without a model, and marts made by hand."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,7 +80,7 @@ def champion(champion_evaluated_as: Callable[[str], RegisteredVersion]) -> Regis
 
 @pytest.fixture(autouse=True)
 def online(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    def features(_: Home, rows: pd.DataFrame) -> pd.DataFrame:
+    def features(_: Home, rows: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
         return rows.assign(**{FEATURE: np.arange(len(rows), dtype=float)})
 
     monkeypatch.setattr("assets.scoring.predictions.definitions", lambda home: SimpleNamespace(digest="d1"))
@@ -87,7 +88,7 @@ def online(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def store(_: Path) -> OnlineStore:
         return OnlineStore("2024-02-01", home.lake.version("marts") or "", "d1", {})
 
-    monkeypatch.setattr("assets.scoring.predictions.online_store", store)
+    monkeypatch.setattr("assets.scoring.predictions.pinned", lambda *_: nullcontext(home.features))
     monkeypatch.setattr("assets.scoring.files.online_store", store)
     monkeypatch.setattr("assets.scoring.predictions.online_features", features)
     monkeypatch.setattr("assets.scoring.files.online_features", features)

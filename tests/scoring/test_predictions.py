@@ -187,13 +187,6 @@ def test_an_empty_window_is_published_as_such(home, bundle, champion, publish_ma
     assert len(rows_of(found.path)) == 0
 
 
-def test_features_of_another_date_are_refused(home, bundle, champion, publish_marts) -> None:  # type: ignore[no-untyped-def]
-    publish_marts({"complaint_id": "1", "known_at": "2024-01-20"})
-    with pytest.raises(NotPublished, match="the online store holds features as of 2024-02-01"):
-        predict(home, "2024-01-25", champion, lambda: bundle, SETTINGS)
-    assert home.lake.tables("predictions") == []
-
-
 class FakeRegistry:
     version: Any = None
 

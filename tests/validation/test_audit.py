@@ -1,6 +1,5 @@
 """What is audited is what is published, and nothing else is."""
 
-import json
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -16,7 +15,7 @@ from assets.settings import QUEUES, WarehouseSettings
 from assets.validation.audit import Audit, audit, load_audit, publish
 from assets.validation.figures import measure
 from assets.validation.suites import COLUMNS
-from assets.warehouse.project import staged
+from assets.warehouse.project import built, keep_built
 
 AS_OF = "2024-02-01"
 SECRET = "my mother lost her savings"
@@ -67,9 +66,10 @@ def _daily(entity: str) -> pd.DataFrame:
 
 
 def stage(home: Home, frames: Frames) -> None:
-    staged(home).mkdir(parents=True, exist_ok=True)
-    for mart, frame in frames.items():
-        frame.to_parquet(staged(home) / f"{mart}.parquet", index=False)
+    with home.lake.staging("marts") as folder:
+        for mart, frame in frames.items():
+            frame.to_parquet(folder / f"{mart}.parquet", index=False)
+        keep_built(home, folder)
 
 
 def publish_unaudited(home: Home, frames: Frames, version: str) -> None:
@@ -90,20 +90,20 @@ def test_good_marts_are_published_as_they_were_audited(home: Home) -> None:
     assert verdict.failures == ()
     assert (verdict.figures.known, verdict.figures.staleness_days, verdict.figures.mix_shift) == (18, 12, None)
     assert load_audit(home, AS_OF) == verdict
-    version = publish(home, verdict)
+    assert home.lake.version("marts") is None
+    assert publish(home, verdict, POLICY) == verdict
     published = home.lake.current("marts")
-    assert published.name == version
-    for mart in COLUMNS:
-        assert (published / f"{mart}.parquet").read_bytes() == (staged(home) / f"{mart}.parquet").read_bytes()
-    assert json.loads((published / "audit.json").read_text())["content"] == version
+    assert published == built(home)
+    assert {path.stem for path in published.iterdir()} == {mart for mart in COLUMNS if mart != "publication"}
 
 
 def test_publishing_twice_changes_nothing(home: Home) -> None:
-    first = publish(home, audited(home, marts()))
+    first = publish(home, audited(home, marts()), POLICY)
+    assert first.previous is None
     written = home.lake.current("marts").stat().st_mtime_ns
     again = audit(home, "2024-02-02", POLICY)
     assert again.figures.mix_shift == 0
-    assert publish(home, again) == first
+    assert publish(home, again, POLICY).content == again.previous == first.content
     assert home.lake.current("marts").stat().st_mtime_ns == written
 
 
@@ -151,7 +151,7 @@ def test_a_critical_failure_keeps_the_previous_publication(home: Home, fault: st
     assert not verdict.passed
     assert any(sentence in failure.expectation for failure in verdict.critical), verdict.critical
     with pytest.raises(AuditError, match="previous publication stays"):
-        publish(home, verdict)
+        publish(home, verdict, POLICY)
     assert home.lake.version("marts") == "before"
     assert len(pd.read_parquet(home.lake.current("marts") / "labels.parquet")) == 18
 
@@ -206,16 +206,25 @@ def test_a_warning_is_reported_and_stops_nothing(home: Home) -> None:
     spoil("fct_complaints", "channel", "Pigeon")(frames)
     verdict = audited(home, frames)
     assert [(failure.suite, failure.severity) for failure in verdict.failures] == [("fct_complaints", "warning")]
-    assert publish(home, verdict) == verdict.content
+    assert publish(home, verdict, POLICY) == verdict
 
 
 def test_only_the_audited_files_can_be_published(home: Home) -> None:
     verdict = audited(home, marts())
-    stage(home, marts(list(QUEUES)))
+    marts(list(QUEUES))["labels"].to_parquet(built(home) / "labels.parquet", index=False)
     with pytest.raises(AuditError, match="not the audited ones"):
-        publish(home, verdict)
+        publish(home, verdict, POLICY)
     assert home.lake.version("marts") is None
-    assert not list((home.lake.root / "marts").iterdir())
+
+
+def test_who_finds_another_publication_audits_the_newest_build_beside_it(home: Home) -> None:
+    """Two runs at once: the one that built first publishes last, and takes nothing back."""
+    first = audited(home, marts())
+    second = audited(home, marts(["mortgage"] * 18))
+    assert publish(home, second, POLICY) == second
+    found = publish(home, first, POLICY)
+    assert (found.content, found.previous, found.figures.mix_shift) == (second.content, second.content, 0)
+    assert home.lake.version("marts") == second.content
 
 
 def test_nothing_staged_and_nothing_audited_are_said(home: Home) -> None:
@@ -268,6 +277,6 @@ def test_the_distance_of_two_mixes(home: Home, tmp_path: Path) -> None:
     stage(home, marts(["mortgage", "mortgage", "cards", "other"]))
     other = Home(tmp_path / "other")
     stage(other, marts(["mortgage", "cards", "cards", "student_loan"]))
-    figures = measure(staged(home), staged(other), AS_OF)
+    figures = measure(built(home), built(other), AS_OF)
     assert figures.mix_shift == pytest.approx(0.5)
     assert figures.queue_mix == {"cards": 0.25, "mortgage": 0.5, "other": 0.25}

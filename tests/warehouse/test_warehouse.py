@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assets.exceptions import AuditError
 from assets.lake import Home, hash_tree
 from assets.settings import QUEUES as QUEUE_NAMES
 from assets.settings import WarehouseSettings
@@ -28,12 +29,10 @@ from assets.warehouse.project import (
     MARTS,
     PROJECT,
     build_marts,
-    dbt_environment,
+    building,
+    built,
     explain_failure,
-    finish_build,
     manifest_path,
-    prepare_build,
-    staged,
 )
 
 FIELDS = (
@@ -149,19 +148,15 @@ def record(complaint_id: str | None, received: str, **changes: str | None) -> di
 
 def build(home: Home, policy: WarehouseSettings = POLICY) -> subprocess.CompletedProcess[str]:
     """Run `dbt build` as the asset does."""
-    prepare_build(home)
-    environment = os.environ | dbt_environment(home, policy)
-    done = subprocess.run(
-        [str(DBT), "build"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
-    )
-    if not done.returncode:
-        finish_build(home)
-    return done
+    with building(home, policy) as variables:
+        return subprocess.run(
+            [str(DBT), "build"], cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False
+        )
 
 
 def read(home: Home, mart: str, columns: str = "*") -> list[tuple[Any, ...]]:
     with duckdb.connect() as connection:
-        path = str(staged(home) / f"{mart}.parquet")
+        path = str(built(home) / f"{mart}.parquet")
         return connection.execute(f"select {columns} from read_parquet(?)", [path]).fetchall()
 
 
@@ -404,7 +399,7 @@ AS_IT_WAS = {
 def as_of(home: Home, mart: str, day: date) -> list[tuple[Any, ...]]:
     """What a mart says of a day and before."""
     with duckdb.connect() as connection:
-        parameters = {"path": str(staged(home) / f"{mart}.parquet"), "day": datetime.combine(day, datetime.min.time())}
+        parameters = {"path": str(built(home) / f"{mart}.parquet"), "day": datetime.combine(day, datetime.min.time())}
         return connection.execute(f"{AS_IT_WAS[mart]} order by all", parameters).fetchall()
 
 
@@ -420,10 +415,10 @@ def test_nights_equal_one_build_and_what_lands_later_changes_no_day_before(
         assert before == as_of(full, mart, last - timedelta(days=1)), mart
     land(home, sources, "v2")
     kept = home.warehouse / "warehouse.duckdb"
-    built = kept.stat().st_ino
+    inode = kept.stat().st_ino
     assert build(home).returncode == 0
-    assert kept.stat().st_ino == built
-    assert hash_tree(staged(home)) == hash_tree(staged(full))
+    assert kept.stat().st_ino == inode
+    assert hash_tree(built(home)) == hash_tree(built(full))
 
 
 @pytest.fixture
@@ -452,16 +447,17 @@ def test_objects_that_were_staged_before_follow_a_changed_project(tmp_path: Path
 
 def _prepared(home: Home) -> bool:
     """Whether a build that begins now may add to the warehouse."""
-    prepare_build(home)
-    return (home.warehouse / "warehouse.duckdb").exists()
+    with building(home, POLICY):
+        return (home.warehouse / "warehouse.duckdb").exists()
 
 
 def _built(home: Home, sources: list[Source], version: str) -> None:
     """As after a build."""
     land(home, sources, version)
-    prepare_build(home)
-    (home.warehouse / "warehouse.duckdb").write_text("built")
-    finish_build(home)
+    with building(home, POLICY) as variables:
+        duckdb.connect(variables["EVERGREEN_WAREHOUSE"]).close()
+        for mart in MARTS:
+            Path(variables["EVERGREEN_STAGED"], f"{mart}.parquet").touch()
 
 
 @pytest.mark.parametrize(
@@ -510,6 +506,17 @@ def test_a_warehouse_whose_last_build_did_not_end_is_built_anew(tmp_path: Path) 
     assert not _prepared(home)
 
 
+def test_a_warehouse_that_cannot_be_read_is_built_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = Home(tmp_path)
+    _built(home, [Source("a.csv", [])], "v1")
+    (home.warehouse / "warehouse.duckdb").write_bytes(b"no database" * 9)
+    assert not _prepared(home)
+    (said,) = caplog.messages
+    assert said.startswith("the warehouse is built anew from the lake: ")
+    assert "warehouse.duckdb cannot be read: " in said
+    assert "\n" not in said
+
+
 def test_a_lost_record_stops_the_build(tmp_path: Path) -> None:
     home = Home(tmp_path)
     source = Source("one.csv", [record(str(number), "2024-01-02") for number in range(8)])
@@ -517,7 +524,8 @@ def test_a_lost_record_stops_the_build(tmp_path: Path) -> None:
     _forget_a_record(home.lake.current("raw_complaints") / "records" / f"{source.object_id}.parquet")
     done = build(home)
     assert done.returncode == 1
-    assert not list(staged(home).iterdir())
+    with pytest.raises(AuditError, match="no marts are staged"):
+        built(home)
     explanation = str(explain_failure(home, done.stdout))
     assert "record_counts_conserve_what_landed" in explanation
 
@@ -558,14 +566,14 @@ def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source],
     land(home, sources, "v1")
     chance = random.Random(3)
     for _ in range(6):
-        prepare_build(home)
-        environment = os.environ | dbt_environment(home, POLICY)
-        process = subprocess.Popen([str(DBT), "build"], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
-        time.sleep(chance.uniform(3, 9))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with building(home, POLICY) as variables:
+            environment = os.environ | variables
+            process = subprocess.Popen([str(DBT), "build"], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
+            time.sleep(chance.uniform(3, 9))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
     assert build(home).returncode == 0
-    assert hash_tree(staged(home)) == hash_tree(staged(full))
+    assert hash_tree(built(home)) == hash_tree(built(full))
 
 
 def test_the_manifest_is_parsed_once_and_the_project_stays_clean(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""What the schedule and the retraining policy promise of each asset's age."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import dagster as dg
+
+from pipelines.jobs import observe
+
+__all__ = ["promise"]
+
+# The UI warns after one missed night and fails after two.
+_LATE, _OVERDUE = timedelta(hours=36), timedelta(hours=60)
+
+
+def promise(assets: Iterable[dg.AssetsDefinition], max_age_days: int | None) -> list[dg.AssetsDefinition]:
+    """The assets with their freshness policies: a night's with a night's, a retraining's with the champion's.
+
+    max_age_days: when a champion is replaced whatever that is worth; None: nothing is promised of a retraining's.
+    """
+    every, nightly = list(assets), observe.selection.resolve(list(assets))
+
+    def promised(spec: dg.AssetSpec) -> dg.AssetSpec:
+        age = 0 if spec.key in nightly else max_age_days
+        if age is None:
+            return spec
+        bounds = {"warn_window": timedelta(age) + _LATE, "fail_window": timedelta(age) + _OVERDUE}
+        return spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(**bounds))
+
+    return list(dg.map_asset_specs(promised, every))
