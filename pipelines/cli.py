@@ -105,7 +105,7 @@ def run(
     profile: Annotated[str, typer.Option(help="A file in configs/profiles, without its ending.")] = "quick",
     history: Annotated[
         bool,
-        typer.Option("--history", help="Take new objects as old history, known by the dates of their records."),
+        typer.Option("--history", help="Take the sources' objects as old history, known by their records' dates."),
     ] = False,
     as_json: Json = False,
 ) -> None:

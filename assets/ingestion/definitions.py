@@ -30,8 +30,8 @@ class IngestionConfig(dg.Config):
     history: bool = Field(
         default=False,
         description=(
-            "Whether new objects are old history: known by the dates of their records, not from the day on which they "
-            "land. What lands first is taken so in any case, unless `published_in_key` is set."
+            "Whether the sources' objects, new ones and those read before, are old history: known by their records' "
+            "dates, not from the day on which they land. What lands first is, unless `published_in_key` is set."
         ),
     )
 
@@ -85,10 +85,10 @@ def raw_complaints(
 def _arrival(new: Sequence[ObjectRead]) -> str:
     """From when on what was read is known, in a line for the person who runs it."""
     dated = [read.known_from for read in new if read.known_from is not None]
-    line = f"{len(new)} new objects: "
+    line = f"{len(new)} new object{'s' if len(new) > 1 else ''}: "
     if dated:
         days = min(dated) if min(dated) == max(dated) else f"{min(dated)} to {max(dated)}"
-        line += f"{len(dated)} known from {days} (old history that shall be known by its own dates: --history)"
+        line += f"{len(dated)} known from {days} (is it old history, known by its own dates? run with --history)"
     if len(dated) < len(new):
         line += f"{', ' if dated else ''}{len(new) - len(dated)} taken as history, each record known by its own date"
     return line

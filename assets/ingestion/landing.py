@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import duckdb
 import pyarrow as pa
@@ -142,10 +142,10 @@ def ingest(
     so is a file whose last line has no end, once it is the same in two runs.
 
     What is read lands on `as_of` (YYYY-MM-DD); what was published later is not there yet. `history` takes what does not
-    say when it was published as known by its records' own dates; so does the first landing, when the settings declare
-    nothing. Nothing new publishes nothing. Memory does not grow with an object. Raises SourceError for a source that
-    cannot be listed or read, AuditError when the written rows are not what was counted, EvergreenError when the disk is
-    full; the previous version then stays as it is.
+    say when it was published as known by its records' own dates, also of the sources' objects that had landed before;
+    so does the first landing, when the settings declare nothing. Nothing new publishes nothing. Memory does not grow
+    with an object. Raises SourceError for a source that cannot be listed or read, AuditError when the written rows are
+    not what was counted, EvergreenError when the disk is full; the previous version then stays as it is.
     """
     listing = list_objects(sources)
     try:
@@ -247,7 +247,7 @@ def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: st
             if calendar.has_come(found.key):
                 reads.take(found, calendar)
         (staged / "scratch").rmdir()
-        ordered = _in_order(reads.all)
+        ordered = _in_order(_as_history(reads.all, listing, calendar) if calendar.history else reads.all)
         if _version(ordered) != lake.version(TABLE):
             _publish(lake, staged, known, ordered)
         deleted = seen.forget_deleted(listing)
@@ -267,6 +267,17 @@ def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: st
         deleted=deleted,
         not_read=listing.not_read,
     )
+
+
+def _as_history(reads: Sequence[ObjectRead], listing: Listing, calendar: _Calendar) -> list[ObjectRead]:
+    """With the sources' objects as history, those that had landed before included."""
+    named = {found.key for found in listing.objects}
+    return [
+        replace(read, known_from=calendar.known_from(read.key))
+        if named & {read.key, *map(str, PurePosixPath(read.key).parents)}
+        else read
+        for read in reads
+    ]
 
 
 class _Reads:

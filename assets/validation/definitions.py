@@ -75,18 +75,21 @@ def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Materia
 
 
 def _checks(verdict: Audit) -> list[dg.AssetCheckResult]:
-    warnings = [failure for failure in verdict.failures if failure not in verdict.critical]
+    critical = [f"{failure.suite}: {failure.expectation}" for failure in verdict.critical]
+    warnings = [f"{f.suite}: {f.expectation}" for f in verdict.failures if f not in verdict.critical]
     return [
         dg.AssetCheckResult(
             check_name="critical_expectations",
             passed=verdict.passed,
-            metadata={"not_met": [f"{failure.suite}: {failure.expectation}" for failure in verdict.critical]},
+            description="not met: " + "; ".join(critical) if critical else None,
+            metadata={"not_met": critical},
         ),
         dg.AssetCheckResult(
             check_name="warning_expectations",
             passed=not warnings,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata={"not_met": [f"{failure.suite}: {failure.expectation}" for failure in warnings]},
+            description="not met: " + "; ".join(warnings) if warnings else None,
+            metadata={"not_met": warnings},
         ),
     ]
 

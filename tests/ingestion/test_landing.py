@@ -111,8 +111,8 @@ def test_the_first_landing_is_history_and_what_lands_later_is_known_from_then(
     assert known_from(later) == {"a.csv": None, "b.csv": None, "c.csv": "2023-02-02"}
     write_csv(folder / "d.csv", [complaint(6)])
     old = ingest([str(folder)], lake, settings, "2023-02-03", history=True)
-    assert known_from(old) == known_from(later) | {"d.csv": None}
-    assert [read.key for read in old.objects] == ["a.csv", "b.csv", "d.csv", "c.csv"]
+    assert known_from(old) == dict.fromkeys(["a.csv", "b.csv", "c.csv", "d.csv"])
+    assert [read.key for read in old.objects] == ["a.csv", "b.csv", "c.csv", "d.csv"]
     assert ingest([str(folder)], lake, settings, "2023-02-04") == dataclasses.replace(old, new=())
 
 

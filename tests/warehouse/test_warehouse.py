@@ -556,6 +556,8 @@ def test_the_graph_publishes_what_passed_and_stops_at_what_did_not(home: Home) -
     )
     stale = materialize([mart_audit, marts], "2024-09-01")
     assert not stale.success
+    said = {check.check_name: check.description for check in stale.get_asset_check_evaluations()}
+    assert "publication: The newest known complaint is at most 60 days old" in str(said["critical_expectations"])
     assert not stale.asset_materializations_for_node("marts")
     assert home.lake.version("marts") == version
 
