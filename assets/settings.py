@@ -258,22 +258,22 @@ class DriftSettings(_Section):
     window_days: int = Field(ge=1)
     """The days up to as-of that are compared with the champion's training snapshot."""
     sample_rows: int = Field(ge=100)
-    """Rows drawn from either side, so that the alarm does not depend on volume."""
+    """Rows drawn from either side at most."""
     min_rows: int = Field(ge=1)
     """Fewer rows than this cannot be judged."""
     psi_threshold: float = Field(gt=0)
-    """Population stability index from which a column has drifted."""
+    """Population stability index below which no column has drifted."""
     wording_rows: int = Field(ge=100)
-    """Texts of either side that a classifier learns to tell apart by their words."""
+    """Texts at most, of the window and of each stretch of the training period, that are told apart by their words."""
     wording_threshold: float = Field(gt=0.5, le=1)
-    """Area under its ROC curve from which the wording has drifted; 0.5 is chance."""
+    """Area under the ROC curve below which the wording has not drifted; 0.5 is chance."""
     share_threshold: float = Field(gt=0, lt=1)
     """Share of the drifted columns of a group (features, text, wording, predictions or labels) above which there is
     drift."""
     bins: int = Field(ge=2)
     """Quantile bins of a number, and categories kept before the rest are pooled."""
-    blocks: int = Field(ge=2)
-    """Stretches of the training period that show how much a column moves in calm times."""
+    blocks: int = Field(ge=4)
+    """Stretches of the training period, at least, that show how much a column moves in calm times."""
     calm_confidence: float = Field(gt=0.5, lt=1)
     """The confidence that a column which is lively by nature stays within what those stretches allow it."""
     false_alarms: float = Field(gt=0, lt=1)

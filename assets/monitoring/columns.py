@@ -8,7 +8,7 @@ kind, whatever the tails of its distribution, and no text leaves this module.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import pairwise
 from math import sqrt
 from typing import Any
@@ -39,6 +39,8 @@ _REDACTION = re.compile(r"[xX]{2,}")
 _OTHER = "(other)"
 _MISSING = "(missing)"
 _EXPECTED_ROWS = 10
+_WINDOWS = 50
+"""Windows that are compared with one and the same reference: an unlucky draw of it would alarm in all of them."""
 _EMPTY_SHARE = 1e-4
 """What Evidently puts in the place of an empty bin's share."""
 
@@ -137,28 +139,31 @@ def _filled(shares: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[An
     return np.where(shares == 0, smallest / 1e6 if smallest <= _EMPTY_SHARE else _EMPTY_SHARE, shares)
 
 
-def calm_psi(reference: Integers, blocks: int, rows: int, confidence: float) -> float:
-    """The PSI that `rows` more rows may have against the reference, judged by its own stretches (in order of time).
+def calm_psi(reference: Integers, rows: int, confidence: float, lively: Integers, parts: int) -> float:
+    """The PSI that `rows` more rows may have against the reference when nothing is wrong.
 
-    It is what a column does when nothing is wrong: growth, seasons, warming up of rolling statistics, and the noise of
-    a sample. A stretch is a smaller sample than a window: what it has more of noise is taken off. The root of a PSI is
-    the length of a shift, whose scale is that of a normal distribution rather than of its square.
+    It is what the `parts` stretches (in order of time) of a column show, `lively`: growth, seasons, warming up of
+    rolling statistics; and the noise of two samples of such sizes. The column is the reference's own, or one that moves
+    as it does and is known for longer. A stretch is a smaller sample than a window: what it has more of noise is taken
+    off. The root of a PSI is the length of a shift, whose scale is that of a normal distribution rather than of its
+    square.
     """
-    noise = partial(_noise, len(np.unique(reference)), confidence=confidence)
     moved = []
-    for stretch in stretches(len(reference), blocks):
-        rest, drawn = np.delete(reference, stretch), reference[stretch[spread(len(stretch), rows)]]
-        moved.append(max(0.0, psi(rest, drawn) - noise(len(rest), len(drawn))))
-    return float(prediction_limit(np.sqrt(moved), confidence) ** 2 + noise(len(reference), rows))
+    for stretch in stretches(len(lively), parts):
+        rest, drawn = np.delete(lively, stretch), lively[stretch[spread(len(stretch), rows)]]
+        moved.append(max(0.0, psi(rest, drawn) - _noise(lively, len(rest), len(drawn), confidence)))
+    return float(
+        prediction_limit(np.sqrt(moved), confidence) ** 2 + _noise(reference, len(reference), rows, confidence)
+    )
 
 
-def _noise(categories: int, left: int, right: int, confidence: float) -> float:
+def _noise(categories: Integers, left: int, right: int, confidence: float) -> float:
     """The PSI that two samples of one distribution, of `left` and of `right` rows, stay below with `confidence`.
 
     Divided by 1 / left + 1 / right, the index is distributed as chi-squared with a degree of freedom less than there
     are categories (Yurdakul, Statistical properties of population stability index, 2018).
     """
-    return float(chdtri(max(categories - 1, 1), 1 - confidence)) * (1 / left + 1 / right)
+    return float(chdtri(max(len(np.unique(categories)) - 1, 1), 1 - confidence)) * (1 / left + 1 / right)
 
 
 def stretches(rows: int, blocks: int) -> list[Integers]:

@@ -1,15 +1,16 @@
 """Two sides of columns, compared and judged without a lake: what a report and a backtest have in common.
 
-Every column is measured by its population stability index (PSI) on a fixed number of rows, so what it takes to alarm
-does not depend on volume: a window of a million rows is held to the same shift as one of a thousand. A column has
-drifted when its PSI reaches both a bound and what the column did within the champion's own training period. With some
-forty columns one of them will move by chance now and then, and many move together, so what is judged is the share of
+Every column is measured by its population stability index (PSI). It has drifted when that reaches what the column did
+within the champion's own training period, and the noise of as many rows as the window has: more rows see smaller
+changes, and volume alone finds none. A PSI below `psi_threshold` is left alone, however sure it is: where a share d of
+the rows has moved, the PSI is 4 d^2 or more (Pinsker's inequality, both ways). With some forty columns one of them will
+move by chance now and then, and many move together, so what is judged is the share of
 a group's columns, not each column at its own significance. The columns of `answers` are tests at levels of their own,
 which together keep to theirs: there one is enough.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
@@ -51,6 +52,10 @@ class Side:
     """One side of the comparison: a frame per group, rows in order of time; the groups may differ in rows."""
 
     groups: Mapping[str, pd.DataFrame]
+    stretches: int = 0
+    """Of a reference: how many stretches as long as a window its rows come from."""
+    lively: Mapping[str, "pd.Series[str]"] = field(default_factory=dict)
+    """By column of a reference that spans too little time, one that moves as it does and spans more."""
 
     @property
     def rows(self) -> int:
@@ -75,7 +80,7 @@ def measure_columns(reference: Side, current: Side, settings: DriftSettings) -> 
     lacks a column of the reference.
     """
     return tuple(
-        _column(name, group, frame[name], current.groups[group][name], settings)
+        _column(name, group, reference, current.groups[group][name], settings)
         for group, frame in reference.groups.items()
         if group in current.groups and min(len(frame), len(current.groups[group])) >= settings.min_rows
         for name in frame.columns
@@ -108,12 +113,11 @@ def shares(columns: tuple[Column, ...]) -> dict[str, float]:
     return {group: sum(drifted) / len(drifted) for group, drifted in found.items()}
 
 
-def _column(
-    name: str, group: str, reference: "pd.Series[str]", current: "pd.Series[str]", settings: DriftSettings
-) -> Column:
-    binning = fit_binning(reference, settings.bins, len(current))
-    left, right = binning.codes(reference), binning.codes(current)
-    found = psi(left, right)
-    calm = calm_psi(left, settings.blocks, len(current), settings.calm_confidence)
+def _column(name: str, group: str, reference: Side, current: "pd.Series[str]", settings: DriftSettings) -> Column:
+    values = reference.groups[group][name]
+    binning = fit_binning(values, settings.bins, len(current))
+    left, right = binning.codes(values), binning.codes(current)
+    lively, parts = binning.codes(reference.lively.get(name, values)), max(settings.blocks, reference.stretches)
+    found, calm = psi(left, right), calm_psi(left, len(current), settings.calm_confidence, lively, parts)
     threshold = max(settings.psi_threshold, calm)
     return Column(name, group, "psi", found, calm, threshold, found >= threshold)

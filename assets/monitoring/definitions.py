@@ -129,6 +129,7 @@ def _performance_metadata(found: "Performance") -> Metadata:
     numbers = {
         "label maturity": found.maturity,
         "estimated accuracy": found.estimated_accuracy,
+        "estimated accuracy, by a threshold of confidence": found.estimated_by_threshold,
         "estimated macro-F1": found.estimated_macro_f1,
     }
     return {**metadata, **{name: number for name, number in numbers.items() if number is not None}}

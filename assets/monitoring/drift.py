@@ -146,7 +146,7 @@ def _compare(reference: Reference, current: Compared, settings: DriftSettings) -
     measured = measure_columns(reference.side, current.side, settings)
     columns, widgets = by_evidently(measured, reference.side, current.side, settings)
     words = hash_words(reference.narratives), hash_words(current.narratives)
-    wording = measure_wording(*words, settings)
+    wording = measure_wording(*words, reference.side.stretches, settings)
     return (*columns, wording) if wording else columns, widgets
 
 

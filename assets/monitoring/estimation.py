@@ -36,6 +36,8 @@ class Estimate:
     """What the quality of some answers is expected to be, both 0 to 1."""
 
     accuracy: float
+    by_threshold: float
+    """The accuracy by the average thresholded confidence."""
     macro_f1: float
     """The mean over the queues that half a row or more is expected to belong to."""
 
@@ -48,7 +50,9 @@ def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answer
     if not len(evaluated) or not len(window):
         raise ValueError(f"{len(evaluated)} evaluated and {len(window)} rows of a window: nothing to estimate by")
     chance = chances(truth, evaluated, window)
-    return Estimate(float(chance.mean()), _macro_f1(chance, window.queues, _mistakes(truth, evaluated.queues)))
+    mistakes = _mistakes(truth, evaluated.queues)
+    sure = float((window.confidence >= _threshold(truth, evaluated)).mean())
+    return Estimate(float(chance.mean()), sure, _macro_f1(chance, window.queues, mistakes))
 
 
 def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Floats:
@@ -58,6 +62,12 @@ def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Flo
     calibration = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     calibration.fit(evaluated.confidence, truth == evaluated.queues)
     return np.asarray(calibration.predict(window.confidence), dtype=np.float64)
+
+
+def _threshold(truth: npt.NDArray[Any], evaluated: Answers) -> float:
+    """The confidence that as many of the evaluation's answers reach as are right."""
+    right = int((truth == evaluated.queues).sum())
+    return float(np.sort(evaluated.confidence)[-right]) if right else np.inf
 
 
 def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:

@@ -85,7 +85,8 @@ def _tiles(found: Performance) -> str:
         (
             "estimated accuracy of this window",
             _percent(estimated),
-            f"{_points(estimated, evaluated.accuracy)}{_f1(found.estimated_macro_f1)}{_maturity(found)}",
+            f"{_points(estimated, evaluated.accuracy)}{_between(found)}{_f1(found.estimated_macro_f1)}"
+            f"{_maturity(found)}",
         ),
         (
             "realised accuracy so far",
@@ -203,6 +204,14 @@ def _row(kind: str, names: Iterable[str], numbers: Iterable[str], css: str = "")
 
 def _percent(share: float | None, otherwise: str = "not measured") -> str:
     return otherwise if share is None else f"{share:.1%}"
+
+
+def _between(found: Performance) -> str:
+    """The interval of the two estimators."""
+    if found.estimated_between is None:
+        return ""
+    low, high = found.estimated_between
+    return f"{low:.1%} to {high:.1%} by two estimators; "
 
 
 def _points(share: float | None, evaluated: float | None) -> str:

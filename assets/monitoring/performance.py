@@ -144,10 +144,20 @@ class Performance:
     recall: dict[str, float]
     """Realised share of right answers by true queue."""
     estimated_macro_f1: float | None = None
+    estimated_by_threshold: float | None = None
+    """The accuracy by another estimator: the truth is expected between the two."""
     windows: tuple[WindowQuality, ...] = ()
     """Every window of this champion up to as_of, the newest last."""
     answers: tuple[Column, ...] = ()
     """The evidence that the champion errs more than its confidence promised; none where that was not measured."""
+
+    @property
+    def estimated_between(self) -> tuple[float, float] | None:
+        """The lower and the higher estimate of the window's accuracy."""
+        if self.estimated_accuracy is None or self.estimated_by_threshold is None:
+            return None
+        first, second = sorted((self.estimated_accuracy, self.estimated_by_threshold))
+        return first, second
 
     @property
     def maturity(self) -> float | None:
@@ -253,6 +263,7 @@ def _measure(
         sentence=_sentence(champion, realised, policy),
         recall=_recall(counts),
         estimated_macro_f1=estimate.macro_f1 if estimate else None,
+        estimated_by_threshold=estimate.by_threshold if estimate else None,
         windows=tuple(WindowQuality(name, size, known, None, accuracy) for name, size, known, accuracy in windows),
         answers=measure_answers(evaluated, arrived, settings) if evaluated is not None else (),
     )

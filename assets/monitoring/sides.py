@@ -43,6 +43,7 @@ CATEGORIES = ("company", "state", "channel", "tags")
 _NOT_FEATURES = {"complaint_id", "as_of", "queue", "confidence", "model_version", "reason"}
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, are spread evenly however many there are (Weyl)."""
+_MOST_STRETCHES = 24
 _ROUTED = """
     select complaint_id
     from read_parquet($scored) scored join read_parquet($complaints) complaints using (complaint_id)
@@ -122,8 +123,10 @@ def reference_of(
     if evaluated is not None:
         evaluated = evaluated.iloc[sample_positions(evaluated["complaint_id"], settings.sample_rows)]
         groups["predictions"] = _predicted(evaluated["predicted"], evaluated["confidence"])
-    texts = rows["narrative"].iloc[spread(len(rows), settings.blocks * settings.wording_rows)]
-    return Reference(Side(groups), texts, words, trained)
+    parts = _stretches(rows["known_at"], settings)
+    texts = rows["narrative"].iloc[spread(len(rows), parts * settings.wording_rows)]
+    # The evaluation spans some days: how lively the mix of queues is, the labels of the training know.
+    return Reference(Side(groups, parts, {"predicted_queue": rows["queue"]}), texts, words, trained)
 
 
 def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference, settings: DriftSettings) -> Compared:
@@ -135,6 +138,12 @@ def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference,
     groups["predictions"] = _predicted(rows["queue"], rows["confidence"])
     groups["labels"] = pd.DataFrame({"label_queue": rows["label"].dropna()})
     return Compared(Side(groups), rows["narrative"].iloc[spread(len(rows), settings.wording_rows)])
+
+
+def _stretches(known_at: "pd.Series[pd.Timestamp]", settings: DriftSettings) -> int:
+    """How many stretches as long as a window training rows come from, and no fewer than `blocks`."""
+    days = (known_at.iloc[-1] - known_at.iloc[0]).days if len(known_at) else 0
+    return max(settings.blocks, min(days // settings.window_days, _MOST_STRETCHES))
 
 
 def _reference_places(ids: "pd.Series[str]", settings: DriftSettings) -> list[int]:

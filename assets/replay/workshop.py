@@ -18,8 +18,8 @@ from assets.monitoring.answers import measure_answers
 from assets.monitoring.columns import sample_positions
 from assets.monitoring.comparison import Column, judge, measure_columns
 from assets.monitoring.estimation import Answers, estimate_quality
-from assets.monitoring.sides import Compared, Reference, reference_of, window_of
-from assets.monitoring.wording import calm_wording, hash_words, measure_wording, wording_rows
+from assets.monitoring.sides import Reference, reference_of, window_of
+from assets.monitoring.wording import hash_words, measure_wording
 from assets.replay.history import History
 from assets.settings import QUEUES, DriftSettings
 
@@ -159,17 +159,9 @@ class Workshop:
             return None
         current = window_of(_as_scored(unseen, settings), self.history.features, reference, settings)
         columns = measure_columns(reference.side, current.side, settings)
-        wording = self._wording(champion, reference, current)
-        return (*columns, wording) if wording else columns
-
-    def _wording(self, champion: Trained, reference: Reference, current: Compared) -> Column | None:
-        settings = self.history.settings.drift
-        size = wording_rows(len(reference.narratives), len(current.narratives), settings)
-        if size < settings.min_rows:
-            return None
         words = self._once(("words", champion.id), lambda: hash_words(reference.narratives))
-        calm = self._once(("calm", champion.id, size), lambda: calm_wording(words, size, settings))
-        return measure_wording(words, hash_words(current.narratives), settings, calm)
+        wording = measure_wording(words, hash_words(current.narratives), reference.side.stretches, settings)
+        return (*columns, wording) if wording else columns
 
     def _reference(self, champion: Trained) -> Reference:
         rows, settings = champion.snapshot.train(), self.history.settings.drift

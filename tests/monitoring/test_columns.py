@@ -71,7 +71,7 @@ def test_resamples_of_the_same_data_do_not_alarm(rows: int) -> None:
             reference, current = draw(2000), draw(rows)
             binning = fit_binning(reference, 10, rows)
             left, right = binning.codes(reference), binning.codes(current)
-            alarms += psi(left, right) >= max(0.25, calm_psi(left, 5, rows, 0.95))
+            alarms += psi(left, right) >= max(0.25, calm_psi(left, rows, 0.95, left, 5))
             trials += 1
     assert alarms <= trials * 0.02
 
@@ -81,7 +81,7 @@ def test_a_column_that_grows_is_compared_with_its_own_growth() -> None:
     binning = fit_binning(reference, 10, 1000)
     left, right = binning.codes(reference), binning.codes(pd.Series(np.arange(2000.0, 2300.0)))
     assert psi(left, right) > 1
-    assert calm_psi(left, 5, 300, 0.95) > psi(left, right)
+    assert calm_psi(left, 300, 0.95, left, 5) > psi(left, right)
 
 
 def test_a_lively_column_seldom_alarms() -> None:
@@ -93,16 +93,25 @@ def test_a_lively_column_seldom_alarms() -> None:
         binning = fit_binning(values[:1500], 10, 300)
         left, right = binning.codes(values[:1500]), binning.codes(values[1500:])
         found = psi(left, right)
-        beyond += found >= calm_psi(left, 5, 300, 0.98)
-        beyond_largest += found >= calm_psi(left, 5, 300, 0.51)
+        beyond += found >= calm_psi(left, 300, 0.98, left, 5)
+        beyond_largest += found >= calm_psi(left, 300, 0.51, left, 5)
     assert beyond_largest > trials * 0.12
     assert beyond < trials * 0.09
+
+
+def test_a_column_that_is_known_for_long_says_how_lively_a_short_one_is() -> None:
+    rng = np.random.default_rng(2)
+    months = [rng.choice(3, 500, p=mix) for mix in ((0.2, 0.3, 0.5), (0.4, 0.3, 0.3), (0.3, 0.5, 0.2), (0.3, 0.2, 0.5))]
+    short, window = rng.choice(3, 500, p=(0.2, 0.4, 0.4)), rng.choice(3, 500, p=(0.4, 0.2, 0.4))
+    assert psi(short, window) > calm_psi(short, 500, 0.98, short, 5)
+    assert psi(short, window) < calm_psi(short, 500, 0.98, np.concatenate(months), 4)
 
 
 @pytest.mark.parametrize("size", [300, 2000])
 def test_what_is_calm_does_not_rest_on_how_small_the_stretches_are(size: int) -> None:
     rng = np.random.default_rng(size)
-    found = [calm_psi(rng.integers(0, 10, size), 5, 1500, 0.98) for _ in range(60)]
+    drawn = [rng.integers(0, 10, size) for _ in range(60)]
+    found = [calm_psi(codes, 1500, 0.98, codes, 5) for codes in drawn]
     assert np.mean(found) < (0.25 if size == 300 else 0.06)
 
 

@@ -37,6 +37,20 @@ def test_the_estimate_is_what_is_realised(sure: float, over: float) -> None:
     assert found.macro_f1 == pytest.approx(macro_f1(*window), abs=0.035)
 
 
+def test_the_threshold_is_the_evaluations_own() -> None:
+    """As many answers reach it as are right there; a window that is less sure by as much has fewer right answers."""
+    rng = np.random.default_rng(1)
+    truth, evaluated = draw(rng, 4000, 3.0)
+    assert estimate_quality(truth, evaluated, evaluated).by_threshold == accuracy(truth, evaluated)
+    harder, easier = (estimate_quality(truth, evaluated, draw(rng, 20_000, sure)[1]) for sure in (2.0, 4.0))
+    assert harder.by_threshold < accuracy(truth, evaluated) < easier.by_threshold
+
+
+def test_where_nothing_was_right_nothing_is_expected_to_be() -> None:
+    answers = Answers(NAMES, np.full(len(NAMES), 0.9))
+    assert estimate_quality(np.roll(NAMES, 1), answers, answers).by_threshold == 0.0
+
+
 def test_the_confidence_itself_is_not_believed() -> None:
     rng = np.random.default_rng(0)
     evaluated, window = draw(rng, 4000, 3.0, over=0.15), draw(rng, 20_000, 3.0, over=0.15)

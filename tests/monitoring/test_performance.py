@@ -128,6 +128,8 @@ def test_the_newest_window_is_estimated_by_the_champions_evaluation(
     found = measure_performance(home, AS_OF, champion, POLICY, DRIFT)
     window = world(2).rows(1500, "2024-01-05", 25, "n")
     assert found.estimated_accuracy == pytest.approx(float((window["confidence"] >= 0.6).mean()), abs=0.01)
+    assert found.estimated_between is not None
+    assert found.estimated_between == pytest.approx([float((window["confidence"] >= 0.6).mean())] * 2, abs=0.02)
     assert found.estimated_macro_f1 is not None
     assert 0 < found.estimated_macro_f1 < 1
     assert [(w.as_of, w.estimated_accuracy) for w in found.windows] == [(AS_OF, found.estimated_accuracy)]

@@ -1,0 +1,235 @@
+"""How small a change is found, in points of accuracy that it costs, at 1,000, 10,000 and 100,000 rows.
+
+Complaints come straight from the simulator, without lake and features: what is watched are texts, the record's
+categories, the champion's answers and the labels that arrive. A window is a calm one in which a share of the complaints
+comes from a changed world; shares rise until eight windows of ten are in alarm. The champion is the linear branch over
+hashed words, fitted to a year; windows are drawn, without replacement, from a month after it. Of 100,000 rows drift
+reads `sample_rows`, so that a window of so many rows is drawn for it; labels count in full.
+
+python bench/doses.py [--windows N] [--calm N] [--stock N] [--sizes ROWS...]
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from drift import STOCK_BOUND, STOCK_GROUPS, answered, fit
+from scipy.sparse import csr_matrix, vstack
+
+from assets.monitoring.answers import measure_answers
+from assets.monitoring.comparison import Side, judge, measure_columns
+from assets.monitoring.sides import Reference, described, reference_of
+from assets.monitoring.wording import hash_words, measure_wording
+from assets.settings import QUEUES, load_settings
+from assets.simulation.settings import load_simulator_settings
+from assets.simulation.taxonomy import NEWEST_FROM, categories
+from assets.simulation.world import COLUMNS, World
+
+SETTINGS = load_settings("full").drift
+WORLD = load_simulator_settings().model_copy(update={"narrative_share": 1.0})
+CHANGE, MONTH = date(2024, 12, 1), 31
+TRAINED, TESTED, POOL = 60, 1_500, 1.2
+"""Complaints a day of the year before the change, and of these evaluated ones; complaints of the month after it, as a
+multiple of the largest window."""
+SIZES = (1_000, 10_000, 100_000)
+SHARES = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+CHANGES = ("new-vocabulary", "one-queue", "one-company", "mix-shift", "swapped-queues")
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A month's complaints, with what is measured of them."""
+
+    rows: pd.DataFrame
+    groups: dict[str, pd.DataFrame]
+    words: csr_matrix
+
+
+@dataclass(frozen=True)
+class Champion:
+    reference: Reference
+    words: csr_matrix
+    evaluated: pd.DataFrame
+
+
+def simulate(scenario: str, start: date, days: int, a_day: int, change: date | None) -> pd.DataFrame:
+    world, found = World(WORLD, WORLD.scenario(scenario), 7, change), []
+    for day in (start + timedelta(days=number) for number in range(days)):
+        queues = {category: queue for queue in QUEUES for category in categories(queue, day, NEWEST_FROM)}
+        for index in range(a_day):
+            record = world.record(day, index, world.stream(day, index))
+            found.append({**dict(zip(COLUMNS, record.fields, strict=True)), "queue": queues[record.fields[1:5]]})
+    rows = pd.DataFrame(found)
+    known_at = pd.to_datetime(rows["Date received"])
+    sent = pd.to_datetime(rows["Date sent to company"].replace("", None)).fillna(known_at + pd.Timedelta(days=7))
+    return pd.DataFrame(
+        {
+            "complaint_id": rows["Complaint ID"],
+            "known_at": known_at,
+            "label_known_at": sent,
+            "queue": rows["queue"],
+            "narrative": rows["Consumer complaint narrative"],
+            "company": rows["Company"],
+            "state": rows["State"],
+            "zip_code": None,
+            "tags": rows["Tags"].replace("", None),
+            "channel": rows["Submitted via"],
+        }
+    )
+
+
+def crown(rows: pd.DataFrame):
+    """The champion that is trained on rows, and its answers."""
+    train, test = rows.iloc[:-TESTED].reset_index(drop=True), rows.iloc[-TESTED:].reset_index(drop=True)
+    answer = fit(train, [])
+    evaluated = answered(test, answer(test))
+    reference = reference_of(train, frozenset(train["complaint_id"]), [], evaluated, SETTINGS)
+    return Champion(reference, hash_words(reference.narratives), evaluated), answer
+
+
+def pool(champion: Champion, answer, rows: pd.DataFrame) -> Pool:
+    rows = answered(rows, answer(rows))
+    groups = described(rows, [], champion.reference.words)
+    names = {"predicted_queue": rows["predicted"], "prediction_confidence": rows["confidence"]}
+    groups |= {"predictions": pd.DataFrame(names), "labels": pd.DataFrame({"label_queue": rows["queue"]})}
+    return Pool(rows, groups, hash_words(rows["narrative"]))
+
+
+def window(calm: Pool, changed: Pool, share: float, size: int, seed: int) -> Pool:
+    """Calm rows, a share of them replaced by those of the changed world, in order of time."""
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.choice(len(calm.rows), size, replace=False))
+    moved = rng.random(size) < share
+    order = np.argsort(np.concatenate([np.flatnonzero(~moved), np.flatnonzero(moved)]))
+    sides = (calm, places[~moved]), (changed, places[moved])
+    groups = {
+        name: pd.concat([side.groups[name].iloc[at] for side, at in sides]).iloc[order].reset_index(drop=True)
+        for name in calm.groups
+    }
+    rows = pd.concat([side.rows.iloc[at] for side, at in sides]).iloc[order].reset_index(drop=True)
+    return Pool(rows, groups, vstack([side.words[at] for side, at in sides], format="csr")[order])
+
+
+def alarms(champion: Champion, drawn: Pool) -> dict[str, float]:
+    """Whether there is drift, by group and in all, and the accuracy of the window."""
+    columns = measure_columns(champion.reference.side, Side(drawn.groups), SETTINGS)
+    wording = measure_wording(champion.words, drawn.words, champion.reference.side.stretches, SETTINGS)
+    places = np.arange(len(drawn.rows))
+    arrived = drawn.rows.assign(night=places * MONTH // len(places), letter=places)
+    columns = (*columns, *((wording,) if wording else ()), *measure_answers(champion.evaluated, arrived, SETTINGS))
+    found = {column.group: 0.0 for column in columns}
+    for group in found:
+        found[group] = float(bool(judge(tuple(c for c in columns if c.group == group), SETTINGS).detected))
+    right = float((drawn.rows["queue"] == drawn.rows["predicted"]).mean())
+    return {"detected": max(found.values()), "accuracy": right, **found}
+
+
+def measured(
+    champion: Champion, calm: Pool, changed: Pool, share: float, size: int, windows: int
+) -> "pd.Series[float]":
+    draw = partial(window, calm, changed, share, min(size, SETTINGS.sample_rows))
+    return pd.DataFrame([alarms(champion, draw(seed)) for seed in range(windows)]).mean()
+
+
+def found_at(champion: Champion, calm: Pool, changed: Pool, size: int, windows: int) -> str:
+    """The smallest share that is found, the points it costs, and the groups that find it."""
+    right = float((calm.rows["queue"] == calm.rows["predicted"]).mean())
+    for share in SHARES:
+        found = measured(champion, calm, changed, share, size, windows)
+        if found["detected"] >= POWER:
+            groups = [name for name, alarmed in found.drop(["detected", "accuracy"]).items() if alarmed >= POWER / 2]
+            return f"{share:>6.0%}{100 * (right - found['accuracy']):>8.1f} points  {', '.join(map(str, groups))}"
+    return f"{'none':>6}{100 * (right - found['accuracy']):>8.1f} points at 100%"
+
+
+def stock(calm: Pool, changed: Pool, train: Pool, size: int, windows: int) -> None:
+    """The same of Evidently's preset as it comes, against as many rows of the training."""
+    right = float((calm.rows["queue"] == calm.rows["predicted"]).mean())
+    for share in (0.0, 0.3, 1.0):
+        drawn = [window(calm, changed, share, size, seed) for seed in range(windows)]
+        found = np.array([_preset(train, one, size) for one in drawn])
+        lost = 100 * (right - np.mean([(one.rows["queue"] == one.rows["predicted"]).mean() for one in drawn]))
+        alarmed = f"{np.mean(found >= STOCK_BOUND):.1f} of {windows} windows in alarm, {found.mean():.0%} of columns"
+        print(f"  Evidently's preset, {size:,} rows, {share:.0%}: {alarmed}, {lost:.1f} points", flush=True)
+
+
+def _preset(train: Pool, current: Pool, size: int) -> float:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import Dataset, Report
+        from evidently.presets import DataDriftPreset
+
+        frames = [pd.concat([side.groups[name] for name in STOCK_GROUPS], axis=1) for side in (current, train)]
+        sides = [Dataset.from_pandas(frame.iloc[:size]) for frame in frames]
+        return float(Report([DataDriftPreset()]).run(*sides).dict()["metrics"][0]["value"]["share"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=10, help="of each size and share")
+    parser.add_argument("--calm", type=int, default=100, help="calm windows of each size")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="rows of a window")
+    parser.add_argument("--stock", type=int, default=2, help="windows that Evidently's preset is shown")
+    arguments, started = parser.parse_args(), time.process_time()
+    year = partial(simulate, start=CHANGE - timedelta(days=366), days=366, a_day=TRAINED)
+    sizes, largest = arguments.sizes, min(max(arguments.sizes), SETTINGS.sample_rows)
+    month = partial(simulate, start=CHANGE, days=MONTH, a_day=round(POOL * largest / MONTH))
+    before = year("calm", change=None)
+    champion, answer = crown(before)
+    calm = pool(champion, answer, month("calm", change=None))
+    right = (champion.evaluated["queue"] == champion.evaluated["predicted"]).mean()
+    print(f"accuracy {right:.3f} evaluated; {time.process_time() - started:.0f} CPU seconds", flush=True)
+    for change in CHANGES:
+        changed = pool(champion, answer, month(change, change=CHANGE))
+        for size in sizes:
+            print(f"{change:<16}{size:>8,}{found_at(champion, calm, changed, size, arguments.windows)}", flush=True)
+        if change == "new-vocabulary" and arguments.stock:
+            train = pool(champion, answer, before.iloc[:: len(before) // 10_000])
+            for size in sizes[:2]:
+                stock(calm, changed, train, size, arguments.stock)
+    for size in sizes:
+        found = measured(champion, calm, calm, 0.0, size, arguments.calm)
+        print(f"calm, {size:,} rows, {arguments.calm} windows: {found.round(3).to_dict()}", flush=True)
+    slow(champion, answer, calm, sizes[:2], arguments.windows)
+    season(sizes[:2], arguments.windows)
+    print(f"in all {time.process_time() - started:.0f} CPU seconds")
+
+
+def slow(champion: Champion, answer, calm: Pool, sizes: list[int], windows: int) -> None:
+    """Month by month of a change that comes over 180 days."""
+    right = float((calm.rows["queue"] == calm.rows["predicted"]).mean())
+    for month in range(1, 5):
+        start = CHANGE + timedelta(days=30 * (month - 1))
+        drawn = pool(champion, answer, simulate("slow", start, 30, max(sizes) // 30 + 1, CHANGE))
+        for size in sizes:
+            found = measured(champion, drawn, drawn, 0.0, size, windows)
+            lost = 100 * (right - found["accuracy"])
+            print(
+                f"slow, month {month}, {size:,} rows: {found['detected']:.2f} in alarm, {lost:.1f} points", flush=True
+            )
+
+
+def season(sizes: list[int], windows: int) -> None:
+    """A December against a training that has seen one, and against one that has not."""
+    start = CHANGE - timedelta(days=366)
+    december = simulate("season", CHANGE, MONTH, max(sizes) // MONTH + 1, start)
+    for seen in (True, False):
+        champion, answer = crown(simulate("season" if seen else "calm", start, 366, TRAINED, start))
+        drawn = pool(champion, answer, december)
+        for size in sizes:
+            found = measured(champion, drawn, drawn, 0.0, size, windows)
+            print(
+                f"a December, {'seen' if seen else 'unseen'} before, {size:,} rows: {found.round(2).to_dict()}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
