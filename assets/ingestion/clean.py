@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 from assets.ingestion.layout import Layout
 from assets.ingestion.records import COLUMNS, tabulate
 
-__all__ = ["Places", "Stretch", "parse"]
+__all__ = ["Clean", "Places", "Stretch", "parse"]
 
 Places = npt.NDArray[np.int64]
 """Offsets of bytes, ascending."""
@@ -32,7 +32,10 @@ _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
 class Stretch:
-    """A stretch of an object that starts at the start of a record, and where its clean records are."""
+    """A stretch of an object that starts at the start of a record.
+
+    Nothing here or in what looks at it refers back to itself: a stretch is gone as soon as its rows are made.
+    """
 
     def __init__(self, data: bytes, layout: Layout, max_record: int) -> None:
         self.data, self.layout, self.max_record = data, layout, max_record
@@ -40,17 +43,6 @@ class Stretch:
         self.quotes: Places = np.flatnonzero(self.array == _QUOTE)
         self.commas: Places = np.flatnonzero(self.array == _COMMA)
         self.line_ends: Places = np.flatnonzero(self.array == _LF)
-        self._counts: dict[int, _Count] = {}
-
-    def clean(self, start: int) -> tuple[int, Places]:
-        """From the start of a record: where the clean records end, and where each of them starts.
-
-        They end at a doubtful record, or where no whole record follows. Starts must be asked for in their order.
-        """
-        odd = int(np.searchsorted(self.quotes, start)) % 2
-        if odd not in self._counts:
-            self._counts[odd] = _Count(self, odd)
-        return self._counts[odd].clean(start)
 
     def lines_before(self, places: Places | int) -> Places:
         """How many line ends lie before a place, or before each of several."""
@@ -66,6 +58,12 @@ class Stretch:
     def commas_in_line(self) -> Places:
         return np.diff(np.searchsorted(self.commas, self.line_ends), prepend=0)
 
+    def may_start_records(self) -> list[int]:
+        """Lines that `Layout.starts_record` may be true of; the last one among them if it has no end."""
+        starts = np.concatenate([[0], self.line_ends + 1])
+        may = self.layout.may_start_record(self.commas_in_line, self.array[starts[:-1]])
+        return [*np.flatnonzero(may).tolist(), len(self.line_ends)]
+
     def parts_records(self, line: int) -> bool:
         """Whether one record ends with this line, and another starts with the next, by their looks."""
         starts = self.line_starts
@@ -75,6 +73,24 @@ class Stretch:
     def text(self, start: int, stop: int) -> str:
         """A part of the data; bytes that are not UTF-8 as surrogates."""
         return self.data[start:stop].decode(errors="surrogateescape")
+
+
+class Clean:
+    """The clean records of a stretch."""
+
+    def __init__(self, stretch: Stretch) -> None:
+        self._stretch = stretch
+        self._counts: dict[int, _Count] = {}
+
+    def run(self, start: int) -> tuple[int, Places]:
+        """From the start of a record: where the clean records end, and where each of them starts.
+
+        They end at a doubtful record, or where no whole record follows. Starts must be asked for in their order.
+        """
+        odd = int(np.searchsorted(self._stretch.quotes, start)) % 2
+        if odd not in self._counts:
+            self._counts[odd] = _Count(self._stretch, odd)
+        return self._counts[odd].run(start)
 
 
 class _Count:
@@ -87,11 +103,11 @@ class _Count:
         self._bounds: Places = ends if odd else np.concatenate([[-1], ends])
         """The line ends around records."""
         faults = np.concatenate([*self._misplaced(), self._miscounted(), self._too_long(), self._not_utf_8()])
-        self._doubtful = np.unique(self._starts_of(faults)).tolist()
+        self._doubtful = self._starts_of(faults).tolist()
         self._partings = np.flatnonzero(inside)[self._may_part(np.flatnonzero(inside))].tolist()
         self._next_parting = 0
 
-    def clean(self, start: int) -> tuple[int, Places]:
+    def run(self, start: int) -> tuple[int, Places]:
         stop = max(start, int(self._bounds[-1]) + 1) if len(self._bounds) else start
         if (place := bisect_left(self._doubtful, start)) < len(self._doubtful):
             stop = self._doubtful[place]
@@ -105,13 +121,13 @@ class _Count:
 
     def _parted(self, start: int, stop: int) -> int:
         """Where the first record before `stop` starts that holds others."""
-        ends = self._stretch.line_starts
         while self._next_parting < len(self._partings):
             line = self._partings[self._next_parting]
-            if ends[line + 1] > stop:
+            end = int(self._stretch.line_ends[line])
+            if end >= stop:
                 break
-            if ends[line + 1] > start and self._stretch.parts_records(line):
-                return int(self._starts_of(np.array([ends[line]]))[0])
+            if end >= start and self._stretch.parts_records(line):
+                return int(self._starts_of(np.array([end]))[0])
             self._next_parting += 1
         return stop
 
@@ -120,9 +136,11 @@ class _Count:
         return inside
 
     def _starts_of(self, places: Places) -> Places:
-        """Where the records start that hold these places."""
+        """Where the records start that hold these places, each once."""
         record = np.searchsorted(self._bounds, places) - 1
-        starts: Places = self._bounds[record[(record >= 0) & (record < len(self._bounds) - 1)]] + 1
+        holds = np.zeros(len(self._bounds), bool)
+        holds[record[(record >= 0) & (record < len(self._bounds) - 1)]] = True
+        starts: Places = self._bounds[holds] + 1
         return starts
 
     def _misplaced(self) -> Iterator[Places]:
@@ -148,7 +166,7 @@ class _Count:
 
     def _not_utf_8(self) -> Places:
         """Records that cannot be decoded, or start with a mark that Arrow would drop."""
-        starts = np.unique(self._starts_of(np.flatnonzero(self._stretch.array >= _HIGH)))
+        starts = self._starts_of(np.flatnonzero(self._stretch.array >= _HIGH))
         stops = self._bounds[np.searchsorted(self._bounds, starts)] + 1
         texts = (self._stretch.data[start:stop] for start, stop in zip(starts, stops, strict=True))
         odd: Places = starts[np.fromiter((_is_odd_text(text) for text in texts), bool, len(starts))]

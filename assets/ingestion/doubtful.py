@@ -6,8 +6,8 @@ looked at a fixed number of times, however many records are tried, and time grow
 
 import csv
 import re
-from bisect import bisect_right
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 
 from assets.ingestion.clean import Stretch
 from assets.ingestion.records import NOT_UTF_8, NUL_BYTE, SEPARATOR, Record, Reject, make_record, readable
@@ -33,9 +33,8 @@ class Doubtful:
         """`over`: no line follows. `cut`: why a reject that reaches the end is one, `damaged`: of the whole object."""
         self._stretch, self._starts, self._first_line = stretch, stretch.line_starts, first_line
         self._over, self._cut, self._damaged = over, cut, damaged
-        self._closing = _Next(self._closes)
-        self._parting = _Next(lambda line: stretch.parts_records(line - 1))
-        self._starting = _Next(lambda line: stretch.layout.starts_record(self._text(line, line + 1)))
+        lines = range(len(self._starts))
+        self._closing, self._parting, self._starting = _Next(lines), _Next(lines), _Next(stretch.may_start_records())
         self._separators = [0] * len(self._starts)
         """Before each line: the commas outside of quotes in the lines at whose start a quote was open."""
         self._misplaced = set[int]()
@@ -75,9 +74,13 @@ class Doubtful:
             return _BROKEN_QUOTE, line + 1
         if placed["open"] is None:
             return self._record(line, line + 1, _separators(text))
-        close = self._closing.first(line + 1, self._end)
+        close = self._closing.first(line + 1, self._end, self._closes)
         stop = self._end if close is None else close + 1
-        if self._parting.first(line + 1, stop) is not None or self._too_long(line, stop) or close in self._misplaced:
+        if (
+            self._parting.first(line + 1, stop, self._parts) is not None
+            or self._too_long(line, stop)
+            or close in self._misplaced
+        ):
             return _BROKEN_QUOTE, line + 1
         if close is None:
             return (_BROKEN_QUOTE, line + 1) if self._over else None
@@ -86,7 +89,7 @@ class Doubtful:
     def _record(self, line: int, stop: int, separators: int) -> tuple[Record | str, int]:
         width = self._stretch.layout.width
         if separators + 1 != width:
-            if self._starting.first(line + 1, stop) is not None:
+            if self._starting.first(line + 1, stop, self._starts_record) is not None:
                 return _BROKEN_QUOTE, line + 1
             return (_TOO_FEW if separators + 1 < width else _TOO_MANY), stop
         if self._cut is not None and stop == self._end and not self._stretch.data.endswith(b"\n"):
@@ -97,7 +100,7 @@ class Doubtful:
     def _next_start(self, line: int, search: int) -> int | None:
         """The first line from `search` on at which a record may start, the end of the object, or None: unknown yet."""
         limit = max(search, bisect_right(self._starts, self._starts[line] + self._stretch.max_record))
-        start = self._starting.first(search, min(limit, self._end))
+        start = self._starting.first(search, min(limit, self._end), self._starts_record)
         if start is not None or limit <= self._end:
             return limit if start is None else start
         return self._end if self._over else None
@@ -111,6 +114,12 @@ class Doubtful:
             self._misplaced.add(line)
         return placed is None or placed["open"] is None
 
+    def _parts(self, line: int) -> bool:
+        return self._stretch.parts_records(line - 1)
+
+    def _starts_record(self, line: int) -> bool:
+        return self._stretch.layout.starts_record(self._text(line, line + 1))
+
     def _too_long(self, line: int, stop: int) -> bool:
         return self._starts[stop] - self._starts[line] > self._stretch.max_record
 
@@ -122,21 +131,21 @@ class Doubtful:
 
 
 class _Next:
-    """The first line of a range for which something holds; ranges must be asked for in their order."""
+    """The first of some lines, within a range, for which something holds; ranges must be asked for in their order."""
 
-    def __init__(self, holds: Callable[[int], bool]) -> None:
-        self._holds = holds
+    def __init__(self, lines: Sequence[int]) -> None:
+        self._lines = lines
+        self._place = 0
         self._found: int | None = None
-        self._seen = 0
 
-    def first(self, start: int, stop: int) -> int | None:
+    def first(self, start: int, stop: int, holds: Callable[[int], bool]) -> int | None:
         if self._found is None or self._found < start:
             self._found = None
-            self._seen = max(self._seen, start)
-            while self._seen < stop and self._found is None:
-                if self._holds(self._seen):
-                    self._found = self._seen
-                self._seen += 1
+            self._place = bisect_left(self._lines, start, self._place)
+            while self._found is None and self._place < len(self._lines) and self._lines[self._place] < stop:
+                line = self._lines[self._place]
+                self._found = line if holds(line) else None
+                self._place += 1
         return self._found if self._found is not None and self._found < stop else None
 
 

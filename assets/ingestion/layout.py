@@ -81,10 +81,19 @@ class Layout:
         """Whether `parts_records` can be true of two lines with so many commas (arrays), by what is cheap to know."""
         may = commas >= self._separators
         if self._opening is not None:
-            dated_first = self.columns.index("Date received") == 0
-            plausible = (first_byte == ord('"')) | ((first_byte >= ord("0")) & (first_byte <= ord("9")))
-            may |= (commas >= self._narrative) & (plausible if dated_first else True)
+            may |= (commas >= self._narrative) & self._may_be_dated(commas, first_byte)
         return may | (commas_before >= self._end_separators) if self._end is not None else may
+
+    def may_start_record(self, commas: Any, first_byte: Any) -> Any:
+        """The same of `starts_record`."""
+        others = self._narrative if self._narrative >= _FIRST_HEAD_COLUMN else self._separators
+        return (commas >= others) | self._may_be_dated(commas, first_byte)
+
+    def _may_be_dated(self, commas: Any, first_byte: Any) -> Any:
+        place = self.columns.index("Date received")
+        if place > 0:
+            return commas >= place
+        return (first_byte == ord('"')) | ((first_byte >= ord("0")) & (first_byte <= ord("9")))
 
     def _parts(self, end: re.Pattern[str], before: str, line: str) -> bool:
         return self._start.match(line) is not None and end.search(before) is not None

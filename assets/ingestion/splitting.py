@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from assets.ingestion.clean import Places, Stretch, parse
+from assets.ingestion.clean import Clean, Places, Stretch, parse
 from assets.ingestion.doubtful import TOO_LONG, Doubtful
 from assets.ingestion.layout import HeaderError, Layout, read_header
 from assets.ingestion.records import NOT_UTF_8, Record, Reject, Rows, readable, tabulate_records
@@ -145,16 +145,16 @@ class _Splitter:
     def rows(self, window: _Window) -> Rows:
         """The rows that these lines complete: clean and doubtful ones in turn, up to what only more lines can tell."""
         stretch = Stretch(self._rest + window.data, self._layout, self._max_record)
-        doubtful = window.doubtful(stretch, self._line)
-        found = _Found([], [], [], [])
-        at = 0
+        found, clean, doubtful, at = _Found([], [], [], []), Clean(stretch), None, 0
         while at < len(stretch.data):
             start = at
-            at, starts = stretch.clean(start)
+            at, starts = clean.run(start)
             found.runs.append(memoryview(stretch.data)[start:at])
             found.starts.append(starts)
-            row = doubtful.row(at) if at < len(stretch.data) else None
-            if row is None:
+            if at == len(stretch.data):
+                break
+            doubtful = doubtful or window.doubtful(stretch, self._line)
+            if (row := doubtful.row(at)) is None:
                 break
             found.add(row[0])
             at = row[1]

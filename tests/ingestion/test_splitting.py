@@ -1,8 +1,10 @@
 """A broken record is one reject with its raw text, and never takes a neighbour with it."""
 
 import csv
+import gc
 import io
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -341,6 +343,25 @@ def test_a_long_line_takes_time_by_its_length(field: str) -> None:
             best.append(time.process_time() - started)
         costs.append(min(best))
     assert costs[1] <= 3 * costs[0] + 0.01
+
+
+@pytest.mark.parametrize("piece", ["a\n", "\n", ',,,,,"a\n', line(1, '"a\nb"')])
+def test_memory_does_not_grow_from_stretch_to_stretch(piece: str) -> None:
+    def stretches() -> Iterator[bytes]:
+        yield HEADER.encode()
+        for _ in range(8):
+            yield (piece * (LIMIT // len(piece) + 1)).encode()
+
+    held = []
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in split(stretches(), LIMITS, SPARE, whole=True):
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held[-1] <= 1.5 * max(held[:3])
 
 
 def test_what_lies_between_faults_is_read_as_if_there_were_none() -> None:
