@@ -4,7 +4,7 @@ import csv
 import gc
 import io
 import time
-import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from assets.ingestion.clean import Stretch, _Count
 from assets.ingestion.doubtful import Doubtful
-from assets.ingestion.layout import read_header
+from assets.ingestion.layout import Layout, read_header
 from assets.ingestion.records import COLUMNS, OUTCOMES, SPARE, Record, Reject
 from assets.ingestion.splitting import UNFINISHED, Limits, split
 from assets.ingestion.unpacking import DamagedError
@@ -346,22 +346,22 @@ def test_a_long_line_takes_time_by_its_length(field: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["a\n", "\n", ',,,,,"a\n', line(1, '"a\nb"')])
-def test_memory_does_not_grow_from_stretch_to_stretch(piece: str) -> None:
-    def stretches() -> Iterator[bytes]:
-        yield HEADER.encode()
-        for _ in range(8):
-            yield (piece * (LIMIT // len(piece) + 1)).encode()
+def test_a_stretch_is_gone_as_soon_as_its_rows_are_made(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stretches = list[weakref.ref[Stretch]]()
+    make = Stretch.__init__
 
-    held = []
+    def noted(self: Stretch, data: bytes, layout: Layout, max_record: int) -> None:
+        stretches.append(weakref.ref(self))
+        make(self, data, layout, max_record)
+
+    monkeypatch.setattr(Stretch, "__init__", noted)
     gc.disable()
-    tracemalloc.start()
     try:
-        for _ in split(stretches(), LIMITS, SPARE, whole=True):
-            held.append(tracemalloc.get_traced_memory()[0])
+        for _ in split(blocks((HEADER + piece * 1000).encode(), 1000), Limits(1024, 1000), SPARE, whole=True):
+            assert not any(stretch() for stretch in stretches)
     finally:
-        tracemalloc.stop()
         gc.enable()
-    assert held[-1] <= 1.5 * max(held[:3])
+    assert len(stretches) > 1
 
 
 def test_what_lies_between_faults_is_read_as_if_there_were_none() -> None:
