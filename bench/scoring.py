@@ -85,6 +85,8 @@ def stock(bundle: Any, window: int) -> Any:
     from assets.training.model import mean_pooling
 
     class TextRouter(PreTrainedModel):
+        _supports_sdpa = True
+
         def __init__(self, encoder: Any) -> None:
             super().__init__(encoder.config)
             self.encoder, self.last = encoder, bundle.router.output
@@ -103,11 +105,11 @@ def stock(bundle: Any, window: int) -> Any:
 
 def ways(bundle: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
     """From rows to queues."""
-    from assets.settings import QUEUES
+    from assets.settings import QUEUES, load_settings
     from assets.training.inference import compile_router
     from assets.training.preprocessing import clean, text_of
 
-    classify = stock(bundle, window)
+    classify, tokens = stock(bundle, window), load_settings("quick").scoring.batch_tokens
 
     def piped(size: int) -> Callable[[Any], list[str]]:
         def run(rows: Any) -> list[str]:
@@ -119,7 +121,7 @@ def ways(bundle: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
 
     def ours(precision: Any) -> Callable[[Any], list[str]]:
         bundle.compile(precision)
-        return lambda rows: [QUEUES[best] for best in bundle.predict_proba(rows, 2048, precision).argmax(axis=1)]
+        return lambda rows: [QUEUES[best] for best in bundle.predict_proba(rows, tokens, precision).argmax(axis=1)]
 
     started = time.perf_counter()
     by = "OpenVINO" if compile_router(bundle.router, "float32") is not bundle.router else "torch"

@@ -40,6 +40,7 @@ _OFFLOADED = {"weights": "offload_param", "optimizer": "offload_optimizer", "ste
 class Memory:
     """Bytes that one rank needs at its peak, by what they hold: on its device, in main memory, on NVMe.
 
+    In main memory there are also the weights as they are read, and the copy of which a checkpoint is written.
     Without a GPU the device is main memory.
     """
 
@@ -82,6 +83,10 @@ def estimate_memory(
     places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
     for name, amount in parts.items():
         places[moved.get(_OFFLOADED.get(name, ""), "none")][name] = amount
+    if has_gpu:
+        read = 0 if stage == 3 else 4 * size.parameters  # stage 3 deals out what it reads at once
+        saved = width * size.trained // shared[2] + 12 * size.trained // shared[0]
+        places["cpu"]["copies"] = max(read, saved)
     if "nvme" in moved.values():
         places["cpu"]["buffers"] = _swap_buffers(zero, width, size)
     return Memory(device=places["none"], host=places["cpu"], nvme=places["nvme"])

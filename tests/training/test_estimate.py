@@ -1,5 +1,6 @@
 """What a run will need, against what it is made of; docs/training.md has the estimate against measured memory."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +83,22 @@ def test_what_is_offloaded_is_somewhere_else(settings: TrainingSettings) -> None
     nvme = override(settings, {"nvme": "/nvme"})
     memory = estimate_memory(LARGE, nvme, _deepspeed_config("zero-3-nvme"), 1, has_gpu=True)
     assert set(memory.nvme) == {"weights", "optimizer", "step"}
-    assert set(memory.host) == {"buffers"}
+    assert set(memory.host) == {"buffers", "copies"}
     offloaded = estimate_memory(LARGE, settings, _deepspeed_config("zero-3-offload"), 1, has_gpu=True)
-    assert set(offloaded.host) == {"weights", "optimizer", "step"}
+    assert set(offloaded.host) == {"weights", "optimizer", "step", "copies"}
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [("zero-0", 14), ("zero-1", 2 + 3), ("zero-2", 2 + 3), ("zero-3", 0.5 + 3)],
+)
+def test_a_checkpoint_is_copied_to_main_memory(settings: TrainingSettings, name: str, gigabytes: float) -> None:
+    memory = estimate_memory(LARGE, settings, _deepspeed_config(name), 4, has_gpu=True)
+    assert memory.host["copies"] / GB == gigabytes
+    frozen = replace(LARGE, trained=0, frozen=LARGE.trained)
+    read = estimate_memory(frozen, settings, _deepspeed_config(name), 4, has_gpu=True).host["copies"]
+    assert read / GB == (0 if name == "zero-3" else 4)
+    assert "copies" not in estimate_memory(LARGE, settings, _deepspeed_config(name), 4, has_gpu=False).host
 
 
 def test_checkpointed_activations_are_fewer(settings: TrainingSettings) -> None:
