@@ -4,7 +4,7 @@ import pytest
 
 from assets import settings
 from assets.exceptions import SettingsError
-from assets.settings import Settings, load_settings, profiles
+from assets.settings import Settings, load_ledger_settings, load_settings, profiles
 
 
 @pytest.fixture
@@ -53,3 +53,12 @@ def test_a_mistake_names_its_file_and_field(configs: Path, file: str, text: str,
 def test_an_unknown_profile_names_those_there_are() -> None:
     with pytest.raises(SettingsError, match="unknown profile 'big'; configs/profiles has full, quick"):
         load_settings("big")
+
+
+def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
+    assert load_ledger_settings().anchor is None
+    (configs / "ledger.yaml").write_text("anchor: /mnt/elsewhere")
+    assert load_ledger_settings().anchor == Path("/mnt/elsewhere")
+    (configs / "ledger.yaml").write_text("anker: /mnt/elsewhere")
+    with pytest.raises(SettingsError, match=r"^configs/ledger\.yaml: anchor: "):
+        load_ledger_settings()
