@@ -578,6 +578,18 @@ def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source],
     assert hash_tree(built(home)) == hash_tree(built(full))
 
 
+@pytest.mark.slow
+def test_a_checkout_may_have_a_quote_and_a_space_in_its_path(
+    sources: list[Source], full: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, home = tmp_path / "it's a checkout" / "dbt", Home(tmp_path / "home")
+    shutil.copytree(PROJECT, checkout)
+    monkeypatch.setattr(project_module, "PROJECT", checkout)
+    land(home, sources, "v1")
+    build_marts(home, POLICY)
+    assert hash_tree(staged(home)) == hash_tree(staged(full))
+
+
 def test_the_manifest_is_parsed_once_and_the_project_stays_clean(tmp_path: Path) -> None:
     before = sorted(PROJECT.rglob("*"))
     manifest = manifest_path(Home(tmp_path))
