@@ -23,7 +23,7 @@ ingest([source], home.lake, settings.ingestion, as_of)
 """,
     "warehouse": """
 from assets.warehouse.project import build_marts
-build_marts(home, settings.warehouse)
+build_marts(home)
 """,
     "validation": """
 from assets.validation.audit import audit, publish

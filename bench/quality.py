@@ -88,7 +88,7 @@ def read(home: Home, sources: list[str]) -> None:
     settings = load_settings("full")
     os.environ["EVERGREEN_HOME"] = str(home.root)
     ingest(sources, home.lake, settings.ingestion, AS_OF)
-    build_marts(home, settings.warehouse)
+    build_marts(home)
     publish(home, audit(home, AS_OF, settings.warehouse), settings.warehouse)
 
 

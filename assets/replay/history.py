@@ -70,7 +70,7 @@ def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings
     """
     own = Home(home.root / "replay" / hash_json(sorted(sources))[:12])
     ingest(sources, own.lake, settings.ingestion, days[-1], history=True)
-    build_marts(own, settings.warehouse)
+    build_marts(own)
     publish(own, audit(own, days[-1], settings.warehouse), settings.warehouse)
     features = apply_definitions(own).features
     return History(own, settings, days, _complaints(own, days, settings, features), features)

@@ -63,7 +63,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
     """Typed, deduplicated records, their labels, and what was known of each company and state on each day."""
     home, dbt = evergreen.home, Dbt(project_dir=str(PROJECT), dbt_executable=str(DBT))
-    with building(home, evergreen.settings.warehouse) as variables:
+    with building(home) as variables:
         with _environment(variables):
             build = dbt.cli(["build"], context=context, target_path=home.warehouse / "target", raise_on_error=False)
         yield from build.stream()

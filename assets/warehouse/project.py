@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
 from assets.lake import Home, hash_file, hash_json, hash_tree, write_atomically
-from assets.settings import WarehouseSettings
 
 __all__ = [
     "DBT",
@@ -51,7 +50,7 @@ _log = logging.getLogger("evergreen")
 
 
 @contextmanager
-def building(home: Home, settings: WarehouseSettings) -> Iterator[dict[str, str]]:
+def building(home: Home) -> Iterator[dict[str, str]]:
     """The environment variables that dbt is run with, for one build at a time; the marts that it stages are kept.
 
     dbt stages them after a build whose tests all passed; they are a version of `marts` that no reader sees before it is
@@ -65,10 +64,7 @@ def building(home: Home, settings: WarehouseSettings) -> Iterator[dict[str, str]
             rebuild(home, why)
         _ended(home).unlink(missing_ok=True)
         _run_results(home).unlink(missing_ok=True)
-        yield _folders(home, raw, folder) | {
-            "EVERGREEN_MAX_UNMAPPED_SHARE": str(settings.max_unmapped_share),
-            "EVERGREEN_MAX_QUARANTINED_SHARE": str(settings.max_quarantined_share),
-        }
+        yield _folders(home, raw, folder)
         if all((folder / f"{mart}.parquet").exists() for mart in MARTS):
             keep_built(home, folder)
             write_atomically(_ended(home), json.dumps(note))
@@ -87,9 +83,9 @@ def built(home: Home) -> Path:
     return home.lake.path("marts", _newest(home).read_text())
 
 
-def build_marts(home: Home, settings: WarehouseSettings) -> None:
+def build_marts(home: Home) -> None:
     """Build and test all models outside of any graph. Raises AuditError naming what failed."""
-    with building(home, settings) as variables:
+    with building(home) as variables:
         ended = subprocess.run(
             [DBT, "build", "--quiet"],
             cwd=PROJECT,

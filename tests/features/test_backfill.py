@@ -43,7 +43,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def publish(home: Home, source: Path, as_of: str, settings: IngestionSettings) -> None:
     """As a night does, but for the audit."""
     ingest([str(source)], home.lake, settings, as_of)
-    build_marts(home, load_settings("quick").warehouse)
+    build_marts(home)
     with home.lake.staging("marts") as folder:
         shutil.copytree(built(home), folder, dirs_exist_ok=True)
         home.lake.publish("marts", f"of-{as_of}", folder)

@@ -22,7 +22,6 @@ import pytest
 from assets.exceptions import AuditError
 from assets.lake import Home, hash_tree
 from assets.settings import QUEUES as QUEUE_NAMES
-from assets.settings import WarehouseSettings
 from assets.warehouse import project as project_module
 from assets.warehouse.project import (
     DBT,
@@ -39,10 +38,6 @@ FIELDS = (
     *("date_received", "product", "sub_product", "issue", "sub_issue", "narrative", "company_public_response"),
     *("company", "state", "zip_code", "tags", "consent", "channel", "date_sent_to_company", "company_response"),
     *("timely_response", "disputed", "complaint_id"),
-)
-
-POLICY = WarehouseSettings(
-    max_unmapped_share=0.5, max_quarantined_share=0.5, max_staleness_days=60, max_mix_shift=0.5, min_object_rows=50
 )
 
 # Names of the three taxonomies, and the queue that the bureau's words put them in.
@@ -146,9 +141,9 @@ def record(complaint_id: str | None, received: str, **changes: str | None) -> di
     return fields | changes
 
 
-def build(home: Home, policy: WarehouseSettings = POLICY) -> subprocess.CompletedProcess[str]:
+def build(home: Home) -> subprocess.CompletedProcess[str]:
     """Run `dbt build` as the asset does."""
-    with building(home, policy) as variables:
+    with building(home) as variables:
         return subprocess.run(
             [str(DBT), "build"], cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False
         )
@@ -437,24 +432,24 @@ def _edit(path: Path, old: str, new: str) -> None:
 
 @pytest.mark.slow
 def test_objects_that_were_staged_before_follow_a_changed_project(tmp_path: Path, project: Path) -> None:
-    home, settings = Home(tmp_path / "home"), POLICY
+    home = Home(tmp_path / "home")
     land(home, [Source("one.csv", [record("1", "2024-01-02", date_sent_to_company=None)])], "v1")
-    build_marts(home, settings)
+    build_marts(home)
     _edit(project / "dbt_project.yml", "days_to_label: 7", "days_to_label: 9")
-    build_marts(home, settings)
+    build_marts(home)
     assert read(home, "labels", "label_known_at") == [(datetime(2024, 1, 11),)]
 
 
 def _prepared(home: Home) -> bool:
     """Whether a build that begins now may add to the warehouse."""
-    with building(home, POLICY):
+    with building(home):
         return (home.warehouse / "warehouse.duckdb").exists()
 
 
 def _built(home: Home, sources: list[Source], version: str) -> None:
     """As after a build."""
     land(home, sources, version)
-    with building(home, POLICY) as variables:
+    with building(home) as variables:
         duckdb.connect(variables["EVERGREEN_WAREHOUSE"]).close()
         for mart in MARTS:
             Path(variables["EVERGREEN_STAGED"], f"{mart}.parquet").touch()
@@ -568,7 +563,7 @@ def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source],
     land(home, sources, "v1")
     chance = random.Random(3)
     for _ in range(6):
-        with building(home, POLICY) as variables:
+        with building(home) as variables:
             environment = os.environ | variables
             process = subprocess.Popen([str(DBT), "build"], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
             time.sleep(chance.uniform(3, 9))
