@@ -263,6 +263,8 @@ class DriftSettings(_Section):
     """Fewer rows than this cannot be judged."""
     psi_threshold: float = Field(gt=0)
     """Population stability index below which no column has drifted."""
+    predictions_threshold: float = Field(gt=0)
+    """The same of what the champion answers: its evaluation is a small sample of some days."""
     wording_rows: int = Field(ge=100)
     """Texts at most, of the window and of each stretch of the training period, that are told apart by their words."""
     wording_threshold: float = Field(gt=0.5, le=1)

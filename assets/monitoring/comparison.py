@@ -119,5 +119,6 @@ def _column(name: str, group: str, reference: Side, current: "pd.Series[str]", s
     left, right = binning.codes(values), binning.codes(current)
     lively, parts = binning.codes(reference.lively.get(name, values)), max(settings.blocks, reference.stretches)
     found, calm = psi(left, right), calm_psi(left, len(current), settings.calm_confidence, lively, parts)
-    threshold = max(settings.psi_threshold, calm)
+    bound = settings.predictions_threshold if group == "predictions" else settings.psi_threshold
+    threshold = max(bound, calm)
     return Column(name, group, "psi", found, calm, threshold, found >= threshold)

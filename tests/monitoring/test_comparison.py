@@ -104,6 +104,19 @@ def test_a_shift_is_seen_at_any_size(rows: int) -> None:
     assert judge(columns, SETTINGS).detected is True
 
 
+def test_what_the_champion_answers_is_held_to_a_wider_bound() -> None:
+    """Its evaluation is one small draw: a part of it that is unlucky would alarm in every window."""
+    rng = np.random.default_rng(0)
+    evaluated, window = (
+        pd.DataFrame({"queue": rng.choice(list("abc"), 2000, p=mix)}) for mix in ((0.4, 0.4, 0.2), (0.3, 0.4, 0.3))
+    )
+    found = {
+        group: measure_columns(Side({group: evaluated}), Side({group: window}), SETTINGS)[0].drifted
+        for group in ("labels", "predictions")
+    }
+    assert found == {"labels": True, "predictions": False}
+
+
 def test_a_group_with_too_few_rows_is_not_measured() -> None:
     few, many = pd.DataFrame({"label_queue": ["a"] * 99}), pd.DataFrame({"f": np.arange(200.0)})
     sides = [Side({"features": many, "labels": frame}) for frame in (pd.concat([few] * 3), few)]
