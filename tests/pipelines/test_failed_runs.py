@@ -29,8 +29,10 @@ def note(partition: str | None) -> None:
             dagster_event=next(e for e in reversed(result.all_events) if e.event_type_value == "PIPELINE_FAILURE"),
             dagster_instance=instance,
             dagster_run=result.dagster_run,
+            resources={"evergreen": Evergreen()},
         )
-        failed_run(context.for_run_failure(), evergreen=Evergreen())
+        with context.for_run_failure() as opened:
+            failed_run(opened)
 
 
 @pytest.mark.parametrize(("partition", "as_of"), [("2024-05-01", "2024-05-01"), (None, "2024-06-01")])

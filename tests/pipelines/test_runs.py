@@ -89,7 +89,9 @@ def test_the_ledger_says_why_a_run_failed(home: Home) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, raise_on_error=False)
         (failure,) = (event for event in result.all_events if event.event_type_value == "PIPELINE_FAILURE")
-        context = dg.build_run_status_sensor_context("failed_run", failure, instance, result.dagster_run)
-        failed_run(context.for_run_failure(), evergreen=Evergreen())
+        found, resources = result.dagster_run, {"evergreen": Evergreen()}
+        context = dg.build_run_status_sensor_context("failed_run", failure, instance, found, resources=resources)
+        with context.for_run_failure() as opened:
+            failed_run(opened)
     (entry,) = Ledger(home.ledger).entries("failure")
     assert entry.body["error"] == "stopped at breaks: KeyError: 'company'"
