@@ -14,12 +14,10 @@ import logging
 import os
 import re
 import time
-from calendar import monthrange
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import date
 from pathlib import Path, PurePosixPath
 
 import duckdb
@@ -27,11 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
+from assets.ingestion.calendar import Calendar
+from assets.ingestion.parts import Parts, shown
 from assets.ingestion.reading import READER, Content, contents, refused
-from assets.ingestion.records import RECORDS, Reject, Rows
 from assets.ingestion.seen import Seen
 from assets.ingestion.sources import Listing, SourceObject, list_objects
-from assets.ingestion.splitting import UNFINISHED
 from assets.lake import Lake, hash_json
 from assets.settings import IngestionSettings
 
@@ -42,12 +40,6 @@ __all__ = [
 
 TABLE = "raw_complaints"
 
-_RECORDS = RECORDS.insert(0, pa.field("object_id", pa.string()))
-_REJECTS = pa.schema(
-    [("object_id", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("raw_text", pa.string())]
-)
-_NO_DICTIONARY = {"narrative", "complaint_id", "content_hash", "raw_text", "line"}
-_PROGRESS_RECORDS = 250_000
 _CANDIDATES = 10
 """Objects that are listed when a name fits none, or several."""
 _TOLD_NAMES = 5
@@ -177,9 +169,10 @@ def withdraw(lake: Lake, object_id: str, reason: str) -> None:
     with lake.staging(TABLE) as staged:
         known = _objects(lake.current(TABLE))
         reads = [replace(r, withdrawn=r.withdrawn or reason) if r.object_id == object_id else r for r in known]
-        for folder, schema in (("records", _RECORDS), ("rejects", _REJECTS)):
+        for folder in ("records", "rejects"):
             (staged / folder).mkdir()
-            pq.write_table(schema.empty_table(), staged / folder / f"{object_id}.parquet")
+        with Parts(staged, object_id, "", 1):
+            pass  # two files without a row
         if reads != known:
             _publish(lake, staged, known, reads)
 
@@ -207,37 +200,10 @@ def find_imbalances(published: Path) -> list[Imbalance]:
     return [Imbalance(*row) for row in rows]
 
 
-@dataclass(frozen=True)
-class _Calendar:
-    """From when on an object is known."""
-
-    as_of: str
-    history: bool
-    pattern: str | None
-
-    def published(self, key: str) -> str | None:
-        """The day that a key names, or the last day of its month; None when it names none."""
-        found = re.search(self.pattern, key) if self.pattern else None
-        if found is None:
-            return None
-        try:
-            year, month, day = int(found["year"]), int(found["month"]), found.groupdict().get("day")
-            return date(year, month, int(day) if day else monthrange(year, month)[1]).isoformat()
-        except (ValueError, OverflowError):
-            return None
-
-    def known_from(self, key: str) -> str | None:
-        return self.published(key) or (None if self.history else self.as_of)
-
-    def has_come(self, key: str) -> bool:
-        published = self.published(key)
-        return published is None or published <= self.as_of
-
-
 def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: str, *, history: bool) -> Landing:
     with lake.staging(TABLE) as staged:
         first = lake.version(TABLE) is None and settings.published_in_key is None
-        calendar = _Calendar(as_of, history or first, settings.published_in_key)
+        calendar = Calendar(as_of, history or first, settings.published_in_key)
         known = _objects(lake.current(TABLE)) if lake.version(TABLE) else []
         seen = Seen.load(lake.root / TABLE)
         for folder in ("records", "rejects", "scratch"):
@@ -269,7 +235,7 @@ def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: st
     )
 
 
-def _as_history(reads: Sequence[ObjectRead], listing: Listing, calendar: _Calendar) -> list[ObjectRead]:
+def _as_history(reads: Sequence[ObjectRead], listing: Listing, calendar: Calendar) -> list[ObjectRead]:
     """With the sources' objects as history, those that had landed before included."""
     named = {found.key for found in listing.objects}
     return [
@@ -292,7 +258,7 @@ class _Reads:
     def all(self) -> list[ObjectRead]:
         return list(self._reads.values())
 
-    def take(self, found: SourceObject, calendar: _Calendar) -> None:
+    def take(self, found: SourceObject, calendar: Calendar) -> None:
         """Read an object, unless it is what it was when it was read, and there is nothing to read again."""
         seen = self._seen.contents(found)
         whole = found.whole or seen is not None
@@ -323,7 +289,7 @@ class _Reads:
             return False
         return (read.rejects > 0 and read.reader < READER) or (read.last_line == "refused" and whole)
 
-    def _read(self, content: Content, calendar: _Calendar) -> None:
+    def _read(self, content: Content, calendar: Calendar) -> None:
         """Write a content's rows to its two files; the days of an earlier reading of it stay."""
         before = self._reads.get((content.key, content.sha256))
         name = before.object_id if before else f"{content.key}\0{content.sha256}"
@@ -332,14 +298,14 @@ class _Reads:
         if before:
             known_from, landed_on = before.known_from, before.landed_on
         started = time.perf_counter()
-        with _Parts(self._staged, object_id, content.key, self._settings.batch_records) as parts:
+        with Parts(self._staged, object_id, content.key, self._settings.batch_records) as parts:
             for rows in content.rows():
                 parts.write(rows)
         seconds = time.perf_counter() - started
         counts = (parts.records, parts.rejects, parts.landed)
-        _log.info("%s: %d records, %d rejects in %.1f s", _shown(content.key), *counts[:2], seconds)
+        _log.info("%s: %d records, %d rejects in %.1f s", shown(content.key), *counts[:2], seconds)
         for note in parts.notes:
-            _log.warning("%s: %s", _shown(content.key), note)
+            _log.warning("%s: %s", shown(content.key), note)
         taken = "taken" if before and before.last_line else None
         self._supersede(content)
         self._reads[content.key, content.sha256] = ObjectRead(
@@ -363,12 +329,7 @@ def _tell(what: str, names: Sequence[str]) -> None:
     """One line that names the first few."""
     if names:
         more = f" and {len(names) - _TOLD_NAMES} more" if len(names) > _TOLD_NAMES else ""
-        _log.warning("%s: %s%s", what, ", ".join(map(_shown, names[:_TOLD_NAMES])), more)
-
-
-def _shown(name: str) -> str:
-    """A name in one line, whatever is in it."""
-    return name if name.isprintable() else repr(name)
+        _log.warning("%s: %s%s", what, ", ".join(map(shown, names[:_TOLD_NAMES])), more)
 
 
 def _in_order(reads: Sequence[ObjectRead]) -> list[ObjectRead]:
@@ -382,66 +343,6 @@ def _in_order(reads: Sequence[ObjectRead]) -> list[ObjectRead]:
 def _natural(key: str) -> list[str | int]:
     """A key as people order it: texts and numbers in turn."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", key))]
-
-
-class _Parts:
-    """The two files of one object, written batch by batch; both exist even when they hold no row."""
-
-    def __init__(self, staged: Path, object_id: str, key: str, batch: int) -> None:
-        self.records = self.rejects = 0
-        self.error: str | None = None
-        self.unfinished = False
-        self.notes: list[str] = []
-        self._object_id, self._key, self._batch = object_id, key, batch
-        self._open = ExitStack()
-        self._records = self._writer(staged / "records" / f"{object_id}.parquet", _RECORDS)
-        self._rejects = self._writer(staged / "rejects" / f"{object_id}.parquet", _REJECTS)
-        self._held: list[pa.Table] = []
-
-    @property
-    def landed(self) -> int:
-        return self.records + self.rejects
-
-    def __enter__(self) -> "_Parts":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._open:
-            if kind is None:
-                self._write_records()
-
-    def write(self, rows: Rows) -> None:
-        """Add rows; records are written a batch at a time."""
-        before = self.landed
-        self.records += len(rows.records)
-        self.rejects += len(rows.rejects)
-        self.notes += rows.notes
-        self._held.append(rows.records)
-        if sum(map(len, self._held)) >= self._batch:
-            self._write_records()
-        if rows.rejects:
-            self._write_rejects(rows.rejects)
-        if self.landed // _PROGRESS_RECORDS > before // _PROGRESS_RECORDS:
-            _log.info("%s: %d rows so far", _shown(self._key), self.landed)
-
-    def _write_records(self) -> None:
-        if any(map(len, self._held)):
-            self._write(self._records, pa.concat_tables(self._held))
-        self._held = []
-
-    def _write_rejects(self, rejects: Sequence[Reject]) -> None:
-        self.error = next((reject.reason for reject in rejects if reject.of_object), self.error)
-        self.unfinished |= any(reject.reason == UNFINISHED for reject in rejects)
-        names = _REJECTS.names[1:]
-        columns = [pa.array([getattr(reject, name) for reject in rejects], _REJECTS.field(name).type) for name in names]
-        self._write(self._rejects, pa.table(columns, names=names))
-
-    def _write(self, writer: pq.ParquetWriter, table: pa.Table) -> None:
-        writer.write_table(table.add_column(0, "object_id", pa.repeat(self._object_id, len(table))))
-
-    def _writer(self, path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-        dictionary = [name for name in schema.names if name not in _NO_DICTIONARY]
-        return self._open.enter_context(pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary))
 
 
 def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Sequence[ObjectRead]) -> None:

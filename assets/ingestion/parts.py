@@ -1,0 +1,88 @@
+"""The two files of an object: its records and its rejects."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.ingestion.records import RECORDS, Reject, Rows
+from assets.ingestion.splitting import UNFINISHED
+
+__all__ = ["Parts", "shown"]
+
+_RECORDS = RECORDS.insert(0, pa.field("object_id", pa.string()))
+_REJECTS = pa.schema(
+    [("object_id", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("raw_text", pa.string())]
+)
+_NO_DICTIONARY = {"narrative", "complaint_id", "content_hash", "raw_text", "line"}
+_PROGRESS_RECORDS = 250_000
+
+_log = logging.getLogger("evergreen")
+
+
+class Parts:
+    """The two files of one object, written batch by batch; both exist even when they hold no row."""
+
+    def __init__(self, staged: Path, object_id: str, key: str, batch: int) -> None:
+        self.records = self.rejects = 0
+        self.error: str | None = None
+        self.unfinished = False
+        self.notes: list[str] = []
+        self._object_id, self._key, self._batch = object_id, key, batch
+        self._open = ExitStack()
+        self._records = self._writer(staged / "records" / f"{object_id}.parquet", _RECORDS)
+        self._rejects = self._writer(staged / "rejects" / f"{object_id}.parquet", _REJECTS)
+        self._held: list[pa.Table] = []
+
+    @property
+    def landed(self) -> int:
+        return self.records + self.rejects
+
+    def __enter__(self) -> "Parts":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._open:
+            if kind is None:
+                self._write_records()
+
+    def write(self, rows: Rows) -> None:
+        """Add rows; records are written a batch at a time."""
+        before = self.landed
+        self.records += len(rows.records)
+        self.rejects += len(rows.rejects)
+        self.notes += rows.notes
+        self._held.append(rows.records)
+        if sum(map(len, self._held)) >= self._batch:
+            self._write_records()
+        if rows.rejects:
+            self._write_rejects(rows.rejects)
+        if self.landed // _PROGRESS_RECORDS > before // _PROGRESS_RECORDS:
+            _log.info("%s: %d rows so far", shown(self._key), self.landed)
+
+    def _write_records(self) -> None:
+        if any(map(len, self._held)):
+            self._write(self._records, pa.concat_tables(self._held))
+        self._held = []
+
+    def _write_rejects(self, rejects: Sequence[Reject]) -> None:
+        self.error = next((reject.reason for reject in rejects if reject.of_object), self.error)
+        self.unfinished |= any(reject.reason == UNFINISHED for reject in rejects)
+        names = _REJECTS.names[1:]
+        columns = [pa.array([getattr(reject, name) for reject in rejects], _REJECTS.field(name).type) for name in names]
+        self._write(self._rejects, pa.table(columns, names=names))
+
+    def _write(self, writer: pq.ParquetWriter, table: pa.Table) -> None:
+        writer.write_table(table.add_column(0, "object_id", pa.repeat(self._object_id, len(table))))
+
+    def _writer(self, path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+        dictionary = [name for name in schema.names if name not in _NO_DICTIONARY]
+        return self._open.enter_context(pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary))
+
+
+def shown(name: str) -> str:
+    """A name in one line, whatever is in it."""
+    return name if name.isprintable() else repr(name)
