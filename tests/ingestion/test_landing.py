@@ -205,8 +205,8 @@ def test_the_count_is_independent_of_the_reader(folder: Path, lake: Lake, settin
 def test_rows_that_were_lost_are_not_published(
     folder: Path, lake: Lake, settings: IngestionSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = landing_module._Parts._write
-    monkeypatch.setattr(landing_module._Parts, "_write", lambda self, to, table: write(self, to, table[1:]))
+    write = landing_module.Parts._write
+    monkeypatch.setattr(landing_module.Parts, "_write", lambda self, to, table: write(self, to, table[1:]))
     with pytest.raises(AuditError, match=r"a\.csv.*nothing was published"):
         ingest([str(folder)], lake, settings, AS_OF)
     assert lake.version("raw_complaints") is None
@@ -234,7 +234,7 @@ def test_a_failure_in_the_middle_leaves_the_last_publication(
         raise failure
 
     with monkeypatch.context() as patched:
-        patched.setattr(landing_module._Parts, "_write", fail)
+        patched.setattr(landing_module.Parts, "_write", fail)
         with pytest.raises(raised) as caught:
             ingest([str(folder)], lake, settings, AS_OF)
     assert raised is KeyboardInterrupt or "the disk is full" in str(caught.value)
