@@ -21,7 +21,7 @@ from assets.simulation import simulate
 from assets.warehouse.project import build_marts, built
 
 START, DAYS, LATE = date(2024, 1, 1), 60, 15
-NIGHTS = ("2024-02-20", "2024-02-28", "2024-03-16")
+NIGHTS, AFTERWARDS = ("2024-02-20", "2024-02-28", "2024-03-08"), "2024-03-20"
 KEYS_TELL, LANDING_TELLS = (
     load_settings("quick").ingestion.model_copy(update={"published_in_key": pattern})
     for pattern in (r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)", "(?P<year>no)(?P<month>key)")
@@ -52,7 +52,7 @@ def publish(home: Home, source: Path, as_of: str, settings: IngestionSettings) -
 @pytest.fixture(scope="module")
 def at_once(delivered: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("at-once"))
-    publish(home, delivered, NIGHTS[-1], KEYS_TELL)
+    publish(home, delivered, AFTERWARDS, KEYS_TELL)
     return home
 
 
