@@ -131,7 +131,7 @@ def test_a_twin_of_what_was_rolled_back_needs_new_data(
         ("e" * 16, LATER, "2024-06-15", "promote", ""),
     )
     for training, trained_to, as_of, decision, reason in wanted:
-        twin = evaluation_of(training, champion, trained_to=trained_to, as_of=as_of)
+        twin = evaluation_of(training, champion, accuracy=0.93, trained_to=trained_to, as_of=as_of)
         version = Registry(home).register(bundle_of(training), twin)
         verdict = succession.judge(version.version, twin, policy)
         assert verdict.decision == decision
