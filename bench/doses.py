@@ -20,6 +20,7 @@ import pandas as pd
 from drift import STOCK_BOUND, STOCK_GROUPS, answered, fit
 from scipy.sparse import csr_matrix, vstack
 
+from assets.features.snapshot import KeptOut
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.comparison import Side, judge, measure_columns
 from assets.monitoring.sides import Reference, described, reference_of
@@ -88,7 +89,7 @@ def crown(rows: pd.DataFrame):
     train, test = rows.iloc[:-TESTED].reset_index(drop=True), rows.iloc[-TESTED:].reset_index(drop=True)
     answer = fit(train, [])
     evaluated = answered(test, answer(test))
-    reference = reference_of(train, frozenset(train["complaint_id"]), [], evaluated, SETTINGS)
+    reference = reference_of(train, frozenset(train["complaint_id"]), [], evaluated, KeptOut(), SETTINGS)
     return Champion(reference, hash_words(reference.narratives), evaluated), answer
 
 

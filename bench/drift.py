@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
+from assets.features.snapshot import KeptOut
 from assets.lake import Home
 from assets.monitoring.columns import sample_positions, spread
 from assets.monitoring.comparison import Column, Side, judge, measure_columns, shares
@@ -250,7 +251,14 @@ def prepare(world: pd.DataFrame) -> Prepared:
     train, test = before.iloc[:-TESTED].reset_index(drop=True), before.iloc[-TESTED:].reset_index(drop=True)
     answer = fit(train, features)
     evaluated = answered(test, answer(test))
-    reference = reference_of(train, frozenset(train["complaint_id"]), features, evaluated, SETTINGS.drift)
+    reference = reference_of(
+        train,
+        frozenset(train["complaint_id"]),
+        features,
+        evaluated,
+        KeptOut(),
+        SETTINGS.drift,
+    )
     words = hash_words(reference.narratives)
     champion = Champion(reference, words, evaluated)
     shown = train.iloc[spread(len(train), SHOWN)]

@@ -7,14 +7,15 @@ whatever its as-of, so that champions of different times can be compared on them
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +31,7 @@ from assets.settings import QUEUES, SnapshotSettings
 __all__ = [
     "COLUMNS",
     "REQUEST",
+    "KeptOut",
     "Snapshot",
     "build_training_set",
     "load_snapshot",
@@ -47,6 +49,30 @@ COLUMNS = (
 
 REQUEST = ("narrative", "tags", "channel")
 """Columns that the on-demand features are computed from."""
+
+
+@dataclass(frozen=True)
+class KeptOut:
+    """Letters of the training's time that the training did not see, for models are judged by them.
+
+    A form letter that is in the test part is in no train row. Whoever compares later texts with the train rows leaves
+    such letters out, or takes for new what is old.
+    """
+
+    starts: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Hashes of how the train rows began that were removed for the test part."""
+    reserved: float = 0.0
+    """`reference_share`."""
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "KeptOut":
+        """By a snapshot's manifest."""
+        return cls(np.array(manifest.get("removed_starts", []), np.uint64), manifest["settings"]["reference_share"])
+
+    def among(self, narratives: "pd.Series[str]") -> npt.NDArray[np.bool_]:
+        """Which of them [rows] begin so."""
+        starts = hash_starts(pa.chunked_array([pa.array(narratives, pa.large_string())]))
+        return np.isin(starts, self.starts) | _is_reserved(starts, self.reserved)
 
 
 @dataclass(frozen=True)
@@ -123,7 +149,7 @@ def _freeze(
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
     test = picked.filter(is_test)
     before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
-    train, removed = _without_duplicates(before, test, reference, settings)
+    train, removed, starts = _without_duplicates(before, test, reference, settings)
     train, removed["copies"] = _without_copies(train, settings)
     removed["reserved"] = reserved
     if train.num_rows < settings.min_train_rows:
@@ -138,7 +164,8 @@ def _freeze(
         "test": joined.slice(train.num_rows, test.num_rows),
         "reference": joined.slice(train_and_test),
     }
-    manifest = {"inputs": inputs, "marts": marts.name, "removed": removed, "settings": settings.model_dump()}
+    manifest: dict[str, Any] = {"inputs": inputs, "marts": marts.name, "settings": settings.model_dump()}
+    manifest |= {"removed": removed, "removed_starts": starts}
     return _keep(home.lake, as_of, parts, applied.features, manifest)
 
 
@@ -229,16 +256,20 @@ def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa
     Of those, the ones with the smallest hashes are the reference: more rows hardly change which.
     """
     hashes = hash_starts(rows["narrative"])
-    reserved = hashes < np.uint64(settings.reference_share * 2**64)
+    reserved = _is_reserved(hashes, settings.reference_share)
     order = np.lexsort((np.asarray(rows["complaint_id"]), hashes))
     chosen = np.sort(order[reserved[order]][: settings.reference_rows])
     return rows.filter(pa.array(~reserved)), rows.take(pa.array(chosen)), int(reserved.sum()) - len(chosen)
 
 
+def _is_reserved(starts: npt.NDArray[np.uint64], share: float) -> npt.NDArray[np.bool_]:
+    return starts < np.uint64(share * 2**64)
+
+
 def _without_duplicates(
     train: pa.Table, test: pa.Table, reference: pa.Table, settings: SnapshotSettings
-) -> tuple[pa.Table, dict[str, int]]:
-    """Train without the rows whose complaint, or a near duplicate of it, is tested on; and how many that were."""
+) -> tuple[pa.Table, dict[str, int], list[int]]:
+    """Train without the rows whose complaint, or a near duplicate of it, is tested on; how many, and how they began."""
     others = pa.concat_tables([test, reference])
     same_complaint = np.asarray(pc.is_in(train["complaint_id"], value_set=others["complaint_id"].combine_chunks()))
     found = find_duplicates(train["narrative"], others["narrative"], settings.near_duplicate_similarity)
@@ -247,7 +278,9 @@ def _without_duplicates(
         "same_start": int((found.same_start & ~same_complaint).sum()),
         "similar": int((found.similar & ~same_complaint).sum()),
     }
-    return train.filter(pa.array(~(same_complaint | found.any))), removed
+    gone = same_complaint | found.any
+    starts = np.unique(hash_starts(train.filter(pa.array(gone))["narrative"]))
+    return train.filter(pa.array(~gone)), removed, starts.tolist()
 
 
 def _without_copies(train: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, int]:

@@ -2,7 +2,8 @@
 
 `predictions` are compared with what the champion predicted for its test rows in its evaluation: those are the
 predictions that it made for text it had not been trained on, and they cost nothing here. On the side of the window,
-records that the champion was trained on are left out for the same reason.
+records that the champion was trained on are left out for the same reason, and so are letters of the training's time
+that were kept from it.
 
 `labels` are compared with the training rows' labels, as far as those would have arrived, too: the quickest of a
 window's labels arrive within it, and where one queue is settled sooner than another they are another mix than all.
@@ -20,6 +21,7 @@ import pandas as pd
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from assets.features.snapshot import KeptOut
 from assets.lake import Lake
 from assets.monitoring.champion import evaluated_rows
 from assets.monitoring.columns import describe, sample_positions, spread, vocabulary
@@ -83,16 +85,18 @@ class Reference(Compared):
     """Those that the champion knows."""
     trained: frozenset[str]
     """The ids of all complaints that it was trained on."""
+    kept_out: KeptOut
 
 
 def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSettings) -> Reference:
     """A fixed sample of the champion's training rows and of its evaluation, if that is left."""
     snapshot = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
-    features = json.loads((snapshot / "manifest.json").read_text())["features"]
+    manifest = json.loads((snapshot / "manifest.json").read_text())
     ids = pq.read_table(snapshot / "train.parquet", columns=["complaint_id"]).column(0).to_pandas()
     places = _reference_places(ids, settings)
     rows = pyarrow.dataset.dataset(snapshot / "train.parquet").take(places).to_pandas()
-    return reference_of(rows, frozenset(ids), features, evaluated_rows(lake, champion), settings)
+    evaluated, kept_out = evaluated_rows(lake, champion), KeptOut.of(manifest)
+    return reference_of(rows, frozenset(ids), manifest["features"], evaluated, kept_out, settings)
 
 
 def read_window(lake: Lake, as_of: str, reference: Reference, settings: DriftSettings) -> Compared:
@@ -107,6 +111,7 @@ def reference_of(
     trained: frozenset[str],
     features: Sequence[str],
     evaluated: pd.DataFrame | None,
+    kept_out: KeptOut,
     settings: DriftSettings,
 ) -> Reference:
     """The side of a training, by its rows in order of time and what the model answered in its evaluation.
@@ -126,7 +131,7 @@ def reference_of(
     parts = _stretches(rows["known_at"], settings)
     texts = rows["narrative"].iloc[spread(len(rows), parts * settings.wording_rows)]
     # The evaluation spans some days: how lively the mix of queues is, the labels of the training know.
-    return Reference(Side(groups, parts, {"predicted_queue": rows["queue"]}), texts, words, trained)
+    return Reference(Side(groups, parts, {"predicted_queue": rows["queue"]}), texts, words, trained, kept_out)
 
 
 def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference, settings: DriftSettings) -> Compared:
@@ -134,6 +139,7 @@ def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference,
 
     rows: `COLUMNS` and features, what was answered as queue and confidence, and label, missing where none arrived.
     """
+    rows = rows[~reference.kept_out.among(rows["narrative"])].reset_index(drop=True)
     groups = described(rows, features, reference.words)
     groups["predictions"] = _predicted(rows["queue"], rows["confidence"])
     groups["labels"] = pd.DataFrame({"label_queue": rows["label"].dropna()})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.evaluate import Champion, facts, on_reference, scores
 from assets.evaluation.report import Evaluation, Golden
-from assets.features.snapshot import Snapshot
+from assets.features.snapshot import KeptOut, Snapshot
 from assets.lake import hash_json
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.columns import sample_positions
@@ -166,7 +166,8 @@ class Workshop:
     def _reference(self, champion: Trained) -> Reference:
         rows, settings = champion.snapshot.train(), self.history.settings.drift
         trained = frozenset(rows["complaint_id"])
-        return reference_of(rows, trained, champion.snapshot.features, self.tested(champion), settings)
+        kept_out, evaluated = KeptOut.of(champion.snapshot.manifest), self.tested(champion)
+        return reference_of(rows, trained, champion.snapshot.features, evaluated, kept_out, settings)
 
 
 def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 from assets.exceptions import NotPublished, SnapshotError
 from assets.features import snapshot as module
 from assets.features.checks import check_rows
-from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, load_snapshot
+from assets.features.snapshot import COLUMNS, KeptOut, Snapshot, build_training_set, load_snapshot
 from assets.features.store import REPO, definitions
 from assets.lake import Home
 from assets.settings import QUEUES, SnapshotSettings
@@ -107,6 +107,8 @@ def test_train_keeps_no_near_duplicate_of_test(
     assert {"00299", "00303"} <= ids
     assert "00430" in set(made.test()["complaint_id"])
     assert made.train_rows == settings.max_train_rows - 3
+    later = pd.Series([text.upper(), text[:150] + " and so on", rows[299]["narrative"]])
+    assert KeptOut.of(made.manifest).among(later).tolist() == [True, True, False]
 
 
 def test_id_is_of_the_content_alone(

@@ -1,7 +1,7 @@
 """Marts, a snapshot, an evaluation and predictions made by hand: a small world that can be calm or shifted."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -79,14 +79,20 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
         lambda folder: SimpleNamespace(training_id=json.loads((folder / "evaluation.json").read_text())),
     )
 
-    def publish(world: World, rows: int = 3000, test_rows: int = 600, wrong_below: float = 0.0) -> None:
-        """The champion was wrong on the test rows of which it was less sure than `wrong_below`."""
+    def publish(
+        world: World, rows: int = 3000, test_rows: int = 600, wrong_below: float = 0.0, kept_out: Sequence[int] = ()
+    ) -> None:
+        """The champion was wrong on the test rows of which it was less sure than `wrong_below`.
+
+        `kept_out`: hashes of how texts began that were removed from its training set.
+        """
         columns = ["complaint_id", "known_at", "label_known_at", "queue"]
         columns += ["narrative", "company", "state", "zip_code", "tags", "channel"]
         with home.lake.staging("training_set/2024-01-01") as staged:
             drawn = world.rows(rows, "2023-06-01", 180, "t")
             drawn[[*columns, *FEATURES]].to_parquet(staged / "train.parquet", index=False)
-            (staged / "manifest.json").write_text(json.dumps({"features": FEATURES}))
+            manifest = {"features": FEATURES, "settings": {"reference_share": 0.0}, "removed_starts": [*kept_out]}
+            (staged / "manifest.json").write_text(json.dumps(manifest))
             home.lake.publish("training_set/2024-01-01", champion.snapshot_id, staged)
         with home.lake.staging("evaluation/2024-01-01") as staged:
             tested = World(world.seed + 1000, mix=world.mix).rows(test_rows, "2023-12-01", 30, "e")

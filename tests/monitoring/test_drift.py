@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from assets.features.duplicates import hash_starts
 from assets.lake import Home
 from assets.monitoring.drift import load_drift, measure_drift
 from assets.monitoring.performance import measure_performance
@@ -221,6 +223,25 @@ def test_rows_that_the_champion_was_trained_on_are_left_out(
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is None
     assert "the window has 0 scored complaints that the champion was not trained on" in report.reason
+
+
+@pytest.mark.parametrize("kept_out", [True, False])
+def test_letters_that_were_kept_from_the_training_are_no_news(
+    home: Home, champion: Any, world: Any, train: Any, publish_marts: Any, publish_predictions: Any, kept_out: bool
+) -> None:
+    """The test part has a form letter, so the training has none of its copies; the window has, as ever."""
+    letter = (
+        "I hereby give notice under section nine of the act that the bureau shall delete what it cannot verify. " * 3
+    )
+    train(world(1), kept_out=hash_starts(pa.chunked_array([[letter]])).tolist() if kept_out else ())
+    rows = world(2).rows(1500, "2024-01-05", 25, "w").assign(known_until=pd.NaT)
+    rows.loc[rows.index[::5], "narrative"] = letter
+    known = ["complaint_id", "known_at", "known_until", "queue", "label_known_at"]
+    publish_marts(rows.drop(columns=[*FEATURES, "confidence"]), rows[known])
+    publish_predictions(AS_OF, rows)
+    report = measure_drift(home, AS_OF, champion, SETTINGS)
+    assert report.detected is not kept_out
+    assert any(column.drifted for column in report.columns if column.group == "wording") is not kept_out
 
 
 def test_without_a_champion_or_its_predictions(home: Home, champion: Any, world: Any, score_window: Any) -> None:
