@@ -83,7 +83,8 @@ def _trainer(
         from assets.training.launch import train
 
         trained = train(history.home.lake, snapshot.as_of, snapshot, settings, run)
-        return load_bundle(trained.path), trained.report["seconds"]
+        bundle = load_bundle(trained.path)
+        return bundle, trained.report["seconds"] * bundle.provenance["world_size"]
 
     return learn
 

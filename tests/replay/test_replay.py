@@ -5,9 +5,14 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from assets.lake import Home
+from assets.replay.replay import _trainer
+from assets.settings import load_settings
 from assets.simulation import simulate
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
@@ -30,3 +35,13 @@ def test_policies_are_replayed_on_history(home: Home, tmp_path: Path) -> None:
     (picture,) = (home.reports / "replay").iterdir()
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in done.stderr
+
+
+def test_a_training_is_priced_by_all_of_its_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = SimpleNamespace(path=tmp_path, report={"seconds": 10.0})
+    bundle = SimpleNamespace(provenance={"world_size": 2})
+    monkeypatch.setattr("assets.training.launch.train", lambda *_: trained)
+    monkeypatch.setattr("assets.training.bundle.load_bundle", lambda _: bundle)
+    history = SimpleNamespace(settings=load_settings("quick"), home=Home(tmp_path))
+    learn = _trainer(Home(tmp_path), history, print)  # type: ignore[arg-type]
+    assert learn(SimpleNamespace(as_of="2024-07-01")) == (bundle, 20.0)  # type: ignore[arg-type]
