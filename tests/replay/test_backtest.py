@@ -76,7 +76,8 @@ class Past(History):
             for name, rows in zip(("train", "test"), parts, strict=False)
         }
         sizes = [len(part) for part in parts]
-        return Rows(as_of, as_of, Path(), self.features, *sizes, {"period": period}, parts)
+        manifest = {"period": period, "settings": {"reference_share": 0.0}}
+        return Rows(as_of, as_of, Path(), self.features, *sizes, manifest, parts)
 
 
 @dataclass
