@@ -79,11 +79,12 @@ def decide(
     from being measured, and `held` is why a person decides on what passes, whatever the policy's approval. What cannot
     be measured is never promoted.
     """
-    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to, nth, doubts, held)
+    harm = parts(evaluation, policy)
+    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to, nth, harm, doubts, held)
     return Verdict(
         decision=decision,
         reasons=reasons,
-        numbers=_numbers(evaluation, policy) | {"nth_of_the_reign": float(nth)},
+        numbers=_numbers(evaluation, policy, harm) | {"nth_of_the_reign": float(nth)},
         as_of=evaluation.as_of,
         evaluation=evaluation.id,
         training_id=evaluation.training_id,
@@ -108,6 +109,7 @@ def _decide(
     former: frozenset[str],
     withdrawn_to: str,
     nth: int,
+    harm: list[Part],
     doubts: tuple[str, ...],
     held: str | None,
 ) -> tuple[Decision, tuple[str, ...]]:
@@ -115,7 +117,7 @@ def _decide(
         return "unchanged", ("the challenger is the champion already: nothing it is made of has changed",)
     if unknown := tuple(f"cannot measure: {why}" for why in (*doubts, *_unmeasurable(evaluation, policy, champion))):
         return "inconclusive", unknown
-    findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy, nth)]
+    findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy, nth, harm)]
     if failed := [finding for finding in findings if not finding.holds]:
         # What stands against it comes first, then what speaks for it, for the person who weighs the two.
         if all(finding.waivable for finding in failed):
@@ -151,7 +153,7 @@ def _may_return(evaluation: Evaluation, former: frozenset[str], withdrawn_to: st
         yield _Finding(False, f"{known}, and this one, trained to {trained_to}, has seen nothing newer")
 
 
-def _findings(evaluation: Evaluation, policy: GatePolicy, nth: int) -> Iterator[_Finding]:
+def _findings(evaluation: Evaluation, policy: GatePolicy, nth: int, harm: list[Part]) -> Iterator[_Finding]:
     yield from _beats_baseline(evaluation, policy)
     yield _is_calibrated(evaluation, policy)
     yield _is_fast(evaluation, policy)
@@ -159,7 +161,7 @@ def _findings(evaluation: Evaluation, policy: GatePolicy, nth: int) -> Iterator[
         yield _Finding(True, "there is no champion yet")
         return
     yield from _beats_champion(evaluation.champion, policy, nth)
-    yield _harms_none(parts(evaluation, policy), policy)
+    yield _harms_none(harm, policy)
     if evaluation.reference is not None:
         yield _holds_on_reference(evaluation.reference, policy)
 
@@ -249,9 +251,7 @@ def _measured(evaluation: Evaluation) -> dict[str, float]:
     return found
 
 
-def _numbers(evaluation: Evaluation, policy: GatePolicy) -> dict[str, float]:
+def _numbers(evaluation: Evaluation, policy: GatePolicy, harm: list[Part]) -> dict[str, float]:
     limits = {f"policy_{name}": value for name, value in policy.model_dump().items() if isinstance(value, int | float)}
-    harm = {
-        f"{what}/{part.name}": getattr(part, what) for part in parts(evaluation, policy) for what in ("gain", "chance")
-    }
-    return {"test_rows": float(evaluation.challenger.rows)} | _measured(evaluation) | harm | limits
+    by_part = {f"{what}/{part.name}": getattr(part, what) for part in harm for what in ("gain", "chance")}
+    return {"test_rows": float(evaluation.challenger.rows)} | _measured(evaluation) | by_part | limits

@@ -149,8 +149,8 @@ def _label(part: SliceScores) -> str:
 
 
 def _caption(parts: list[SliceScores]) -> str:
-    small = any(not part.decides for part in parts)
-    return "accuracy (rows in brackets)" + ("; a pale slice is too small to decide anything" if small else "")
+    shown = any(not part.decides for part in parts)
+    return "accuracy (rows in brackets)" + ("; a pale slice decides nothing by its accuracy" if shown else "")
 
 
 def _places(parts: list[SliceScores]) -> list[float]:

@@ -22,7 +22,7 @@ def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
     rows = [
         [
             part.name,
-            f"{part.rows:,}" + ("" if part.decides else " (small)"),
+            f"{part.rows:,}" + ("" if part.decides else " (shown only)"),
             f"{part.challenger:.3f}",
             f"{part.baseline:.3f}",
             *([] if part.champion is None else [f"{part.champion:.3f}"]),

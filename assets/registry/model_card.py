@@ -22,7 +22,7 @@ _LIMITS = """\
 - English narratives only; a complaint without text is not scored.
 - Measured on the newest records whose label had arrived, of the period above; it ages with the world, so watch the
   drift report and the realised performance.
-- Slices marked (small) have too few test rows to decide anything.
+- Slices marked (shown only) decide nothing by accuracy: queues are judged by F1, others have too few test rows.
 - The truth is the queue that the product filed by the consumer maps to; some consumers file under the wrong product.
 - Not for decisions about a person: it chooses a queue, and a human reads the complaint."""
 
