@@ -293,6 +293,8 @@ class RetrainingPolicy(_Section):
     """New matured labels since the champion's snapshot below which a retraining waits for more."""
     min_mature_rows: int = Field(ge=1)
     """Matured rows below which performance cannot be judged."""
+    realised_days: int = Field(ge=1)
+    """Days up to as-of whose labels tell how good the champion is now; as many more as hold `min_mature_rows`."""
     value_per_answer: float | None = Field(ge=0)
     """What a right answer in the place of a wrong one is worth; None: gain and cost are not weighed."""
     horizon_days: int = Field(ge=1)
@@ -300,7 +302,7 @@ class RetrainingPolicy(_Section):
     decay_per_day: float = Field(ge=0)
     """Accuracy that a champion is expected to lose a day, until evaluations have shown how much."""
     price_per_retraining: float = Field(ge=0)
-    """What a retraining costs beside its device: review and roll-out. The device is priced in training.yaml."""
+    """What a promotion costs: review and roll-out. Every training pays for its device, priced in training.yaml."""
     budget_per_month: float = Field(ge=0)
     """What the retrainings of a calendar month may cost."""
     on_drift: bool

@@ -35,6 +35,7 @@ __all__ = [
     "Snapshot",
     "build_training_set",
     "load_snapshot",
+    "pick_rows",
     "read_snapshot",
     "rebuild_training_set",
     "row_schema",
@@ -145,13 +146,7 @@ def _published(lake: Lake, as_of: str, inputs: str) -> Snapshot | None:
 def _freeze(
     home: Home, as_of: str, settings: SnapshotSettings, marts: Path, applied: Definitions, inputs: str
 ) -> Snapshot:
-    split, picked = _pick(marts, as_of, settings)
-    is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
-    test = picked.filter(is_test)
-    before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
-    train, removed, starts = _without_duplicates(before, test, reference, settings)
-    train, removed["copies"] = _without_copies(train, settings)
-    removed["reserved"] = reserved
+    (train, test, reference), removed, starts = pick_rows(marts, as_of, settings)
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
             f"{train.num_rows} complaints are left to train on as of {as_of} without near duplicates of the "
@@ -216,6 +211,23 @@ def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Defini
             "code": code,
         }
     )
+
+
+def pick_rows(
+    marts: Path, as_of: str, settings: SnapshotSettings
+) -> tuple[tuple[pa.Table, pa.Table, pa.Table], dict[str, int], list[int]]:
+    """The train, test and reference rows of a training set, with `COLUMNS` alone, from the marts in a folder.
+
+    And how many rows were removed from train, by reason, and how those removed for the others began. Raises
+    SnapshotError when there are too few rows.
+    """
+    split, picked = _pick(marts, as_of, settings)
+    is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
+    test = picked.filter(is_test)
+    before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
+    train, removed, starts = _without_duplicates(before, test, reference, settings)
+    train, removed["copies"] = _without_copies(train, settings)
+    return (train, test, reference), removed | {"reserved": reserved}, starts
 
 
 def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, pa.Table]:

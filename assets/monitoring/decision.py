@@ -6,8 +6,8 @@ labels that have not arrived.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from assets.settings import RetrainingPolicy
@@ -46,10 +46,12 @@ class DecisionInputs:
     """Complaints that the champion routes a day."""
     gain_per_day: float
     """Accuracy that a new champion typically gains for each day of the old one's age, by past evaluations."""
+    training_cost: float
+    """Of the device, for one training."""
     cost: float
-    """Of one retraining."""
+    """Of a retraining that ends in a promotion: its training, review and roll-out."""
     spent: float
-    """What the retrainings decided on earlier in as-of's month have cost."""
+    """What the trainings decided on, and the promotions, have cost earlier in as-of's month."""
     days_since_retraining: int | None
     """Days since the last retraining that ended with a verdict was decided on; None for never."""
     failed: int
@@ -84,6 +86,15 @@ class RetrainingDecision:
     """What calls for it; None when nothing does."""
     inputs: DecisionInputs
     policy: RetrainingPolicy
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> "RetrainingDecision":
+        """From what `body` gave."""
+        names = {field.name for field in fields(DecisionInputs)}
+        numbers = {name: value for name, value in body["numbers"].items() if name in names}
+        inputs = DecisionInputs(**numbers | {"drifted": tuple(numbers["drifted"])})
+        policy = RetrainingPolicy.model_validate(body["policy"])
+        return cls(body["decision"], body["reason"], body["ground"], inputs, policy)
 
     def body(self) -> dict[str, Any]:
         """As JSON, with every number and every threshold."""
@@ -121,10 +132,12 @@ def decide(numbers: DecisionInputs, policy: RetrainingPolicy) -> RetrainingDecis
     A drift or a performance that could not be measured is never taken for calm: the reason of a skip names it, and
     when it lasts, a person is told.
     """
-    call = next(_calls(numbers, policy), None)
-    if call is None:
+    calls = list(_calls(numbers, policy))
+    if not calls:
         decision, reason = _without_a_call(numbers, policy)
         return RetrainingDecision(decision, reason, None, numbers, policy)
+    # What stands against one call, as that its drift has had its retraining, need not stand against another.
+    call = next((call for call in calls if not any(_against(call, numbers, policy))), calls[0])
     decision, against = next(_against(call, numbers, policy), ("retrain", None))
     reason = f"{call.sentence}, but {against}" if against else f"{call.sentence}{_again(numbers, policy)}"
     return RetrainingDecision(decision, reason, call.ground, numbers, policy)

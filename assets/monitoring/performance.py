@@ -5,7 +5,8 @@ it became known after the as-of instant of the snapshot that the model was train
 complaint. Rows of the snapshot's test part do not count either: the gate has chosen the champion by them. Where one
 model predicted a complaint on several days, the first answer counts: it is the one that routed the complaint, and the
 online statistics of later days may hold the complaint's own label. The part of the rows that was predicted before the
-label was known, where that cannot happen at all, is shown beside the whole.
+label was known, where that cannot happen at all, is shown beside the whole. Only the newest labels count: over a whole
+reign, the good days before a change would hide it for months.
 
 The newest window has few labels or none: its quality is estimated (`assets.monitoring.estimation`). Each earlier
 window of the same champion keeps the estimate that was published for it, beside what was realised once enough of its
@@ -30,7 +31,7 @@ from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings, RetrainingPolicy
 
-__all__ = ["Performance", "Scores", "WindowQuality", "load_performance", "measure_performance"]
+__all__ = ["Performance", "Scores", "WindowQuality", "load_performance", "measure_performance", "recent"]
 
 _BEGINNING = "1970-01-01"
 _KNOWN = """
@@ -54,7 +55,10 @@ _MATURED = """
     from first_answers join known using (complaint_id)
     where known.queue is not null and known_since > $snapshot::timestamp
 """
-_COUNTED = "select queue, predicted, before_label, count(*)::bigint as rows from matured group by all order by all"
+_COUNTED = """
+    select night::timestamp as night, queue, predicted, before_label, count(*)::bigint as rows
+    from matured group by all order by all
+"""
 _ARRIVED = """
     select night, hash(left(narrative, 120)) as letter, matured.queue, predicted, confidence
     from matured join read_parquet($complaints) complaints using (complaint_id)
@@ -127,7 +131,7 @@ class Performance:
     as_of: str
     model_version: str | None
     realised: Scores
-    """Blind predictions whose label is known."""
+    """Blind predictions whose label became known lately (`recent`)."""
     before_label: Scores
     """Those of them that were made before the label was known."""
     evaluated: Scores
@@ -180,7 +184,8 @@ def measure_performance(
     estimated = {name: _estimated(lake, name, champion) for name in earlier} if champion else {}
     named = {name: [path.name, estimated.get(name)] for name, path in used.items()}
     who = [champion.version, champion.training_id, champion.as_of] if champion else None
-    inputs = [as_of, lake.current("marts").name, named, who, policy.min_mature_rows, settings.model_dump()]
+    bounds = [policy.min_mature_rows, policy.realised_days, settings.model_dump()]
+    inputs = [as_of, lake.current("marts").name, named, who, bounds]
     version = hash_json(inputs)[:16]
     if lake.path(table, version).exists():
         lake.publish(table, version, lake.path(table, version))
@@ -192,6 +197,18 @@ def measure_performance(
         (staged / "performance.json").write_text(json.dumps(asdict(found), indent=1))
         lake.publish(table, version, staged)
     return found
+
+
+def recent(matured: pd.DataFrame, as_of: str, policy: RetrainingPolicy) -> pd.DataFrame:
+    """Of answers whose label is known, those of the newest nights.
+
+    Columns: `night`, on which both were there, and `rows`, how many. The nights are those of the last `realised_days`
+    days, or as many more as hold `min_mature_rows`.
+    """
+    since = matured.groupby("night")["rows"].sum()[::-1].cumsum()
+    enough = since.index[since >= policy.min_mature_rows]
+    first = pd.Timestamp(as_of) - pd.Timedelta(days=policy.realised_days - 1)
+    return matured[matured["night"] >= min([first, *enough[:1]])] if len(enough) else matured
 
 
 def load_performance(lake: Lake, as_of: str) -> Performance:
@@ -245,7 +262,7 @@ def _measure(
         over_all = {"predictions": files, **snapshot}
         if files:
             connection.execute(_MATURED, over_all)
-        counts = connection.execute(_COUNTED).df() if files else _NO_COUNTS
+        counts = recent(connection.execute(_COUNTED).df(), as_of, policy) if files else _NO_COUNTS
         arrived = connection.execute(_ARRIVED, complaints).df() if files else _NO_ANSWERS
         windows = connection.execute(_BY_WINDOW, over_all).fetchall() if files else []
     evaluated = evaluated_rows(lake, champion) if champion else None

@@ -41,25 +41,35 @@ class Past:
 def decide_retraining(
     home: Home, as_of: str, champion: RegisteredVersion | None, settings: Settings
 ) -> RetrainingDecision:
-    """Decide on the published drift report and performance; publish and append to the ledger, once per set of inputs.
+    """Decide on the published drift report and performance; publish and append to the ledger.
 
-    Raises NotPublished when either is missing for as_of.
+    What was decided on the same measurements and policy stands, whatever has been spent since. Raises NotPublished when
+    the report or the performance is missing for as_of.
     """
     lake, policy, ledger = home.lake, settings.retraining, Ledger.of(home)
-    windows = _windows(lake, as_of, champion)
-    price = expected_cost(_device_seconds(lake), settings.training.price_per_hour, policy)
-    since = drifting_since([(report.as_of, report.detected) for report in windows])
-    past = recall(ledger.entries(), as_of, champion.version if champion else None, since, policy)
-    performance, days = load_performance(lake, as_of), settings.scoring.window_days
-    numbers = decision_inputs(as_of, champion, windows[: policy.windows], performance, past, price, days)
-    decision = decide(numbers, policy)
+    measured = [lake.current(f"{table}/{as_of}").name for table in ("drift", "performance")]
+    version = hash_json([as_of, measured, policy.model_dump()])[:16]
+    key = f"{as_of}/{champion.version if champion else 'no-champion'}/{version}"
+    stands = next((entry for entry in ledger.entries("retraining") if entry.key == key), None)
+    decision = RetrainingDecision.read(stands.body) if stands else _decide(lake, as_of, champion, settings, ledger)
     body, table = decision.body(), f"retraining_decision/{as_of}"
-    version = hash_json([as_of, body])[:16]
     with lake.staging(table) as staged:
         (staged / "decision.json").write_text(json.dumps(body, indent=1))
         lake.publish(table, version, staged)
-    ledger.append("retraining", f"{as_of}/{champion.version if champion else 'no-champion'}/{version}", as_of, body)
+    ledger.append("retraining", key, as_of, body)
     return decision
+
+
+def _decide(
+    lake: Lake, as_of: str, champion: RegisteredVersion | None, settings: Settings, ledger: Ledger
+) -> RetrainingDecision:
+    policy, windows = settings.retraining, _windows(lake, as_of, champion)
+    since = drifting_since([(report.as_of, report.detected) for report in windows])
+    past = recall(ledger.entries(), as_of, champion.version if champion else None, since, policy)
+    performance, days = load_performance(lake, as_of), settings.scoring.window_days
+    price = expected_cost(_device_seconds(lake), settings.training.price_per_hour)
+    numbers = decision_inputs(as_of, champion, windows, performance, past, price, days, policy)
+    return decide(numbers, policy)
 
 
 def decision_inputs(
@@ -68,8 +78,9 @@ def decision_inputs(
     windows: Sequence[DriftReport],
     performance: Performance,
     past: Past,
-    cost: float,
+    training_cost: float,
     window_days: int,
+    policy: RetrainingPolicy,
 ) -> DecisionInputs:
     """The numbers of the decision. What was measured of another version than the champion counts as not measured.
 
@@ -81,14 +92,15 @@ def decision_inputs(
         champion=version,
         age_days=days_between(champion.as_of, as_of) if champion else None,
         new_labels=performance.new_labels,
-        drifted=tuple(report.detected for report in windows),
+        drifted=tuple(report.detected for report in windows[: policy.windows]),
         mature_rows=performed.realised.rows if performed else 0,
         accuracy=performed.realised.accuracy if performed else None,
         evaluated_rows=performed.evaluated.rows if performed else 0,
         evaluated_accuracy=performed.evaluated.accuracy if performed else None,
         estimated_accuracy=performed.estimated_accuracy if performed else None,
         answers_per_day=performed.window_rows / window_days if performed and performed.window_rows else None,
-        cost=cost,
+        training_cost=training_cost,
+        cost=training_cost + policy.price_per_retraining,
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,
@@ -101,22 +113,20 @@ def decision_inputs(
 def recall(
     entries: Sequence[Entry], as_of: str, champion: str | None, drifting_since: str | None, policy: RetrainingPolicy
 ) -> Past:
-    """What earlier entries say of retraining. A decision of this day beside this champion is not an earlier one.
+    """What the entries so far say of retraining, those of the same day with them.
 
     A retraining is done when there is a verdict on a version of its day or a later one. Until then it may have failed,
     and the attempts at it count.
     """
-    own = (as_of, champion)
     known = [entry for entry in entries if entry.as_of <= as_of]
-    earlier = [e for e in known if (e.as_of, e.body.get("numbers", {}).get("champion")) != own]
-    decided = [entry for entry in earlier if entry.kind == "retraining" and entry.body["decision"] == "retrain"]
+    decided = [entry for entry in known if entry.kind == "retraining" and entry.body["decision"] == "retrain"]
     judged_to = max((entry.as_of for entry in known if entry.kind == "verdict"), default="")
     done = [entry for entry in decided if entry.as_of <= judged_to]
     failed = [entry for entry in decided if entry.as_of > judged_to]
     tried = [e for e in done if drifting_since and e.as_of >= drifting_since and e.body["ground"] != "age"]
     return Past(
-        gain_per_day=_gain_per_day([entry for entry in earlier if entry.kind == "verdict"], policy),
-        spent=sum(entry.body["numbers"]["cost"] for entry in decided if entry.as_of[:7] == as_of[:7]),
+        gain_per_day=_gain_per_day([entry for entry in known if entry.kind == "verdict"], policy),
+        spent=_spent([entry for entry in known if entry.as_of[:7] == as_of[:7]], policy),
         days_since_retraining=days_between(done[-1].as_of, as_of) if done else None,
         failed=sum(max(1, attempts(entries, entry)) for entry in failed),
         days_since_failed=days_between(failed[-1].as_of, as_of) if failed else None,
@@ -135,6 +145,14 @@ def due(entries: Sequence[Entry]) -> Entry | None:
 def attempts(entries: Sequence[Entry], decision: Entry) -> int:
     """How often a retraining has been launched for a decision."""
     return sum(entry.kind == "attempt" and entry.body["decision"] == decision.seq for entry in entries)
+
+
+def _spent(entries: Sequence[Entry], policy: RetrainingPolicy) -> float:
+    """What the trainings that some entries decide on have cost, and the promotions among them."""
+    decided = [e.body["numbers"] for e in entries if e.kind == "retraining" and e.body["decision"] == "retrain"]
+    promoted = sum(e.kind == "alias" and e.body["action"] in ("promote", "approve") for e in entries)
+    # Older decisions do not say what a training costs.
+    return float(sum(n.get("training_cost", 0.0) for n in decided) + promoted * policy.price_per_retraining)
 
 
 def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:
@@ -170,13 +188,13 @@ def drifting_since(windows: Sequence[tuple[str, bool | None]]) -> str | None:
     return next(reversed([as_of for as_of, _ in takewhile(lambda window: window[1], windows)]), None)
 
 
-def expected_cost(device_seconds: Sequence[float], price_per_hour: float, policy: RetrainingPolicy) -> float:
-    """What a retraining costs when it takes as long as the newest trainings did; its device is free before the first.
+def expected_cost(device_seconds: Sequence[float], price_per_hour: float) -> float:
+    """What a training costs when it takes as long as the newest did; it is free before the first.
 
     device_seconds: of past trainings, summed over their ranks, the newest last.
     """
     seconds = fmean(device_seconds[-_TRAININGS:] or [0.0])
-    return cost(seconds, 1, price_per_hour) + policy.price_per_retraining
+    return cost(seconds, 1, price_per_hour)
 
 
 def days_between(start: str, end: str) -> int:

@@ -10,6 +10,7 @@ import pandas as pd
 from assets.evaluation.gate import Verdict, count_reign
 from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
+from assets.monitoring.performance import recent
 from assets.monitoring.retraining import days_between, drifting_since, expected_cost, recall
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
@@ -50,6 +51,8 @@ class Backtest:
     trainings: int
     promotions: int
     cost: float
+    worth: float | None
+    """What the right answers are worth at configs/retraining.yaml's `value_per_answer`, less the cost; None without."""
     false_alarms: int
     """Retrainings, after the first, whose challenger the gate did not promote."""
     days_to_champion: float | None
@@ -83,7 +86,7 @@ def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtes
         rows = _labelled(world, step + 1)
         answered.append(rows)
         steps.append(_step(world, as_of, decision, verdict, rows))
-    return _summary(name, steps, pd.concat(answered))
+    return _summary(name, steps, pd.concat(answered), workshop.history.settings.retraining.value_per_answer)
 
 
 def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
@@ -96,20 +99,22 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         tested = workshop.tested(champion)
         looks = policy.on_drift or policy.value_per_answer is not None
         world.windows.insert(0, (as_of, workshop.drift(champion, step, window, matured) if looks else None))
-    price_per_hour = workshop.history.settings.training.price_per_hour
+    training_cost = expected_cost(world.seconds, _price_per_hour(world))
+    newest = recent(matured, as_of, policy) if champion else matured
     past = recall(world.entries, as_of, champion.id if champion else None, drifting_since(world.windows), policy)
     return DecisionInputs(
         champion=champion.id if champion else None,
         age_days=days_between(champion.as_of, as_of) if champion else None,
         new_labels=workshop.history.new_labels(champion.as_of if champion else _BEGINNING, as_of),
         drifted=tuple(found for _, found in world.windows[: policy.windows]),
-        mature_rows=len(matured),
-        accuracy=_accuracy(matured),
+        mature_rows=len(newest),
+        accuracy=_accuracy(newest),
         evaluated_rows=0 if tested is None else len(tested),
         evaluated_accuracy=None if tested is None else _accuracy(tested),
         estimated_accuracy=workshop.estimate(champion, window) if champion else None,
         answers_per_day=len(window) / workshop.history.settings.drift.window_days if len(window) else None,
-        cost=expected_cost(world.seconds, price_per_hour, policy),
+        training_cost=training_cost,
+        cost=training_cost + policy.price_per_retraining,
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,
@@ -130,9 +135,14 @@ def _retrain(world: _World, step: int, as_of: str) -> Verdict:
     verdict = judge(evaluation, gate, now, frozenset(world.former), nth=nth)
     _note(world, "verdict", as_of, verdict.body())
     if verdict.decision == "promote":
+        _note(world, "alias", as_of, {"action": "promote"})
         world.champion, world.reigned, world.windows = challenger, step, []
         world.former.add(challenger.id)
     return verdict
+
+
+def _price_per_hour(world: _World) -> float:
+    return world.workshop.history.settings.training.price_per_hour
 
 
 def _window(world: _World, champion: Trained, step: int) -> pd.DataFrame:
@@ -148,7 +158,8 @@ def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.Data
     """What arrived since the champion was promoted and whose label was known on that day."""
     since = range(world.reigned + 1, step + 1)
     rows = pd.concat([world.workshop.answers(champion, place) for place in since])
-    return rows[rows["queue"].notna() & (rows["label_known_at"] <= pd.Timestamp(as_of))]
+    known = rows[rows["queue"].notna() & (rows["label_known_at"] <= pd.Timestamp(as_of))]
+    return known.assign(night=known["label_known_at"].dt.floor("D"), rows=1)
 
 
 def _labelled(world: _World, step: int) -> pd.DataFrame:
@@ -183,14 +194,20 @@ def _step(world: _World, as_of: str, decision: RetrainingDecision, verdict: Verd
         drift=seen[0] if seen else None,
         verdict=verdict.decision if verdict else None,
         champion=world.champion.as_of if world.champion else None,
-        cost=decision.inputs.cost if verdict else 0.0,
+        cost=_spent(world, verdict) if verdict else 0.0,
         rows=len(rows),
         right=int((rows["queue"] == rows["predicted"]).sum()),
     )
 
 
-def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame) -> Backtest:
-    retrained = [step for step in steps if step.verdict]
+def _spent(world: _World, verdict: Verdict) -> float:
+    """What the newest training has cost and, if it was promoted, review and roll-out."""
+    training = expected_cost(world.seconds[-1:], _price_per_hour(world))
+    return training + (world.policy.price_per_retraining if verdict.decision == "promote" else 0.0)
+
+
+def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame, value: float | None) -> Backtest:
+    retrained, cost = [step for step in steps if step.verdict], sum(step.cost for step in steps)
     return Backtest(
         policy=name,
         steps=tuple(steps),
@@ -198,7 +215,8 @@ def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame) -> Backte
         macro_f1=_macro_f1(answered),
         trainings=len(retrained),
         promotions=sum(step.verdict == "promote" for step in retrained),
-        cost=sum(step.cost for step in steps),
+        cost=cost,
+        worth=None if value is None else value * sum(step.right for step in steps) - cost,
         false_alarms=sum(step.verdict != "promote" for step in retrained[1:]),
         days_to_champion=_days_to_champion(steps),
     )

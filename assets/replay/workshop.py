@@ -83,13 +83,13 @@ class Workshop:
     def drift(self, champion: Trained, step: int, window: pd.DataFrame, matured: pd.DataFrame) -> bool | None:
         """Whether the window that ends with a step has drifted from what a champion was trained on.
 
-        matured: its answers since its promotion whose label is known by then.
+        matured: its answers since its promotion whose label is known by then, and the `night` of it.
         """
         settings = self.history.settings.drift
         columns = self._once(("drift", champion.id, step), lambda: self._compare(champion, window))
         if columns is None:
             return None
-        arrived = matured.assign(night=matured["label_known_at"].dt.floor("D"), letter=matured["narrative"].str[:120])
+        arrived = matured.assign(letter=matured["narrative"].str[:120])
         return judge((*columns, *measure_answers(self.tested(champion), arrived, settings)), settings).detected
 
     def estimate(self, champion: Trained, window: pd.DataFrame) -> float | None:

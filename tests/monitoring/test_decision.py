@@ -2,15 +2,16 @@ from dataclasses import replace
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from assets.lake import Home
-from assets.monitoring.decision import DecisionInputs, decide
+from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.definitions import drift_report, performance, retraining_decision
 from assets.monitoring.drift import measure_drift
-from assets.monitoring.performance import measure_performance
+from assets.monitoring.performance import measure_performance, recent
 from assets.monitoring.retraining import decide_retraining, recall
 from assets.registry.ledger import Entry, Ledger
 from assets.resources import Evergreen
@@ -21,6 +22,7 @@ SETTINGS = load_settings("quick")
 POLICY = RetrainingPolicy(
     min_new_labels=500,
     min_mature_rows=100,
+    realised_days=30,
     value_per_answer=0.5,
     horizon_days=30,
     decay_per_day=0.0003,
@@ -45,6 +47,7 @@ CALM = DecisionInputs(
     estimated_accuracy=0.8,
     answers_per_day=20.0,
     gain_per_day=0.0003,
+    training_cost=0.1,
     cost=5.1,
     spent=0.0,
     days_since_retraining=20,
@@ -94,6 +97,8 @@ DRIFTED = {"drifted": (True, True, False)}
         (DRIFTED | {"tried": True}, ON_DRIFT, "alert-a-human", "did not end it"),
         (DRIFTED | {"tried": True}, {}, "alert-a-human", "did not end it"),
         (DRIFTED | {"tried": True, "accuracy": 0.8}, {}, "retrain", "6.0 points proven"),
+        (DRIFTED | {"tried": True, "age_days": 180}, ON_DRIFT, "retrain", "180 days old (at most 180)"),
+        (DRIFTED | {"tried": True, "age_days": 179}, ON_DRIFT, "alert-a-human", "did not end it"),
         ({"age_days": 60, "tried": True}, {}, "retrain", "by age"),
         ({"age_days": 60, "new_labels": 499}, {}, "retrain-when-labels-mature", "499 new labels (at least 500)"),
         ({"age_days": 60, "new_labels": 500}, {}, "retrain", "by age"),
@@ -130,7 +135,8 @@ def entry(kind: str, as_of: str, **body: Any) -> Entry:
 
 
 def decided(as_of: str, champion: str | None, decision: str = "retrain", ground: str = "drift") -> Entry:
-    return entry("retraining", as_of, decision=decision, ground=ground, numbers={"champion": champion, "cost": 5.0})
+    numbers = {"champion": champion, "training_cost": 0.5, "cost": 5.5}
+    return entry("retraining", as_of, decision=decision, ground=ground, numbers=numbers)
 
 
 def judged(as_of: str) -> Entry:
@@ -157,13 +163,43 @@ def test_what_was_decided_and_spent_is_recalled() -> None:
         decided("2024-01-31", "3"),
         decided("2024-02-09", "3"),
     ]
+    past = recall(entries, "2024-01-30", "3", "2024-01-05", POLICY)
+    assert (past.spent, past.failed) == (0.5, 2)
     past = recall(entries, "2024-01-31", "3", "2024-01-05", POLICY)
-    assert (past.spent, past.days_since_retraining, past.tried) == (5.0, 21, True)
-    assert not recall(entries, "2024-01-31", "3", "2024-01-11", POLICY).tried
+    assert (past.spent, past.days_since_retraining, past.tried) == (1.0, 0, True)  # those of the same day count
+    assert not recall(entries[1:4], "2024-01-31", "3", "2024-01-11", POLICY).tried
     assert not recall(entries, "2024-01-31", "3", None, POLICY).tried
     newer = recall(entries, "2024-01-31", "4", "2024-01-05", POLICY)
-    assert (newer.spent, newer.days_since_retraining, newer.tried) == (10.0, 0, False)
+    assert (newer.spent, newer.days_since_retraining, newer.tried) == (1.0, 0, False)
     assert recall([], AS_OF, None, None, POLICY).days_since_retraining is None
+
+
+def test_only_a_promotion_is_charged_for_review_and_roll_out() -> None:
+    policy = POLICY.model_copy(update={"price_per_retraining": 7.0})
+    refused = [decided("2024-01-10", "3"), judged("2024-01-10")]
+    assert recall(refused, "2024-01-20", "3", None, policy).spent == 0.5
+    promoted = [*refused, entry("alias", "2024-01-10", action="promote")]
+    assert recall(promoted, "2024-01-20", "4", None, policy).spent == 7.5
+    assert recall(promoted, "2024-02-01", "4", None, policy).spent == 0
+    back = [*promoted, entry("alias", "2024-01-11", action="rollback")]
+    assert recall(back, "2024-01-20", "3", None, policy).spent == 7.5
+
+
+def test_five_points_lost_are_proven_in_weeks_however_long_the_reign() -> None:
+    """28 answers a day, 89 of a hundred right for a year, and 84 from then on."""
+    rows, changed = 28 * 500, pd.Timestamp("2025-01-01")
+    night = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(rows) // 28, unit="D")
+    right = (np.arange(rows) % 100) < np.where(night < changed, 89, 84)
+    answers = pd.DataFrame({"night": night, "rows": 1, "right": right})
+
+    def worth(as_of: pd.Timestamp) -> bool:
+        newest = recent(answers[answers["night"] <= as_of], str(as_of.date()), POLICY)
+        measured = {"mature_rows": len(newest), "accuracy": float(newest["right"].mean()), "answers_per_day": 28.0}
+        known = {"evaluated_accuracy": 0.89, "evaluated_rows": 1500}
+        return decide(replace(CALM, **measured, **known), POLICY).decision == "retrain"
+
+    first = next(day for day in pd.date_range("2024-03-01", "2025-05-01") if worth(day))
+    assert 7 <= (first - changed).days <= 28
 
 
 def test_the_gain_of_a_day_comes_from_past_verdicts() -> None:
@@ -200,13 +236,29 @@ def test_the_ledger_holds_a_decision_once(measured: Home, champion: Any) -> None
     assert entry.body == first.body()
     assert entry.as_of == AS_OF
     assert first.decision == "skip"
-    decide_retraining(
-        measured,
-        AS_OF,
-        champion,
-        SETTINGS.model_copy(update={"retraining": POLICY.model_copy(update={"horizon_days": 31})}),
-    )
+    changed = SETTINGS.model_copy(update={"retraining": POLICY.model_copy(update={"horizon_days": 31})})
+    decide_retraining(measured, AS_OF, champion, changed)
     assert len(Ledger(measured.ledger).entries("retraining")) == 2
+
+
+def test_a_second_decision_of_a_day_knows_of_the_first(measured: Home, champion: Any) -> None:
+    """Whatever has been spent since, the same measurements keep their decision; others count what came before."""
+    old, policy = replace(champion, as_of="2023-01-01"), SETTINGS.retraining.model_copy(update={"min_new_labels": 1})
+
+    def ask(**changes: Any) -> RetrainingDecision:
+        settings = SETTINGS.model_copy(update={"retraining": policy.model_copy(update=changes)})
+        return decide_retraining(measured, AS_OF, old, settings)
+
+    first = ask()
+    assert first.decision == "retrain"
+    second = ask(horizon_days=31)
+    assert (second.decision, second.inputs.failed) == ("skip", 1)
+    ledger = Ledger(measured.ledger)
+    ledger.append("verdict", "a", AS_OF, {"training_id": "a", "champion": None, "trained_to": AS_OF, "numbers": {}})
+    third = ask(horizon_days=32)
+    assert (third.decision, third.inputs.days_since_retraining) == ("skip", 0)
+    assert ask() == first
+    assert len(ledger.entries("retraining")) == 3
 
 
 def test_what_was_measured_of_another_version_is_not_measured(measured: Home, champion: Any) -> None:

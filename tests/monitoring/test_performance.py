@@ -68,6 +68,22 @@ def test_the_first_answer_counts_and_later_days_are_not_read(
     assert (found.before_label.rows, found.before_label.accuracy) == (1, 1.0)
 
 
+def test_the_newest_labels_tell_how_good_the_champion_is_now(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any
+) -> None:
+    known = {"old": "2024-01-02", "first": "2024-01-03", "last": "2024-02-01", "ahead": "2024-02-02"}
+    publish(*(label(name, day) for name, day in known.items()))
+    publish_predictions("2024-01-02", answers(old="cards", first="other", last="other"))
+    found = measure_performance(home, AS_OF, champion, POLICY, DRIFT)
+    assert (found.realised.rows, found.realised.accuracy) == (2, 0.0)
+    more = POLICY.model_copy(update={"min_mature_rows": 3})
+    assert measure_performance(home, AS_OF, champion, more, DRIFT).realised.rows == 3
+    longer = POLICY.model_copy(update={"realised_days": 31})
+    assert measure_performance(home, AS_OF, champion, longer, DRIFT).realised.rows == 3
+    most = POLICY.model_copy(update={"min_mature_rows": 4})
+    assert measure_performance(home, AS_OF, champion, most, DRIFT).realised.rows == 3
+
+
 def test_another_models_predictions_do_not_count(
     home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any
 ) -> None:
