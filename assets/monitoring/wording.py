@@ -5,15 +5,17 @@ not (Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, 2017). It is n
 judged by its area under the ROC curve on texts that it was not fitted to. That area grows with the texts there are to
 learn from, so every comparison here learns from as many; it is the surer, the more there are to judge by.
 
-The window is compared with each stretch of the reference, and what counts is the stretch that it is hardest to tell
-from: a December is like the December before, and after a change the window is like what the champion has learned of it.
-Calm is how well stretches are told from the others that are most like them, without the ones that are least like any:
-a single change within the training, or a season, is no measure of calm.
+The window is compared with each stretch of the reference, and what counts are those that it is hardest to tell from: a
+December is like the December before, and after a change the window is like what the champion has learned of it. As many
+as chance allows to be the nearest count together: the least of many areas would be small by luck, and lower the more
+stretches there are. Calm is how well stretches are told from the others that are most like them, without the ones that
+are least like any: a single change within the training, or a season, is no measure of calm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from math import sqrt
 
 import numpy as np
@@ -64,8 +66,8 @@ def measure_wording(reference: csr_matrix, current: csr_matrix, parts: int, sett
     size = min(current.shape[0], reference.shape[0] // parts)
     sides = [_Texts.of(reference[part], size // 2) for part in stretches(reference.shape[0], parts)]
     window = _Texts.of(current, size // 2)
-    found = min(_tell_apart(side, window) for side in sides)
-    calm = _calm(sides, window, settings.calm_confidence)
+    found, like = _nearest(np.array([_tell_apart(side, window) for side in sides]), sides[0], window, settings)
+    calm = _calm(sides, _noise(like * len(sides[0]), len(window)), settings)
     threshold = max(settings.wording_threshold, calm)
     return Column("domain_classifier", "wording", "auc", found, calm, threshold, found >= threshold)
 
@@ -109,21 +111,39 @@ def _area(left: Floats, right: Floats) -> float:
     return float((ranks.mean() - (len(right) + 1) / 2) / len(left))
 
 
-def _noise(left: _Texts, right: _Texts) -> float:
-    """The standard error of an area where nothing tells the sides apart."""
-    return sqrt((1 / len(left) + 1 / len(right)) / 12)
+def _nearest(areas: Floats, side: _Texts, texts: _Texts, settings: DriftSettings) -> tuple[float, int]:
+    """The mean area of the stretches that may be the nearest, and how many they are."""
+    chance = float(ndtri(settings.calm_confidence)) * _noise(len(side), len(texts))
+    like = areas[areas <= areas.min() + chance]
+    return float(like.mean()), len(like)
 
 
-def _calm(sides: list[_Texts], window: _Texts, confidence: float) -> float:
-    """The area that the window may have against the stretch it is most like.
+def _noise(left: int, right: int) -> float:
+    """The standard error of an area of so many texts where nothing tells the sides apart.
+
+    It is that of one half: what one teaches of the other is what the other teaches of it, so that both areas agree
+    (correlation 0.94 of 150 pairs of 2,000 texts each, standard error 0.0133 for 0.0129).
+    """
+    return sqrt((1 / left + 1 / right) / 6)
+
+
+def _calm(sides: list[_Texts], noise: float, settings: DriftSettings) -> float:
+    """The area that the window may have against the stretches it is most like, by its noise.
 
     What stretches differ by beyond the noise of so many texts is their liveliness, for which the limit is Student's.
     """
-    apart = np.full((len(sides), len(sides)), np.inf)
-    for one in range(len(sides)):
-        for other in range(one):
-            apart[one, other] = apart[other, one] = _tell_apart(sides[other], sides[one])
-    nearest = np.sort(apart.min(axis=1))[: -1 if len(sides) <= _FEW else -2]
-    lively = max(float(nearest.var(ddof=1)) - _noise(sides[0], sides[1]) ** 2, 0.0) * (1 + 1 / len(nearest))
-    beyond = float(stdtrit(len(nearest) - 1, confidence)) ** 2 * lively
-    return float(nearest.mean()) + sqrt(beyond + (float(ndtri(confidence)) * _noise(sides[0], window)) ** 2)
+    nearest = [_nearest(areas, sides[0], sides[0], settings) for areas in _between(sides)]
+    calm = sorted(nearest)[: -1 if len(sides) <= _FEW else -2]
+    areas, size = np.array([area for area, _ in calm]), len(sides[0])
+    chance = float(np.mean([_noise(like * size, size) ** 2 for _, like in calm]))
+    lively = max(float(areas.var(ddof=1)) - chance, 0.0) * (1 + 1 / len(areas))
+    beyond = float(stdtrit(len(areas) - 1, settings.calm_confidence)) ** 2 * lively
+    return max(float(areas.mean()), 0.5) + sqrt(beyond + (float(ndtri(settings.calm_confidence)) * noise) ** 2)
+
+
+def _between(sides: list[_Texts]) -> Iterator[Floats]:
+    """The areas of each stretch against the others, [stretches - 1]."""
+    apart = np.zeros((len(sides), len(sides)))
+    for one, other in combinations(range(len(sides)), 2):
+        apart[one, other] = apart[other, one] = _tell_apart(sides[one], sides[other])
+    return (np.delete(row, place) for place, row in enumerate(apart))

@@ -58,6 +58,16 @@ def test_a_season_that_the_training_has_seen_is_no_drift() -> None:
     assert measured(year, texts(rng, 300, favoured=30), 12).drifted
 
 
+def test_one_stretch_that_is_like_the_window_is_enough() -> None:
+    """The least of eleven areas is small by luck; the only one that is like the window has no such luck."""
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        year = vstack([texts(rng, 200, favoured=80), texts(rng, 2200)], format="csr")
+        found.append(measured(year, texts(rng, 1500, favoured=80), 12).drifted)
+    assert sum(found) <= 1
+
+
 def test_a_champion_of_the_middle_of_a_change_sees_the_next() -> None:
     """The last of its training is new to the rest; the window is like the last, until it changes again."""
     rng = np.random.default_rng(3)
