@@ -192,6 +192,8 @@ class EvaluationSettings(_Section):
     calibration_bins: int = Field(ge=2)
     min_slice_rows: int = Field(ge=1)
     """Smaller slices are shown but decide nothing."""
+    min_label_rows: int = Field(ge=1)
+    """A queue with fewer training rows is named in the evaluation and on the model card."""
     golden_rows: int = Field(ge=1)
     """Test rows whose outputs are kept, to prove that serving equals evaluation."""
 

@@ -91,7 +91,7 @@ def _measure(
     settings: EvaluationSettings,
     basis: str,
 ) -> Evaluation:
-    test = snapshot.test()
+    train, test = snapshot.train(), snapshot.test()
     reference = snapshot.reference() if champion else test.iloc[:0]
     rows = pd.concat([test, reference], ignore_index=True)
     answers, milliseconds = _challenger(bundle_path, rows)
@@ -99,7 +99,7 @@ def _measure(
     if champion:
         everywhere["champion"] = _champion(champion, snapshot, rows)
     found = {who: answers[: len(test)] for who, answers in everywhere.items()}
-    found["baseline"] = baseline_probabilities(snapshot.train(), test)
+    found["baseline"] = baseline_probabilities(train, test)
     golden = golden_rows(test, found["challenger"], settings.golden_rows)
     evaluation = Evaluation(
         id=_version(basis, champion),
@@ -109,6 +109,7 @@ def _measure(
         snapshot=facts(snapshot),
         golden=_serve_again(bundle_path, test, golden),
         milliseconds=milliseconds,
+        rare_labels=_rare(train["queue"], settings.min_label_rows),
         reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
         settings=settings.model_dump(),
         **scores(test, found, champion, settings),
@@ -197,6 +198,11 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
         champion=shares.get("champion"),
         **_differing(inside["challenger"], inside.get("champion", inside["challenger"])),
     )
+
+
+def _rare(labels: "pd.Series[str]", enough: int) -> dict[str, int]:
+    counts = labels.value_counts()
+    return {queue: rows for queue in QUEUES if (rows := int(counts.get(queue, 0))) < enough}
 
 
 def facts(snapshot: Snapshot) -> SnapshotFacts:

@@ -113,6 +113,8 @@ class Evaluation(_Part):
     reference: Reference | None
     """None without a champion, and without reference rows."""
     slices: tuple[SliceScores, ...]
+    rare_labels: dict[str, int] = {}
+    """The queues with fewer training rows than `min_label_rows`, with how many."""
     reliability: dict[str, tuple[Bin, ...]]
     confusion: tuple[tuple[int, ...], ...]
     golden: Golden

@@ -3,7 +3,7 @@
 from assets.display import markdown_table
 from assets.evaluation.report import Evaluation
 
-__all__ = ["metrics_table", "slices_table"]
+__all__ = ["metrics_table", "rare_labels_table", "slices_table"]
 
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)", "ece": "calibration error"}
 
@@ -30,6 +30,11 @@ def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
         for part in parts
     ]
     return markdown_table(["slice", "rows", *evaluation.contenders()], rows)
+
+
+def rare_labels_table(evaluation: Evaluation) -> str:
+    """The queues with few training rows as a Markdown table, or `none`."""
+    return markdown_table(["queue", "training rows"], list(evaluation.rare_labels.items()))
 
 
 def _title(evaluation: Evaluation, who: str) -> str:

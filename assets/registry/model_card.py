@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from assets.display import markdown_table
+from assets.display import markdown, markdown_table
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import metrics_table, slices_table
@@ -56,7 +56,7 @@ def model_card(
         "## Intended use",
         _USE,
         "## Limits",
-        _LIMITS,
+        "\n".join([_LIMITS, *_few_rows(evaluation)]),
         "## Quality on the frozen test rows",
         metrics_table(evaluation),
         "## Largest slices",
@@ -75,6 +75,13 @@ def model_card(
         _pairs(went),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _few_rows(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.rare_labels:
+        bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a queue"
+        named = ", ".join(f"{markdown(queue)} ({rows})" for queue, rows in evaluation.rare_labels.items())
+        yield f"- Learned from {bound}, so hardly to be relied on there: {named}."
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -86,7 +86,7 @@ def fake_bundle() -> type[FakeBundle]:
 
 @pytest.fixture
 def settings() -> EvaluationSettings:
-    return EvaluationSettings(calibration_bins=10, min_slice_rows=30, golden_rows=16)
+    return EvaluationSettings(calibration_bins=10, min_slice_rows=30, golden_rows=16, min_label_rows=10)
 
 
 @pytest.fixture

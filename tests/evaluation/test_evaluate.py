@@ -16,7 +16,7 @@ from assets.evaluation.report import load_evaluation
 from assets.evaluation.tables import slices_table
 from assets.exceptions import BundleError, SnapshotError
 from assets.lake import Lake
-from assets.settings import EvaluationSettings
+from assets.settings import QUEUES
 
 DAY = "2024-06-01"
 CHALLENGER, CHAMPION = Path("models/challenger"), Champion("3", "champion", Path("models/champion"))
@@ -90,6 +90,21 @@ def test_small_slices_decide_nothing(lake, snapshot, settings, serve: Serve, bun
     assert sum(part.rows for part in parts if part.by == "queue") == 240
 
 
+def test_queues_with_few_training_rows_are_named(
+    lake, snapshot, settings, serve: Serve, bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(*bundles)
+    rows = {"cards": 10, "mortgage": 9, "other": 0}
+    train = snapshot.train()
+    place = train.groupby("queue").cumcount()
+    train = train[place < train["queue"].map(rows).fillna(np.inf)]
+    monkeypatch.setattr(type(snapshot), "train", lambda _: train)
+    found = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings)
+    assert found.rare_labels == {"mortgage": 9, "other": 0}
+    assert load_evaluation(lake, DAY).rare_labels == found.rare_labels
+    assert set(train["queue"]) == set(QUEUES) - {"other"}
+
+
 def test_the_same_inputs_are_not_measured_twice(lake, snapshot, settings, serve: Serve, bundles) -> None:
     loaded = serve(*bundles)
     first = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
@@ -105,9 +120,7 @@ def test_other_inputs_are_measured_anew(change, lake, snapshot, settings, serve:
     loaded.clear()
     champion = None if change == "champion" else CHAMPION
     snapshot = replace(snapshot, id="another") if change == "snapshot" else snapshot
-    settings = (
-        EvaluationSettings(calibration_bins=5, min_slice_rows=30, golden_rows=16) if change == "settings" else settings
-    )
+    settings = settings.model_copy(update={"calibration_bins": 5}) if change == "settings" else settings
     assert evaluate(lake, DAY, snapshot, CHALLENGER, champion, settings).id != first.id
     assert "challenger" in loaded
 

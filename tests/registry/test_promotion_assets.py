@@ -62,7 +62,7 @@ def snapshot(home: Home) -> None:
     }
     manifest["period"] = {"train": ["2024-01-01", "2024-02-19"], "test": ["2024-02-20", "2024-04-09"]}
     with home.lake.staging(f"training_set/{DAY}") as staged:
-        rows[:300].to_parquet(staged / "train.parquet")
+        rows[:300][rows["queue"][:300] != "student_loan"].to_parquet(staged / "train.parquet")
         rows[300:].to_parquet(staged / "test.parquet")
         rows[:0].to_parquet(staged / "reference.parquet")
         (staged / "manifest.json").write_text(json.dumps(manifest))
@@ -115,6 +115,7 @@ def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run) 
     for picture in PICTURES:
         assert "data:image/png;base64," in shown[picture]
     assert "| queue cards |" in shown["slices"]
+    assert "| student\\_loan | 0 |" in shown["queues with few training rows"]
     assert metadata(result, "registered_model")["page"].endswith("/#/models/complaint-router/versions/1")
     assert metadata(result, "champion")["decision"] == "promote"
     assert all(check.passed for check in result.get_asset_check_evaluations())
