@@ -98,7 +98,7 @@ def _with_features(home: Home) -> pd.DataFrame:
 
     features = apply_definitions(home).features
     marts = home.lake.current("marts")
-    complaints = pq.read_table(marts / "fct_complaints.parquet", columns=[*COLUMNS, "known_until"])
+    complaints = pq.read_table(marts / "fct_complaints", columns=[*COLUMNS, "known_until"])
     keep = [text is not None and bool(text.strip()) for text in complaints["narrative"].to_pylist()]
     keep = np.array(keep) & np.asarray(complaints["queue"].is_valid()) & np.asarray(complaints["known_until"].is_null())
     rows = complaints.filter(pa.array(keep)).select(list(COLUMNS))

@@ -5,8 +5,9 @@ its own instant, the one with the greatest (event, created); a view's ttl is app
 own file and duckdb stores differ: the first drops rows that have no feature inside the ttl, the second ignores the
 created timestamp, so that values which arrived late leak into the past.
 
-A source is one Parquet file. Its path is relative to `tables`, a folder of Parquet files or a folder of versions with
-a CURRENT file that names the version to read.
+A source is one Parquet file, or a pattern that several match, which are read in the order of their names. Its path is
+relative to `tables`, a folder of Parquet files or a folder of versions with a CURRENT file that names the version to
+read.
 """
 
 from collections.abc import Callable
@@ -140,7 +141,7 @@ class AsOfOfflineStore(OfflineStore):
         """Each key's newest row known by `end_date`, with an event not before `start_date`."""
         source = _Source.of(data_source, config, timestamp_field, created_timestamp_column)
         keys = _names(join_key_columns)
-        newest_first = f"{source.event} desc, {source.created} desc, file_row_number desc"
+        newest_first = f"{source.event} desc, {source.created} desc, {_POSITION} desc"
         columns = source.columns(join_key_columns, feature_name_columns)
         sql = f"""
             select {columns} from {_SCAN} where {source.known_within}
@@ -163,7 +164,7 @@ class AsOfOfflineStore(OfflineStore):
         source = _Source.of(data_source, config, timestamp_field, created_timestamp_column)
         columns = source.columns(join_key_columns, feature_name_columns)
         sql = f"""
-            select {columns} from {_SCAN} where {source.known_within} order by file_row_number
+            select {columns} from {_SCAN} where {source.known_within} order by {_POSITION}
         """  # noqa: S608 - identifiers are quoted, values are parameters
         return AsOfRetrievalJob(lambda: source.query(sql, start_date, end_date))
 
@@ -176,11 +177,13 @@ _ALWAYS = (-(2**62), 2**62)
 """From before to after every instant, in microseconds."""
 
 _SCAN = "read_parquet($path, file_row_number = true)"
+_POSITION = "(file_index::bigint << 40) + file_row_number"
+"""The order of the files, and of the rows in each."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A Parquet file, and SQL for its instants in microseconds: comparing integers needs no time zone."""
+    """Parquet files, and SQL for its instants in microseconds: comparing integers needs no time zone."""
 
     path: str
     timestamp_field: str
@@ -237,7 +240,7 @@ class _Join:
         return f"""
             with known as (
                 select {", ".join(f"{_name(column)} as k{i}" for i, (column, _) in enumerate(self.keys))},
-                    {self.source.event} as event, {self.source.created} as created, file_row_number as position
+                    {self.source.event} as event, {self.source.created} as created, {_POSITION} as position
                 from {_SCAN} where {self.source.known_within}
             ),
             newest as ({self._newest(key_names)}),
@@ -245,7 +248,9 @@ class _Join:
                 select e.position, e.instant, n.newest.event as event, n.newest.position as source_position
                 from entities e asof left join newest n on {same_key} and e.instant >= n.known
             )
-            select {features} from matched m left join {_SCAN} f on m.source_position = f.file_row_number and {fresh}
+            select {features} from matched m
+            left join (select *, {_POSITION} as source_position from {_SCAN}) f
+                on m.source_position = f.source_position and {fresh}
             order by m.position
         """  # noqa: S608 - identifiers are quoted, values are parameters
 

@@ -11,14 +11,14 @@ __all__ = ["company_daily", "complaint", "state_daily"]
 
 company_daily = FileSource(
     name="company_daily",
-    path="company_daily.parquet",
+    path="company_daily/*.parquet",
     timestamp_field="event_timestamp",
     description="One row per company and day on which any of its statistics changes, known from the day's end.",
 )
 
 state_daily = FileSource(
     name="state_daily",
-    path="state_daily.parquet",
+    path="state_daily/*.parquet",
     timestamp_field="event_timestamp",
     description="One row per state and day on which any of its statistics changes, known from the day's end.",
 )

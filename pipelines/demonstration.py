@@ -25,6 +25,7 @@ from assets.lake import Home
 from assets.registry.ledger import Entry, Ledger
 from assets.simulation import simulate
 from assets.simulation.settings import load_simulator_settings
+from assets.warehouse.marts import mart
 from pipelines.runs import open_instance, run_graph
 from pipelines.servers import WORKSPACE
 from pipelines.ui import Processes, await_servers, require_alive, serving
@@ -145,7 +146,7 @@ def _by_week(home: Home, change: date) -> pd.DataFrame:
     trained = home.lake.current(f"training_set/{change}") / "train.parquet"
     files = {"predictions": [str(table) for table in tables], "trained": str(trained), "change": change.isoformat()}
     with duckdb.connect() as connection:
-        complaints = str(home.lake.current("marts") / "fct_complaints.parquet")
+        complaints = mart(home.lake.current("marts"), "fct_complaints")
         return connection.execute(_BY_WEEK, files | {"complaints": complaints}).df()
 
 

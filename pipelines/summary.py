@@ -12,6 +12,7 @@ from assets.lake import Home
 from assets.registry.judgement import load_verdict
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
+from assets.warehouse.marts import mart
 from pipelines.runs import GraphRun, open_instance
 
 __all__ = ["status", "summarize", "table"]
@@ -92,10 +93,10 @@ def _records(home: Home, as_of: str | None) -> dict[str, int]:
         where known_at <= $as_of::timestamp and (known_until is null or known_until > $as_of::timestamp)
     """
     with duckdb.connect() as connection:
-        counts = connection.execute(fates, {"path": str(marts / "record_counts.parquet")}).fetchone()
+        counts = connection.execute(fates, {"path": mart(marts, "record_counts")}).fetchone()
         found = dict(zip(("landed", "valid", "quarantined", "duplicate"), map(int, counts or ()), strict=True))
         if as_of is not None:
-            row = connection.execute(known, {"path": str(marts / "fct_complaints.parquet"), "as_of": as_of}).fetchone()
+            row = connection.execute(known, {"path": mart(marts, "fct_complaints"), "as_of": as_of}).fetchone()
             found["known"] = int(row[0]) if row else 0
     return found
 

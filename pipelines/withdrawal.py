@@ -11,6 +11,7 @@ from assets.ingestion.landing import withdraw as take_out
 from assets.lake import Home, Lake
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
+from assets.warehouse.marts import mart
 
 __all__ = ["Withdrawal", "withdraw"]
 
@@ -53,9 +54,10 @@ def _marts_with(lake: Lake, found: ObjectRead) -> set[str]:
     counts = "select count(*) from read_parquet($path) where object_id = $id and landed > 0"
     with duckdb.connect() as connection:
         return {
-            path.parent.name
-            for path in lake.root.glob("marts/*/record_counts.parquet")
-            if connection.execute(counts, {"path": str(path), "id": found.object_id}).fetchone() != (0,)
+            folder.name
+            for folder in lake.root.glob("marts/[!.]*/")
+            if connection.execute(counts, {"path": mart(folder, "record_counts"), "id": found.object_id}).fetchone()
+            != (0,)
         }
 
 

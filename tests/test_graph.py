@@ -22,6 +22,7 @@ from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from moto.server import ThreadedMotoServer
 
 from assets.lake import hash_file
+from assets.warehouse.marts import mart
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 ROOT = Path(__file__).parent.parent
@@ -107,9 +108,9 @@ def test_the_run_is_in_the_instance_that_the_ui_shows(home: Path, first: dict[st
 
 
 def test_no_narrative_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
-    fct = next(home.glob("lake/marts/*/fct_complaints.parquet"))
+    marts = next(home.glob("lake/marts/[!.]*/"))
     query = "select narrative from read_parquet($1) where length(narrative) > 80 limit 200"
-    narratives = duckdb.execute(query, [str(fct)]).fetchall()
+    narratives = duckdb.execute(query, [mart(marts, "fct_complaints")]).fetchall()
     logs = "".join(path.read_text(errors="replace") for path in (home / "logs").iterdir())
     assert narratives
     assert not [text for (text,) in narratives if text[:60] in logs]
@@ -249,7 +250,7 @@ def test_three_versions_are_made_again_to_the_bit(three: Path) -> None:
 def test_a_version_is_not_made_again_from_other_data_or_from_none(three: Path, tmp_path: Path) -> None:
     other = tmp_path / "home"
     shutil.copytree(three, other, symlinks=True)
-    for complaints in other.glob("lake/marts/*/fct_complaints.parquet"):
+    for complaints in other.glob("lake/marts/*/fct_complaints/*.parquet"):
         rows = duckdb.sql(f"from '{complaints}' where complaint_id not like '%7'").to_arrow_table()
         pq.write_table(rows, complaints)
     trained_on = other / "lake" / "training_set" / AS_OFS[0]

@@ -24,6 +24,7 @@ from assets.features.serving import online_features, online_store
 from assets.features.snapshot import COLUMNS, REQUEST, Snapshot, with_features
 from assets.features.store import definitions, open_store
 from assets.lake import Home
+from assets.warehouse.marts import mart
 
 __all__ = [
     "Finding",
@@ -110,7 +111,7 @@ def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
     faults = 0
     for key in ("company", "state"):
         names = [name for name in snapshot.features if name.startswith(f"{key}_")]
-        expected = _look_up(marts / f"{key}_daily.parquet", key, names, rows)
+        expected = _look_up(mart(marts, f"{key}_daily"), key, names, rows)
         faults += _differences(rows[names].to_numpy(np.float64), expected)
     return Finding("point_in_time", len(rows), faults, "values that differ from an independent look-up")
 
@@ -127,7 +128,7 @@ def check_shift(home: Home, snapshot: Snapshot) -> Finding:
     for key in ("company", "state"):
         names = [name for name in snapshot.features if name.startswith(f"{key}_")]
         shifted = found.select(names).to_pandas().to_numpy(np.float64)
-        faults += _differences(shifted, _look_up(marts / f"{key}_daily.parquet", key, names, earlier))
+        faults += _differences(shifted, _look_up(mart(marts, f"{key}_daily"), key, names, earlier))
         changed += _differences(shifted, rows[names].to_numpy(np.float64))
     return Finding("shifted_by_a_day", len(rows), faults if changed else len(rows), "values that do not follow time")
 
@@ -169,7 +170,7 @@ def check_rows(home: Home, snapshot: Snapshot) -> Finding:
             and queue is not null and regexp_matches(narrative, '[^ \\t\\r\\n]')
     """
     as_of, day = datetime.fromisoformat(snapshot.as_of), datetime.fromisoformat(test_from)
-    parameters = {"path": str(marts / "fct_complaints.parquet"), "as_of": as_of, "test_from": day}
+    parameters = {"path": mart(marts, "fct_complaints"), "as_of": as_of, "test_from": day}
     with duckdb.connect() as connection:
         ((before, within),) = connection.execute(usable, parameters).fetchall()
     kept = min(before, snapshot.manifest["settings"]["max_train_rows"])
@@ -240,7 +241,7 @@ def _sample(rows: pd.DataFrame, size: int) -> pd.DataFrame:
     return rows.iloc[order[:size]].reset_index(drop=True)
 
 
-def _look_up(path: Path, key: str, names: list[str], rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+def _look_up(path: str, key: str, names: list[str], rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     columns = ", ".join(f'daily."{name}"' for name in names)
     sql = f"""
         select {columns}
@@ -253,7 +254,7 @@ def _look_up(path: Path, key: str, names: list[str], rows: pd.DataFrame) -> npt.
     """  # noqa: S608 - names come from the snapshot's own manifest
     with duckdb.connect() as connection:
         connection.register("rows", rows[_ROW_COLUMNS].assign(position=range(len(rows))))
-        found: pd.DataFrame = connection.execute(sql, {"path": str(path)}).df()
+        found: pd.DataFrame = connection.execute(sql, {"path": path}).df()
     return found.to_numpy(np.float64)
 
 
@@ -299,7 +300,7 @@ def rows_at(marts: Path, as_of: datetime) -> pd.DataFrame:
             select complaint_id from read_parquet($path) where known_at <= $as_of order by md5(complaint_id) limit $rows
         )
     """  # noqa: S608 - constants
-    parameters = {"path": str(marts / "fct_complaints.parquet"), "as_of": as_of, "rows": SAMPLE_ROWS}
+    parameters = {"path": mart(marts, "fct_complaints"), "as_of": as_of, "rows": SAMPLE_ROWS}
     with duckdb.connect() as connection:
         rows: pd.DataFrame = connection.execute(sql, parameters).df()
     return rows

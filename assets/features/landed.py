@@ -16,6 +16,7 @@ import yaml
 from assets.features.snapshot import Snapshot
 from assets.lake import Home
 from assets.settings import QUEUES
+from assets.warehouse.marts import mart
 from assets.warehouse.project import PROJECT
 
 __all__ = ["Landed", "open_landed"]
@@ -112,7 +113,7 @@ def open_landed(home: Home, snapshot: Snapshot) -> Iterator[Landed]:
     files = {
         "objects": str(raw / "objects.parquet"),
         "records": str(raw / "records" / "*.parquet"),
-        "counted": str(marts / "record_counts.parquet"),
+        "counted": mart(marts, "record_counts"),
     }
     bounds = {name: datetime.fromisoformat(told[f"{name}_possible_day"]) for name in ("first", "last")}
     with duckdb.connect(config={"memory_limit": "1GB"}) as connection:

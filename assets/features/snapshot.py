@@ -27,6 +27,7 @@ from assets.features.split import Split, split_by_time
 from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
 from assets.lake import Home, Lake, hash_file, hash_json
 from assets.settings import QUEUES, SnapshotSettings
+from assets.warehouse.marts import mart
 
 __all__ = [
     "COLUMNS",
@@ -239,7 +240,7 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, p
         f"from read_parquet($path) where {visible} and queue is not null and label_known_at <= $as_of and {has_text}"
     )
     newest = "known_at >= $train_from and (known_at, complaint_id) >= ($oldest_at, $oldest_id)"
-    parameters = {"path": str(marts / "fct_complaints.parquet"), "as_of": datetime.fromisoformat(as_of)}
+    parameters = {"path": mart(marts, "fct_complaints"), "as_of": datetime.fromisoformat(as_of)}
     parameters |= {"blanks": " \t\r\n"}
     with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
         connection.execute(f"create temp table usable as select complaint_id, known_at {usable}", parameters)

@@ -30,6 +30,7 @@ from assets.monitoring.estimation import Answers, Estimate, estimate_quality
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings, RetrainingPolicy
+from assets.warehouse.marts import mart
 
 __all__ = ["Performance", "Scores", "WindowQuality", "load_performance", "measure_performance", "recent"]
 
@@ -254,8 +255,8 @@ def _measure(
     newest = used.get(f"predictions/{as_of}")
     window = {"window": str(newest / "predictions.parquet")} if newest else None
     with duckdb.connect() as connection:
-        connection.execute(_KNOWN, {"labels": str(marts / "labels.parquet"), "as_of": as_of})
-        complaints = {"complaints": str(marts / "fct_complaints.parquet"), "as_of": as_of}
+        connection.execute(_KNOWN, {"labels": mart(marts, "labels"), "as_of": as_of})
+        complaints = {"complaints": mart(marts, "fct_complaints"), "as_of": as_of}
         (new_labels,) = _one(connection, _NEW_LABELS, complaints | snapshot)
         rows, labels = _one(connection, _WINDOW, window) if window else (0, 0)
         blind = connection.execute(_BLIND_ANSWERS, window | snapshot).df() if window else _NO_ANSWERS

@@ -29,6 +29,7 @@ from assets.monitoring.comparison import Side
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings
+from assets.warehouse.marts import mart
 
 __all__ = [
     "Compared",
@@ -202,8 +203,8 @@ class _Window:
     def _parameters(self, *names: str) -> dict[str, str]:
         every = {
             "scored": str(self.scored / "predictions.parquet"),
-            "complaints": str(self.marts / "fct_complaints.parquet"),
-            "labels": str(self.marts / "labels.parquet"),
+            "complaints": mart(self.marts, "fct_complaints"),
+            "labels": mart(self.marts, "labels"),
             "as_of": self.as_of,
         }
         return {name: every[name] for name in names}

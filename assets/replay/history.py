@@ -14,6 +14,7 @@ from assets.ingestion.landing import ingest
 from assets.lake import Home, hash_json
 from assets.settings import Settings
 from assets.validation.audit import audit, publish
+from assets.warehouse.marts import mart
 from assets.warehouse.project import build_marts
 
 __all__ = ["History", "read_history", "steps"]
@@ -81,7 +82,7 @@ def _complaints(home: Home, days: tuple[str, ...], settings: Settings, features:
     start = date.fromisoformat(days[0]) - timedelta(days=settings.drift.window_days)
     label = "case when label_known_at <= $end::timestamp then queue end as queue"
     columns = ", ".join(label if name == "queue" else name for name in COLUMNS)
-    parameters = {"path": str(marts / "fct_complaints.parquet"), "start": start.isoformat(), "end": days[-1]}
+    parameters = {"path": mart(marts, "fct_complaints"), "start": start.isoformat(), "end": days[-1]}
     with duckdb.connect() as connection:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
     found: pd.DataFrame = with_features(home, marts, rows.cast(row_schema()), features).to_pandas()

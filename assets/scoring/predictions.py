@@ -25,6 +25,7 @@ from assets.scoring.golden import GoldenAnswers, answer_golden_rows
 from assets.scoring.parts import Parts, resumable
 from assets.scoring.score import Classifier, score_rows
 from assets.settings import ScoringSettings
+from assets.warehouse.marts import mart
 
 __all__ = ["Manifest", "Predictions", "load_manifest", "predict"]
 
@@ -104,7 +105,7 @@ def predict(
         bundle = load()
         if bundle.id != champion.training_id:
             raise BundleError(f"{bundle.id} is not the model of version {champion.version}, {champion.training_id}")
-        window = _Window(marts / "fct_complaints.parquet", as_of, settings, staged)
+        window = _Window(mart(marts, "fct_complaints"), as_of, settings, staged)
         golden = answer_golden_rows(lake, champion, bundle, settings)
         with pinned(home, as_of, marts, staged) as online:
             parts.fill(window.chunks, lambda chunk: _answers(home, online, window, bundle, champion.version, chunk))
@@ -124,7 +125,7 @@ def load_manifest(path: Path) -> Manifest:
 
 @dataclass(frozen=True)
 class _Window:
-    complaints: Path
+    complaints: str
     as_of: str
     settings: ScoringSettings
     scratch: Path
@@ -147,7 +148,7 @@ class _Window:
 
     def _parameters(self) -> dict[str, str]:
         start = date.fromisoformat(self.as_of) - timedelta(days=self.settings.window_days)
-        return {"complaints": str(self.complaints), "as_of": self.as_of, "start": start.isoformat()}
+        return {"complaints": self.complaints, "as_of": self.as_of, "start": start.isoformat()}
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})

@@ -8,11 +8,12 @@ import json
 from dataclasses import asdict, dataclass
 
 from assets.exceptions import AuditError, Superseded
-from assets.lake import Home, hash_json, hash_tree
+from assets.lake import Home, hash_json
 from assets.settings import WarehouseSettings
 from assets.validation.expectations import validate
 from assets.validation.figures import Figures, measure
 from assets.validation.objects import find_problems, new_objects
+from assets.warehouse.marts import content
 from assets.warehouse.project import built
 
 __all__ = ["Audit", "Failure", "audit", "load_audit", "publish"]
@@ -90,7 +91,8 @@ def publish(home: Home, verdict: Audit, policy: WarehouseSettings) -> Audit:
     if not verdict.passed:
         names = "; ".join(f"{failure.suite}: {failure.expectation}" for failure in verdict.critical)
         raise AuditError(f"the audit as of {verdict.as_of} failed ({names}); the previous publication stays")
-    if hash_tree(home.lake.path("marts", verdict.content))[:16] != verdict.content:
+    before = home.lake.path("marts", verdict.previous) if verdict.previous else None
+    if content(home.lake.path("marts", verdict.content), before) != verdict.content:
         raise AuditError(f"the marts {verdict.content} are not the audited ones; materialize the warehouse again")
     try:
         home.lake.point("marts", verdict.content, verdict.previous)

@@ -5,7 +5,7 @@ import dagster as dg
 from assets.display import markdown_table
 from assets.resources import AS_OF, Evergreen, as_of, report_url
 from assets.validation.audit import Audit, audit, load_audit, publish
-from assets.warehouse.project import MARTS
+from assets.warehouse.marts import MARTS
 
 __all__ = ["mart_audit", "marts"]
 

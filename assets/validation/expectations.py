@@ -17,6 +17,7 @@ from assets.validation.data_docs import finish_site
 from assets.validation.figures import Figures
 from assets.validation.objects import Problems
 from assets.validation.suites import suites
+from assets.warehouse.marts import mart
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -58,7 +59,7 @@ def _validate(
     context = _context(site)
     checked, failed = {}, []
     for suite, expectations in suites(policy, problems, compared=figures.mix_shift is not None).items():
-        frame = _figures_frame(figures, problems) if suite == "publication" else _frame(folder / f"{suite}.parquet")
+        frame = _figures_frame(figures, problems) if suite == "publication" else _frame(folder, suite)
         result = _run(context, suite, expectations, frame, as_of)
         checked[suite] = len(result.results)
         failed += [_failure(suite, item) for item in result.results if not item.success]
@@ -128,10 +129,10 @@ _ALL = "select * from read_parquet($1)"
 _REPEATED = {"company", "state", "zip_code", "tags", "channel", "queue", "label_reason", "object_id"}
 
 
-def _frame(path: Path) -> pd.DataFrame:
+def _frame(folder: Path, name: str) -> pd.DataFrame:
     """A mart's rows; of what people wrote only the length, and what is repeated is stored once."""
     with duckdb.connect() as connection:
-        table = connection.sql(_ROWS.get(path.stem, _ALL), params=[str(path)]).to_arrow_table()
+        table = connection.sql(_ROWS.get(name, _ALL), params=[mart(folder, name)]).to_arrow_table()
     categories = [name for name in table.column_names if name in _REPEATED]
     frame: pd.DataFrame = table.to_pandas(categories=categories)
     return frame

@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from assets.warehouse.project import MARTS
+from assets.warehouse.marts import MARTS, mart
 
 __all__ = ["Figures", "measure"]
 
@@ -45,7 +45,7 @@ def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
         mix = _queue_mix(connection, staged)
         published = None if previous is None else _queue_mix(connection, previous)
         return Figures(
-            rows={mart: _number(connection, "select count(*) from read_parquet(?)", staged, mart) for mart in MARTS},
+            rows={name: _number(connection, "select count(*) from read_parquet(?)", staged, name) for name in MARTS},
             **_counts(connection, staged),
             known=_number(connection, _KNOWN, staged, "fct_complaints", as_of),
             staleness_days=_number(connection, _STALENESS, staged, "fct_complaints", as_of),
@@ -82,20 +82,20 @@ _COUNTS = """
 _QUEUES = "select queue, count(*) from read_parquet($1) where known_until is null group by queue order by queue"
 
 
-def _number(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, mart: str, *arguments: str) -> Any:
-    row = connection.execute(query, [str(folder / f"{mart}.parquet"), *arguments]).fetchone()
+def _number(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, name: str, *arguments: str) -> Any:
+    row = connection.execute(query, [mart(folder, name), *arguments]).fetchone()
     assert row is not None
     return row[0]
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, int]:
-    result = connection.execute(_COUNTS, [str(folder / "record_counts.parquet")])
+    result = connection.execute(_COUNTS, [mart(folder, "record_counts")])
     names = [column[0] for column in result.description or []]
     return dict(zip(names, result.fetchall()[0], strict=True))
 
 
 def _queue_mix(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, float]:
-    counts = dict(connection.execute(_QUEUES, [str(folder / "labels.parquet")]).fetchall())
+    counts = dict(connection.execute(_QUEUES, [mart(folder, "labels")]).fetchall())
     total = sum(counts.values())
     return {queue: count / total for queue, count in counts.items()}
 

@@ -12,6 +12,7 @@ import duckdb
 from scipy.special import bdtrc  # type: ignore[import-untyped]
 
 from assets.settings import WarehouseSettings
+from assets.warehouse.marts import mart
 
 __all__ = ["NewObject", "Problems", "find_problems", "named", "new_objects"]
 
@@ -78,9 +79,9 @@ def new_objects(staged: Path, previous: Path | None) -> list[NewObject]:
         published: list[str] = []
         if previous is not None:
             ids = "select object_id from read_parquet(?)"
-            published = [i for (i,) in connection.execute(ids, [str(previous / "record_counts.parquet")]).fetchall()]
-        files = {"counts": staged / "record_counts.parquet", "complaints": staged / "fct_complaints.parquet"}
-        parameters = {name: str(path) for name, path in files.items()} | {"published": published}
+            published = [i for (i,) in connection.execute(ids, [mart(previous, "record_counts")]).fetchall()]
+        files = {"counts": mart(staged, "record_counts"), "complaints": mart(staged, "fct_complaints")}
+        parameters = files | {"published": published}
         return [NewObject(*row) for row in connection.execute(_NEW, parameters).fetchall()]
 
 

@@ -38,7 +38,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "labels": ("complaint_id", "known_at", "known_until", "queue", "label_known_at"),
     "company_daily": _statistics("company"),
     "state_daily": _statistics("state"),
-    "quarantined_complaints": ("object_key", "line", "reason", "raw_text"),
+    "quarantined_complaints": ("object_key", "line", "reason", "raw_text", "known_from"),
     "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate", "withdrawn", "error"),
 }
 """The columns of each mart."""

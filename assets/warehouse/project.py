@@ -23,11 +23,11 @@ import duckdb
 import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
-from assets.lake import Home, hash_file, hash_json, hash_tree, write_atomically
+from assets.lake import Home, hash_file, hash_json, write_atomically
+from assets.warehouse.marts import MARTS, seal, write_partitions
 
 __all__ = [
     "DBT",
-    "MARTS",
     "PROJECT",
     "build_marts",
     "building",
@@ -43,9 +43,6 @@ PROJECT = Path(__file__).parents[2] / "dbt"
 DBT = Path(sys.executable).with_name("dbt")
 """dbt's command in this environment, on the PATH or not."""
 
-MARTS = ("fct_complaints", "labels", "company_daily", "state_daily", "quarantined_complaints", "record_counts")
-"""The tables that are staged by a build, audited and published together."""
-
 _log = logging.getLogger("evergreen")
 
 
@@ -53,7 +50,7 @@ _log = logging.getLogger("evergreen")
 def building(home: Home) -> Iterator[dict[str, str]]:
     """The environment variables that dbt is run with, for one build at a time; the marts that it stages are kept.
 
-    dbt stages them after a build whose tests all passed; they are a version of `marts` that no reader sees before it is
+    They are staged after a build whose tests all passed, as a version of `marts` that no reader sees before it is
     audited and published. Raises NotPublished when no raw complaints are there.
     """
     home.warehouse.mkdir(parents=True, exist_ok=True)
@@ -64,20 +61,22 @@ def building(home: Home) -> Iterator[dict[str, str]]:
             rebuild(home, why)
         _ended(home).unlink(missing_ok=True)
         _run_results(home).unlink(missing_ok=True)
-        yield _folders(home, raw, folder)
-        if all((folder / f"{mart}.parquet").exists() for mart in MARTS):
+        yield _variables(home, raw)
+        if _passed(home):
+            _stage(home, folder)
             keep_built(home, folder)
             write_atomically(_ended(home), json.dumps(note))
 
 
 def keep_built(home: Home, folder: Path) -> None:
     """Make the marts in a folder the newest build's, under the hash of their content."""
-    kept = home.lake.keep("marts", hash_tree(folder)[:16], folder)
+    before = built(home) if _newest(home).exists() else None
+    kept = home.lake.keep("marts", seal(folder, before), folder)
     write_atomically(_newest(home), kept.name)
 
 
 def built(home: Home) -> Path:
-    """The marts of the newest build whose tests all passed, one Parquet file each. Raises AuditError without one."""
+    """The marts of the newest build whose tests all passed. Raises AuditError without one."""
     if not _newest(home).exists():
         raise AuditError("no marts are staged; the warehouse's build did not end with all of its tests passed")
     return home.lake.path("marts", _newest(home).read_text())
@@ -155,6 +154,22 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
     return None
 
 
+def _passed(home: Home) -> bool:
+    """Whether the build that has ended made every mart, and none of its tests failed."""
+    record = _run_results(home)
+    results = json.loads(record.read_text())["results"] if record.exists() else []
+    made = {result["unique_id"].split(".")[2] for result in results}
+    return made.issuperset(MARTS) and all(result["status"] in ("success", "pass", "warn") for result in results)
+
+
+def _stage(home: Home, folder: Path) -> None:
+    database = _database(home)
+    limits: dict[str, Any] = {"memory_limit": "2500MB", "temp_directory": f"{database}.tmp"}
+    with duckdb.connect(str(database), read_only=True, config=limits) as connection:
+        for mart in MARTS:
+            write_partitions(connection, mart, folder)
+
+
 def _database(home: Home) -> Path:
     return home.warehouse / "warehouse.duckdb"
 
@@ -191,8 +206,8 @@ def _parse(home: Home, manifest: Path) -> None:
     """Run `dbt parse` beside the target folder, and move what it wrote into place."""
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".parse-", dir=home.warehouse) as folder:
-        nowhere, here = Path("/none"), {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder}
-        environment = os.environ | _folders(home, nowhere, nowhere) | here
+        here = {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder}
+        environment = os.environ | _variables(home, Path("/none")) | here
         command = [str(DBT), "--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
         done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -203,11 +218,10 @@ def _parse(home: Home, manifest: Path) -> None:
         Path(folder, "manifest.json").replace(manifest)
 
 
-def _folders(home: Home, raw: Path, staged: Path) -> dict[str, str]:
+def _variables(home: Home, raw: Path) -> dict[str, str]:
     return {
         "EVERGREEN_RAW": _quoted(str(raw.absolute())),
         "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
-        "EVERGREEN_STAGED": _quoted(str(staged.absolute())),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),
         "DBT_PROFILES_DIR": str(PROJECT),

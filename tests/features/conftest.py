@@ -14,6 +14,7 @@ import pytest
 
 from assets.lake import Home, hash_json
 from assets.settings import QUEUES, SnapshotSettings
+from assets.warehouse.marts import partition_file
 
 START = datetime(2020, 1, 1)
 AS_OF = "2020-03-15"
@@ -146,9 +147,9 @@ def publish_marts(
             "state_daily": statistics("state"),
         }
         counted = publish_raw(home, landed or [("0" * 16, None, rows)])
-        pq.write_table(counted, staged / "record_counts.parquet")
+        pq.write_table(counted, partition_file(staged, "record_counts", "all"))
         for name, sql in tables.items():
-            connection.execute(f"copy (from ({sql}) order by {order}) to '{staged}/{name}.parquet'")
+            connection.execute(f"copy (from ({sql}) order by {order}) to '{partition_file(staged, name, 'all')}'")
         return home.lake.publish("marts", version, staged)
 
 

@@ -112,7 +112,7 @@ def test_a_correction_that_shows_in_statistics_alone_is_found(
 ) -> None:
     leaked = publish(home, corrected(late), "leaked")
     marts = publish(home, late[0], landed=landed(late))
-    shutil.copyfile(leaked / "company_daily.parquet", marts / "company_daily.parquet")
+    shutil.copytree(leaked / "company_daily", marts / "company_daily", dirs_exist_ok=True)
     made = build_training_set(home, AS_OF, settings)
     assert checks.check_point_in_time(home, made).passed
     assert checks.check_landed(home, made).faults > 10

@@ -49,7 +49,7 @@ def test_every_mart_statistic_and_request_feature_is_there(home: Home, made: Sna
     statistics = [
         name
         for table, key in (("company_daily", "company"), ("state_daily", "state"))
-        for name in pd.read_parquet(marts / f"{table}.parquet").columns
+        for name in pd.read_parquet(marts / table).columns
         if name not in (key, "event_timestamp")
     ]
     request = ["words_log", "redacted_share", "has_amount", "is_older", "is_servicemember"]

@@ -14,6 +14,7 @@ from assets.lake import Home
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import Manifest
 from assets.settings import QUEUES
+from assets.warehouse.marts import partition_file
 
 FEATURES = ["company_complaints_30d", "company_share_cards", "narrative_length"]
 SECRET = "zanzibarian"
@@ -113,7 +114,7 @@ def publish_marts(home: Home) -> Callable[..., None]:
                 if table is not None:
                     times = [c for c in ("known_at", "known_until", "label_known_at") if c in table]
                     table = table.assign(**{c: pd.to_datetime(table[c]) for c in times})
-                    table.to_parquet(staged / f"{name}.parquet", index=False)
+                    table.to_parquet(partition_file(staged, name, "all"), index=False)
             home.lake.publish("marts", version, staged)
 
     return publish

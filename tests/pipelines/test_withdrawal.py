@@ -14,6 +14,7 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.settings import load_settings
+from assets.warehouse.marts import partition_file
 from pipelines import withdrawal
 from pipelines.withdrawal import withdraw
 
@@ -30,7 +31,7 @@ def landed(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     for version, objects in (("m1", [a]), ("m2", [a, b])):
         with home.lake.staging("marts") as staged:
             counts = pd.DataFrame({"object_id": [read.object_id for read in objects], "landed": 1})
-            counts.to_parquet(staged / "record_counts.parquet")
+            counts.to_parquet(partition_file(staged, "record_counts", "all"))
             home.lake.publish("marts", version, staged)
         with home.lake.staging(f"training_set/{AS_OF}") as staged:
             (staged / "manifest.json").write_text(json.dumps({"marts": version, "snapshot_id": f"of-{version}"}))

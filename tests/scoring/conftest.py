@@ -15,6 +15,7 @@ from assets.features.serving import OnlineStore
 from assets.lake import Home
 from assets.registry.registry import RegisteredVersion
 from assets.settings import QUEUES
+from assets.warehouse.marts import partition_file
 
 FEATURE = "company_complaints_7d"
 GOLDEN = "mortgage golden"
@@ -105,7 +106,7 @@ def publish_marts(home: Home) -> Callable[..., str]:
         for name in ("known_at", "known_until"):
             table[name] = pd.to_datetime(table[name])
         with home.lake.staging("marts") as staged:
-            table.to_parquet(staged / "fct_complaints.parquet", index=False)
+            table.to_parquet(partition_file(staged, "fct_complaints", "all"), index=False)
             home.lake.publish("marts", version, staged)
         return version
 

@@ -15,6 +15,7 @@ from assets.settings import QUEUES, WarehouseSettings
 from assets.validation.audit import Audit, audit, load_audit, publish
 from assets.validation.figures import measure
 from assets.validation.suites import COLUMNS
+from assets.warehouse.marts import partition_file
 from assets.warehouse.project import built, keep_built
 
 AS_OF = "2024-02-01"
@@ -47,6 +48,7 @@ def marts(queues: list[str] = [*QUEUES, *QUEUES]) -> Frames:  # noqa: B006 - nev
     counts = {"landed": [rows + 1], "valid": [rows], "quarantined": [1], "duplicate": [0], "withdrawn": [0]}
     counts["error"] = pd.Series([None], dtype="string")
     rejected = {"object_key": ["a.csv"], "line": [9], "reason": ["broken-quote"], "raw_text": [SECRET]}
+    rejected |= {"known_from": pd.array([None], dtype="datetime64[us]")}
     return {
         "fct_complaints": complaints,
         "labels": complaints[list(COLUMNS["labels"])],
@@ -68,7 +70,7 @@ def _daily(entity: str) -> pd.DataFrame:
 def stage(home: Home, frames: Frames) -> None:
     with home.lake.staging("marts") as folder:
         for mart, frame in frames.items():
-            frame.to_parquet(folder / f"{mart}.parquet", index=False)
+            frame.to_parquet(partition_file(folder, mart, "all"), index=False)
         keep_built(home, folder)
 
 
@@ -76,7 +78,7 @@ def publish_unaudited(home: Home, frames: Frames, version: str) -> None:
     """A publication of earlier, without the seconds that its audit would take."""
     with home.lake.staging("marts") as folder:
         for mart, frame in frames.items():
-            frame.to_parquet(folder / f"{mart}.parquet", index=False)
+            frame.to_parquet(partition_file(folder, mart, "all"), index=False)
         home.lake.publish("marts", version, folder)
 
 
@@ -94,7 +96,7 @@ def test_good_marts_are_published_as_they_were_audited(home: Home) -> None:
     assert publish(home, verdict, POLICY) == verdict
     published = home.lake.current("marts")
     assert published == built(home)
-    assert {path.stem for path in published.iterdir()} == {mart for mart in COLUMNS if mart != "publication"}
+    assert {path.name for path in published.iterdir() if path.is_dir()} == COLUMNS.keys()
 
 
 def test_publishing_twice_changes_nothing(home: Home) -> None:
@@ -153,7 +155,7 @@ def test_a_critical_failure_keeps_the_previous_publication(home: Home, fault: st
     with pytest.raises(AuditError, match="previous publication stays"):
         publish(home, verdict, POLICY)
     assert home.lake.version("marts") == "before"
-    assert len(pd.read_parquet(home.lake.current("marts") / "labels.parquet")) == 18
+    assert len(pd.read_parquet(home.lake.current("marts") / "labels")) == 18
 
 
 def test_old_data_and_no_data_are_not_fresh(home: Home) -> None:
@@ -211,7 +213,7 @@ def test_a_warning_is_reported_and_stops_nothing(home: Home) -> None:
 
 def test_only_the_audited_files_can_be_published(home: Home) -> None:
     verdict = audited(home, marts())
-    marts(list(QUEUES))["labels"].to_parquet(built(home) / "labels.parquet", index=False)
+    marts(list(QUEUES))["labels"].to_parquet(partition_file(built(home), "labels", "all"), index=False)
     with pytest.raises(AuditError, match="not the audited ones"):
         publish(home, verdict, POLICY)
     assert home.lake.version("marts") is None

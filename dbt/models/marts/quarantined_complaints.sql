@@ -31,7 +31,8 @@ select
     objects.key as object_key,
     unioned.line,
     unioned.reason,
-    unioned.raw_text
+    unioned.raw_text,
+    cast(objects.known_from as date) as known_from
 from unioned
 inner join objects
     on unioned.object_id = objects.object_id

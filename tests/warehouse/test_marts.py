@@ -1,0 +1,74 @@
+"""The marts' files: a function of their rows, and shared with the version before where they did not change."""
+
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from assets.warehouse import marts as marts_module
+from assets.warehouse.marts import content, mart, new_files, partition_file, seal, write_partitions
+
+
+def write(folder: Path, rows: int, shuffled: bool = False, changed: str = "null::timestamp") -> Path:
+    """A folder with the labels of as many complaints, ten of them known on a day."""
+    folder.mkdir()
+    with duckdb.connect() as connection:
+        connection.execute(f"""
+            create table labels as
+            select i::varchar as complaint_id, timestamp '2024-01-01' + interval 1 day * (i // 10) as known_at,
+                case when i = 3 then {changed} end as known_until from range({rows}) as t(i)
+            order by {"md5(i::varchar)" if shuffled else "i"}
+        """)
+        write_partitions(connection, "labels", folder)
+    return folder
+
+
+def names(files: list[Path]) -> list[str]:
+    return [path.name for path in files]
+
+
+def test_a_partition_is_a_week_and_its_rows_are_in_order(tmp_path: Path) -> None:
+    folder = write(tmp_path / "v", 150)
+    assert names(new_files(folder, "labels", None)) == [
+        "2024-01-01.parquet",
+        "2024-01-08.parquet",
+        "2024-01-15.parquet",
+    ]
+    week = pq.read_table(folder / "labels" / "2024-01-08.parquet")
+    assert week.column_names == ["complaint_id", "known_at", "known_until"]
+    assert week["complaint_id"].to_pylist() == sorted(str(i) for i in range(70, 140))
+    assert duckdb.sql(f"select count(*) from read_parquet('{mart(folder, 'labels')}')").fetchall() == [(150,)]
+
+
+def test_a_mart_without_rows_can_be_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "v", 0)
+    assert duckdb.sql(f"select complaint_id from read_parquet('{mart(folder, 'labels')}')").fetchall() == []
+
+
+def test_the_same_rows_are_the_same_version_however_they_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marts_module, "_ROW_GROUP", 16)
+    one, other = write(tmp_path / "one", 150), write(tmp_path / "other", 150, shuffled=True)
+    assert content(one) == content(other)
+    assert content(write(tmp_path / "more", 151)) != content(one)
+    assert pq.read_metadata(one / "labels" / "2024-01-08.parquet").num_row_groups == 5
+
+
+def test_what_did_not_change_is_the_file_of_the_version_before(tmp_path: Path) -> None:
+    first = write(tmp_path / "first", 150)
+    seal(first, None)
+    second = write(tmp_path / "second", 160, changed="timestamp '2024-01-09'")
+    assert seal(second, first) == content(second)
+    assert names(new_files(second, "labels", first)) == ["2024-01-01.parquet", "2024-01-15.parquet"]
+    assert seal(write(tmp_path / "alone", 160, changed="timestamp '2024-01-09'"), None) == content(second)
+
+
+def test_a_new_file_is_read_for_the_version(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "first", 150), write(tmp_path / "second", 160)
+    seal(first, None)
+    version = seal(second, first)
+    assert content(second, first) == version
+    pq.write_table(pq.read_table(first / "labels").slice(1), partition_file(second, "labels", "2024-01-15"))
+    assert content(second, first) != version
