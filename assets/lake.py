@@ -26,8 +26,6 @@ __all__ = [
 ]
 
 _POINTER = "CURRENT"
-_LITTLE = 200_000_000
-"""Bytes; a first run of the profile quick writes about as much."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*")
 
 _log = logging.getLogger("evergreen")
@@ -49,16 +47,6 @@ class Home:
         if set("*?[") & set(str(root)):
             raise SettingsError(f"EVERGREEN_HOME: {root}: a path with *, ? or [ reads as a pattern; choose another")
         return cls(root)
-
-    def require_space(self) -> None:
-        """Raise EvergreenError where so little is left that a failed write is no wonder.
-
-        Each library reports a full disk in its own way; this is asked after a failure.
-        """
-        if self.root.exists() and shutil.disk_usage(self.root).free < _LITTLE:
-            raise EvergreenError(
-                f"the disk of {self.root} is full; free some space and run again (what was published is intact)"
-            )
 
     @property
     def lake(self) -> "Lake":

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from assets.exceptions import EvergreenError, SettingsError
+from assets.exceptions import SettingsError
 from assets.lake import Home
 from assets.settings import load_policy, load_settings
 from pipelines.stopping import Stopped, listen
@@ -56,25 +56,17 @@ def main() -> NoReturn:
     # Threads that spin while they wait slow a busy machine down several times; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        try:
-            sys.exit(app())
-        except Exception as error:
-            if not isinstance(error, EvergreenError):
-                Home.from_environment().require_space()
-            raise
-    except EvergreenError as error:
-        _say(f"evergreen: {error}")
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+        sys.exit(app())
     except Stopped as told:
         _say(f"evergreen: {told}; what was published is intact")
         sys.exit(128 + told.number)
     except Exception as error:
         from pipelines.faults import explain
 
-        if (line := explain(Home.from_environment(), error)) is None:
+        if (line := explain(error)) is None:
             raise
         _say(f"evergreen: {line}")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
 def _say(line: str) -> None:

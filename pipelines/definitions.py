@@ -17,6 +17,7 @@ from assets.warehouse import definitions as warehouse
 from pipelines.freshness import promise
 from pipelines.jobs import JOBS, settle
 from pipelines.resources import resources
+from pipelines.runs import say_why_interrupted
 from pipelines.schedules import nightly
 from pipelines.sensors import SENSORS
 
@@ -27,6 +28,7 @@ SETTINGS = load_settings(PROFILE)
 
 STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring]
 
+say_why_interrupted()
 
 defs = dg.Definitions(
     assets=promise(dg.load_assets_from_modules(STAGES), SETTINGS.retraining.max_age_days),  # type: ignore[arg-type]

@@ -2,16 +2,22 @@
 
 import errno
 import os
+import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from assets.exceptions import EvergreenError
 from assets.lake import Home
 
-__all__ = ["damaged_database", "explain"]
+__all__ = ["damaged_database", "explain", "full_disk"]
 
+_LITTLE = 200_000_000
+"""Bytes; a first run of the profile quick writes about as much into the home."""
+_NEXT_TO_NOTHING = 10_000_000
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DATABASES = {
     "ledger.db": "restore it from a copy",
@@ -22,12 +28,29 @@ _DATABASES = {
 """Where a home has SQLite databases, and what to do when one is damaged."""
 
 
-def explain(home: Home, error: Exception) -> str | None:
-    """The file or database of the home that an error is about, and what to do; None for an error of another kind."""
+def explain(error: Exception) -> str | None:
+    """What an error is about, and what to do, in one line; None for an error that nobody has foreseen."""
+    if isinstance(error, EvergreenError):
+        return str(error)
+    home = Home.from_environment()
+    if full := full_disk(home):
+        return full
     if isinstance(error, OSError) and error.errno in _REFUSED:
         return f"{error.filename}: {error.strerror}; run as the owner of {home.root}, or set EVERGREEN_HOME"
     if isinstance(error, (sqlite3.Error, DBAPIError)):
         return damaged_database(home)
+    return None
+
+
+def full_disk(home: Home) -> str | None:
+    """Which disk has so little left that a failed write is no wonder, and what to do; None for neither.
+
+    Each library reports a full disk in its own way; this is asked after a failure.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for folder, little, remedy in ((home.root, _LITTLE, ""), (temporary, _NEXT_TO_NOTHING, " or set TMPDIR")):
+        if folder.exists() and shutil.disk_usage(folder).free < little:
+            return f"the disk of {folder} is full; free some space{remedy} and run again (what was published is intact)"
     return None
 
 

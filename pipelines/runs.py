@@ -13,7 +13,6 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.execution.plan.objects import ErrorSource  # dagster exports what carries it, but not this
-from sqlalchemy.exc import OperationalError
 from yaml import YAMLError
 
 import assets.exceptions
@@ -21,9 +20,12 @@ from assets.display import plain
 from assets.exceptions import EvergreenError, TrainingError
 from assets.lake import Home, has_died, locked, write_atomically
 from assets.settings import CONFIGS
+from pipelines.faults import full_disk
 from pipelines.stopping import Stopped, noted
 
-__all__ = ["GraphRun", "close_killed_runs", "open_instance", "run_graph", "run_worker", "stopped"]
+__all__ = [
+    *("GraphRun", "close_killed_runs", "open_instance", "run_graph", "run_worker", "say_why_interrupted", "stopped"),
+]
 
 _COMMAND_TAG = "evergreen/command"
 _POOL, _TRAININGS = "training", 1
@@ -31,7 +33,7 @@ _TALKATIVE = ("raw_complaints", "challenger")
 """Steps of which people see what they log, too."""
 _LONG = 500
 """Characters of a reason, at most."""
-_SPEAK_FOR_THEMSELVES = {"Failure", *assets.exceptions.__all__}
+_SPEAK_FOR_THEMSELVES = {"Failure", "DagsterExecutionInterruptedError", *assets.exceptions.__all__}
 """Errors whose text is for a person."""
 _LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
 
@@ -88,27 +90,23 @@ def run_graph(
     """Run a job that begins with the sources for one as-of date, with a line of progress per step.
 
     `history` takes new objects as old history, known by the dates of their records. One such run at a time works on a
-    home: a second one waits for the first. What libraries print goes to `<home>/logs/<run id>.log`. Raises
-    EvergreenError when the home's disk is full, and Stopped when a signal has ended the run.
+    home: a second one waits for the first. What libraries print goes to `<home>/logs/<run id>.log`. Raises Stopped when
+    a signal has ended the run.
     """
-    run_id, watcher, succeeded, told = str(uuid.uuid4()), _Watcher(progress), False, None
-    try:
-        with noted() as signal, _alone(home, progress), open_instance(home) as instance:
-            _close_runs(instance, lambda run: _COMMAND_TAG in run.tags)
-            close_killed_runs(instance, home)
-            instance.add_event_listener(run_id, watcher)
-            instance.add_event_listener(run_id, partial(_cancel_when_stopped, instance))
-            with _output_to(home.root / "logs" / f"{run_id}.log"):
-                succeeded = _execute(instance, run_id, sources, as_of, profile, job, history)
-                told = signal()
-    except (OSError, OperationalError, EvergreenError):
-        home.require_space()
-        raise
-    if told is not None and not succeeded:
+    run_id, watcher = str(uuid.uuid4()), _Watcher(progress)
+    with noted() as signal, _alone(home, progress), open_instance(home) as instance:
+        _close_runs(instance, lambda run: _COMMAND_TAG in run.tags)
+        close_killed_runs(instance, home)
+        instance.add_event_listener(run_id, watcher)
+        instance.add_event_listener(run_id, partial(_cancel_when_stopped, instance))
+        with _output_to(home.root / "logs" / f"{run_id}.log"):
+            succeeded = _execute(instance, run_id, sources, as_of, profile, job, history)
+            told = signal()
+    if succeeded:
+        return GraphRun(run_id, watcher.seconds, None)
+    if told is not None:
         raise Stopped(told, f" in {watcher.step}")
-    if not succeeded:
-        home.require_space()
-    return GraphRun(run_id, watcher.seconds, None if succeeded else watcher.failure or "stopped before its first step")
+    return GraphRun(run_id, watcher.seconds, full_disk(home) or watcher.failure or "stopped before its first step")
 
 
 def _execute(
@@ -181,6 +179,12 @@ def stopped(event: dg.DagsterEvent, failed_checks: Sequence[str] = ()) -> str:
     return f"stopped at {event.step_key or 'the start'}: {why}"
 
 
+def say_why_interrupted() -> None:
+    """Give Dagster's interruption of a run a text: it raises it without one, and shows no more than its class."""
+    text = "this run was told to stop; what was published is intact"
+    dg.DagsterExecutionInterruptedError.__str__ = lambda _: text  # type: ignore[method-assign]
+
+
 def _cancel_when_stopped(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> None:
     """A run that is told to stop is canceled, as one that is terminated in the UI is, and has not failed."""
     event = entry.dagster_event
@@ -241,17 +245,27 @@ def _close_runs(instance: dg.DagsterInstance, is_dead: Callable[[dg.DagsterRun],
 def _output_to(log: Path) -> Iterator[None]:
     """Send what this process and its children print to a file; stdout and stderr stay ours."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    with log.open("ab") as file:
+    _flush()
+    with log.open("ab") as file, _kept(1), _kept(2):
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
         try:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, handle in zip((1, 2), saved, strict=True):
-                os.dup2(handle, number)
-                os.close(handle)
+            _flush()  # which a full disk refuses
+
+
+@contextmanager
+def _kept(number: int) -> Iterator[None]:
+    """Have a file descriptor as it was at the end."""
+    saved = os.dup(number)
+    try:
+        yield
+    finally:
+        os.dup2(saved, number)
+        os.close(saved)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -1,6 +1,7 @@
 """The user interfaces of a home and what they stand on, as processes that live and die together."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import AF_INET, AF_UNIX, SOCK_STREAM, socket
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import yaml
 
 from assets.exceptions import EvergreenError
-from assets.lake import Home, write_atomically
+from assets.lake import Home, hash_json, write_atomically
 from assets.resources import REPORTS_PORT
 from assets.settings import CONFIGS
 from pipelines.guard import forget_token, token_of
@@ -25,6 +26,7 @@ from pipelines.stopping import Stopped
 __all__ = ["PORTS", "Processes", "await_servers", "require_alive", "serve", "serving"]
 
 PROJECT = CONFIGS.parent
+_SERVERS = PROJECT / "pipelines" / "servers.py"
 HOST = "127.0.0.1"
 PORTS = {"dagster": 3000, "mlflow": 5000, "reports": REPORTS_PORT}
 """Of the servers that a browser talks to; the code's listens on a socket that is the owner's alone."""
@@ -62,13 +64,20 @@ def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
     with open_instance(home) as instance:  # writes dagster.yaml and creates the databases before processes race to
         close_killed_runs(instance, home)
     # A socket's path may have 107 bytes, which a home's may exceed; the folder is the owner's alone.
-    with TemporaryDirectory(prefix="evergreen-") as folder:
+    with TemporaryDirectory(prefix=_swept(f"evergreen-{hash_json(str(home.root))[:16]}-")) as folder:
         commands = _commands(home, Path(folder) / "code.sock", host)
         processes = {name: _start(home, name, commands[name]) for name in names}
         try:
             yield processes
         finally:
             _stop(processes.values())
+
+
+def _swept(prefix: str) -> str:
+    """The same, once what a killed one has left under it is gone."""
+    for left in Path(gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return prefix
 
 
 def await_servers(home: Home, processes: Processes) -> None:
@@ -85,16 +94,15 @@ def _commands(home: Home, code: Path, host: str) -> dict[str, list[str]]:
     By themselves, webserver and daemon would load them again and again.
     """
     bin_, workspace = Path(sys.executable).parent, home.dagster / WORKSPACE
-    own = [sys.executable, "-m", "pipelines.servers"]
     server = {"socket": str(code), "location_name": "evergreen"}
     write_atomically(workspace, yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     return {
         "code": [
-            *(str(bin_ / "dagster"), "code-server", "start", "--socket", str(code)),
+            *(str(bin_ / "dagster"), "api", "grpc", "--socket", str(code)),
             *("--module-name", "pipelines.definitions", "--location-name", "evergreen"),
         ],
         "daemon": [str(bin_ / "dagster-daemon"), "run", "--workspace", str(workspace)],
-        **{name: [*own, name, str(port), "--host", host] for name, port in PORTS.items()},
+        **{name: [str(_SERVERS), name, str(port), "--host", host] for name, port in PORTS.items()},
     }
 
 
@@ -107,19 +115,26 @@ def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]
     }
     with (home.root / "logs" / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=PROJECT, start_new_session=True
+            [sys.executable, "-m", "pipelines.tether", *command],
+            stdin=subprocess.PIPE,  # the tether
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=PROJECT,
+            start_new_session=True,
         )
 
 
 def _stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
-    """End the processes and their children together; those that do not listen within five seconds are killed."""
-    patience = time.monotonic() + 5
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, patience - time.monotonic()))
-        _signal(process, signal.SIGKILL)
+    """Tell the processes and their children to end, and wait until they have; a second signal ends them at once."""
+    try:
+        for process in processes:
+            _signal(process, signal.SIGTERM)
+        for process in processes:
+            process.wait()
+    finally:
+        for process in processes:
+            _signal(process, signal.SIGKILL)
 
 
 def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:

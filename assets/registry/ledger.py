@@ -50,6 +50,7 @@ _SCHEMA = (
 )
 _COLUMNS = "select seq, kind, key, as_of, body, hash from entries"
 _BUSY_SECONDS = 60.0
+"""Only a program that is none of ours can hold the file so long, and one left open in a transaction does for ever."""
 
 
 class _Head(NamedTuple):
@@ -104,7 +105,7 @@ class Ledger:
         ledger that an anchor remembers: then nothing is written, so that the anchor keeps what it knows.
         """
         text = json.dumps(body, sort_keys=True, allow_nan=False)
-        with self._alone():
+        with self._locked(fcntl.LOCK_EX):
             with self._transaction("immediate") as connection:
                 head = self._anchored_head(connection)
                 known = "select 1 from entries where kind = ? and key = ?"
@@ -121,7 +122,7 @@ class Ledger:
         """Every entry, or every entry of a kind, oldest first. Raises RegistryError when the file cannot be read."""
         if self._is_empty:
             return []
-        with self._transaction("deferred") as connection:
+        with self._locked(fcntl.LOCK_SH), self._transaction("deferred") as connection:
             return _select(connection, "where ? is null or kind = ?", (kind, kind))
 
     def champion_at(self, day: str) -> Entry | None:
@@ -151,7 +152,7 @@ class Ledger:
         if self._is_empty:
             return {}, None
         hashes: dict[int, str] = {0: ""}
-        with self._transaction("deferred") as connection:
+        with self._locked(fcntl.LOCK_SH), self._transaction("deferred") as connection:
             for seq, *row, found in connection.execute(f"{_COLUMNS} order by seq"):
                 if seq != len(hashes):
                     return hashes, f"entry {len(hashes)} was removed"
@@ -186,11 +187,11 @@ class Ledger:
                 write_atomically(path, json.dumps({"ledger": str(self.path), **head._asdict()}))
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time appends and anchors; the lock dies with its holder."""
+    def _locked(self, how: int) -> Iterator[None]:
+        """One process at a time appends and anchors, and none reads meanwhile; the lock dies with its holder."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, how)
             yield
 
     @contextmanager

@@ -4,7 +4,7 @@ from base64 import b64encode
 from importlib import import_module
 from math import isfinite
 from pathlib import Path
-from threading import Thread
+from threading import TIMEOUT_MAX, Thread
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
@@ -86,6 +86,7 @@ def challenger(
             cwd=str(PROJECT),
             context_injector=dg.PipesEnvContextInjector(),
             message_reader=dg.PipesFileMessageReader(str(Path(command[-1]).with_name("messages"))),
+            termination_timeout_seconds=TIMEOUT_MAX,  # they end when they are told to, later on a busy machine
         )
         try:
             client.run(context=context.op_execution_context, command=command)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import dagster as dg
@@ -66,6 +67,7 @@ def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterat
     with building(home) as variables:
         with _environment(variables):
             build = dbt.cli(["build"], context=context, target_path=home.warehouse / "target", raise_on_error=False)
+        build.termination_timeout_seconds = TIMEOUT_MAX  # dbt ends when it is told to, later on a busy machine
         yield from build.stream()
         if error := build.get_error():
             raise explain_failure(home, str(error))

@@ -37,13 +37,13 @@ def test_a_damaged_database_is_found_wherever_it_is_damaged(home: Home, name: st
     found = damaged_database(home)
     assert found is not None
     assert found.startswith(f"{home.root / name}: ")
-    assert found == explain(home, sqlite3.DatabaseError("from inside a library"))
+    assert found == explain(sqlite3.DatabaseError("from inside a library"))
 
 
 def test_what_is_no_fault_of_the_machine_is_not_explained(home: Home) -> None:
     write(home)
     for error in (ValueError("ours"), FileNotFoundError(2, "No such file", "x"), sqlite3.OperationalError("locked")):
-        assert explain(home, error) is None
+        assert explain(error) is None
 
 
 def test_the_command_names_a_damaged_database(home: Home) -> None:

@@ -1,5 +1,7 @@
 """What a person is told when a run stops: always where, and always why."""
 
+import os
+import signal
 import uuid
 
 import dagster as dg
@@ -9,7 +11,7 @@ from assets.exceptions import SettingsError
 from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.resources import Evergreen
-from pipelines.runs import _Watcher
+from pipelines.runs import _Watcher, say_why_interrupted, stopped
 from pipelines.sensors import failed_run
 
 
@@ -62,6 +64,24 @@ def test_the_innermost_error_is_the_reason() -> None:
             raise RuntimeError("cannot go on") from error
 
     assert failure_of(breaks) == "stopped at breaks: KeyError: 'company'"
+
+
+def test_a_run_that_is_told_to_stop_says_so_in_its_events() -> None:
+    @dg.asset
+    def waits() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    say_why_interrupted()
+    job = dg.Definitions([waits]).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(instance=instance, raise_on_error=False)
+        (run,) = instance.get_runs()
+        events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
+    ended = [event for event in events if event.is_failure]
+    said = [event.event_specific_data.error.message.strip().partition(": ")[2] for event in ended]
+    assert said == ["this run was told to stop; what was published is intact"] * 2
+    assert stopped(ended[0]) == f"stopped at waits: {said[0]}"
 
 
 @pytest.mark.parametrize(

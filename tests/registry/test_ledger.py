@@ -1,7 +1,10 @@
+import fcntl
 import multiprocessing
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +137,22 @@ def test_a_file_that_is_not_a_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_text("not a database" * 100)
     with pytest.raises(RegistryError, match=r"ledger .*ledger\.db: file is not a database"):
         Ledger(tmp_path / "ledger.db").entries()
+
+
+@pytest.mark.parametrize("read", [Ledger.entries, Ledger.problem])
+def test_none_reads_while_another_appends(
+    ledger: Ledger, read: Callable[[Ledger], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would give up on whoever takes longer than a time; a lock of the kernel is waited for."""
+    ledger.append("verdict", "k", DAY, {})
+    connect, tried = sqlite3.connect, []
+
+    def connected(*arguments: Any, **settings: Any) -> sqlite3.Connection:
+        with ledger.path.with_suffix(".lock").open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tried.append(True)
+        return connect(*arguments, **settings)
+
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    read(ledger)
+    assert tried

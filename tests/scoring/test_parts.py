@@ -87,7 +87,7 @@ def test_a_part_in_other_hands_is_waited_for(tmp_path: Path) -> None:
     def slow(number: int) -> pa.Table:
         answered["slow"].append(number)
         started.set()
-        assert rest_done.wait(60)
+        assert rest_done.wait()
         return table(number)
 
     def fast(number: int) -> pa.Table:
@@ -99,7 +99,7 @@ def test_a_part_in_other_hands_is_waited_for(tmp_path: Path) -> None:
     with resumable(tmp_path, "out", "key") as one, resumable(tmp_path, "out", "key") as two:
         thread = threading.Thread(target=one.fill, args=(lambda: range(4), slow))
         thread.start()
-        assert started.wait(60)
+        assert started.wait()
         two.fill(lambda: range(4), fast)
         assert len(list(two.tables())) == 4
         thread.join()

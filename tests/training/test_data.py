@@ -155,13 +155,13 @@ def test_what_a_failed_maker_leaves_is_never_seen(tmp_path: Path) -> None:
 
 def test_a_maker_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
     code = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from assets.training.cache import cached
 def make(folder):
     (folder / "content").write_text("half")
     print("making", flush=True)
-    time.sleep(600)
+    signal.pause()
 cached(Path(sys.argv[1]), "key", make, lambda folder: (folder / "content").read_text())
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
