@@ -4,18 +4,19 @@ A narrative is its words: runs of letters, in lower case, without redactions (wo
 spaces only separate. Two narratives are near duplicates when their first 120 characters agree (form letters, and equal
 texts), or when the sets of their 5-word shingles have a Jaccard similarity (Broder 1997) of at least a threshold t.
 
-Similar pairs are found by prefix filtering (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007): sets A and B
-with Jaccard >= t share at least t|A| shingles, so B has one of any |A| - t|A| + 1 shingles of A. Taking the
-rarest of them leaves few candidates, on which the similarity is then computed. Nothing is sampled; the only
+Similar pairs are found by prefix filtering (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007): with the
+shingles of every set in one order, the rarest first, sets A and B with Jaccard >= t share one of the first
+|A| - t|A| + 1 of A and of the first |B| - t|B| + 1 of B. Where they first meet bounds how many they can share (Xiao,
+Wang, Lin, Yu 2008); that leaves few candidates, on which the similarity is then computed. Nothing is sampled; the only
 approximation is that shingles are compared by 48 bits of a hash.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import ceil
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +28,18 @@ _PREFIX_CHARACTERS = 120
 _SHINGLE_WORDS = 5
 _ROWS = 1 << 10
 """Rows that are hashed together: what bounds memory."""
+_PAIRS = 1 << 20
+"""Pairs of a shingle and a row that are compared together: what bounds memory where many narratives are alike."""
 _HASH_BITS = np.uint64(48)
 """High bits of a sorting key hold a row's place among `_ROWS`, these low ones the shingle's hash."""
+_ROUNDING = 1e-9
+"""By how much a bound is widened, so that rounding never excludes what the last comparison accepts."""
 
 _Hashes = npt.NDArray[np.uint64]
 _Indices = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
+
+_T = TypeVar("_T")
 
 _BASE = 0x9E3779B97F4A7C15
 """An odd number, so that it has an inverse modulo 2^64: 2^64 over the golden ratio (Knuth, TAOCP 3, 6.4)."""
@@ -50,36 +57,36 @@ class Duplicates:
         return self.same_start | self.similar
 
 
-def find_duplicates(narratives: pa.ChunkedArray, others: pa.ChunkedArray, similarity: float) -> Duplicates:
-    """For each of `narratives` (strings, no nulls): does it have a near duplicate among `others`?
+def find_duplicates(rows: pa.Table, others: pa.Table, similarity: float) -> Duplicates:
+    """For each of `rows`: does its narrative have a near duplicate among those of `others`?
 
-    `similarity` is the Jaccard threshold, above 0. Takes about 80 microseconds of one core for 1 KB of text,
-    and memory for the shingles of `others`, which is meant to be the smaller set.
+    Both have the columns `narrative` (strings, no nulls) and `start` (`hash_starts` of it). `similarity` is the Jaccard
+    threshold, above 0; what starts alike is not searched for similar ones. Takes about 20 microseconds of one core for
+    1 KB of text, and memory for the shingles of `others`, which is meant to be the smaller set.
     """
-    index = _Index.of(others)
-
-    def find(slice_: pa.LargeStringArray) -> tuple[_Flags, _Flags]:
-        texts = _texts(slice_)
-        same_start = np.isin(texts.prefixes, index.prefixes)
-        return same_start, index.similar(texts, similarity, skip=same_start)
-
-    # NumPy lets go of the interpreter's lock in everything that takes time here.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [(np.zeros(0, bool), np.zeros(0, bool)), *pool.map(find, _slices(narratives))]
-    same_start, similar = (np.concatenate(flags) for flags in zip(*found, strict=True))
+    starts = np.asarray(others["start"])
+    same_start = np.isin(np.asarray(rows["start"]), starts[starts > 0])
+    index = _Index.of(_map(_shingles, others["narrative"]), similarity)
+    similar = np.zeros(len(same_start), bool)
+    unlike = rows["narrative"].filter(pa.array(~same_start))
+    similar[~same_start] = np.concatenate([np.zeros(0, bool), *_map(lambda s: index.similar(_shingles(s)), unlike)])
     return Duplicates(same_start, similar)
 
 
 def hash_starts(narratives: pa.ChunkedArray) -> _Hashes:
-    """For each narrative (strings, no nulls) a hash of its first 120 characters, as near duplicates share them."""
-    return np.concatenate([np.zeros(0, np.uint64), *(_texts(slice_).prefixes for slice_ in _slices(narratives))])
+    """For each narrative (strings, no nulls) a hash of its first 120 characters, as near duplicates share them.
+
+    It is 0 for a narrative without words.
+    """
+    return np.concatenate([np.zeros(0, np.uint64), *_map(_starts, narratives)])
 
 
 @dataclass(frozen=True)
-class _Texts:
-    """A batch of narratives: the hash of each one's first characters, and the sets of their shingles."""
+class _Sets:
+    """The sets of shingles of some narratives."""
 
-    prefixes: _Hashes
+    sizes: _Indices
+    """Shingles of each row."""
     rows: _Indices
     """The row of every shingle, ascending."""
     shingles: _Hashes
@@ -87,82 +94,169 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Index:
-    """An inverted index: for each shingle, the rows that have it."""
+    """Sets to search for one that is similar. A shingle is known by its rank: the rarest among the sets is 0."""
 
-    prefixes: _Hashes
+    similarity: float
     sizes: _Indices
-    """Shingles of each row."""
+    """Shingles of each set."""
+    members: _Indices
+    """A set's number times how many ranks there are, plus a rank: one for each shingle of each set, ascending."""
     shingles: _Hashes
     """Distinct, ascending."""
-    starts: _Indices
-    """Where each shingle's rows begin in `rows`; one more than there are shingles."""
-    rows: _Indices
+    ranks: _Indices
+    """The rank of each of `shingles`."""
+    begins: _Indices
+    """Where the sets that have a rank among their first begin in `sets`; one more than there are ranks."""
+    sets: _Indices
+    places: _Indices
+    """The rank's place in each of those sets."""
     filter: _Flags
     """Whether some shingle has these low bits: spares most searches."""
 
     @classmethod
-    def of(cls, narratives: pa.ChunkedArray) -> "_Index":
-        batches = [_texts(slice_) for slice_ in _slices(narratives)]
-        firsts = np.cumsum([0, *(len(batch.prefixes) for batch in batches)])
-        rows = np.concatenate([np.zeros(0, np.int64), *(b.rows + n for b, n in zip(batches, firsts, strict=False))])
+    def of(cls, batches: list[_Sets], similarity: float) -> "_Index":
+        sizes = np.concatenate([np.zeros(0, np.int64), *(batch.sizes for batch in batches)])
         shingles = np.concatenate([np.zeros(0, np.uint64), *(batch.shingles for batch in batches)])
-        order = np.argsort(shingles, kind="stable")
-        distinct, starts = np.unique(shingles[order], return_index=True)
+        distinct, which, counts = np.unique(shingles, return_inverse=True, return_counts=True)
+        ranks = np.empty(len(distinct), np.int64)
+        ranks[np.argsort(counts, kind="stable")] = np.arange(len(distinct))
+        members = np.sort(np.repeat(np.arange(len(sizes)), sizes) * len(distinct) + ranks[which])
+        sets, ranked = np.divmod(members, max(len(distinct), 1))
+        places = _places(sets, sizes)
+        first = places < _first(sizes, similarity)[sets]
+        order = np.argsort(ranked[first], kind="stable")
         low = np.zeros(1 << 22, bool)
         low[(distinct & np.uint64(len(low) - 1)).astype(np.int64)] = True
         return cls(
-            prefixes=np.unique([prefix for batch in batches for prefix in batch.prefixes if prefix]),
-            sizes=np.bincount(rows, minlength=int(firsts[-1])),
+            similarity=similarity,
+            sizes=sizes,
+            members=members,
             shingles=distinct,
-            starts=np.append(starts, len(shingles)),
-            rows=rows[order],
+            ranks=ranks,
+            begins=_begins(np.bincount(ranked[first], minlength=len(distinct))),
+            sets=sets[first][order],
+            places=places[first][order],
             filter=low,
         )
 
-    def similar(self, texts: _Texts, similarity: float, skip: _Flags) -> _Flags:
-        """Which rows of a batch have a Jaccard similarity of at least `similarity` with a row of the index."""
-        sizes = np.bincount(texts.rows, minlength=len(texts.prefixes))
-        places = self._places(texts.shingles)
-        shared = np.bincount(texts.rows[places >= 0], minlength=len(sizes))
-        # |A and B| >= t |A or B| >= t |A|: a row that shares less with all others together is like none of them.
-        promising = (shared >= similarity * sizes) & (sizes > 0) & ~skip
-        firsts = np.concatenate([[0], np.cumsum(sizes)])
-        found = np.zeros(len(sizes), bool)
-        for row in np.flatnonzero(promising):
-            found[row] = self._is_similar(places[firsts[row] : firsts[row + 1]], similarity)
+    def similar(self, some: _Sets) -> _Flags:
+        """Which of some sets have a Jaccard similarity of at least `similarity` with a set of the index."""
+        found = np.zeros(len(some.sizes), bool)
+        rows = self._promising(some)
+        # Where many are alike, so is the first one that is met, and the others need not be compared.
+        for most in (1, len(self.sizes)):
+            first = np.flatnonzero(rows.is_first & ~found[rows.rows])
+            for probes in _pieces(first, self._meets(rows.ranks[first], most)):
+                mine, other = self._candidates(rows, probes, most)
+                for pairs in _pieces(np.arange(len(mine)), rows.known[mine]):
+                    alike = self._are_alike(rows, mine[pairs], other[pairs])
+                    found[mine[pairs][alike]] = True
         return found
 
-    def _places(self, shingles: _Hashes) -> _Indices:
-        """The place of each shingle in the index, or -1."""
-        places = np.full(len(shingles), -1, np.int64)
+    def _promising(self, some: _Sets) -> "_Ranked":
+        """The rows that share enough with all sets together, by the shingles that they share.
+
+        |A and B| >= t |A or B| >= t |A|: a row that shares less is similar to none.
+        """
+        ranks = self._ranks(some.shingles)
+        known = np.bincount(some.rows[ranks >= 0], minlength=len(some.sizes))
+        known[known < self.similarity * some.sizes] = 0
+        kept = (ranks >= 0) & (known > 0)[some.rows]
+        count = max(len(self.shingles), 1)
+        rows, ranks = np.divmod(np.sort(some.rows[kept] * count + ranks[kept]), count)
+        places = _places(rows, known) + (some.sizes - known)[rows]
+        return _Ranked(some.sizes, known, rows, ranks, places, places < _first(some.sizes, self.similarity)[rows])
+
+    def _ranks(self, shingles: _Hashes) -> _Indices:
+        """The rank of each shingle, or -1."""
+        ranks = np.full(len(shingles), -1, np.int64)
         if not len(self.shingles):
-            return places
+            return ranks
         maybe = np.flatnonzero(self.filter[(shingles & np.uint64(len(self.filter) - 1)).astype(np.int64)])
         nearest = np.minimum(np.searchsorted(self.shingles, shingles[maybe]), len(self.shingles) - 1)
         hit = self.shingles[nearest] == shingles[maybe]
-        places[maybe[hit]] = nearest[hit]
-        return places
+        ranks[maybe[hit]] = self.ranks[nearest[hit]]
+        return ranks
 
-    def _is_similar(self, places: _Indices, similarity: float) -> bool:
-        """Whether one set of shingles, by their places in the index, is similar to a row of the index."""
-        size = len(places)
-        known = places[places >= 0]
-        known = known[np.argsort(self.starts[known + 1] - self.starts[known], kind="stable")]
-        prefix = size - ceil(similarity * size) + 1 - (size - len(known))
-        candidates = np.unique(self._rows_with(known[: max(prefix, 0)]))
-        candidates = candidates[(self.sizes[candidates] >= similarity * size)]
-        candidates = candidates[(self.sizes[candidates] * similarity <= size)]
-        if not len(candidates):
-            return False
-        shared = np.bincount(self._rows_with(known), minlength=len(self.sizes))[candidates]
-        return bool(np.any(shared >= similarity * (size + self.sizes[candidates] - shared)))
+    def _meets(self, ranks: _Indices, most: int) -> _Indices:
+        """How many sets have each rank among their first, counted up to `most`."""
+        meets: _Indices = np.minimum(self.begins[ranks + 1] - self.begins[ranks], most)
+        return meets
 
-    def _rows_with(self, places: _Indices) -> _Indices:
-        """The rows of each of these shingles, one after the other."""
-        first, last = self.starts[places], self.starts[places + 1]
-        counts = last - first
-        offsets = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) if len(places) else counts
-        return self.rows[offsets + np.arange(len(offsets))]
+    def _candidates(self, some: "_Ranked", probes: _Indices, most: int) -> tuple[_Indices, _Indices]:
+        """Pairs of a row and a set that meet in one of these shingles and may be similar, each once.
+
+        Where they first meet, at most the rest of the smaller one can follow in both.
+        """
+        ranks = some.ranks[probes]
+        probe, posting = _expand(self.begins[ranks], self._meets(ranks, most))
+        mine, other = some.rows[probes][probe], self.sets[posting]
+        size, its = some.sizes[mine], self.sizes[other]
+        fits = np.flatnonzero((its >= self.similarity * size) & (its * self.similarity <= size))
+        _, meetings = np.unique(mine[fits] * len(self.sizes) + other[fits], return_index=True)
+        met = fits[meetings]
+        size, its = size[met], its[met]
+        rest = np.minimum(size - some.places[probes][probe[met]], its - self.places[posting[met]])
+        may = met[rest >= self.similarity * (size + its - rest) - _ROUNDING]
+        return mine[may], other[may]
+
+    def _are_alike(self, some: "_Ranked", mine: _Indices, other: _Indices) -> _Flags:
+        """Whether a row and a set are similar, pair by pair."""
+        pair, shingle = _expand(_begins(some.known)[mine], some.known[mine])
+        keys = other[pair] * len(self.shingles) + some.ranks[shingle]
+        has = self.members[np.minimum(np.searchsorted(self.members, keys), len(self.members) - 1)] == keys
+        shared = np.bincount(pair[has], minlength=len(mine))
+        alike: _Flags = shared >= self.similarity * (some.sizes[mine] + self.sizes[other] - shared)
+        return alike
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Rows by those of their shingles that an index has, in order of row and rank."""
+
+    sizes: _Indices
+    """Shingles of each row, whether the index has them or not."""
+    known: _Indices
+    """Those of each row that are in here."""
+    rows: _Indices
+    ranks: _Indices
+    places: _Indices
+    """The place of each shingle in its row; those that are not in here come first."""
+    is_first: _Flags
+    """Whether the shingle is one of the row's first, in which it meets every similar set."""
+
+
+def _first(sizes: _Indices, similarity: float) -> _Indices:
+    """How many of a set's shingles are enough to meet every similar set in."""
+    first: _Indices = sizes - np.ceil(similarity * sizes - _ROUNDING).astype(np.int64) + 1
+    return first
+
+
+def _begins(counts: _Indices) -> _Indices:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def _places(rows: _Indices, counts: _Indices) -> _Indices:
+    """The place of each item among those of its row, for rows in order that have so many."""
+    return np.arange(len(rows)) - _begins(counts)[rows]
+
+
+def _expand(begins: _Indices, counts: _Indices) -> tuple[_Indices, _Indices]:
+    """For ranges of numbers: every number, behind the range that it is of."""
+    which = np.repeat(np.arange(len(counts)), counts)
+    return which, np.arange(len(which)) + (begins - _begins(counts)[:-1])[which]
+
+
+def _pieces(items: _Indices, weights: _Indices) -> list[_Indices]:
+    """Items in pieces that weigh about `_PAIRS`."""
+    ends = np.cumsum(weights)
+    return np.split(items, np.searchsorted(ends, np.arange(_PAIRS, ends[-1] if len(ends) else 0, _PAIRS)))
+
+
+def _map(function: Callable[[pa.LargeStringArray], _T], narratives: pa.ChunkedArray) -> list[_T]:
+    """A function of every slice of some narratives, on all cores: NumPy lets go of the interpreter's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, _slices(narratives)))
 
 
 def _slices(narratives: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
@@ -171,21 +265,57 @@ def _slices(narratives: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
             yield chunk.slice(first, _ROWS)
 
 
-def _texts(narratives: pa.LargeStringArray) -> _Texts:
-    count = len(narratives)
+@dataclass(frozen=True)
+class _Words:
+    """The words of some narratives, as places in their letters."""
+
+    letters: npt.NDArray[np.uint8]
+    begins: _Indices
+    ends: _Indices
+    rows: _Indices
+    """The row of every word, ascending."""
+    counts: _Indices
+    """Words of each row."""
+
+
+def _starts(narratives: pa.LargeStringArray) -> _Hashes:
+    words = _words(narratives)
+    cut = _cut(words)
+    within = np.flatnonzero(cut > words.begins)
+    some = replace(
+        words,
+        begins=words.begins[within],
+        ends=cut[within],
+        rows=words.rows[within],
+        counts=np.bincount(words.rows[within], minlength=len(words.counts)),
+    )
+    return _hash_rows(_hash_words(some), some)
+
+
+def _shingles(narratives: pa.LargeStringArray) -> _Sets:
+    words = _words(narratives)
+    hashes = _hash_words(words)
+    keys = _shingle_keys(hashes, words)
+    rows = (keys >> _HASH_BITS).astype(np.int64)
+    shingles = keys & ((np.uint64(1) << _HASH_BITS) - np.uint64(1))
+    return _Sets(np.bincount(rows, minlength=len(words.counts)), rows, shingles)
+
+
+def _words(narratives: pa.LargeStringArray) -> _Words:
+    """Every word that is not a redaction."""
     letters, offsets = _letters(narratives)
-    starts, ends = _words(letters, offsets)
-    rows = np.searchsorted(offsets, starts, side="right") - 1
-    places = _places_in_row(rows, count)
-    words = _hash_spans(letters, starts, np.stack([ends, _cut(starts, ends, rows, count)]))
-    powers = _powers(_bucket(len(starts)))
-    starts_of_rows = np.zeros((2, count), np.uint64)
-    for folded, hashes in zip(starts_of_rows, words, strict=True):
-        np.add.at(folded, rows, hashes * powers[places])
-    whole, prefixes = starts_of_rows
-    sizes = np.bincount(rows, minlength=count)
-    keys = _shingle_keys(words[0], rows, np.flatnonzero((sizes > 0) & (sizes < _SHINGLE_WORDS)), whole)
-    return _Texts(prefixes, (keys >> _HASH_BITS).astype(np.int64), keys & ((np.uint64(1) << _HASH_BITS) - np.uint64(1)))
+    inside = np.zeros(len(letters) + 2, bool)
+    np.greater(letters, 0, out=inside[1:-1])
+    edge = np.zeros(len(letters) + 1, bool)
+    edge[offsets] = True
+    begins = np.flatnonzero(inside[1:-1] & (edge[:-1] | ~inside[:-2]))
+    ends = np.flatnonzero(inside[1:-1] & (edge[1:] | ~inside[2:])) + 1
+    other_letters = np.zeros(len(letters) + 1, np.int32)
+    np.cumsum(inside[1:-1] & (letters != ord("x")), out=other_letters[1:])
+    said = other_letters[ends] > other_letters[begins]
+    begins, ends = begins[said], ends[said]
+    rows = np.searchsorted(offsets, begins, side="right") - 1
+    return _Words(letters, begins, ends, rows, np.bincount(rows, minlength=len(narratives)))
 
 
 def _letters(narratives: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint8], _Indices]:
@@ -201,51 +331,41 @@ def _letter_table() -> npt.NDArray[np.uint8]:
     return np.array([ord(chr(b).lower()) if b >= 128 or chr(b).isalpha() else 0 for b in range(256)], np.uint8)
 
 
-def _words(letters: npt.NDArray[np.uint8], offsets: _Indices) -> tuple[_Indices, _Indices]:
-    """Where each word begins and ends, without those that are redactions."""
-    inside = np.zeros(len(letters) + 2, bool)
-    np.greater(letters, 0, out=inside[1:-1])
-    edge = np.zeros(len(letters) + 1, bool)
-    edge[offsets] = True
-    starts = np.flatnonzero(inside[1:-1] & (edge[:-1] | ~inside[:-2]))
-    ends = np.flatnonzero(inside[1:-1] & (edge[1:] | ~inside[2:])) + 1
-    other_letters = np.zeros(len(letters) + 1, np.int32)
-    np.cumsum(inside[1:-1] & (letters != ord("x")), out=other_letters[1:])
-    said = other_letters[ends] > other_letters[starts]
-    return starts[said], ends[said]
-
-
-def _places_in_row(rows: _Indices, count: int) -> _Indices:
-    return np.arange(len(rows)) - np.searchsorted(rows, np.arange(count))[rows]
-
-
-def _cut(starts: _Indices, ends: _Indices, rows: _Indices, count: int) -> _Indices:
+def _cut(words: _Words) -> _Indices:
     """Where each word ends when a narrative is cut after its first characters, one space between words."""
-    widths = ends - starts + 1
-    before = np.cumsum(widths) - widths
-    first = np.append(before, 0)[np.minimum(np.searchsorted(rows, np.arange(count)), len(rows))]
-    cut: _Indices = np.clip(starts + _PREFIX_CHARACTERS - (before - first[rows]), starts, ends)
+    before = _begins(words.ends - words.begins + 1)
+    so_far = before[:-1] - before[_begins(words.counts)[words.rows]]
+    cut: _Indices = np.clip(words.begins + _PREFIX_CHARACTERS - so_far, words.begins, words.ends)
     return cut
 
 
-def _hash_spans(letters: npt.NDArray[np.uint8], starts: _Indices, ends: _Indices) -> _Hashes:
-    """A hash of the letters of each span, 0 for an empty one: a polynomial, divided by the power that it begins at."""
-    bucket = _bucket(len(letters) + 1)
-    sums = np.zeros(len(letters) + 1, np.uint64)
-    np.cumsum(letters * _powers(bucket)[: len(letters)], out=sums[1:])
-    return _mix((sums[ends] - sums[starts]) * _powers(bucket, inverse=True)[starts])
+def _hash_words(words: _Words) -> _Hashes:
+    """A hash of the letters of each word: a polynomial, divided by the power that it begins at."""
+    bucket = _bucket(len(words.letters) + 1)
+    sums = np.zeros(len(words.letters) + 1, np.uint64)
+    np.cumsum(words.letters * _powers(bucket)[: len(words.letters)], out=sums[1:])
+    return _mix((sums[words.ends] - sums[words.begins]) * _powers(bucket, inverse=True)[words.begins])
 
 
-def _shingle_keys(words: _Hashes, rows: _Indices, short_rows: _Indices, whole: _Hashes) -> _Hashes:
+def _hash_rows(hashes: _Hashes, words: _Words) -> _Hashes:
+    """A hash of the words of each row in order, 0 for none."""
+    powers = _powers(_bucket(len(hashes)))[_places(words.rows, words.counts)]
+    sums = np.zeros(len(hashes) + 1, np.uint64)
+    np.cumsum(hashes * powers, out=sums[1:])
+    return np.diff(sums[_begins(words.counts)])
+
+
+def _shingle_keys(hashes: _Hashes, words: _Words) -> _Hashes:
     """Distinct (row, hash) keys, ascending; a text of fewer words than a shingle has is one shingle."""
-    last = len(words) - _SHINGLE_WORDS + 1
-    hashes = np.zeros(max(last, 0), np.uint64)
-    for place in range(_SHINGLE_WORDS if last > 0 else 0):
-        hashes = _mix(hashes + words[place : last + place])
-    within = rows[:last] == rows[_SHINGLE_WORDS - 1 :] if last > 0 else np.zeros(0, bool)
-    hashes = np.concatenate([hashes[within], _mix(whole[short_rows])])
-    rows = np.concatenate([rows[: len(within)][within], short_rows])
-    keys = np.sort((rows.astype(np.uint64) << _HASH_BITS) | (hashes >> (np.uint64(64) - _HASH_BITS)))
+    last = max(len(hashes) - _SHINGLE_WORDS + 1, 0)
+    shingles = np.zeros(last, np.uint64)
+    for place in range(_SHINGLE_WORDS if last else 0):
+        shingles = _mix(shingles + hashes[place : last + place])
+    within = np.flatnonzero(words.rows[:last] == words.rows[len(hashes) - last :])
+    short = np.flatnonzero((words.counts > 0) & (words.counts < _SHINGLE_WORDS))
+    shingles = np.concatenate([shingles[within], _mix(_hash_rows(hashes, words)[short])])
+    rows = np.concatenate([words.rows[within], short])
+    keys = np.sort((rows.astype(np.uint64) << _HASH_BITS) | (shingles >> (np.uint64(64) - _HASH_BITS)))
     return keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
 
 

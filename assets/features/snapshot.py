@@ -226,13 +226,17 @@ def pick_rows(
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
     test = picked.filter(is_test)
     before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
-    train, removed, starts = _without_duplicates(before, test, reference, settings)
+    train, removed, starts = _without_duplicates(before, pa.concat_tables([test, reference]), settings)
     train, removed["copies"] = _without_copies(train, settings)
-    return (train, test, reference), removed | {"reserved": reserved}, starts
+    parts = train.select(COLUMNS), test.select(COLUMNS), reference.select(COLUMNS)
+    return parts, removed | {"reserved": reserved}, starts
 
 
 def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, pa.Table]:
-    """The split, and its rows in order: first by what is cheap to read, so that few narratives are."""
+    """The split, and its rows in order, with a hash of how each starts.
+
+    First by what is cheap to read, so that few narratives are.
+    """
     visible = "known_at <= $as_of and (known_until is null or known_until > $as_of)"
     # Looking at the first characters decides for nearly every text, and spares copying all of it.
     has_text = "(trim(left(narrative, 16), $blanks) <> '' or trim(narrative, $blanks) <> '')"
@@ -254,7 +258,8 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, p
         picked = f"select {', '.join(COLUMNS)} {usable} and {newest}"
         rows: pa.Table = connection.sql(picked, params=parameters).to_arrow_table()
     assert len(rows) == split.train_rows + split.test_rows
-    return split, rows.cast(row_schema()).sort_by([("known_at", "ascending"), ("complaint_id", "ascending")])
+    rows = rows.cast(row_schema()).sort_by([("known_at", "ascending"), ("complaint_id", "ascending")])
+    return split, rows.append_column("start", pa.array(hash_starts(rows["narrative"])))
 
 
 def row_schema() -> pa.Schema:
@@ -268,7 +273,7 @@ def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa
 
     Of those, the ones with the smallest hashes are the reference: more rows hardly change which.
     """
-    hashes = hash_starts(rows["narrative"])
+    hashes = np.asarray(rows["start"])
     reserved = _is_reserved(hashes, settings.reference_share)
     order = np.lexsort((np.asarray(rows["complaint_id"]), hashes))
     chosen = np.sort(order[reserved[order]][: settings.reference_rows])
@@ -280,19 +285,18 @@ def _is_reserved(starts: npt.NDArray[np.uint64], share: float) -> npt.NDArray[np
 
 
 def _without_duplicates(
-    train: pa.Table, test: pa.Table, reference: pa.Table, settings: SnapshotSettings
+    train: pa.Table, others: pa.Table, settings: SnapshotSettings
 ) -> tuple[pa.Table, dict[str, int], list[int]]:
-    """Train without the rows whose complaint, or a near duplicate of it, is tested on; how many, and how they began."""
-    others = pa.concat_tables([test, reference])
+    """Train without the rows whose complaint, or a near duplicate of it, is in others; how many, and how they began."""
     same_complaint = np.asarray(pc.is_in(train["complaint_id"], value_set=others["complaint_id"].combine_chunks()))
-    found = find_duplicates(train["narrative"], others["narrative"], settings.near_duplicate_similarity)
+    found = find_duplicates(train, others, settings.near_duplicate_similarity)
     removed = {
         "same_complaint": int(same_complaint.sum()),
         "same_start": int((found.same_start & ~same_complaint).sum()),
         "similar": int((found.similar & ~same_complaint).sum()),
     }
     gone = same_complaint | found.any
-    starts = np.unique(hash_starts(train.filter(pa.array(gone))["narrative"]))
+    starts = np.unique(np.asarray(train["start"])[gone])
     return train.filter(pa.array(~gone)), removed, starts.tolist()
 
 
@@ -300,7 +304,7 @@ def _without_copies(train: pa.Table, settings: SnapshotSettings) -> tuple[pa.Tab
     """Of the rows that begin alike, the newest `max_copies`; and how many the others were."""
     if settings.max_copies is None:
         return train, 0
-    letters = pd.Series(hash_starts(train["narrative"]))
+    letters = pd.Series(np.asarray(train["start"]))
     kept = letters.groupby(letters).cumcount(ascending=False) < settings.max_copies
     return train.filter(pa.array(kept)), int((~kept).sum())
 

@@ -6,7 +6,8 @@ import re
 import pyarrow as pa
 import pytest
 
-from assets.features.duplicates import find_duplicates
+from assets.features import duplicates
+from assets.features.duplicates import Duplicates, find_duplicates, hash_starts
 
 RNG = random.Random(3)
 WORDS = [f"{a}{b}{c}" for a in "bcdf" for b in "aeiou" for c in "klmn"]
@@ -29,9 +30,13 @@ def shingles(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + 5]) for i in range(max(1, len(words) - 4))} if words else set()
 
 
+def search(narratives: pa.ChunkedArray, others: pa.ChunkedArray, similarity: float = 0.7) -> Duplicates:
+    rows, theirs = (pa.table({"narrative": n, "start": hash_starts(n)}) for n in (narratives, others))
+    return find_duplicates(rows, theirs, similarity)
+
+
 def find(narratives: list[str], others: list[str], similarity: float = 0.7) -> tuple[list[bool], list[bool]]:
-    strings = [pa.chunked_array([texts], pa.string()) for texts in (narratives, others)]
-    found = find_duplicates(*strings, similarity)
+    found = search(*(pa.chunked_array([texts], pa.string()) for texts in (narratives, others)), similarity)
     return found.same_start.tolist(), found.similar.tolist()
 
 
@@ -78,7 +83,38 @@ def test_texts_without_words_are_like_nothing() -> None:
 def test_slices_and_chunks_change_nothing() -> None:
     others = [text(40) for _ in range(5)]
     narratives = [changed(other, 0.02) for other in others] + [text(40) for _ in range(5)]
-    whole = find_duplicates(pa.chunked_array([narratives]), pa.chunked_array([others]), 0.7)
+    whole = search(pa.chunked_array([narratives]), pa.chunked_array([others]))
     pieces = pa.chunked_array([pa.array(["skipped", *narratives[:3]])[1:], [], narratives[3:]])
-    parts = find_duplicates(pieces, pa.chunked_array([others[:1], others[1:]]), 0.7)
+    parts = search(pieces, pa.chunked_array([others[:1], others[1:]]))
     assert whole.any.tolist() == parts.any.tolist() == [True] * 5 + [False] * 5
+
+
+def test_pieces_bound_memory_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [text(60) for _ in range(20)]
+    narratives = [changed(RNG.choice(others), RNG.choice([0.01, 0.03, 0.1])) for _ in range(200)]
+    whole = find(narratives, others)
+    monkeypatch.setattr(duplicates, "_PAIRS", 7)
+    assert find(narratives, others) == whole
+    assert any(whole[1])
+    assert not all(whole[1])
+
+
+def test_where_many_are_alike_few_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    letter = text(200)
+    rows, others = ([text(20) + " " + letter for _ in range(100)] for _ in range(2))
+    compared = []
+    compare = duplicates._Index._are_alike
+
+    def count(index: duplicates._Index, some: object, mine: object, other: object) -> object:
+        compared.append(len(mine))  # type: ignore[arg-type]
+        return compare(index, some, mine, other)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(duplicates._Index, "_are_alike", count)
+    assert find(rows, others) == ([False] * 100, [True] * 100)
+    assert sum(compared) < 10 * len(rows)
+
+
+def test_hashes_of_starts_never_change() -> None:
+    """By them the reference rows are chosen, which champions of different times are compared on."""
+    starts = hash_starts(pa.chunked_array([["I paid them", "i PAID $5, them", "", "the bank " * 30]]))
+    assert starts.tolist() == [3409794555061903627, 3409794555061903627, 0, 6429099299690963723]
