@@ -307,6 +307,13 @@ class RetrainingPolicy(_Section):
     """What a promotion costs: review and roll-out. Every training pays for its device, priced in training.yaml."""
     budget_per_month: float = Field(ge=0)
     """What the retrainings of a calendar month may cost."""
+    probe: bool
+    """Whether twins of challenger and champion say what a new champion would gain, not age, labels and confidence."""
+    twin_rows: int = Field(ge=100)
+    """Training rows, the newest, that a twin learns from at most."""
+    gain_spread: float = Field(gt=0)
+    """How far a new champion's gain strays from what age explains: its standard deviation after a day, which grows with
+    the square root of the days."""
     on_drift: bool
     """Whether drift calls for a retraining, whatever it is worth."""
     windows: int = Field(ge=1)

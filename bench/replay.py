@@ -1,97 +1,129 @@
-"""Retraining policies compared on a simulated year, in two scenarios, and on the real complaints of 2023 to mid 2025.
+"""Retraining policies compared on drawn worlds and on the real complaints of 2023 to mid 2025, by what they are worth.
 
-Weekly steps, five policies, the profile `replay` (the encoder stays as it came). Goals: the default policy, cost-aware,
-within one point of accuracy of retraining at every step, at no more than a third of its cost; a year in 20 minutes.
-`--world NAME` replays one of them; `--check` compares, over a few steps, how full training and the replay's training
-rank the policies.
+`--draw N` draws N worlds, a scenario and a seed each, on which no setting can have been chosen; `--world
+SCENARIO:SEED` repeats some, and `--world real` replays the real complaints. Worth is right answers at
+`value_per_answer` less all cost. Steps are a week apart (`--every`), with the profile `replay` (the encoder stays as it
+came); `--cheap` reads 32 tokens of a text and learns in three epochs. Results are written to `--folder` as they come,
+and `--sum-up` tells what those that lie there come to. `--check` compares, over a few steps, how full training and the
+replay's rank the policies.
 """
 
 import argparse
+import json
+import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from assets.lake import Home
 from assets.replay.history import steps
-from assets.replay.picture import draw
 from assets.replay.replay import Replay, replay, table
-from assets.settings import load_policy, load_settings
+from assets.settings import Settings, load_policy, load_settings
 from assets.simulation import simulate
+from assets.training.launch import override
 from pipelines.runs import run_worker
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
-POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware")
-RATE, SEED = 40, 5
+POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")
+SCENARIOS = (
+    *("new-vocabulary", "mix-shift", "calm", "slow", "season"),
+    *("one-queue", "swapped-queues", "one-company", "taxonomy-change", "schema-change"),
+)
+RATE = 40
 SIMULATED = (date(2023, 7, 1), date(2024, 12, 31))
-YEAR, REAL, CHECK = ("2024-01-01", "2024-12-31", 7), ("2023-01-02", "2025-07-01", 7), ("2024-04-01", "2024-09-30", 45)
-WORLDS = {"taxonomy-change": YEAR, "new-vocabulary": YEAR, "real": REAL}
-GOALS = {"points": 1.0, "cost": 1 / 3, "minutes": 20}
+YEAR, REAL, CHECK = ("2024-01-01", "2024-12-31"), ("2023-01-02", "2025-07-01"), ("2024-04-01", "2024-09-30")
 
 
 def sources(world: str, folder: Path) -> list[str]:
-    """The files of a world; none where the real complaints are not at hand."""
+    """The files of a world."""
     if world == "real":
         return [str(path) for path in sorted(CFPB.glob("*.csv.gz"))]
-    simulate(folder / world, *SIMULATED, RATE, SEED, world)
+    scenario, seed = world.split(":")
+    simulate(folder / world, *SIMULATED, RATE, int(seed), scenario)
     return [str(folder / world)]
 
 
-def go(world: str, folder: Path, span: tuple[str, str, int], profile: str, policies: tuple[str, ...]) -> Replay:
+def go(world: str, folder: Path, days: tuple[str, ...], settings: Settings, policies: Sequence[str]) -> Replay:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    chosen: dict[str, Any] = {name: load_policy(name) for name in policies}
-    home, files = Home(folder / f"home-{world}"), sources(world, folder)
-    return replay(home, files, steps(*span), chosen, load_settings(profile), run_worker, say)
+    chosen: dict[str, Any] = {Path(name).stem: load_policy(name) for name in policies}
+    home = Home(folder / f"home-{world.replace(':', '-')}")
+    return replay(home, sources(world, folder), days, chosen, settings, run_worker, say)
 
 
-def show(world: str, replayed: Replay, seconds: float) -> None:
-    found = {one.policy: one for one in replayed.backtests}
-    always, ours = found["every-step"], found["cost-aware"]
-    assert always.accuracy is not None
-    assert ours.accuracy is not None
+def show(world: str, replayed: Replay, seconds: float, folder: Path) -> None:
     print(f"\n{world}, {replayed.days[0]} to {replayed.days[-1]}, {len(replayed.days) - 1} steps\n{table(replayed)}")
-    points, cost = 100 * (always.accuracy - ours.accuracy), ours.cost / always.cost
+    print(f"{seconds / 60:.1f} minutes", flush=True)
+    found = {one.policy: {**asdict(one), "steps": len(one.steps)} for one in replayed.backtests}
+    (folder / f"{world.replace(':', '-')}.json").write_text(json.dumps(found, indent=1))
+
+
+def sum_up(folder: Path) -> None:
+    """Each policy over the simulated worlds of a folder: worth beside every-step's, with the error over worlds."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path.stem != "real"]
+    worlds = [world for world in found if "every-step" in world]
+    print(f"\n{len(worlds)} worlds: means, and worth beside every-step's with its standard error over worlds")
     print(
-        f"cost-aware: {points:+.2f} points below every-step (goal {GOALS['points']}), "
-        f"{cost:.2f} of its cost (goal {GOALS['cost']:.2f})"
+        f"{'policy':<14}{'accuracy':>10}{'trainings':>11}{'promoted':>10}{'cost':>9}{'of every-step':>15}{'worth':>20}"
     )
-    years = (date.fromisoformat(replayed.days[-1]) - date.fromisoformat(replayed.days[0])).days / 365
-    print(f"{seconds / 60:.1f} minutes, {seconds / 60 / years:.1f} a year (goal {GOALS['minutes']})", flush=True)
+    for policy in dict.fromkeys(name for world in worlds for name in world):
+        own = [(world[policy], world["every-step"]) for world in worlds if policy in world]
+        mean = {name: fmean(ours[name] for ours, _ in own) for name in ("accuracy", "trainings", "promotions", "cost")}
+        share, more = mean["cost"] / fmean(a["cost"] for _, a in own), [ours["worth"] - a["worth"] for ours, a in own]
+        error = stdev(more) / len(more) ** 0.5 if len(more) > 1 else float("nan")
+        counts = f"{mean['trainings']:>11.1f}{mean['promotions']:>10.1f}{mean['cost']:>9.2f}{share:>15.2f}"
+        print(f"{policy:<14}{mean['accuracy']:>10.4f}{counts}{fmean(more):>+12.1f} ± {error:.1f}", flush=True)
 
 
 def check(folder: Path) -> None:
     """The policies' accuracy by full training (profile quick) and by the replay's, over the same few steps."""
-    policies = ("never", "every-step", "cost-aware")
     for profile in ("quick", "replay"):
-        replayed = go("new-vocabulary", folder, CHECK, profile, policies)
+        policies = ("never", "every-step", "cost-aware")
+        replayed = go("new-vocabulary:5", folder, steps(*CHECK, 45), load_settings(profile), policies)
         print(f"\nprofile {profile}, {len(replayed.days) - 1} steps\n{table(replayed)}", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--world", choices=WORLDS)
+    parser.add_argument("--world", action="append", default=[], help="SCENARIO:SEED, or real")
+    parser.add_argument("--draw", type=int, default=0)
+    parser.add_argument("--every", type=int, default=7)
+    parser.add_argument("--policy", action="append", help="of configs/policies, or a file")
+    parser.add_argument("--cheap", action="store_true")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--sum-up", action="store_true")
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
+    settings = load_settings("replay")
+    if asked.cheap:
+        less = override(settings.training, {"max_tokens": 32, "epochs": 3.0})
+        settings = settings.model_copy(update={"training": less})
+    drawn = [f"{SCENARIOS[place % len(SCENARIOS)]}:{secrets.randbelow(10**6)}" for place in range(asked.draw)]
+    if drawn:
+        print(f"drawn: {' '.join(drawn)}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = asked.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
         if asked.check:
             check(folder)
-            return 0
-        for world in [asked.world] if asked.world else WORLDS:
+        for world in [*asked.world, *drawn]:
             if world == "real" and not CFPB.is_dir():
                 print(f"real: skipped, the real complaints are not at {CFPB}")
                 continue
-            started = time.perf_counter()
-            replayed = go(world, folder, WORLDS[world], "replay", POLICIES)
-            show(world, replayed, time.perf_counter() - started)
-            draw(replayed, folder / f"{world}.png")
+            started, span = time.perf_counter(), REAL if world == "real" else YEAR
+            replayed = go(world, folder, steps(*span, asked.every), settings, asked.policy or POLICIES)
+            show(world, replayed, time.perf_counter() - started, folder)
+        if asked.sum_up or len(drawn) > 1:
+            sum_up(folder)
     return 0
 
 

@@ -16,7 +16,7 @@ from assets.evaluation.paired import Gain, compare, mcnemar
 from assets.evaluation.report import Evaluation, Reference, Rival
 from assets.settings import GatePolicy
 
-__all__ = ["Decision", "Verdict", "count_reign", "decide"]
+__all__ = ["Decision", "Verdict", "count_reign", "decide", "met"]
 
 Decision = Literal["promote", "awaiting-approval", "reject", "inconclusive", "unchanged"]
 """`inconclusive` is the answer of a gate that cannot measure; only `promote` moves the alias by itself."""
@@ -94,12 +94,16 @@ def decide(
 
 
 def count_reign(verdicts: Iterable[Mapping[str, Any]], evaluation: Evaluation, champion: str | None) -> int:
-    """Which of the evaluations that a champion has met this one is, from 1, by the bodies of the verdicts so far.
+    """Which of the evaluations that a champion has met this one is, from 1, by the bodies of the verdicts so far."""
+    return len(met(verdicts, champion) - {evaluation.id}) + 1
+
+
+def met(verdicts: Iterable[Mapping[str, Any]], champion: str | None) -> set[str]:
+    """The evaluations that a champion has met, by the bodies of the verdicts so far.
 
     What could not be measured does not count: it could not have replaced the champion.
     """
-    met = {v["evaluation"] for v in verdicts if v["champion"] == champion and v["decision"] != "inconclusive"}
-    return len(met - {evaluation.id}) + 1
+    return {v["evaluation"] for v in verdicts if v["champion"] == champion and v["decision"] != "inconclusive"}
 
 
 def _decide(

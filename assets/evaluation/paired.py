@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from assets.settings import QUEUES
 
-__all__ = ["Costs", "Gain", "Pair", "compare", "compare_queues", "mcnemar", "pair_up"]
+__all__ = ["Costs", "Gain", "Pair", "compare", "compare_queues", "mcnemar", "pair_up", "power"]
 
 _RESAMPLES = 2000
 _SEED = 0
@@ -90,6 +90,21 @@ def mcnemar(only_ours: int, only_theirs: int) -> float:
     from scipy.stats import binom  # type: ignore[import-untyped]
 
     return float(binom.sf(only_ours - 1, only_ours + only_theirs, 0.5))
+
+
+def power(
+    gain: npt.NDArray[np.float64], discordant: float, rows: int, level: float, min_gain: float
+) -> npt.NDArray[np.float64]:
+    """The chance that a challenger passes `mcnemar` at a level and gains `min_gain`, by its true gain of accuracy.
+
+    discordant: the share of the rows that one model alone gets right.
+    """
+    from scipy.stats import binom
+
+    decided = round(discordant * rows)
+    enough = max(binom.isf(level, decided, 0.5) + 1, np.ceil((decided + min_gain * rows) / 2))
+    ours = np.clip((1 + gain / discordant) / 2, 0.0, 1.0)
+    return np.asarray(binom.sf(enough - 1, decided, ours), np.float64)
 
 
 def _accuracy(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from assets.monitoring.probe import Probe
 from assets.settings import RetrainingPolicy
 
 __all__ = ["DecisionInputs", "RetrainingDecision", "decide"]
@@ -60,6 +61,8 @@ class DecisionInputs:
     """Days since the last of them was decided on; None for none."""
     tried: bool
     """Whether a retraining has ended with a verdict since the drift of the newest window began."""
+    probe: Probe | None = None
+    """What twins say of a new champion; None where that is not asked or cannot be."""
 
     @property
     def accuracy_loss(self) -> float | None:
@@ -67,6 +70,11 @@ class DecisionInputs:
         if self.accuracy is None or self.evaluated_accuracy is None:
             return None
         return self.evaluated_accuracy - self.accuracy
+
+    @property
+    def promotion_cost(self) -> float:
+        """Of review and roll-out."""
+        return self.cost - self.training_cost
 
     @property
     def chance(self) -> float:
@@ -92,7 +100,8 @@ class RetrainingDecision:
         """From what `body` gave."""
         names = {field.name for field in fields(DecisionInputs)}
         numbers = {name: value for name, value in body["numbers"].items() if name in names}
-        inputs = DecisionInputs(**numbers | {"drifted": tuple(numbers["drifted"])})
+        probe = Probe(**numbers["probe"]) if numbers.get("probe") else None
+        inputs = DecisionInputs(**numbers | {"drifted": tuple(numbers["drifted"]), "probe": probe})
         policy = RetrainingPolicy.model_validate(body["policy"])
         return cls(body["decision"], body["reason"], body["ground"], inputs, policy)
 
@@ -124,6 +133,8 @@ class _Gain:
     accuracy: float
     sentence: str
     by_drift: bool = False
+    chance: float = 1.0
+    """That there will be a new champion: a training is paid for anyway."""
 
 
 def decide(numbers: DecisionInputs, policy: RetrainingPolicy) -> RetrainingDecision:
@@ -149,7 +160,7 @@ def _calls(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Call]
         return
     for gain in _gains(numbers, policy):
         worth = _worth(gain, numbers, policy)
-        if worth is not None and worth > numbers.cost:
+        if worth is not None and gain.chance * (worth - numbers.promotion_cost) > numbers.training_cost:
             yield _Call("worth", f"{gain.sentence}: {_balance(worth, numbers, policy)}", gain.by_drift)
     if policy.on_drift and _is_drifting(numbers, policy):
         yield _Call("drift", _drift(numbers, policy), by_drift=True)
@@ -181,9 +192,11 @@ def _again(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
 
 def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[Decision, str]:
     findings = [_drift(numbers, policy), _performance(numbers, policy), _labels(numbers, policy)]
-    gain = max(_gains(numbers, policy), key=lambda gain: gain.accuracy)
-    worth = _worth(gain, numbers, policy)
-    if worth is not None:
+    if policy.probe and numbers.probe is None:
+        findings.insert(0, "twins had no rows to answer that are blind for both")
+    gain = max(_gains(numbers, policy), key=lambda gain: gain.accuracy, default=None)
+    worth = _worth(gain, numbers, policy) if gain else None
+    if gain and worth is not None:
         findings.insert(0, f"{gain.sentence}: {_balance(worth, numbers, policy)}")
     blind = numbers.mature_rows < policy.min_mature_rows and len(numbers.drifted) == policy.windows
     if blind and all(found is None for found in numbers.drifted):
@@ -192,10 +205,13 @@ def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[
 
 
 def _gains(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Gain]:
-    """What matured labels, age and, under drift, the champion's own confidence say that a new champion would gain.
+    """What twins, or matured labels, age and, under drift, the champion's own confidence say that a new one would gain.
 
     Age can have cost no more than the matured labels leave possible. What rests on drift comes last: it counts once.
     """
+    if policy.probe:
+        yield from [_probed(numbers.probe)] if numbers.probe else []
+        return
     age, loss = numbers.age_days or 0, _measured_loss(numbers, policy)
     by_age = age * numbers.gain_per_day
     if loss is not None:
@@ -206,6 +222,13 @@ def _gains(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Gain]
         lost = numbers.evaluated_accuracy - numbers.estimated_accuracy
         if _is_drifting(numbers, policy):
             yield _Gain(lost, f"{100 * lost:.1f} points by the champion's confidence under drift", True)
+
+
+def _probed(probe: Probe) -> _Gain:
+    measured = f"{100 * probe.difference:+.1f} points (error {100 * probe.error:.1f})"
+    seen = f"twins differ by {measured} on {probe.rows} blind rows, with age {100 * probe.gain:+.1f} are expected"
+    promoted = f"{100 * probe.promoted_gain:.1f} if the gate promotes (chance {probe.chance:.2f})"
+    return _Gain(probe.promoted_gain, f"{seen}, {promoted}", chance=probe.chance)
 
 
 def _measured_loss(numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:

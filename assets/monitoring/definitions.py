@@ -8,6 +8,7 @@ from assets.display import markdown_table
 from assets.resources import AS_OF, Evergreen, as_of, report_url
 
 if TYPE_CHECKING:
+    from assets.monitoring.decision import RetrainingDecision
     from assets.monitoring.drift import DriftReport
     from assets.monitoring.performance import Performance, Scores
 
@@ -75,7 +76,7 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
 
     champion = Registry(evergreen.home).champion()
     decision = decide_retraining(evergreen.home, as_of(context), champion, evergreen.settings)
-    metadata: Metadata = {"decision": decision.decision, "reason": decision.reason}
+    metadata: Metadata = {"decision": decision.decision, "reason": decision.reason, **_probe_metadata(decision)}
     alarm = dg.AssetCheckResult(
         check_name=_NO_PERSON,
         passed=decision.decision != "alert-a-human",
@@ -108,6 +109,17 @@ def _drift_metadata(report: "DriftReport") -> Metadata:
         "columns": dg.MetadataValue.md(markdown_table(head, rows)),
     }
     return found if report.share is None else {**found, "share": report.share}
+
+
+def _probe_metadata(decision: "RetrainingDecision") -> Metadata:
+    if (probe := decision.inputs.probe) is None:
+        return {}
+    return {
+        "blind rows": probe.rows,
+        "twins' difference": probe.difference,
+        "expected gain": probe.gain,
+        "chance of promotion": probe.chance,
+    }
 
 
 def _performance_metadata(found: "Performance") -> Metadata:

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import takewhile
 from statistics import fmean, median
 
+from assets.evaluation.gate import met
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.drift import DriftReport, load_drift
 from assets.monitoring.performance import Performance, load_performance
+from assets.monitoring.probe import Probe, weigh
+from assets.monitoring.twins import Twins, measure_twins
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import RegisteredVersion
 from assets.settings import RetrainingPolicy, Settings
@@ -19,7 +22,7 @@ from assets.training.usage import cost
 
 __all__ = [
     *("Past", "attempts", "days_between", "decide_retraining", "decision_inputs", "drifting_since", "due"),
-    *("expected_cost", "recall"),
+    *("expected_cost", "probe", "recall"),
 ]
 
 _TRAININGS = 3
@@ -48,10 +51,11 @@ def decide_retraining(
     """
     lake, policy, ledger = home.lake, settings.retraining, Ledger.of(home)
     measured = [lake.current(f"{table}/{as_of}").name for table in ("drift", "performance")]
-    version = hash_json([as_of, measured, policy.model_dump()])[:16]
+    twins = measure_twins(home, as_of, champion, settings) if champion and policy.probe else None
+    version = hash_json([as_of, measured, twins and asdict(twins), policy.model_dump()])[:16]
     key = f"{as_of}/{champion.version if champion else 'no-champion'}/{version}"
     stands = next((entry for entry in ledger.entries("retraining") if entry.key == key), None)
-    decision = RetrainingDecision.read(stands.body) if stands else _decide(lake, as_of, champion, settings, ledger)
+    decision = RetrainingDecision.read(stands.body) if stands else _decide(home, as_of, champion, twins, settings)
     body, table = decision.body(), f"retraining_decision/{as_of}"
     with lake.staging(table) as staged:
         (staged / "decision.json").write_text(json.dumps(body, indent=1))
@@ -61,15 +65,27 @@ def decide_retraining(
 
 
 def _decide(
-    lake: Lake, as_of: str, champion: RegisteredVersion | None, settings: Settings, ledger: Ledger
+    home: Home, as_of: str, champion: RegisteredVersion | None, twins: Twins | None, settings: Settings
 ) -> RetrainingDecision:
-    policy, windows = settings.retraining, _windows(lake, as_of, champion)
+    lake, policy, entries = home.lake, settings.retraining, Ledger.of(home).entries()
+    windows = _windows(lake, as_of, champion)
     since = drifting_since([(report.as_of, report.detected) for report in windows])
-    past = recall(ledger.entries(), as_of, champion.version if champion else None, since, policy)
+    past = recall(entries, as_of, champion.version if champion else None, since, policy)
     performance, days = load_performance(lake, as_of), settings.scoring.window_days
     price = expected_cost(_device_seconds(lake), settings.training.price_per_hour)
     numbers = decision_inputs(as_of, champion, windows, performance, past, price, days, policy)
+    if champion:
+        found = probe(twins, entries, champion.training_id, numbers, settings)
+        numbers = replace(numbers, probe=found)
     return decide(numbers, policy)
+
+
+def probe(
+    twins: Twins | None, entries: Sequence[Entry], champion: str, numbers: DecisionInputs, settings: Settings
+) -> Probe | None:
+    """What twins say of the next challenger of a champion, by its training id."""
+    nth = len(met((entry.body for entry in entries if entry.kind == "verdict"), champion)) + 1
+    return weigh(twins, numbers.age_days or 0, numbers.gain_per_day, nth, settings.gate, settings.retraining)
 
 
 def decision_inputs(

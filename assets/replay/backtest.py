@@ -1,7 +1,7 @@
 """One retraining policy against history: every step decides on what was known then, and lives with its champion."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from assets.evaluation.gate import Verdict, count_reign
 from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.performance import recent
-from assets.monitoring.retraining import days_between, drifting_since, expected_cost, recall
+from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
 from assets.settings import RetrainingPolicy
@@ -102,7 +102,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
     training_cost = expected_cost(world.seconds, _price_per_hour(world))
     newest = recent(matured, as_of, policy) if champion else matured
     past = recall(world.entries, as_of, champion.id if champion else None, drifting_since(world.windows), policy)
-    return DecisionInputs(
+    numbers = DecisionInputs(
         champion=champion.id if champion else None,
         age_days=days_between(champion.as_of, as_of) if champion else None,
         new_labels=workshop.history.new_labels(champion.as_of if champion else _BEGINNING, as_of),
@@ -122,6 +122,10 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         days_since_failed=past.days_since_failed,
         tried=past.tried,
     )
+    if champion is None or not policy.probe:
+        return numbers
+    twins = workshop.twins(champion, as_of, policy)
+    return replace(numbers, probe=probe(twins, world.entries, champion.id, numbers, workshop.history.settings))
 
 
 def _retrain(world: _World, step: int, as_of: str) -> Verdict:

@@ -12,7 +12,8 @@ from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, row_
 from assets.features.store import apply_definitions
 from assets.ingestion.landing import ingest
 from assets.lake import Home, hash_json
-from assets.settings import Settings
+from assets.monitoring.twins import Candidate, candidate
+from assets.settings import RetrainingPolicy, Settings
 from assets.validation.audit import audit, publish
 from assets.warehouse.marts import mart
 from assets.warehouse.project import build_marts
@@ -43,6 +44,10 @@ class History:
     def snapshot(self, as_of: str) -> Snapshot:
         """The training set as of a day, kept for other replays."""
         return build_training_set(self.home, as_of, self.settings.snapshot)
+
+    def candidate(self, as_of: str, policy: RetrainingPolicy) -> Candidate | None:
+        """What a challenger would learn from, and be tested on, as of a day."""
+        return candidate(self.home.lake.current("marts"), as_of, self.settings.snapshot, policy)
 
     def arrived(self, after: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
         """The complaints that became known after one instant, and by another."""

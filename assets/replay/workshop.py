@@ -19,9 +19,10 @@ from assets.monitoring.columns import sample_positions
 from assets.monitoring.comparison import Column, judge, measure_columns
 from assets.monitoring.estimation import Answers, estimate_quality
 from assets.monitoring.sides import Reference, reference_of, window_of
+from assets.monitoring.twins import Twins, ask, learn
 from assets.monitoring.wording import hash_words, measure_wording
 from assets.replay.history import History
-from assets.settings import QUEUES, DriftSettings
+from assets.settings import QUEUES, DriftSettings, RetrainingPolicy
 
 __all__ = ["Model", "Trained", "Workshop"]
 
@@ -101,6 +102,16 @@ class Workshop:
             Answers(rows["predicted"].to_numpy(), rows["confidence"].to_numpy()) for rows in (tested, window)
         )
         return estimate_quality(tested["queue"].to_numpy(), evaluated, answered).accuracy
+
+    def twins(self, champion: Trained, as_of: str, policy: RetrainingPolicy) -> Twins | None:
+        """How the twins of a challenger as of a day and of a champion answer; None without rows for a challenger."""
+        training, rows = self.history.settings.training, policy.twin_rows
+        found = self._once(("candidate", as_of, rows), lambda: self.history.candidate(as_of, policy))
+        if found is None:
+            return None
+        ours = self._once(("twin", as_of, rows), lambda: learn(found.train, training, policy))
+        theirs = self._once(("twin", champion.id, rows), lambda: learn(champion.snapshot.train(), training, policy))
+        return ask(ours, theirs, found.test, champion.as_of)
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decid
 from assets.monitoring.definitions import drift_report, performance, retraining_decision
 from assets.monitoring.drift import measure_drift
 from assets.monitoring.performance import measure_performance, recent
+from assets.monitoring.probe import Probe
 from assets.monitoring.retraining import decide_retraining, recall
 from assets.registry.ledger import Entry, Ledger
 from assets.resources import Evergreen
@@ -27,6 +29,9 @@ POLICY = RetrainingPolicy(
     horizon_days=30,
     decay_per_day=0.0003,
     price_per_retraining=5.0,
+    probe=False,
+    twin_rows=1000,
+    gain_spread=0.004,
     budget_per_month=20.0,
     on_drift=False,
     windows=3,
@@ -57,6 +62,8 @@ CALM = DecisionInputs(
 )
 ON_DRIFT = {"on_drift": True, "value_per_answer": None}
 DRIFTED = {"drifted": (True, True, False)}
+TWINS = Probe(rows=500, difference=0.03, error=0.01, gain=0.02, spread=0.008, chance=0.4, promoted_gain=0.025)
+TOLD = "twins differ by +3.0 points (error 1.0) on 500 blind rows, with age +2.0 are expected, 2.5 if the gate promotes"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,14 @@ DRIFTED = {"drifted": (True, True, False)}
         ({"age_days": 180}, {"value_per_answer": None}, "retrain", "180 days old (at most 180)"),
         ({"age_days": 179}, {"value_per_answer": None}, "skip", "1000 new labels"),
         ({"age_days": 500}, {"value_per_answer": None, "max_age_days": None}, "skip", "1000 new labels"),
+        ({"probe": TWINS}, {"probe": True}, "retrain", f"{TOLD} (chance 0.40): worth 7.50 on 20 complaints a day"),
+        ({"probe": TWINS, "training_cost": 0.9, "cost": 5.9}, {"probe": True}, "retrain", TOLD),
+        ({"probe": TWINS, "training_cost": 1.1, "cost": 6.1}, {"probe": True}, "skip", TOLD),
+        ({"probe": replace(TWINS, promoted_gain=0.015)}, {"probe": True}, "skip", "worth 4.50"),
+        ({"probe": TWINS}, {}, "skip", "drift in 0 of the last 3 windows"),
+        ({"probe": TWINS, "age_days": 60}, {"probe": True, "max_age_days": 60}, "retrain", TOLD),
+        ({"age_days": 60}, {"probe": True}, "skip", "twins had no rows to answer that are blind for both"),
+        ({"age_days": 60}, {"probe": True, "max_age_days": 60}, "retrain", "60 days old"),
         ({"drifted": (None, False, False)}, {}, "skip", "drift could not be measured, which is no sign of calm"),
         ({"drifted": (None,) * 3}, {}, "skip", "drift could not be measured"),
         ({"drifted": (None,) * 3, "mature_rows": 0}, {}, "alert-a-human", "nothing could be measured in 3 windows"),
@@ -119,11 +134,12 @@ def test_decisions(change: dict[str, Any], policy: dict[str, Any], decision: str
     assert (found.decision, named in found.reason) == (decision, True), found.reason
     assert found.body()["numbers"]["cost"] == change.get("cost", 5.1)
     assert found.body()["policy"]["horizon_days"] == 30
+    assert RetrainingDecision.read(json.loads(json.dumps(found.body()))) == found
 
 
 def test_the_policies_of_the_replay_are_whole() -> None:
     names = {path.stem for path in (CONFIGS / "policies").glob("*.yaml")}
-    assert {"never", "every-step", "monthly", "on-drift", "cost-aware"} <= names
+    assert {"never", "every-step", "monthly", "on-drift", "cost-aware", "probe"} <= names
     default = yaml.safe_load((CONFIGS / "retraining.yaml").read_text())
     for name in names:
         changes = yaml.safe_load((CONFIGS / "policies" / f"{name}.yaml").read_text()) or {}
@@ -284,7 +300,7 @@ def test_the_assets_run_without_a_champion(home: Home, measured: Home) -> None:
 
 
 def test_a_person_is_told_in_the_graph(home: Home, measured: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    alarm = decide(replace(CALM, **DRIFTED, tried=True), POLICY)
+    alarm = decide(replace(CALM, **DRIFTED, tried=True, probe=TWINS), POLICY)
     monkeypatch.setattr("assets.monitoring.retraining.decide_retraining", lambda *_: alarm)
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
@@ -296,3 +312,5 @@ def test_a_person_is_told_in_the_graph(home: Home, measured: Home, monkeypatch: 
     (check,) = result.get_asset_check_evaluations()
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert check.description == alarm.reason
+    told = result.asset_materializations_for_node("retraining_decision")[0].metadata
+    assert (told["blind rows"].value, told["chance of promotion"].value) == (500, 0.4)

@@ -13,6 +13,7 @@ import pytest
 from assets.evaluation.report import Evaluation
 from assets.features.snapshot import Snapshot
 from assets.lake import Home
+from assets.monitoring.twins import Candidate
 from assets.replay.backtest import backtest
 from assets.replay.history import History, steps
 from assets.replay.picture import draw
@@ -30,7 +31,7 @@ def complaints() -> pd.DataFrame:
     count = 40 * (pd.Timestamp(END) - pd.Timestamp("2023-12-01")).days
     known_at = pd.Timestamp("2023-12-01") + pd.to_timedelta(np.arange(count) / 40, unit="D")
     queues = random.choice(QUEUES, count)
-    words = np.where(known_at < pd.Timestamp(CHANGE), "old-", "new-") + queues.astype(object)
+    words = np.where(known_at < pd.Timestamp(CHANGE), "old_", "new_") + queues.astype(object)
     fill = random.choice(["they", "closed", "my", "bill"], (count, 5))
     return pd.DataFrame(
         {
@@ -78,6 +79,10 @@ class Past(History):
         sizes = [len(part) for part in parts]
         manifest = {"period": period, "settings": {"reference_share": 0.0}}
         return Rows(as_of, as_of, Path(), self.features, *sizes, manifest, parts)
+
+    def candidate(self, as_of: str, policy: RetrainingPolicy) -> Candidate:
+        snapshot = self.snapshot(as_of)
+        return Candidate(snapshot.train(), snapshot.test())
 
 
 @dataclass
@@ -131,7 +136,7 @@ def policy(name: str, **changes: Any) -> RetrainingPolicy:
 
 def test_retraining_pays_when_the_world_changes(workshop: Callable[..., Workshop], teacher: Teacher) -> None:
     shop = workshop()
-    names = ("never", "every-step", "monthly", "on-drift", "cost-aware")
+    names = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")
     found = {name: backtest(name, policy(name), shop) for name in names}
     assert [step.as_of for step in found["never"].steps] == list(DAYS[:-1])
     assert found["never"].trainings == found["never"].promotions == 1
@@ -142,6 +147,8 @@ def test_retraining_pays_when_the_world_changes(workshop: Callable[..., Workshop
     assert found["never"].accuracy < 0.6 < found["every-step"].accuracy
     assert found["cost-aware"].accuracy > found["every-step"].accuracy - 0.02
     assert found["cost-aware"].trainings < 5
+    assert found["probe"].accuracy > found["every-step"].accuracy - 0.02
+    assert found["probe"].trainings < found["every-step"].trainings
     assert found["on-drift"].trainings > 1
     assert found["on-drift"].days_to_champion is not None
     assert sorted(teacher.trained) == list(DAYS[:-1])  # what policies share is made once
@@ -156,7 +163,7 @@ def test_nothing_is_decided_by_what_was_not_known_yet(workshop: Callable[..., Wo
         unread = rows["known_at"] > pd.Timestamp(until)
         return rows.assign(queue=rows["queue"].mask(late, "other"), narrative=rows["narrative"].mask(unread, "nothing"))
 
-    for name in ("on-drift", "cost-aware"):
+    for name in ("on-drift", "cost-aware", "probe"):
         one, other = (backtest(name, policy(name), workshop(change)) for change in (lambda rows: rows, other_future))
         told = [
             [(s.as_of, s.decision, s.reason, s.drift, s.verdict) for s in found.steps[:6]] for found in (one, other)

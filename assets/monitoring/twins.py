@@ -1,0 +1,167 @@
+"""Would a new champion be better? Asked of cheap twins before the expense of a training.
+
+A twin is the router's linear branch alone, a logistic regression over hashed words, which is learned in seconds. One
+learns from the rows that a challenger would learn from now, the other from those of the champion's snapshot, and both
+answer the same rows. These are blind for both: they are of the test part of the challenger's snapshot, so that its twin
+learned from earlier days and from no near duplicate of them; and their labels became known after the champion's as-of,
+so that they are in no part of its snapshot, and neither it nor the gate that promoted it has seen them.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from assets.exceptions import SnapshotError
+from assets.features.snapshot import pick_rows
+from assets.lake import Home, hash_json
+from assets.registry.registry import RegisteredVersion
+from assets.settings import QUEUES, RetrainingPolicy, Settings, SnapshotSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from assets.training.preprocessing import Encoded
+
+__all__ = ["Candidate", "Twin", "Twins", "ask", "candidate", "learn", "measure_twins"]
+
+_BUCKETS = 65536
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The newest rows that a challenger would learn from, in order of time, and those that it would be tested on."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Twins:
+    """How two twins answered the rows that are blind for both."""
+
+    rows: int
+    only_challenger: int
+    """Rows that the challenger's alone got right."""
+    only_champion: int
+    test_rows: int
+    """What the gate would compare a challenger with the champion on."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A linear branch: weights [buckets, queues] of hashed words."""
+
+    weights: NDArray[np.float32]
+
+    def answer(self, rows: pd.DataFrame) -> NDArray[np.int64]:
+        """The queue of each row, as an index into QUEUES."""
+        from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+
+        encoded = _encode(rows)
+        ends = np.append(0, np.cumsum(encoded.words))
+        matrix = csr_matrix((encoded.weights, encoded.buckets, ends), (len(rows), _BUCKETS))
+        return np.asarray((matrix @ self.weights).argmax(axis=1), np.int64)
+
+
+def candidate(marts: Path, as_of: str, settings: SnapshotSettings, policy: RetrainingPolicy) -> Candidate | None:
+    """What a challenger would be made of as of a day; None while there are too few rows for one."""
+    newest = {"max_train_rows": min(settings.max_train_rows, policy.twin_rows)}
+    try:
+        (train, test, _), _, _ = pick_rows(marts, as_of, settings.model_copy(update=newest))
+    except SnapshotError:
+        return None
+    return Candidate(train.to_pandas(), test.to_pandas())
+
+
+def learn(rows: pd.DataFrame, settings: TrainingSettings, policy: RetrainingPolicy) -> Twin:
+    """The twin of the newest of some training rows, in order of time: columns narrative, company, state and queue."""
+    from assets.training.data import class_weights
+    from assets.training.words import fit_words
+
+    newest = rows[-policy.twin_rows :]
+    labels = np.array([QUEUES.index(queue) for queue in newest["queue"]], np.int64)
+    counts = np.maximum(np.bincount(labels, minlength=len(QUEUES)), 0.5)
+    weights = class_weights(counts / counts.sum(), labels, settings.class_weight_power)
+    return Twin(fit_words(_encode(newest), labels, weights, _BUCKETS))
+
+
+def ask(challenger: Twin, champion: Twin, test: pd.DataFrame, champion_as_of: str) -> Twins:
+    """Let both answer those of the challenger's test rows that are blind for the champion, too."""
+    blind = test[test["label_known_at"] > pd.Timestamp(champion_as_of)]
+    if blind.empty:
+        return Twins(0, 0, 0, len(test))
+    truth = np.array([QUEUES.index(queue) for queue in blind["queue"]])
+    ours, theirs = (twin.answer(blind) == truth for twin in (challenger, champion))
+    return Twins(len(blind), int((ours & ~theirs).sum()), int((theirs & ~ours).sum()), len(test))
+
+
+def measure_twins(home: Home, as_of: str, champion: RegisteredVersion, settings: Settings) -> Twins | None:
+    """The twins' answers as of a day, published as `twins/<as_of>`; None while there is no challenger to be made.
+
+    The version is a function of the marts, the champion's snapshot and the settings; one that exists is reused.
+    """
+    lake, table, marts = home.lake, f"twins/{as_of}", home.lake.current("marts")
+    sizes = [settings.snapshot.model_dump(), settings.retraining.twin_rows, settings.training.class_weight_power]
+    path = lake.path(table, hash_json([as_of, marts.name, champion.snapshot_id, sizes])[:16])
+    if not path.exists():
+        asked = candidate(marts, as_of, settings.snapshot, settings.retraining)
+        if asked is None:
+            return None
+        challenger = learn(asked.train, settings.training, settings.retraining)
+        found = ask(challenger, _of_champion(home, champion, settings), asked.test, champion.as_of)
+        with lake.staging(table) as staged:
+            (staged / "twins.json").write_text(json.dumps(asdict(found), indent=1))
+            lake.publish(table, path.name, staged)
+    else:
+        lake.publish(table, path.name, path)
+    return Twins(**json.loads((path / "twins.json").read_text()))
+
+
+def _of_champion(home: Home, champion: RegisteredVersion, settings: Settings) -> Twin:
+    """The champion's twin, learned once."""
+    policy, power = settings.retraining, settings.training.class_weight_power
+    name = f"{champion.snapshot_id}-{hash_json([policy.twin_rows, power])[:8]}.npy"
+    kept = home.root / "cache" / "twins" / name
+    if not kept.exists():
+        snapshot = home.lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
+        rows = pd.read_parquet(snapshot / "train.parquet", columns=["narrative", "company", "state", "queue"])
+        _keep(kept, learn(rows, settings.training, policy).weights)
+    return Twin(np.load(kept, allow_pickle=False))
+
+
+def _keep(path: Path, weights: NDArray[np.float32]) -> None:
+    """In place of all others: there is one champion."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for other in path.parent.iterdir():
+        other.unlink(missing_ok=True)
+    beside = path.with_suffix(".tmp")
+    with beside.open("wb") as file:
+        np.save(file, weights)
+    beside.replace(path)
+
+
+def _encode(rows: pd.DataFrame) -> "Encoded":
+    from assets.training.preprocessing import Preprocessing
+
+    words = Preprocessing((), (), (), (), (), (1 / len(QUEUES),) * len(QUEUES), 1, _BUCKETS, 1.0)
+    return words.encode(rows, cast("Tokenizer", _NoTokens()))
+
+
+class _NoTokens:
+    """In the tokenizer's place: a twin reads no tokens."""
+
+    ids: tuple[int, ...] = ()
+
+    def encode_batch(self, texts: list[str]) -> list["_NoTokens"]:
+        return [self] * len(texts)
+
+    def enable_truncation(self, max_tokens: int) -> None:
+        """There is nothing to cut."""
+
+    def no_padding(self) -> None:
+        """Nor to pad."""
