@@ -8,7 +8,8 @@ the content of the version before is a hard link of that version's.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
 
@@ -19,13 +20,24 @@ import pyarrow.parquet as pq
 
 from assets.lake import hash_file, hash_json
 
-__all__ = ["MARTS", "content", "mart", "new_files", "partition_file", "seal", "write_partitions"]
+__all__ = [
+    "MARTS",
+    "content",
+    "link_others",
+    "mart",
+    "new_files",
+    "partition_file",
+    "partitions",
+    "seal",
+    "week",
+    "write_partitions",
+]
 
 MARTS = ("fct_complaints", "labels", "company_daily", "state_daily", "quarantined_complaints", "record_counts")
 """The tables that are staged by a build, audited and published together."""
 
 _MANIFEST = "MANIFEST.json"
-_EMPTY = "empty"
+_EMPTY, _UNDATED, _ALL = "empty", "undated", "all"
 _ROW_GROUP = 100_000
 
 
@@ -50,17 +62,34 @@ def new_files(folder: Path, name: str, before: Path | None) -> list[Path]:
     return [path for path in files if before is None or not _same(path, before / name / path.name)]
 
 
-def write_partitions(database: duckdb.DuckDBPyConnection, name: str, folder: Path) -> None:
-    """Write a mart of the warehouse into a folder of marts; one file without rows when it has none."""
-    key, order = _LAYOUT[name]
-    rows = database.sql(f"select {key} as partition, * from {name} order by partition, {order}")  # noqa: S608
-    reader = rows.to_arrow_reader(_ROW_GROUP)
-    assert reader is not None
-    schema = reader.schema.remove(0)
-    for partition, parts in groupby(_split(reader), key=lambda part: part[0]):
-        _write(partition_file(folder, name, partition), schema, (rows for _, rows in parts))
-    if not (folder / name).exists():
+def partitions(folder: Path, name: str) -> set[str]:
+    """The partitions of a mart in a version that have rows."""
+    return {path.stem for path in (folder / name).glob("*.parquet")} - {_EMPTY}
+
+
+def week(day: str | None) -> str:
+    """The partition of a day, YYYY-MM-DD: its Monday, or that of all that has no day."""
+    return _UNDATED if day is None else _monday(date.fromisoformat(day)).isoformat()
+
+
+def write_partitions(
+    database: duckdb.DuckDBPyConnection, name: str, folder: Path, only: Iterable[str] | None = None
+) -> None:
+    """Write partitions of a mart of the warehouse into a folder of marts, by default all of them.
+
+    A partition without rows has no file, but one without rows there is when the folder has no other of the mart.
+    """
+    for condition in ["true"] if only is None else [_within(name, partition) for partition in only]:
+        _write_rows(database, name, folder, condition)
+    if not any((folder / name).glob("*.parquet")):
+        schema = database.sql(f"from {name} limit 0").to_arrow_table().schema
         _write(partition_file(folder, name, _EMPTY), schema, iter(()))
+
+
+def link_others(before: Path, name: str, folder: Path, written: Iterable[str]) -> None:
+    """Take the files of a mart's other partitions from another version of the marts."""
+    for partition in partitions(before, name) - set(written):
+        partition_file(folder, name, partition).hardlink_to(before / name / f"{partition}.parquet")
 
 
 def seal(folder: Path, before: Path | None) -> str:
@@ -80,18 +109,39 @@ def content(folder: Path, before: Path | None = None) -> str:
     return _version(_hashes(folder, before))
 
 
-_LAYOUT = {
-    "fct_complaints": ("date_trunc('week', known_at)::date", "complaint_id, known_at"),
-    "labels": ("date_trunc('week', known_at)::date", "complaint_id, known_at"),
-    "company_daily": ("date_trunc('week', event_timestamp)::date", "company, event_timestamp"),
-    "state_daily": ("date_trunc('week', event_timestamp)::date", "state, event_timestamp"),
-    "quarantined_complaints": (
-        "coalesce(date_trunc('week', known_from)::date::varchar, 'history')",
-        "object_key, line, reason, raw_text",
-    ),
-    "record_counts": ("'all'", "object_key, object_id"),
+_LAYOUT: dict[str, tuple[str | None, str]] = {
+    "fct_complaints": ("known_at", "complaint_id, known_at"),
+    "labels": ("known_at", "complaint_id, known_at"),
+    "company_daily": ("event_timestamp", "company, event_timestamp"),
+    "state_daily": ("event_timestamp", "state, event_timestamp"),
+    "quarantined_complaints": ("known_from", "object_key, line, reason, raw_text"),
+    "record_counts": (None, "object_key, object_id"),
 }
-"""Of each mart the partition that a row is in, and the order of the rows in it."""
+"""Of each mart the day whose week a row is in, and the order of the rows in a week."""
+
+
+def _write_rows(database: duckdb.DuckDBPyConnection, name: str, folder: Path, condition: str) -> None:
+    day, order = _LAYOUT[name]
+    key = f"coalesce(date_trunc('week', {day})::date::varchar, '{_UNDATED}')" if day else f"'{_ALL}'"
+    sql = f"select {key} as partition, * from {name} where {condition} order by partition, {order}"  # noqa: S608
+    reader = database.sql(sql).to_arrow_reader(_ROW_GROUP)
+    assert reader is not None
+    for partition, parts in groupby(_split(reader), key=lambda part: part[0]):
+        _write(partition_file(folder, name, partition), reader.schema.remove(0), (rows for _, rows in parts))
+
+
+def _within(name: str, partition: str) -> str:
+    """A condition by bounds, which spares DuckDB the texts of other weeks."""
+    day = _LAYOUT[name][0]
+    if day is None:
+        return "true"
+    if partition == _UNDATED:
+        return f"{day} is null"
+    return f"{day} >= '{partition}' and {day} < '{date.fromisoformat(partition) + timedelta(days=7)}'"
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
 
 
 def _split(reader: pa.RecordBatchReader) -> Iterator[tuple[str, pa.Table]]:

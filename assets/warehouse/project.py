@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
 from assets.lake import Home, hash_file, hash_json, write_atomically
-from assets.warehouse.marts import MARTS, seal, write_partitions
+from assets.warehouse.marts import MARTS, seal
+from assets.warehouse.staging import stage
 
 __all__ = [
     "DBT",
@@ -59,19 +60,21 @@ def building(home: Home) -> Iterator[dict[str, str]]:
         note = _note(raw)
         if why := _unfit(home, note):
             rebuild(home, why)
+        last = json.loads(_ended(home).read_text()) if _database(home).exists() else None
         _ended(home).unlink(missing_ok=True)
         _run_results(home).unlink(missing_ok=True)
         yield _variables(home, raw)
         if _passed(home):
-            _stage(home, folder)
+            before = _last_built(home) if last else None
+            days = [known_from for _, known_from, _ in note["objects"][len(last["objects"]) if last else 0 :]]
+            stage(_database(home), folder, before, days)
             keep_built(home, folder)
             write_atomically(_ended(home), json.dumps(note))
 
 
 def keep_built(home: Home, folder: Path) -> None:
     """Make the marts in a folder the newest build's, under the hash of their content."""
-    before = built(home) if _newest(home).exists() else None
-    kept = home.lake.keep("marts", seal(folder, before), folder)
+    kept = home.lake.keep("marts", seal(folder, _last_built(home)), folder)
     write_atomically(_newest(home), kept.name)
 
 
@@ -123,6 +126,11 @@ def explain_failure(home: Home, printed: str) -> AuditError:
     return AuditError("; ".join(failed) or f"dbt: {_one_line(printed)}")
 
 
+def _last_built(home: Home) -> Path | None:
+    folder = built(home) if _newest(home).exists() else None
+    return folder if folder and folder.is_dir() else None
+
+
 def _note(raw: Path) -> dict[str, Any]:
     """What a build is made by, and of which objects: in the order of their versions, with all that decides its rows."""
     objects = pq.read_table(raw / "objects.parquet").sort_by("seq").to_pylist()
@@ -160,14 +168,6 @@ def _passed(home: Home) -> bool:
     results = json.loads(record.read_text())["results"] if record.exists() else []
     made = {result["unique_id"].split(".")[2] for result in results}
     return made.issuperset(MARTS) and all(result["status"] in ("success", "pass", "warn") for result in results)
-
-
-def _stage(home: Home, folder: Path) -> None:
-    database = _database(home)
-    limits: dict[str, Any] = {"memory_limit": "2500MB", "temp_directory": f"{database}.tmp"}
-    with duckdb.connect(str(database), read_only=True, config=limits) as connection:
-        for mart in MARTS:
-            write_partitions(connection, mart, folder)
 
 
 def _database(home: Home) -> Path:

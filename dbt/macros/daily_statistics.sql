@@ -1,15 +1,26 @@
-{% macro daily_statistics(entity) %}
+{% macro running_statistics(entity) %}
 {#-
-    Running statistics of an entity, one row per day on which one of them changes.
+    Running counts of an entity, one row per day on which one of them changes.
 
     A complaint that is known on day d joins on d + 1, when the day is over. One received on day r leaves a window of n
     days on r + 1 + n, and never enters it when it is known no sooner. So each day's counts are added once, taken away
     once per window, and summed over time: exact on every day of change, without a calendar and without a join of each
     day to its window. A complaint counts once, as first known.
+
+    Of the entities that a build touches, the days before the first touched one stay, and the sums go on from there.
 -#}
 {%- set windows = [7, 30, 90] -%}
-{%- set queues = var('queues') %}
+{%- set queues = var('queues') -%}
+{%- set counts = ['complaints', 'narratives', 'labels'] + queues + ['complaints_7d', 'complaints_30d', 'complaints_90d'] %}
 with
+
+{% if is_incremental() %}
+touched as (
+
+    {{ touched(entity) }}
+
+),
+{% endif %}
 
 complaints as (
 
@@ -21,8 +32,8 @@ complaints as (
 several as (
 
     select complaint_id, min(known_at) as known_at from complaints
+    where complaint_id in (select complaint_id from {{ ref('fct_complaints') }} where known_until is not null)
     group by complaint_id
-    having count(*) > 1
 
 ),
 
@@ -31,8 +42,12 @@ first_known as (
     select complaints.* from complaints
     left join several
         on complaints.complaint_id = several.complaint_id
-    where several.known_at is null
-        or several.known_at = complaints.known_at
+    where (several.known_at is null or several.known_at = complaints.known_at)
+    {% if is_incremental() %}
+        and {{ entity }} in (select {{ entity }} from touched)
+        and greatest(complaints.known_at, label_known_at, received_at + interval {{ windows | max }} day) + interval 1 day
+            >= (select min(from_day) from touched)
+    {% endif %}
 
 ),
 
@@ -95,11 +110,24 @@ daily as (
 
     select
         {{ entity }}, event_timestamp
-        {% for column in ['complaints', 'narratives', 'labels'] + queues + ['complaints_7d', 'complaints_30d', 'complaints_90d'] -%}
+        {% for column in counts -%}
         , cast(sum({{ column }}) as bigint) as {{ column }}
         {% endfor %}
     from changes
+    {% if is_incremental() %}
+    inner join touched using ({{ entity }})
+    where event_timestamp >= from_day
+    {% endif %}
     group by {{ entity }}, event_timestamp
+    {% if is_incremental() %}
+    union all
+    select {{ entity }}, event_timestamp, {{ counts | join(', ') }} from {{ this }}
+    where ({{ entity }}, event_timestamp) in (
+        select ({{ entity }}, max(event_timestamp)) from {{ this }}
+        where {{ entity }} in (select {{ entity }} from touched)
+        group by {{ entity }}
+    )
+    {% endif %}
 
 ),
 
@@ -107,7 +135,7 @@ running as (
 
     select
         {{ entity }}, event_timestamp
-        {% for column in ['complaints', 'narratives', 'labels'] + queues + ['complaints_7d', 'complaints_30d', 'complaints_90d'] -%}
+        {% for column in counts -%}
         , cast(sum({{ column }}) over so_far as bigint) as {{ column }}
         {% endfor %}
     from daily
@@ -117,6 +145,30 @@ running as (
 
 )
 
+select running.* from running
+{% if is_incremental() %}
+inner join touched using ({{ entity }})
+where event_timestamp >= from_day
+{% endif %}
+{% endmacro %}
+
+
+{% macro touched(entity) %}
+select name as {{ entity }}, from_day from {{ ref('touched_statistics') }}
+where entity = '{{ entity }}'
+{% endmacro %}
+
+
+{% macro forget_touched(entity) %}
+delete from {{ this }} using ({{ touched(entity) }}) as touched
+where {{ this }}.{{ entity }} = touched.{{ entity }} and event_timestamp >= from_day
+{% endmacro %}
+
+
+{% macro daily_statistics(entity) %}
+{#- What is known of an entity, one row per day on which any of it changes. -#}
+{%- set windows = [7, 30, 90] -%}
+{%- set queues = var('queues') -%}
 select
     {{ entity }},
     event_timestamp,
@@ -128,5 +180,5 @@ select
     {% for queue in queues -%}
     , case when labels = 0 then cast(0 as double) else cast({{ queue }} as double) / labels end as {{ entity }}_share_{{ queue }}
     {% endfor %}
-from running
+from {{ ref(entity ~ '_running') }}
 {% endmacro %}

@@ -30,6 +30,7 @@ from assets.warehouse.project import (
     built,
     explain_failure,
     manifest_path,
+    rebuild,
 )
 
 FIELDS = (
@@ -415,6 +416,38 @@ def test_nights_equal_one_build_and_what_lands_later_changes_no_day_before(
     for name in AS_IT_WAS:
         files = [*(built(home) / name).iterdir()]
         assert 0 < len(new_files(built(home), name, published)) < len(files), name
+
+
+def random_nights(seed: int) -> list[Source]:
+    """History and five nights: on one day two objects, one of rejects alone, one night without anything, one late."""
+    chance = random.Random(seed)
+    records = [row for source in random_sources(seed, 400) for row in source.records]
+    cuts = sorted(chance.sample(range(1, len(records)), 4))
+    parts = [records[start:end] for start, end in zip([0, *cuts], [*cuts, len(records)], strict=True)]
+    days = [None, *sorted(chance.choices(["2023-06-05", "2023-07-20", "2023-07-21", "2023-12-01"], k=4))]
+    nights = [Source(f"{n}.csv", part, known_from=day) for n, (part, day) in enumerate(zip(parts, days, strict=True))]
+    nights.insert(2, Source("1b.csv", [], [(2, "broken-quote", '"')], known_from=nights[1].known_from))
+    return nights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_any_nights_equal_one_build_after_each_and_after_a_withdrawal(tmp_path: Path, seed: int) -> None:
+    nights, home, fresh = random_nights(seed), Home(tmp_path / "home"), Home(tmp_path / "fresh")
+    for count in range(1, len(nights) + 1):
+        land(home, nights[:count], f"v{count}")
+        build_marts(home)
+        build_marts(home)
+        land(fresh, nights[:count], f"v{count}")
+        rebuild(fresh, "to compare")
+        build_marts(fresh)
+        assert hash_tree(built(home)) == hash_tree(built(fresh)), count
+    nights[3] = Source(nights[3].key, [], known_from=nights[3].known_from, withdrawn="another team's")
+    for either in (home, fresh):
+        land(either, nights, "withdrawn")
+        rebuild(fresh, "to compare")
+        build_marts(either)
+    assert hash_tree(built(home)) == hash_tree(built(fresh))
 
 
 @pytest.fixture

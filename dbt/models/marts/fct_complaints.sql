@@ -1,9 +1,15 @@
+-- depends_on: {{ ref('changed_complaints') }}
+{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key='complaint_id') }}
+
 with
 
 complaints as not materialized (
 
     select * from {{ ref('stg_complaints') }}
     where status = 'valid'
+    {% if is_incremental() %}
+        and complaint_id in (select complaint_id from {{ ref('changed_complaints') }})
+    {% endif %}
 
 ),
 

@@ -1,3 +1,5 @@
+{{ config(materialized='view') }}
+
 select
     complaint_id,
     known_at,

@@ -1,14 +1,16 @@
+{{ config(materialized='incremental', incremental_strategy='append') }}
+
 with
 
 objects as (
 
-    select * from {{ source('lake', 'objects') }}
+    select * from {{ new_objects() }} as new_objects
 
 ),
 
 unreadable as (
 
-    select object_id, line, reason, raw_text from {{ lake_files('rejects', ['object_id', 'line', 'reason', 'raw_text']) }}
+    select object_id, line, reason, raw_text from {{ new_files('rejects', ['object_id', 'line', 'reason', 'raw_text']) }}
 
 ),
 

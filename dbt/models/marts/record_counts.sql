@@ -1,8 +1,12 @@
+-- What is new is what this has not counted: it is written after all that asks for that.
+-- depends_on: {{ ref('changed_complaints') }}, {{ ref('quarantined_complaints') }}
+{{ config(materialized='incremental', incremental_strategy='append') }}
+
 with
 
 objects as (
 
-    select * from {{ source('lake', 'objects') }}
+    select * from {{ new_objects() }} as new_objects
 
 ),
 
@@ -14,6 +18,9 @@ statuses as (
         count(case when status = 'quarantined' then 1 end) as quarantined,
         count(case when status = 'duplicate' then 1 end) as duplicate
     from {{ ref('stg_complaints') }}
+    {% if is_incremental() %}
+    where object_id not in (select object_id from {{ this }})
+    {% endif %}
     group by object_id
 
 ),
@@ -21,7 +28,7 @@ statuses as (
 rejects as (
 
     select object_id, count(*) as rejects
-    from {{ lake_files('rejects', ['object_id', 'line', 'reason', 'raw_text']) }}
+    from {{ new_files('rejects', ['object_id', 'line', 'reason', 'raw_text']) }}
     group by object_id
 
 )

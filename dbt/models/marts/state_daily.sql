@@ -1,1 +1,3 @@
+{{ config(materialized='view') }}
+
 {{ daily_statistics('state') }}

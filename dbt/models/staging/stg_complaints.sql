@@ -4,16 +4,13 @@ with
 
 objects as (
 
-    select * from {{ source('lake', 'objects') }}
-    {% if is_incremental() %}
-    where object_id not in (select object_id from {{ this }})
-    {% endif %}
+    select * from {{ new_objects() }} as new_objects
 
 ),
 
 records as not materialized (
 
-    select * from {{ lake_files('records', record_fields() + ['object_id', 'line', 'content_hash']) }}
+    select * from {{ new_files('records', record_fields() + ['object_id', 'line', 'content_hash']) }}
 
 ),
 
@@ -72,7 +69,9 @@ first_readings as (
         select complaint_id, content_hash, position from judged where reason is null
         {% if is_incremental() %}
         union all
-        select complaint_id, content_hash, position from {{ this }} where status = 'valid'
+        select complaint_id, content_hash, position from {{ this }}
+        where status = 'valid'
+            and complaint_id in (select complaint_id from judged where reason is null)
         {% endif %}
     ) as readings
     group by complaint_id, content_hash

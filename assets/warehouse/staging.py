@@ -1,0 +1,59 @@
+"""Writes the marts of a build: the partitions that it may have changed; the others are the last build's.
+
+What may have changed is derived from what the build did, never from the files: see `dbt/models/`, where
+`changed_complaints` and `touched_statistics` say which complaints, companies and states new objects touch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from assets.warehouse.marts import MARTS, link_others, partitions, week, write_partitions
+
+__all__ = ["stage"]
+
+
+def stage(database: Path, folder: Path, before: Path | None, days: Sequence[str | None]) -> None:
+    """Write a warehouse's marts into a folder, upon those of the build that it was added to, if it was.
+
+    days: from when on the objects are known that were added (YYYY-MM-DD, None for history).
+    """
+    limits: dict[str, Any] = {"memory_limit": "2500MB", "temp_directory": f"{database}.tmp"}
+    with duckdb.connect(str(database), read_only=True, config=limits) as connection:
+        if before is None:
+            for mart in MARTS:
+                write_partitions(connection, mart, folder)
+            return
+        for mart, changed in _changed(connection, before, days).items():
+            link_others(before, mart, folder, changed)
+            write_partitions(connection, mart, folder, changed)
+
+
+def _changed(connection: duckdb.DuckDBPyConnection, before: Path, days: Sequence[str | None]) -> dict[str, set[str]]:
+    """The partitions of each mart in which rows may be others than before, or there no more.
+
+    The rows of a complaint are among its valid records, and lie in their weeks.
+    """
+    versions = _weeks(connection, "select distinct known_at::date from changed_complaints")
+    return {
+        "fct_complaints": versions,
+        "labels": versions,
+        **{f"{entity}_daily": _weeks_touched(connection, before, entity) for entity in ("company", "state")},
+        "quarantined_complaints": {week(day) for day in days},
+        "record_counts": {"all"},
+    }
+
+
+def _weeks_touched(connection: duckdb.DuckDBPyConnection, before: Path, entity: str) -> set[str]:
+    """The weeks from the first day on that a build touches, of its rows and of those that were there."""
+    since = f"(select min(from_day)::date from touched_statistics where entity = '{entity}')"  # noqa: S608
+    rows = f"select distinct event_timestamp::date from {entity}_running where event_timestamp >= {since}"  # noqa: S608
+    first = _weeks(connection, f"select {since}")
+    kept = partitions(before, f"{entity}_daily")
+    return _weeks(connection, rows) | {old for old in kept for start in first if old >= start}
+
+
+def _weeks(connection: duckdb.DuckDBPyConnection, days: str) -> set[str]:
+    return {week(day.isoformat()) for (day,) in connection.execute(days).fetchall() if day is not None}

@@ -1,0 +1,155 @@
+"""What a night costs on top of a long history: CPU seconds, bytes read and written, and disk.
+
+python bench/nights.py [--history N] [--nights N] [--records N] [--beside TREE] [--beside-nights N]
+
+A history is landed at once, then nights one by one. A night is read, built, audited, published, and put into the
+online store, by a process of its own; its children count. Bytes are those that system calls were asked for, by the
+kernel's account of the process. `--beside` names another checkout, which is measured by the same nights in the same
+run. Weeks are compared, because a partition is a week and fills up in the course of it.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+HERE = Path(__file__).parent.parent
+LAST_OF_HISTORY, HISTORY_DAYS, WEEK = date(2024, 3, 31), 1000, 7
+GOAL_FLAT, GOAL_CPU, GOAL_WRITTEN = 1.2, 0.5, 0.1
+
+NIGHT = """
+import json, os, resource, sys
+from pathlib import Path
+home, as_of, *sources = sys.argv[1:]
+os.environ["EVERGREEN_HOME"] = home
+from assets.features.serving import materialize
+from assets.features.store import apply_definitions
+from assets.ingestion.landing import ingest
+from assets.lake import Home
+from assets.settings import load_settings
+from assets.validation.audit import audit, publish
+from assets.warehouse.project import build_marts
+home, settings, spent = Home(Path(home)), load_settings("full"), {}
+def spend(stage):
+    who = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    now = sum(use.ru_utime + use.ru_stime for use in who)
+    spent[stage], spend.last = now - spend.last, now
+spend.last = 0
+spend("imports")
+ingest(sources, home.lake, settings.ingestion, as_of)
+spend("ingestion")
+build_marts(home)
+spend("warehouse")
+publish(home, audit(home, as_of, settings.warehouse), settings.warehouse)
+spend("validation")
+apply_definitions(home)
+materialize(home, as_of)
+spend("online")
+io = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+print(json.dumps({"cpu": spent, "read": int(io["rchar"]), "written": int(io["wchar"])}))
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a night: CPU seconds by stage, bytes read and written, and bytes of disk that the home has more."""
+
+    cpu: dict[str, float]
+    read: float
+    written: float
+    disk: float
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.cpu.values())
+
+
+def simulate(folder: Path, first: date, last: date, rate: int, *more: str) -> None:
+    evergreen = Path(sys.executable).with_name("evergreen")
+    days = ["--from", first.isoformat(), "--to", last.isoformat(), "--rate", str(rate)]
+    subprocess.run([evergreen, "simulate", "--output", folder, *days, *more], check=True, stdout=subprocess.DEVNULL)
+
+
+def spend(tree: Path, home: Path, as_of: date, *sources: Path) -> Cost:
+    """Run one night by the code of a checkout."""
+    before = disk(home)
+    command = [sys.executable, "-c", NIGHT, home, as_of.isoformat(), *sources]
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Cost(found["cpu"], found["read"], found["written"], disk(home) - before)
+
+
+def disk(folder: Path) -> int:
+    """Bytes on the disk; a file with several names counts once."""
+    stats = (path.lstat() for path in folder.rglob("*"))
+    return sum({stat.st_ino: stat.st_blocks * 512 for stat in stats}.values())
+
+
+def mean(costs: Sequence[Cost]) -> Cost:
+    number = len(costs)
+    stages = {stage: sum(cost.cpu[stage] for cost in costs) / number for stage in costs[0].cpu}
+    sums = [sum(getattr(cost, name) for cost in costs) / number for name in ("read", "written", "disk")]
+    return Cost(stages, *sums)
+
+
+def show(name: str, cost: Cost) -> None:
+    megabytes = " ".join(f"{value / 1e6:>9.1f}" for value in (cost.read, cost.written, cost.disk))
+    stages = "  ".join(f"{stage} {seconds:.1f}" for stage, seconds in cost.cpu.items())
+    print(f"{name:<22}{cost.seconds:>8.1f} {megabytes}   {stages}", flush=True)
+
+
+def measure(name: str, tree: Path, folder: Path, nights: int) -> list[Cost]:
+    """The nights on top of the history, by the code of a checkout."""
+    home = folder / name
+    show(f"{name}: history", spend(tree, home, LAST_OF_HISTORY, folder / "history"))
+    costs = []
+    for night in range(1, nights + 1):
+        day = LAST_OF_HISTORY + timedelta(days=night)
+        landed = folder / f"{name}-nights"
+        landed.mkdir(exist_ok=True)
+        for file in (folder / "nights").glob(f"*{day.isoformat()}*"):
+            (landed / file.name).hardlink_to(file)
+        costs.append(spend(tree, home, day, folder / "history", landed))
+        show(f"{name}: night {night}", costs[-1])
+    return costs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--history", type=int, default=1_000_000)
+    parser.add_argument("--nights", type=int, default=60)
+    parser.add_argument("--records", type=int, default=1000)
+    parser.add_argument("--beside", type=Path)
+    parser.add_argument("--beside-nights", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        first, night = LAST_OF_HISTORY - timedelta(days=HISTORY_DAYS - 1), LAST_OF_HISTORY + timedelta(days=1)
+        simulate(folder / "history", first, LAST_OF_HISTORY, given.history // HISTORY_DAYS, "--seed", "7")
+        last = night + timedelta(days=given.nights - 1)
+        simulate(folder / "nights", night, last, given.records, "--seed", "8", "--daily")
+        print(f"{'':<22}{'CPU s':>8} {'read MB':>9} {'written':>9} {'disk':>9}")
+        costs = measure("here", HERE, folder, given.nights)
+        early, late = mean(costs[1 : 1 + WEEK]), mean(costs[-WEEK:])
+        show("nights 2 to 8", early)
+        show(f"the last {WEEK} nights", late)
+        print(f"later / earlier: CPU {late.seconds / early.seconds:.2f}, written {late.written / early.written:.2f}, "
+              f"read {late.read / early.read:.2f} (goal {GOAL_FLAT})")  # fmt: skip
+        if given.beside:
+            beside = mean(measure("beside", given.beside.absolute(), folder, given.beside_nights))
+            same = mean(costs[: given.beside_nights])
+            print(f"here / beside, the same nights: CPU {same.seconds / beside.seconds:.2f} (goal {GOAL_CPU}), "
+                  f"written {same.written / beside.written:.3f} (goal {GOAL_WRITTEN})")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
