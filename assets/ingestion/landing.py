@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
@@ -228,7 +227,7 @@ def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: st
         path,
         tuple(ordered),
         tuple(read for read in ordered if read.object_id not in before),
-        _reasons(path, ordered),
+        _reasons(path),
         overwritten=tuple(reads.overwritten),
         deleted=deleted,
         not_read=listing.not_read,
@@ -358,14 +357,13 @@ def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Seque
     lake.publish(TABLE, _version(reads), staged)
 
 
-def _reasons(published: Path, reads: Sequence[ObjectRead]) -> dict[str, int]:
+def _reasons(published: Path) -> dict[str, int]:
     """Rejects by reason, the most frequent first."""
-    reasons = Counter[str]()
-    for read in reads:
-        if read.rejects:
-            part = published / "rejects" / f"{read.object_id}.parquet"
-            reasons.update(pq.read_table(part, columns=["reason"])[0].to_pylist())
-    return dict(reasons.most_common())
+    if not any((published / "rejects").iterdir()):
+        return {}
+    counts = "select reason, count(*) from read_parquet($rejects) group by reason order by count(*) desc, reason"
+    with duckdb.connect() as connection:
+        return dict(connection.execute(counts, {"rejects": str(published / "rejects" / "*.parquet")}).fetchall())
 
 
 def _objects(published: Path) -> list[ObjectRead]:

@@ -63,7 +63,9 @@ def building(home: Home) -> Iterator[dict[str, str]]:
         last = json.loads(_ended(home).read_text()) if _database(home).exists() else None
         _ended(home).unlink(missing_ok=True)
         _run_results(home).unlink(missing_ok=True)
-        yield _variables(home, raw)
+        _raw(home).unlink(missing_ok=True)
+        _raw(home).symlink_to(os.path.relpath(raw, home.warehouse))
+        yield _variables(home)
         if _passed(home):
             before = _last_built(home) if last else None
             days = [known_from for _, known_from, _ in note["objects"][len(last["objects"]) if last else 0 :]]
@@ -179,6 +181,11 @@ def _ended(home: Home) -> Path:
     return home.warehouse / "built.json"
 
 
+def _raw(home: Home) -> Path:
+    """The raw records that a build reads, by a name that stays: dbt parses again what asks for a changed variable."""
+    return home.warehouse / "raw"
+
+
 def _newest(home: Home) -> Path:
     return home.warehouse / "BUILT"
 
@@ -207,7 +214,7 @@ def _parse(home: Home, manifest: Path) -> None:
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".parse-", dir=home.warehouse) as folder:
         here = {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder}
-        environment = os.environ | _variables(home, Path("/none")) | here
+        environment = os.environ | _variables(home) | here
         command = [str(DBT), "--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
         done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -218,9 +225,9 @@ def _parse(home: Home, manifest: Path) -> None:
         Path(folder, "manifest.json").replace(manifest)
 
 
-def _variables(home: Home, raw: Path) -> dict[str, str]:
+def _variables(home: Home) -> dict[str, str]:
     return {
-        "EVERGREEN_RAW": _quoted(str(raw.absolute())),
+        "EVERGREEN_RAW": _quoted(str(_raw(home).absolute())),
         "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),
