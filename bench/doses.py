@@ -4,16 +4,23 @@ Complaints come straight from the simulator, without lake and features: what is 
 categories, the champion's answers and the labels that arrive. A window is a calm one in which a share of the complaints
 comes from a changed world; shares rise until eight windows of ten are in alarm. The champion is the linear branch over
 hashed words, fitted to a year; windows are drawn, without replacement, from a month after it. Of 100,000 rows drift
-reads `sample_rows`, so that a window of so many rows is drawn for it; labels count in full.
+reads `sample_rows`, so that a window of so many rows is drawn for it, with their labels alone.
 
-python bench/doses.py [--windows N] [--calm N] [--stock N] [--sizes ROWS...]
+python bench/doses.py [--windows N] [--calm N] [--sizes ROWS...] [--peers N] [--nannyml PYTHON]
 """
 
 import argparse
+import json
+import subprocess
+import sys
+import tempfile
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,6 +47,9 @@ SIZES = (1_000, 10_000, 100_000)
 SHARES = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 CHANGES = ("new-vocabulary", "one-queue", "one-company", "mix-shift", "swapped-queues")
 POWER = 0.8
+PEER_SHARES, PEER_ROWS = (0.05, 0.1, 0.3, 1.0), 10_000
+"""What the peers are shown, and the most rows of a window and of the training: they take seconds for one."""
+NANNYML = Path(__file__).parent / "peers" / "nannyml_drift.py"
 
 
 @dataclass(frozen=True)
@@ -126,8 +136,12 @@ def alarms(champion: Champion, drawn: Pool) -> dict[str, float]:
     found = {column.group: 0.0 for column in columns}
     for group in found:
         found[group] = float(bool(judge(tuple(c for c in columns if c.group == group), SETTINGS).detected))
-    right = float((drawn.rows["queue"] == drawn.rows["predicted"]).mean())
-    return {"detected": max(found.values()), "accuracy": right, **found}
+    return {"detected": max(found.values()), "accuracy": right(drawn.rows), **found}
+
+
+def right(rows: pd.DataFrame) -> float:
+    """The accuracy of the champion's answers."""
+    return float((rows["queue"] == rows["predicted"]).mean())
 
 
 def measured(
@@ -139,36 +153,61 @@ def measured(
 
 def found_at(champion: Champion, calm: Pool, changed: Pool, size: int, windows: int) -> str:
     """The smallest share that is found, the points it costs, and the groups that find it."""
-    right = float((calm.rows["queue"] == calm.rows["predicted"]).mean())
     for share in SHARES:
         found = measured(champion, calm, changed, share, size, windows)
+        lost = f"{share:>6.0%}{100 * (right(calm.rows) - found['accuracy']):>8.1f} points"
         if found["detected"] >= POWER:
-            groups = [name for name, alarmed in found.drop(["detected", "accuracy"]).items() if alarmed >= POWER / 2]
-            return f"{share:>6.0%}{100 * (right - found['accuracy']):>8.1f} points  {', '.join(map(str, groups))}"
-    return f"{'none':>6}{100 * (right - found['accuracy']):>8.1f} points at 100%"
+            groups = [
+                str(name) for name, alarmed in found.drop(["detected", "accuracy"]).items() if alarmed >= POWER / 2
+            ]
+            return f"{lost}  {', '.join(groups)}"
+    return f"{lost} not found"
 
 
-def stock(calm: Pool, changed: Pool, train: Pool, size: int, windows: int) -> None:
-    """The same of Evidently's preset as it comes, against as many rows of the training."""
-    right = float((calm.rows["queue"] == calm.rows["predicted"]).mean())
-    for share in (0.0, 0.3, 1.0):
-        drawn = [window(calm, changed, share, size, seed) for seed in range(windows)]
-        found = np.array([_preset(train, one, size) for one in drawn])
-        lost = 100 * (right - np.mean([(one.rows["queue"] == one.rows["predicted"]).mean() for one in drawn]))
-        alarmed = f"{np.mean(found >= STOCK_BOUND):.1f} of {windows} windows in alarm, {found.mean():.0%} of columns"
-        print(f"  Evidently's preset, {size:,} rows, {share:.0%}: {alarmed}, {lost:.1f} points", flush=True)
+@dataclass(frozen=True)
+class Peers:
+    """Evidently's preset and NannyML's univariate drift, as they come, against rows of the training."""
+
+    train: pd.DataFrame
+    windows: int
+    nannyml: Path
+
+    def show(self, calm: Pool, changed: Pool, size: int) -> None:
+        for name, alarms in (("Evidently", self._evidently), ("NannyML", self._nannyml)):
+            print(f"  {name:<14}{size:>8,}{self._found(alarms, calm, changed, size)}", flush=True)
+
+    def _found(self, alarms: Callable[..., list[bool]], calm: Pool, changed: Pool, size: int) -> str:
+        """The smallest share at which all windows are in alarm, and the points it costs, or that calm ones are."""
+        for share in (0.0, *PEER_SHARES):
+            drawn = [window(calm, changed, share, size, seed) for seed in range(self.windows)]
+            found = alarms([pd.concat([one.groups[group] for group in STOCK_GROUPS], axis=1) for one in drawn])
+            if share == 0 and any(found):
+                return f"{sum(found):>6} of {self.windows} calm windows in alarm"
+            if share and all(found):
+                lost = right(calm.rows) - np.mean([right(one.rows) for one in drawn])
+                return f"{share:>6.0%}{100 * lost:>8.1f} points"
+        return f"{'none':>6}"
+
+    def _evidently(self, frames: list[pd.DataFrame]) -> list[bool]:
+        return [_drifted_share(self.train.iloc[: len(frame)], frame) >= STOCK_BOUND for frame in frames]
+
+    def _nannyml(self, frames: list[pd.DataFrame]) -> list[bool]:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, rows in (("train", self.train), ("windows", pd.concat(frames))):
+                rows.reset_index(drop=True).to_parquet(Path(folder) / f"{name}.parquet")
+            command = [self.nannyml, NANNYML, folder, str(len(frames[0]))]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return [columns > 0 for columns in json.loads(done.stdout.splitlines()[-1])]
 
 
-def _preset(train: Pool, current: Pool, size: int) -> float:
-    import warnings
-
+def _drifted_share(train: pd.DataFrame, current: pd.DataFrame) -> float:
+    """Of columns, by Evidently's preset."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from evidently import Dataset, Report
         from evidently.presets import DataDriftPreset
 
-        frames = [pd.concat([side.groups[name] for name in STOCK_GROUPS], axis=1) for side in (current, train)]
-        sides = [Dataset.from_pandas(frame.iloc[:size]) for frame in frames]
+        sides = [Dataset.from_pandas(frame) for frame in (current, train)]
         return float(Report([DataDriftPreset()]).run(*sides).dict()["metrics"][0]["value"]["share"])
 
 
@@ -177,7 +216,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=10, help="of each size and share")
     parser.add_argument("--calm", type=int, default=100, help="calm windows of each size")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="rows of a window")
-    parser.add_argument("--stock", type=int, default=2, help="windows that Evidently's preset is shown")
+    parser.add_argument("--peers", type=int, default=2, help="windows that Evidently and NannyML are shown")
+    parser.add_argument("--nannyml", type=Path, default=Path(sys.prefix) / "nannyml" / "bin" / "python")
     arguments, started = parser.parse_args(), time.process_time()
     year = partial(simulate, start=CHANGE - timedelta(days=366), days=366, a_day=TRAINED)
     sizes, largest = arguments.sizes, min(max(arguments.sizes), SETTINGS.sample_rows)
@@ -185,16 +225,17 @@ def main() -> None:
     before = year("calm", change=None)
     champion, answer = crown(before)
     calm = pool(champion, answer, month("calm", change=None))
-    right = (champion.evaluated["queue"] == champion.evaluated["predicted"]).mean()
-    print(f"accuracy {right:.3f} evaluated; {time.process_time() - started:.0f} CPU seconds", flush=True)
+    train = pool(champion, answer, before.iloc[:: len(before) // PEER_ROWS]).groups
+    columns = pd.concat([train[name] for name in STOCK_GROUPS], axis=1)
+    peers = Peers(columns, arguments.peers, arguments.nannyml)
+    taken = f"{time.process_time() - started:.0f} CPU seconds"
+    print(f"accuracy {right(champion.evaluated):.3f} evaluated; {taken}", flush=True)
     for change in CHANGES:
         changed = pool(champion, answer, month(change, change=CHANGE))
         for size in sizes:
             print(f"{change:<16}{size:>8,}{found_at(champion, calm, changed, size, arguments.windows)}", flush=True)
-        if change == "new-vocabulary" and arguments.stock:
-            train = pool(champion, answer, before.iloc[:: len(before) // 10_000])
-            for size in sizes[:2]:
-                stock(calm, changed, train, size, arguments.stock)
+            if arguments.peers and size <= PEER_ROWS:
+                peers.show(calm, changed, size)
     for size in sizes:
         found = measured(champion, calm, calm, 0.0, size, arguments.calm)
         print(f"calm, {size:,} rows, {arguments.calm} windows: {found.round(3).to_dict()}", flush=True)
@@ -205,13 +246,12 @@ def main() -> None:
 
 def slow(champion: Champion, answer, calm: Pool, sizes: list[int], windows: int) -> None:
     """Month by month of a change that comes over 180 days."""
-    right = float((calm.rows["queue"] == calm.rows["predicted"]).mean())
     for month in range(1, 5):
         start = CHANGE + timedelta(days=30 * (month - 1))
         drawn = pool(champion, answer, simulate("slow", start, 30, max(sizes) // 30 + 1, CHANGE))
         for size in sizes:
             found = measured(champion, drawn, drawn, 0.0, size, windows)
-            lost = 100 * (right - found["accuracy"])
+            lost = 100 * (right(calm.rows) - found["accuracy"])
             print(
                 f"slow, month {month}, {size:,} rows: {found['detected']:.2f} in alarm, {lost:.1f} points", flush=True
             )
