@@ -65,7 +65,7 @@ def audit(home: Home, as_of: str, policy: WarehouseSettings) -> Audit:
         before = home.lake.path("marts", previous) if previous else None
         figures = measure(folder, before, as_of)
         problems = find_problems(new_objects(folder, before), figures.published_mix, policy)
-        outcome = validate(folder, figures, problems, as_of, policy, home.reports / "data-docs")
+        outcome = validate(home, folder, figures, problems, as_of, policy)
         failures = tuple(Failure(*failed) for failed in outcome.failed)
         verdict = Audit(as_of, folder.name, previous, figures, outcome.checked, failures)
         (beside / "audit.json").write_text(json.dumps(asdict(verdict), indent=2))

@@ -33,7 +33,7 @@ _INDEX = Template("""<!DOCTYPE html>
 <table><thead><tr><th>Suite</th><th>Rows</th><th>Checked</th><th>Not met</th></tr></thead><tbody>$suites</tbody></table>
 <h2>What was measured</h2>
 <table><tbody>$figures</tbody></table>
-<p>Built by Great Expectations. Results hold verdicts and totals, never a value of a complaint.</p>
+<p>Built by Great Expectations. Results hold verdicts, totals and places of rows, never a text.</p>
 </main></body></html>
 """)
 

@@ -12,7 +12,7 @@ __all__ = ["mart_audit", "marts"]
 
 @dg.asset(
     group_name="validation",
-    kinds={"greatexpectations", "pandas"},
+    kinds={"greatexpectations", "duckdb"},
     owners=["team:evergreen"],
     partitions_def=AS_OF,
     deps=[dg.AssetKey(mart) for mart in MARTS],

@@ -116,7 +116,7 @@ def _complaints() -> list["Expectation"]:
         _ordered("label_known_at", "known_at", "No label is known before its complaint"),
         _among("queue", QUEUES, "A queue is one of the nine"),
         _among("channel", CHANNELS, "The channel is one of the bureau's", critical=False),
-        _between("narrative", 1, 100_000, "A narrative has between 1 and 100,000 characters", critical=False),
+        _long("narrative", 1, 100_000, "A narrative has between 1 and 100,000 characters", critical=False),
     ]
 
 
@@ -176,6 +176,16 @@ def _between(column: str, low: float | None, high: float | None, sentence: str, 
     from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
 
     return ExpectColumnValuesToBeBetween(
+        column=column, min_value=low, max_value=high, description=sentence, severity=_severity(critical)
+    )
+
+
+def _long(column: str, low: int, high: int, sentence: str, critical: bool = True) -> "Expectation":
+    from great_expectations.expectations.core.expect_column_value_lengths_to_be_between import (
+        ExpectColumnValueLengthsToBeBetween,
+    )
+
+    return ExpectColumnValueLengthsToBeBetween(
         column=column, min_value=low, max_value=high, description=sentence, severity=_severity(critical)
     )
 

@@ -23,6 +23,7 @@ from assets.lake import hash_file, hash_json
 __all__ = [
     "MARTS",
     "content",
+    "hashes",
     "link_others",
     "mart",
     "new_files",
@@ -107,6 +108,11 @@ def seal(folder: Path, before: Path | None) -> str:
 def content(folder: Path, before: Path | None = None) -> str:
     """The version that a folder's files make, by reading them; those that are another version's files are not read."""
     return _version(_hashes(folder, before))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a version of the marts, by its name in the folder, as it was written."""
+    return _manifest(folder)
 
 
 _LAYOUT: dict[str, tuple[str | None, str]] = {

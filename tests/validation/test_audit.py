@@ -282,3 +282,44 @@ def test_the_distance_of_two_mixes(home: Home, tmp_path: Path) -> None:
     figures = measure(built(home), built(other), AS_OF)
     assert figures.mix_shift == pytest.approx(0.5)
     assert figures.queue_mix == {"cards": 0.25, "mortgage": 0.5, "other": 0.25}
+
+
+def stage_weeks(home: Home, frames: Frames, weeks: list[pd.DataFrame]) -> None:
+    """Marts whose labels are those of several weeks, a file each."""
+    with home.lake.staging("marts") as folder:
+        for mart, frame in frames.items():
+            for number, part in enumerate(weeks if mart == "labels" else [frame]):
+                part.to_parquet(partition_file(folder, mart, str(number)), index=False)
+        keep_built(home, folder)
+
+
+def labels_failures(home: Home) -> list[str]:
+    return [failure.expectation for failure in audit(home, AS_OF, POLICY).critical if failure.suite == "labels"]
+
+
+def test_a_file_that_is_not_read_again_is_judged_as_if_it_were(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = marts()
+    old, new = frames["labels"].iloc[:9], frames["labels"].iloc[9:]
+    stage_weeks(home, frames, [old, new])
+    assert publish(home, audit(home, AS_OF, POLICY), POLICY).passed
+    stage_weeks(home, frames, [old, new.assign(queue="lottery")])
+    told = "A label is one of the nine queues (9 of 18 rows, as row 1 of labels/1.parquet)"
+    assert labels_failures(home) == [told]
+    stage_weeks(home, frames, [old.assign(queue="lottery"), new])
+    told = "A label is one of the nine queues (9 of 18 rows, as row 1 of labels/0.parquet)"
+    for _ in range(2):
+        assert labels_failures(home) == [told]
+    stage_weeks(home, frames, [old, new])
+    monkeypatch.setattr("assets.validation.suites.QUEUES", QUEUES[1:])
+    told = "A label is one of the nine queues (2 of 18 rows, as row 1 of labels/0.parquet)"
+    assert labels_failures(home) == [told]
+
+
+def test_a_row_in_two_files_and_a_mart_that_cannot_be_measured_are_critical(home: Home) -> None:
+    frames = marts()
+    old, new = frames["labels"].iloc[:9], frames["labels"].iloc[8:]
+    frames["fct_complaints"] = frames["fct_complaints"].assign(queue=1)
+    stage_weeks(home, frames, [old, new])
+    found = {failure.suite: failure.expectation for failure in audit(home, AS_OF, POLICY).critical}
+    assert found["labels"].startswith("One row per complaint_id and known_at (2 of 19 rows, as row ")
+    assert found["fct_complaints"].endswith("(could not be measured)")

@@ -1,0 +1,107 @@
+"""Figures of a mart by aggregate queries, file by file: a file is read once for as long as its content lasts.
+
+<home>/cache/measures.json   by a hash of the queries, then of a file's content: what the queries gave
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from assets.lake import hash_json, write_atomically
+from assets.warehouse.marts import hashes
+
+__all__ = ["Measures", "Memory"]
+
+_Figures = dict[str, dict[str, list[Any]]]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What was measured before and is still asked for."""
+
+    path: Path
+    _before: _Figures
+    _used: _Figures = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path) -> "Memory":
+        return cls(path, json.loads(path.read_text()) if path.exists() else {})
+
+    def known(self, queries: str) -> dict[str, list[Any]]:
+        """What these queries gave, by a hash of a file's content."""
+        return self._before.get(queries, {}) | self._used.get(queries, {})
+
+    def keep(self, queries: str, figures: dict[str, list[Any]]) -> None:
+        self._used[queries] = figures
+
+    def save(self) -> None:
+        """Write what was asked for since the memory was opened, and forget the rest."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps(self._used))
+
+
+class Measures:
+    """What is measured of a mart in a version of the marts."""
+
+    def __init__(self, folder: Path, name: str, memory: Memory) -> None:
+        self._hashes = {
+            folder / file: content for file, content in hashes(folder).items() if file.startswith(f"{name}/")
+        }
+        self._folder = folder
+        self._memory = memory
+
+    def columns(self) -> list[str]:
+        """The columns of all files, sorted; one that not every file has is named with the first that has it."""
+        names = "list(name order by column_id) filter (num_children is null)"
+        query = f"select file_name, {names} from parquet_schema($files) group by file_name"  # noqa: S608 - ours
+        found = self._remembered(query)
+        files = {file: set(columns) for file, (columns,) in found.items()}
+        everywhere = set.intersection(*files.values())
+        somewhere = {
+            column: file for file, columns in sorted(files.items(), reverse=True) for column in columns - everywhere
+        }
+        return sorted([*everywhere, *(f"{column} in {self._named(file)}" for column, file in somewhere.items())])
+
+    def by_file(self, aggregates: Iterable[str]) -> dict[str, list[Any]]:
+        """The figure of each file, by aggregate. What they give must be what JSON can hold."""
+        ordered = sorted(set(aggregates))
+        query = f"select filename, {', '.join(ordered)} from {_FILES} group by filename"  # noqa: S608 - ours
+        figures = zip(*self._remembered(query).values(), strict=True)
+        return dict(zip(ordered, map(list, figures), strict=True))
+
+    def of_all(self, aggregate: str) -> Any:
+        """The figure of all rows together, each time anew."""
+        ((figure,),) = _fetch(f"select {aggregate} from {_FILES}", self._files())  # noqa: S608 - ours
+        return figure
+
+    def places(self, condition: str, most: int) -> list[str]:
+        """Where the first rows are for which a condition holds: file and row, counted from 1."""
+        query = f"select filename, file_row_number + 1 from {_FILES} where {condition} limit {most}"  # noqa: S608 - ours
+        return [f"row {row} of {self._named(file)}" for file, row in _fetch(query, self._files())]
+
+    def _remembered(self, query: str) -> dict[str, list[Any]]:
+        """What a query gives for each file, of which it is asked only for those that it has not seen."""
+        key = hash_json(query)[:16]
+        known = self._memory.known(key)
+        unknown = [str(path) for path, content in self._hashes.items() if content not in known]
+        known |= {self._hashes[Path(file)]: figures for file, *figures in (_fetch(query, unknown) if unknown else [])}
+        self._memory.keep(key, {content: known[content] for content in self._hashes.values()})
+        return {str(path): known[content] for path, content in self._hashes.items()}
+
+    def _files(self) -> list[str]:
+        return [str(path) for path in self._hashes]
+
+    def _named(self, file: str) -> str:
+        return Path(file).relative_to(self._folder).as_posix()
+
+
+_FILES = "read_parquet($files, filename = true, file_row_number = true, union_by_name = true)"
+
+
+def _fetch(query: str, files: list[str]) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as connection:
+        return connection.execute(query, {"files": files}).fetchall()
