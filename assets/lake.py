@@ -3,6 +3,7 @@
 <home>/lake/<table>/<version>/...     written beside as .staging-*, synced, renamed into place
 <home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
 <home>/lake/.writing/<table>.lock     held by the one that writes the table; the lock ends with its holder
+<home>/running/<name>.lock            held by each process at work in the home
 """
 
 import fcntl
@@ -14,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,37 @@ class Home:
         """HTML for people: Data Docs and drift reports, served by `evergreen ui`."""
         return self.root / "reports"
 
-    def running(self, run_id: str) -> Path:
-        """The file that says that the process of a run of the graph is `alive`."""
-        return self.root / "running" / f"{run_id}.lock"
+    def running(self, name: str) -> Path:
+        """The file that says that a process at work in this home is `alive`: of a run of the graph, by its id."""
+        return self.root / "running" / f"{name}.lock"
+
+    @contextmanager
+    def in_use(self, name: str) -> Iterator[None]:
+        """Say, while it is so, that a process works with what is in this home: nothing is removed meanwhile.
+
+        name: the run's id, or what the process does; who removes something names it.
+        """
+        with ExitStack() as stack:
+            with self._door(shared=True):
+                stack.enter_context(alive(self.running(name)))
+            yield
+
+    @contextmanager
+    def closed(self, own: str | None = None) -> Iterator[tuple[str, ...]]:
+        """Let nobody into `in_use`; the names of those who are in there. own: the name of who asks, which is left out.
+
+        Files of those who were killed are not theirs any more, and stay.
+        """
+        with self._door(shared=False):
+            inside = (path for path in (self.root / "running").glob("*.lock") if path.stem != own)
+            yield tuple(sorted(path.stem for path in inside if _is_held(path)))
 
     @property
     def ledger(self) -> Path:
         return self.root / "ledger.db"
+
+    def _door(self, *, shared: bool) -> AbstractContextManager[None]:
+        return locked(self.root / "running" / ".door", "removing what nothing needs", shared=shared)
 
 
 @dataclass(frozen=True)
@@ -184,18 +209,20 @@ class Lake:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a file, made where there is none; whoever finds it held says what it waits for, and waits.
 
     The kernel frees it when its holder ends, however that is. what: what one run at a time does or writes, for people.
+    shared: any number may hold it so at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             _log.warning("waiting for another run to be done with %s", what)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         yield
 
 
@@ -213,12 +240,18 @@ def alive(path: Path) -> Iterator[None]:
 
 def has_died(path: Path) -> bool:
     """Whether a process was `alive` with this file, and was killed."""
+    return path.exists() and not _is_held(path) and path.exists()
+
+
+def _is_held(path: Path) -> bool:
     try:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return path.exists()
-    except (FileNotFoundError, BlockingIOError):
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
         return False
+    return False
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 import dagster as dg
 from pydantic import Field
 
-from assets.lake import Home, alive
+from assets.lake import Home
 from assets.settings import Settings, load_settings
 
 __all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url"]
@@ -38,8 +38,8 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
-        """Say that the run's process is alive, while it is: a run that was killed cannot. Sensors have no run."""
-        with alive(self.home.running(context.run.run_id)) if context.run else nullcontext():
+        """Say that the run's process is at work, while it is: a run that was killed cannot. Sensors have no run."""
+        with self.home.in_use(context.run.run_id) if context.run else nullcontext():
             yield self
 
 

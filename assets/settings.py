@@ -22,6 +22,7 @@ __all__ = [
     "IngestionSettings",
     "LedgerSettings",
     "Precision",
+    "RetentionSettings",
     "RetrainingPolicy",
     "ScoringSettings",
     "Settings",
@@ -334,6 +335,29 @@ class RetrainingPolicy(_Section):
         return self
 
 
+class RetentionSettings(_Section):
+    publications: int = Field(ge=1)
+    """Publications of the marts that stay: the newest."""
+    days: int = Field(ge=1)
+    """As-of days whose audits, predictions, performance, drift, probes and decisions stay; those of a reign do, too."""
+    page_days: int = Field(ge=1)
+    """As-of days whose drift pages stay."""
+    trainings: int = Field(ge=1)
+    """Trainings whose bundles stay: the newest."""
+    rollbacks: int = Field(ge=0)
+    """Former champions that a rollback can reach: the newest."""
+    reproducible: int = Field(ge=0)
+    """Trainings whose training sets stay, with the marts that those were made of: the newest."""
+    checkpoints: int = Field(ge=1)
+    """Trainings that did not end, and whose checkpoints stay: the newest."""
+    runs: int = Field(ge=1)
+    """Runs of Dagster that have ended, and stay: the newest."""
+    replays: int = Field(ge=0)
+    """Homes of replays, and tables of texts, that stay: the last used."""
+    manifests: int = Field(ge=1)
+    """dbt's manifests that stay: the newest."""
+
+
 class Settings(_Section):
     """Every setting of a run, by section; the name of a section is the name of its file in `configs/`."""
 
@@ -346,6 +370,7 @@ class Settings(_Section):
     scoring: ScoringSettings
     drift: DriftSettings
     retraining: RetrainingPolicy
+    retention: RetentionSettings
 
 
 def profiles() -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
+from uuid import uuid4
 
 import typer
 
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_AT_WORK = ("score", "status", "approve", "reject", "rollback", "withdraw", "rebuild-registry", "reproduce", "replay")
+"""Commands that come upon things in the home; `run` says so itself, as every run of the graph does."""
 _POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -67,6 +70,12 @@ def main() -> NoReturn:
             raise
         _say(f"evergreen: {line}")
         sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+@app.callback()
+def _enter(context: typer.Context) -> None:
+    if (command := context.invoked_subcommand) in _AT_WORK:
+        context.with_resource(Home.from_environment().in_use(f"evergreen-{command}-{uuid4().hex[:8]}"))
 
 
 def _say(line: str) -> None:
@@ -245,6 +254,35 @@ def withdraw(
         _say(f"made of it, and left as they are: {', '.join(done.snapshots)}")
     if done.versions:
         _say(f"trained on those: version {', '.join(done.versions)}")
+    if done.unknown:
+        gone = "what it was made of was removed (reproducible in configs/retention.yaml)"
+        _say(f"not to be told of version {', '.join(done.unknown)}: {gone}")
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and remove nothing.")] = False,
+    profile: Annotated[
+        str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
+    ] = "quick",
+    as_json: Json = False,
+) -> None:
+    """Remove what nothing needs any more, by configs/retention.yaml; the ledger has what went."""
+    policy = load_settings(profile).retention
+    from assets.retention.definitions import forget_runs
+    from assets.retention.prune import Pruned, plan, size
+    from assets.retention.prune import prune as remove
+    from pipelines.runs import open_instance
+
+    home = Home.from_environment()
+    pruned = Pruned(tuple(plan(home, policy))) if dry_run else remove(home, policy)
+    for item in pruned.removed:
+        _say(f"{size(item.bytes):>10}  {item.path}: {item.why} ({item.setting})")
+    with open_instance(home) as instance:
+        forgotten = forget_runs(instance, home, policy.runs, dry_run=dry_run)
+    _say(f"{'would be: ' if dry_run else ''}{pruned.sentence}; {len(forgotten)} runs of Dagster (runs)")
+    if as_json:
+        typer.echo(json.dumps(asdict(pruned) | {"bytes": pruned.bytes, "runs": forgotten, "dry_run": dry_run}))
 
 
 @app.command()

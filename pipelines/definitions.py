@@ -9,6 +9,7 @@ from assets.features import definitions as features
 from assets.ingestion import definitions as ingestion
 from assets.monitoring import definitions as monitoring
 from assets.registry import definitions as registry
+from assets.retention import definitions as retention
 from assets.scoring import definitions as scoring
 from assets.settings import load_settings
 from assets.training import definitions as training
@@ -26,7 +27,7 @@ __all__ = ["defs"]
 PROFILE = os.environ.get("EVERGREEN_PROFILE", "quick")
 SETTINGS = load_settings(PROFILE)
 
-STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring]
+STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring, retention]
 
 say_why_interrupted()
 

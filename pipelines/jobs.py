@@ -13,6 +13,7 @@ _DATA = dg.AssetSelection.groups("ingestion", "warehouse", "validation")
 _MODEL = dg.AssetSelection.groups("training", "evaluation", "registry") | dg.AssetSelection.assets(
     "feature_definitions", "training_set"
 )
+_CLEAN = dg.AssetSelection.groups("retention")
 _SERVE = dg.AssetSelection.groups("scoring", "monitoring") | dg.AssetSelection.assets(
     "feature_definitions", "online_features"
 )
@@ -24,8 +25,9 @@ refresh = dg.define_asset_job(
 )
 observe = dg.define_asset_job(
     "observe",
-    selection=_DATA | _SERVE,
-    description="Everything but training: read new data, score it with the champion, and decide whether to retrain.",
+    selection=_DATA | _SERVE | _CLEAN,
+    description="Everything but training: read new data, score it with the champion, decide whether to retrain, and "
+    "remove what nothing needs.",
 )
 retrain = dg.define_asset_job(
     "retrain",

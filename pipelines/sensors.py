@@ -12,7 +12,6 @@ from pipelines.runs import close_killed_runs, stopped
 
 __all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
 
-_DECISION = "evergreen/decision"
 _FIRST_DELAY = timedelta(hours=1)
 
 
@@ -37,14 +36,14 @@ def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) ->
 
     After 1, 2, 4, ... hours, `attempts` of configs/retraining.yaml in all; each attempt is in the ledger.
     """
-    from assets.monitoring.retraining import due
+    from assets.monitoring.retraining import ATTEMPT_AT, due
 
     close_killed_runs(context.instance, evergreen.home)
     ledger = Ledger.of(evergreen.home)
     decision = due(ledger.entries())
     if decision is None:
         return dg.SkipReason("no decision to retrain is without a verdict")
-    begun = {_DECISION: str(decision.seq)}
+    begun = {ATTEMPT_AT: str(decision.seq)}
     runs = context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name, tags=begun))
     if why := _stays(runs, evergreen.settings.retraining.attempts):
         return dg.SkipReason(why)

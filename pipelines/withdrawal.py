@@ -27,6 +27,8 @@ class Withdrawal:
     """Training sets, as training_set/<as-of>/<id>; they are immutable and stay."""
     versions: tuple[str, ...]
     """Model versions that were trained on those."""
+    unknown: tuple[str, ...] = ()
+    """Model versions of which that cannot be told: what they were made of was removed."""
 
 
 def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
@@ -42,11 +44,18 @@ def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
     said = ledger.append("withdrawal", found.object_id, ledger.newest_day() or found.landed_on, about)
     take_out(home.lake, found.object_id, said.body["reason"])
     marts = _marts_with(home.lake, found)
-    made = {name: manifest for name, manifest in _snapshots(home.lake) if manifest["marts"] in marts}
+    snapshots = dict(_snapshots(home.lake))
+    made = {name: manifest for name, manifest in snapshots.items() if manifest["marts"] in marts}
+    told = {m["snapshot_id"] for m in snapshots.values() if home.lake.path("marts", m["marts"]).exists()}
     ids = {manifest["snapshot_id"] for manifest in made.values()}
-    versions = [version.version for version in Registry(home).versions() if version.snapshot_id in ids] if ids else []
-    withdrawn = find_object(home.lake, found.object_id)
-    return Withdrawal(withdrawn, home.lake.version("marts") in marts, tuple(made), tuple(versions))
+    versions = Registry(home).versions()
+    return Withdrawal(
+        find_object(home.lake, found.object_id),
+        home.lake.version("marts") in marts,
+        snapshots=tuple(made),
+        versions=tuple(version.version for version in versions if version.snapshot_id in ids),
+        unknown=tuple(v.version for v in versions if v.snapshot_id not in told and v.as_of >= found.landed_on),
+    )
 
 
 def _marts_with(lake: Lake, found: ObjectRead) -> set[str]:

@@ -21,7 +21,9 @@ import pytest
 from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from moto.server import ThreadedMotoServer
 
-from assets.lake import hash_file
+from assets.lake import Home, hash_file
+from assets.retention.prune import prune
+from assets.settings import load_settings
 from assets.warehouse.marts import mart
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
@@ -259,6 +261,26 @@ def test_a_version_is_not_made_again_from_other_data_or_from_none(three: Path, t
     assert (verdict, reason.partition(", and now")[0]) == ("changed", f"data: its training set is {snapshot}")
     shutil.rmtree(trained_on / snapshot)
     assert reproduced(other) == ("impossible", f"training_set/{AS_OFS[0]} has no version {snapshot} in this home")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_what_the_policy_keeps_is_whole_after_pruning(three: Path, source: Path, tmp_path: Path) -> None:
+    """tests/registry/test_removed.py has each promise, on files without a model in them."""
+    pruned = tmp_path / "home"
+    shutil.copytree(three, pruned, symlinks=True)
+    least = dict.fromkeys(("publications", "days", "page_days", "trainings", "rollbacks", "reproducible"), 1)
+    done = prune(Home(pruned), load_settings("quick").retention.model_copy(update=least))
+    assert {"days", "page_days", "reproducible"} <= {item.setting for item in done.removed}
+    champion = json.loads(evergreen(pruned, "status", "--json").stdout)["champion"]["version"]
+    assert reproduced(pruned, champion)[0] == "bitwise"
+    verdicts = {version: reproduced(pruned, version) for version in {"1", "2"} - {champion}}
+    gone = [why for verdict, why in verdicts.values() if verdict == "impossible"]
+    assert gone
+    assert all("`evergreen prune` removed it on" in why and "configs/retention.yaml" in why for why in gone)
+    assert evergreen(pruned, "ledger", "--verify").returncode == 0
+    scored = evergreen(pruned, "score", "--input", str(min(source.glob("*.csv"))), "--output", str(tmp_path / "o.csv"))
+    assert scored.returncode == 0, scored.stderr
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STAGES = [
     *("ingestion", "warehouse", "validation", "features", "training"),
-    *("evaluation", "registry", "scoring", "monitoring", "replay"),
+    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay"),
 ]
 FOUNDATION = {"assets.settings", "assets.lake", "assets.exceptions", "assets.display"}
 DAGSTER_FILES = {"definitions.py", "resources.py"}

@@ -39,6 +39,7 @@ def test_a_profile_overrides_single_fields(configs: Path) -> None:
         ("scoring.yaml", "window_days: many", r"scoring.yaml: scoring.window_days: .* \(found 'many'\)"),
         ("profiles/quick.yaml", "ingestion: {published_in_key: '('}", "published_in_key: .*not a regular expression"),
         ("profiles/quick.yaml", "ingestion: {published_in_key: '(?P<year>.)'}", "published_in_key: .*name its groups"),
+        ("profiles/quick.yaml", "retention: {days: 0}", r"profiles/quick.yaml: retention.days: .* \(found 0\)"),
         ("scoring.yaml", "- 1", r"scoring.yaml: expected fields, found list"),
         ("scoring.yaml", "a: [", r"scoring.yaml: cannot be read"),
     ],

@@ -12,11 +12,12 @@ few columns, which would drown among forty statistics.
 """
 
 import json
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assets.lake import Home, Lake, hash_json, write_atomically
+from assets.lake import Home, Lake, hash_json
 from assets.monitoring.comparison import Column, judge, measure_columns, shares
 from assets.monitoring.page import Earlier, render
 from assets.monitoring.performance import Performance, load_performance
@@ -75,7 +76,7 @@ def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, se
             (staged / "drift.json").write_text(json.dumps(asdict(report), indent=1))
             (staged / "report.html").write_text(render(report, widgets, earlier, performance))
             lake.publish(table, path.name, staged)
-    write_atomically(home.reports / "drift" / f"{as_of}.html", (path / "report.html").read_text())
+    _show(path / "report.html", home.reports / "drift" / f"{as_of}.html")
     return load_drift(lake, as_of)
 
 
@@ -83,6 +84,15 @@ def load_drift(lake: Lake, as_of: str) -> DriftReport:
     """The published report of an as-of date. Raises NotPublished."""
     content = _read(lake.current(f"drift/{as_of}"))
     return DriftReport(**{**content, "columns": tuple(Column(**column) for column in content["columns"])})
+
+
+def _show(page: Path, served: Path) -> None:
+    """Serve a page, as the same file: it is large. One that `evergreen prune` has removed is not made again."""
+    if page.exists():
+        served.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{served.name}-", dir=served.parent) as beside:
+            (Path(beside) / "page").hardlink_to(page)
+            (Path(beside) / "page").replace(served)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -182,9 +192,14 @@ def _unmeasurable(lake: Lake, as_of: str, champion: RegisteredVersion | None) ->
         return "there is no champion yet"
     if _scored_version(lake, as_of) is None:
         return f"nothing was scored as of {as_of}"
-    scored_by = load_manifest(lake.current(f"predictions/{as_of}")).model_version
-    if scored_by != champion.version:
+    scored = load_manifest(lake.current(f"predictions/{as_of}"))
+    if (scored_by := scored.model_version) != champion.version:
         return f"the window was scored by version {scored_by}, not by the champion, version {champion.version}"
+    if not lake.path("marts", scored.marts_version).exists():
+        return (
+            f"the marts that it was scored from, {scored.marts_version}, are gone (publications in "
+            "configs/retention.yaml); materialize predictions again"
+        )
     return None
 
 

@@ -14,6 +14,7 @@ labels had arrived: that is how far the estimates can be trusted.
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,16 @@ from assets.monitoring.answers import measure_answers
 from assets.monitoring.champion import evaluated_rows
 from assets.monitoring.comparison import Column
 from assets.monitoring.estimation import Answers, Estimate, estimate_quality
+from assets.registry.ledger import Ledger
 from assets.registry.registry import RegisteredVersion
+from assets.registry.removed import names_gone
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings, RetrainingPolicy
 from assets.warehouse.marts import mart
 
 __all__ = ["Performance", "Scores", "WindowQuality", "load_performance", "measure_performance", "recent"]
 
+_log = logging.getLogger("evergreen")
 _BEGINNING = "1970-01-01"
 _KNOWN = """
     create temp table known as
@@ -180,6 +184,8 @@ def measure_performance(
     NotPublished without marts.
     """
     lake, table = home.lake, f"performance/{as_of}"
+    if champion:
+        _tell_removed(home, as_of, champion)
     used = _predictions(lake, as_of, champion) if champion else {}
     own, earlier = f"predictions/{as_of}", [name for name in used if name != f"predictions/{as_of}"]
     estimated = {name: _estimated(lake, name, champion) for name in earlier} if champion else {}
@@ -210,6 +216,17 @@ def recent(matured: pd.DataFrame, as_of: str, policy: RetrainingPolicy) -> pd.Da
     enough = since.index[since >= policy.min_mature_rows]
     first = pd.Timestamp(as_of) - pd.Timedelta(days=policy.realised_days - 1)
     return matured[matured["night"] >= min([first, *enough[:1]])] if len(enough) else matured
+
+
+def _tell_removed(home: Home, as_of: str, champion: RegisteredVersion) -> None:
+    """Say that predictions of days since it first was champion count no more: it is one again, or was."""
+    own = [e.as_of for e in Ledger.of(home).entries("alias") if e.body["training_id"] == champion.training_id]
+    removed = names_gone(home, home.lake.root / "predictions") if own else []
+    if gone := [day for day in removed if own[0] <= day <= as_of]:
+        _log.warning(
+            "predictions of %d days, %s to %s, were removed and count no more (days in configs/retention.yaml)",
+            *(len(gone), gone[0], gone[-1]),
+        )
 
 
 def load_performance(lake: Lake, as_of: str) -> Performance:

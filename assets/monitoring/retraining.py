@@ -21,9 +21,12 @@ from assets.training.bundle import read_json
 from assets.training.usage import cost
 
 __all__ = [
-    *("Past", "attempts", "days_between", "decide_retraining", "decision_inputs", "drifting_since", "due"),
-    *("expected_cost", "probe", "recall"),
+    *("ATTEMPT_AT", "Past", "attempts", "days_between", "decide_retraining", "decision_inputs", "drifting_since"),
+    *("due", "expected_cost", "probe", "recall"),
 ]
+
+ATTEMPT_AT = "evergreen/decision"
+"""The tag of a run that names the decision which it is an attempt at."""
 
 _TRAININGS = 3
 """The newest trainings whose mean is what the next one takes."""

@@ -7,6 +7,7 @@ from assets.exceptions import RegistryError
 from assets.lake import Home, hash_file
 from assets.registry.ledger import Entry
 from assets.registry.registry import LEDGER_BROKEN, RegisteredVersion, Registry
+from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
 from assets.registry.succession import Succession
 
@@ -48,7 +49,9 @@ def _register(registry: Registry, verdict: Entry) -> str | None:
     evaluation = lake.path(table(verdict.as_of), verdict.body["evaluation"])
     for what, path in (("bundle", bundle / "MANIFEST.json"), ("evaluation", evaluation / "evaluation.json")):
         if not path.is_file():
-            return f"training {training} of {verdict.as_of}: its {what} is not in the lake"
+            missing = f"training {training} of {verdict.as_of}: its {what} is not in the lake"
+            why = why_gone(registry.home, path, "trainings")
+            return f"{missing}: {why}" if why else missing
     if verdict.body.get("manifest_sha256") not in (None, hash_file(bundle / "MANIFEST.json")):
         return f"training {training} of {verdict.as_of}: its bundle in the lake is not the one that was judged"
     registry.reserve(int(verdict.body["version"]))

@@ -15,6 +15,7 @@ from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home, hash_file
 from assets.registry.ledger import Entry, Ledger
+from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
 from assets.registry.tracking import MODEL, Record, Tracking, local_path
 from assets.training.bundle import verify_bundle
@@ -169,6 +170,9 @@ class Registry:
                 return folder
             except BundleError as error:
                 problems.append(error)
+        bundle = self.home.lake.path(f"challenger/{found.as_of}", found.training_id)
+        if why := why_gone(self.home, bundle, "rollbacks and trainings"):
+            raise BundleError(f"version {version}: its bundle is gone: {why}")
         raise problems[0]
 
     def _copies(self, version: RegisteredVersion) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, read_snapshot, rebuild_training_set
 from assets.lake import Home, hash_file
 from assets.registry.registry import Registry
+from assets.registry.removed import why_gone
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle, read_json
 from assets.training.launch import Run, train
@@ -58,8 +59,10 @@ def reproduce(home: Home, version: str, run: Run) -> Reproduction:
 def _make_again(registry: Registry, version: str, scratch: Home, run: Run) -> Reproduction:
     bundle = registry.fetch(version)
     before = read_json(bundle / "provenance.json")
+    _require(registry.home, registry.home.lake.path(f"training_set/{before['as_of']}", before["snapshot_id"]))
     recorded = read_snapshot(registry.home.lake, before["as_of"], before["snapshot_id"])
     marts = registry.home.lake.path("marts", recorded.manifest["marts"])
+    _require(registry.home, marts)
     if not marts.exists():
         return Reproduction(version, "impossible", f"marts {marts.name}, which its training set was made of, are gone")
     rebuilt = rebuild_training_set(scratch, recorded, marts)
@@ -72,6 +75,12 @@ def _make_again(registry: Registry, version: str, scratch: Home, run: Run) -> Re
     if hash_file(again / "model.safetensors") == hash_file(bundle / "model.safetensors"):
         return Reproduction(version, "bitwise", "the same training set and the same weights, to the bit")
     return _compare(version, bundle, again, recorded)
+
+
+def _require(home: Home, path: Path) -> None:
+    """Raise EvergreenError for what it was made of and was removed since."""
+    if why := why_gone(home, path, "reproducible"):
+        raise EvergreenError(f"{path.relative_to(home.lake.root)}, which it was made of, is gone: {why}")
 
 
 def _compare(version: str, bundle: Path, again: Path, snapshot: Snapshot) -> Reproduction:

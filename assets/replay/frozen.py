@@ -5,6 +5,7 @@ What is trained is the router itself, around a table in the encoder's place: a t
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class TextTable:
         self._base, self._max_tokens = base.path, settings.max_tokens
         self._folder = folder / f"{base.digest[:16]}-{settings.max_tokens}"
         self._folder.mkdir(parents=True, exist_ok=True)
+        os.utime(self._folder)  # the last used stay
         self.config = load_encoder(base.path, settings.max_tokens).config
         self.outputs = np.empty((0, self.config.hidden_size), np.float32)
         self._rows: dict[bytes, int] = {}

@@ -1,5 +1,6 @@
 """What a replay goes through: every complaint of a span with what was known of it, and the days on which it stops."""
 
+import os
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -75,6 +76,8 @@ def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings
     Raises SourceError for a source that cannot be read, and EvergreenError when what is read fails its checks.
     """
     own = Home(home.root / "replay" / hash_json(sorted(sources))[:12])
+    own.root.mkdir(parents=True, exist_ok=True)
+    os.utime(own.root)  # the last used stay
     ingest(sources, own.lake, settings.ingestion, days[-1], history=True)
     build_marts(own)
     publish(own, audit(own, days[-1], settings.warehouse), settings.warehouse)

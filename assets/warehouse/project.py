@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import pyarrow.parquet as pq
@@ -116,7 +117,8 @@ def manifest_path(home: Home) -> Path:
     """
     manifest = home.warehouse / "manifests" / f"{_fingerprint()}.json"
     if not manifest.exists():
-        _parse(home, manifest)
+        with home.in_use(f"evergreen-parse-{uuid4().hex}"):
+            _parse(home, manifest)
     return manifest
 
 

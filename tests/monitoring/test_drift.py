@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,31 @@ def test_too_few_rows_cannot_be_judged(home: Home, champion: Any, world: Any, tr
     assert (report.detected, report.share, report.current_rows) == (None, None, 99)
     assert "cannot be measured" in report.reason
     assert "99 scored complaints" in (home.reports / "drift" / f"{AS_OF}.html").read_text()
+
+
+def test_a_window_whose_marts_were_removed_cannot_be_judged(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1))
+    score_window(world(2))
+    shutil.rmtree(home.lake.path("marts", "p1"))
+    report = measure_drift(home, AS_OF, champion, SETTINGS)
+    assert report.detected is None
+    assert "p1, are gone (publications in configs/retention.yaml); materialize predictions again" in report.reason
+
+
+def test_a_page_that_was_removed_is_not_served_again(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1))
+    score_window(world(2), rows=50)
+    first, served = measure_drift(home, AS_OF, champion, SETTINGS), home.reports / "drift" / f"{AS_OF}.html"
+    kept = home.lake.current(f"drift/{AS_OF}") / "report.html"
+    assert served.samefile(kept)
+    for page in (served, kept):
+        page.unlink()
+    assert measure_drift(home, AS_OF, champion, SETTINGS) == first
+    assert not served.exists()
 
 
 def test_rows_that_the_champion_was_trained_on_are_left_out(

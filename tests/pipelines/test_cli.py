@@ -24,7 +24,7 @@ def evergreen(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command() -> None:
     done = evergreen("--help")
     assert done.returncode == 0
-    commands = "run score status ledger approve reject reproduce rebuild-registry rollback simulate ui withdraw"
+    commands = "run score status ledger approve reject prune reproduce rebuild-registry rollback simulate ui withdraw"
     for command in commands.split():
         assert command in done.stdout
 

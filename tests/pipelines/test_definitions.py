@@ -24,6 +24,7 @@ GROUPS = {
     "registry": {"registered_model", "champion"},
     "scoring": {"predictions"},
     "monitoring": {"drift_report", "performance", "retraining_decision"},
+    "retention": {"retention"},
 }
 GRAPH = defs.resolve_asset_graph()
 

@@ -1,6 +1,7 @@
 """A withdrawal is written down first, finished after a kill, and says what was made of the object before."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,7 +37,7 @@ def landed(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
         with home.lake.staging(f"training_set/{AS_OF}") as staged:
             (staged / "manifest.json").write_text(json.dumps({"marts": version, "snapshot_id": f"of-{version}"}))
             home.lake.keep(f"training_set/{AS_OF}", f"of-{version}", staged)
-    versions = [SimpleNamespace(version=number, snapshot_id=f"of-m{number}") for number in "12"]
+    versions = [SimpleNamespace(version=number, snapshot_id=f"of-m{number}", as_of=AS_OF) for number in "12"]
     monkeypatch.setattr(Registry, "versions", lambda _: versions)
     return a, b
 
@@ -49,6 +50,13 @@ def test_what_was_made_of_it_is_named_and_stays(home: Home, landed: tuple[Object
     assert (entry.key, entry.as_of, entry.body["reason"]) == (landed[1].object_id, AS_OF, "not ours")
     assert withdraw(home, landed[1].object_id, "said again") == done
     assert len(Ledger(home.ledger).entries()) == 1
+
+
+def test_a_version_whose_marts_were_removed_cannot_be_told_of(home: Home, landed: tuple[ObjectRead, ...]) -> None:
+    assert landed
+    shutil.rmtree(home.lake.path("marts", "m1"))
+    done = withdraw(home, "a.csv", "not ours")
+    assert (done.versions, done.unknown) == (("2",), ("1",))
 
 
 def test_a_withdrawal_that_was_killed_is_finished_by_the_next(

@@ -13,6 +13,7 @@ import pytest
 from assets.exceptions import NotPublished, RegistryError
 from assets.lake import Home
 from assets.registry import reproduction
+from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.registry.reproduction import reproduce
 from assets.settings import QUEUES
@@ -89,6 +90,19 @@ def test_without_its_marts_it_is_impossible(home: Home, world: dict[str, Any]) -
     found = reproduce(home, "1", never)
     assert (found.verdict, found.succeeded) == ("impossible", False)
     assert found.reason == "marts m1, which its training set was made of, are gone"
+
+
+def test_what_was_removed_is_named_with_its_setting(home: Home, world: dict[str, Any]) -> None:
+    assert world
+    home.lake.path("marts", "m1").rmdir()
+    removed = {"publications": {"names": ["lake/marts/m1"]}}
+    Ledger.of(home).append("prune", "1", "2024-07-01", {"removed": removed, "reason": "1 by publications"})
+    found = reproduce(home, "1", never)
+    assert found.verdict == "impossible"
+    assert found.reason == (
+        "marts/m1, which it was made of, is gone: `evergreen prune` removed it on 2024-07-01 (reproducible in "
+        "configs/retention.yaml)"
+    )
 
 
 def test_without_its_training_set_it_is_impossible(

@@ -1,0 +1,35 @@
+"""What `evergreen prune` has removed, as far as somebody asks for it: the ledger tells when."""
+
+from pathlib import Path
+
+from assets.lake import Home
+from assets.registry.ledger import Ledger
+
+__all__ = ["ENTRY", "names_gone", "why_gone"]
+
+ENTRY = "prune"
+"""The kind of the ledger's entries that tell what was removed: body["removed"] has the names by setting."""
+
+
+def why_gone(home: Home, path: Path, setting: str) -> str | None:
+    """When something of the home was removed, in a clause that names the setting; None when it was not, or is back."""
+    if path.exists():
+        return None
+    name = path.relative_to(home.root)
+    names = {name.as_posix(), *(parent.as_posix() for parent in name.parents)}
+    for entry in reversed(Ledger.of(home).entries(ENTRY)):
+        if any(names & set(group["names"]) for group in entry.body["removed"].values()):
+            return f"`evergreen prune` removed it on {entry.as_of} ({setting} in configs/retention.yaml)"
+    return None
+
+
+def names_gone(home: Home, folder: Path) -> list[str]:
+    """What was removed from a folder of the home and is not there again, by its name, sorted."""
+    names = (
+        Path(name)
+        for entry in Ledger.of(home).entries(ENTRY)
+        for group in entry.body["removed"].values()
+        for name in group["names"]
+    )
+    within = folder.relative_to(home.root)
+    return sorted({name.name for name in names if name.parent == within and not (home.root / name).exists()})

@@ -1,0 +1,1 @@
+"""What of a home nothing needs any more, and how it goes."""

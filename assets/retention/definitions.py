@@ -1,0 +1,84 @@
+"""The asset `retention`: the last step of a night."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.display import markdown_table
+from assets.lake import Home
+from assets.resources import AS_OF, Evergreen, as_of
+
+if TYPE_CHECKING:
+    from assets.retention.prune import Pruned
+
+__all__ = ["forget_runs", "retention"]
+
+
+@dg.asset(
+    group_name="retention",
+    deps=["retraining_decision"],
+    partitions_def=AS_OF,
+    kinds={"python"},
+    owners=["team:evergreen"],
+)
+def retention(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """What nothing needs any more is removed, by the policy in configs/retention.yaml; the ledger has what went."""
+    from assets.retention.prune import prune
+
+    policy = evergreen.settings.retention
+    pruned = prune(evergreen.home, policy, as_of(context), own=context.run.run_id)
+    forgotten = forget_runs(context.instance, evergreen.home, policy.runs)
+    return dg.MaterializeResult(metadata={**_metadata(pruned), "runs forgotten": len(forgotten)})
+
+
+def forget_runs(instance: dg.DagsterInstance, home: Home, kept: int, *, dry_run: bool = False) -> list[str]:
+    """Remove the events and logs of runs that have ended, but for the newest; their ids.
+
+    Those in which an asset was materialized last stay, and so do the attempts at a retraining that is due: they are
+    counted.
+    """
+    needed = _shown(instance) | _counted(instance, home)
+    ended = [record.dagster_run.run_id for record in instance.get_run_records() if record.dagster_run.is_finished]
+    old = [run_id for run_id in ended[kept:] if run_id not in needed]
+    for run_id in () if dry_run else old:
+        instance.delete_run(run_id)
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
+        for left in _left_by(home, run_id):
+            left.unlink()
+    return old
+
+
+def _shown(instance: dg.DagsterInstance) -> set[str]:
+    """The runs of each asset's newest materialization."""
+    events = (instance.get_latest_materialization_event(key) for key in instance.all_asset_keys())
+    return {event.run_id for event in events if event}
+
+
+def _counted(instance: dg.DagsterInstance, home: Home) -> set[str]:
+    from assets.monitoring.retraining import ATTEMPT_AT, due
+    from assets.registry.ledger import Ledger
+
+    if (decision := due(Ledger.of(home).entries())) is None:
+        return set()
+    return {run.run_id for run in instance.get_runs(dg.RunsFilter(tags={ATTEMPT_AT: str(decision.seq)}))}
+
+
+def _left_by(home: Home, run_id: str) -> list[Path]:
+    """What a run has left that Dagster does not remove, all of it in this home."""
+    from assets.retention.folders import is_plain
+
+    databases = [path.relative_to(home.root) for path in (home.dagster / "history" / "runs").glob(f"{run_id}.db*")]
+    names = [*databases, Path("logs", f"{run_id}.log"), home.running(run_id).relative_to(home.root)]
+    return [home.root / name for name in names if is_plain(home.root, str(name))]
+
+
+def _metadata(pruned: "Pruned") -> dict[str, dg.MetadataValue | int | str]:
+    counts = Counter(item.setting for item in pruned.removed)
+    return {
+        "removed": len(pruned.removed),
+        "bytes freed": pruned.bytes,
+        "by setting": dg.MetadataValue.md(markdown_table(["setting", "removed"], sorted(counts.items()))),
+        "summary": pruned.sentence,
+    }

@@ -1,0 +1,140 @@
+"""What somebody needs, by the ledger and the lake: the champion, who may be it again, and what they were made of."""
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from assets.lake import Home
+from assets.registry.ledger import Entry
+from assets.registry.registry import Registry
+from assets.registry.rules import interrupted
+from assets.settings import RetentionSettings
+
+__all__ = ["Needed", "find_needed"]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What stays beside the current version of each table."""
+
+    bundles: frozenset[str]
+    """Training ids."""
+    snapshots: frozenset[str]
+    """Training sets, as <as-of>/<id>."""
+    marts: frozenset[str]
+    """Versions of the marts that training sets were made of, or predictions."""
+    evaluations: frozenset[str]
+    """As <as-of>/<id>."""
+    reign: str | None
+    """The first day on which the champion was champion."""
+
+
+@dataclass
+class _Trained:
+    """A training, newest by its day and, of a day, by its last verdict; one without a verdict comes after those."""
+
+    order: tuple[str, float]
+    snapshots: set[str] = field(default_factory=set)
+    """As <as-of>/<id>; the same rows may have been frozen on several days."""
+
+
+def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
+    """What the ledger's state and the retention policy ask for.
+
+    Raises RegistryError when the ledger is not as it was written, or MLflow lacks the champion: then nobody can tell.
+    """
+    champion, entries, home = registry.champion(), registry.ledger.entries(), registry.home
+    trained = _trainings(registry, entries)
+    newest = sorted(trained, key=lambda training: trained[training].order, reverse=True)
+    former = _former(entries)
+    waiting = _awaiting(entries, registry.ledger.newest_day()) | _called_for(entries)
+    whole = {*former[: settings.rollbacks + 1], *waiting}
+    remade = {*former[:1], *newest[: settings.reproducible]}
+    return Needed(
+        bundles=frozenset({*whole, *remade, *newest[: settings.trainings]}),
+        snapshots=_snapshots(trained, whole | remade),
+        marts=frozenset({*_made_of(home, _snapshots(trained, remade)), *_scored_from(home)}),
+        evaluations=_evaluations(registry, entries),
+        reign=_first_day(entries, champion.training_id) if champion else None,
+    )
+
+
+def _trainings(registry: Registry, entries: Sequence[Entry]) -> dict[str, _Trained]:
+    """Every training whose bundle is in the lake, or that MLflow has a version of, by its id."""
+    judged = {entry.body["training_id"]: float(entry.seq) for entry in entries if entry.kind == "verdict"}
+    made = [(v.training_id, v.as_of, v.snapshot_id) for v in registry.versions() if v.training_id]
+    for path in (registry.home.lake.root / "challenger").glob("[!.]*/[!.]*/provenance.json"):
+        told = _read(path)
+        made.append((path.parent.name, told["as_of"], told["snapshot_id"]))
+    found: dict[str, _Trained] = {}
+    for training, day, snapshot in made:
+        order = (day, judged.get(training, math.inf))
+        known = found.setdefault(training, _Trained(order))
+        known.order = max(known.order, order)
+        known.snapshots.add(f"{day}/{snapshot}")
+    return found
+
+
+def _snapshots(trained: Mapping[str, _Trained], wanted: Collection[str]) -> frozenset[str]:
+    return frozenset(name for training in trained.keys() & set(wanted) for name in trained[training].snapshots)
+
+
+def _evaluations(registry: Registry, entries: Sequence[Entry]) -> frozenset[str]:
+    """What verdicts rest on, and what each version was registered with: its golden rows are answered again."""
+    judged = {f"{entry.as_of}/{entry.body['evaluation']}" for entry in entries if entry.kind == "verdict"}
+    return frozenset(judged | {f"{v.as_of}/{v.tags.get('evaluation')}" for v in registry.versions()})
+
+
+def _former(entries: Sequence[Entry]) -> list[str]:
+    """The champion, and every one before it: the last that was first."""
+    moves = [str(entry.body["training_id"]) for entry in reversed(entries) if entry.kind == "alias"]
+    return list(dict.fromkeys(moves))
+
+
+def _awaiting(entries: Sequence[Entry], today: str) -> set[str]:
+    """Trainings that a person can still approve."""
+    settled = {entry.key for entry in entries if entry.kind == "approval"}
+    last = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
+    return {
+        training
+        for training, verdict in last.items()
+        if verdict.body["decision"] == "awaiting-approval"
+        and verdict.key not in settled
+        and today <= _last_day(verdict.as_of, verdict.body["numbers"].get("policy_approval_days"))
+    }
+
+
+def _last_day(day: str, days: float | None) -> str:
+    later = date.max if days is None else date.fromisoformat(day) + timedelta(int(days))
+    return later.isoformat()
+
+
+def _called_for(entries: Sequence[Entry]) -> set[str]:
+    """The training that a kill has kept from becoming champion: the next verdict makes up for it."""
+    found = interrupted(entries)
+    return {str(found[1].body["training_id"])} if found else set()
+
+
+def _first_day(entries: Sequence[Entry], training: str) -> str:
+    return min(entry.as_of for entry in entries if entry.kind == "alias" and entry.body["training_id"] == training)
+
+
+def _made_of(home: Home, snapshots: Collection[str]) -> set[str]:
+    """The marts of training sets, as far as those are there."""
+    manifests = [home.lake.root / "training_set" / snapshot / "manifest.json" for snapshot in snapshots]
+    return {str(_read(path)["marts"]) for path in manifests if path.exists()}
+
+
+def _scored_from(home: Home) -> set[str]:
+    """The marts of the newest predictions, which the drift of their day is measured on."""
+    scored = home.lake.tables("predictions")[-1:]
+    return {str(_read(home.lake.current(table) / "manifest.json")["marts_version"]) for table in scored}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

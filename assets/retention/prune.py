@@ -1,0 +1,146 @@
+"""Removes what nothing needs: it is written down, moved out of sight, told to the ledger, and only then deleted.
+
+    <home>/pruned/<batch>/batch.json     what is to go, written first
+    <home>/pruned/<batch>/<path>         where each thing is moved to, by one rename
+    <home>/running/.door                 held while things are looked at and moved: nobody comes in, nobody is in here
+
+Nothing is moved while any other process is at work in the home: whoever reads may have come upon anything in it. A
+batch that a kill has left is told and deleted by the next call; what it had not moved yet is looked at again.
+"""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from assets.exceptions import EvergreenError
+from assets.lake import Home, hash_json, locked, write_atomically
+from assets.registry.registry import Registry
+from assets.registry.removed import ENTRY
+from assets.retention.folders import folders
+from assets.retention.needed import find_needed
+from assets.retention.removable import Removable, find_removable
+from assets.settings import RetentionSettings
+
+__all__ = ["Pruned", "plan", "prune", "size"]
+
+_BATCH = "batch.json"
+_UNNAMED = ("leftover",)
+"""Settings of which the ledger has the number alone."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, and who stood in the way of more."""
+
+    removed: tuple[Removable, ...]
+    at_work: tuple[str, ...] = ()
+    """Others at work in the home, runs by their ids: nothing is moved beside them."""
+
+    @property
+    def bytes(self) -> int:
+        """What removing it has freed."""
+        return sum(item.bytes for item in self.removed)
+
+    @property
+    def sentence(self) -> str:
+        """How it went, in a line."""
+        said = f"{len(self.removed)} removed, {size(self.bytes)} freed"
+        others = ", ".join(self.at_work[:_SHOWN])
+        return f"{said}; what else nothing needs stays while others are at work: {others}" if others else said
+
+
+def plan(home: Home, settings: RetentionSettings, as_of: str | None = None) -> list[Removable]:
+    """What `prune` would remove now. Raises RegistryError when the ledger cannot tell what is needed."""
+    registry = Registry(home)
+    needed = find_needed(registry, settings)
+    return find_removable(registry, as_of or _newest_day(registry), settings, needed)
+
+
+def prune(home: Home, settings: RetentionSettings, as_of: str | None = None, own: str | None = None) -> Pruned:
+    """Remove what nothing needs as of a day, by default the newest that the home knows of.
+
+    own: the id of the run that this is part of. While others are at work nothing is removed. Symbolic links are neither
+    followed nor removed. Raises RegistryError when the ledger is not as it was written, or MLflow lacks the champion.
+    """
+    with locked(home.root / ".prune.lock", "removing what nothing needs"):
+        earlier = _finish(home)
+        with home.closed(own) as others:
+            found = [] if others else plan(home, settings, as_of)
+            if found:
+                _move(home, as_of or _newest_day(Registry(home)), found)
+        return Pruned((*earlier, *_finish(home)), others)
+
+
+def size(count: float) -> str:
+    """Bytes for a person."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+
+
+def _newest_day(registry: Registry) -> str:
+    audited = folders(registry.home.lake.root / "mart_audit")
+    return max([registry.ledger.newest_day(), *audited])
+
+
+def _move(home: Home, as_of: str, found: Sequence[Removable]) -> None:
+    items = [asdict(item) for item in found]
+    place = len(Registry(home).ledger.entries())
+    batch = _pruned(home) / f"{place:06}-{hash_json(items)[:8]}"
+    write_atomically(batch / _BATCH, json.dumps({"as_of": as_of, "items": items}))
+    for item in found:
+        target = batch / item.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (home.root / item.path).rename(target)
+
+
+def _finish(home: Home) -> tuple[Removable, ...]:
+    """Tell the ledger of every batch, and delete it; what was in them. One that has no list is told already."""
+    done: list[Removable] = []
+    for name in folders(_pruned(home)):
+        batch = _pruned(home) / name
+        if (batch / _BATCH).exists():
+            listed = json.loads((batch / _BATCH).read_text())
+            moved = [item for item in (Removable(**item) for item in listed["items"]) if _is_in(batch, item)]
+            if moved:
+                _tell(home, name, listed["as_of"], moved)
+            done += moved
+            (batch / _BATCH).unlink()
+        shutil.rmtree(batch)
+    return tuple(done)
+
+
+def _is_in(batch: Path, item: Removable) -> bool:
+    return (batch / item.path).exists()
+
+
+def _tell(home: Home, batch: str, as_of: str, moved: Sequence[Removable]) -> None:
+    by_setting: dict[str, list[Removable]] = defaultdict(list)
+    for item in moved:
+        by_setting[item.setting].append(item)
+    removed: dict[str, Any] = {
+        setting: {
+            "count": len(items),
+            "bytes": sum(item.bytes for item in items),
+            "names": [] if setting in _UNNAMED else [item.path for item in items],
+        }
+        for setting, items in by_setting.items()
+    }
+    counted = ", ".join(f"{len(items)} by {setting}" for setting, items in by_setting.items())
+    reason = f"{counted}; {size(sum(item.bytes for item in moved))} freed"
+    Registry(home).ledger.append(ENTRY, batch, as_of, {"removed": removed, "reason": reason})
+
+
+def _pruned(home: Home) -> Path:
+    """Where things are moved to. Raises EvergreenError when that leads elsewhere."""
+    path = home.root / "pruned"
+    if path.is_symlink():
+        raise EvergreenError(f"{path} is a symbolic link; delete it, and prune again")
+    return path

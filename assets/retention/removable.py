@@ -1,0 +1,190 @@
+"""What of a home may go: all that each stage leaves behind, but for what the policy keeps and what somebody needs.
+
+Symbolic links are neither followed nor removed, and nothing is looked at outside of the home.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+
+from assets.registry.registry import Registry
+from assets.registry.tracking import local_path
+from assets.retention.folders import files, folders, freed, is_plain, newest_first
+from assets.retention.needed import Needed
+from assets.settings import RetentionSettings
+
+__all__ = ["Removable", "find_removable"]
+
+_DAILY = ("mart_audit", "predictions", "performance", "drift", "twins", "retraining_decision")
+_OF_THE_REIGN = ("predictions", "performance", "drift")
+"""What the champion's realised quality is counted from, and since when it drifts."""
+_LEFTOVERS = (
+    *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
+    *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
+    *("reports/.data-docs-*", "reports/drift/.*.html-*"),
+)
+"""What a process that was killed has left."""
+
+
+@dataclass(frozen=True)
+class Removable:
+    """A file or folder that nothing needs."""
+
+    path: str
+    """Under the home."""
+    setting: str
+    """The one of configs/retention.yaml that would keep it; `superseded` and `leftover` for what none would."""
+    why: str
+    bytes: int = 0
+    """What removing it frees, after all that is before it: a file that is linked from elsewhere frees nothing."""
+
+
+def find_removable(registry: Registry, as_of: str, settings: RetentionSettings, needed: Needed) -> list[Removable]:
+    """All that nothing needs as of a day, in the order in which it is to go. as_of: an empty text for no day."""
+    root, search = registry.home.root, _Search(registry, as_of, settings, needed)
+    found = [*search.days(), *search.pages(), *search.models(), *search.tables(), *search.aside()]
+    found += search.leftovers({item.path for item in found})
+    whole = {item.path for item in found}
+    apart = [item for item in found if not whole & {parent.as_posix() for parent in Path(item.path).parents}]
+    plain = [item for item in apart if is_plain(root, item.path)]
+    sizes = freed(root / item.path for item in plain)
+    return [replace(item, bytes=size) for item, size in zip(plain, sizes, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Search:
+    registry: Registry
+    as_of: str
+    settings: RetentionSettings
+    needed: Needed
+
+    def days(self) -> Iterator[Removable]:
+        """Tables with a day each."""
+        cut, why = self._before(self.settings.days), f"not of the last {self.settings.days} days"
+        for family in _DAILY:
+            reign = self.needed.reign if family in _OF_THE_REIGN else None
+            days = folders(self._root / "lake" / family)
+            for day in days:
+                stays = day in days[-1:] or day >= cut or (reign is not None and day >= reign)
+                yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
+
+    def pages(self) -> Iterator[Removable]:
+        """Drift pages, and what they are kept in the lake for."""
+        cut, why = self._before(self.settings.page_days), f"not of the last {self.settings.page_days} days"
+        served = [(path.stem, path) for path in (self._root / "reports" / "drift").glob("*.html")]
+        kept = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
+        for day, path in sorted(served + kept):
+            if day < cut:
+                yield self._removable(path, "page_days", why)
+
+    def models(self) -> Iterator[Removable]:
+        """What trainings have left: bundles, training sets and evaluations."""
+        trained, sets = (folders(self._root / "lake" / name) for name in ("challenger", "training_set"))
+        why = "neither needed nor of the newest trainings"
+        for day in trained:
+            stays = day in trained[-1:]
+            yield from self._table(f"challenger/{day}", self.needed.bundles, "trainings", why, stays=stays)
+        why = "of a training that is not kept reproducible"
+        for day in sets:
+            stays = day in sets[-1:] or day > max(trained, default="")
+            yield from self._table(f"training_set/{day}", _of(day, self.needed.snapshots), "reproducible", why, stays)
+        for name, judged in (("evaluation", self.needed.evaluations), ("verdict", frozenset[str]())):
+            for day in folders(self._root / "lake" / name):
+                yield from self._superseded(f"{name}/{day}", _of(day, judged))
+        yield from self._copies()
+
+    def tables(self) -> Iterator[Removable]:
+        """Versions of the marts; and of the raw table those of which every record is in a newer one, too."""
+        built, most = self.registry.home.warehouse / "BUILT", self.settings.publications
+        versions = [path.name for path in self._versions("marts")]
+        kept = {*self.needed.marts, *versions[:most], *([built.read_text()] if built.exists() else [])}
+        why = f"not of the newest {most} publications, and no training set that is kept needs it"
+        yield from self._superseded("marts", kept, "publications", why)
+        held: set[tuple[int, int]] = set()
+        current = self._current("raw_complaints")
+        for path in sorted(self._versions("raw_complaints"), key=lambda path: path.name != current):
+            records = {(f.st_dev, f.st_ino) for part in ("records", "rejects") for f in files(path / part)}
+            if path.name != current and records <= held:
+                yield self._removable(path, "superseded", "all of its records are in a newer version")
+            held |= records
+
+    def aside(self) -> Iterator[Removable]:
+        """What is beside the lake: each can be made again."""
+        root, settings = self._root, self.settings
+        for name, kept in (("checkpoints", settings.checkpoints), ("replay", settings.replays)):
+            found = [root / name / folder for folder in folders(root / name)]
+            yield from self._oldest(found, "replays" if name == "replay" else name, kept)
+        texts = root / "cache" / "texts"
+        yield from self._oldest([texts / folder for folder in folders(texts)], "replays", settings.replays)
+        yield from self._oldest([*(root / "warehouse" / "manifests").glob("*.json")], "manifests", settings.manifests)
+
+    def leftovers(self, going: Collection[str]) -> Iterator[Removable]:
+        """What was being written when a process was killed, and locks of tables that are gone, or going."""
+        for path in sorted(path for pattern in _LEFTOVERS for path in self._root.glob(pattern)):
+            yield self._removable(path, "leftover", "left by a process that was killed")
+        for day in folders(self._root / "lake" / "predictions")[:-1]:
+            for path in sorted((self._root / "lake" / "predictions" / day).glob(".*.parts")):
+                yield self._removable(path, "leftover", "of a scoring that did not end")
+        for path in sorted((self._root / "lake" / ".writing").glob("*/*.lock")):
+            table = f"lake/{path.parent.name}/{path.stem}"
+            if table in going or not (self._root / table).exists():
+                yield self._removable(path, "leftover", "the lock of a table that is gone")
+
+    @property
+    def _root(self) -> Path:
+        return self.registry.home.root
+
+    def _before(self, days: int) -> str:
+        """The first of so many days that end with as-of."""
+        return (date.fromisoformat(self.as_of) - timedelta(days - 1)).isoformat() if self.as_of else ""
+
+    def _removable(self, path: Path, setting: str, why: str) -> Removable:
+        return Removable(path.relative_to(self._root).as_posix(), setting, why)
+
+    def _table(self, table: str, kept: Collection[str], setting: str, why: str, stays: bool) -> Iterator[Removable]:
+        """A table as a whole, unless it stays or some of its versions are kept: then what those have superseded."""
+        versions = {path.name for path in self._versions(table)}
+        if stays or versions & set(kept):
+            yield from self._superseded(table, kept)
+        else:
+            yield self._removable(self._root / "lake" / table, setting, why)
+
+    def _superseded(
+        self, table: str, kept: Collection[str] = (), setting: str = "superseded", why: str = "not the current version"
+    ) -> Iterator[Removable]:
+        """The versions that are neither current nor kept; none where the pointer is damaged."""
+        current, versions = self._current(table), self._versions(table)
+        if current is None or current in {path.name for path in versions}:
+            for path in versions:
+                if path.name != current and path.name not in kept:
+                    yield self._removable(path, setting, why)
+
+    def _current(self, table: str) -> str | None:
+        pointer = self._root / "lake" / table / "CURRENT"
+        return pointer.read_text(errors="replace") if pointer.exists() else None
+
+    def _versions(self, table: str) -> list[Path]:
+        """The newest first."""
+        folder = self._root / "lake" / table
+        return newest_first(folder / name for name in folders(folder))
+
+    def _oldest(self, paths: Collection[Path], setting: str, kept: int) -> Iterator[Removable]:
+        for path in newest_first(paths)[kept:]:
+            yield self._removable(path, setting, f"not of the last {kept}")
+
+    def _copies(self) -> Iterator[Removable]:
+        """MLflow's copies of bundles that are not needed; what it keeps elsewhere is not in this home."""
+        artifacts, why = self.registry.home.mlflow, "MLflow's copy of a bundle that is not kept"
+        for version in self.registry.versions():
+            if version.training_id not in self.needed.bundles:
+                local = local_path(version.location)
+                copies = [local] if local else [artifacts / "downloads" / version.training_id]
+                for path in copies:
+                    if path.is_relative_to(artifacts) and path != artifacts:
+                        yield self._removable(path, "trainings", why)
+
+
+def _of(day: str, names: Collection[str]) -> set[str]:
+    """Of names such as <day>/<version>, the versions of a day."""
+    return {name.removeprefix(f"{day}/") for name in names if name.startswith(f"{day}/")}
