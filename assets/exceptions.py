@@ -9,6 +9,7 @@ EvergreenError                  one line for a person: what is wrong, where, and
 ├── SnapshotError               no training set can be made as of this date
 ├── BaseModelError              the base model is missing or is not the file it should be (also a ValueError)
 ├── TrainingError               the training processes failed
+│   └── Stopped                 they were told to stop, and have saved the run
 ├── BundleError                 a bundle is incomplete or its hashes do not match
 └── RegistryError               the registry or the ledger refuses what was asked
 """
@@ -23,6 +24,7 @@ __all__ = [
     "SettingsError",
     "SnapshotError",
     "SourceError",
+    "Stopped",
     "Superseded",
     "TrainingError",
     "describe",
@@ -63,6 +65,10 @@ class BaseModelError(EvergreenError, ValueError):
 
 class TrainingError(EvergreenError):
     """The training processes failed."""
+
+
+class Stopped(TrainingError):  # noqa: N818 - reads as what it says
+    """The training processes were told to stop, and have saved the run."""
 
 
 class BundleError(EvergreenError):

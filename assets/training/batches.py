@@ -1,6 +1,10 @@
 """Which rows make which step, on which rank and in which micro-batch, and rows as tensors."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,10 +14,29 @@ from torch.nn.functional import cross_entropy
 
 from assets.training.preprocessing import Encoded, Integers, starts
 
-__all__ = ["Sampler", "collate", "count_steps", "share_of_loss", "token_batches"]
+__all__ = ["Sampler", "ahead", "collate", "count_steps", "share_of_loss", "token_batches"]
 
 _POOL = 50
 """Batches among which rows of like length are gathered: 50 leave about 2% padding and keep batches random."""
+
+
+_AHEAD = 2
+"""Steps whose batches are made before they are needed: what a slow one takes from the next is made up for."""
+
+Number = TypeVar("Number")
+Made = TypeVar("Made")
+
+
+def ahead(make: Callable[[Number], Made], numbers: Iterable[Number]) -> Iterator[Made]:
+    """What `make` makes of each number, in their order; a thread makes it before it is asked for."""
+    with ThreadPoolExecutor(1) as thread:
+        made: deque[Future[Made]] = deque()
+        for number in numbers:
+            made.append(thread.submit(make, number))
+            if len(made) > _AHEAD:
+                yield made.popleft().result()
+        while made:
+            yield made.popleft().result()
 
 
 def count_steps(rows: int, epochs: float, batch_rows: int) -> int:

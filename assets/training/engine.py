@@ -1,16 +1,20 @@
 """DeepSpeed around a router: processes, precision, partitioning, optimizer and schedule."""
 
+import inspect
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import deepspeed
 import torch
 from deepspeed import DeepSpeedEngine
+from deepspeed.runtime import compiler
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed import init_process_group
+from torch.optim import Adam, Optimizer
 
 from assets.exceptions import SettingsError, TrainingError
 from assets.settings import TrainingSettings
@@ -23,7 +27,7 @@ from assets.training.plan import TrainingPlan
 from assets.training.sharding import deal_out_rest, sharded_reader
 
 __all__ = [
-    "agree",
+    "Agreement",
     "consolidated_weights",
     "engine_config",
     "join_processes",
@@ -42,6 +46,7 @@ def join_processes(world_size: int, threads: int) -> None:
     The launcher's environment names the other ranks; one process alone needs no address and no port.
     """
     torch.set_num_threads(threads)
+    _leave_compiler_out()
     # DeepSpeed would compile this operator at the first start, for a minute; only tensor-parallel inference uses it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -135,21 +140,62 @@ def consolidated_weights(engine: DeepSpeedEngine, trained: bool = False) -> dict
     return weights
 
 
-def agree(engine: DeepSpeedEngine, loss: Tensor, votes: list[float]) -> tuple[float, list[float]]:
-    """The mean loss and the sums of the votes over all ranks, which all must call it after every step.
+class Agreement:
+    """What the ranks add up after every step, known one step later: none waits for another, or for its device.
 
-    Raises TrainingError when the loss or the norm of the gradients is not a number.
+    All ranks call the same methods in the same order.
     """
-    told = torch.tensor([float(loss.detach()), *votes], dtype=torch.float64, device=engine.device)
-    torch.distributed.all_reduce(told)
-    mean, *sums = told.tolist()
-    mean /= engine.world_size
-    norm = None if engine.fp16_enabled() else engine.get_global_grad_norm()  # fp16 skips steps that overflow
-    for name, value in (("loss", mean), ("norm of the gradients", norm)):
-        if value is not None and not math.isfinite(value):
-            at = f"training stopped at step {engine.global_steps}"
-            raise TrainingError(f"{at}: the {name} is {value}; lower training.learning_rate")
-    return mean, sums
+
+    def __init__(self, engine: DeepSpeedEngine, votes: int) -> None:
+        self._engine = engine
+        self._nobody = [0.0] * votes
+        self._asked: tuple[int, Tensor, Callable[[], object]] | None = None
+
+    def ask(self, loss: Tensor, votes: list[float]) -> None:
+        """Begin to add up what a rank says of the step that was made last: its loss, and its votes."""
+        engine = self._engine
+        norm = None if engine.fp16_enabled() else engine.get_global_grad_norm()  # fp16 skips steps that overflow
+        told = torch.tensor([0.0, 0.0, *votes], dtype=torch.float64, device=engine.device)
+        told[0] = loss.detach()
+        told[1] = 0.0 if norm is None else norm
+        work = torch.distributed.all_reduce(told, async_op=True)
+        wait: Callable[[], object] = work.wait
+        if told.is_cuda:
+            work.wait()  # this holds up what follows on the device, and not this process
+            told = told.to("cpu", non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+            wait = copied.synchronize
+        self._asked = engine.global_steps, told, wait
+
+    def answer(self) -> tuple[list[float], list[float]]:
+        """The mean loss of the step that was asked about last, and the sums of the votes: no loss, and zeros, at first.
+
+        Raises TrainingError when the loss or the norm of the gradients is not a number.
+        """
+        if self._asked is None:
+            return [], self._nobody
+        (step, told, wait), self._asked = self._asked, None
+        wait()
+        loss, norm, *votes = told.tolist()
+        loss, norm = loss / self._engine.world_size, norm / self._engine.world_size
+        for name, value in (("loss", loss), ("norm of the gradients", norm)):
+            if not math.isfinite(value):
+                at = f"training stopped at step {step}"
+                raise TrainingError(f"{at}: the {name} is {value}; lower training.learning_rate")
+        return [loss], votes
+
+
+def _leave_compiler_out() -> None:
+    """Spare the start torch._dynamo and sympy, a second of imports, but under stage 3, whose hooks ask for them.
+
+    torch's optimizers do to hide from a compiler, and DeepSpeed does to compile the kernels of Muon, which is not used.
+    What the encoder is compiled by (training.compile) is not touched.
+    """
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))
+    Adam.step = torch.no_grad()(inspect.unwrap(Adam.step))  # type: ignore[method-assign]
+    compiler.compile = lambda: compiler.dummy_decorator
 
 
 def _undo_first_step(optimizer: FP16_UnfusedOptimizer) -> None:

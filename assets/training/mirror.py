@@ -134,6 +134,11 @@ class Uploads:
             files = {path.name: opened.enter_context(path.open("rb")) for path in folder.iterdir()}
             self._running = self._thread.submit(self._copy, folder.name, files, opened.pop_all())
 
+    def finish(self) -> None:
+        """Wait for the copy that is on its way, if there is one."""
+        if self._running is not None:
+            self._running.result()
+
     def _copy(self, name: str, files: Mapping[str, BinaryIO], opened: ExitStack) -> None:
         """Open files outlive their folder, which a later checkpoint may remove."""
         with opened, self._told(name):

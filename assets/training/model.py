@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from assets.exceptions import BaseModelError, SettingsError, describe
 from assets.settings import QUEUES
@@ -268,19 +269,27 @@ def empty_encoder(config: Mapping[str, Any]) -> nn.Module:
 def _require_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
     """Raises ValueError when what `build` makes has more weights than the files of a folder.
 
-    It is made on the device `meta`, where it takes no memory: what a configuration asks for is thus bounded by the size
-    of the files before any memory is.
+    It is made of shapes alone: what a configuration asks for is thus bounded by the size of the files before any memory
+    is.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         asked = sum(weight.numel() for weight in build().parameters())
     if asked > (held := sum(map(prod, read_shapes(folder).values()))):
         raise ValueError(f"config.json asks for {asked:,} weights, the files have {held:,}")
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves weights as they are allocated: to draw them on the device `meta` imports torch._dynamo, for a second."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        draws = getattr(function, "__module__", None) == "torch.nn.init"
+        return kwargs["tensor"] if draws else function(*args, **(kwargs or {}))
+
+
 def _read_encoder(base: Path, config: Mapping[str, Any]) -> nn.Module:
     if (plain := BertSettings.of(config)) is None:
         return _read_by_transformers(base)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         encoder = Bert(plain)
     _fill(encoder, base, encoder.base_model_prefix, assign=True)
     return encoder

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +17,7 @@ __all__ = [
     "keep_memory",
     "lean_imports",
     "leave",
+    "notice",
     "silence_stdout",
     "take_environment",
     "use_cores",
@@ -39,6 +42,19 @@ def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
     if os.getppid() != parent:  # it ended before it was asked
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def notice() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGTERM and SIGINT end nothing: what this gives says whether one has come. For the main thread only."""
+    come: list[int] = []
+    stops = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(stop, lambda number, _: come.append(number)) for stop in stops]
+    try:
+        yield lambda: bool(come)
+    finally:
+        for stop, handler in zip(stops, before, strict=True):
+            signal.signal(stop, handler)
 
 
 def silence_stdout() -> None:

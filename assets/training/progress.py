@@ -4,7 +4,7 @@ import copy
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,15 +59,23 @@ class Progress:
     _said: float = 0.0
     _last: float = field(default_factory=time.perf_counter)
 
-    def step(self, loss: float, lengths: "NDArray[np.int64]") -> None:
-        """Record one optimizer step: its mean loss, and the useful tokens (no padding) of its rows over all ranks."""
-        self.losses.append(loss)
+    def step(self, lengths: "NDArray[np.int64]") -> None:
+        """Record one optimizer step: the useful tokens (no padding) of its rows over all ranks."""
         self.tokens += int(lengths.sum())
         self.rows += len(lengths)
         self.squares += int((lengths**2).sum())
         now = time.perf_counter()
         self.times.append(now - self._last)
         self._last = now
+
+    def tell(self, losses: Iterable[float]) -> None:
+        """Record the mean loss of each further step, which is known later than that it was made."""
+        for loss in losses:
+            self.losses.append(loss)
+            self._say_where()
+
+    def _say_where(self) -> None:
+        now = time.perf_counter()
         if now - self._said >= _EVERY_SECONDS or len(self.losses) == self.steps:
             self._said = now
             self.say(self._line(now - self.started))

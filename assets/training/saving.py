@@ -1,7 +1,7 @@
 """Saves a run while it trains, and takes it up where it was killed: DeepSpeed's state, the random states, the progress.
 
-The steps that follow wait for a copy in memory; a thread writes it. A checkpoint is published at the first step after
-which every rank's files are on disk, which the ranks tell each other along with the loss.
+The steps that follow wait for a copy in memory; a thread writes it. A checkpoint is published once every rank's files
+are on disk, which the ranks tell each other along with the loss: one step later.
 """
 
 import copy
@@ -9,17 +9,18 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
+from assets.exceptions import Stopped
 from assets.lake import hash_file, write_atomically
 from assets.training.checkpoints import Checkpoints, read_manifest, sync
 from assets.training.engine import tell_all
@@ -110,17 +111,41 @@ class Saver:
         failed = done and self._writing is not None and self._writing.done.exception() is not None
         return [float(due and time.monotonic() - self._saved >= self._every), float(done), float(failed)]
 
-    def act(self, votes: Iterable[float], progress: Progress) -> None:
+    def begins(self, votes: Sequence[float]) -> bool:
+        """Whether `act` will save the run as it is now. Votes are a step old: what they ask for may be under way."""
+        return votes[0] > 0 and self._writing is None
+
+    def act(self, votes: Sequence[float], progress: Progress) -> None:
         """Do what the added votes say: begin to save, publish what all have written, or give it up."""
-        due, done, failed = votes
-        if done == self._engine.world_size:
-            self._end(failed == 0)
-        elif due:
+        _, done, failed = votes
+        if self.begins(votes):
             self._begin(progress)
+        elif self._writing is not None and done == self._engine.world_size:
+            self._end(failed == 0)
+
+    def stop(self, progress: Progress) -> NoReturn:
+        """Save the run as it is now, wait until that is the current checkpoint and copied, and raise Stopped."""
+        self._finish()
+        self._begin(progress)
+        self._finish()
+        self.close()
+        raise Stopped(
+            f"training was told to stop, and has after step {self._engine.global_steps}; "
+            "started again, it goes on from its newest checkpoint"
+        )
 
     def close(self) -> None:
         """Wait for what is being written; the run is over and does not need it."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _finish(self) -> None:
+        """Wait for what all ranks are writing, and for copies of it, if there is any."""
+        if self._writing is not None:
+            failed = torch.tensor(float(self._writing.done.exception() is not None), device=self._engine.device)
+            torch.distributed.all_reduce(failed)
+            self._end(float(failed) == 0)
+        if self._uploads:
+            self._uploads.finish()
 
     def _newest(self) -> tuple[int, int]:
         """The step of the newest whole checkpoint and the ranks that wrote it, by its manifest; zeros without one.

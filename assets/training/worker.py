@@ -4,13 +4,14 @@ Reads the plan, builds the engine, loops, writes the bundle. It runs under Dagst
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
-from assets.exceptions import EvergreenError
+from assets.exceptions import EvergreenError, Stopped
 from assets.training.plan import TrainingPlan
 from assets.training.process import (
     die_with_parent,
@@ -27,7 +28,10 @@ __all__ = ["main", "train"]
 
 
 def main(path: Path) -> int:
-    """Run one rank of a plan. Returns 0 when the bundle is written, 1 when `plan.failure` says why it is not."""
+    """Run one rank of a plan. Returns 0 when the bundle is written; else `plan.failure` says why it is not.
+
+    It is 143, as of a process that SIGTERM ends, when the run was told to stop and has saved itself, and 1 otherwise.
+    """
     die_with_parent()
     silence_stdout()
     keep_memory()
@@ -41,7 +45,7 @@ def main(path: Path) -> int:
         except EvergreenError as error:
             plan.failure.write_text(str(error))
             say(str(error))
-            return 1
+            return 128 + signal.SIGTERM if isinstance(error, Stopped) else 1
     return 0
 
 

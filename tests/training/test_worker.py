@@ -28,6 +28,19 @@ def test_the_worker_imports_neither_dagster_nor_boto3_nor_transformers() -> None
     assert found.stdout.splitlines()[-1] == "set()"
 
 
+def test_a_run_imports_no_compiler(snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    short = override(settings, {"epochs": 0.1})
+    (tmp_path / "plan.json").write_text(plan_training(snapshot, short, tmp_path / "out", tmp_path).model_dump_json())
+    code = (
+        "import sys; from pathlib import Path; from assets.training.worker import main\n"
+        "print(main(Path(sys.argv[1])), {'sympy', 'torch._dynamo', 'transformers'} & {*sys.modules}, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "plan.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "0 set()", done.stderr[-2000:]
+
+
 def test_the_same_inputs_are_the_same_weights(
     lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, bundle_path: Path
 ) -> None:
@@ -113,6 +126,33 @@ def test_a_killed_run_is_resumed_and_ends_in_the_same_weights(
     assert hash_file(again.path / "model.safetensors") == hash_file(bundle_path / "model.safetensors")
     assert again.report["steps"] == 64
     assert not list(saved.iterdir())
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_that_is_told_to_stop_saves_itself_and_goes_on_from_there(
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, bundle_path: Path, ranks: int
+) -> None:
+    chosen = override(settings, {"ranks": ranks, "checkpoint_seconds": 1e6})
+    expected = bundle_path if ranks == 1 else train(lake, "2024-11-11", snapshot, chosen, run).path
+    shown: list[str] = []
+
+    def noticed(command: list[str]) -> None:
+        """One rank alone gets the notice."""
+        told = [word.replace("assets.training.worker", "tests.training.noticed_worker") for word in command]
+        done = subprocess.run(told, cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == (143 if ranks == 1 else 1)  # of the launcher, which had no notice
+        raise TrainingError("ended early")
+
+    def finished(command: list[str]) -> None:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        shown.extend(line for line in done.stderr.splitlines() if line.startswith("resumed at step"))
+
+    with pytest.raises(TrainingError, match="told to stop, and has after step 22; started again, it goes on") as error:
+        train(lake, "2024-11-12", snapshot, chosen, noticed)
+    assert "\n" not in str(error.value)
+    again = train(lake, "2024-11-12", snapshot, chosen, finished)
+    assert shown == ["resumed at step 22"]
+    assert hash_file(again.path / "model.safetensors") == hash_file(expected / "model.safetensors")
 
 
 @pytest.mark.slow
