@@ -52,7 +52,7 @@ def test_a_mistake_names_its_file_and_field(configs: Path, file: str, text: str,
 
 
 def test_an_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match="unknown profile 'big'; configs/profiles has full, quick"):
+    with pytest.raises(SettingsError, match="unknown profile 'big'; configs/profiles has full, gpu, gpu-8, quick"):
         load_settings("big")
 
 

@@ -76,9 +76,9 @@ class Bundle:
         """Probabilities [rows, queues] in the order of QUEUES, for rows in the order they came.
 
         Rows need narrative, company, state and the columns of `features`, raw. In float32 a row's answer does not
-        depend (beyond 1e-5) on the rows that it is batched with, nor on what runs the encoder: torch, or OpenVINO when
-        there are many rows. In bfloat16 probabilities move by up to a hundredth, and rows whose two best queues are
-        close are answered in float32, so that the best queue stays the same.
+        depend (beyond 1e-5) on the rows that it is batched with, nor on what runs the encoder: torch on the CPU or,
+        when there are many rows, a GPU or OpenVINO. In bfloat16 probabilities move by up to a hundredth, and rows whose
+        two best queues are close are answered in float32, so that the best queue stays the same.
         """
         answers = np.empty((len(rows), len(QUEUES)))
         if len(rows) >= _WORTH_COMPILING:
@@ -89,7 +89,7 @@ class Bundle:
         return answers
 
     def compile(self, precision: Precision) -> None:
-        """Have all rows from now on answered as many are: by OpenVINO, where it is there and agrees with torch."""
+        """Have all rows from now on answered as many are: on a GPU or by OpenVINO, where that agrees with torch."""
         from assets.training.inference import compile_router
 
         if precision not in self._compiled:
@@ -120,11 +120,13 @@ class Bundle:
         from assets.training.inference import run_batches
 
         router = self._compiled.get(precision, self.router)
+        device = router.output.weight.device
 
         def answer(batch: NDArray[np.int64]) -> None:
+            inputs = collate(encoded, batch, self.router.padding)
             with torch.inference_mode():
-                logits = router(**collate(encoded, batch, self.router.padding))
-                answers[batch] = torch.softmax(logits.double(), dim=1).numpy()
+                logits = router(**{name: tensor.to(device) for name, tensor in inputs.items()})
+                answers[batch] = torch.softmax(logits.double(), dim=1).cpu().numpy()
 
         run_batches(router.encoder, answer, token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1))
 

@@ -61,6 +61,7 @@ class TrainingData:
             batch_tokens=settings.batch_tokens,
             seed=settings.seed,
             world_size=world_size,
+            window=self.preprocessing.max_tokens,
         )
 
     def validation_batches(self, batch_tokens: int, rank: int, world_size: int) -> list[Integers]:
@@ -68,8 +69,8 @@ class TrainingData:
 
         Rows that cannot be shared evenly, fewer than there are ranks, are left out: the oldest.
         """
-        shared = self.validation[len(self.validation) % world_size :]
-        return token_batches(shared, self.rows.lengths, batch_tokens, rank, world_size) if len(shared) else []
+        shared, window = self.validation[len(self.validation) % world_size :], self.preprocessing.max_tokens
+        return token_batches(shared, self.rows.lengths, batch_tokens, rank, world_size, window) if len(shared) else []
 
     def class_weights(self, power: float) -> NDArray[np.float32]:
         """One weight a queue, its frequency to minus `power`, such that the mean over the rows trained on is 1."""

@@ -194,6 +194,7 @@ def _by_effort(settings: TrainingSettings) -> list[tuple[str, dict[str, Any]]]:
         key=lambda found: (
             sum(cost[device] for device in offloads(found[1]).values()),
             found[1].get("zero_optimization", {}).get("stage", 0),
+            found[0],
         ),
     )
 

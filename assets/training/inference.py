@@ -1,7 +1,7 @@
-"""The router's encoder run by OpenVINO, where that is installed, can read the encoder and gives torch's answers.
+"""The router's encoder where it is fastest and gives the answers of torch on the CPU: on a GPU, or by OpenVINO.
 
-Only the encoder is converted, from the weights in memory: it is nearly all of the work, and the rest of the router
-stays what it is. Nothing is written and nothing is sent.
+Only the encoder leaves float32 and torch, from the weights in memory: it is nearly all of the work. Nothing is written
+and nothing is sent.
 """
 
 import copy
@@ -23,7 +23,7 @@ from assets.training.model import ComplaintRouter
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["compile_encoder", "compile_router", "run_batches"]
+__all__ = ["compile_encoder", "compile_router", "gpu", "run_batches"]
 
 Batch = TypeVar("Batch")
 
@@ -36,8 +36,21 @@ _PROBES = ((2, 7), (3, 8))
 """Rows and tokens of the batch that the encoder is converted with, and of another that it is compared on."""
 
 
+def gpu() -> torch.device | None:
+    """Where many rows are answered, when there is one: the only place that decides."""
+    return torch.device("cuda") if torch.cuda.is_available() else None
+
+
 def compile_router(router: ComplaintRouter, precision: Precision) -> ComplaintRouter:
-    """The router around its encoder as `compile_encoder` leaves it: itself, or a twin that shares all other weights."""
+    """The router on the GPU, a copy; without one, around its encoder as `compile_encoder` leaves it.
+
+    That is itself, or a twin that shares all other weights. Where the GPU's answers differ too much, it is not used.
+    """
+    if (device := gpu()) is not None:
+        try:
+            return _move(router, device, precision)
+        except (ValueError, torch.OutOfMemoryError) as error:
+            _log.warning("the GPU cannot be used, the CPU scores: %s", error)
     compiled = compile_encoder(router.encoder, precision)
     if compiled is router.encoder:
         return router
@@ -62,7 +75,7 @@ def compile_encoder(encoder: nn.Module, precision: Precision) -> nn.Module:
 
 
 def run_batches(encoder: nn.Module, work: Callable[[Batch], None], batches: Iterable[Batch]) -> None:
-    """Do what the encoder has to do for each batch: one after the other with torch, one on each core with OpenVINO."""
+    """Do what the encoder has to do for each batch: one after the other by torch, one on each core by OpenVINO."""
     if not isinstance(encoder, _CompiledEncoder):
         for batch in batches:
             work(batch)
@@ -91,6 +104,18 @@ class _CompiledEncoder(nn.Module):
         return Hidden(last_hidden_state=torch.from_numpy(hidden))
 
 
+class _Moved(nn.Module):
+    """An encoder of another precision, whose hidden states are float32."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.config, self.encoder = encoder.config, encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Hidden:
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return Hidden(last_hidden_state=hidden.float())
+
+
 class _HiddenStates(nn.Module):
     def __init__(self, encoder: Any) -> None:
         super().__init__()
@@ -99,6 +124,15 @@ class _HiddenStates(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return hidden
+
+
+def _move(router: ComplaintRouter, device: torch.device, precision: Precision) -> ComplaintRouter:
+    """A copy on a device, its encoder in a precision. Raises ValueError when its hidden states are not the router's."""
+    moved = copy.deepcopy(router).to(device)
+    moved.encoder = _Moved(moved.encoder.to(getattr(torch, precision)))
+    with torch.inference_mode():
+        _require_agreement(router.encoder, moved.encoder, _probe(router.encoder, *_PROBES[1]), _TOLERANCE[precision])
+    return moved
 
 
 def _compile(encoder: Any, precision: Precision) -> _CompiledEncoder:
@@ -141,9 +175,10 @@ def _probe(encoder: Any, rows: int, tokens: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _require_agreement(encoder: Any, compiled: _CompiledEncoder, batch: dict[str, Tensor], tolerance: float) -> None:
-    real = batch["attention_mask"].bool()
-    right, found = (run(**batch).last_hidden_state[real] for run in (encoder, compiled))
+def _require_agreement(encoder: Any, compiled: nn.Module, batch: dict[str, Tensor], tolerance: float) -> None:
+    real, place = batch["attention_mask"].bool(), next((weight.device for weight in compiled.parameters()), "cpu")
+    right = encoder(**batch).last_hidden_state[real]
+    found = compiled(**{name: tensor.to(place) for name, tensor in batch.items()}).last_hidden_state.cpu()[real]
     difference = float((right - found).abs().max() / right.abs().max())
     if not difference <= tolerance:
         raise ValueError(f"its answers differ from torch's by {difference:.1g} of the largest")

@@ -104,7 +104,8 @@ def _made(engine: DeepSpeedEngine, make: Callable[[int], Step], numbers: range) 
 
 def _batch(engine: DeepSpeedEngine, data: TrainingData, rows: Integers) -> tuple[dict[str, Tensor], Tensor]:
     """The arguments of the model and the labels; pinned for a GPU, which then fetches them while it computes."""
-    inputs, labels = collate(data.rows, rows, engine.module.padding), torch.from_numpy(data.labels[rows])
+    inputs = collate(data.rows, rows, engine.module.padding, data.preprocessing.max_tokens)
+    labels = torch.from_numpy(data.labels[rows])
     if engine.device.type != "cuda":
         return inputs, labels
     return {name: tensor.pin_memory() for name, tensor in inputs.items()}, labels.pin_memory()

@@ -82,10 +82,11 @@ def keep_memory() -> None:
     """Keep freed memory, and take it in huge pages (Linux only); keep few kernels. Call before torch is imported.
 
     A training step frees and takes gigabytes; to get them from the kernel each time, page by page, was seen to take up
-    to half of it. oneDNN keeps the last 1,024 kernels with their buffers, one for each shape of a product: batches of
-    ever new lengths made that two gigabytes in 465 steps.
+    to half of it. oneDNN and torch's layer around it keep the last 1,024 kernels each, with their buffers, one for each
+    shape of a product: batches of ever new lengths made that two gigabytes in 465 steps.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # the second is ideep's, inside torch
+        os.environ.setdefault(cache, "64")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own name for huge pages
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -29,7 +29,7 @@ def plain_loop(router: ComplaintRouter, plan: TrainingPlan, data: TrainingData) 
     def step(number: int) -> None:
         rows = sampler.rows(number)
         labels = torch.from_numpy(data.labels[rows])
-        logits = router(**collate(data.rows, rows, router.padding))
+        logits = router(**collate(data.rows, rows, router.padding, data.preprocessing.max_tokens))
         share_of_loss(logits, labels, weights, float(weights[labels].sum())).backward()
         for weight, master in zip(low, masters, strict=True):
             master.grad, weight.grad = weight.grad.float(), None

@@ -9,8 +9,10 @@ import pytest
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
-from assets.settings import QUEUES, TrainingSettings
+from assets.settings import QUEUES, TrainingSettings, load_settings
 from assets.training import launch, usage
+from assets.training.base_model import resolve_base_model
+from assets.training.compatibility import Machine, check_training
 from assets.training.estimate import Free, check_memory, estimate_memory, free_memory
 from assets.training.launch import Run, _deepspeed_config, override, train
 from assets.training.model import freeze, new_router
@@ -131,6 +133,17 @@ def test_what_fits_is_not_refused(settings: TrainingSettings) -> None:
     free = Free(host=100 * GB, device=80 * GB)
     memory = check_memory(LARGE, settings, _deepspeed_config("zero-2"), 4, free)
     assert sum(memory.device.values()) < 80 * GB
+
+
+@pytest.mark.parametrize(("profile", "gpus"), [("gpu", 1), ("gpu-8", 8)])
+def test_a_profile_for_gpus_fits_them_in_one_micro_batch_a_step(profile: str, gpus: int) -> None:
+    chosen = load_settings(profile).training
+    deepspeed = _deepspeed_config(chosen.deepspeed)
+    check_training(chosen, deepspeed, gpus, Machine(gpus, libaio=False, compiler=False))
+    size = measure_model(resolve_base_model(chosen.base_model).path, 40, chosen)
+    check_memory(size, chosen, deepspeed, gpus, Free(host=64 * GB, device=16 * GB))
+    assert chosen.batch_rows // gpus * chosen.max_tokens <= chosen.batch_tokens
+    assert deepspeed["zero_optimization"].get("overlap_comm", False) == (gpus > 1)
 
 
 def test_a_run_that_is_too_large_never_starts(

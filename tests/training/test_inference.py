@@ -78,7 +78,7 @@ def test_close_calls_are_settled_in_float32(
     monkeypatch.setattr(bundles, "_CLOSE_CALL", float(np.median(lead)))
 
     class Flat:
-        encoder = fresh.router.encoder
+        encoder, output = fresh.router.encoder, fresh.router.output
 
         def __call__(self, **batch: Any) -> Any:
             return 0.9 * fresh.router(**batch)
@@ -88,6 +88,32 @@ def test_close_calls_are_settled_in_float32(
     same = np.abs(fast - exact).max(axis=1) < 1e-5
     assert same[lead < np.median(lead)].all()
     assert not same.all()
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is this CPU: what is moved to it is a copy, as there."""
+    monkeypatch.setattr(inference, "gpu", lambda: torch.device("cpu"))
+
+
+def test_a_gpu_gives_the_answers_of_the_cpu(fresh: Bundle, rows_to_route: pd.DataFrame, fake_gpu: None) -> None:
+    exact = replace(fresh, _compiled={"float32": fresh.router}).predict_proba(rows_to_route)
+    assert np.abs(fresh.predict_proba(rows_to_route) - exact).max() < 1e-5
+    fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
+    assert 0 < np.abs(fast - exact).max() < 0.05
+    assert (fast.argmax(axis=1) == exact.argmax(axis=1)).all()
+    moved = fresh._compiled["bfloat16"]
+    assert next(moved.encoder.parameters()).dtype == torch.bfloat16
+    assert {weight.dtype for weight in (*fresh.router.parameters(), moved.output.weight)} == {torch.float32}
+
+
+def test_the_cpu_scores_where_a_gpus_answers_differ(
+    fresh: Bundle, fake_gpu: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(inference._TOLERANCE, "bfloat16", 1e-12)
+    assert compile_router(fresh.router, "bfloat16") is fresh.router
+    assert "the GPU cannot be used, the CPU scores: its answers differ" in caplog.text
 
 
 def test_torch_scores_where_openvino_is_not_installed(fresh: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,9 @@ def data() -> TrainingData:
         features=random.random((ROWS, 2), np.float32),
         priors=np.zeros((ROWS, 1, 9), np.float32),
     )
-    found = SimpleNamespace(
-        rows=rows, labels=random.integers(9, size=ROWS), class_weights=lambda _: np.ones(9, np.float32)
-    )
+    labels, fitted = random.integers(9, size=ROWS), SimpleNamespace(max_tokens=32)
+    weights = np.ones(9, np.float32)
+    found = SimpleNamespace(rows=rows, labels=labels, preprocessing=fitted, class_weights=lambda _: weights)
     return cast(TrainingData, found)
 
 

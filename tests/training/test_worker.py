@@ -59,6 +59,7 @@ def test_the_same_inputs_are_the_same_weights(
         pytest.param({"deepspeed": "zero-2-offload"}, marks=pytest.mark.slow),
         pytest.param({"deepspeed": "zero-3-offload"}, marks=pytest.mark.slow),
         pytest.param({"deepspeed": "zero-2", "ranks": 2}, marks=pytest.mark.slow),
+        pytest.param({"deepspeed": "zero-2-overlap", "ranks": 2}, marks=pytest.mark.slow),
         pytest.param({"deepspeed": "zero-3", "ranks": 2}, marks=pytest.mark.slow),
     ],
     ids=lambda change: "-".join(map(str, change.values())),
