@@ -1,5 +1,6 @@
 """A model that is too large for one rank: two of them read it, and neither ever has it whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,10 @@ def grown(folder: Path, how: str) -> float:
     """By how much the second rank's peak has grown, as a share of the weights in float32."""
     command = ["assets.training.launcher", "torch", "--standalone", "--nproc-per-node=2", "--module"]
     program = ["tests.training.sharding_worker", str(folder), how]
-    done = subprocess.run([sys.executable, "-m", *command, *program], cwd=ROOT, capture_output=True, text=True)
+    given_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}  # malloc would keep more or less of what was freed
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *program], cwd=ROOT, env=given_back, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return int((folder / "grown-1").read_text()) / (folder / "model.safetensors").stat().st_size
 
@@ -39,4 +43,4 @@ def grown(folder: Path, how: str) -> float:
 @pytest.mark.slow
 def test_no_rank_has_the_whole_model(large: Path) -> None:
     assert grown(large, "whole") > 0.9
-    assert grown(large, "in parts") < 0.7  # a quarter of it is its part in bf16, the rest no weights
+    assert grown(large, "in parts") < 0.5  # a quarter of it is its part in bf16, the rest no weights
