@@ -64,6 +64,8 @@ def run_steps(
             if len(data.validation) and _is_time(engine.global_steps, sampler.steps, settings.evaluate_every):
                 _evaluate(engine, data, weights, settings, progress)
             _save(saver, votes, agreement, progress)
+            if len(progress.times) == 1:  # a person waits for it; what it says of votes, the next one says again
+                progress.tell(agreement.answer()[0])
             if len(progress.times) == _WARM_UP:
                 _tell_cost(engine, settings, progress, say)
     progress.tell(agreement.answer()[0])
