@@ -17,7 +17,7 @@ from assets.registry.verification import verify
 from assets.retention.prune import prune
 from assets.settings import GatePolicy, RetentionSettings, load_settings
 
-A, B, C, D, E = (letter * 16 for letter in "abcde")
+A, B, C, D, E, F = (letter * 16 for letter in "abcdef")
 DAY = "2024-06-01"
 Promote = Callable[..., Any]
 
@@ -38,10 +38,10 @@ def pruned(
     retention: RetentionSettings,
     lose_mlflow: Callable[[], None],
 ) -> Home:
-    """A, B and C were champions in turn, D was rejected, E awaits approval, and then nothing was kept beyond need."""
+    """A, B and C were champions in turn, D awaits approval, E and F were rejected; then all went that may."""
     for training in (A, B, C):
         promoted(training)
-    for training, accuracy, approval in ((D, 0.8, "automatic"), (E, 0.9, "required")):
+    for training, accuracy, approval in ((D, 0.9, "required"), (E, 0.8, "automatic"), (F, 0.8, "automatic")):
         evaluation = evaluation_of(training, Registry(home).champion(), accuracy=accuracy)
         version = Registry(home).register(bundle_of(training), evaluation).version
         Succession(Registry(home)).judge(version, evaluation, policy.model_copy(update={"approval": approval}))
@@ -64,15 +64,15 @@ def bundles(home: Home) -> set[str]:
 
 def test_the_champion_those_before_it_and_those_that_wait_stay(pruned: Home) -> None:
     registry = Registry(pruned)
-    assert bundles(pruned) == {B, C, E}
+    assert bundles(pruned) == {B, C, D, F}
     copies = {path.read_text() for path in pruned.mlflow.rglob("config.json")}
-    assert copies == {f'{{"of": "{training}"}}' for training in (B, C, E)}
+    assert copies == {f'{{"of": "{training}"}}' for training in (B, C, D, F)}
     assert registry.problem() is verify(registry).problem is None
-    assert verify(registry).evaluations == 5, "what verdicts rest on stays"
+    assert verify(registry).evaluations == 6, "what verdicts rest on stays"
     succession = Succession(registry)
-    champion = succession.settle("5", "approve", "Ada", "looks right")
+    champion = succession.settle("4", "approve", "Ada", "looks right")
     assert champion is not None
-    assert champion.training_id == E
+    assert champion.training_id == D
     assert succession.rollback("3", "it misroutes mortgages").training_id == C
     gone = f"`evergreen prune` removed it on {DAY} (rollbacks and trainings in configs/retention.yaml)"
     with pytest.raises(BundleError) as refused:
@@ -83,10 +83,10 @@ def test_the_champion_those_before_it_and_those_that_wait_stay(pruned: Home) -> 
 def test_mlflow_is_made_anew_of_what_stays(pruned: Home, lose_mlflow: Callable[[], None]) -> None:
     lose_mlflow()
     rebuilt = rebuild_registry(pruned)
-    assert {version.version: version.training_id for version in rebuilt.versions} == {"2": B, "3": C, "5": E}
+    assert {version.version: version.training_id for version in rebuilt.versions} == {"2": B, "3": C, "4": D, "6": F}
     removed = f"`evergreen prune` removed it on {DAY} (trainings in configs/retention.yaml)"
     assert rebuilt.left_out == tuple(
-        f"training {training} of {DAY}: its bundle is not in the lake: {removed}" for training in (A, D)
+        f"training {training} of {DAY}: its bundle is not in the lake: {removed}" for training in (A, E)
     )
     registry = Registry(pruned)
     assert registry.problem() is verify(registry).problem is None
