@@ -23,13 +23,8 @@ from assets.training.model_size import ModelSize
 
 __all__ = ["Free", "Memory", "check_memory", "estimate_memory", "free_memory"]
 
-_PROCESS = 600_000_000
-"""Bytes of a worker before it has a model: Python, torch, DeepSpeed, the rows (measured with `quick`, on CPU)."""
-_HEAP = 2
-"""Main memory that a worker keeps for activations, in times of what they need: steps of other lengths leave gaps.
-
-Measured over 628 and 942 steps of profile `full`, on CPU: 3.2 GB in all.
-"""
+_PROCESS = 540_000_000
+"""Bytes of a worker beside its model: Python, torch, DeepSpeed, the rows, oneDNN's kernels (docs/training.md)."""
 _ASK_TORCH = "import torch; print(*(torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())))"
 _LIVE_LAYERS = 2
 """Layers whose weights are whole on a device at once when stage 3 gathers them: one at work, one fetched ahead."""
@@ -147,7 +142,7 @@ def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool
     else:
         layer = linear + 12 * (size.hidden + size.heads * settings.max_tokens)
     kept = width * size.hidden if settings.activation_checkpointing else layer
-    return (size.trained_layers * kept + 2 * layer) * (1 if has_gpu else _HEAP)
+    return size.trained_layers * kept + 2 * layer
 
 
 def _width(settings: TrainingSettings) -> int:

@@ -115,7 +115,7 @@ def test_checkpointed_activations_are_fewer(settings: TrainingSettings) -> None:
 @pytest.mark.parametrize(
     ("free", "line"),
     [
-        (Free(host=100 * GB, device=11 * GB), r"zero-0 needs 22.5 GB on each GPU, of 11.0 GB free; zero-1 would fit"),
+        (Free(host=100 * GB, device=11 * GB), r"zero-0 needs 22.4 GB on each GPU, of 11.0 GB free; zero-1 would fit"),
         (Free(host=100 * GB, device=9_500_000_000), "zero-2 would fit"),
         (Free(host=100 * GB, device=8 * GB), "zero-3 would fit"),
         (Free(host=100 * GB, device=6 * GB), "zero-2-offload would fit"),
@@ -144,6 +144,26 @@ def test_a_profile_for_gpus_fits_them_in_one_micro_batch_a_step(profile: str, gp
     check_memory(size, chosen, deepspeed, gpus, Free(host=64 * GB, device=16 * GB))
     assert chosen.batch_rows // gpus * chosen.max_tokens <= chosen.batch_tokens
     assert deepspeed["zero_optimization"].get("overlap_comm", False) == (gpus > 1)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "change"),
+    [
+        (978, {"batch_rows": 8}),
+        (1179, {"batch_rows": 16}),
+        (1856, {"batch_rows": 32}),
+        (1440, {"batch_rows": 16, "precision": "fp32"}),
+        (1299, {"batch_rows": 16, "deepspeed": "zero-3"}),
+        (1183, {"batch_rows": 32, "activation_checkpointing": True}),
+    ],
+)
+def test_the_estimate_is_within_15_percent_of_peaks_that_were_measured(
+    megabytes: int, change: dict[str, object]
+) -> None:
+    chosen = override(load_settings("full").training, change)
+    size = measure_model(resolve_base_model(chosen.base_model).path, 0, chosen)
+    found = estimate_memory(size, chosen, _deepspeed_config(chosen.deepspeed), 1, has_gpu=False).total
+    assert found / (megabytes * 1e6) == pytest.approx(1, abs=0.15)
 
 
 def test_a_run_that_is_too_large_never_starts(
