@@ -1,17 +1,21 @@
 """What assets are given: the home folder and the settings of a profile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Self
 
 import dagster as dg
+from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
 from pydantic import Field
 
+from assets.exceptions import TrainingError
 from assets.lake import Home
 from assets.settings import Settings, load_settings
 
-__all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url"]
+__all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url", "worker_runner"]
 
 AS_OF = dg.DailyPartitionsDefinition(start_date="2011-12-01", end_offset=1)
 """One partition per as-of date."""
@@ -46,6 +50,27 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
     """The date that the run pretends it is, YYYY-MM-DD: its partition key."""
     return str(context.partition_key)
+
+
+def worker_runner(context: dg.AssetExecutionContext) -> Callable[[list[str]], None]:
+    """What starts training processes that report to a run and end with it; it raises TrainingError when they end early.
+
+    The last word of a command is the file of the training's plan.
+    """
+
+    def run(command: list[str]) -> None:
+        client = dg.PipesSubprocessClient(
+            cwd=str(Path(__file__).parents[1]),
+            context_injector=dg.PipesEnvContextInjector(),
+            message_reader=dg.PipesFileMessageReader(str(Path(command[-1]).with_name("messages"))),
+            termination_timeout_seconds=TIMEOUT_MAX,  # they end when they are told to, later on a busy machine
+        )
+        try:
+            client.run(context=context.op_execution_context, command=command)
+        except DagsterPipesExecutionError as error:
+            raise TrainingError(f"the training processes ended early: {error}") from None
+
+    return run
 
 
 def report_url(path: str) -> dg.UrlMetadataValue:

@@ -162,6 +162,8 @@ class TrainingSettings(_Section):
     """The linear branch's share of the answer: the mean of its logits and of the encoder's is weighted so."""
     prior_labels: float = Field(gt=0)
     """Labels that the overall mix of queues counts for in the log-prior of a company or a state."""
+    refit: bool = False
+    """Whether a version that the gate promotes is trained again with its test rows, to answer in its place."""
     seed: int
     precision: Literal["bf16", "fp16", "fp32"]
     """Of weights, activations and gradients; the optimizer always works in float32."""
@@ -226,6 +228,10 @@ class GatePolicy(_Section):
     """Unless the champion's is larger still."""
     max_milliseconds: float = Field(gt=0)
     """What the challenger may take to answer a row."""
+    min_reference_rows: int = Field(ge=1)
+    """A refit is judged by the reference rows; fewer than this cannot tell."""
+    min_refit_agreement: float = Field(ge=0, le=1)
+    """The share of the reference rows that a refit must answer as the version does that was evaluated."""
     approval_days: int = Field(ge=0)
     """Days, by as-of, in which a version that awaits approval can be approved."""
     rollback_holds_days: int = Field(ge=0)

@@ -62,7 +62,7 @@ def _champion(home: Home, day: str) -> "Champion | None":
     from assets.registry.registry import Registry
 
     registry = Registry(home)
-    champion = None if registry.ledger_problem() else registry.champion(day)
+    champion = None if registry.ledger_problem() else registry.evaluated_champion(day)
     if champion is None:
         return None
     return Champion(champion.version, champion.training_id, registry.fetch(champion.version))

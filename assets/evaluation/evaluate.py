@@ -30,7 +30,7 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import QUEUES, EvaluationSettings
 from assets.training.bundle import Bundle, load_bundle
 
-__all__ = ["Champion", "evaluate", "facts", "on_reference", "scores"]
+__all__ = ["Champion", "evaluate", "evaluate_refit", "facts", "on_reference", "scores"]
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -69,6 +69,20 @@ def evaluate(
     return _measure(lake, as_of, snapshot, bundle_path, rival, settings, basis)
 
 
+def evaluate_refit(
+    lake: Lake, as_of: str, snapshot: Snapshot, bundle_path: Path, evaluated: Champion, settings: EvaluationSettings
+) -> Evaluation:
+    """Measure a refit on the reference rows, beside the version that was evaluated; kept beside its evaluation.
+
+    Raises as `evaluate` does.
+    """
+    basis = hash_json([bundle_path.name, snapshot.id, settings.model_dump(), _code(), "refit"])[:16]
+    folder = lake.path(table(as_of), _version(basis, evaluated))
+    if folder.exists():
+        return read_evaluation(folder)
+    return _measure(lake, as_of, snapshot, bundle_path, evaluated, settings, basis, refit=True)
+
+
 def _version(basis: str, rival: Champion | None) -> str:
     return hash_json([basis, rival.training_id if rival else None])[:16]
 
@@ -90,8 +104,9 @@ def _measure(
     champion: Champion | None,
     settings: EvaluationSettings,
     basis: str,
+    refit: bool = False,
 ) -> Evaluation:
-    train, test = snapshot.train(), snapshot.test()
+    train, test = snapshot.train(), snapshot.reference() if refit else snapshot.test()
     reference = snapshot.reference() if champion else test.iloc[:0]
     rows = pd.concat([test, reference], ignore_index=True)
     answers, milliseconds = _challenger(bundle_path, rows)
@@ -112,6 +127,7 @@ def _measure(
         rare_labels=_rare(train["queue"], settings.min_label_rows),
         reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
         settings=settings.model_dump(),
+        refit_of=champion.training_id if champion and refit else None,
         **scores(test, found, champion, settings),
     )
     if evaluation.golden.equal:
@@ -252,7 +268,7 @@ def _publish(lake: Lake, evaluation: Evaluation, answers: pd.DataFrame, golden: 
         golden.to_parquet(staged / "golden.parquet", index=False)
         draw(evaluation, staged)
         write_evaluation(evaluation, staged)
-        lake.publish(table(evaluation.as_of), evaluation.id, staged)
+        (lake.keep if evaluation.refit_of else lake.publish)(table(evaluation.as_of), evaluation.id, staged)
 
 
 def _code() -> list[str]:

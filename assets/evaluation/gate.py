@@ -16,7 +16,7 @@ from assets.evaluation.paired import Gain, compare, mcnemar
 from assets.evaluation.report import Evaluation, Reference, Rival
 from assets.settings import GatePolicy
 
-__all__ = ["Decision", "Verdict", "count_reign", "decide", "met"]
+__all__ = ["Decision", "Verdict", "count_reign", "decide", "decide_refit", "met"]
 
 Decision = Literal["promote", "awaiting-approval", "reject", "inconclusive", "unchanged"]
 """`inconclusive` is the answer of a gate that cannot measure; only `promote` moves the alias by itself."""
@@ -37,7 +37,9 @@ class Verdict:
     champion: str | None
     """The training id of the champion that the challenger was judged against."""
     trained_to: str
-    """The last day of the rows that the challenger was trained on."""
+    """The last day of the rows that the challenger was trained on, or the version that it is a refit of."""
+    refit_of: str | None = None
+    """The training id of the version that was evaluated, when this is about a refit of it."""
 
     def body(self) -> dict[str, Any]:
         """As JSON: a number that is not finite becomes null."""
@@ -50,6 +52,7 @@ class Verdict:
             "champion": self.champion,
             "trained_to": self.trained_to,
             "numbers": numbers,
+            **({"refit_of": self.refit_of} if self.refit_of else {}),
         }
 
 
@@ -70,17 +73,21 @@ def decide(
     nth: int = 1,
     doubts: tuple[str, ...] = (),
     held: str | None = None,
+    refit_of: str | None = None,
 ) -> Verdict:
     """The verdict on an evaluated challenger.
 
-    `champion` is the training id of the version that holds the alias now, None when none does; `former` are the
+    `champion` is the training id of the version that holds the alias now, None when none does, and `refit_of` that of
+    the one which the gate knows it by, when it is a refit: that one has not learned from its test rows, nor has the
+    challenger from those that it is judged by, and a refit of the challenger is to follow, too. `former` are the
     training ids that held it before; `withdrawn_to` is the last day that any version which a rollback has replaced was
     trained on; `nth` counts the challengers of the champion's reign, with this one; `doubts` are what else keeps it
     from being measured, and `held` is why a person decides on what passes, whatever the policy's approval. What cannot
     be measured is never promoted.
     """
     harm = parts(evaluation, policy)
-    decision, reasons = _decide(evaluation, policy, champion, former, withdrawn_to, nth, harm, doubts, held)
+    known = refit_of or champion
+    decision, reasons = _decide(evaluation, policy, known, former, withdrawn_to, nth, harm, doubts, held)
     return Verdict(
         decision=decision,
         reasons=reasons,
@@ -91,6 +98,44 @@ def decide(
         champion=champion,
         trained_to=evaluation.snapshot.period["train"][1],
     )
+
+
+def decide_refit(evaluation: Evaluation, policy: GatePolicy, trained_to: str) -> Verdict:
+    """The verdict on a refit, evaluated on the reference rows beside the version whose place it is to take.
+
+    It has learned from that one's test rows, so they say nothing of it. `trained_to` is the other one's.
+    """
+    rival, harm = evaluation.champion, list[Part]()
+    decision, reasons = _decide_refit(evaluation, policy)
+    return Verdict(
+        decision=decision,
+        reasons=reasons,
+        numbers=_numbers(evaluation, policy, harm),
+        as_of=evaluation.as_of,
+        evaluation=evaluation.id,
+        training_id=evaluation.training_id,
+        champion=rival.training_id if rival else None,
+        trained_to=trained_to,
+        refit_of=evaluation.refit_of,
+    )
+
+
+def _decide_refit(evaluation: Evaluation, policy: GatePolicy) -> tuple[Decision, tuple[str, ...]]:
+    needed = policy.model_copy(update={"min_test_rows": policy.min_reference_rows})
+    unknown = tuple(f"cannot measure: {why}" for why in _unmeasurable(evaluation, needed, evaluation.refit_of))
+    if unknown or evaluation.champion is None or evaluation.reference is None:
+        return "inconclusive", unknown or ("cannot measure: there are no reference rows",)
+    findings = (_holds_on_reference(evaluation.reference, policy), _agrees(evaluation.champion, policy))
+    if failed := tuple(finding.sentence for finding in findings if not finding.holds):
+        return "reject", failed
+    decision: Decision = "promote" if policy.approval == "automatic" else "awaiting-approval"
+    return decision, tuple(finding.sentence for finding in findings)
+
+
+def _agrees(rival: Rival, policy: GatePolicy) -> _Finding:
+    alike = sum(count for _, ours, theirs, count in rival.pairs if ours == theirs)
+    share, bound = alike / sum(count for *_, count in rival.pairs), policy.min_refit_agreement
+    return _Finding(share >= bound, f"it answers {share:.4f} of them as version {rival.version} does, of {bound:g}")
 
 
 def count_reign(verdicts: Iterable[Mapping[str, Any]], evaluation: Evaluation, champion: str | None) -> int:

@@ -121,6 +121,9 @@ class Evaluation(_Part):
     milliseconds: float
     """What the challenger took to answer a test row, on the machine that evaluated it."""
     settings: dict[str, Any]
+    refit_of: str | None = None
+    """The training id of the version that the gate has decided on, when this is of its refit: then the rows are the
+    reference rows, which neither has learned from, and the champion is that version."""
 
     def folder(self, lake: Lake) -> Path:
         """Where its files lie."""

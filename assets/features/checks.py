@@ -162,15 +162,17 @@ def check_canary(home: Home, snapshot: Snapshot) -> Finding:
 def check_rows(home: Home, snapshot: Snapshot) -> Finding:
     """As many rows as there are usable complaints in the period, less those removed as duplicates."""
     marts = home.lake.path("marts", snapshot.manifest["marts"])
-    test_from, _ = snapshot.manifest["period"]["test"]
+    test_from, _ = snapshot.manifest["period"].get("test", (snapshot.as_of, None))
     usable = """
-        select count(*) filter (known_at < $test_from), count(*) filter (known_at >= $test_from)
+        select count(*) filter (known_at < $test_from or not $holds_out),
+               count(*) filter (known_at >= $test_from and $holds_out)
         from read_parquet($path)
         where known_at <= $as_of and coalesce(known_until > $as_of, true) and label_known_at <= $as_of
             and queue is not null and regexp_matches(narrative, '[^ \\t\\r\\n]')
     """
     as_of, day = datetime.fromisoformat(snapshot.as_of), datetime.fromisoformat(test_from)
     parameters = {"path": mart(marts, "fct_complaints"), "as_of": as_of, "test_from": day}
+    parameters |= {"holds_out": snapshot.holds_out}
     with duckdb.connect() as connection:
         ((before, within),) = connection.execute(usable, parameters).fetchall()
     kept = min(before, snapshot.manifest["settings"]["max_train_rows"])

@@ -34,6 +34,7 @@ __all__ = [
     "REQUEST",
     "KeptOut",
     "Snapshot",
+    "build_refit_set",
     "build_training_set",
     "load_snapshot",
     "pick_rows",
@@ -91,6 +92,11 @@ class Snapshot:
     reference_rows: int
     manifest: dict[str, Any]
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether the newest rows are held out as a test part; in the training set of a refit they are learned from."""
+        return bool(self.manifest.get("holds_out", True))
+
     def train(self) -> pd.DataFrame:
         """The rows to train on: `COLUMNS`, then float64 features, NaN where nothing was known."""
         return pd.read_parquet(self.path / "train.parquet")
@@ -124,10 +130,29 @@ def build_training_set(
 
 def rebuild_training_set(home: Home, recorded: Snapshot, marts: Path) -> Snapshot:
     """Freeze a training set again, in another home, from its own settings and the marts in a folder."""
+    return _freeze_again(home, recorded, marts, recorded.holds_out)
+
+
+def build_refit_set(home: Home, evaluated: Snapshot) -> Snapshot:
+    """Freeze the rows of a training set again, its test rows among those to train on, and keep it beside the other.
+
+    Nothing but the reference rows is held out. Raises NotPublished when the marts that it was made of are gone, and
+    SnapshotError when features have changed since.
+    """
+    marts = home.lake.path("marts", evaluated.manifest["marts"])
+    if not marts.exists():
+        raise NotPublished(f"marts {marts.name}, which training set {evaluated.id} was made of, are gone")
+    found = _freeze_again(home, evaluated, marts, holds_out=False)
+    if found.features != evaluated.features:
+        raise SnapshotError(f"training set {evaluated.id} of {evaluated.as_of} was made with other features than now")
+    return found
+
+
+def _freeze_again(home: Home, recorded: Snapshot, marts: Path, holds_out: bool) -> Snapshot:
     settings = SnapshotSettings.model_validate(recorded.manifest["settings"])
     applied = apply_definitions(home)
     inputs = _inputs(marts, recorded.as_of, settings, applied)
-    return _freeze(home, recorded.as_of, settings, marts, applied, inputs)
+    return _freeze(home, recorded.as_of, settings, marts, applied, inputs, holds_out)
 
 
 def read_snapshot(lake: Lake, as_of: str, snapshot_id: str) -> Snapshot:
@@ -145,9 +170,15 @@ def _published(lake: Lake, as_of: str, inputs: str) -> Snapshot | None:
 
 
 def _freeze(
-    home: Home, as_of: str, settings: SnapshotSettings, marts: Path, applied: Definitions, inputs: str
+    home: Home,
+    as_of: str,
+    settings: SnapshotSettings,
+    marts: Path,
+    applied: Definitions,
+    inputs: str,
+    holds_out: bool = True,
 ) -> Snapshot:
-    (train, test, reference), removed, starts = pick_rows(marts, as_of, settings)
+    (train, test, reference), removed, starts = pick_rows(marts, as_of, settings, holds_out)
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
             f"{train.num_rows} complaints are left to train on as of {as_of} without near duplicates of the "
@@ -161,7 +192,7 @@ def _freeze(
         "reference": joined.slice(train_and_test),
     }
     manifest: dict[str, Any] = {"inputs": inputs, "marts": marts.name, "settings": settings.model_dump()}
-    manifest |= {"removed": removed, "removed_starts": starts}
+    manifest |= {"removed": removed, "removed_starts": starts, "holds_out": holds_out}
     return _keep(home.lake, as_of, parts, applied.features, manifest)
 
 
@@ -215,17 +246,20 @@ def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Defini
 
 
 def pick_rows(
-    marts: Path, as_of: str, settings: SnapshotSettings
+    marts: Path, as_of: str, settings: SnapshotSettings, holds_out: bool = True
 ) -> tuple[tuple[pa.Table, pa.Table, pa.Table], dict[str, int], list[int]]:
     """The train, test and reference rows of a training set, with `COLUMNS` alone, from the marts in a folder.
 
-    And how many rows were removed from train, by reason, and how those removed for the others began. Raises
-    SnapshotError when there are too few rows.
+    And how many rows were removed from train, by reason, and how those removed for the others began. Unless the newest
+    rows are held out, they are train rows, and there is no test part. Raises SnapshotError when there are too few rows.
     """
     split, picked = _pick(marts, as_of, settings)
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
-    test = picked.filter(is_test)
-    before, reference, reserved = _set_aside(picked.filter(pc.invert(is_test)), settings)
+    if holds_out:
+        before, test = picked.filter(pc.invert(is_test)), picked.filter(is_test)
+    else:
+        before, test = picked.slice(max(0, picked.num_rows - settings.max_train_rows)), picked.slice(0, 0)
+    before, reference, reserved = _set_aside(before, settings)
     train, removed, starts = _without_duplicates(before, pa.concat_tables([test, reference]), settings)
     train, removed["copies"] = _without_copies(train, settings)
     parts = train.select(COLUMNS), test.select(COLUMNS), reference.select(COLUMNS)
@@ -323,6 +357,7 @@ def _keep(
         "period": {
             name: [_day(pc.min(parts[name]["known_at"])), _day(pc.max(parts[name]["known_at"]))]
             for name in ("train", "test")
+            if parts[name].num_rows
         },
     }
     with lake.staging(_table(as_of)) as staged:

@@ -14,6 +14,7 @@ __all__ = ["evaluated_rows"]
 def evaluated_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | None:
     """The champion's answers to its snapshot's test rows, in order of time; None when no evaluation of it is left.
 
+    Of a refit, which has learned from those rows: the answers of the version that was evaluated.
     Columns: complaint_id, known_at, queue (the truth), predicted, confidence.
     """
     folder = _evaluation(lake, champion)
@@ -26,8 +27,9 @@ def evaluated_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | No
 
 def _evaluation(lake: Lake, champion: RegisteredVersion) -> Path | None:
     """The same as-of may hold evaluations of other challengers: find one of this champion."""
+    evaluated = champion.refit_of or champion.training_id
     folders = lake.path(table(champion.as_of), "any").parent.glob("[!.]*/evaluation.json")
     for path in sorted(folders):
-        if read_evaluation(path.parent).training_id == champion.training_id:
+        if read_evaluation(path.parent).training_id == evaluated:
             return path.parent
     return None

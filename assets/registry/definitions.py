@@ -1,20 +1,23 @@
-"""The assets `registered_model` and `champion`."""
+"""The assets `registered_model`, `champion` and `refit`."""
 
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from assets.display import markdown_list, markdown_table
-from assets.resources import AS_OF, Evergreen, as_of
+from assets.exceptions import EvergreenError
+from assets.resources import AS_OF, Evergreen, as_of, worker_runner
 
 if TYPE_CHECKING:
     from assets.registry.judgement import Judgement
+    from assets.registry.refit import Refit
     from assets.registry.registry import RegisteredVersion
 
-__all__ = ["champion", "registered_model"]
+__all__ = ["champion", "refit", "registered_model"]
 
 _ALIAS = "alias_is_evaluated"
 _LEDGER = "ledger_is_as_written"
+_SETTLED = "refit_is_settled"
 
 
 @dg.asset(
@@ -84,6 +87,49 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
             for name, problem in problems.items()
         ],
     )
+
+
+@dg.asset(
+    group_name="registry",
+    partitions_def=AS_OF,
+    deps=["champion"],
+    kinds={"deepspeed", "mlflow"},
+    owners=["team:evergreen"],
+    pool="training",
+    check_specs=[
+        # The champion that was evaluated is good to score with, so nothing waits for its refit.
+        dg.AssetCheckSpec(
+            _SETTLED, asset="refit", description="The champion is a refit, or there is a reason why it is not."
+        )
+    ],
+)
+def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The champion trained again with its test rows, by the same settings; if it is no worse, it answers instead.
+
+    Where training.refit asks for it. It is judged on the reference rows, beside the version that was evaluated, and the
+    gate goes on by that one.
+    """
+    from assets.registry.refit import refit_champion
+
+    problem: str | None = None
+    try:
+        found = refit_champion(evergreen.home, evergreen.settings, worker_runner(context), context.run.run_id)
+    except EvergreenError as error:
+        found = problem = f"the champion stays as it was evaluated, and the next run tries again: {error}"
+    settled = dg.AssetCheckResult(check_name=_SETTLED, passed=problem is None, severity=dg.AssetCheckSeverity.WARN)
+    return dg.MaterializeResult(metadata=_refit_metadata(found), check_results=[settled])
+
+
+def _refit_metadata(found: "Refit | str") -> dict[str, dg.MetadataValue | str | float]:
+    if isinstance(found, str):
+        return {"decision": "none", "reason": found}
+    return {
+        "decision": found.verdict.decision,
+        "reasons": dg.MetadataValue.md(markdown_list(found.verdict.reasons)),
+        "version": _link(found.version),
+        "refit of": _link(found.evaluated),
+        "seconds of training": float(found.training.report["seconds"]),
+    }
 
 
 def _metadata(judgement: "Judgement") -> dict[str, dg.MetadataValue | str | float]:

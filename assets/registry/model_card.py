@@ -27,6 +27,12 @@ _LIMITS = """\
 - Not for decisions about a person: it chooses a queue, and a human reads the complaint."""
 
 
+_REFIT = """\
+This is a refit: training {evaluated}, trained again by the same settings with its test rows. The gate's evidence is the
+evaluation of that training, on the newest rows. The reference rows below are older, and neither has learned from them;
+the column of the champion is that training."""
+
+
 def model_card(
     evaluation: Evaluation,
     provenance: Mapping[str, Any],
@@ -47,7 +53,7 @@ def model_card(
     data = {
         "snapshot": evaluation.snapshot.id,
         "training rows": f"{evaluation.snapshot.train_rows:,} ({' to '.join(period['train'])})",
-        "test rows": f"{evaluation.snapshot.test_rows:,} ({' to '.join(period['test'])})",
+        **_judged_on(evaluation),
         "evaluation": evaluation.id,
     }
     parts = [
@@ -57,7 +63,8 @@ def model_card(
         _USE,
         "## Limits",
         "\n".join([_LIMITS, *_few_rows(evaluation)]),
-        "## Quality on the frozen test rows",
+        *([_REFIT.format(evaluated=evaluation.refit_of)] if evaluation.refit_of else []),
+        f"## Quality on the {'reference' if evaluation.refit_of else 'frozen test'} rows",
         metrics_table(evaluation),
         "## Largest slices",
         slices_table(evaluation, _SLICE_ROWS),
@@ -75,6 +82,12 @@ def model_card(
         _pairs(went),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _judged_on(evaluation: Evaluation) -> dict[str, str]:
+    if evaluation.refit_of:
+        return {"reference rows": f"{evaluation.challenger.rows:,}", "refit of training": evaluation.refit_of}
+    return {"test rows": f"{evaluation.snapshot.test_rows:,} ({' to '.join(evaluation.snapshot.period['test'])})"}
 
 
 def _few_rows(evaluation: Evaluation) -> Iterator[str]:

@@ -53,6 +53,11 @@ class RegisteredVersion:
         """The hash of its bundle's manifest, which has the hash of every file."""
         return self.tags.get("manifest_sha256")
 
+    @property
+    def refit_of(self) -> str | None:
+        """The training id of the version that the gate has decided on, when this one is a refit of it."""
+        return self.tags.get("refit_of")
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -105,6 +110,14 @@ class Registry:
         move = self.ledger.champion_at(day) if day else self.last_move()
         return self.told(move) if move else None
 
+    def evaluated_champion(self, day: str | None = None) -> RegisteredVersion | None:
+        """The champion, or the version that it is a refit of: the one that has not learned from its test rows.
+
+        Raises as `champion` does.
+        """
+        champion = self.champion(day)
+        return self.of_training(champion.refit_of) if champion and champion.refit_of else champion
+
     def told(self, entry: Entry) -> RegisteredVersion:
         """The version that a verdict or an alias entry is about, by its training and its files.
 
@@ -146,7 +159,8 @@ class Registry:
                 record = self._tracking.record(bundle, evaluation, evaluation.folder(self.home.lake), dagster_run)
                 self._write_version(known, record)
             version = self.of_training(evaluation.training_id)
-            self.point("challenger", version.version)
+            if evaluation.refit_of is None:
+                self.point("challenger", version.version)
         return version
 
     def reserve(self, number: int) -> None:

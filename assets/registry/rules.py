@@ -16,7 +16,8 @@ def unlawful(entries: Sequence[Entry]) -> str | None:
     """The first alias entry that does not follow from those before it, and why; None when each does.
 
     A version becomes champion by a verdict to promote or an approval of its training, decided beside the champion that
-    it replaces; it comes back by a rollback, or by an edit by hand that was accepted.
+    it replaces (of which it is, when it is a refit); it comes back by a rollback, or by an edit by hand that was
+    accepted.
     """
     known: dict[tuple[str, str], Entry] = {}
     held: dict[str, str | None] = {}
@@ -47,7 +48,7 @@ def _not_allowed(move: Entry, known: _Known, held: Mapping[str, str | None], cha
         return "the champion before it was another"
     if ("alias", move.key) in known:
         return "what made it so has acted before"
-    if action in ("promote", "approve"):
+    if action in ("promote", "approve", "refit"):
         return _not_decided(move, known, held, champion)
     if action not in ("rollback", "accept"):
         return f"{action!r} makes no champion"
@@ -63,7 +64,7 @@ def _not_decided(move: Entry, known: _Known, held: Mapping[str, str | None], cha
     verdict, approval = known.get(("verdict", move.key)), known.get(("approval", move.key))
     if verdict is None:
         return "no verdict to promote it is before it"
-    wanted = "promote" if move.body["action"] == "promote" else "awaiting-approval"
+    wanted = "awaiting-approval" if move.body["action"] == "approve" else "promote"
     if wanted != "promote" and (approval is None or approval.body.get("decision") != "approve"):
         return "nobody has approved it"
     if verdict.body.get("decision") != wanted:
@@ -72,6 +73,8 @@ def _not_decided(move: Entry, known: _Known, held: Mapping[str, str | None], cha
         return "its verdict is of another training"
     if verdict.body.get("champion") != champion:
         return "its verdict was reached beside another champion"
+    if verdict.body.get("refit_of") not in (None, champion):
+        return "it is a refit of another version than the champion"
     if move.body["training_id"] in held:
         return "it was champion before"
     return _other_files(move, verdict.body.get("manifest_sha256"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal
 
-from assets.evaluation.gate import Verdict, count_reign, decide
+from assets.evaluation.gate import Verdict, count_reign, decide, decide_refit
 from assets.evaluation.report import Evaluation, evaluation_hash
 from assets.exceptions import BundleError, RegistryError
 from assets.registry.ledger import Entry, Ledger
@@ -50,7 +50,31 @@ class Succession:
             count_reign((entry.body for entry in self._ledger.entries("verdict")), evaluation, now),
             tuple(self._doubts(evaluation)),
             self._held(evaluation.as_of, policy.rollback_holds_days),
+            self._refit_of(now),
         )
+        self.enact(version, verdict)
+        return verdict
+
+    def due_refit(self) -> RegisteredVersion | None:
+        """The champion, when a verdict or an approval has made it so and no verdict is about a refit of it yet.
+
+        One that a rollback has brought back stays as it is. Raises RegistryError as `Registry.champion` does.
+        """
+        with self.registry.lock():
+            self._catch_up()
+        champion, last = self.registry.champion(), self.registry.last_move()
+        if champion is None or last is None or last.body["action"] not in ("promote", "approve"):
+            return None
+        refitted = {entry.body.get("refit_of") for entry in self._ledger.entries("verdict")}
+        return None if champion.refit_of or champion.training_id in refitted else champion
+
+    def judge_refit(self, version: str, evaluation: Evaluation, policy: GatePolicy) -> Verdict:
+        """Decide whether a refit takes the place of the champion that it is one of, write it down and act on it.
+
+        Raises RegistryError when another champion reigns by now.
+        """
+        refitted = next(v for v in self._ledger.entries("verdict") if v.body["training_id"] == evaluation.refit_of)
+        verdict = decide_refit(evaluation, policy, refitted.body["trained_to"])
         self.enact(version, verdict)
         return verdict
 
@@ -165,7 +189,7 @@ class Succession:
         entry = self._append_verdict(target, verdict)
         self._mark(target, entry)
         if acts:
-            self._move(target, entry.key, verdict.as_of, "promote", "; ".join(verdict.reasons))
+            self._move(target, entry.key, verdict.as_of, _action(entry), "; ".join(verdict.reasons))
 
     def _append_verdict(self, target: RegisteredVersion, verdict: Verdict) -> Entry:
         """The verdict as the training's last entry: written unless it is that already."""
@@ -231,7 +255,7 @@ class Succession:
         if called.kind == "approval":
             self._move(target, called.key, called.as_of, "approve", _approved(called))
         else:
-            self._move(target, called.key, called.as_of, "promote", "; ".join(verdict.body["reasons"]))
+            self._move(target, called.key, called.as_of, _action(called), "; ".join(verdict.body["reasons"]))
 
     def _move(self, target: RegisteredVersion, key: str, as_of: str, action: str, reason: str) -> None:
         last = self.registry.last_move()
@@ -296,6 +320,11 @@ class Succession:
         last = self.registry.last_move()
         return str(last.body["training_id"]) if last else None
 
+    def _refit_of(self, training: str | None) -> str | None:
+        """The training that the gate knows the champion by, when that is a refit."""
+        said = (verdict.body.get("refit_of") for verdict in self._verdicts(training)) if training else ()
+        return next(filter(None, said), None)
+
     def _former(self) -> dict[str, str | None]:
         """The trainings of the champion and of every one before it, with the hash of their files where it is known."""
         moves = self._ledger.entries("alias")
@@ -313,6 +342,10 @@ class Succession:
         except (RegistryError, BundleError):
             return False
         return True
+
+
+def _action(verdict: Entry) -> str:
+    return "refit" if verdict.body.get("refit_of") else "promote"
 
 
 def _approved(approval: Entry) -> str:

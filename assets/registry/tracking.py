@@ -191,5 +191,6 @@ def _tags(evaluation: Evaluation, bundle: Path, model_id: str) -> dict[str, str]
         "manifest_sha256": hash_file(bundle / "MANIFEST.json"),
         "accuracy": f"{measured.accuracy:.4f}",
         "macro_f1": f"{measured.macro_f1:.4f}",
+        **({"refit_of": evaluation.refit_of} if evaluation.refit_of else {}),
         "evaluation": evaluation.id,
     }

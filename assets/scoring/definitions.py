@@ -18,7 +18,7 @@ AS_EVALUATED = "answers_as_evaluated"
 
 @dg.asset(
     group_name="scoring",
-    deps=["marts", "online_features", "champion"],
+    deps=["marts", "online_features", "refit"],
     partitions_def=AS_OF,
     kinds={"pytorch", "feast", "parquet"},
     owners=["team:evergreen"],

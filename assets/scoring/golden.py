@@ -43,7 +43,8 @@ def answer_golden_rows(
     """
     evaluation = champion.tags.get("evaluation", "none")
     golden_path = lake.path(table(champion.as_of), evaluation) / "golden.parquet"
-    test_path = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id) / "test.parquet"
+    part = "reference.parquet" if champion.refit_of else "test.parquet"
+    test_path = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id) / part
     if not (golden_path.exists() and test_path.exists()):
         return GoldenAnswers()
     golden = pd.read_parquet(golden_path)

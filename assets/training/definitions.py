@@ -4,22 +4,19 @@ from base64 import b64encode
 from importlib import import_module
 from math import isfinite
 from pathlib import Path
-from threading import TIMEOUT_MAX, Thread
+from threading import Thread
 
 import dagster as dg
-from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
 from pydantic import Field
 
-from assets.exceptions import BundleError, TrainingError
+from assets.exceptions import BundleError
 from assets.features.snapshot import load_snapshot
-from assets.resources import AS_OF, Evergreen, as_of
+from assets.resources import AS_OF, Evergreen, as_of, worker_runner
 from assets.training.bundle import verify_bundle
 from assets.training.launch import Training, override, train
 from assets.training.pictures import loss_curve
 
 __all__ = ["TrainingOverrides", "challenger"]
-
-PROJECT = Path(__file__).parents[2]
 
 
 class TrainingOverrides(dg.Config):
@@ -82,16 +79,7 @@ def challenger(
     def run(command: list[str]) -> None:
         # The evaluation needs torch and transformers, seconds of imports: while the worker starts, a core has no work.
         Thread(target=import_module, args=("assets.training.model",)).start()
-        client = dg.PipesSubprocessClient(
-            cwd=str(PROJECT),
-            context_injector=dg.PipesEnvContextInjector(),
-            message_reader=dg.PipesFileMessageReader(str(Path(command[-1]).with_name("messages"))),
-            termination_timeout_seconds=TIMEOUT_MAX,  # they end when they are told to, later on a busy machine
-        )
-        try:
-            client.run(context=context.op_execution_context, command=command)
-        except DagsterPipesExecutionError as error:
-            raise TrainingError(f"the training processes ended early: {error}") from None
+        worker_runner(context)(command)
 
     lake, date = evergreen.home.lake, as_of(context)
     settings = override(evergreen.settings.training, config.changes())

@@ -33,7 +33,7 @@ Run = Callable[[list[str]], None]
 _PLACES = {"base_model", "ranks", "hostfile", "deepspeed", "nvme"}
 """Settings that say where things are; what they lead to is in the id by content."""
 
-_ASIDE = {"price_per_hour", "checkpoint_seconds", "checkpoints_kept", "checkpoints"}
+_ASIDE = {"refit", "price_per_hour", "checkpoint_seconds", "checkpoints_kept", "checkpoints"}
 """Settings that no weight depends on."""
 
 _OUTSIDE = {
@@ -53,11 +53,13 @@ class Training:
     report: dict[str, Any]
 
 
-def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettings, run: Run) -> Training:
+def train(
+    lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettings, run: Run, publish: bool = True
+) -> Training:
     """Make the challenger of a snapshot and publish it as `challenger/<as_of>`, or find that it is there already.
 
-    One training at a time works in a home. Raises BaseModelError and SettingsError before anything starts,
-    TrainingError when a worker stops.
+    Without `publish` it is kept there, beside the published one. One training at a time works in a home. Raises
+    BaseModelError and SettingsError before anything starts, TrainingError when a worker stops.
     """
     table = f"challenger/{as_of}"
     with lake.staging(table) as staged:
@@ -69,7 +71,7 @@ def train(lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettin
                 plan_file = beside / "plan.json"
                 plan_file.write_text(plan.model_dump_json())
                 _run_worker(plan, plan_file, run)
-        path = lake.publish(table, plan.training_id, staged)
+        path = (lake.publish if publish else lake.keep)(table, plan.training_id, staged)
         _remove_checkpoints(plan)
     return Training(plan.training_id, path, reused, read_json(path / "training.json"))
 

@@ -9,7 +9,7 @@ import pytest
 from assets.display import plain
 from assets.evaluation import evaluate as module
 from assets.evaluation.baseline import baseline_probabilities
-from assets.evaluation.evaluate import Champion, evaluate
+from assets.evaluation.evaluate import Champion, evaluate, evaluate_refit
 from assets.evaluation.metrics import codes, measure
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import load_evaluation
@@ -138,6 +138,23 @@ def test_a_challenger_that_became_champion_keeps_the_evaluation_it_won(
 def test_a_champion_is_not_compared_with_itself(lake, snapshot, settings, serve: Serve, bundles) -> None:
     serve(*bundles)
     assert evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings).champion is None
+
+
+def test_a_refit_is_measured_on_the_reference_rows_beside_what_it_is_a_refit_of(
+    lake, snapshot, settings, serve: Serve, bundles
+) -> None:
+    loaded = serve(*bundles)
+    published = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings)
+    refit = evaluate_refit(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    assert refit.refit_of == "champion"
+    assert refit.challenger.rows == refit.reference.rows == snapshot.reference_rows
+    assert set(pd.read_parquet(refit.folder(lake) / "golden.parquet")["complaint_id"]) <= set(
+        snapshot.reference()["complaint_id"]
+    )
+    assert load_evaluation(lake, DAY) == published
+    loaded.clear()
+    assert evaluate_refit(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings) == refit
+    assert loaded == []
 
 
 def test_a_champion_that_needs_a_lost_feature_is_a_clear_error(lake, snapshot, settings, serve: Serve, bundles) -> None:

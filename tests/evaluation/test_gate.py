@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from assets.evaluation.gate import Verdict, count_reign, decide
+from assets.evaluation.gate import Verdict, count_reign, decide, decide_refit
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.paired import Pair
 from assets.evaluation.report import Evaluation, Golden, Reference, Rival, SliceScores, SnapshotFacts
@@ -24,6 +24,8 @@ POLICY = GatePolicy(
     costs={},
     max_calibration_error=0.1,
     max_milliseconds=500,
+    min_reference_rows=50,
+    min_refit_agreement=0.8,
     approval_days=30,
     rollback_holds_days=14,
 )
@@ -268,3 +270,50 @@ def test_what_is_in_doubt_or_held_is_not_promoted() -> None:
     held = judged(evaluation(), held="the rollback holds")
     assert (held.decision, held.reasons[0]) == ("awaiting-approval", "the rollback holds")
     assert judged(evaluation({"ece": 0.11}), held="the rollback holds").decision == "reject"
+
+
+def refit(alike: int, only_ours: int, only_theirs: int, **changes: Any) -> Evaluation:
+    """On so many reference rows that both get right, and that one of them does."""
+    rows = alike + only_ours + only_theirs
+    pairs = ((0, 0, 0, alike), (0, 0, 1, only_ours), (0, 1, 0, only_theirs))
+    scores = {"challenger": (alike + only_ours) / rows, "champion": (alike + only_theirs) / rows}
+    seen = Reference(rows=rows, only_challenger=only_ours, only_champion=only_theirs, **scores)
+    found = evaluation({"rows": rows}, champion={"rows": rows}, pairs=pairs, reference=seen)
+    return found.model_copy(update={"refit_of": "champion"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "decision", "reason"),
+    [
+        (refit(95, 3, 2), "promote", "it answers 0.9500 of them as version 7 does, of 0.8"),
+        (refit(380, 10, 10), "promote", "on 400 reference rows accuracy is 0.0000 above the champion's"),
+        (refit(360, 5, 35), "reject", "on 400 reference rows accuracy is 0.0750 below the champion's"),
+        (refit(300, 60, 40), "reject", "it answers 0.7500 of them as version 7 does, of 0.8"),
+        (refit(45, 2, 2), "inconclusive", "cannot measure: 49 test rows, and at least 50 are needed"),
+        (refit(95, 3, 2, reference=None), "inconclusive", "cannot measure: there are no reference rows"),
+        (refit(95, 3, 2, golden=Golden(rows=8, max_difference=1e-3)), "inconclusive", "cannot measure: served and"),
+        (refit(95, 3, 2, refit_of="another"), "inconclusive", "it was evaluated beside champion, and the champion is"),
+    ],
+)
+def test_a_refit_takes_the_place_of_what_was_evaluated_when_it_is_no_worse(
+    found: Evaluation, decision: str, reason: str
+) -> None:
+    verdict = decide_refit(found, POLICY, "2024-05-01")
+    assert verdict.decision == decision
+    assert any(reason in sentence for sentence in verdict.reasons)
+    assert verdict.body()["refit_of"] == found.refit_of
+    assert (verdict.champion, verdict.trained_to) == ("champion", "2024-05-01")
+
+
+def test_a_refit_awaits_approval_where_all_do() -> None:
+    policy = POLICY.model_copy(update={"approval": "required"})
+    assert decide_refit(refit(95, 3, 2), policy, "2024-05-01").decision == "awaiting-approval"
+
+
+def test_the_gate_knows_a_refit_by_the_version_that_was_evaluated() -> None:
+    found = evaluation(champion={"rows": 500})
+    verdict = decide(found, POLICY, "refit", refit_of="champion")
+    assert (verdict.decision, verdict.champion) == ("promote", "refit")
+    assert decide(found, POLICY, "refit").decision == "inconclusive"
+    itself = decide(evaluation(), POLICY, "refit", refit_of="challenger")
+    assert itself.decision == "unchanged"

@@ -11,8 +11,17 @@ import pytest
 
 from assets.exceptions import NotPublished, SnapshotError
 from assets.features import snapshot as module
-from assets.features.checks import check_rows
-from assets.features.snapshot import COLUMNS, KeptOut, Snapshot, build_training_set, load_snapshot
+from assets.features.checks import check_rows, check_training_set
+from assets.features.snapshot import (
+    COLUMNS,
+    KeptOut,
+    Snapshot,
+    build_refit_set,
+    build_training_set,
+    load_snapshot,
+    read_snapshot,
+    rebuild_training_set,
+)
 from assets.features.store import REPO, definitions
 from assets.lake import Home
 from assets.settings import QUEUES, SnapshotSettings
@@ -43,6 +52,41 @@ def test_rows_are_ordered_and_split_at_the_start_of_a_day(made: Snapshot, settin
         assert (part["label_known_at"] <= INSTANT).all()
         assert set(part["queue"]) <= set(QUEUES)
         assert all(part[name].dtype == np.float64 for name in made.features)
+
+
+def test_a_refit_learns_from_the_test_rows_and_holds_out_the_reference_rows_alone(
+    home: Home, made: Snapshot, settings: SnapshotSettings, marts: Path, tmp_path: Path
+) -> None:
+    refit = build_refit_set(home, made)
+    learned = set(refit.train()["complaint_id"])
+    assert len(refit.test()) == refit.test_rows == 0
+    assert set(refit.manifest["period"]) == {"train"}
+    assert refit.manifest["period"]["train"][1] == made.manifest["period"]["test"][1]
+    newest = made.test()
+    reserved = KeptOut(reserved=settings.reference_share).among(newest["narrative"])
+    assert 0 < reserved.sum() < len(newest)
+    assert set(newest["complaint_id"][~reserved]) <= learned
+    assert not set(newest["complaint_id"][reserved]) & learned
+    assert not set(refit.reference()["complaint_id"]) & learned
+    assert [finding for finding in check_training_set(home, refit) if not finding.passed] == []
+    assert load_snapshot(home.lake, AS_OF) == made
+    assert read_snapshot(home.lake, AS_OF, refit.id) == refit
+    again = rebuild_training_set(Home(tmp_path / "again"), refit, marts)
+    assert (again.id, again.holds_out) == (refit.id, False) != (made.id, made.holds_out)
+
+
+def test_a_refit_keeps_to_the_newest_rows(home: Home, marts: Path, settings: SnapshotSettings) -> None:
+    few = build_training_set(home, AS_OF, settings.model_copy(update={"max_train_rows": 100}))
+    refit = build_refit_set(home, few)
+    assert refit.train_rows + refit.reference_rows + sum(refit.manifest["removed"].values()) == 100
+    assert check_rows(home, refit).passed
+    assert refit.train()["known_at"].min() > few.train()["known_at"].min()
+
+
+def test_a_refit_needs_the_marts_of_the_version_that_was_evaluated(home: Home, made: Snapshot, marts: Path) -> None:
+    marts.rename(marts.with_name("gone"))
+    with pytest.raises(NotPublished, match=f"marts {marts.name}, which training set {made.id} was made of, are gone"):
+        build_refit_set(home, made)
 
 
 def test_every_mart_statistic_and_request_feature_is_there(home: Home, made: Snapshot, marts: Path) -> None:

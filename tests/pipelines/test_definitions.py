@@ -21,7 +21,7 @@ GROUPS = {
     "features": {"feature_definitions", "training_set", "online_features"},
     "training": {"challenger"},
     "evaluation": {"challenger_evaluation"},
-    "registry": {"registered_model", "champion"},
+    "registry": {"registered_model", "champion", "refit"},
     "scoring": {"predictions"},
     "monitoring": {"drift_report", "performance", "retraining_decision"},
     "retention": {"retention"},

@@ -140,7 +140,7 @@ def promoted(home: Home, policy: GatePolicy) -> Callable[[str], tuple[Registered
 
     def promote(training_id: str, **about: str) -> tuple[RegisteredVersion, Verdict]:
         registry = Registry(home)
-        evaluation = make_evaluation(home, training_id, registry.champion(), **about)
+        evaluation = make_evaluation(home, training_id, registry.evaluated_champion(), **about)
         version = registry.register(make_bundle(home, training_id), evaluation)
         verdict = Succession(registry).judge(version.version, evaluation, policy)
         return registry.version(version.version), verdict

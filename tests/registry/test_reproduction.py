@@ -34,7 +34,7 @@ def world(
     home.lake.path("marts", "m1").mkdir(parents=True)
     told: dict[str, Any] = {"snapshot": "5" * 16, "weights": None, "provenance": {}, "accuracy": 0.9}
     test = pd.DataFrame({"queue": ["cards"] * 100})
-    recorded = SimpleNamespace(id="5" * 16, as_of=DAY, manifest={"marts": "m1"}, test=lambda: test)
+    recorded = SimpleNamespace(id="5" * 16, as_of=DAY, manifest={"marts": "m1"}, holds_out=True, test=lambda: test)
 
     def rebuild(scratch: Home, found: Any, marts: Path) -> Any:
         assert (scratch.root, found, marts.name) != (home.root, None, None)
