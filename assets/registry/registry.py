@@ -116,7 +116,10 @@ class Registry:
         Raises as `champion` does.
         """
         champion = self.champion(day)
-        return self.of_training(champion.refit_of) if champion and champion.refit_of else champion
+        if champion is None or champion.refit_of is None:
+            return champion
+        verdicts = self.ledger.entries("verdict")
+        return self.told(next(entry for entry in verdicts if entry.body["training_id"] == champion.refit_of))
 
     def told(self, entry: Entry) -> RegisteredVersion:
         """The version that a verdict or an alias entry is about, by its training and its files.

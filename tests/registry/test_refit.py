@@ -10,7 +10,7 @@ import pytest
 
 from assets.evaluation.evaluate import Champion
 from assets.evaluation.report import Evaluation, Reference, write_evaluation
-from assets.exceptions import SnapshotError, TrainingError
+from assets.exceptions import RegistryError, SnapshotError, TrainingError
 from assets.features.checks import Finding
 from assets.lake import Home
 from assets.monitoring.champion import evaluated_rows
@@ -261,6 +261,16 @@ def test_both_come_back_when_mlflow_is_made_anew(
     assert [(v.version, v.training_id, v.refit_of) for v in rebuilt.versions] == [("1", A, None), ("2", REFIT_OF_A, A)]
     assert Registry(home).aliases() == {"challenger": "1", "champion": "2"}
     assert verify(Registry(home)).problem is Registry(home).problem() is None
+
+
+def test_the_gate_says_what_it_lacks_when_the_version_that_was_evaluated_is_gone(
+    home: Home, promoted: Promote, told: dict[str, Any], settings: Settings
+) -> None:
+    promoted(A)
+    refit_champion(home, settings, never)
+    Registry(home).client.delete_model_version(MODEL, "1")
+    with pytest.raises(RegistryError, match=f"training {A} of {DAY}, has no version in MLflow .*rebuild-registry"):
+        Registry(home).evaluated_champion()
 
 
 def test_a_refit_of_another_version_than_the_champion_is_unlawful(
