@@ -53,6 +53,7 @@ def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
     former = _former(entries)
     waiting = _awaiting(entries, registry.ledger.newest_day()) | _called_for(entries)
     whole = {*former[: settings.rollbacks + 1], *waiting}
+    whole |= _evaluated_as(entries, whole)
     remade = {*former[:1], *newest[: settings.reproducible]}
     return Needed(
         bundles=frozenset({*whole, *remade, *newest[: settings.trainings]}),
@@ -117,6 +118,12 @@ def _called_for(entries: Sequence[Entry]) -> set[str]:
     """The training that a kill has kept from becoming champion: the next verdict makes up for it."""
     found = interrupted(entries)
     return {str(found[1].body["training_id"])} if found else set()
+
+
+def _evaluated_as(entries: Sequence[Entry], refits: Collection[str]) -> set[str]:
+    """The trainings that the gate knows refits by."""
+    verdicts = (entry.body for entry in entries if entry.kind == "verdict" and entry.body["training_id"] in refits)
+    return {str(body["refit_of"]) for body in verdicts if body.get("refit_of")}
 
 
 def _first_day(entries: Sequence[Entry], training: str) -> str:

@@ -21,9 +21,10 @@ from assets.registry.refit import Refit, refit_champion
 from assets.registry.registry import MODEL, Registry
 from assets.registry.succession import Succession
 from assets.registry.verification import verify
+from assets.retention.needed import find_needed
 from assets.settings import GatePolicy, Settings, load_settings
 
-A, B, C, DAY = "a" * 16, "b" * 16, "c" * 16, "2024-06-01"
+A, B, DAY = "a" * 16, "b" * 16, "2024-06-01"
 REFIT_OF_A = "1" * 16
 Promote = Callable[..., Any]
 
@@ -271,6 +272,15 @@ def test_the_gate_says_what_it_lacks_when_the_version_that_was_evaluated_is_gone
     Registry(home).client.delete_model_version(MODEL, "1")
     with pytest.raises(RegistryError, match=f"training {A} of {DAY}, has no version in MLflow .*rebuild-registry"):
         Registry(home).evaluated_champion()
+
+
+def test_the_version_that_was_evaluated_is_kept_for_the_gate(
+    home: Home, promoted: Promote, told: dict[str, Any], settings: Settings
+) -> None:
+    promoted(A)
+    refit_champion(home, settings, never)
+    sparing = settings.retention.model_copy(update={"rollbacks": 0, "trainings": 1, "reproducible": 0})
+    assert find_needed(Registry(home), sparing).bundles == {A, REFIT_OF_A}
 
 
 def test_a_refit_of_another_version_than_the_champion_is_unlawful(
