@@ -5,6 +5,7 @@ import pytest
 
 from assets.lake import Home
 from assets.monitoring.performance import load_performance, measure_performance
+from assets.registry.ledger import Ledger
 from assets.registry.registry import RegisteredVersion
 from assets.settings import load_settings
 
@@ -82,6 +83,24 @@ def test_the_newest_labels_tell_how_good_the_champion_is_now(
     assert measure_performance(home, AS_OF, champion, longer, DRIFT).realised.rows == 3
     most = POLICY.model_copy(update={"min_mature_rows": 4})
     assert measure_performance(home, AS_OF, champion, most, DRIFT).realised.rows == 3
+
+
+def test_days_of_its_reign_that_were_removed_are_told_of(
+    home: Home, champion: RegisteredVersion, publish: Any, publish_predictions: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(label("a", "2024-01-15"))
+    publish_predictions("2024-01-20", answers(a="cards"))
+    days = ("2024-01-09", "2024-01-10", "2024-01-11", "2024-01-20", "2024-02-02")
+    removed = {"days": {"names": [f"lake/predictions/{day}" for day in days]}}
+    Ledger.of(home).append("prune", "1", AS_OF, {"removed": removed, "reason": "5 by days"})
+    measure_performance(home, AS_OF, champion, POLICY, DRIFT)
+    assert caplog.messages == [], "it was no champion"
+    Ledger.of(home).append("alias", "1", "2024-01-10", {"training_id": champion.training_id})
+    measure_performance(home, AS_OF, champion, POLICY, DRIFT)
+    assert caplog.messages == [
+        "predictions of 2 days, 2024-01-10 to 2024-01-11, were removed and count no more (days in "
+        "configs/retention.yaml)"
+    ]
 
 
 def test_another_models_predictions_do_not_count(
