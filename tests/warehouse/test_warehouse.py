@@ -399,7 +399,7 @@ def as_of(home: Home, name: str, day: date) -> list[tuple[Any, ...]]:
 def test_nights_equal_one_build_and_what_lands_later_changes_no_day_before(
     full: Home, sources: list[Source], tmp_path: Path
 ) -> None:
-    home, last = Home(tmp_path), date.fromisoformat(LANDED[1])
+    home, last = Home(tmp_path / "it's a home {x} 100%"), date.fromisoformat(LANDED[1])
     land(home, sources[:-1], "v1")
     assert build(home).returncode == 0
     for name in AS_IT_WAS:
