@@ -63,8 +63,11 @@ def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
         return f"attempt {len(runs)}, run {runs[0].dagster_run.run_id}: {status.value.lower()}"
     if len(runs) >= attempts:
         return f"{len(runs)} attempts have failed; the next decision tells a person"
-    again = datetime.fromtimestamp(ended, UTC) + _FIRST_DELAY * 2 ** (len(runs) - 1)
-    return f"attempt {len(runs)} has failed; the next comes at {again:%H:%M} UTC" if datetime.now(UTC) < again else None
+    failed, now = datetime.fromtimestamp(ended, UTC), datetime.now(UTC)
+    again = failed + _FIRST_DELAY * 2 ** (len(runs) - 1)
+    # A failure that is still to come was written by a clock that has been set back: how long ago it was, nobody knows.
+    waits = failed <= now < again
+    return f"attempt {len(runs)} has failed; the next comes at {again:%H:%M} UTC" if waits else None
 
 
 @dg.run_failure_sensor(monitor_all_code_locations=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import dagster as dg
 import duckdb
 import psutil
 import pyarrow.parquet as pq
@@ -21,7 +23,8 @@ import pytest
 from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from moto.server import ThreadedMotoServer
 
-from assets.lake import Home, hash_file
+from assets.ingestion.landing import ingest
+from assets.lake import Home, Lake, hash_file, locked
 from assets.retention.prune import prune
 from assets.settings import load_settings
 from assets.warehouse.marts import mart
@@ -83,13 +86,14 @@ def test_every_record_is_accounted_for(first: dict[str, Any], source: Path) -> N
     assert 0 < records["known"] <= records["valid"]
 
 
-def test_a_second_run_changes_nothing_and_says_why(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_a_second_run_changes_nothing_and_says_why(home: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
     assert second["snapshot"] == first["snapshot"]
     assert second["records"] == first["records"]
     assert second["challenger"]["version"] == first["challenger"]["version"]
     assert second["verdict"]["decision"] == "unchanged"
     assert "nothing it is made of has changed" in second["verdict"]["reasons"][0]
-    assert second["seconds"]["challenger"] < 0.5 * first["seconds"]["challenger"]
+    trained = [re.findall("^(Trained|Reused) ", said(home, each["run_id"]), re.MULTILINE) for each in (first, second)]
+    assert trained == [["Trained"], ["Reused"]]
 
 
 def test_the_ledger_explains_the_champion(home: Path, second: dict[str, Any]) -> None:
@@ -100,8 +104,6 @@ def test_the_ledger_explains_the_champion(home: Path, second: dict[str, Any]) ->
 
 
 def test_the_run_is_in_the_instance_that_the_ui_shows(home: Path, first: dict[str, Any]) -> None:
-    import dagster as dg
-
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         run = instance.get_run_by_id(first["run_id"])
     assert run is not None
@@ -331,21 +333,33 @@ def ui(tmp_path: Path) -> Iterator[DagsterGraphQLClient]:
     process.wait()
 
 
-def launch(ui: DagsterGraphQLClient, source: Path) -> str:
-    """Launch the whole graph with a checkpoint every half second; returns the id of its run."""
-    operations = {
-        "raw_complaints": {"config": {"sources": [str(source)]}},
-        "challenger": {"config": {"checkpoint_seconds": 0.5}},
+def launch(ui: DagsterGraphQLClient, job: str, source: Path, **config: dict[str, Any]) -> str:
+    """Launch a job that begins with the sources; returns the id of its run."""
+    operations = {"raw_complaints": {"sources": [str(source)]}} | config
+    run_config = {
+        "ops": {name: {"config": fields} for name, fields in operations.items()},
+        "resources": {"evergreen": {"config": {"profile": "quick"}}},
     }
-    resources = {"evergreen": {"config": {"profile": "quick"}}}
-    run_config = {"ops": operations, "resources": resources}
     while True:
         try:
-            return ui.submit_job_execution("refresh", run_config=run_config, tags={"dagster/partition": AS_OF})
+            return ui.submit_job_execution(job, run_config=run_config, tags={"dagster/partition": AS_OF})
         except DagsterGraphQLClientError as error:  # the definitions are loaded after the pages are up
             if "JobNotFoundError" not in str(error):
                 raise
             time.sleep(1)
+
+
+def outcome(ui: DagsterGraphQLClient, run_id: str) -> str:
+    """How a run has ended, once it has."""
+    while (status := ui.get_run_status(run_id).value) not in ("SUCCESS", "FAILURE", "CANCELED"):
+        time.sleep(1)
+    return str(status)
+
+
+def said(home: Path, run_id: str) -> str:
+    """All that a run has said so far."""
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        return "\n".join(entry.user_message for entry in instance.all_logs(run_id))
 
 
 def kill_in_training(home: Path) -> None:
@@ -365,15 +379,68 @@ def test_a_run_killed_in_training_and_launched_again_from_the_ui_ends_in_the_sam
     ui: DagsterGraphQLClient, home: Path, first: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
     here = tmp_path / "home"
-    killed = launch(ui, source)
+    killed = launch(ui, "refresh", source, challenger={"checkpoint_seconds": 0.5})
     kill_in_training(here)
-    again = launch(ui, source)
-    while (ended := ui.get_run_status(again).value) not in ("SUCCESS", "FAILURE", "CANCELED"):
-        time.sleep(1)
-    assert ended == "SUCCESS"
+    again = launch(ui, "refresh", source, challenger={"checkpoint_seconds": 0.5})
+    assert outcome(ui, again) == "SUCCESS"
     assert ui.get_run_status(killed).value != "SUCCESS"
     bundles = [next(folder.glob("lake/challenger/*/*/training.json")).parent for folder in (home, here)]
     assert json.loads((bundles[1] / "training.json").read_text())["resumed"] == "exact"
     assert len({hash_file(bundle / "model.safetensors") for bundle in bundles}) == 1
     status = json.loads(evergreen(here, "status", "--json").stdout)
     assert status["champion"]["version"] == first["champion"]["version"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:Using variable_values:DeprecationWarning")
+def test_three_runs_that_are_launched_at_once_train_once(
+    ui: DagsterGraphQLClient, source: Path, tmp_path: Path
+) -> None:
+    here = tmp_path / "home"
+    runs = [launch(ui, "refresh", source) for _ in range(3)]
+    assert [outcome(ui, run) for run in runs] == ["SUCCESS"] * 3
+    assert sorted(re.findall("^(Trained|Reused) ", said(here, run), re.MULTILINE) for run in runs) == [
+        *(["Reused"], ["Reused"], ["Trained"])
+    ]
+    assert_nothing_is_half_written(here)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:Using variable_values:DeprecationWarning")
+def test_a_run_of_the_command_and_a_job_of_the_daemon_end_as_one_after_the_other(
+    ui: DagsterGraphQLClient, source: Path, tmp_path: Path
+) -> None:
+    """Both wait to write the raw table, which is then let go."""
+    here, other, waits = tmp_path / "home", tmp_path / "other", "waiting for another run to be done with raw_complaints"
+    assert evergreen(here, "simulate", "--output", str(other), *SIMULATION[:-1], "8").returncode == 0
+    command = [str(EVERGREEN), "run", "--source", str(source), "--history", "--as-of", AS_OF]
+    with locked(here / "lake/.writing/raw_complaints.lock", "it"):
+        run_id = launch(ui, "ingest", other)
+        beside = subprocess.Popen(
+            command, env=os.environ | {"EVERGREEN_HOME": str(here)}, stderr=subprocess.PIPE, text=True
+        )
+        assert beside.stderr is not None
+        while waits not in (line := beside.stderr.readline()):
+            assert line, "it ended before"
+        while waits not in said(here, run_id):
+            time.sleep(0.3)
+    errors = beside.communicate()[1]
+    assert (beside.returncode, outcome(ui, run_id)) == (0, "SUCCESS"), errors
+    objects = pq.read_table(Lake(here / "lake").current("raw_complaints") / "objects.parquet").to_pylist()
+    assert sorted(row["seq"] for row in objects) == list(range(len([*source.iterdir(), *other.iterdir()])))
+    orders = [[(source, True), (other, False)], [(other, False), (source, True)]]
+    assert Lake(here / "lake").version("raw_complaints") in [
+        one_after_the_other(Lake(tmp_path / name), order) for name, order in zip("ab", orders, strict=True)
+    ]
+    after = run(here, str(other))
+    assert after["records"]["landed"] == sum(row["landed"] for row in objects)
+    assert_nothing_is_half_written(here)
+
+
+def one_after_the_other(lake: Lake, order: list[tuple[Path, bool]]) -> str | None:
+    """The version of the raw table that comes of reading one source after the other, as history or not."""
+    for source, history in order:
+        ingest([str(source)], lake, load_settings("quick").ingestion, AS_OF, history=history)
+    return lake.version("raw_complaints")

@@ -55,10 +55,10 @@ def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda 
     if present is not None and (present.as_of, present.marts, present.definitions) == wanted:
         accept(home.features)
         return present
-    with tempfile.TemporaryDirectory(prefix=".online-", dir=home.features) as beside:
-        filled = _fill(home, as_of, marts, applied.digest, Path(beside))
-        if accept(Path(beside)):
-            (Path(beside) / "online.db").replace(home.features / "online.db")
+    with home.lake.staging("online_features") as beside:
+        filled = _fill(home, as_of, marts, applied.digest, beside)
+        if accept(beside):
+            (beside / "online.db").replace(home.features / "online.db")
     return filled
 
 

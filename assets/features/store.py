@@ -71,8 +71,8 @@ def apply_definitions(home: Home) -> Definitions:
     if applied is not None and applied.digest == digest():
         return applied
     home.features.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".apply-", dir=home.features) as folder:
-        beside = Path(folder) / "registry.db"
+    with home.lake.staging("feature_definitions") as folder:
+        beside = folder / "registry.db"
         beside.write_bytes(repository_registry())
         beside.replace(_registry(home))
     found = _describe(open_store(home))

@@ -45,7 +45,7 @@ def cached(cache: Path, key: str, make: Callable[[Path], None], read: Callable[[
                 make(staged)
                 lake.keep(_TABLE, key, staged)
             content = read(folder)
-        os.utime(folder)
+        _note_use(folder)
         _forget(folder.parent)
     return content
 
@@ -90,8 +90,17 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def _note_use(folder: Path) -> None:
+    """Make it the newest of all, whatever time it is: a clock may be set back."""
+    last = _by_use(folder.parent)[-1].stat().st_mtime + 1
+    os.utime(folder, (last, last))
+
+
 def _forget(folder: Path) -> None:
     """Remove all but the last used; who has one of them mapped keeps its pages."""
-    kept = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in kept[:-_KEPT]:
+    for path in _by_use(folder)[:-_KEPT]:
         shutil.rmtree(path)
+
+
+def _by_use(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)

@@ -87,7 +87,15 @@ def test_a_failure_half_way_leaves_the_store_as_it_was(
         materialize(home, LATE)
     assert online_store(home.features).as_of == EARLY
     pd.testing.assert_frame_equal(online_features(home, rows), before)
-    assert not list(home.features.glob(".online-*"))
+    assert not list(home.root.glob("**/.staging-*"))
+
+
+def test_what_killed_runs_have_left_is_swept(home: Home, marts: Path) -> None:
+    abandoned = [home.lake.root / name / ".staging-x" for name in ("online_features", "feature_definitions")]
+    for folder in abandoned:
+        folder.mkdir(parents=True)
+    materialize(home, LATE)
+    assert not any(folder.exists() for folder in abandoned)
 
 
 def test_the_same_date_is_not_filled_again(home: Home, marts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

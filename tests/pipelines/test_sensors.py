@@ -1,7 +1,7 @@
 """A decision to retrain is launched, and again when its run failed or was killed, until there is a verdict."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 
 import dagster as dg
 import pytest
@@ -79,6 +79,21 @@ def test_a_killed_retraining_is_found_and_counts_as_failed(home: Home, instance:
         assert str(tick(instance)).endswith("started")
     home.running(run.run_id).touch()  # what a kill leaves
     assert "attempt 1 has failed" in str(tick(instance))
+
+
+def test_a_clock_that_was_set_back_does_not_put_a_retraining_off(
+    home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Yesterday(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) - timedelta(days=1)
+
+    Ledger.of(home).append("retraining", "a", "2024-02-01", RETRAIN)
+    instance.report_run_failed(launch(instance, tick(instance)))
+    assert "the next comes at" in str(tick(instance))
+    monkeypatch.setattr(sensors, "datetime", Yesterday)
+    assert isinstance(tick(instance), dg.RunRequest)
 
 
 def test_what_a_person_has_canceled_waits_for_the_next_decision(home: Home, instance: dg.DagsterInstance) -> None:

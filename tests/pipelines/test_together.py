@@ -3,14 +3,19 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
-from assets.lake import Home, alive, locked
+from assets.ingestion.landing import ingest
+from assets.lake import Home, Lake, alive, locked
+from assets.settings import load_settings
+from assets.simulation import simulate
 from pipelines.definitions import defs
 from pipelines.runs import close_killed_runs, open_instance
 
@@ -52,6 +57,70 @@ def test_a_run_that_waits_says_for_what_and_stops_when_told_to(
         with open_instance(home) as instance:
             (run,) = instance.get_runs()
             assert run.status is dg.DagsterRunStatus.CANCELED
+
+
+OF_THE_COMMAND = """
+import os, sys
+from assets.lake import Home
+from pipelines.runs import run_graph
+out = os.fdopen(os.dup(1), "w", buffering=1)
+home, say = Home.from_environment(), lambda line: print(line, file=out)
+done = run_graph(home, [sys.argv[1]], "2024-07-01", "quick", say, "ingest")
+say(done)
+assert done.failure is None
+"""
+OF_THE_DAEMON = """
+import logging, sys
+from assets.lake import Home
+from pipelines.definitions import defs
+from pipelines.runs import open_instance
+logging.getLogger("evergreen").addHandler(logging.StreamHandler(sys.stdout))
+config = {"ops": {"raw_complaints": {"config": {"sources": [sys.argv[1]]}}}}
+with open_instance(Home.from_environment()) as instance:
+    job = defs.resolve_job_def("ingest")
+    job.execute_in_process(instance=instance, partition_key="2024-07-01", run_config=config)
+"""
+
+
+def test_runs_of_the_command_and_of_the_daemon_end_as_one_after_the_other(home: Home, tmp_path: Path) -> None:
+    """Both wait to write the raw table, which is then let go."""
+    sources = [tmp_path / "command", tmp_path / "daemon"]
+    for seed, source in enumerate(sources):
+        simulate(source, date(2024, 6, 1), date(2024, 6, 30), 8, seed, "calm")
+    with locked(home.root / "lake/.writing/raw_complaints.lock", "it"):
+        runs = [start(code, source) for code, source in zip((OF_THE_COMMAND, OF_THE_DAEMON), sources, strict=True)]
+        for run in runs:
+            await_line(run, "waiting for another run to be done with raw_complaints")
+    for run in runs:
+        printed, _ = run.communicate()
+        assert run.returncode == 0, printed
+    raw = pq.read_table(home.lake.current("raw_complaints") / "objects.parquet").sort_by("seq").to_pylist()
+    assert [row["seq"] for row in raw] == [0, 1]
+    orders = [sources, sources[::-1]]
+    assert home.lake.version("raw_complaints") in [one_after_the_other(tmp_path / "serial", order) for order in orders]
+    counts = pq.read_table(home.lake.current("marts") / "record_counts").to_pylist()
+    assert sorted((row["object_id"], row["landed"]) for row in counts) == sorted(
+        (row["object_id"], row["landed"]) for row in raw
+    )
+
+
+def start(code: str, source: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, str(source)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def await_line(run: subprocess.Popen[str], text: str) -> None:
+    assert run.stdout is not None
+    while text not in (line := run.stdout.readline()):
+        assert line, "it ended before"
+
+
+def one_after_the_other(folder: Path, sources: Sequence[Path]) -> str | None:
+    """The version of the raw table that comes of reading one source after the other."""
+    lake = Lake(folder / sources[0].name)
+    for source in sources:
+        ingest([str(source)], lake, load_settings("quick").ingestion, "2024-07-01")
+    return lake.version("raw_complaints")
 
 
 def test_every_pool_has_its_limit_before_the_first_run(home: Home) -> None:

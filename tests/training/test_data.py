@@ -1,5 +1,6 @@
 """Training rows: encoded once, mapped by everyone, the newest held back."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -180,6 +181,14 @@ def test_only_the_last_used_are_kept(tmp_path: Path) -> None:
     for key in ("a", "b", "c", "a", "d", "e"):
         cached(tmp_path, key, make, read)
     assert {path.name for path in (tmp_path / "tokens").iterdir() if path.is_dir()} == {"a", "d", "e"}
+
+
+def test_the_last_used_is_kept_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    for key in ("a", "b", "c"):
+        cached(tmp_path, key, lambda folder: (folder / "content").touch(), read)
+        os.utime(tmp_path / "tokens" / key, (2**32, 2**32 + ord(key)))
+    cached(tmp_path, "d", lambda folder: (folder / "content").touch(), read)
+    assert {path.name for path in (tmp_path / "tokens").iterdir() if path.is_dir()} == {"b", "c", "d"}
 
 
 def test_nothing_is_held_back_unless_asked_for(plan: TrainingPlan) -> None:
