@@ -23,7 +23,8 @@ from typing import Any
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 
 __all__ = [
-    *("Home", "Lake", "alive", "has_died", "hash_file", "hash_json", "hash_tree", "locked", "write_atomically"),
+    *("Home", "Lake", "alive", "has_died", "is_alive", "locked"),
+    *("hash_file", "hash_json", "hash_tree", "write_atomically"),
 ]
 
 _POINTER = "CURRENT"
@@ -236,6 +237,18 @@ def alive(path: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def is_alive(path: Path) -> bool:
+    """Whether a process is `alive` with this file."""
+    try:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
 
 
 def has_died(path: Path) -> bool:

@@ -18,7 +18,7 @@ from yaml import YAMLError
 import assets.exceptions
 from assets.display import plain
 from assets.exceptions import EvergreenError, TrainingError
-from assets.lake import Home, has_died, locked, write_atomically
+from assets.lake import Home, has_died, is_alive, locked, write_atomically
 from assets.settings import CONFIGS
 from pipelines.faults import full_disk
 from pipelines.stopping import Stopped, noted
@@ -230,9 +230,18 @@ def _alone(home: Home, progress: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def close_killed_runs(instance: dg.DagsterInstance, home: Home) -> None:
-    """Mark what still counts as going on, and has no process any more, as failed."""
-    _close_runs(instance, lambda run: has_died(home.running(run.run_id)))
+def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bool = False) -> None:
+    """Mark what still counts as going on, and has no process any more, as failed.
+
+    restarted: no daemon of the home lives, nor any run that one has launched, so that this holds also for those that
+    were killed before they could say that they were alive.
+    """
+
+    def is_dead(run: dg.DagsterRun) -> bool:
+        file = home.running(run.run_id)
+        return has_died(file) or (restarted and _COMMAND_TAG not in run.tags and not is_alive(file))
+
+    _close_runs(instance, is_dead)
 
 
 def _close_runs(instance: dg.DagsterInstance, is_dead: Callable[[dg.DagsterRun], bool]) -> None:

@@ -63,7 +63,7 @@ def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
     for path in (home.reports, home.mlflow, home.root / "logs"):
         path.mkdir(parents=True, exist_ok=True)
     with open_instance(home) as instance:  # writes dagster.yaml and creates the databases before processes race to
-        close_killed_runs(instance, home)
+        close_killed_runs(instance, home, restarted=True)
     # A socket's path may have 107 bytes, which a home's may exceed; the folder is the owner's alone.
     with TemporaryDirectory(prefix=_swept(f"evergreen-{hash_json(str(home.root))[:16]}-")) as folder:
         commands = _commands(home, Path(folder) / "code.sock", host)

@@ -157,3 +157,17 @@ def test_a_run_whose_process_was_killed_is_closed_and_others_are_not(home: Home)
         failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
         assert [run.run_id for run in failed] == [killed]
         assert not home.running(begins).exists()
+
+
+def test_a_run_that_was_killed_before_it_could_say_that_it_lived_is_closed_at_the_next_start(home: Home) -> None:
+    with open_instance(home) as instance:
+        killed, lives, _ = (
+            instance.create_run_for_job(
+                defs.resolve_job_def("observe"), status=dg.DagsterRunStatus.STARTED, tags=tags
+            ).run_id
+            for tags in ({}, {}, {"evergreen/command": "run"})
+        )
+        with alive(home.running(lives)):
+            close_killed_runs(instance, home, restarted=True)
+        failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert [run.run_id for run in failed] == [killed]
