@@ -2,7 +2,9 @@
 
 import random
 import re
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -45,6 +47,20 @@ def test_similar_pairs_are_those_of_brute_force(similarity: float) -> None:
     others = [text(RNG.randint(1, 90)) for _ in range(60)]
     narratives = [changed(RNG.choice(others), RNG.choice([0, 0.01, 0.03, 0.1, 0.3])) for _ in range(1500)]
     narratives += [text(RNG.randint(1, 60)) for _ in range(700)]
+    assert_as_brute_force(narratives, others, similarity)
+
+
+def test_so_are_those_of_real_complaints(cfpb: Path) -> None:
+    column = '"Consumer complaint narrative"'
+    ascii_text = f"{column} is not null and length({column}) = strlen({column})"
+    sql = f"select {column} from read_csv(?, all_varchar = true) where {ascii_text} limit 1000"
+    with duckdb.connect() as connection:
+        found = connection.execute(sql, [str(cfpb / "complaints-2023-2026.csv.gz")]).fetchall()
+    narratives = [narrative for (narrative,) in found]
+    assert_as_brute_force(narratives[:900], narratives[900:], 0.1)
+
+
+def assert_as_brute_force(narratives: list[str], others: list[str], similarity: float) -> None:
     sets = [shingles(other) for other in others]
     wanted = [
         any(len(mine & other) >= similarity * len(mine | other) for other in sets) for mine in map(shingles, narratives)
