@@ -67,11 +67,11 @@ class Measures:
         return sorted([*everywhere, *(f"{column} in {self._named(file)}" for column, file in somewhere.items())])
 
     def by_file(self, aggregates: Iterable[str]) -> dict[str, list[Any]]:
-        """The figure of each file, by aggregate. What they give must be what JSON can hold."""
+        """The figure of each file that has rows, by aggregate. What they give must be what JSON can hold."""
         ordered = sorted(set(aggregates))
         query = f"select filename, {', '.join(ordered)} from {_FILES} group by filename"  # noqa: S608 - ours
-        figures = zip(*self._remembered(query).values(), strict=True)
-        return dict(zip(ordered, map(list, figures), strict=True))
+        figures = [found for found in self._remembered(query).values() if found]
+        return {aggregate: [found[place] for found in figures] for place, aggregate in enumerate(ordered)}
 
     def of_all(self, aggregate: str) -> Any:
         """The figure of all rows together, each time anew."""
@@ -84,10 +84,11 @@ class Measures:
         return [f"row {row} of {self._named(file)}" for file, row in _fetch(query, self._files())]
 
     def _remembered(self, query: str) -> dict[str, list[Any]]:
-        """What a query gives for each file, of which it is asked only for those that it has not seen."""
+        """What a query gives for each file, none for one without rows; only files that it has not seen are read."""
         key = hash_json(query)[:16]
         known = self._memory.known(key)
         unknown = [str(path) for path, content in self._hashes.items() if content not in known]
+        known |= {self._hashes[Path(file)]: [] for file in unknown}
         known |= {self._hashes[Path(file)]: figures for file, *figures in (_fetch(query, unknown) if unknown else [])}
         self._memory.keep(key, {content: known[content] for content in self._hashes.values()})
         return {str(path): known[content] for path, content in self._hashes.items()}

@@ -91,3 +91,12 @@ def test_rows_are_told_by_their_places(tmp_path: Path) -> None:
     folder = version(tmp_path / "1", a=[GOOD], b=[GOOD, BAD])
     places = Measures(folder, "labels", Memory.of(tmp_path / "memory")).places("queue is null", 5)
     assert places == ["row 2 of labels/b.parquet"]
+
+
+def test_a_file_without_rows_adds_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "1"
+    folder.mkdir()
+    pd.DataFrame([GOOD]).head(0).to_parquet(partition_file(folder, "labels", "empty"), index=False)
+    seal(folder, None)
+    assert figures(folder, tmp_path / "memory", ROWS) == [0]
+    assert figures(version(tmp_path / "2", folder, a=[GOOD]), tmp_path / "memory", ROWS) == [1]
