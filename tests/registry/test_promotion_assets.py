@@ -13,8 +13,10 @@ import pytest
 from assets.evaluation import evaluate as module
 from assets.evaluation.definitions import challenger_evaluation
 from assets.evaluation.pictures import PICTURES
+from assets.exceptions import TrainingError
 from assets.lake import Home
-from assets.registry.definitions import champion, registered_model
+from assets.registry import refit as refits
+from assets.registry.definitions import champion, refit, registered_model
 from assets.registry.judgement import load_verdict
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
@@ -192,3 +194,25 @@ def test_a_lost_ledger_stops_the_graph_and_leaves_the_champion(home: Home, run) 
     assert load_verdict(home.lake, DAY)["decision"] == "inconclusive"
     assert "the ledger is gone" in load_verdict(home.lake, DAY)["reasons"][0]
     assert Registry(home).aliases()["champion"] == "1"
+
+
+def refitted() -> dg.ExecuteInProcessResult:
+    return dg.materialize([refit], partition_key=DAY, resources={"evergreen": Evergreen(profile="quick")})
+
+
+def test_a_profile_without_refits_says_so(home: Home) -> None:
+    result = refitted()
+    assert metadata(result, "refit") == {"decision": "none", "reason": "training.refit is false"}
+    assert failed(result) == []
+
+
+def test_a_refit_that_fails_warns_and_stops_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TrainingError("out of memory")
+
+    monkeypatch.setattr(refits, "refit_champion", fail)
+    result = refitted()
+    assert result.success
+    assert failed(result) == ["refit_is_settled"]
+    assert [check.severity for check in result.get_asset_check_evaluations()] == [dg.AssetCheckSeverity.WARN]
+    assert metadata(result, "refit")["reason"].endswith("the next run tries again: out of memory")
