@@ -6,13 +6,15 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from assets.exceptions import EvergreenError
 from assets.lake import Home
 from pipelines.faults import damaged_database, explain
-from pipelines.runs import open_instance
+from pipelines.runs import _output_to, open_instance
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 DATABASES = ["ledger.db", "mlflow/mlflow.db", "features/online.db", "dagster/history/runs.db"]
@@ -38,6 +40,29 @@ def test_a_damaged_database_is_found_wherever_it_is_damaged(home: Home, name: st
     assert found is not None
     assert found.startswith(f"{home.root / name}: ")
     assert found == explain(sqlite3.DatabaseError("from inside a library"))
+
+
+def test_a_full_disk_is_named_that_of_temporary_files_too(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    for full in (home.root, tmp_path / "temporary"):
+        full.mkdir()
+        usage = {full: SimpleNamespace(free=1000)}
+        monkeypatch.setattr(
+            "shutil.disk_usage", lambda path, usage=usage: usage.get(path, SimpleNamespace(free=10**12))
+        )
+        assert str(explain(RuntimeError("short write"))).startswith(f"the disk of {full} is full; free some space")
+
+
+def test_our_output_comes_back_though_a_full_disk_refuses_the_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refused = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space left"), _output_to(tmp_path / "log"):
+        monkeypatch.setattr("sys.stdout", SimpleNamespace(flush=Mock(side_effect=refused)))
+    os.write(2, b"ours")
+    assert capfd.readouterr().err == "ours"
 
 
 def test_what_is_no_fault_of_the_machine_is_not_explained(home: Home) -> None:
