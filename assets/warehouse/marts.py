@@ -96,11 +96,11 @@ def link_others(before: Path, name: str, folder: Path, written: Iterable[str]) -
 def seal(folder: Path, before: Path | None) -> str:
     """Name a folder of marts by its content; files with the content of another version's become links of those."""
     found = _hashes(folder, before)
-    known = _manifest(before)
-    for name in found.keys() & known.keys():
-        if before is not None and found[name] == known[name] and not _same(folder / name, before / name):
+    for name, digest in found.items():
+        old = before / name if before else None
+        if old and old.exists() and not _same(folder / name, old) and hash_file(old) == digest:
             (folder / name).unlink()
-            (folder / name).hardlink_to(before / name)
+            (folder / name).hardlink_to(old)
     (folder / _MANIFEST).write_text(json.dumps(found, indent=0, sort_keys=True))
     return _version(found)
 

@@ -65,6 +65,14 @@ def test_what_did_not_change_is_the_file_of_the_version_before(tmp_path: Path) -
     assert seal(write(tmp_path / "alone", 160, changed="timestamp '2024-01-09'"), None) == content(second)
 
 
+def test_what_was_written_again_does_not_become_a_link_of_a_damaged_file(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "first", 150), write(tmp_path / "second", 150)
+    version = seal(first, None)
+    partition_file(first, "labels", "2024-01-08").write_bytes(b"damaged")
+    assert seal(second, first) == version == content(second)
+    assert names(new_files(second, "labels", first)) == ["2024-01-08.parquet"]
+
+
 def test_a_new_file_is_read_for_the_version(tmp_path: Path) -> None:
     first, second = write(tmp_path / "first", 150), write(tmp_path / "second", 160)
     seal(first, None)
