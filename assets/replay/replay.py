@@ -52,19 +52,26 @@ def replay(
     for name, policy in policies.items():
         say(f"Policy {name}")
         found.append(backtest(name, policy, workshop))
+        say(f"{_HEADER}\n{_line(found[-1])}")
     return Replay(days, tuple(found))
 
 
 def table(replayed: Replay) -> str:
     """The policies as lines for a person."""
-    header = f"{'policy':<14}{'accuracy':>10}{'macro-F1':>10}{'trainings':>11}{'promoted':>10}{'in vain':>9}{'cost':>9}"
-    lines = [header + f"{'worth':>12}{'days to a new champion':>24}"]
-    for found in replayed.backtests:
-        days = "-" if found.days_to_champion is None else f"{found.days_to_champion:.0f}"
-        counts = f"{found.trainings:>11}{found.promotions:>10}{found.false_alarms:>9}{found.cost:>9.2f}"
-        counts += f"{_worth(found.worth):>12}{days:>24}"
-        lines.append(f"{found.policy:<14}{_share(found.accuracy):>10}{_share(found.macro_f1):>10}{counts}")
-    return "\n".join(lines)
+    return "\n".join([_HEADER, *map(_line, replayed.backtests)])
+
+
+_HEADER = (
+    f"{'policy':<14}{'accuracy':>10}{'macro-F1':>10}{'trainings':>11}{'promoted':>10}{'in vain':>9}{'cost':>9}"
+    f"{'worth':>12}{'days to a new champion':>24}"
+)
+
+
+def _line(found: Backtest) -> str:
+    days = "-" if found.days_to_champion is None else f"{found.days_to_champion:.0f}"
+    counts = f"{found.trainings:>11}{found.promotions:>10}{found.false_alarms:>9}{found.cost:>9.2f}"
+    quality = f"{_share(found.accuracy):>10}{_share(found.macro_f1):>10}"
+    return f"{found.policy:<14}{quality}{counts}{_worth(found.worth):>12}{days:>24}"
 
 
 def _worth(value: float | None) -> str:
