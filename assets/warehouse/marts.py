@@ -26,7 +26,6 @@ __all__ = [
     "hashes",
     "link_others",
     "mart",
-    "new_files",
     "partition_file",
     "partitions",
     "seal",
@@ -55,12 +54,6 @@ def partition_file(folder: Path, name: str, partition: str) -> Path:
     """Where a partition of a mart is written; makes the mart's folder."""
     (folder / name).mkdir(exist_ok=True)
     return folder / name / f"{partition}.parquet"
-
-
-def new_files(folder: Path, name: str, before: Path | None) -> list[Path]:
-    """The files of a mart in a version that are not the same files in another, sorted; all of them without another."""
-    files = sorted((folder / name).glob("*.parquet"))
-    return [path for path in files if before is None or not _same(path, before / name / path.name)]
 
 
 def partitions(folder: Path, name: str) -> set[str]:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.warehouse import marts as marts_module
-from assets.warehouse.marts import content, mart, new_files, partition_file, seal, write_partitions
+from assets.warehouse.marts import content, mart, partition_file, seal, write_partitions
 
 
 def write(folder: Path, rows: int, shuffled: bool = False, changed: str = "null::timestamp") -> Path:
@@ -24,13 +24,19 @@ def write(folder: Path, rows: int, shuffled: bool = False, changed: str = "null:
     return folder
 
 
-def names(files: list[Path]) -> list[str]:
-    return [path.name for path in files]
+def new_files(folder: Path, before: Path | None = None) -> list[str]:
+    """The files of the labels that are not links of another version's."""
+    files = sorted((folder / "labels").iterdir())
+    return [file.name for file in files if not before or file.stat().st_ino not in inodes(before)]
+
+
+def inodes(folder: Path) -> set[int]:
+    return {file.stat().st_ino for file in (folder / "labels").iterdir()}
 
 
 def test_a_partition_is_a_week_and_its_rows_are_in_order(tmp_path: Path) -> None:
     folder = write(tmp_path / "v", 150)
-    assert names(new_files(folder, "labels", None)) == [
+    assert new_files(folder) == [
         "2024-01-01.parquet",
         "2024-01-08.parquet",
         "2024-01-15.parquet",
@@ -61,7 +67,7 @@ def test_what_did_not_change_is_the_file_of_the_version_before(tmp_path: Path) -
     seal(first, None)
     second = write(tmp_path / "second", 160, changed="timestamp '2024-01-09'")
     assert seal(second, first) == content(second)
-    assert names(new_files(second, "labels", first)) == ["2024-01-01.parquet", "2024-01-15.parquet"]
+    assert new_files(second, first) == ["2024-01-01.parquet", "2024-01-15.parquet"]
     assert seal(write(tmp_path / "alone", 160, changed="timestamp '2024-01-09'"), None) == content(second)
 
 
@@ -70,7 +76,7 @@ def test_what_was_written_again_does_not_become_a_link_of_a_damaged_file(tmp_pat
     version = seal(first, None)
     partition_file(first, "labels", "2024-01-08").write_bytes(b"damaged")
     assert seal(second, first) == version == content(second)
-    assert names(new_files(second, "labels", first)) == ["2024-01-08.parquet"]
+    assert new_files(second, first) == ["2024-01-08.parquet"]
 
 
 def test_a_new_file_is_read_for_the_version(tmp_path: Path) -> None:
