@@ -100,7 +100,7 @@ class Home:
         """
         with self._door(shared=False):
             inside = (path for path in (self.root / "running").glob("*.lock") if path.stem != own)
-            yield tuple(sorted(path.stem for path in inside if _is_held(path)))
+            yield tuple(sorted(path.stem for path in inside if is_alive(path)))
 
     @property
     def ledger(self) -> Path:
@@ -244,27 +244,16 @@ def is_alive(path: Path) -> bool:
     try:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-
-
-def has_died(path: Path) -> bool:
-    """Whether a process was `alive` with this file, and was killed."""
-    return path.exists() and not _is_held(path) and path.exists()
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:
         return False
     return False
+
+
+def has_died(path: Path) -> bool:
+    """Whether a process was `alive` with this file, and was killed."""
+    return not is_alive(path) and path.exists()
 
 
 def write_atomically(path: Path, text: str) -> None:
