@@ -1,15 +1,22 @@
 """How the alias `champion` may move: what the ledger must hold before each of its alias entries."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 
 from assets.registry.ledger import Entry
 
-__all__ = ["interrupted", "unlawful"]
+__all__ = ["approvable_until", "interrupted", "unlawful"]
 
 _Known = Mapping[tuple[str, str], Entry]
 """Entries by kind and key."""
 _ACTS = {"verdict": "promote", "approval": "approve"}
 _SUCCESSION = {"verdict", "approval", "alias", "alias-edit", "lapse"}
+
+
+def approvable_until(verdict: Entry) -> date:
+    """The last day, by as-of, on which a person can approve: the verdict has the policy that it was reached under."""
+    days = verdict.body["numbers"].get("policy_approval_days")
+    return date.max if days is None else date.fromisoformat(verdict.as_of) + timedelta(int(days))
 
 
 def unlawful(entries: Sequence[Entry]) -> str | None:

@@ -15,7 +15,7 @@ from assets.evaluation.report import Evaluation, evaluation_hash
 from assets.exceptions import BundleError, RegistryError
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import FOLLOWED, LEDGER_BROKEN, MODEL, RegisteredVersion, Registry
-from assets.registry.rules import interrupted
+from assets.registry.rules import approvable_until, interrupted
 from assets.settings import GatePolicy
 
 __all__ = ["Succession"]
@@ -217,9 +217,8 @@ class Succession:
             )
 
     def _require_in_time(self, target: RegisteredVersion, verdict: Entry) -> None:
-        """The verdict carries the policy that it was reached under."""
-        days, newest = verdict.body["numbers"].get("policy_approval_days"), self._ledger.newest_day()
-        if days is not None and newest > (until := _later(verdict.as_of, int(days))):
+        newest = self._ledger.newest_day()
+        if newest > (until := approvable_until(verdict).isoformat()):
             raise RegistryError(
                 f"version {target.version} could be approved until {until}, and the ledger has come to {newest}; "
                 "a newer challenger is due"
@@ -305,7 +304,7 @@ class Succession:
         last = self.registry.last_move()
         if last is None or last.body["action"] not in ("rollback", "accept"):
             return None
-        until = _later(last.as_of, days)
+        until = (date.fromisoformat(last.as_of) + timedelta(days)).isoformat()
         return f"the rollback of {last.as_of} holds until {until}: a person decides" if as_of < until else None
 
     def _withdrawn_to(self) -> str:
@@ -350,7 +349,3 @@ def _action(verdict: Entry) -> str:
 
 def _approved(approval: Entry) -> str:
     return f"approved by {approval.body['by']}: {approval.body['reason']}"
-
-
-def _later(day: str, days: int) -> str:
-    return (date.fromisoformat(day) + timedelta(days)).isoformat()

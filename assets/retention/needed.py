@@ -4,14 +4,13 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from assets.lake import Home
 from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
-from assets.registry.rules import interrupted
+from assets.registry.rules import approvable_until, interrupted
 from assets.settings import RetentionSettings
 
 __all__ = ["Needed", "find_needed"]
@@ -105,13 +104,8 @@ def _awaiting(entries: Sequence[Entry], today: str) -> set[str]:
         for training, verdict in last.items()
         if verdict.body["decision"] == "awaiting-approval"
         and verdict.key not in settled
-        and today <= _last_day(verdict.as_of, verdict.body["numbers"].get("policy_approval_days"))
+        and today <= approvable_until(verdict).isoformat()
     }
-
-
-def _last_day(day: str, days: float | None) -> str:
-    later = date.max if days is None else date.fromisoformat(day) + timedelta(int(days))
-    return later.isoformat()
 
 
 def _called_for(entries: Sequence[Entry]) -> set[str]:
