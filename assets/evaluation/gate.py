@@ -105,12 +105,12 @@ def decide_refit(evaluation: Evaluation, policy: GatePolicy, trained_to: str) ->
 
     It has learned from that one's test rows, so they say nothing of it. `trained_to` is the other one's.
     """
-    rival, harm = evaluation.champion, list[Part]()
+    rival = evaluation.champion
     decision, reasons = _decide_refit(evaluation, policy)
     return Verdict(
         decision=decision,
         reasons=reasons,
-        numbers=_numbers(evaluation, policy, harm),
+        numbers=_numbers(evaluation, policy, []),
         as_of=evaluation.as_of,
         evaluation=evaluation.id,
         training_id=evaluation.training_id,

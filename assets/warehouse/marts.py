@@ -63,7 +63,10 @@ def partitions(folder: Path, name: str) -> set[str]:
 
 def week(day: str | None) -> str:
     """The partition of a day, YYYY-MM-DD: its Monday, or that of all that has no day."""
-    return _UNDATED if day is None else _monday(date.fromisoformat(day)).isoformat()
+    if day is None:
+        return _UNDATED
+    named = date.fromisoformat(day)
+    return (named - timedelta(days=named.weekday())).isoformat()
 
 
 def write_partitions(
@@ -104,8 +107,10 @@ def content(folder: Path, before: Path | None = None) -> str:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a version of the marts, by its name in the folder, as it was written."""
-    return _manifest(folder)
+    """SHA-256 of each file of a version of the marts, by its name in the folder, as it was written; none without."""
+    manifest = folder / _MANIFEST
+    found: dict[str, str] = json.loads(manifest.read_text()) if manifest.exists() else {}
+    return found
 
 
 _LAYOUT: dict[str, tuple[str | None, str]] = {
@@ -139,10 +144,6 @@ def _within(name: str, partition: str) -> str:
     return f"{day} >= '{partition}' and {day} < '{date.fromisoformat(partition) + timedelta(days=7)}'"
 
 
-def _monday(day: date) -> date:
-    return day - timedelta(days=day.weekday())
-
-
 def _split(reader: pa.RecordBatchReader) -> Iterator[tuple[str, pa.Table]]:
     """The rows by partition, which is the first column and sorted."""
     for batch in reader:
@@ -167,7 +168,7 @@ def _write(path: Path, schema: pa.Schema, parts: Iterator[pa.Table]) -> None:
 
 def _hashes(folder: Path, before: Path | None) -> dict[str, str]:
     """SHA-256 of each file by its name in the folder."""
-    known = _manifest(before)
+    known = hashes(before) if before else {}
     found = {}
     for path in sorted(folder.glob("*/*.parquet")):
         name = path.relative_to(folder).as_posix()
@@ -176,15 +177,8 @@ def _hashes(folder: Path, before: Path | None) -> dict[str, str]:
     return found
 
 
-def _manifest(folder: Path | None) -> dict[str, str]:
-    if folder is None or not (folder / _MANIFEST).exists():
-        return {}
-    found: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
-    return found
-
-
-def _version(hashes: dict[str, str]) -> str:
-    return hash_json(hashes)[:16]
+def _version(found: dict[str, str]) -> str:
+    return hash_json(found)[:16]
 
 
 def _same(path: Path, other: Path) -> bool:

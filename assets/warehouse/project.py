@@ -124,9 +124,7 @@ def manifest_path(home: Home) -> Path:
 
 def explain_failure(home: Home, printed: str) -> AuditError:
     """One line naming what failed in the build that just ended: from dbt's record of it, else from what it printed."""
-    record = _run_results(home)
-    results = json.loads(record.read_text())["results"] if record.exists() else []
-    failed = [_explain(result) for result in results if result["status"] in ("error", "fail")]
+    failed = [_explain(result) for result in _results(home) if result["status"] in ("error", "fail")]
     return AuditError("; ".join(failed) or f"dbt: {_one_line(printed)}")
 
 
@@ -168,8 +166,7 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
 
 def _passed(home: Home) -> bool:
     """Whether the build that has ended made every mart, and none of its tests failed."""
-    record = _run_results(home)
-    results = json.loads(record.read_text())["results"] if record.exists() else []
+    results = _results(home)
     made = {result["unique_id"].split(".")[2] for result in results}
     return made.issuperset(MARTS) and all(result["status"] in ("success", "pass", "warn") for result in results)
 
@@ -194,6 +191,13 @@ def _newest(home: Home) -> Path:
 
 def _run_results(home: Home) -> Path:
     return home.warehouse / "target" / "run_results.json"
+
+
+def _results(home: Home) -> list[dict[str, Any]]:
+    """What dbt has recorded of the last build's models and tests."""
+    record = _run_results(home)
+    found: list[dict[str, Any]] = json.loads(record.read_text())["results"] if record.exists() else []
+    return found
 
 
 def _explain(result: dict[str, str]) -> str:
