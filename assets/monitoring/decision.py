@@ -59,10 +59,12 @@ class DecisionInputs:
     """Attempts at a retraining since then: they have ended without a verdict, or go on."""
     days_since_failed: int | None
     """Days since the last of them was decided on; None for none."""
-    tried: bool
-    """Whether a retraining has ended with a verdict since the drift of the newest window began."""
+    tried: int
+    """Retrainings that have ended with a verdict since the drift of the newest window began, and left the champion."""
     probe: Probe | None = None
     """What twins say of a new champion; None where that is not asked or cannot be."""
+    tried_labels: int = 0
+    """New labels when the last of them was decided on."""
 
     @property
     def accuracy_loss(self) -> float | None:
@@ -177,13 +179,24 @@ def _against(call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy) -> 
     since = numbers.days_since_retraining
     if call.ground != "no champion" and since is not None and since < policy.cooldown_days:
         yield "skip", f"a retraining was decided on {since} days ago (cooldown {policy.cooldown_days} days)"
-    if call.by_drift and numbers.tried:
-        yield "alert-a-human", "the retraining that this drift has had did not end it"
+    if call.by_drift and (waits := _waits_for_labels(numbers, policy)):
+        yield "alert-a-human", f"retraining {numbers.tried} of this drift did not end it ({waits})"
     if call.ground != "no champion" and numbers.new_labels < policy.min_new_labels:
         yield "retrain-when-labels-mature", f"there are only {_labels(numbers, policy)}"
     if numbers.spent + numbers.cost > policy.budget_per_month:
         left = f"{numbers.spent:.2f} of the month's {policy.budget_per_month:.2f} are spent"
         yield "alert-a-human", f"{left} and another costs {numbers.cost:.2f}"
+
+
+def _waits_for_labels(numbers: DecisionInputs, policy: RetrainingPolicy) -> str | None:
+    """What the next retraining of a drift waits for, after those that the gate has refused; None when it may come.
+
+    Twice as many labels each time: a challenger with nothing new to learn from is refused again.
+    """
+    if not numbers.tried:
+        return None
+    fresh, enough = numbers.new_labels - numbers.tried_labels, policy.min_new_labels * 2 ** (numbers.tried - 1)
+    return f"the next comes {enough} labels after the last, and {fresh} have come" if fresh < enough else None
 
 
 def _again(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:

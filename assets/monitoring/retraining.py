@@ -41,7 +41,8 @@ class Past:
     days_since_retraining: int | None
     failed: int
     days_since_failed: int | None
-    tried: bool
+    tried: int
+    tried_labels: int
 
 
 def decide_retraining(
@@ -126,6 +127,7 @@ def decision_inputs(
         failed=past.failed,
         days_since_failed=past.days_since_failed,
         tried=past.tried,
+        tried_labels=past.tried_labels,
     )
 
 
@@ -142,14 +144,16 @@ def recall(
     judged_to = max((entry.as_of for entry in known if entry.kind == "verdict"), default="")
     done = [entry for entry in decided if entry.as_of <= judged_to]
     failed = [entry for entry in decided if entry.as_of > judged_to]
-    tried = [e for e in done if drifting_since and e.as_of >= drifting_since and e.body["ground"] != "age"]
+    lately = [e for e in done if drifting_since and e.as_of >= drifting_since and e.body["ground"] != "age"]
+    tried = [e.body["numbers"] for e in lately if e.body["numbers"]["champion"] == champion]
     return Past(
         gain_per_day=_gain_per_day([entry for entry in known if entry.kind == "verdict"], policy),
         spent=_spent([entry for entry in known if entry.as_of[:7] == as_of[:7]], policy),
         days_since_retraining=days_between(done[-1].as_of, as_of) if done else None,
         failed=sum(max(1, attempts(entries, entry)) for entry in failed),
         days_since_failed=days_between(failed[-1].as_of, as_of) if failed else None,
-        tried=any(entry.body["numbers"]["champion"] == champion for entry in tried),
+        tried=len(tried),
+        tried_labels=tried[-1]["new_labels"] if tried else 0,
     )
 
 

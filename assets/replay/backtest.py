@@ -121,6 +121,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         failed=past.failed,
         days_since_failed=past.days_since_failed,
         tried=past.tried,
+        tried_labels=past.tried_labels,
     )
     if champion is None or not policy.probe:
         return numbers

@@ -58,10 +58,11 @@ CALM = DecisionInputs(
     days_since_retraining=20,
     failed=0,
     days_since_failed=None,
-    tried=False,
+    tried=0,
 )
 ON_DRIFT = {"on_drift": True, "value_per_answer": None}
 DRIFTED = {"drifted": (True, True, False)}
+TRIED = {"tried": 1, "tried_labels": 501}
 TWINS = Probe(rows=500, difference=0.03, error=0.01, gain=0.02, spread=0.008, chance=0.4, promoted_gain=0.025)
 TOLD = "twins differ by +3.0 points (error 1.0) on 500 blind rows, with age +2.0 are expected, 2.5 if the gate promotes"
 
@@ -101,12 +102,17 @@ TOLD = "twins differ by +3.0 points (error 1.0) on 500 blind rows, with age +2.0
         ({"drifted": (True, False, False)}, {}, "skip", "drift in 1 of the last 3 windows (it counts from 2)"),
         (DRIFTED, ON_DRIFT, "retrain", "drift in 2 of the last 3 windows"),
         ({"drifted": (False, False, False)}, ON_DRIFT, "skip", "drift in 0 of the last 3 windows"),
-        (DRIFTED | {"tried": True}, ON_DRIFT, "alert-a-human", "did not end it"),
-        (DRIFTED | {"tried": True}, {}, "alert-a-human", "did not end it"),
-        (DRIFTED | {"tried": True, "accuracy": 0.8}, {}, "retrain", "6.0 points proven"),
-        (DRIFTED | {"tried": True, "age_days": 180}, ON_DRIFT, "retrain", "180 days old (at most 180)"),
-        (DRIFTED | {"tried": True, "age_days": 179}, ON_DRIFT, "alert-a-human", "did not end it"),
-        ({"age_days": 60, "tried": True}, {}, "retrain", "by age"),
+        (DRIFTED | TRIED, ON_DRIFT, "alert-a-human", "retraining 1 of this drift did not end it (the next comes 500"),
+        (DRIFTED | TRIED, {}, "alert-a-human", "500 labels after the last, and 499 have come"),
+        (DRIFTED | TRIED | {"tried_labels": 500}, ON_DRIFT, "retrain", "drift in 2 of the last 3 windows"),
+        (DRIFTED | TRIED | {"tried_labels": 500}, {}, "retrain", "by the champion's confidence under drift"),
+        (DRIFTED | TRIED | {"tried": 2, "tried_labels": 1}, ON_DRIFT, "alert-a-human", "1000 labels after the last"),
+        (DRIFTED | TRIED | {"tried": 2, "tried_labels": 0}, ON_DRIFT, "retrain", "drift in 2"),
+        (DRIFTED | TRIED | {"tried": 3, "tried_labels": 0}, ON_DRIFT, "alert-a-human", "2000 labels after the last"),
+        (DRIFTED | TRIED | {"accuracy": 0.8}, {}, "retrain", "6.0 points proven"),
+        (DRIFTED | TRIED | {"age_days": 180}, ON_DRIFT, "retrain", "180 days old (at most 180)"),
+        (DRIFTED | TRIED | {"age_days": 179}, ON_DRIFT, "alert-a-human", "did not end it"),
+        ({"age_days": 60} | TRIED, {}, "retrain", "by age"),
         ({"age_days": 60, "new_labels": 499}, {}, "retrain-when-labels-mature", "499 new labels (at least 500)"),
         ({"age_days": 60, "new_labels": 500}, {}, "retrain", "by age"),
         ({"age_days": 60, "days_since_retraining": 13}, {}, "skip", "13 days ago (cooldown 14 days)"),
@@ -151,7 +157,7 @@ def entry(kind: str, as_of: str, **body: Any) -> Entry:
 
 
 def decided(as_of: str, champion: str | None, decision: str = "retrain", ground: str = "drift") -> Entry:
-    numbers = {"champion": champion, "training_cost": 0.5, "cost": 5.5}
+    numbers = {"champion": champion, "training_cost": 0.5, "cost": 5.5, "new_labels": int(as_of[-2:])}
     return entry("retraining", as_of, decision=decision, ground=ground, numbers=numbers)
 
 
@@ -163,11 +169,11 @@ def test_a_retraining_is_done_when_there_is_a_verdict_and_counts_as_failed_until
     """One crash is no fortnight without a retraining, and is no retraining that did not end the drift."""
     crashed = replace(decided("2024-01-20", "3"), seq=7)
     past = recall([decided("2024-01-10", "3"), judged("2024-01-10"), crashed], "2024-01-21", "3", "2024-01-15", POLICY)
-    assert (past.days_since_retraining, past.failed, past.days_since_failed, past.tried) == (11, 1, 1, False)
+    assert (past.days_since_retraining, past.failed, past.days_since_failed, past.tried) == (11, 1, 1, 0)
     again = [crashed, *(entry("attempt", "2024-01-20", decision=7) for _ in range(3))]
     assert recall(again, "2024-01-23", "3", None, POLICY).failed == 3
     past = recall([*again, judged("2024-01-20")], "2024-01-23", "3", "2024-01-15", POLICY)
-    assert (past.days_since_retraining, past.failed, past.days_since_failed, past.tried) == (3, 0, None, True)
+    assert (past.days_since_retraining, past.failed, past.days_since_failed, past.tried) == (3, 0, None, 1)
 
 
 def test_what_was_decided_and_spent_is_recalled() -> None:
@@ -182,11 +188,12 @@ def test_what_was_decided_and_spent_is_recalled() -> None:
     past = recall(entries, "2024-01-30", "3", "2024-01-05", POLICY)
     assert (past.spent, past.failed) == (0.5, 2)
     past = recall(entries, "2024-01-31", "3", "2024-01-05", POLICY)
-    assert (past.spent, past.days_since_retraining, past.tried) == (1.0, 0, True)  # those of the same day count
+    assert (past.spent, past.days_since_retraining) == (1.0, 0)  # those of the same day count
+    assert (past.tried, past.tried_labels) == (2, 31)
     assert not recall(entries[1:4], "2024-01-31", "3", "2024-01-11", POLICY).tried
     assert not recall(entries, "2024-01-31", "3", None, POLICY).tried
     newer = recall(entries, "2024-01-31", "4", "2024-01-05", POLICY)
-    assert (newer.spent, newer.days_since_retraining, newer.tried) == (1.0, 0, False)
+    assert (newer.spent, newer.days_since_retraining, newer.tried) == (1.0, 0, 0)
     assert recall([], AS_OF, None, None, POLICY).days_since_retraining is None
 
 
@@ -300,7 +307,7 @@ def test_the_assets_run_without_a_champion(home: Home, measured: Home) -> None:
 
 
 def test_a_person_is_told_in_the_graph(home: Home, measured: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    alarm = decide(replace(CALM, **DRIFTED, tried=True, probe=TWINS), POLICY)
+    alarm = decide(replace(CALM, **DRIFTED, tried=1, tried_labels=900, probe=TWINS), POLICY)
     monkeypatch.setattr("assets.monitoring.retraining.decide_retraining", lambda *_: alarm)
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(

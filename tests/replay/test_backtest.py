@@ -146,12 +146,28 @@ def test_retraining_pays_when_the_world_changes(workshop: Callable[..., Workshop
     assert found["every-step"].false_alarms == found["every-step"].trainings - found["every-step"].promotions
     assert found["never"].accuracy < 0.6 < found["every-step"].accuracy
     assert found["cost-aware"].accuracy > found["every-step"].accuracy - 0.02
-    assert found["cost-aware"].trainings < 5
+    assert found["cost-aware"].trainings < 6
     assert found["probe"].accuracy > found["every-step"].accuracy - 0.02
     assert found["probe"].trainings < found["every-step"].trainings
     assert found["on-drift"].trainings > 1
     assert found["on-drift"].days_to_champion is not None
     assert sorted(teacher.trained) == list(DAYS[:-1])  # what policies share is made once
+
+
+def test_a_drift_that_goes_on_after_a_refusal_is_retrained_again_with_more_labels(
+    workshop: Callable[..., Workshop],
+) -> None:
+    settled = pd.Timestamp("2024-05-20")
+
+    def words_that_mean_nothing_yet(rows: pd.DataFrame) -> pd.DataFrame:
+        known = rows["known_at"]
+        noise = [f"they closed my bill noise_{number % 7}" for number in range(len(rows))]
+        return rows.assign(narrative=rows["narrative"].mask((known >= CHANGE) & (known < settled), pd.Series(noise)))
+
+    found = backtest("on-drift", policy("on-drift"), workshop(words_that_mean_nothing_yet))
+    verdicts = [step.verdict for step in found.steps if step.verdict]
+    assert verdicts == ["promote", "reject", "reject", "promote"]
+    assert any(step.decision == "alert-a-human" and "labels after the last" in step.reason for step in found.steps)
 
 
 def test_nothing_is_decided_by_what_was_not_known_yet(workshop: Callable[..., Workshop]) -> None:
