@@ -3,15 +3,13 @@
 import json
 from dataclasses import dataclass
 
-import duckdb
-
 from assets.exceptions import EvergreenError
 from assets.ingestion.landing import ObjectRead, find_object
 from assets.ingestion.landing import withdraw as take_out
 from assets.lake import Home, Lake
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import counted_objects
 
 __all__ = ["Withdrawal", "withdraw"]
 
@@ -60,14 +58,8 @@ def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
 
 def _marts_with(lake: Lake, found: ObjectRead) -> set[str]:
     """The versions of the marts in which an object counts."""
-    counts = "select count(*) from read_parquet($path) where object_id = $id and landed > 0"
-    with duckdb.connect() as connection:
-        return {
-            folder.name
-            for folder in lake.root.glob("marts/[!.]*/")
-            if connection.execute(counts, {"path": mart(folder, "record_counts"), "id": found.object_id}).fetchone()
-            != (0,)
-        }
+    folders = lake.root.glob("marts/[!.]*/")
+    return {folder.name for folder in folders if found.object_id in counted_objects(folder)}
 
 
 def _snapshots(lake: Lake) -> list[tuple[str, dict[str, str]]]:

@@ -25,9 +25,10 @@ from assets.exceptions import NotPublished, SnapshotError
 from assets.features.duplicates import find_duplicates, hash_starts
 from assets.features.split import Split, split_by_time
 from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
+from assets.ingestion.landing import withdrawn_objects
 from assets.lake import Home, Lake, hash_file, hash_json
 from assets.settings import QUEUES, SnapshotSettings
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import counted_objects, mart
 
 __all__ = [
     "COLUMNS",
@@ -136,12 +137,15 @@ def rebuild_training_set(home: Home, recorded: Snapshot, marts: Path) -> Snapsho
 def build_refit_set(home: Home, evaluated: Snapshot) -> Snapshot:
     """Freeze the rows of a training set again, its test rows among those to train on, and keep it beside the other.
 
-    Nothing but the reference rows is held out. Raises NotPublished when the marts that it was made of are gone, and
-    SnapshotError when features have changed since.
+    Nothing but the reference rows is held out. When an object was withdrawn since, today's marts are asked what was
+    known on that day. Raises NotPublished when the marts that it was made of are gone, and SnapshotError when features
+    have changed since.
     """
     marts = home.lake.path("marts", evaluated.manifest["marts"])
     if not marts.exists():
         raise NotPublished(f"marts {marts.name}, which training set {evaluated.id} was made of, are gone")
+    if counted_objects(marts) & withdrawn_objects(home.lake):
+        marts = home.lake.current("marts")
     found = _freeze_again(home, evaluated, marts, holds_out=False)
     if found.features != evaluated.features:
         raise SnapshotError(f"training set {evaluated.id} of {evaluated.as_of} was made with other features than now")

@@ -34,7 +34,7 @@ from assets.settings import IngestionSettings
 
 __all__ = [
     *("TABLE", "Imbalance", "Landing", "ObjectRead"),
-    *("find_imbalances", "find_object", "ingest", "withdraw"),
+    *("find_imbalances", "find_object", "ingest", "withdraw", "withdrawn_objects"),
 ]
 
 TABLE = "raw_complaints"
@@ -174,6 +174,12 @@ def withdraw(lake: Lake, object_id: str, reason: str) -> None:
             pass  # two files without a row
         if reads != known:
             _publish(lake, staged, known, reads)
+
+
+def withdrawn_objects(lake: Lake) -> set[str]:
+    """The ids of the objects that were taken out. Raises NotPublished before the first landing."""
+    read = pq.read_table(lake.current(TABLE) / "objects.parquet", columns=["object_id", "withdrawn"]).to_pylist()
+    return {row["object_id"] for row in read if row["withdrawn"] is not None}
 
 
 def find_imbalances(published: Path) -> list[Imbalance]:

@@ -23,6 +23,7 @@ from assets.lake import hash_file, hash_json
 __all__ = [
     "MARTS",
     "content",
+    "counted_objects",
     "hashes",
     "link_others",
     "mart",
@@ -48,6 +49,13 @@ def mart(folder: Path, name: str) -> str:
     """
     alone = folder / f"{name}.parquet"  # as in versions that were published before marts had partitions
     return str(alone if alone.exists() else folder / name / "*.parquet")
+
+
+def counted_objects(folder: Path) -> set[str]:
+    """The ids of the source objects whose records count in a version of the marts."""
+    counts = "select object_id from read_parquet(?) where landed > 0"
+    with duckdb.connect() as connection:
+        return {found for (found,) in connection.execute(counts, [mart(folder, "record_counts")]).fetchall()}
 
 
 def partition_file(folder: Path, name: str, partition: str) -> Path:

@@ -2,13 +2,14 @@
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -79,23 +80,28 @@ def statistics(key: str) -> str:
     """
 
 
-def publish_raw(home: Home, objects: list[Object]) -> pa.Table:
-    """Objects as ingestion would have published them, each with its id, its day and its records; their counts."""
+def publish_raw(home: Home, objects: list[Object], withdrawn: Sequence[str] = ()) -> pa.Table:
+    """Objects as ingestion would have published them, each with its id, its day and its records; their counts.
+
+    Of those withdrawn by then there are no records left, and nothing counts.
+    """
     text = ("complaint_id", "company", "state", "narrative", "product", "date_received", "date_sent_to_company")
     counts = []
     with home.lake.staging("raw_complaints") as staged:
         (staged / "records").mkdir()
         for seq, (object_id, known_from, rows) in enumerate(objects):
-            records = [raw_record(object_id, row) for row in rows]
+            out = object_id in withdrawn
+            records = [] if out else [raw_record(object_id, row) for row in rows]
             schema = pa.schema([(name, pa.string()) for name in ("object_id", "content_hash", *text)])
             table = pa.Table.from_pylist(records, schema.append(pa.field("line", pa.int64())))
             pq.write_table(table, staged / "records" / f"{object_id}.parquet")
-            counts.append({"object_id": object_id, "seq": seq, "known_from": known_from, "landed": len(rows)})
-        kinds = [("object_id", pa.string()), ("seq", pa.int64()), ("known_from", pa.string()), ("landed", pa.int64())]
-        counted = pa.Table.from_pylist(counts, pa.schema(kinds))
-        pq.write_table(counted, staged / "objects.parquet")
+            named = {"object_id": object_id, "seq": seq, "known_from": known_from, "landed": len(rows)}
+            counts.append(named | {"withdrawn": "not ours" if out else None})
+        kinds = [(name, pa.string()) for name in ("object_id", "known_from", "withdrawn")]
+        landed = pa.Table.from_pylist(counts, pa.schema([*kinds, ("seq", pa.int64()), ("landed", pa.int64())]))
+        pq.write_table(landed, staged / "objects.parquet")
         home.lake.publish("raw_complaints", hash_json(counts)[:16], staged)
-    return counted
+    return landed.filter(pc.is_null(landed["withdrawn"]))
 
 
 PRODUCTS = {
@@ -133,6 +139,7 @@ def publish_marts(
     version: str = "v1",
     shuffled: int | None = None,
     landed: list[Object] | None = None,
+    withdrawn: Sequence[str] = (),
 ) -> Path:
     """`landed` are the objects that the rows are said to be of; by default one of history that holds them all."""
     rows = random.Random(shuffled).sample(rows, len(rows)) if shuffled is not None else rows
@@ -146,7 +153,7 @@ def publish_marts(
             "company_daily": statistics("company"),
             "state_daily": statistics("state"),
         }
-        counted = publish_raw(home, landed or [("0" * 16, None, rows)])
+        counted = publish_raw(home, landed or [("0" * 16, None, rows)], withdrawn)
         pq.write_table(counted, partition_file(staged, "record_counts", "all"))
         for name, sql in tables.items():
             connection.execute(f"copy (from ({sql}) order by {order}) to '{partition_file(staged, name, 'all')}'")

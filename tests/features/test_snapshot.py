@@ -83,6 +83,32 @@ def test_a_refit_keeps_to_the_newest_rows(home: Home, marts: Path, settings: Sna
     assert refit.train()["known_at"].min() > few.train()["known_at"].min()
 
 
+def test_a_refit_is_made_without_what_was_withdrawn_since(
+    home: Home, rows: Complaints, settings: SnapshotSettings, publish: Callable[..., Path]
+) -> None:
+    kept, bad = [rows[:300] + rows[330:], rows[300:330]]
+    objects = [("a", None, kept), ("b", None, bad)]
+    publish(home, rows, "both", landed=objects)
+    made = build_training_set(home, AS_OF, settings)
+    publish(home, kept, "without", landed=objects, withdrawn=["b"])
+    refit = build_refit_set(home, made)
+    assert not {row["complaint_id"] for row in bad} & set(refit.train()["complaint_id"])
+    assert set(made.test()["complaint_id"]) <= {*refit.train()["complaint_id"], *refit.reference()["complaint_id"]}
+    assert refit.manifest["marts"] == "without"
+    assert [finding for finding in check_training_set(home, refit) if not finding.passed] == []
+
+
+def test_a_refit_is_not_sound_while_the_marts_still_hold_what_was_withdrawn(
+    home: Home, rows: Complaints, settings: SnapshotSettings, publish: Callable[..., Path]
+) -> None:
+    objects = [("a", None, rows[:300]), ("b", None, rows[300:])]
+    publish(home, rows, "both", landed=objects)
+    made = build_training_set(home, AS_OF, settings)
+    publish(home, rows, "both", landed=objects, withdrawn=["b"])
+    faults = [finding.name for finding in check_training_set(home, build_refit_set(home, made)) if not finding.passed]
+    assert faults == ["as_it_had_landed"]
+
+
 def test_a_refit_needs_the_marts_of_the_version_that_was_evaluated(home: Home, made: Snapshot, marts: Path) -> None:
     marts.rename(marts.with_name("gone"))
     with pytest.raises(NotPublished, match=f"marts {marts.name}, which training set {made.id} was made of, are gone"):
