@@ -88,7 +88,9 @@ def check(folder: Path) -> None:
     """The policies' accuracy by full training (profile quick) and by the replay's, over the same few steps."""
     for profile in ("quick", "replay"):
         policies = ("never", "every-step", "cost-aware")
-        replayed = go("new-vocabulary:5", folder, steps(*CHECK, 45), load_settings(profile), policies)
+        settings = load_settings(profile)
+        alike = settings.model_copy(update={"training": override(settings.training, {"refit": False})})
+        replayed = go("new-vocabulary:5", folder, steps(*CHECK, 45), alike, policies)
         print(f"\nprofile {profile}, {len(replayed.days) - 1} steps\n{table(replayed)}", flush=True)
 
 

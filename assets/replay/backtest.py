@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from assets.evaluation.gate import Verdict, count_reign
+from assets.evaluation.gate import Verdict, count_reign, decide_refit
 from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.performance import recent
 from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
-from assets.settings import RetrainingPolicy
+from assets.settings import GatePolicy, RetrainingPolicy
+from assets.training.usage import cost
 
 __all__ = ["Backtest", "Step", "backtest"]
 
@@ -82,10 +83,10 @@ def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtes
         numbers = _measure(world, step, as_of)
         decision = decide(numbers, policy)
         _note(world, "retraining", as_of, decision.body())
-        verdict = _retrain(world, step, as_of) if decision.decision == "retrain" else None
+        verdict, cost = _retrain(world, step, as_of) if decision.decision == "retrain" else (None, 0.0)
         rows = _labelled(world, step + 1)
         answered.append(rows)
-        steps.append(_step(world, as_of, decision, verdict, rows))
+        steps.append(_step(world, as_of, decision, verdict, cost, rows))
     return _summary(name, steps, pd.concat(answered), workshop.history.settings.retraining.value_per_answer)
 
 
@@ -129,21 +130,55 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
     return replace(numbers, probe=probe(twins, world.entries, champion.id, numbers, workshop.history.settings))
 
 
-def _retrain(world: _World, step: int, as_of: str) -> Verdict:
+def _retrain(world: _World, step: int, as_of: str) -> tuple[Verdict, float]:
+    """The verdict on a challenger as of a day, and what it has cost, its refit with it."""
     challenger = world.workshop.trained(as_of)
     world.seconds.append(challenger.seconds)
+    verdict = _judge(world, challenger)
+    _note(world, "verdict", as_of, verdict.body())
+    if verdict.decision != "promote":
+        return verdict, _price(world, challenger.seconds)
+    world.reigned, world.windows = step, []
+    _crown(world, as_of, challenger, "promote")
+    refit = _refit(world, as_of, challenger) if world.workshop.history.settings.training.refit else 0.0
+    return verdict, _price(world, challenger.seconds + refit) + world.policy.price_per_retraining
+
+
+def _judge(world: _World, challenger: Trained) -> Verdict:
     champion = world.champion
-    evaluation = world.workshop.evaluation(challenger, champion)
-    gate = world.workshop.history.settings.gate.model_copy(update={"approval": "automatic"})
-    now = champion.id if champion else None
+    known, now = (champion.judged, champion.id) if champion else (None, None)
+    evaluation = world.workshop.evaluation(challenger, known)
     nth = count_reign((entry.body for entry in world.entries if entry.kind == "verdict"), evaluation, now)
-    verdict = judge(evaluation, gate, now, frozenset(world.former), nth=nth)
+    refit_of = known.id if known else None
+    return judge(evaluation, _gate(world), now, frozenset(world.former), nth=nth, refit_of=refit_of)
+
+
+def _refit(world: _World, as_of: str, evaluated: Trained) -> float:
+    """Let a new champion's refit answer in its place if it is no worse; the device seconds that it took."""
+    refit = world.workshop.refit(evaluated)
+    if refit is None:
+        return 0.0
+    trained_to = evaluated.snapshot.manifest["period"]["train"][1]
+    verdict = decide_refit(world.workshop.evaluation(refit, evaluated), _gate(world), trained_to)
     _note(world, "verdict", as_of, verdict.body())
     if verdict.decision == "promote":
-        _note(world, "alias", as_of, {"action": "promote"})
-        world.champion, world.reigned, world.windows = challenger, step, []
-        world.former.add(challenger.id)
-    return verdict
+        _crown(world, as_of, refit, "refit")
+    return refit.seconds
+
+
+def _crown(world: _World, as_of: str, champion: Trained, action: str) -> None:
+    _note(world, "alias", as_of, {"action": action})
+    world.champion = champion
+    world.former.add(champion.id)
+
+
+def _gate(world: _World) -> GatePolicy:
+    """The settings', without a person to ask."""
+    return world.workshop.history.settings.gate.model_copy(update={"approval": "automatic"})
+
+
+def _price(world: _World, seconds: float) -> float:
+    return cost(seconds, 1, _price_per_hour(world))
 
 
 def _price_per_hour(world: _World) -> float:
@@ -190,7 +225,14 @@ def _accuracy(rows: pd.DataFrame) -> float | None:
     return float((rows["queue"] == rows["predicted"]).mean()) if len(rows) else None
 
 
-def _step(world: _World, as_of: str, decision: RetrainingDecision, verdict: Verdict | None, rows: pd.DataFrame) -> Step:
+def _step(
+    world: _World,
+    as_of: str,
+    decision: RetrainingDecision,
+    verdict: Verdict | None,
+    cost: float,
+    rows: pd.DataFrame,
+) -> Step:
     seen = decision.inputs.drifted
     return Step(
         as_of=as_of,
@@ -199,16 +241,10 @@ def _step(world: _World, as_of: str, decision: RetrainingDecision, verdict: Verd
         drift=seen[0] if seen else None,
         verdict=verdict.decision if verdict else None,
         champion=world.champion.as_of if world.champion else None,
-        cost=_spent(world, verdict) if verdict else 0.0,
+        cost=cost,
         rows=len(rows),
         right=int((rows["queue"] == rows["predicted"]).sum()),
     )
-
-
-def _spent(world: _World, verdict: Verdict) -> float:
-    """What the newest training has cost and, if it was promoted, review and roll-out."""
-    training = expected_cost(world.seconds[-1:], _price_per_hour(world))
-    return training + (world.policy.price_per_retraining if verdict.decision == "promote" else 0.0)
 
 
 def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame, value: float | None) -> Backtest:

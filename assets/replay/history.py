@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.exceptions import EvergreenError
-from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, row_schema, with_features
+from assets.features.snapshot import COLUMNS, Snapshot, build_refit_set, build_training_set, row_schema, with_features
 from assets.features.store import apply_definitions
 from assets.ingestion.landing import ingest
 from assets.lake import Home, hash_json
@@ -45,6 +45,10 @@ class History:
     def snapshot(self, as_of: str) -> Snapshot:
         """The training set as of a day, kept for other replays."""
         return build_training_set(self.home, as_of, self.settings.snapshot)
+
+    def refit_set(self, snapshot: Snapshot) -> Snapshot:
+        """What a training set's model is trained again on, when the gate has promoted it."""
+        return build_refit_set(self.home, snapshot)
 
     def candidate(self, as_of: str, policy: RetrainingPolicy) -> Candidate | None:
         """What a challenger would learn from, and be tested on, as of a day."""

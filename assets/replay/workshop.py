@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -43,11 +43,18 @@ class Trained:
     snapshot: Snapshot
     model: Model
     seconds: float
+    evaluated: "Trained | None" = None
+    """The one that the gate has promoted, when this is a refit of it."""
 
     @property
     def id(self) -> str:
         """The snapshot's: a replay trains each snapshot once."""
         return self.snapshot.id
+
+    @property
+    def judged(self) -> "Trained":
+        """The one that has not learned from its test rows: the gate compares with it, and its answers were promised."""
+        return self.evaluated or self
 
     @property
     def as_of(self) -> str:
@@ -68,6 +75,13 @@ class Workshop:
         snapshot = self._once(("snapshot", as_of), lambda: self.history.snapshot(as_of))
         return self._once(("model", snapshot.id), lambda: self._learn(snapshot))
 
+    def refit(self, evaluated: Trained) -> Trained | None:
+        """A model trained again with its test rows; None with too few reference rows to judge that by."""
+        snapshot = self._once(("refit", evaluated.id), lambda: self.history.refit_set(evaluated.snapshot))
+        if snapshot.reference_rows < self.history.settings.gate.min_reference_rows:
+            return None
+        return replace(self._once(("model", snapshot.id), lambda: self._learn(snapshot)), evaluated=evaluated)
+
     def answers(self, trained: Trained, step: int) -> pd.DataFrame:
         """The complaints that arrived from one step to the next, `step`, with what a model says of them.
 
@@ -76,7 +90,7 @@ class Workshop:
         return self._once(("answers", trained.id, step), lambda: self._answer(trained, step))
 
     def evaluation(self, challenger: Trained, champion: Trained | None) -> Evaluation:
-        """A challenger beside a champion, on the challenger's test and reference rows."""
+        """A challenger beside a champion, on the challenger's test and reference rows; a refit on the latter alone."""
         return self._once(
             ("evaluation", challenger.id, champion and champion.id), lambda: self._evaluate(challenger, champion)
         )
@@ -131,12 +145,14 @@ class Workshop:
         )
 
     def tested(self, trained: Trained) -> pd.DataFrame:
-        """A model's own test rows with its answers, as `answers` has them."""
-        return self._once(("tested", trained.id), lambda: _answered(trained.model, trained.snapshot.test()))
+        """A model's own test rows with its answers, as `answers` has them; of a refit, those of the evaluated one."""
+        one = trained.judged
+        return self._once(("tested", one.id), lambda: _answered(one.model, one.snapshot.test()))
 
     def _evaluate(self, challenger: Trained, champion: Trained | None) -> Evaluation:
         snapshot, settings = challenger.snapshot, self.history.settings.evaluation
-        test, reference = snapshot.test(), snapshot.reference()
+        reference = snapshot.reference()
+        test = reference if challenger.evaluated else snapshot.test()
         rows = pd.concat([test, reference], ignore_index=True)
         started = time.perf_counter()
         everywhere = {"challenger": challenger.model.predict_proba(rows)}
@@ -159,6 +175,7 @@ class Workshop:
             milliseconds=milliseconds,
             reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
             settings=settings.model_dump(),
+            refit_of=challenger.evaluated.id if challenger.evaluated else None,
             **scores(test, found, rival, settings),
         )
 

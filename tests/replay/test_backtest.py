@@ -80,9 +80,29 @@ class Past(History):
         manifest = {"period": period, "settings": {"reference_share": 0.0}}
         return Rows(as_of, as_of, Path(), self.features, *sizes, manifest, parts)
 
+    def refit_set(self, snapshot: Snapshot) -> Snapshot:
+        learned = pd.concat([snapshot.train(), snapshot.test()], ignore_index=True)
+        parts, name = (learned, learned.iloc[:0], snapshot.reference()), f"{snapshot.as_of}-refit"
+        period = {"train": [str(learned["known_at"].iloc[at].date()) for at in (0, -1)]}
+        manifest = snapshot.manifest | {"period": period}
+        return Rows(name, snapshot.as_of, Path(), self.features, *map(len, parts), manifest, parts)
+
     def candidate(self, as_of: str, policy: RetrainingPolicy) -> Candidate:
         snapshot = self.snapshot(as_of)
         return Candidate(snapshot.train(), snapshot.test())
+
+
+class WithReference(Past):
+    """One whose snapshots hold out every tenth complaint, too."""
+
+    def snapshot(self, as_of: str) -> Snapshot:
+        found = super().snapshot(as_of)
+        assert isinstance(found, Rows)
+        rows = [part[part["complaint_id"].str[-1] != "0"].reset_index(drop=True) for part in found.rows[:2]]
+        reference = pd.concat(found.rows[:2]).query("complaint_id.str[-1] == '0'").reset_index(drop=True)
+        parts = (*rows, reference)
+        sizes = dict(zip(("train_rows", "test_rows", "reference_rows"), map(len, parts), strict=True))
+        return replace(found, rows=parts, **sizes)
 
 
 @dataclass
@@ -124,8 +144,11 @@ def workshop(home: Home, teacher: Teacher) -> Callable[..., Workshop]:
     lenient = settings.gate.model_copy(update={"min_gain_over_baseline": -1.0, "max_calibration_error": 1.0})
     settings = settings.model_copy(update={"gate": lenient})
 
-    def make(changed: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows) -> Workshop:
-        return Workshop(Past(home, settings, DAYS, changed(complaints()), ("x",)), teacher, lambda _: None)
+    def make(
+        changed: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows, history: type[Past] = Past, **training: Any
+    ) -> Workshop:
+        asked = settings.model_copy(update={"training": settings.training.model_copy(update=training)})
+        return Workshop(history(home, asked, DAYS, changed(complaints()), ("x",)), teacher, lambda _: None)
 
     return make
 
@@ -200,6 +223,36 @@ def test_the_gate_is_the_real_one(workshop: Callable[..., Workshop]) -> None:
     none = backtest("every-step", policy("every-step"), strict)
     assert {step.verdict for step in none.steps} == {"inconclusive"}
     assert (none.promotions, none.accuracy, none.macro_f1) == (0, None, None)
+
+
+def test_what_is_promoted_is_refitted_as_the_profile_says(workshop: Callable[..., Workshop], teacher: Teacher) -> None:
+    def newest_words(rows: pd.DataFrame) -> pd.DataFrame:
+        """Half of the complaints change again, so late that at first only test rows show it."""
+        late = (rows["known_at"] >= "2024-04-23") & (rows.index % 2 == 0)
+        return rows.assign(narrative=rows["narrative"].mask(late, rows["narrative"].str.replace("new_", "newest_")))
+
+    assert load_settings("replay").training.refit
+    evaluated = backtest("every-step", policy("every-step"), workshop(newest_words, WithReference, refit=False))
+    assert teacher.trained == list(DAYS[:-1])
+    teacher.trained.clear()
+    shop = workshop(newest_words, WithReference)
+    refitted = backtest("every-step", policy("every-step"), shop)
+    promoted = [step.as_of for step in refitted.steps if step.verdict == "promote"]
+    assert len(promoted) == refitted.promotions > 1
+    assert sorted(teacher.trained) == sorted([*DAYS[:-1], *promoted])
+    assert refitted.cost == pytest.approx(refitted.trainings * 0.01 + refitted.promotions * 5.01)
+    assert refitted.accuracy > evaluated.accuracy + 0.01  # the newest words
+    made = [found for found in shop._made.values() if isinstance(found, Evaluation)]
+    assert all(found.champion.training_id in DAYS for found in made if found.champion)  # never the refit
+    assert {found.refit_of for found in made} == {None, *promoted}
+    assert all("-refit" in found.training_id for found in made if found.refit_of)
+
+
+def test_too_few_reference_rows_leave_the_champion_without_a_refit(
+    workshop: Callable[..., Workshop], teacher: Teacher
+) -> None:
+    backtest("every-step", policy("every-step"), workshop())
+    assert teacher.trained == list(DAYS[:-1])
 
 
 def test_a_challenger_is_compared_with_the_champion_of_the_day(workshop: Callable[..., Workshop]) -> None:

@@ -32,6 +32,8 @@ def test_policies_are_replayed_on_history(home: Home, tmp_path: Path) -> None:
     assert [step["verdict"] for step in never["steps"]] == ["promote", None, None]
     assert sum(step["rows"] for step in never["steps"]) == sum(step["rows"] for step in always["steps"]) > 500
     assert never["accuracy"] > 0.5
+    assert always["promotions"] > 1
+    assert done.stderr.count("trained on") == always["trainings"] + always["promotions"]  # each has its refit
     (picture,) = (home.reports / "replay").iterdir()
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in done.stderr
