@@ -6,7 +6,7 @@ A version is the training and the files that the ledger tells of; its number is 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,16 +47,13 @@ class RegisteredVersion:
     tags: dict[str, str]
     location: str
     """Where its files lie: a local folder's URI, or a remote one's."""
+    refit_of: str | None = None
+    """Of a version that the ledger has named (`Registry.told`): the training id of the one that it is a refit of."""
 
     @property
     def manifest(self) -> str | None:
         """The hash of its bundle's manifest, which has the hash of every file."""
         return self.tags.get("manifest_sha256")
-
-    @property
-    def refit_of(self) -> str | None:
-        """The training id of the version that the gate has decided on, when this one is a refit of it."""
-        return self.tags.get("refit_of")
 
 
 @dataclass(frozen=True)
@@ -116,10 +113,12 @@ class Registry:
         Raises as `champion` does.
         """
         champion = self.champion(day)
-        if champion is None or champion.refit_of is None:
-            return champion
-        verdicts = self.ledger.entries("verdict")
-        return self.told(next(entry for entry in verdicts if entry.body["training_id"] == champion.refit_of))
+        return self.told(self.verdicts(champion.refit_of)[0]) if champion and champion.refit_of else champion
+
+    def refit_of(self, training: str) -> str | None:
+        """The training that the gate knows this one by, when this one is a refit; by the verdicts on it."""
+        said = (verdict.body.get("refit_of") for verdict in self.verdicts(training))
+        return next(filter(None, said), None)
 
     def told(self, entry: Entry) -> RegisteredVersion:
         """The version that a verdict or an alias entry is about, by its training and its files.
@@ -129,7 +128,7 @@ class Registry:
         training, manifest = entry.body["training_id"], entry.body.get("manifest_sha256")
         for version in self.versions():
             if version.training_id == training and manifest in (None, version.manifest):
-                return version
+                return replace(version, refit_of=self.refit_of(training))
         who = "the champion" if entry.kind == "alias" else "what the verdict is about"
         raise RegistryError(
             f"{who}, training {training} of {self._made_on(training)}, has no version in MLflow with the files that "
@@ -138,8 +137,11 @@ class Registry:
 
     def _made_on(self, training: str) -> str:
         """The as-of day of a training, by the first verdict on it."""
-        verdicts = self.ledger.entries("verdict")
-        return next((entry.as_of for entry in verdicts if entry.body["training_id"] == training), "an unknown day")
+        return next((entry.as_of for entry in self.verdicts(training)), "an unknown day")
+
+    def verdicts(self, training: str) -> list[Entry]:
+        """On a training, oldest first."""
+        return [entry for entry in self.ledger.entries("verdict") if entry.body["training_id"] == training]
 
     def challenger(self) -> RegisteredVersion | None:
         """The newest evaluated version; None when nothing was registered."""

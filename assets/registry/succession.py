@@ -50,7 +50,7 @@ class Succession:
             count_reign((entry.body for entry in self._ledger.entries("verdict")), evaluation, now),
             tuple(self._doubts(evaluation)),
             self._held(evaluation.as_of, policy.rollback_holds_days),
-            self._refit_of(now),
+            self.registry.refit_of(now) if now else None,
         )
         self.enact(version, verdict)
         return verdict
@@ -168,7 +168,7 @@ class Succession:
         """
         with self.registry.lock():
             for version in self.registry.versions():
-                if verdicts := self._verdicts(version.training_id):
+                if verdicts := self.registry.verdicts(version.training_id):
                     self._mark(version, verdicts[-1])
                 elif "ledger_hash" in version.tags:
                     self.registry.client.delete_model_version_tag(MODEL, version.version, "ledger_hash")
@@ -193,7 +193,7 @@ class Succession:
 
     def _append_verdict(self, target: RegisteredVersion, verdict: Verdict) -> Entry:
         """The verdict as the training's last entry: written unless it is that already."""
-        said = self._verdicts(target.training_id)
+        said = self.registry.verdicts(target.training_id)
         measured = self._judged_hash(target.training_id, verdict.as_of, verdict.evaluation)
         files = {"manifest_sha256": target.manifest, "evaluation_sha256": measured}
         body = {"version": target.version} | files | verdict.body()
@@ -271,14 +271,11 @@ class Succession:
             self.registry.client.set_registered_model_tag(MODEL, FOLLOWED, followed)
 
     def _awaiting(self, target: RegisteredVersion) -> Entry:
-        verdicts = self._verdicts(target.training_id)
+        verdicts = self.registry.verdicts(target.training_id)
         if not verdicts or verdicts[-1].body["decision"] != "awaiting-approval":
             told = f"its last verdict is {verdicts[-1].body['decision']!r}" if verdicts else "it has no verdict yet"
             raise RegistryError(f"version {target.version} does not await approval: {told}")
         return verdicts[-1]
-
-    def _verdicts(self, training: str) -> list[Entry]:
-        return [entry for entry in self._ledger.entries("verdict") if entry.body["training_id"] == training]
 
     def _doubts(self, evaluation: Evaluation) -> list[str]:
         """What keeps an evaluation from counting, whatever its numbers are."""
@@ -295,7 +292,7 @@ class Succession:
 
     def _judged_hash(self, training: str, as_of: str, evaluation: str) -> str | None:
         """Of an evaluation's file, as it was when a verdict first rested on it."""
-        said = (entry.body for entry in self._verdicts(training) if entry.body["evaluation"] == evaluation)
+        said = (entry.body for entry in self.registry.verdicts(training) if entry.body["evaluation"] == evaluation)
         known = (body.get("evaluation_sha256") for body in said)
         return next(filter(None, known), None) or evaluation_hash(self.registry.home.lake, as_of, evaluation)
 
@@ -318,11 +315,6 @@ class Succession:
         """The training id of the champion, whether MLflow has it or not."""
         last = self.registry.last_move()
         return str(last.body["training_id"]) if last else None
-
-    def _refit_of(self, training: str | None) -> str | None:
-        """The training that the gate knows the champion by, when that is a refit."""
-        said = (verdict.body.get("refit_of") for verdict in self._verdicts(training)) if training else ()
-        return next(filter(None, said), None)
 
     def _former(self) -> dict[str, str | None]:
         """The trainings of the champion and of every one before it, with the hash of their files where it is known."""

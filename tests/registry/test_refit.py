@@ -106,6 +106,21 @@ def test_a_champion_is_refitted_once(home: Home, promoted: Promote, told: dict[s
     assert told["trained"] == [REFIT_OF_A]
 
 
+def test_the_ledger_says_what_a_refit_is_of_whatever_mlflow_does(
+    home: Home, promoted: Promote, told: dict[str, Any], settings: Settings
+) -> None:
+    promoted(A)
+    refit_champion(home, settings, never)
+    registry = Registry(home)
+    registry.client.delete_model_version_tag(MODEL, "2", "refit_of")
+    registry.client.set_model_version_tag(MODEL, "1", "refit_of", B)
+    assert registry.champion().refit_of == A
+    assert registry.evaluated_champion().training_id == A
+    assert Succession(registry).due_refit() is None
+    Succession(registry).rollback("1", "the refit misroutes mortgages")
+    assert registry.evaluated_champion().training_id == A
+
+
 def test_its_page_says_what_it_is(home: Home, promoted: Promote, told: dict[str, Any], settings: Settings) -> None:
     promoted(A)
     refit_champion(home, settings, never)
@@ -259,7 +274,8 @@ def test_both_come_back_when_mlflow_is_made_anew(
     refit_champion(home, settings, never)
     (home.mlflow / "mlflow.db").write_bytes(empty_database.read_bytes())
     rebuilt = rebuild_registry(home)
-    assert [(v.version, v.training_id, v.refit_of) for v in rebuilt.versions] == [("1", A, None), ("2", REFIT_OF_A, A)]
+    assert [(version.version, version.training_id) for version in rebuilt.versions] == [("1", A), ("2", REFIT_OF_A)]
+    assert Registry(home).champion().refit_of == A
     assert Registry(home).aliases() == {"challenger": "1", "champion": "2"}
     assert verify(Registry(home)).problem is Registry(home).problem() is None
 
