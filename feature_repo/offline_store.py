@@ -195,7 +195,7 @@ class _Source:
             raise ValueError(f"AsOfOfflineStore reads a FileSource, not {type(source).__name__}")
         if source.field_mapping:
             raise ValueError(f"source {source.name}: AsOfOfflineStore has no field_mapping; rename the columns instead")
-        return cls(_files(_tables(config), source.path), timestamp, created or None)
+        return cls(str(_tables(config) / source.path), timestamp, created or None)
 
     @property
     def event(self) -> str:
@@ -311,12 +311,6 @@ def _tables(config: RepoConfig) -> Path:
     folder = Path(config.offline_store.tables)
     pointer = folder / _POINTER
     return folder / pointer.read_text() if pointer.exists() else folder
-
-
-def _files(tables: Path, path: str) -> str:
-    """The files of a source; of `<name>/*.parquet` the one file `<name>.parquet` in versions that have no folder."""
-    alone = (tables / path).parent.with_suffix(".parquet")
-    return str(alone if alone.exists() else tables / path)
 
 
 def _micros(instant: datetime | None, default: int) -> int:

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.lake import hash_file, hash_json
+from assets.lake import Lake, hash_file, hash_json
 
 __all__ = [
     "MARTS",
+    "adopt",
     "content",
     "counted_objects",
     "hashes",
@@ -47,8 +48,13 @@ def mart(folder: Path, name: str) -> str:
 
     Its rows are in the order of the files' names.
     """
-    alone = folder / f"{name}.parquet"  # as in versions that were published before marts had partitions
-    return str(alone if alone.exists() else folder / name / "*.parquet")
+    return str(folder / name / "*.parquet")
+
+
+def adopt(lake: Lake) -> None:
+    """Put marts of before there were partitions, a file each, where their files lie today."""
+    for alone in sorted(lake.root.glob("marts/[!.]*/*.parquet")):
+        alone.rename(partition_file(alone.parent, alone.stem, _ALL))
 
 
 def counted_objects(folder: Path) -> set[str]:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
 from assets.lake import Home, hash_file, hash_json, write_atomically
-from assets.warehouse.marts import MARTS, seal
+from assets.warehouse.marts import MARTS, adopt, seal
 from assets.warehouse.staging import stage
 
 __all__ = [
@@ -57,6 +57,7 @@ def building(home: Home) -> Iterator[dict[str, str]]:
     """
     home.warehouse.mkdir(parents=True, exist_ok=True)
     with home.lake.staging("marts") as folder:
+        adopt(home.lake)
         raw = home.lake.current("raw_complaints")
         note = _note(raw)
         if why := _unfit(home, note):

@@ -89,14 +89,6 @@ def test_join_equals_brute_force(
     assert len(set(wanted)) > 50
 
 
-def test_a_version_from_before_marts_were_folders_is_read(
-    home: Home, tmp_path: Path, history: list[Row], entities: pd.DataFrame
-) -> None:
-    path = write(tmp_path / "values.parquet", history)
-    found = [join(home, files, entities, None, True) for files in (path, tmp_path / "values" / "*.parquet")]
-    pd.testing.assert_frame_equal(*found)
-
-
 def test_rows_keep_their_order_and_their_other_columns(
     home: Home, tmp_path: Path, history: list[Row], entities: pd.DataFrame
 ) -> None:

@@ -6,8 +6,11 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from assets.exceptions import NotPublished
+from assets.lake import Home
 from assets.warehouse import marts as marts_module
 from assets.warehouse.marts import content, mart, partition_file, seal, write_partitions
+from assets.warehouse.project import building
 
 
 def write(folder: Path, rows: int, shuffled: bool = False, changed: str = "null::timestamp") -> Path:
@@ -50,6 +53,17 @@ def test_a_partition_is_a_week_and_its_rows_are_in_order(tmp_path: Path) -> None
 def test_a_mart_without_rows_can_be_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "v", 0)
     assert duckdb.sql(f"select complaint_id from read_parquet('{mart(folder, 'labels')}')").fetchall() == []
+
+
+def test_the_next_build_puts_marts_that_were_a_file_each_where_marts_are_read(home: Home, tmp_path: Path) -> None:
+    old = home.lake.path("marts", "v1")
+    old.mkdir(parents=True)
+    pq.write_table(pq.read_table(write(tmp_path / "v", 150) / "labels"), old / "labels.parquet")
+    for _ in "twice":
+        with pytest.raises(NotPublished), building(home):
+            pass  # it comes before the raw records are looked for
+        assert duckdb.sql(f"select count(*) from read_parquet('{mart(old, 'labels')}')").fetchall() == [(150,)]
+    assert [path.name for path in old.iterdir()] == ["labels"]
 
 
 def test_the_same_rows_are_the_same_version_however_they_arrive(
