@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 
 __all__ = [
     *("Home", "Lake", "alive", "has_died", "is_alive", "locked"),
-    *("hash_file", "hash_json", "hash_tree", "write_atomically"),
+    *("hash_file", "hash_json", "hash_tree", "replacing", "write_atomically"),
 ]
 
 _POINTER = "CURRENT"
@@ -258,11 +258,18 @@ def has_died(path: Path) -> bool:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a small file in one step: a reader sees the old text or the new, never a part."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside a path, which takes its place in one step when it is whole and on the disk, or goes on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(beside).replace(path)

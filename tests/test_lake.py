@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
-from assets.lake import Home, Lake, hash_tree, write_atomically
+from assets.lake import Home, Lake, hash_tree, replacing, write_atomically
 
 
 def publish(lake: Lake, version: str, text: str) -> Path:
@@ -118,6 +118,18 @@ def test_a_failed_write_leaves_the_old_text(tmp_path: Path, monkeypatch: pytest.
         write_atomically(tmp_path / "pointer", "new")
     assert [p.name for p in tmp_path.iterdir()] == ["pointer"]
     assert (tmp_path / "pointer").read_text() == "old"
+
+
+def test_a_file_that_is_not_written_to_its_end_is_never_seen(tmp_path: Path) -> None:
+    path = tmp_path / "arrays" / "one.npy"
+    with replacing(path) as file:
+        file.write(b"whole")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert [p.name for p in path.parent.iterdir()] == ["one.npy"]
+    assert path.read_bytes() == b"whole"
 
 
 def test_a_hash_covers_names_and_content(tmp_path: Path) -> None:

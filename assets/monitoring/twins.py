@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from assets.exceptions import SnapshotError
 from assets.features.snapshot import pick_rows
-from assets.lake import Home, hash_json
+from assets.lake import Home, hash_json, replacing
 from assets.registry.registry import RegisteredVersion
 from assets.settings import QUEUES, RetrainingPolicy, Settings, SnapshotSettings, TrainingSettings
 
@@ -136,13 +136,10 @@ def _of_champion(home: Home, champion: RegisteredVersion, settings: Settings) ->
 
 def _keep(path: Path, weights: NDArray[np.float32]) -> None:
     """In place of all others: there is one champion."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for other in path.parent.iterdir():
+    for other in path.parent.glob("*"):
         other.unlink(missing_ok=True)
-    beside = path.with_suffix(".tmp")
-    with beside.open("wb") as file:
+    with replacing(path) as file:
         np.save(file, weights)
-    beside.replace(path)
 
 
 def _encode(rows: pd.DataFrame) -> "Encoded":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from assets.lake import replacing
 from assets.settings import QUEUES, TrainingSettings
 from assets.training.base_model import resolve_base_model
 from assets.training.batches import Sampler, collate, share_of_loss, token_batches
@@ -81,10 +82,8 @@ class TextTable:
 
     def _store(self, keys: list[bytes], outputs: NDArray[np.float32]) -> None:
         name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
-        beside = self._folder / f".{name}.tmp"
-        with beside.open("wb") as file:
+        with replacing(self._folder / f"{name}.npz") as file:
             np.savez(file, keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32), outputs=outputs)
-        beside.replace(self._folder / f"{name}.npz")
         self._add(keys, outputs)
 
     def _read(self, texts: list[str]) -> NDArray[np.float32]:

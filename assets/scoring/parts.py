@@ -12,6 +12,8 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.lake import replacing
+
 __all__ = ["Parts", "resumable"]
 
 Chunk = TypeVar("Chunk")
@@ -58,13 +60,8 @@ class Parts:
             yield not self._path(number).exists()
 
     def _write(self, number: int, table: pa.Table) -> None:
-        """Write a part beside, and move it into place."""
-        beside = self._path(number).with_suffix(".part")
-        with beside.open("wb") as file:
+        with replacing(self._path(number)) as file:
             pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path(number))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:09}.parquet"

@@ -70,7 +70,7 @@ def test_a_text_is_read_once(settings: TrainingSettings, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(TextTable, "_read", fail)
     (folder,) = tmp_path.iterdir()
-    (folder / ".half.tmp").write_bytes(b"half a file")
+    (folder / ".half.npz-x").write_bytes(b"half a file")
     again = TextTable(settings, tmp_path)
     (two,), (one,) = again.encode_batch(["two", "one"])
     assert np.array_equal(again.outputs[[*one, *two]], first.outputs[[0, 1]])
