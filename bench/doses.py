@@ -27,7 +27,7 @@ import pandas as pd
 from drift import STOCK_BOUND, STOCK_GROUPS, answered, fit
 from scipy.sparse import csr_matrix, vstack
 
-from assets.features.snapshot import KeptOut
+from assets.features.kept_out import KeptOut
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.comparison import Side, judge, measure_columns
 from assets.monitoring.sides import Reference, described, reference_of

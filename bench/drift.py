@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
-from assets.features.snapshot import KeptOut
+from assets.features.kept_out import KeptOut
 from assets.lake import Home
 from assets.monitoring.columns import sample_positions, spread
 from assets.monitoring.comparison import Column, Side, judge, measure_columns, shares

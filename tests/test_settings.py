@@ -2,19 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from assets import settings
 from assets.exceptions import SettingsError
-from assets.settings import Settings, load_ledger_settings, load_settings, profiles
+from assets.settings import CONFIGS, Settings, load_ledger_settings, load_settings, profiles
 
 
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of configs/ that a test may change."""
-    for path in settings.CONFIGS.rglob("*.yaml"):
-        copy = tmp_path / path.relative_to(settings.CONFIGS)
+    for path in CONFIGS.rglob("*.yaml"):
+        copy = tmp_path / path.relative_to(CONFIGS)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text())
-    monkeypatch.setattr(settings, "CONFIGS", tmp_path)
+    monkeypatch.setattr("assets.settings.loading.CONFIGS", tmp_path)
     return tmp_path
 
 

@@ -5,24 +5,24 @@ manifest.json. Reference rows are a fixed share of all texts, by a hash of how t
 whatever its as-of, so that champions of different times can be compared on them.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.exceptions import NotPublished, SnapshotError
+from assets.features.content import content_hash
 from assets.features.duplicates import find_duplicates, hash_starts
+from assets.features.kept_out import is_reserved
 from assets.features.split import Split, split_by_time
 from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
 from assets.ingestion.landing import withdrawn_objects
@@ -33,7 +33,6 @@ from assets.warehouse.marts import counted_objects, mart
 __all__ = [
     "COLUMNS",
     "REQUEST",
-    "KeptOut",
     "Snapshot",
     "build_refit_set",
     "build_training_set",
@@ -53,30 +52,6 @@ COLUMNS = (
 
 REQUEST = ("narrative", "tags", "channel")
 """Columns that the on-demand features are computed from."""
-
-
-@dataclass(frozen=True)
-class KeptOut:
-    """Letters of the training's time that the training did not see, for models are judged by them.
-
-    A form letter that is in the test part is in no train row. Whoever compares later texts with the train rows leaves
-    such letters out, or takes for new what is old.
-    """
-
-    starts: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
-    """Hashes of how the train rows began that were removed for the test part."""
-    reserved: float = 0.0
-    """`reference_share`."""
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> "KeptOut":
-        """By a snapshot's manifest."""
-        return cls(np.array(manifest.get("removed_starts", []), np.uint64), manifest["settings"]["reference_share"])
-
-    def among(self, narratives: "pd.Series[str]") -> npt.NDArray[np.bool_]:
-        """Which of them [rows] begin so."""
-        starts = hash_starts(pa.chunked_array([pa.array(narratives, pa.large_string())]))
-        return np.isin(starts, self.starts) | _is_reserved(starts, self.reserved)
 
 
 @dataclass(frozen=True)
@@ -312,14 +287,10 @@ def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa
     Of those, the ones with the smallest hashes are the reference: more rows hardly change which.
     """
     hashes = np.asarray(rows["start"])
-    reserved = _is_reserved(hashes, settings.reference_share)
+    reserved = is_reserved(hashes, settings.reference_share)
     order = np.lexsort((np.asarray(rows["complaint_id"]), hashes))
     chosen = np.sort(order[reserved[order]][: settings.reference_rows])
     return rows.filter(pa.array(~reserved)), rows.take(pa.array(chosen)), int(reserved.sum()) - len(chosen)
-
-
-def _is_reserved(starts: npt.NDArray[np.uint64], share: float) -> npt.NDArray[np.bool_]:
-    return starts < np.uint64(share * 2**64)
 
 
 def _without_duplicates(
@@ -350,7 +321,7 @@ def _without_copies(train: pa.Table, settings: SnapshotSettings) -> tuple[pa.Tab
 def _keep(
     lake: Lake, as_of: str, parts: dict[str, pa.Table], features: tuple[str, ...], manifest: dict[str, Any]
 ) -> Snapshot:
-    snapshot_id = _content_hash(parts, features)
+    snapshot_id = content_hash(parts, COLUMNS, features)
     manifest |= {
         "snapshot_id": snapshot_id,
         "as_of": as_of,
@@ -373,44 +344,6 @@ def _keep(
 
 def _queue_mix(part: pa.Table) -> dict[str, int]:
     return {queue: pc.sum(pc.equal(part["queue"], queue)).as_py() or 0 for queue in QUEUES}
-
-
-def _content_hash(parts: dict[str, pa.Table], features: tuple[str, ...]) -> str:
-    """A hash of the rows' values in order, whatever file, chunk or machine they came from.
-
-    Each column of each part is hashed as the lengths of its values, little-endian, with -1 for a missing one, and the
-    values one after the other: texts in UTF-8, instants in microseconds, numbers as IEEE doubles without negative
-    zeros.
-    """
-    digest = hashlib.sha256(json.dumps([list(COLUMNS), list(features)]).encode())
-    for name, part in parts.items():
-        digest.update(f"{name}:{part.num_rows};".encode())
-        for column in part.column_names:
-            for encoded in _encode(part[column]):
-                digest.update(encoded)
-    return digest.hexdigest()[:16]
-
-
-def _encode(column: pa.ChunkedArray) -> tuple[bytes, bytes]:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        lengths = pc.fill_null(pc.binary_length(column), -1)
-        return _bytes(lengths, "<i8"), b"".join(_text(chunk) for chunk in column.chunks)
-    lengths = pc.if_else(pc.is_null(column, nan_is_null=True), -1, 8)
-    if pa.types.is_timestamp(column.type):
-        return _bytes(lengths, "<i8"), _bytes(pc.fill_null(column.cast(pa.int64()), 0), "<i8")
-    numbers = pc.if_else(pc.is_null(column, nan_is_null=True), 0.0, column)
-    return _bytes(lengths, "<i8"), _bytes(pc.add(numbers, 0.0), "<f8")
-
-
-def _bytes(numbers: pa.ChunkedArray, kind: str) -> bytes:
-    return np.asarray(numbers).astype(kind).tobytes()
-
-
-def _text(chunk: pa.Array) -> bytes:
-    filled = chunk.fill_null("").cast(pa.large_binary())
-    _, offsets, data = filled.buffers()
-    places = np.frombuffer(offsets, "<i8")[filled.offset : filled.offset + len(filled) + 1]
-    return bytes(data[places[0] : places[-1]]) if data is not None else b""
 
 
 def _day(instant: pa.Scalar) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from assets.features.snapshot import KeptOut
+from assets.features.kept_out import KeptOut
 from assets.lake import Lake
 from assets.monitoring.champion import evaluated_rows
 from assets.monitoring.columns import describe, sample_positions, spread, vocabulary

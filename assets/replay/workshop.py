@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.evaluate import Champion, facts, on_reference, scores
 from assets.evaluation.report import Evaluation, Golden
-from assets.features.snapshot import KeptOut, Snapshot
+from assets.features.kept_out import KeptOut
+from assets.features.snapshot import Snapshot
 from assets.lake import hash_json
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.columns import sample_positions

@@ -150,7 +150,7 @@ def load_bundle(path: Path) -> Bundle:
     except Exception as error:  # each library has errors of its own for a file that is not what it should be
         raise BundleError(f"{path} cannot be loaded: {describe(error)}") from error
     if tuple(bundle.router.config.queues) != QUEUES:
-        raise BundleError(f"{path}: its queues are not those of assets/settings.py")
+        raise BundleError(f"{path}: its queues are not those of assets/settings/queues.py")
     return bundle
 
 

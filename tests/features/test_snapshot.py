@@ -12,9 +12,10 @@ import pytest
 from assets.exceptions import NotPublished, SnapshotError
 from assets.features import snapshot as module
 from assets.features.checks import check_rows, check_training_set
+from assets.features.content import content_hash
+from assets.features.kept_out import KeptOut
 from assets.features.snapshot import (
     COLUMNS,
-    KeptOut,
     Snapshot,
     build_refit_set,
     build_training_set,
@@ -215,7 +216,7 @@ def test_missing_and_empty_texts_are_not_the_same(made: Snapshot) -> None:
     import pyarrow as pa
 
     def of(values: list[Any], kind: pa.DataType) -> str:
-        return module._content_hash({"train": pa.table({"column": pa.array(values, kind)})}, ())
+        return content_hash({"train": pa.table({"column": pa.array(values, kind)})}, (), ())
 
     texts = [["a", "b"], ["ab", ""], ["", "ab"], ["ab", None], ["a", "b", ""]]
     assert len({of(values, pa.string()) for values in texts}) == len(texts)

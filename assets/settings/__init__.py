@@ -1,0 +1,41 @@
+"""What a run can be told: `configs/*.yaml`, with a profile laid over them, validated as a whole.
+
+Each section of `Settings` is one file in `configs/`; a profile in `configs/profiles/` holds the same sections and
+overrides single fields. An unknown or impossible value is a SettingsError that names the file and the field.
+"""
+
+from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
+from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
+from assets.settings.loading import (
+    CONFIGS,
+    Settings,
+    load_ledger_settings,
+    load_policy,
+    load_settings,
+    profiles,
+)
+from assets.settings.queues import QUEUES
+from assets.settings.serving import DriftSettings, Precision, RetentionSettings, RetrainingPolicy, ScoringSettings
+from assets.settings.training import TrainingSettings
+
+__all__ = [
+    "CONFIGS",
+    "QUEUES",
+    "DriftSettings",
+    "EvaluationSettings",
+    "GatePolicy",
+    "IngestionSettings",
+    "LedgerSettings",
+    "Precision",
+    "RetentionSettings",
+    "RetrainingPolicy",
+    "ScoringSettings",
+    "Settings",
+    "SnapshotSettings",
+    "TrainingSettings",
+    "WarehouseSettings",
+    "load_ledger_settings",
+    "load_policy",
+    "load_settings",
+    "profiles",
+]
