@@ -8,10 +8,12 @@ the content of the version before is a hard link of that version's.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
+from zlib import crc32
 
 import duckdb
 import pyarrow as pa
@@ -25,6 +27,7 @@ __all__ = [
     "adopt",
     "content",
     "counted_objects",
+    "damaged",
     "hashes",
     "link_others",
     "mart",
@@ -39,8 +42,12 @@ MARTS = ("fct_complaints", "labels", "company_daily", "state_daily", "quarantine
 """The tables that are staged by a build, audited and published together."""
 
 _MANIFEST = "MANIFEST.json"
+_TURNS = 29
+"""Days in which the turn of every file comes once: a prime, so that it also does where objects land weekly."""
 _EMPTY, _UNDATED, _ALL = "empty", "undated", "all"
 _ROW_GROUP = 100_000
+
+_log = logging.getLogger("evergreen")
 
 
 def mart(folder: Path, name: str) -> str:
@@ -101,6 +108,20 @@ def link_others(before: Path, name: str, folder: Path, written: Iterable[str]) -
     """Take the files of a mart's other partitions from another version of the marts."""
     for partition in partitions(before, name) - set(written):
         partition_file(folder, name, partition).hardlink_to(before / name / f"{partition}.parquet")
+
+
+def damaged(before: Path, name: str, day: date) -> set[str]:
+    """The partitions of a mart whose files are not what was written any more, of those whose turn it is on a day.
+
+    A file that is linked from night to night is read by nobody else to its last byte, and disks forget.
+    """
+    written, turn = hashes(before), day.toordinal() % _TURNS
+    files = {partition: f"{name}/{partition}.parquet" for partition in partitions(before, name)}
+    due = {partition: file for partition, file in files.items() if crc32(file.encode()) % _TURNS == turn}
+    found = {partition for partition, file in due.items() if hash_file(before / file) != written.get(file)}
+    for partition in sorted(found):
+        _log.warning("%s is not what was written: it is written again from the warehouse", before / files[partition])
+    return found
 
 
 def seal(folder: Path, before: Path | None) -> str:

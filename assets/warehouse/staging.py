@@ -5,12 +5,13 @@ What may have changed is derived from what the build did, never from the files: 
 """
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from assets.warehouse.marts import MARTS, link_others, partitions, week, write_partitions
+from assets.warehouse.marts import MARTS, damaged, link_others, partitions, week, write_partitions
 
 __all__ = ["stage"]
 
@@ -26,9 +27,11 @@ def stage(database: Path, folder: Path, before: Path | None, days: Sequence[str 
             for mart in MARTS:
                 write_partitions(connection, mart, folder)
             return
+        newest = max(filter(None, days), default=None)
         for mart, changed in _changed(connection, before, days).items():
-            link_others(before, mart, folder, changed)
-            write_partitions(connection, mart, folder, changed)
+            lost = damaged(before, mart, date.fromisoformat(newest)) if newest else set()
+            link_others(before, mart, folder, changed | lost)
+            write_partitions(connection, mart, folder, changed | lost)
 
 
 def _changed(connection: duckdb.DuckDBPyConnection, before: Path, days: Sequence[str | None]) -> dict[str, set[str]]:

@@ -1,5 +1,6 @@
 """The marts' files: a function of their rows, and shared with the version before where they did not change."""
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -9,8 +10,10 @@ import pytest
 from assets.exceptions import NotPublished
 from assets.lake import Home
 from assets.warehouse import marts as marts_module
+from assets.warehouse import staging as staging_module
 from assets.warehouse.marts import content, mart, partition_file, seal, write_partitions
 from assets.warehouse.project import building
+from assets.warehouse.staging import stage
 
 
 def write(folder: Path, rows: int, shuffled: bool = False, changed: str = "null::timestamp") -> Path:
@@ -91,6 +94,29 @@ def test_what_was_written_again_does_not_become_a_link_of_a_damaged_file(tmp_pat
     partition_file(first, "labels", "2024-01-08").write_bytes(b"damaged")
     assert seal(second, first) == version == content(second)
     assert new_files(second, first) == ["2024-01-08.parquet"]
+
+
+def test_a_file_that_rots_is_written_again_when_its_turn_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, database = write(tmp_path / "first", 1000), tmp_path / "warehouse.duckdb"
+    with duckdb.connect(str(database)) as connection:
+        connection.execute(f"create table labels as from '{mart(first, 'labels')}'")
+    version = seal(first, None)
+    rotten = partition_file(first, "labels", "2024-02-05")
+    rotten.write_bytes(rotten.read_bytes()[:-9] + b"?" + rotten.read_bytes()[-8:])
+    monkeypatch.setattr(staging_module, "_changed", lambda *_: {"labels": set()})
+
+    def night(place: int) -> list[str]:
+        folder = tmp_path / f"night-{place}"
+        folder.mkdir()
+        stage(database, folder, first, [None, (date(2024, 3, 1) + timedelta(weeks=place)).isoformat()])
+        assert seal(folder, first) == version
+        return new_files(folder, first)
+
+    mended = [found for place in range(29) if (found := night(place))]
+    assert mended == [["2024-02-05.parquet"]]
+    assert "2024-02-05.parquet is not what was written" in caplog.text
 
 
 def test_a_new_file_is_read_for_the_version(tmp_path: Path) -> None:
