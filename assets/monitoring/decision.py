@@ -27,7 +27,7 @@ class DecisionInputs:
     """Every number that the decision rests on; None is what could not be measured."""
 
     champion: str | None
-    """The champion's version."""
+    """The champion's training id."""
     age_days: int | None
     """Days from the champion's snapshot to as-of."""
     new_labels: int

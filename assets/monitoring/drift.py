@@ -49,6 +49,8 @@ class DriftReport:
     """By drifted column, the first of the windows in a row, this one the last, in which it had drifted."""
     left_out: dict[str, str] = field(default_factory=dict)
     """By group that was not measured, why not."""
+    training_id: str | None = None
+    """The champion's, which it was measured of; None without one."""
 
     @property
     def groups(self) -> dict[str, float]:
@@ -111,7 +113,7 @@ def _earlier(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> tupl
     return tuple(
         Earlier(content["as_of"], frozenset(c["name"] for c in content["columns"] if c["drifted"]), content["share"])
         for content in published
-        if champion and content["model_version"] == champion.version and content["detected"] is not None
+        if champion and content.get("training_id") == champion.training_id and content["detected"] is not None
     )
 
 
@@ -119,7 +121,7 @@ def _performance(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> 
     if champion is None or lake.version(f"performance/{as_of}") is None:
         return None
     found = load_performance(lake, as_of)
-    return found if found.model_version == champion.version else None
+    return found if found.training_id == champion.training_id else None
 
 
 def _report(
@@ -149,7 +151,9 @@ def _report(
     found = judge(columns, settings, left_out)
     since = {column.name: _since(column.name, as_of, earlier) for column in columns if column.drifted}
     verdict = (found.detected, found.share, found.reason)
-    return DriftReport(as_of, champion.version, *verdict, *rows, columns, since, left_out), widgets
+    return DriftReport(
+        as_of, champion.version, *verdict, *rows, columns, since, left_out, champion.training_id
+    ), widgets
 
 
 def _compare(reference: Reference, current: Compared, settings: DriftSettings) -> tuple[tuple[Column, ...], str]:
@@ -193,8 +197,9 @@ def _unmeasurable(lake: Lake, as_of: str, champion: RegisteredVersion | None) ->
     if _scored_version(lake, as_of) is None:
         return f"nothing was scored as of {as_of}"
     scored = load_manifest(lake.current(f"predictions/{as_of}"))
-    if (scored_by := scored.model_version) != champion.version:
-        return f"the window was scored by version {scored_by}, not by the champion, version {champion.version}"
+    if scored.training_id != champion.training_id:
+        who = f"version {scored.model_version}, training {scored.training_id}"
+        return f"the window was scored by {who}, not by the champion, version {champion.version}"
     if not lake.path("marts", scored.marts_version).exists():
         return (
             f"the marts that it was scored from, {scored.marts_version}, are gone (publications in "
@@ -205,4 +210,5 @@ def _unmeasurable(lake: Lake, as_of: str, champion: RegisteredVersion | None) ->
 
 def _unmeasured(as_of: str, champion: RegisteredVersion | None, why: str, rows: int) -> DriftReport:
     reason = f"drift cannot be measured: {why}"
-    return DriftReport(as_of, champion.version if champion else None, None, None, reason, 0, rows, ())
+    version, training = (champion.version, champion.training_id) if champion else (None, None)
+    return DriftReport(as_of, version, None, None, reason, 0, rows, (), training_id=training)

@@ -159,6 +159,8 @@ class Performance:
     """Every window of this champion up to as_of, the newest last."""
     answers: tuple[Column, ...] = ()
     """The evidence that the champion errs more than its confidence promised; none where that was not measured."""
+    training_id: str | None = None
+    """The champion's, which it was measured of; None without one."""
 
     @property
     def estimated_between(self) -> tuple[float, float] | None:
@@ -249,7 +251,7 @@ def _estimated(lake: Lake, predictions: str, champion: RegisteredVersion) -> flo
     """What was published of the champion's accuracy for an earlier window."""
     as_of = predictions.removeprefix("predictions/")
     published = load_performance(lake, as_of) if lake.version(f"performance/{as_of}") else None
-    return published.estimated_accuracy if published and published.model_version == champion.version else None
+    return published.estimated_accuracy if published and published.training_id == champion.training_id else None
 
 
 def _shown(window: WindowQuality, estimated: dict[str, float | None], min_maturity: float) -> WindowQuality:
@@ -288,6 +290,7 @@ def _measure(
     return Performance(
         as_of=as_of,
         model_version=champion.version if champion else None,
+        training_id=champion.training_id if champion else None,
         realised=realised,
         before_label=_scores(counts[counts["before_label"].astype(bool)]),
         evaluated=_evaluated(evaluated),

@@ -57,7 +57,7 @@ def decide_retraining(
     measured = [lake.current(f"{table}/{as_of}").name for table in ("drift", "performance")]
     twins = measure_twins(home, as_of, champion, settings) if champion and policy.probe else None
     version = hash_json([as_of, measured, twins and asdict(twins), policy.model_dump()])[:16]
-    key = f"{as_of}/{champion.version if champion else 'no-champion'}/{version}"
+    key = f"{as_of}/{champion.training_id if champion else 'no-champion'}/{version}"
     stands = next((entry for entry in ledger.entries("retraining") if entry.key == key), None)
     decision = RetrainingDecision.read(stands.body) if stands else _decide(home, as_of, champion, twins, settings)
     body, table = decision.body(), f"retraining_decision/{as_of}"
@@ -74,7 +74,7 @@ def _decide(
     lake, policy, entries = home.lake, settings.retraining, Ledger.of(home).entries()
     windows = _windows(lake, as_of, champion)
     since = drifting_since([(report.as_of, report.detected) for report in windows])
-    past = recall(entries, as_of, champion.version if champion else None, since, policy)
+    past = recall(entries, as_of, champion.training_id if champion else None, since, policy)
     performance, days = load_performance(lake, as_of), settings.scoring.window_days
     price = expected_cost(_device_seconds(lake), settings.training.price_per_hour)
     numbers = decision_inputs(as_of, champion, windows, performance, past, price, days, policy)
@@ -102,14 +102,14 @@ def decision_inputs(
     window_days: int,
     policy: RetrainingPolicy,
 ) -> DecisionInputs:
-    """The numbers of the decision. What was measured of another version than the champion counts as not measured.
+    """The numbers of the decision. What was measured of another training than the champion's counts as not measured.
 
     windows: the drift reports up to as_of, newest first; window_days: the days that performance's window spans.
     """
-    version = champion.version if champion else None
-    performed = performance if performance.model_version == version else None
+    training = champion.training_id if champion else None
+    performed = performance if performance.training_id == training else None
     return DecisionInputs(
-        champion=version,
+        champion=training,
         age_days=days_between(champion.as_of, as_of) if champion else None,
         new_labels=performance.new_labels,
         drifted=tuple(report.detected for report in windows[: policy.windows]),
@@ -199,7 +199,7 @@ def _windows(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> list
     load_drift(lake, as_of)
     days = sorted((name.removeprefix("drift/") for name in lake.tables("drift")), reverse=True)
     reports = [load_drift(lake, day) for day in days if day <= as_of]
-    found = [report for report in reports if report.model_version == (champion.version if champion else None)]
+    found = [report for report in reports if report.training_id == (champion.training_id if champion else None)]
     return found if found and found[0].as_of == as_of else []
 
 

@@ -191,7 +191,7 @@ class Registry:
                 problems.append(error)
         bundle = self.home.lake.path(f"challenger/{found.as_of}", found.training_id)
         if why := why_gone(self.home, bundle, "rollbacks and trainings"):
-            raise BundleError(f"version {version}: its bundle is gone: {why}")
+            raise BundleError(f"the bundle of version {version} is gone: {why}")
         raise problems[0]
 
     def _copies(self, version: RegisteredVersion) -> Iterator[Path]:

@@ -285,9 +285,25 @@ def test_a_second_decision_of_a_day_knows_of_the_first(measured: Home, champion:
 
 
 def test_what_was_measured_of_another_version_is_not_measured(measured: Home, champion: Any) -> None:
-    newer = replace(champion, version="4", as_of="2024-01-20")
+    newer = replace(champion, training_id="another", as_of="2024-01-20")  # MLflow may call it by the same number
     found = decide_retraining(measured, AS_OF, newer, SETTINGS).inputs
-    assert (found.champion, found.age_days, found.drifted, found.mature_rows) == ("4", 12, (), 0)
+    assert (found.champion, found.age_days, found.drifted, found.mature_rows) == ("another", 12, (), 0)
+
+
+def test_a_champion_is_measured_whatever_number_mlflow_calls_it_by(
+    home: Home, champion: Any, train: Any, score_window: Any, world: Any
+) -> None:
+    train(world(1))
+    score_window(world(2))
+    measure_performance(home, AS_OF, champion, SETTINGS.retraining, SETTINGS.drift)
+    assert measure_drift(home, AS_OF, champion, SETTINGS.drift).detected is False
+    first = decide_retraining(home, AS_OF, champion, SETTINGS)
+    assert (first.inputs.drifted, first.inputs.mature_rows) == ((False,), 1360)
+    renumbered = replace(champion, version="1")  # by `rebuild-registry`, from a lake that has fewer bundles
+    assert decide_retraining(home, AS_OF, renumbered, SETTINGS) == first
+    performed = measure_performance(home, AS_OF, renumbered, SETTINGS.retraining, SETTINGS.drift)
+    assert [window.estimated_accuracy for window in performed.windows] == [first.inputs.estimated_accuracy]
+    assert measure_drift(home, AS_OF, renumbered, SETTINGS.drift).detected is False
 
 
 def test_the_assets_run_without_a_champion(home: Home, measured: Home) -> None:

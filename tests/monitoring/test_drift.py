@@ -277,4 +277,4 @@ def test_without_a_champion_or_its_predictions(home: Home, champion: Any, world:
     other = type(champion)("4", "training-2", "snapshot-2", "2024-01-15", {}, "")
     report = measure_drift(home, AS_OF, other, SETTINGS)
     assert report.detected is None
-    assert "scored by version 3, not by the champion, version 4" in report.reason
+    assert "scored by version 3, training training-1, not by the champion, version 4" in report.reason

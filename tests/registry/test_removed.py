@@ -77,7 +77,7 @@ def test_the_champion_those_before_it_and_those_that_wait_stay(pruned: Home) -> 
     gone = f"`evergreen prune` removed it on {DAY} (rollbacks and trainings in configs/retention.yaml)"
     with pytest.raises(BundleError) as refused:
         succession.rollback("1", "the first was the best")
-    assert str(refused.value) == f"version 1: its bundle is gone: {gone}"
+    assert str(refused.value) == f"the bundle of version 1 is gone: {gone}"
 
 
 def test_mlflow_is_made_anew_of_what_stays(pruned: Home, lose_mlflow: Callable[[], None]) -> None:
