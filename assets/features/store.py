@@ -27,6 +27,7 @@ import yaml
 
 from assets.exceptions import NotPublished
 from assets.lake import Home, hash_file, hash_json, write_atomically
+from assets.lean import lean
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -157,10 +158,10 @@ def _load_repository() -> Iterator[Any]:
 
 @contextmanager
 def feast_imports() -> Iterator[None]:
-    """Import Feast without run-time type checks, and make the modules of `feature_repo/` importable.
+    """Import Feast without what is not used of it, and make the modules of `feature_repo/` importable.
 
-    Feast decorates its classes with typeguard, which parses and compiles them again: 3 of the 8.5 s that the import
-    takes. Nothing here depends on those checks.
+    Feast decorates its classes with typeguard, which parses and compiles them again. It imports torch, to give tensors,
+    and its web servers. Nothing here depends on those: nine tenths of what the import takes.
     """
     import typeguard
 
@@ -170,7 +171,8 @@ def feast_imports() -> Iterator[None]:
     original = typeguard.typechecked
     typeguard.typechecked = lambda target: target  # type: ignore[assignment]
     try:
-        yield
+        with lean(absent=("torch",), late=("feast.feature_server", "feast.ui_server")):
+            yield
     finally:
         typeguard.typechecked = original
 

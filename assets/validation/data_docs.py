@@ -1,18 +1,18 @@
 """Makes Great Expectations' Data Docs stand alone: no page loads anything from elsewhere.
 
 The pages ask content delivery networks for styles, scripts and pictures. Those are taken out and one stylesheet is put
-in; the index, whose table a script would draw, is written here.
+in (`assets/validation/pages.py` does so as they are written); the index, whose table a script would draw, is written
+here.
 """
 
 import html
 import re
-import shutil
 from pathlib import Path
 from string import Template
 
 from assets.validation.figures import Figures
 
-__all__ = ["finish_site"]
+__all__ = ["stand_alone", "write_index"]
 
 _STYLE = Path(__file__).parent / "data_docs.css"
 
@@ -38,35 +38,31 @@ _INDEX = Template("""<!DOCTYPE html>
 """)
 
 
-def finish_site(
+def stand_alone(page: str, suite: str) -> str:
+    """A page of Great Expectations that works on its own."""
+    page = _FOREIGN.sub("", page).replace(_EMPTY, "")
+    page = page.replace("</head>", f"<style>{_STYLE.read_text()}</style></head>")
+    return page.replace("<body>", f'<body class="suite {html.escape(suite)}">')
+
+
+def write_index(
     site: Path, as_of: str, checked: dict[str, int], failed: list[tuple[str, str, str]], figures: Figures
 ) -> None:
-    """Rewrite every page under `site` to work on its own, drop what it needs no more, and write its index.html.
+    """Write a site's index.html.
 
     `checked` counts expectations by suite; `failed` names suite, sentence and severity of those that were not met.
     """
-    shutil.rmtree(site / "static")
-    style = _STYLE.read_text()
-    for page in site.glob("*/**/*.html"):
-        suite = page.relative_to(site).parts[1].removesuffix(".html")
-        page.write_text(_stand_alone(page.read_text(), style, suite))
     pages = {path.relative_to(site).parts[1]: path.relative_to(site) for path in site.glob("validations/**/*.html")}
     critical = sum(severity == "critical" for _, _, severity in failed)
     index = _INDEX.substitute(
         as_of=as_of,
-        style=style,
+        style=_STYLE.read_text(),
         outcome="bad" if critical else "good",
         verdict=_verdict(critical, len(failed) - critical),
         suites="".join(_suite_row(suite, count, failed, pages[suite], figures) for suite, count in checked.items()),
         figures="".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in _lines(figures)),
     )
     (site / "index.html").write_text(index)
-
-
-def _stand_alone(page: str, style: str, suite: str) -> str:
-    page = _FOREIGN.sub("", page).replace(_EMPTY, "")
-    page = page.replace("</head>", f"<style>{style}</style></head>")
-    return page.replace("<body>", f'<body class="suite {html.escape(suite)}">')
 
 
 def _verdict(critical: int, warnings: int) -> str:

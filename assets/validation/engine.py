@@ -13,7 +13,7 @@ from great_expectations.datasource.fluent import PandasDatasource
 from great_expectations.exceptions import MetricResolutionError
 from great_expectations.execution_engine import PandasExecutionEngine
 
-from assets.validation.measures import Measures
+from assets.validation.measures import Measures, quoted
 
 if TYPE_CHECKING:
     from great_expectations.validator.metric_configuration import MetricConfiguration
@@ -68,12 +68,11 @@ class _MartEngine(PandasExecutionEngine):  # type: ignore[misc]
 
     def _figures(self, wanted: "list[MetricConfiguration]") -> dict[Any, Any]:
         aggregates = {metric: sql for metric in wanted if (sql := _aggregate(metric))}
-        found = {metric.id: self._measures.of_all(sql) for metric, sql in aggregates.items() if _is_of_all(metric)}
-        rest = {metric: sql for metric, sql in aggregates.items() if not _is_of_all(metric)}
-        of_files = self._measures.by_file(rest.values()) if rest else {}
+        of_files = self._measures.by_file(aggregates.values()) if aggregates else {}
+        found = {metric.id: self._measures.repeated(_columns(metric)) for metric in wanted if _counts_repeated(metric)}
         return found | {
             metric.id: _COMBINED.get(metric.metric_name, sum)(figure for figure in of_files[sql] if figure is not None)
-            for metric, sql in rest.items()
+            for metric, sql in aggregates.items()
         }
 
     def _examples(self, wanted: "list[MetricConfiguration]", found: dict[Any, Any]) -> dict[Any, Any]:
@@ -90,13 +89,13 @@ def _columns(metric: "MetricConfiguration") -> list[str]:
 
 
 def _aggregate(metric: "MetricConfiguration") -> str | None:
-    """The SQL of a metric that is a figure."""
+    """The SQL of a metric that is a figure, and of the whole made of those of files."""
     name = metric.metric_name
     if name == "table.row_count":
         return "count(*)"
     if name in _COMBINED:
-        return f"epoch_us({name.removeprefix('column.')}({_quoted(*_columns(metric))}))"
-    if name.endswith(".unexpected_count"):
+        return f"epoch_us({name.removeprefix('column.')}({quoted(*_columns(metric))}))"
+    if name.endswith(".unexpected_count") and not _counts_repeated(metric):
         return f"count(*) filter ({_rule(metric)})"
     if name.endswith(".filtered_row_count"):
         return f"count(*) filter ({_counted(metric)})"
@@ -117,22 +116,21 @@ _COMBINED: dict[str, Callable[..., Any]] = {"column.min": _instant(min), "column
 """How the figures of files make one of the whole, where that is not their sum. These are of columns of timestamps."""
 
 
-def _is_of_all(metric: "MetricConfiguration") -> bool:
-    """Whether a figure is not made of those of files: rows of two files may be the same."""
-    return ".unique.unexpected" in metric.metric_name
+def _counts_repeated(metric: "MetricConfiguration") -> bool:
+    return bool(metric.metric_name.endswith(".unique.unexpected_count"))
 
 
 def _counted(metric: "MetricConfiguration") -> str:
     """SQL for the rows that count, of an expectation on several columns."""
     least = {"either_value_is_missing": " and ", "all_values_are_missing": " or "}
-    filled = [f"{_quoted(column)} is not null" for column in _columns(metric)]
+    filled = [f"{quoted(column)} is not null" for column in _columns(metric)]
     return least[metric.metric_domain_kwargs["ignore_row_if"]].join(filled)
 
 
 def _rule(metric: "MetricConfiguration") -> str:
     """SQL that is true for a row that is not as expected; null, like false, for one that does not count."""
     kind, _, _ = metric.metric_name.rpartition(".")
-    columns, values = [_quoted(column) for column in _columns(metric)], metric.metric_value_kwargs
+    columns, values = [quoted(column) for column in _columns(metric)], metric.metric_value_kwargs
     if kind == "column_values.nonnull":
         return f"{columns[0]} is null"
     if kind == "column_values.in_set":
@@ -157,10 +155,6 @@ def _outside(value: str, bounds: dict[str, Any]) -> str:
         *([f"{value} > {high:g}"] if high is not None else []),
     ]
     return " or ".join(sides)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _text(value: str) -> str:

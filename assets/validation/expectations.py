@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from assets.lake import Home, locked
+from assets.lean import lean
 from assets.settings import WarehouseSettings
-from assets.validation.data_docs import finish_site
+from assets.validation.data_docs import write_index
 from assets.validation.figures import Figures
 from assets.validation.measures import Measures, Memory
 from assets.validation.objects import Problems
@@ -49,17 +50,18 @@ def validate(
     lock = locked(site.parent / f".{site.name}", "Data Docs")
     with lock, tempfile.TemporaryDirectory(prefix=".data-docs-", dir=site.parent) as beside:
         memory = Memory.of(home.root / "cache" / "measures.json")
-        context = _context(Path(beside))
+        pages = Path(beside) / site.name
+        context = _context(pages)
         results = {
             suite: _run(context, suite, expectations, _batch(context, suite, folder, figures, problems, memory), as_of)
             for suite, expectations in suites(policy, problems, compared=figures.mix_shift is not None).items()
         }
         context.build_data_docs()
         outcome = _outcome(results)
-        finish_site(Path(beside), as_of, outcome.checked, outcome.failed, figures)
+        write_index(pages, as_of, outcome.checked, outcome.failed, figures)
         memory.save()
         shutil.rmtree(site, ignore_errors=True)
-        shutil.copytree(beside, site)
+        pages.rename(site)
     return outcome
 
 
@@ -69,18 +71,26 @@ def _outcome(results: "dict[str, ExpectationSuiteValidationResult]") -> Outcome:
     return Outcome(checked, failed)
 
 
+_ABSENT = ("sqlalchemy", "boto3", "botocore", "psycopg2", "pyspark")
+_LATE = ("altair", "scipy.stats")
+"""Half of Great Expectations' start: databases, clouds and expectations that are not used here."""
+
+
 def _context(site: Path) -> "EphemeralDataContext":
-    import great_expectations as gx
+    with lean(absent=_ABSENT, late=_LATE):
+        import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
         InMemoryStoreBackendDefaults,
         ProgressBarsConfig,
     )
 
+    module = "assets.validation.pages"
     docs = {
-        "class_name": "SiteBuilder",
+        "module_name": module,
+        "class_name": "PageBuilder",
         "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
+        "store_backend": {"module_name": module, "class_name": "PageBackend", "base_directory": str(site)},
     }
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),

@@ -4,17 +4,18 @@
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from assets.lake import hash_json, write_atomically
-from assets.warehouse.marts import hashes
+from assets.warehouse.marts import day_of, hashes
 
-__all__ = ["Measures", "Memory"]
+__all__ = ["Measures", "Memory", "quoted"]
 
 _Figures = dict[str, dict[str, list[Any]]]
 
@@ -26,6 +27,8 @@ class Memory:
     path: Path
     _before: _Figures
     _used: _Figures = field(default_factory=dict)
+    connection: duckdb.DuckDBPyConnection = field(default_factory=duckdb.connect)
+    """Runs the queries; to open one costs more than most of them."""
 
     @classmethod
     def of(cls, path: Path) -> "Memory":
@@ -51,7 +54,7 @@ class Measures:
         self._hashes = {
             folder / file: content for file, content in hashes(folder).items() if file.startswith(f"{name}/")
         }
-        self._folder = folder
+        self._folder, self._name = folder, name
         self._memory = memory
 
     def columns(self) -> list[str]:
@@ -73,15 +76,28 @@ class Measures:
         figures = [found for found in self._remembered(query).values() if found]
         return {aggregate: [found[place] for found in figures] for place, aggregate in enumerate(ordered)}
 
-    def of_all(self, aggregate: str) -> Any:
-        """The figure of all rows together, each time anew."""
-        ((figure,),) = _fetch(f"select {aggregate} from {_FILES}", self._files())  # noqa: S608 - ours
-        return figure
+    def repeated(self, columns: Sequence[str]) -> int:
+        """Rows of which there is another with the same columns.
+
+        Files of different times cannot have the same row: each is looked at by itself, and once.
+        """
+        day, rows = day_of(self._name), ", ".join(map(quoted, columns))
+        instant = f"epoch_us({quoted(day)})" if day and day in columns else "null::bigint"
+        groups = (
+            f"select filename, {instant} as instant, count(*) as n from {_FILES} group by filename, instant, {rows}"  # noqa: S608
+        )
+        figures = f"{_REPEATED}, min(instant), max(instant), bool_or(instant is null)"
+        query = f"select filename, {figures} from ({groups}) group by filename"  # noqa: S608 - ours
+        found = [figures for figures in self._remembered(query).values() if figures]
+        if len(found) == 1 or _apart([(first, last) for _, first, last, undated in found if not undated], len(found)):
+            return sum(repeated for repeated, *_ in found)
+        query = f"select {_REPEATED} from (select count(*) as n from {_FILES} group by {rows})"  # noqa: S608 - ours
+        return int(self._fetch(query, self._files())[0][0])
 
     def places(self, condition: str, most: int) -> list[str]:
         """Where the first rows are for which a condition holds: file and row, counted from 1."""
         query = f"select filename, file_row_number + 1 from {_FILES} where {condition} limit {most}"  # noqa: S608 - ours
-        return [f"row {row} of {self._named(file)}" for file, row in _fetch(query, self._files())]
+        return [f"row {row} of {self._named(file)}" for file, row in self._fetch(query, self._files())]
 
     def _remembered(self, query: str) -> dict[str, list[Any]]:
         """What a query gives for each file, none for one without rows; only files that it has not seen are read."""
@@ -89,9 +105,14 @@ class Measures:
         known = self._memory.known(key)
         unknown = [str(path) for path, content in self._hashes.items() if content not in known]
         known |= {self._hashes[Path(file)]: [] for file in unknown}
-        known |= {self._hashes[Path(file)]: figures for file, *figures in (_fetch(query, unknown) if unknown else [])}
+        known |= {
+            self._hashes[Path(file)]: figures for file, *figures in (self._fetch(query, unknown) if unknown else [])
+        }
         self._memory.keep(key, {content: known[content] for content in self._hashes.values()})
         return {str(path): known[content] for path, content in self._hashes.items()}
+
+    def _fetch(self, query: str, files: list[str]) -> list[tuple[Any, ...]]:
+        return self._memory.connection.execute(query, {"files": files}).fetchall()
 
     def _files(self) -> list[str]:
         return [str(path) for path in self._hashes]
@@ -102,7 +123,16 @@ class Measures:
 
 _FILES = "read_parquet($files, filename = true, file_row_number = true, union_by_name = true)"
 
+_REPEATED = "coalesce(sum(n) filter (n > 1), 0)::bigint"
 
-def _fetch(query: str, files: list[str]) -> list[tuple[Any, ...]]:
-    with duckdb.connect() as connection:
-        return connection.execute(query, {"files": files}).fetchall()
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _apart(spans: list[tuple[int, int]], files: int) -> bool:
+    """Whether every file has a span of time, from its first to its last, that meets no other's."""
+    ordered = sorted(spans)
+    meet = any(last >= first for (_, last), (first, _) in pairwise(ordered))
+    return len(spans) == files and not meet

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-from scipy.special import bdtrc  # type: ignore[import-untyped]
 
 from assets.settings import WarehouseSettings
 from assets.warehouse.marts import mart
@@ -136,7 +135,11 @@ def _together(new: Sequence[NewObject]) -> NewObject:
 
 def _over(hits: int, rows: int, bound: float, policy: WarehouseSettings) -> bool:
     """Whether a share is over its bound, beyond chance."""
-    return rows >= policy.min_object_rows and hits > bound * rows and bool(bdtrc(hits - 1, rows, bound) < _CHANCE)
+    if rows < policy.min_object_rows or hits <= bound * rows:
+        return False
+    from scipy.special import bdtrc  # type: ignore[import-untyped]
+
+    return bool(bdtrc(hits - 1, rows, bound) < _CHANCE)
 
 
 def _distance(labels: dict[str, int], mix: dict[str, float]) -> float:

@@ -28,6 +28,7 @@ __all__ = [
     "content",
     "counted_objects",
     "damaged",
+    "day_of",
     "hashes",
     "link_others",
     "mart",
@@ -80,6 +81,11 @@ def partition_file(folder: Path, name: str, partition: str) -> Path:
 def partitions(folder: Path, name: str) -> set[str]:
     """The partitions of a mart in a version that have rows."""
     return {path.stem for path in (folder / name).glob("*.parquet")} - {_EMPTY}
+
+
+def day_of(name: str) -> str | None:
+    """The column of a mart whose week says which partition a row is in; None of one that is in one partition."""
+    return _LAYOUT[name][0]
 
 
 def week(day: str | None) -> str:
@@ -171,7 +177,7 @@ def _write_rows(database: duckdb.DuckDBPyConnection, name: str, folder: Path, co
 
 def _within(name: str, partition: str) -> str:
     """A condition by bounds, which spares DuckDB the texts of other weeks."""
-    day = _LAYOUT[name][0]
+    day = day_of(name)
     if day is None:
         return "true"
     if partition == _UNDATED:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -265,6 +266,22 @@ def _loads(path: Path) -> list[str]:
     parser = _Loads()
     parser.feed(path.read_text())
     return parser.found + re.findall(r"url\([^)]*\)|@import[^;]*", path.read_text())
+
+
+def test_a_page_is_written_once_and_nothing_that_no_page_uses(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def write(path: str, mode: str = "r", *args: Any, **more: Any) -> Any:
+        if "w" in mode and "data-docs" in str(path):
+            written.append(Path(path))
+        return open(path, mode, *args, **more)  # noqa: PTH123
+
+    stage(home, marts())
+    monkeypatch.setattr("great_expectations.data_context.store.tuple_store_backend.open", write, raising=False)
+    audit(home, AS_OF, POLICY)
+    pages = [path for path in (home.reports / "data-docs").rglob("*") if path.is_file() and path.name != "index.html"]
+    assert len(written) == len(pages) == 14
+    assert {path.suffix for path in [*written, *pages]} == {".html"}
 
 
 def test_links_between_the_pages_lead_somewhere(home: Home) -> None:

@@ -7,12 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from assets.validation import measures
 from assets.validation.measures import Measures, Memory
 from assets.warehouse.marts import partition_file, seal
 
 NULLS, ROWS = "count(*) filter (queue is null)", "count(*)"
-TWICE = "count(*) filter (id in (select id from read_parquet($files) group by id having count(*) > 1))"
 
 
 def version(folder: Path, before: Path | None = None, **partitions: list[dict[str, Any]]) -> Path:
@@ -27,13 +25,13 @@ def version(folder: Path, before: Path | None = None, **partitions: list[dict[st
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are asked for, in order."""
     asked: list[str] = []
-    fetch = measures._fetch
+    fetch = Measures._fetch
 
-    def record(query: str, files: list[str]) -> list[tuple[Any, ...]]:
+    def record(self: Measures, query: str, files: list[str]) -> list[tuple[Any, ...]]:
         asked.extend(Path(file).name for file in files)
-        return fetch(query, files)
+        return fetch(self, query, files)
 
-    monkeypatch.setattr(measures, "_fetch", record)
+    monkeypatch.setattr(Measures, "_fetch", record)
     return asked
 
 
@@ -78,7 +76,43 @@ def test_what_is_not_asked_for_any_more_is_forgotten(tmp_path: Path) -> None:
 def test_rows_of_two_files_may_be_the_same(tmp_path: Path) -> None:
     first = version(tmp_path / "1", a=[GOOD])
     folder = version(tmp_path / "2", first, a=[GOOD], b=[BAD, GOOD])
-    assert Measures(folder, "labels", Memory.of(tmp_path / "memory")).of_all(TWICE) == 2
+    assert repeated(folder, tmp_path / "memory", "id") == 2
+
+
+def repeated(folder: Path, memory: Path, *columns: str) -> int:
+    opened = Memory.of(memory)
+    found = Measures(folder, "labels", opened).repeated(columns)
+    opened.save()
+    return found
+
+
+def known(id_: str, *days: str) -> list[dict[str, Any]]:
+    return [{"id": id_, "known_at": pd.Timestamp(day) if day else pd.NaT} for day in days]
+
+
+def test_files_of_different_times_are_searched_for_repeated_rows_once(tmp_path: Path, read: list[str]) -> None:
+    a, b = known("1", "2024-01-01", "2024-01-03", "2024-01-03"), known("1", "2024-01-08", "2024-01-14")
+    first = version(tmp_path / "1", a=a, b=b)
+    assert repeated(first, tmp_path / "memory", "id", "known_at") == 2
+    second = version(tmp_path / "2", first, a=a, b=b, c=known("1", "2024-01-15", "2024-01-15", "2024-01-15"))
+    read.clear()
+    assert repeated(second, tmp_path / "memory", "id", "known_at") == 5
+    assert read == ["c.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "found"),
+    [
+        (["2024-01-01", "2024-01-08"], ["2024-01-08", "2024-01-09"], 2),  # the last of one is the first of another
+        (["2024-01-01", "2024-01-31"], ["2024-01-08", "2024-01-31"], 2),  # one within another
+        (["2024-01-01", "2024-01-31"], ["2024-01-08", "2024-01-09"], 0),
+        (["2024-01-01", ""], ["2024-01-08", ""], 2),
+        (["2024-01-01", "2024-01-02"], ["2024-01-01", "2024-01-02"], 4),  # the same content
+    ],
+)
+def test_files_that_share_a_time_are_compared(tmp_path: Path, a: list[str], b: list[str], found: int) -> None:
+    folder = version(tmp_path / "1", a=known("1", *a), b=known("1", *b), c=known("2", "2024-03-01"))
+    assert repeated(folder, tmp_path / "memory", "id", "known_at") == found
 
 
 def test_a_column_that_not_every_file_has_is_named_with_its_file(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Imports of large packages without what they bring along for work that is not done here."""
+
+import gc
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+__all__ = ["lean"]
+
+
+@contextmanager
+def lean(*, absent: Iterable[str] = (), late: Iterable[str] = ()) -> Iterator[None]:
+    """Import inside as if the packages `absent` were not installed, and run the modules `late` at their first use.
+
+    What is imported already stays as it is; outside everything can be imported. Garbage is not looked for meanwhile, as
+    what an import makes is none, nor is it looked for among that ever after.
+    """
+    hidden = [name for name in absent if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type] # None makes an import fail
+    finder, enabled = _LateFinder(late), gc.isenabled()
+    sys.meta_path.insert(0, finder)
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in hidden:
+            del sys.modules[name]
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+class _LateFinder(MetaPathFinder):
+    """Finds each of some modules once, with a loader that runs it when something of it is asked for."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = set(names)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 - the interface
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        if fullname not in self._names:
+            return None
+        self._names.remove(fullname)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
