@@ -42,8 +42,8 @@ __all__ = [
 
 PROJECT = Path(__file__).parents[2] / "dbt"
 
-DBT = Path(sys.executable).with_name("dbt")
-"""dbt's command in this environment, on the PATH or not."""
+DBT = (sys.executable, "-P", "-m", "assets.warehouse.command")
+"""dbt's command in this environment."""
 
 _log = logging.getLogger("evergreen")
 
@@ -93,7 +93,7 @@ def build_marts(home: Home) -> None:
     """Build and test all models outside of any graph. Raises AuditError naming what failed."""
     with building(home) as variables:
         ended = subprocess.run(
-            [DBT, "build", "--quiet"],
+            [*DBT, "build", "--quiet"],
             cwd=PROJECT,
             env=os.environ | variables,
             capture_output=True,
@@ -220,9 +220,9 @@ def _parse(home: Home, manifest: Path) -> None:
     """Run `dbt parse` beside the target folder, and move what it wrote into place."""
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".parse-", dir=home.warehouse) as folder:
-        here = {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder}
+        here = {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder, "DBT_WRITE_JSON": "true"}
         environment = os.environ | _variables(home) | here
-        command = [str(DBT), "--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
+        command = [*DBT, "--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
         done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise EvergreenError(f"dbt/: cannot be parsed: {_one_line(done.stdout)}")
@@ -238,6 +238,8 @@ def _variables(home: Home) -> dict[str, str]:
         "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),
+        "DBT_LOG_LEVEL_FILE": "none",
+        "DBT_WRITE_JSON": "false",
         "DBT_PROFILES_DIR": str(PROJECT),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",

@@ -144,7 +144,7 @@ def build(home: Home) -> subprocess.CompletedProcess[str]:
     """Run `dbt build` as the asset does."""
     with building(home) as variables:
         return subprocess.run(
-            [str(DBT), "build"], cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False
+            [*DBT, "build"], cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False
         )
 
 
@@ -560,6 +560,17 @@ def test_a_warehouse_that_cannot_be_read_is_built_anew(tmp_path: Path, caplog: p
     assert "\n" not in said
 
 
+def test_a_build_writes_its_results_and_neither_manifest_nor_log(full: Home) -> None:
+    written = {path.name for path in (full.warehouse / "target").iterdir()}
+    assert "run_results.json" in written
+    assert not [name for name in written if "manifest" in name or name.endswith(".log")]
+
+
+def test_a_wrong_command_is_said_as_dbt_says_it() -> None:
+    done = subprocess.run([*DBT, "bild"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "No such command 'bild'.\n")
+
+
 def test_a_lost_record_stops_the_build(tmp_path: Path) -> None:
     home = Home(tmp_path)
     source = Source("one.csv", [record(str(number), "2024-01-02") for number in range(8)])
@@ -613,7 +624,7 @@ def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source],
     for _ in range(6):
         with building(home) as variables:
             environment = os.environ | variables
-            with subprocess.Popen([str(DBT), "build"], cwd=PROJECT, env=environment, stdout=subprocess.PIPE) as process:
+            with subprocess.Popen([*DBT, "build"], cwd=PROJECT, env=environment, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 for _ in range(chance.randint(1, 40)):
                     assert process.stdout.readline()
