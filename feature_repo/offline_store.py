@@ -141,11 +141,13 @@ class AsOfOfflineStore(OfflineStore):
         """Each key's newest row known by `end_date`, with an event not before `start_date`."""
         source = _Source.of(data_source, config, timestamp_field, created_timestamp_column)
         keys = _names(join_key_columns)
-        newest_first = f"{source.event} desc, {source.created} desc, {_POSITION} desc"
         columns = source.columns(join_key_columns, feature_name_columns)
+        order = f"{{'event': {source.event}, 'created': {source.created}, 'file': file_index, 'row': file_row_number}}"
+        # All rows are read for their keys and instants alone.
         sql = f"""
-            select {columns} from {_SCAN} where {source.known_within}
-            qualify row_number() over (partition by {keys} order by {newest_first}) = 1 order by {keys}
+            with newest as (select max({order}) as place from {_SCAN} where {source.known_within} group by {keys})
+            select {columns} from {_SCAN}
+            semi join newest on file_index = place.file and file_row_number = place.row order by {keys}
         """  # noqa: S608 - identifiers are quoted, values are parameters
         return AsOfRetrievalJob(lambda: source.query(sql, start_date, end_date))
 

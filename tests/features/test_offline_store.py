@@ -119,6 +119,21 @@ def test_materialisation_pulls_the_newest_known_value_of_each_key(
     assert found["value"].tolist() == list(expected(history, at, None, True))
 
 
+def test_of_the_same_instant_materialisation_pulls_the_last_row_of_the_last_file(home: Home, tmp_path: Path) -> None:
+    apply_definitions(home)
+    store = open_store(home)
+    from feast import FileSource
+
+    write(tmp_path / "a.parquet", [("A", START, START, 1), ("B", START, START, 2), ("C", START, START, 3)])
+    write(tmp_path / "b.parquet", [("A", START, START, 4), ("A", START, START, 5), ("B", START, START, None)])
+    source = FileSource(path=str(tmp_path / "*.parquet"), timestamp_field="event")
+    pull = store.provider.offline_store.pull_latest_from_table_or_query
+    found = pull(store.config, source, ["company"], ["value"], "event", "created", START, START).to_arrow()
+    assert found.to_pydict() == {
+        "company": ["A", "B", "C"], "value": [5, None, 3], "event": [START] * 3, "created": [START] * 3
+    }  # fmt: skip
+
+
 def test_a_repository_that_renames_columns_is_refused(home: Home, tmp_path: Path, history: list[Row]) -> None:
     apply_definitions(home)
     store = open_store(home)
