@@ -38,19 +38,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 def program() -> NoReturn:
     """Run `main` in a process of its own, sparing it the seconds that garbage takes among a heap of modules."""
     gc.set_threshold(100_000, 50, 1000)
-    try:
-        main()
-    except SystemExit as done:
-        status = done.code if isinstance(done.code, int) else 1
+    status = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def main() -> NoReturn:
-    """Run the command.
+def main() -> int:
+    """Run the command; its exit code.
 
-    Exit codes: 0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings, 130 and 143 told to stop.
+    0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings, 130 and 143 told to stop.
     """
     listen()
     os.umask(0o077)  # the home holds what people have complained about
@@ -60,16 +57,18 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         sys.exit(app())
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 1
     except Stopped as told:
         _say(f"evergreen: {told}; what was published is intact")
-        sys.exit(128 + told.number)
+        return 128 + told.number
     except Exception as error:
         from pipelines.faults import explain
 
         if (line := explain(error)) is None:
             raise
         _say(f"evergreen: {line}")
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+        return 2 if isinstance(error, SettingsError) else 1
 
 
 @app.callback()
