@@ -6,7 +6,8 @@
     trainer     useful tokens/s, and seconds to one validation loss, against HF Trainer on the same texts
 
 Rows are the real complaints of ../shared/data/cfpb where they are there, and simulated ones elsewhere. `--rows N` for
-more or fewer. All peers have the encoder of configs/training.yaml, profile full, and all cores.
+more or fewer. All peers have the encoder of configs/training.yaml, profile full, and all cores; where there is a GPU,
+`engine` takes profile gpu and runs there.
 """
 
 import argparse
@@ -31,8 +32,8 @@ VALIDATION, EVALUATIONS = 400, 6
 GOALS = {"engine": 0.9, "checkpoint": 0.03, "startup": 1.4, "stock": 4.0, "bf16": 1.5}
 
 
-def make_plan(folder: Path, **changes: Any) -> Any:
-    """Profile full over the folder's rows, one pass, without features: what the peers read, too."""
+def make_plan(folder: Path, profile: str = "full", **changes: Any) -> Any:
+    """A profile over the folder's rows, one pass, without features: what the peers read, too."""
     import pyarrow.parquet as pq
 
     from assets.features.snapshot import Snapshot
@@ -41,7 +42,7 @@ def make_plan(folder: Path, **changes: Any) -> Any:
 
     rows = pq.ParquetFile(folder / "train.parquet").metadata.num_rows
     snapshot = Snapshot("0" * 16, "2024-01-01", folder, (), rows, 0, 0, {"snapshot_id": "0" * 16})
-    settings = override(load_settings("full").training, {"epochs": 1.0, **changes})
+    settings = override(load_settings(profile).training, {"epochs": 1.0, **changes})
     (folder / "out").mkdir(exist_ok=True)
     return plan_training(snapshot, settings, folder / "out", folder / "home")
 
@@ -63,14 +64,12 @@ def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
 
     engine = start_engine(make_router(plan, data), plan, data.trained)
     engine.train()
-    sampler, weights, agreement = (
-        data.sampler(plan.settings, 1),
-        loop.class_weights(data, plan.settings),
-        Agreement(engine, 1),
-    )
+    sampler, agreement = data.sampler(plan.settings, 1), Agreement(engine, 1)
+    weights = loop.class_weights(data, plan.settings)
+    moved = weights.to(engine.device)
 
     def step(number: int) -> None:
-        loss = loop.take_step(engine, weights, loop.make_step(engine, data, weights, sampler, number))
+        loss = loop.take_step(engine, moved, loop.make_step(engine, data, weights, sampler, number))
         agreement.answer()
         agreement.ask(loss, [0.0])
 
@@ -86,27 +85,29 @@ def alone(plan: Any) -> Any:
     return load_training_data(plan)
 
 
-def timed(work: Callable[[], Any]) -> float:
+def timed(work: Callable[[], Any], wait: Callable[[], None] = lambda: None) -> float:
     started = time.perf_counter()
     work()
+    wait()
     return time.perf_counter() - started
 
 
 def engine(folder: Path) -> None:
     import numpy as np
+    import torch
     from peers.plain_loop import plain_loop
 
     from assets.training.attention import use_cpu_kernels
 
-    plan = make_plan(folder)
+    on_gpu = torch.cuda.is_available()
+    plan = make_plan(folder, "gpu" if on_gpu else "full")
     data = alone(plan)
-    faster = make_router(plan, data)
-    use_cpu_kernels(faster, faster.encoder)
-    loops = {
-        f"DeepSpeed, {plan.settings.deepspeed}": our_loop(plan, data)[1],
-        "plain loop": plain_loop(faster, plan, data),
-        "plain loop, torch's attention and dropout": plain_loop(make_router(plan, data), plan, data),
-    }
+    stock = plain_loop(make_router(plan, data).to("cuda" if on_gpu else "cpu"), plan, data)
+    loops = {f"DeepSpeed, {plan.settings.deepspeed}": our_loop(plan, data)[1], "plain loop": stock}
+    if not on_gpu:
+        faster = make_router(plan, data)
+        use_cpu_kernels(faster, faster.encoder)
+        loops |= {"plain loop": plain_loop(faster, plan, data), "plain loop, torch's attention and dropout": stock}
     sampler, steps = data.sampler(plan.settings, 1), range(2, 18)
     for step in loops.values():
         step(0)
@@ -114,7 +115,7 @@ def engine(folder: Path) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for number in steps:
         for name, step in loops.items():
-            seconds[name].append(timed(partial(step, number)))
+            seconds[name].append(timed(partial(step, number), torch.cuda.synchronize if on_gpu else lambda: None))
     tokens = np.array([data.rows.lengths[sampler.rows(number)].sum() for number in steps])
     ours, peer = next(iter(loops)), "plain loop"
     for name, times in seconds.items():

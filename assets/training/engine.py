@@ -11,6 +11,8 @@ import torch
 from deepspeed import DeepSpeedEngine
 from deepspeed.runtime import compiler
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
+from deepspeed.runtime.utils import is_invalid_grad_norm
+from deepspeed.runtime.zero import stage_1_and_2
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed import init_process_group
@@ -46,15 +48,17 @@ def join_processes(world_size: int, threads: int) -> None:
     The launcher's environment names the other ranks; one process alone needs no address and no port.
     """
     torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products may differ from run to run
     _leave_compiler_out()
     # DeepSpeed would compile this operator at the first start, for a minute; only tensor-parallel inference uses it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend, device = "gloo", None
+    if torch.cuda.is_available():
+        backend, device = "nccl", torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
     if "RANK" not in os.environ:
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        init_process_group(backend, store=HashStore(), rank=0, world_size=1, device_id=device)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     if (found := torch.distributed.get_world_size()) != world_size:
         raise TrainingError(f"{found} ranks were started for a plan of {world_size}; mend training.hostfile or ranks")
@@ -69,8 +73,14 @@ def tell_all(first: int, second: int) -> tuple[int, int]:
 
 
 def seed_everything(seed: int) -> None:
-    """Make weights and dropout a function of the seed; every rank drops out differently."""
+    """Make weights and dropout a function of the seed; every rank drops out differently.
+
+    On a GPU the attention that torch takes by itself adds up its gradients in any order: two runs ended 0.02 apart.
+    """
     torch.manual_seed(seed + torch.distributed.get_rank())
+    if torch.cuda.is_available():
+        torch.set_deterministic_debug_mode("error")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def make_router(plan: TrainingPlan, data: TrainingData) -> ComplaintRouter:
@@ -95,6 +105,7 @@ def start_engine(router: ComplaintRouter, plan: TrainingPlan, rows: int) -> Deep
     """
     settings = plan.settings
     steps = count_steps(rows, settings.epochs, settings.batch_rows)
+    _look_at_norms(settings.precision == "fp16")
     _prepare(router.encoder, settings)
     if not torch.cuda.is_available() and not settings.compile:
         use_cpu_kernels(router, router.encoder)
@@ -114,7 +125,7 @@ def engine_config(plan: TrainingPlan) -> dict[str, Any]:
     """DeepSpeed's configuration: the plan's file, and what configs/training.yaml says."""
     settings = plan.settings
     return plan.deepspeed | {
-        "bf16": {"enabled": settings.precision == "bf16"},
+        "bf16": {"enabled": settings.precision == "bf16", "check_grad_overflow": False},  # Agreement looks
         "fp16": {"enabled": settings.precision == "fp16"},
         "data_types": {"grad_accum_dtype": settings.gradient_precision},
         "gradient_clipping": settings.gradient_clipping,
@@ -155,9 +166,12 @@ class Agreement:
         """Begin to add up what a rank says of the step that was made last: its loss, and its votes."""
         engine = self._engine
         norm = None if engine.fp16_enabled() else engine.get_global_grad_norm()  # fp16 skips steps that overflow
-        told = torch.tensor([0.0, 0.0, *votes], dtype=torch.float64, device=engine.device)
+        told = torch.tensor([0.0, 0.0, *votes], dtype=torch.float64)
+        if engine.device.type == "cuda":
+            told = told.pin_memory().to(engine.device, non_blocking=True)
         told[0] = loss.detach()
-        told[1] = 0.0 if norm is None else norm
+        if norm is not None:
+            told[1] = norm
         work = torch.distributed.all_reduce(told, async_op=True)
         wait: Callable[[], object] = work.wait
         if told.is_cuda:
@@ -189,13 +203,29 @@ class Agreement:
 def _leave_compiler_out() -> None:
     """Spare the start torch._dynamo and sympy, a second of imports, but under stage 3, whose hooks ask for them.
 
-    torch's optimizers do to hide from a compiler, and DeepSpeed does to compile the kernels of Muon, which is not used.
-    What the encoder is compiled by (training.compile) is not touched.
+    torch's optimizers do to hide from a compiler, and DeepSpeed does to compile the kernels of Muon, and on a GPU for
+    DeepCompile: neither is used. What the encoder is compiled by (training.compile) is not touched.
     """
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
         setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))
     Adam.step = torch.no_grad()(inspect.unwrap(Adam.step))  # type: ignore[method-assign]
     compiler.compile = lambda: compiler.dummy_decorator
+    deepspeed.runtime.engine.is_deepcompile_supported = lambda: False
+
+
+def _look_at_norms(look: bool) -> None:
+    """Have ZeRO 1 and 2 look at their norms, or leave that to `Agreement`.
+
+    A processor that looks waits for its GPU: 14 times a step, with four groups of parameters. fp16 has to look, as it
+    skips a step that overflows.
+    """
+    stage_1_and_2.is_invalid_grad_norm = is_invalid_grad_norm if look else lambda _: False
+    stage_1_and_2.mask_nan_or_inf_with_val_inplace = _mark_invalid
+
+
+def _mark_invalid(norm: Tensor, device: object = None) -> None:  # noqa: ARG001 - DeepSpeed's interface
+    """As DeepSpeed's own, which takes the mark from main memory, and waits for it."""
+    norm.masked_fill_(~norm.isfinite(), -1.0)
 
 
 def _undo_first_step(optimizer: FP16_UnfusedOptimizer) -> None:

@@ -5,6 +5,8 @@ section 3): with Adam in mixed precision a parameter costs 2 bytes of weight, 2 
 stage 1 shares the states among the ranks, stage 2 the gradients too, stage 3 the weights too. Activations follow
 Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4), without the
 attention scores on GPUs, where a fused kernel never stores them.
+
+docs/training.md has the estimates against what was measured.
 """
 
 import os
@@ -25,9 +27,15 @@ __all__ = ["Free", "Memory", "check_memory", "estimate_memory", "free_memory"]
 
 _PROCESS = 540_000_000
 """Bytes of a worker beside its model: Python, torch, DeepSpeed, the rows, oneDNN's kernels (docs/training.md)."""
+_CONTEXT, _PROCESS_WITH_GPU = 1_400_000_000, 2_000_000_000
+"""The same with a GPU, on it (CUDA, NCCL, their kernels, gaps in torch's memory) and in main memory: on an H100, 1.38
+gigabytes beside what torch had allocated, and 2.1."""
 _ASK_TORCH = "import torch; print(*(torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())))"
-_LIVE_LAYERS = 2
-"""Layers whose weights are whole on a device at once when stage 3 gathers them: one at work, one fetched ahead."""
+_LIVE_LAYERS, _LIVE = 2, 1_000_000_000
+"""What stage 3 has whole on a device at once: two layers, one at work and one fetched ahead, and all that it gathered
+until it is as many parameters as these, DeepSpeed's default."""
+_BUCKET = 500_000_000
+"""DeepSpeed's default for the gradients that go on their way together: their buffer is taken whole."""
 _OFFLOADED = {"weights": "offload_param", "optimizer": "offload_optimizer", "step": "offload_optimizer"}
 
 
@@ -64,7 +72,8 @@ def estimate_memory(
     zero = deepspeed.get("zero_optimization", {})
     stage, width = zero.get("stage", 0), _width(settings)
     shared = [ranks if stage >= least else 1 for least in (1, 2, 3)]
-    gathered = min(size.parameters, _LIVE_LAYERS * size.layer_parameters + size.largest) if stage == 3 else 0
+    live = max(zero.get("stage3_max_live_parameters", _LIVE), _LIVE_LAYERS * size.layer_parameters + size.largest)
+    gathered = min(size.parameters, live) if stage == 3 else 0
     has_master = width == 2 or stage > 0
     parts = {
         "weights": width * size.parameters // shared[2],
@@ -75,7 +84,12 @@ def estimate_memory(
         "activations": _activation_bytes(size, settings, has_gpu) * _micro_batch_tokens(settings, ranks),
     }
     moved = offloads(deepspeed)
+    if has_gpu:
+        parts["buckets"] = _bucket_bytes(zero, width)
+        parts["reused"] = -_reused(parts, settings, ranks, moved)
     places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
+    if has_gpu:
+        places = {"none": {"process": _CONTEXT}, "cpu": {"process": _PROCESS_WITH_GPU}, "nvme": {}}
     for name, amount in parts.items():
         places[moved.get(_OFFLOADED.get(name, ""), "none")][name] = amount
     if has_gpu:
@@ -131,18 +145,40 @@ def _micro_batch_tokens(settings: TrainingSettings, ranks: int) -> int:
 
 
 def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool) -> int:
-    """Bytes a token: what the layers keep for the backward pass, and the working space of two more.
+    """Bytes a token: what the layers keep for the backward pass, and working space.
 
-    On CPU no fused kernel drops attention out: scores are kept, in float32, as noise, before it and after it.
+    On a GPU that is the gradients of a feed-forward network and of what surrounds it. On CPU it is two more layers, and
+    no fused kernel drops attention out: scores are kept, in float32, as noise, before it and after it.
     """
-    width = _width(settings)
+    width, again = _width(settings), settings.activation_checkpointing
     linear = width * (7 * size.hidden + 2 * size.intermediate)
     if has_gpu:
         layer = linear + (width + 2) * size.hidden
+        space = width * (4 * size.hidden + 2 * size.intermediate) + (layer if again else 0)
     else:
         layer = linear + 12 * (size.hidden + size.heads * settings.max_tokens)
-    kept = width * size.hidden if settings.activation_checkpointing else layer
-    return size.trained_layers * kept + 2 * layer
+        space = 2 * layer
+    kept = width * size.hidden if again else layer
+    return size.trained_layers * kept + space
+
+
+def _bucket_bytes(zero: Mapping[str, Any], width: int) -> int:
+    """The buffers of gradients on their way to other ranks, of one rank, too; a second one fills up meanwhile."""
+    if zero.get("stage", 0) == 0:
+        return 0
+    return width * int(zero.get("reduce_bucket_size", _BUCKET)) * (2 if zero.get("overlap_comm") else 1)
+
+
+def _reused(parts: Mapping[str, int], settings: TrainingSettings, ranks: int, moved: Mapping[str, str]) -> int:
+    """Bytes that are activations first, and then what comes after them: the step, and its gradients.
+
+    The gradients of a micro-batch before are there at the same time.
+    """
+    rows = settings.batch_rows // ranks
+    has_more = _micro_batch_tokens(settings, ranks) < rows * settings.max_tokens
+    after = ("step",) if has_more else ("gradients", "step")
+    later = sum(parts[name] for name in after if _OFFLOADED.get(name) not in moved)
+    return min(parts["activations"], later)
 
 
 def _width(settings: TrainingSettings) -> int:

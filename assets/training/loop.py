@@ -1,6 +1,6 @@
 """The training loop: one optimizer step after the other, from wherever the run was left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -99,7 +99,7 @@ def take_step(engine: DeepSpeedEngine, weights: Tensor, step: Step) -> Tensor:
     return total
 
 
-def _made(engine: DeepSpeedEngine, make: Callable[[int], Step], numbers: range) -> Iterator[Step]:
+def _made(engine: DeepSpeedEngine, make: Callable[[int], Step], numbers: Iterable[int]) -> Iterator[Step]:
     """Steps in turn: made ahead for a GPU, which has this processor idle; a processor that trains has no time to."""
     return ahead(make, numbers) if engine.device.type == "cuda" else map(make, numbers)
 

@@ -15,7 +15,7 @@ __all__ = ["plain_loop"]
 
 def plain_loop(router: ComplaintRouter, plan: TrainingPlan, data: TrainingData) -> Callable[[int], None]:
     """What makes step number n, over the same rows as ours."""
-    settings = plan.settings
+    settings, device = plan.settings, next(router.parameters()).device
     router.bfloat16().train()
     groups = parameter_groups(router, settings)
     low = [parameter for group in groups for parameter in group["params"]]
@@ -23,13 +23,15 @@ def plain_loop(router: ComplaintRouter, plan: TrainingPlan, data: TrainingData) 
         group["params"] = [parameter.detach().float() for parameter in group["params"]]
     masters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
-    sampler, weights = data.sampler(settings, 1), torch.from_numpy(data.class_weights(settings.class_weight_power))
+    sampler = data.sampler(settings, 1)
+    weights = torch.from_numpy(data.class_weights(settings.class_weight_power)).to(device)
     rates = schedule(optimizer, sampler.steps, settings)
 
     def step(number: int) -> None:
         rows = sampler.rows(number)
-        labels = torch.from_numpy(data.labels[rows])
-        logits = router(**collate(data.rows, rows, router.padding, data.preprocessing.max_tokens))
+        labels = torch.from_numpy(data.labels[rows]).to(device)
+        batch = collate(data.rows, rows, router.padding, data.preprocessing.max_tokens)
+        logits = router(**{name: tensor.to(device) for name, tensor in batch.items()})
         share_of_loss(logits, labels, weights, float(weights[labels].sum())).backward()
         for weight, master in zip(low, masters, strict=True):
             master.grad, weight.grad = weight.grad.float(), None

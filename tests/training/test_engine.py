@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from deepspeed.runtime.zero import stage_1_and_2
 from deepspeed.utils import safe_get_full_grad
 from tokenizers import Tokenizer
 
@@ -131,6 +132,24 @@ def test_the_first_update_is_adams_at_every_stage(trial: Callable[..., Trial]) -
         return consolidated_weights(one.engine)["output.weight"].float() - before
 
     torch.testing.assert_close(moved("zero-0"), moved("zero-1"), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("stage", ["zero-1", "zero-2"])
+def test_no_norm_is_looked_at_by_deepspeed(
+    trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """On a GPU each look waits for all that it has to do."""
+
+    def looks(*_: object) -> bool:
+        raise AssertionError("it waits for the device")
+
+    monkeypatch.setattr(stage_1_and_2.DeepSpeedZeroOptimizer, "has_overflow", looks)
+    one = trial(deepspeed=stage)
+    one.backward(0, 16, micro_batches=1)
+    monkeypatch.setattr(torch.Tensor, "__bool__", looks)
+    monkeypatch.setattr(torch.Tensor, "item", looks)
+    one.engine.step()
+    assert one.engine.global_steps == 1
 
 
 def test_a_model_without_entities_trains_under_zero_3(trial: Callable[..., Trial]) -> None:

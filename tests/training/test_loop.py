@@ -65,6 +65,25 @@ def test_what_is_no_number_ends_the_run_naming_its_step(alone: None, loss: str, 
         agreement.answer()
 
 
+def test_votes_go_to_a_gpu_from_pinned_memory(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that is made on a GPU waits for all that it has to do before."""
+    made: list[object] = []
+    make = torch.tensor
+    monkeypatch.setattr(torch, "tensor", lambda *values, **how: made.append(how.get("device")) or make(*values, **how))
+    pinned = torch.zeros(3, dtype=torch.float64)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda _: SimpleNamespace(to=lambda *_, **how: moved(how)))
+
+    def moved(how: dict[str, object]) -> torch.Tensor:
+        assert how == {"non_blocking": True}
+        return pinned
+
+    agreement = Agreement(engine("cuda"), votes=1)
+    agreement.ask(torch.tensor(1.5), [1.0])
+    assert made[-1] is None
+    assert pinned[0] == 1.5
+    assert pinned[1] == 0.5
+
+
 def test_an_overflow_in_fp16_is_skipped_and_ends_nothing(alone: None) -> None:
     agreement = Agreement(engine(fp16_enabled=lambda: True, get_global_grad_norm=lambda: float("inf")), votes=0)
     agreement.ask(torch.tensor(1.0), [])

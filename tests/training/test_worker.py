@@ -28,12 +28,18 @@ def test_the_worker_imports_neither_dagster_nor_boto3_nor_transformers() -> None
     assert found.stdout.splitlines()[-1] == "set()"
 
 
-def test_a_run_imports_no_compiler(snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_run_imports_no_compiler(
+    snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, on_gpu: bool
+) -> None:
+    """Where there is a GPU, DeepSpeed supports a compiler of its own, and imports torch's for it."""
     (tmp_path / "out").mkdir()
     short = override(settings, {"epochs": 0.1})
     (tmp_path / "plan.json").write_text(plan_training(snapshot, short, tmp_path / "out", tmp_path).model_dump_json())
     code = (
         "import sys; from pathlib import Path; from assets.training.worker import main\n"
+        "from assets.training.process import lean_imports; lean_imports()\n"
+        f"import deepspeed.runtime.engine as engine; engine.is_deepcompile_supported = lambda: {on_gpu}\n"
         "print(main(Path(sys.argv[1])), {'sympy', 'torch._dynamo', 'transformers'} & {*sys.modules}, file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "plan.json")]
