@@ -55,7 +55,7 @@ def test_nothing_is_left_of_it_when_an_import_fails() -> None:
     assert (list(sys.meta_path), set(sys.modules), gc.isenabled()) == (finders, modules, enabled)
 
 
-LARGE = ("torch", "sqlalchemy", "altair", "scipy.stats", "boto3", "feast.feature_server", "uvicorn")
+LARGE = ("torch", "sqlalchemy", "altair", "scipy.stats", "boto3", "google.auth", "feast.feature_server", "uvicorn")
 
 AUDIT = "from pathlib import Path; from assets.validation.expectations import _context; _context(Path('nowhere'))"
 FEATURES = "from assets.features.store import repository_registry; repository_registry()"

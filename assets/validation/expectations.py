@@ -71,8 +71,9 @@ def _outcome(results: "dict[str, ExpectationSuiteValidationResult]") -> Outcome:
     return Outcome(checked, failed)
 
 
-_ABSENT = ("sqlalchemy", "boto3", "botocore", "psycopg2", "pyspark")
-_LATE = ("altair", "scipy.stats")
+_GOOGLE = ("google.api_core", "google.auth", "google.cloud", "google.oauth2")
+_ABSENT = ("sqlalchemy", "boto3", "botocore", "psycopg2", "pyspark", *_GOOGLE)
+_LATE = ("altair", "jsonschema", "scipy.stats")
 """Half of Great Expectations' start: databases, clouds and expectations that are not used here."""
 
 

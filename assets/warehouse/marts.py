@@ -47,6 +47,7 @@ _TURNS = 29
 """Days in which the turn of every file comes once: a prime, so that it also does where objects land weekly."""
 _EMPTY, _UNDATED, _ALL = "empty", "undated", "all"
 _ROW_GROUP = 100_000
+_WEEK = timedelta(days=7)
 
 _log = logging.getLogger("evergreen")
 
@@ -103,7 +104,7 @@ def write_partitions(
 
     A partition without rows has no file, but one without rows there is when the folder has no other of the mart.
     """
-    for condition in ["true"] if only is None else [_within(name, partition) for partition in only]:
+    for condition in ["true"] if only is None else _within(name, set(only)):
         _write_rows(database, name, folder, condition)
     if not any((folder / name).glob("*.parquet")):
         schema = database.sql(f"from {name} limit 0").to_arrow_table().schema
@@ -175,14 +176,22 @@ def _write_rows(database: duckdb.DuckDBPyConnection, name: str, folder: Path, co
         _write(partition_file(folder, name, partition), reader.schema.remove(0), (rows for _, rows in parts))
 
 
-def _within(name: str, partition: str) -> str:
-    """A condition by bounds, which spares DuckDB the texts of other weeks."""
+def _within(name: str, only: set[str]) -> Iterator[str]:
+    """Conditions for the rows of some partitions: by bounds, which spares DuckDB the texts of other weeks.
+
+    Weeks that follow each other are one condition.
+    """
     day = day_of(name)
     if day is None:
-        return "true"
-    if partition == _UNDATED:
-        return f"{day} is null"
-    return f"{day} >= '{partition}' and {day} < '{date.fromisoformat(partition) + timedelta(days=7)}'"
+        yield "true"
+        return
+    if _UNDATED in only:
+        yield f"{day} is null"
+    mondays = {date.fromisoformat(partition) for partition in only - {_UNDATED}}
+    firsts = sorted(monday for monday in mondays if monday - _WEEK not in mondays)
+    ends = sorted(after for monday in mondays if (after := monday + _WEEK) not in mondays)
+    for first, end in zip(firsts, ends, strict=True):
+        yield f"{day} >= '{first}' and {day} < '{end}'"
 
 
 def _split(reader: pa.RecordBatchReader) -> Iterator[tuple[str, pa.Table]]:

@@ -53,6 +53,32 @@ def test_a_partition_is_a_week_and_its_rows_are_in_order(tmp_path: Path) -> None
     assert duckdb.sql(f"select count(*) from read_parquet('{mart(folder, 'labels')}')").fetchall() == [(150,)]
 
 
+def test_weeks_that_follow_each_other_are_read_at_once_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions: list[str] = []
+    write_rows = marts_module._write_rows
+
+    def record(database: duckdb.DuckDBPyConnection, name: str, folder: Path, condition: str) -> None:
+        conditions.append(condition)
+        write_rows(database, name, folder, condition)
+
+    whole, some = write(tmp_path / "whole", 500), tmp_path / "some"
+    some.mkdir()
+    monkeypatch.setattr(marts_module, "_write_rows", record)
+    with duckdb.connect() as connection:
+        connection.execute("create table labels as from read_parquet(?)", [mart(whole, "labels")])
+        weeks = ["2024-02-05", "2024-01-15", "2024-01-08", "2024-01-29", "undated"]
+        write_partitions(connection, "labels", some, weeks)
+    assert conditions == [
+        "known_at is null",
+        "known_at >= '2024-01-08' and known_at < '2024-01-22'",
+        "known_at >= '2024-01-29' and known_at < '2024-02-12'",
+    ]
+    assert new_files(some) == [f"{week}.parquet" for week in sorted(weeks[:-1])]
+    assert all(file.read_bytes() == (whole / "labels" / file.name).read_bytes() for file in (some / "labels").iterdir())
+
+
 def test_a_mart_without_rows_can_be_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "v", 0)
     assert duckdb.sql(f"select complaint_id from read_parquet('{mart(folder, 'labels')}')").fetchall() == []
