@@ -22,7 +22,7 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DATABASES = {
     "ledger.db": "restore it from a copy",
     "mlflow/*.db": "move it away; `evergreen rebuild-registry` makes it anew",
-    "features/*.db": "delete it; the next run fills it anew",
+    "features/online.db": "delete it; the next run fills it anew",
     "dagster/**/*.db": "delete it; the history of runs is lost with it, and what was switched on",
 }
 """Where a home has SQLite databases, and what to do when one is damaged."""

@@ -26,6 +26,7 @@ def write(home: Home) -> None:
         with sqlite3.connect(home.root / name) as connection:
             connection.execute("create table kept (text)")
             connection.executemany("insert into kept values (?)", [("x" * 1000,)] * 50)
+    (home.features / "registry.db").write_bytes(b"Feast's, which is no database")
 
 
 @pytest.mark.parametrize("name", DATABASES)
