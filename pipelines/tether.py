@@ -15,6 +15,8 @@ __all__ = ["main"]
 
 def main(program: str) -> None:
     """Run a Python program in this process, the leader of a group. The arguments are those of `sys.argv`."""
+    # What a script starts with & ignores SIGINT, and Dagster does with SIGTERM what is done with SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     Thread(target=_end_with_parent, daemon=True).start()
     runpy.run_path(program, run_name="__main__")
 

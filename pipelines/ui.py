@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import AF_INET, AF_UNIX, SOCK_STREAM, socket
@@ -71,7 +71,7 @@ def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
         try:
             yield processes
         finally:
-            _stop(processes.values())
+            _stop(home, processes)
 
 
 def _swept(prefix: str) -> str:
@@ -127,15 +127,18 @@ def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]
         )
 
 
-def _stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
-    """Tell the processes and their children to end, and wait until they have; a second signal ends them at once."""
+def _stop(home: Home, processes: Processes) -> None:
+    """Tell the processes and their children to end, and wait until they have; a second signal ends them at once.
+
+    Dagster ends by an exception, which an import may swallow: one that is still loading is not told but ended.
+    """
     try:
-        for process in processes:
-            _signal(process, signal.SIGTERM)
-        for process in processes:
+        for name, process in processes.items():
+            _signal(process, signal.SIGTERM if _answers(home, name) else signal.SIGKILL)
+        for process in processes.values():
             process.wait()
     finally:
-        for process in processes:
+        for process in processes.values():
             _signal(process, signal.SIGKILL)
 
 

@@ -110,6 +110,7 @@ class Browser:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
+    """Tests ask for it first: where there is none, no server is started."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("there is no Chromium on the PATH")
@@ -172,7 +173,7 @@ def posted(browser: Browser, change: str) -> str:
 
 
 def test_a_page_of_another_origin_changes_and_reads_nothing(
-    addresses: dict[str, str], browser: Browser, evil: int, home: Home
+    browser: Browser, addresses: dict[str, str], evil: int, home: Home
 ) -> None:
     browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
     for origin in (f"http://localhost:{evil}", f"http://127.0.0.1:{evil}"):
@@ -190,7 +191,7 @@ def test_a_page_of_another_origin_changes_and_reads_nothing(
 
 
 def test_one_visit_opens_all_three_and_the_links_between_them(
-    addresses: dict[str, str], browser: Browser, home: Home
+    browser: Browser, addresses: dict[str, str], home: Home
 ) -> None:
     report = home.reports / "drift" / "2024-07-01.html"
     report.parent.mkdir(parents=True, exist_ok=True)
