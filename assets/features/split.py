@@ -33,10 +33,12 @@ def split_by_time(days: Sequence[tuple[date, int]], settings: SnapshotSettings, 
     train_rows = min(before, settings.max_train_rows)
     if test_rows < settings.test_rows or train_rows < settings.min_train_rows:
         total = sum(rows for _, rows in days)
+        parts = f", {test_rows} from {days[first_test][0]} on to test on and {before} before" if days else ""
         raise SnapshotError(
-            f"{total} complaints have a narrative and a label known as of {as_of}; a training set needs "
+            f"{total} complaints have a narrative and a label known as of {as_of}{parts}; a training set needs "
             f"snapshot.test_rows = {settings.test_rows} to test on and, of days before those, snapshot.min_train_rows "
-            f"= {settings.min_train_rows} to train on: ingest more, choose a later as-of or lower the settings"
+            f"= {settings.min_train_rows} to train on: ingest more, choose a later as-of, lower the settings or, if "
+            "old history has landed as if it were new, run with --history"
         )
     return Split(days[first_train][0], train_rows, days[first_test][0], test_rows)
 

@@ -11,6 +11,7 @@ from assets.features.split import split_by_time
 from assets.settings import SnapshotSettings, load_settings
 
 START = date(2020, 1, 1)
+NEXT = START + timedelta(days=1)
 
 
 def settings(test_rows: int, max_train_rows: int = 10**6, min_train_rows: int = 1) -> SnapshotSettings:
@@ -33,15 +34,16 @@ def test_split_is_the_shortest_window_that_holds_the_rows(gaps: list[tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("days", "wanted"),
+    ("days", "wanted", "there"),
     [
-        ([], settings(1)),
-        ([(START, 10)], settings(11)),
-        ([(START, 10)], settings(5)),
-        ([(START, 4), (START + timedelta(days=1), 10)], settings(5, min_train_rows=5)),
+        ([], settings(1), ""),
+        ([(START, 10)], settings(11), ", 10 from {0} on to test on and 0 before"),
+        ([(START, 10)], settings(5), ", 10 from {0} on to test on and 0 before"),
+        ([(START, 4), (NEXT, 10)], settings(5, min_train_rows=5), ", 10 from {1} on to test on and 4 before"),
     ],
 )
-def test_too_few_rows_are_one_clear_line(days: list[tuple[date, int]], wanted: SnapshotSettings) -> None:
-    with pytest.raises(SnapshotError, match=r"as of 2021-02-03.*snapshot\.test_rows") as error:
+def test_too_few_rows_are_one_clear_line(days: list[tuple[date, int]], wanted: SnapshotSettings, there: str) -> None:
+    parts = there.format(START, NEXT)
+    with pytest.raises(SnapshotError, match=rf"as of 2021-02-03{parts};.*snapshot\.test_rows") as error:
         split_by_time(days, wanted, "2021-02-03")
     assert "\n" not in str(error.value)
