@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from assets.lake import Home
+from assets.registry.tracking import database
 from pipelines.guard import Guard, JsonOnly, token_of
 
 __all__ = ["WORKSPACE", "serve"]
@@ -54,7 +55,7 @@ def mlflow(home: Home) -> Iterator[ASGIApp]:
     """MLflow's pages and its API, on the home's registry."""
     from mlflow.server import constants
 
-    store, artifacts = f"sqlite:///{home.mlflow / 'mlflow.db'}", "mlflow-artifacts:/"
+    store, artifacts = database(home.mlflow), "mlflow-artifacts:/"
     os.environ |= {
         constants.BACKEND_STORE_URI_ENV_VAR: store,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",

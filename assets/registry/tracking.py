@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,11 +20,31 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
 
-__all__ = ["MODEL", "Record", "Tracking", "local_path"]
+__all__ = ["MODEL", "Record", "Tracking", "database", "local_path"]
 
 MODEL = "complaint-router"
+_DATABASE = "mlflow.db"
 _MEASURES = ("accuracy", "macro_f1", "log_loss", "ece")
 _PARAMS_AT_ONCE = 100  # MLflow's limit for one call
+
+
+def database(folder: Path) -> str:
+    """The address of MLflow's database in a folder. It is made beside, when there is none, and moved into place.
+
+    MLflow makes it in steps, and cannot go on with what a kill has left.
+    """
+    path = folder / _DATABASE
+    if not path.exists():
+        from mlflow.db import upgrade
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{_DATABASE}-", dir=folder) as beside:
+            made = Path(beside) / _DATABASE
+            assert upgrade.callback is not None
+            upgrade.callback(f"sqlite:///{made}")
+            with suppress(FileExistsError):  # another process was faster
+                path.hardlink_to(made)
+    return f"sqlite:///{path}"
 
 
 @dataclass(frozen=True)
@@ -43,11 +65,7 @@ class Tracking:
 
     @property
     def exists(self) -> bool:
-        return self._database.exists()
-
-    @property
-    def _database(self) -> Path:
-        return self.folder / "mlflow.db"
+        return (self.folder / _DATABASE).exists()
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -56,8 +74,7 @@ class Tracking:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         from mlflow import MlflowClient
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{self._database}"
+        uri = database(self.folder)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def record(self, bundle: Path, evaluation: Evaluation, pictures: Path, dagster_run: str | None) -> Record:

@@ -22,7 +22,7 @@ _OF_THE_REIGN = ("predictions", "performance", "drift")
 _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
-    *("reports/.data-docs-*", "reports/drift/.*.html-*", "cache/texts/*/.*.npz-*"),
+    *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/drift/.*.html-*", "cache/texts/*/.*.npz-*"),
 )
 """What a process that was killed has left."""
 

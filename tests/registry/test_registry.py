@@ -6,6 +6,7 @@ from typing import Any
 
 import mlflow.artifacts
 import pytest
+from alembic.runtime.migration import HeadMaintainer
 from mlflow import MlflowClient
 
 from assets.evaluation.gate import Verdict, decide
@@ -15,6 +16,7 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
+from assets.registry.tracking import Tracking
 from assets.settings import GatePolicy
 from assets.training.bundle import write_manifest
 
@@ -55,6 +57,14 @@ def killed_at(owner: type, method: str, when: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(owner, method, die)
         yield
+
+
+def test_a_database_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+    """MLflow would add the same column again."""
+    with killed_at(HeadMaintainer, "update_to_step", "before"):
+        Tracking(tmp_path).client.search_registered_models()
+    assert not Tracking(tmp_path).exists
+    assert Tracking(tmp_path).client.search_registered_models() == []
 
 
 def client(home: Home) -> MlflowClient:

@@ -103,6 +103,7 @@ def test_what_killed_processes_left_goes(nights: Nights, policy: RetentionSettin
         ),
         *("features/.apply-e/x", "warehouse/.parse-f/x", "cache/tokens/.staging-g/x", "running/evergreen-score-h.lock"),
         *("lake/predictions/2024-03-01/.parts-i.parts/0.parquet", "lake/.writing/drift/2019-01-01.lock"),
+        "mlflow/.mlflow.db-k/mlflow.db",
     ]
     stays = [
         "running/3f6c.lock",
