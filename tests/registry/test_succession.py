@@ -119,6 +119,20 @@ def test_a_killed_approval_is_finished_by_the_next(
     assert succession.registry.problem() is None
 
 
+def test_the_same_proof_is_too_little_for_the_fourth_of_a_reign_though_those_before_it_wait(
+    home: Home, succession: Succession, promoted: Promote, policy: GatePolicy, bundle_of: Any, evaluation_of: Any
+) -> None:
+    champion, _ = promoted(A)
+    required = policy.model_copy(update={"approval": "required"})
+    decisions = []
+    for day in range(1, 5):
+        evaluation = evaluation_of(B, champion, as_of=f"2024-06-{day:02}")
+        if day == 1:
+            Registry(home).register(bundle_of(B), evaluation)
+        decisions += [succession.judge("2", evaluation, required).decision for _ in range(2)]
+    assert decisions == 6 * ["awaiting-approval"] + 2 * ["reject"]
+
+
 def test_a_twin_of_what_was_rolled_back_needs_new_data(
     home: Home, succession: Succession, promoted: Promote, policy: GatePolicy, bundle_of: Any, evaluation_of: Any
 ) -> None:

@@ -33,6 +33,8 @@ ROTTEN, FOREIGN = "7", "8"
 """A version whose files are not those that were registered, and one that was never evaluated."""
 GOOD, BAD = 0.9, 0.75
 """Accuracies above and below any champion's and the baseline's."""
+PATIENCE = 3
+"""The challengers of a reign for whom GOOD is proof: 12 rows right only by them, and 2 only by the champion."""
 WRITES = [
     (Ledger, "append"),
     (ledger_module, "write_atomically"),
@@ -202,7 +204,7 @@ class SuccessionMachine(RuleBasedStateMachine):
         evaluation = self._evaluate(version, beside, accuracy, as_of)
         changes = {"approval": approval, "alias_edits": edits, "min_test_rows": 100 if enough else 300}
         policy = self.world.policy.model_copy(update=changes | {"rollback_holds_days": holds})
-        expected = self._expected(version, expected_champion, beside, accuracy, policy, as_of)
+        expected = self._expected(version, expected_champion, beside, evaluation, policy)
         decisions: list[str] = []
 
         def judge() -> None:
@@ -347,20 +349,28 @@ class SuccessionMachine(RuleBasedStateMachine):
         version: str,
         champion: str | None,
         beside: RegisteredVersion | None,
-        accuracy: float,
+        evaluation: Evaluation,
         policy: GatePolicy,
-        as_of: str,
     ) -> str:
         if version == champion:
             return "unchanged"
+        as_of = evaluation.as_of
         since, by_hand = self._reign_after(policy.alias_edits, as_of)
         if since > as_of or policy.min_test_rows > 200 or (beside.version if beside else None) != champion:
             return "inconclusive"
         newer = TRAINED_TO.get(version, "2024-05-31") > self._withdrawn_to()
-        if accuracy == BAD or version in self.holders() or not newer:
+        if evaluation.challenger.accuracy == BAD or version in self.holders() or not newer:
+            return "reject"
+        if beside and len(self._measured_beside(beside) - {evaluation.id}) >= PATIENCE:
             return "reject"
         held = by_hand and int(as_of[-2:]) < int(since[-2:]) + policy.rollback_holds_days
         return "promote" if policy.approval == "automatic" and not held else "awaiting-approval"
+
+    def _measured_beside(self, champion: RegisteredVersion) -> set[str]:
+        """The evaluations that the gate could decide on beside a champion."""
+        said = [entry.body for entry in self.world.registry.ledger.entries("verdict")]
+        decided = [body for body in said if body["decision"] in ("promote", "awaiting-approval", "reject")]
+        return {body["evaluation"] for body in decided if body["champion"] == champion.training_id}
 
     def _reign_after(self, edits: str, as_of: str) -> tuple[str, bool]:
         """Since when the champion whom a run finds has been that, and whether a person made it so again."""
