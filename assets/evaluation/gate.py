@@ -146,9 +146,11 @@ def count_reign(verdicts: Iterable[Mapping[str, Any]], evaluation: Evaluation, c
 def met(verdicts: Iterable[Mapping[str, Any]], champion: str | None) -> set[str]:
     """The evaluations that a champion has met, by the bodies of the verdicts so far.
 
-    What could not be measured does not count: it could not have replaced the champion.
+    What could not be measured does not count: it could not have replaced the champion. Nor does a refit: of it no gain
+    is asked, and so no chance of a false one is spent.
     """
-    return {v["evaluation"] for v in verdicts if v["champion"] == champion and v["decision"] != "inconclusive"}
+    beside = (v for v in verdicts if v["champion"] == champion and not v.get("refit_of"))
+    return {v["evaluation"] for v in beside if v["decision"] != "inconclusive"}
 
 
 def _decide(

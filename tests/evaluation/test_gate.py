@@ -245,6 +245,7 @@ def test_challengers_of_a_reign_share_the_significance() -> None:
     assert count_reign(bodies, found, "champion") == 3
     assert count_reign(bodies, found, "another") == 1
     assert count_reign([bodies[0] | {"decision": "inconclusive"}], found, "champion") == 1
+    assert count_reign([bodies[0] | {"refit_of": "champion"}], found, "champion") == 1
 
 
 def test_a_harm_is_weighed_by_a_person_only_when_nothing_else_stands_against_it() -> None:
