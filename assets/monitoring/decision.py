@@ -50,9 +50,9 @@ class DecisionInputs:
     training_cost: float
     """Of the device, for one training."""
     cost: float
-    """Of a retraining that ends in a promotion: its training, review and roll-out."""
+    """Of a retraining that ends in a promotion: its training, its refit where one follows, review and roll-out."""
     spent: float
-    """What the trainings decided on, and the promotions, have cost earlier in as-of's month."""
+    """What the trainings decided on, the promotions and their refits have cost earlier in as-of's month."""
     days_since_retraining: int | None
     """Days since the last retraining that ended with a verdict was decided on; None for never."""
     failed: int
@@ -75,7 +75,7 @@ class DecisionInputs:
 
     @property
     def promotion_cost(self) -> float:
-        """Of review and roll-out."""
+        """Of what a promotion alone calls for: the refit, review and roll-out."""
         return self.cost - self.training_cost
 
     @property

@@ -22,7 +22,7 @@ from assets.training.usage import cost
 
 __all__ = [
     *("ATTEMPT_AT", "Past", "attempts", "days_between", "decide_retraining", "decision_inputs", "drifting_since"),
-    *("due", "expected_cost", "probe", "recall"),
+    *("due", "expected_cost", "probe", "recall", "retraining_cost"),
 ]
 
 ATTEMPT_AT = "evergreen/decision"
@@ -75,9 +75,8 @@ def _decide(
     windows = _windows(lake, as_of, champion)
     since = drifting_since([(report.as_of, report.detected) for report in windows])
     past = recall(entries, as_of, champion.training_id if champion else None, since, policy)
-    performance, days = load_performance(lake, as_of), settings.scoring.window_days
-    price = expected_cost(_device_seconds(lake), settings.training.price_per_hour)
-    numbers = decision_inputs(as_of, champion, windows, performance, past, price, days, policy)
+    training = expected_cost(_device_seconds(lake), settings.training.price_per_hour)
+    numbers = decision_inputs(as_of, champion, windows, load_performance(lake, as_of), past, training, settings)
     if champion:
         found = probe(twins, entries, champion.training_id, numbers, settings)
         numbers = replace(numbers, probe=found)
@@ -99,13 +98,13 @@ def decision_inputs(
     performance: Performance,
     past: Past,
     training_cost: float,
-    window_days: int,
-    policy: RetrainingPolicy,
+    settings: Settings,
 ) -> DecisionInputs:
     """The numbers of the decision. What was measured of another training than the champion's counts as not measured.
 
-    windows: the drift reports up to as_of, newest first; window_days: the days that performance's window spans.
+    windows: the drift reports up to as_of, newest first.
     """
+    policy, days = settings.retraining, settings.scoring.window_days
     training = champion.training_id if champion else None
     performed = performance if performance.training_id == training else None
     return DecisionInputs(
@@ -118,9 +117,9 @@ def decision_inputs(
         evaluated_rows=performed.evaluated.rows if performed else 0,
         evaluated_accuracy=performed.evaluated.accuracy if performed else None,
         estimated_accuracy=performed.estimated_accuracy if performed else None,
-        answers_per_day=performed.window_rows / window_days if performed and performed.window_rows else None,
+        answers_per_day=performed.window_rows / days if performed and performed.window_rows else None,
         training_cost=training_cost,
-        cost=training_cost + policy.price_per_retraining,
+        cost=retraining_cost(training_cost, settings.training.refit, policy),
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,
@@ -171,11 +170,18 @@ def attempts(entries: Sequence[Entry], decision: Entry) -> int:
 
 
 def _spent(entries: Sequence[Entry], policy: RetrainingPolicy) -> float:
-    """What the trainings that some entries decide on have cost, and the promotions among them."""
-    decided = [e.body["numbers"] for e in entries if e.kind == "retraining" and e.body["decision"] == "retrain"]
-    promoted = sum(e.kind == "alias" and e.body["action"] in ("promote", "approve") for e in entries)
-    # Older decisions do not say what a training costs.
-    return float(sum(n.get("training_cost", 0.0) for n in decided) + promoted * policy.price_per_retraining)
+    """What the trainings that some entries decide on have cost, and the promotions and refits that came of them."""
+    spent = training = 0.0
+    for entry in entries:
+        if entry.kind == "retraining" and entry.body["decision"] == "retrain":
+            # Older decisions do not say what a training costs.
+            training = entry.body["numbers"].get("training_cost", 0.0)
+            spent += training
+        elif entry.kind == "verdict" and entry.body.get("refit_of"):
+            spent += training
+        elif entry.kind == "alias" and entry.body["action"] in ("promote", "approve"):
+            spent += policy.price_per_retraining
+    return spent
 
 
 def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:
@@ -218,6 +224,11 @@ def expected_cost(device_seconds: Sequence[float], price_per_hour: float) -> flo
     """
     seconds = fmean(device_seconds[-_TRAININGS:] or [0.0])
     return cost(seconds, 1, price_per_hour)
+
+
+def retraining_cost(training_cost: float, refit: bool, policy: RetrainingPolicy) -> float:
+    """What a retraining costs that ends in a promotion; the refit that follows it takes what its training does."""
+    return training_cost * (2 if refit else 1) + policy.price_per_retraining
 
 
 def days_between(start: str, end: str) -> int:

@@ -11,7 +11,7 @@ from assets.evaluation.gate import Verdict, count_reign, decide_refit
 from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.performance import recent
-from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall
+from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall, retraining_cost
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
 from assets.settings import GatePolicy, RetrainingPolicy
@@ -115,7 +115,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         estimated_accuracy=workshop.estimate(champion, window) if champion else None,
         answers_per_day=len(window) / workshop.history.settings.drift.window_days if len(window) else None,
         training_cost=training_cost,
-        cost=training_cost + policy.price_per_retraining,
+        cost=retraining_cost(training_cost, workshop.history.settings.training.refit, policy),
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,

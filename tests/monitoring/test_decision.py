@@ -208,6 +208,15 @@ def test_only_a_promotion_is_charged_for_review_and_roll_out() -> None:
     assert recall(back, "2024-01-20", "3", None, policy).spent == 7.5
 
 
+def test_a_promotion_is_charged_for_its_refit_whatever_the_verdict_on_that() -> None:
+    verdict = judged("2024-01-10")
+    refit = replace(verdict, body=verdict.body | {"refit_of": "a"})
+    entries = [decided("2024-01-10", "3"), verdict, entry("alias", "2024-01-10", action="promote"), refit]
+    assert recall(entries, "2024-01-20", "4", None, POLICY).spent == 6.0
+    approved = [*entries, entry("alias", "2024-01-12", action="refit")]
+    assert recall(approved, "2024-01-20", "4", None, POLICY).spent == 6.0
+
+
 def test_five_points_lost_are_proven_in_weeks_however_long_the_reign() -> None:
     """28 answers a day, 89 of a hundred right for a year, and 84 from then on."""
     rows, changed = 28 * 500, pd.Timestamp("2025-01-01")
@@ -282,6 +291,16 @@ def test_a_second_decision_of_a_day_knows_of_the_first(measured: Home, champion:
     assert (third.decision, third.inputs.days_since_retraining) == ("skip", 0)
     assert ask() == first
     assert len(ledger.entries("retraining")) == 3
+
+
+def test_the_price_of_a_retraining_has_its_refit(
+    measured: Home, champion: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assets.monitoring.retraining._device_seconds", lambda lake: [3600.0])
+    training = SETTINGS.training.model_copy(update={"refit": True, "price_per_hour": 0.5})
+    settings = SETTINGS.model_copy(update={"training": training, "retraining": POLICY})
+    found = decide_retraining(measured, AS_OF, champion, settings).inputs
+    assert (found.training_cost, found.cost, found.promotion_cost) == (0.5, 6.0, 5.5)
 
 
 def test_what_was_measured_of_another_version_is_not_measured(measured: Home, champion: Any) -> None:

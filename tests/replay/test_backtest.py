@@ -13,6 +13,7 @@ import pytest
 from assets.evaluation.report import Evaluation
 from assets.features.snapshot import Snapshot
 from assets.lake import Home
+from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.twins import Candidate
 from assets.replay.backtest import backtest
 from assets.replay.history import History, steps
@@ -225,7 +226,9 @@ def test_the_gate_is_the_real_one(workshop: Callable[..., Workshop]) -> None:
     assert (none.promotions, none.accuracy, none.macro_f1) == (0, None, None)
 
 
-def test_what_is_promoted_is_refitted_as_the_profile_says(workshop: Callable[..., Workshop], teacher: Teacher) -> None:
+def test_what_is_promoted_is_refitted_as_the_profile_says(
+    workshop: Callable[..., Workshop], teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def newest_words(rows: pd.DataFrame) -> pd.DataFrame:
         """Half of the complaints change again, so late that at first only test rows show it."""
         late = (rows["known_at"] >= "2024-04-23") & (rows.index % 2 == 0)
@@ -236,11 +239,20 @@ def test_what_is_promoted_is_refitted_as_the_profile_says(workshop: Callable[...
     assert teacher.trained == list(DAYS[:-1])
     teacher.trained.clear()
     shop = workshop(newest_words, WithReference)
+    asked: list[DecisionInputs] = []
+
+    def decide_and_tell(numbers: DecisionInputs, policy: RetrainingPolicy) -> RetrainingDecision:
+        asked.append(numbers)
+        return decide(numbers, policy)
+
+    monkeypatch.setattr("assets.replay.backtest.decide", decide_and_tell)
     refitted = backtest("every-step", policy("every-step"), shop)
     promoted = [step.as_of for step in refitted.steps if step.verdict == "promote"]
     assert len(promoted) == refitted.promotions > 1
     assert sorted(teacher.trained) == sorted([*DAYS[:-1], *promoted])
     assert refitted.cost == pytest.approx(refitted.trainings * 0.01 + refitted.promotions * 5.01)
+    assert (refitted.steps[5].as_of, refitted.steps[5].verdict) == ("2024-05-10", "promote")
+    assert (asked[6].cost, asked[6].spent) == pytest.approx((5.02, 5.02))  # the price, and what was paid in that month
     assert refitted.accuracy > evaluated.accuracy + 0.01  # the newest words
     made = [found for found in shop._made.values() if isinstance(found, Evaluation)]
     assert all(found.champion.training_id in DAYS for found in made if found.champion)  # never the refit
