@@ -416,8 +416,8 @@ def test_a_run_of_the_command_and_a_job_of_the_daemon_end_as_one_after_the_other
     """Both wait to write the raw table, which is then let go."""
     here, other, waits = tmp_path / "home", tmp_path / "other", "waiting for another run to be done with raw_complaints"
     # Of a day, complaints have the same ids in every simulated world.
-    earlier = ("--from", "2023-12-01", "--to", "2023-12-31", "--rate", "50")
-    assert evergreen(here, "simulate", "--output", str(other), *earlier).returncode == 0
+    newest = ("--from", AS_OF, "--to", AS_OF, "--rate", "300")
+    assert evergreen(here, "simulate", "--output", str(other), *newest).returncode == 0
     command = [str(EVERGREEN), "run", "--source", str(source), "--history", "--as-of", AS_OF]
     with locked(here / "lake/.writing/raw_complaints.lock", "it"):
         run_id = launch(ui, "ingest", other)
