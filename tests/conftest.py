@@ -1,6 +1,7 @@
 """What every test gets: a home of its own, no network, no telemetry."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from markdown_it.token import Token
 from assets.lake import Home
 
 os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
+
+# What a script starts with & ignores SIGINT, Dagster does with SIGTERM what is done with SIGINT, and children inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time and everywhere; how long one takes says more about the machine than about the code.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
