@@ -14,7 +14,7 @@ from assets.lake import Home
 
 os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
 
-# What a script starts with & ignores SIGINT, Dagster does with SIGTERM what is done with SIGINT, and children inherit it.
+# What a script starts with & ignores SIGINT, Dagster treats SIGTERM as it finds SIGINT, and children inherit both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time and everywhere; how long one takes says more about the machine than about the code.
