@@ -1,6 +1,5 @@
 """The `evergreen` command: thin over the graph's job and the stages' functions."""
 
-import gc
 import json
 import os
 import re
@@ -15,7 +14,9 @@ import typer
 
 from assets.exceptions import SettingsError
 from assets.lake import Home
+from assets.lean import look_for_garbage_rarely
 from assets.settings import load_policy, load_settings
+from assets.training.process import leave
 from pipelines.stopping import Stopped, listen
 
 __all__ = ["app", "main", "program"]
@@ -36,12 +37,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 
 
 def program() -> NoReturn:
-    """Run `main` in a process of its own, sparing it the seconds that garbage takes among a heap of modules."""
-    gc.set_threshold(100_000, 50, 1000)
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    """Run `main` in a process of its own."""
+    look_for_garbage_rarely()
+    leave(main())
 
 
 def main() -> int:

@@ -84,11 +84,10 @@ def estimate_memory(
         "activations": _activation_bytes(size, settings, has_gpu) * _micro_batch_tokens(settings, ranks),
     }
     moved = offloads(deepspeed)
+    places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
     if has_gpu:
         parts["buckets"] = _bucket_bytes(zero, width)
         parts["reused"] = -_reused(parts, settings, ranks, moved)
-    places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
-    if has_gpu:
         places = {"none": {"process": _CONTEXT}, "cpu": {"process": _PROCESS_WITH_GPU}, "nvme": {}}
     for name, amount in parts.items():
         places[moved.get(_OFFLOADED.get(name, ""), "none")][name] = amount

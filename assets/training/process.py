@@ -1,7 +1,6 @@
 """What a worker arranges with the operating system before it imports anything large."""
 
 import ctypes
-import gc
 import json
 import os
 import signal
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
+
+from assets.lean import look_for_garbage_rarely
 
 __all__ = [
     "die_with_parent",
@@ -111,7 +112,7 @@ def lean_imports() -> None:
     does not compile kernels that nothing uses (TORCHDYNAMO_DISABLE=0 brings it back). Garbage is looked for rarely, as
     what an import makes is none: another second.
     """
-    gc.set_threshold(100_000, 50, 1000)
+    look_for_garbage_rarely()
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     sys.modules |= dict.fromkeys(("accelerate", "mlflow", "scipy", "sklearn"))  # type: ignore[arg-type]
 

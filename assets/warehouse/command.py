@@ -6,20 +6,19 @@ It takes dbt's arguments, prints what dbt prints and exits as dbt does. dbt itse
 two copies of its manifest, which nothing here reads: DBT_WRITE_JSON is false, and the results are written here.
 """
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from assets.lean import lean
+from assets.lean import lean, look_for_garbage_rarely
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run dbt; returns its exit status."""
-    gc.set_threshold(100_000, 50, 1000)
+    look_for_garbage_rarely()
     with lean():
         from dbt.artifacts.schemas.run import RunExecutionResult
         from dbt.cli.exceptions import DbtUsageException
