@@ -55,8 +55,8 @@ class TrainingSettings(Section):
     refit: bool = False
     """Whether a version that the gate promotes is trained again with its test rows, to answer in its place."""
     seed: int
-    precision: Literal["bf16", "fp16", "fp32"]
-    """Of weights, activations and gradients; the optimizer always works in float32."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
+    """Of weights, activations and gradients; the optimizer always works in float32. Plans never say auto."""
     gradient_precision: Literal["fp32"] | None
     """In which the gradients of micro-batches are added up; None for `precision`, which takes less memory."""
     activation_checkpointing: bool

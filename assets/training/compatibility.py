@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from assets.exceptions import SettingsError
@@ -50,12 +51,18 @@ _OURS = {
 }
 _OPTIMIZERS = ("Adam", "AdamW")
 
+_CPU = Path("/proc/cpuinfo")
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of processors that multiply matrices in it; the last one is Arm's."""
+
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run can count on where it starts: GPUs, the library for NVMe offload, and a C++ compiler."""
+    """What a run can count on where it starts: GPUs, bf16, the library for NVMe offload, and a C++ compiler."""
 
     gpus: int
+    bf16: bool
+    """Whether what trains computes in it. Where it does not, torch still does, in steps of 40 times the seconds."""
     libaio: bool
     compiler: bool
 
@@ -64,7 +71,13 @@ class Machine:
         """This machine, whose visible GPUs were counted; libaio is looked for when the configuration needs it."""
         compiler = shutil.which("c++")
         needs_libaio = compiler is not None and "nvme" in offloads(deepspeed).values()
-        return cls(gpus, libaio=needs_libaio and _links_libaio(), compiler=compiler is not None)
+        return cls(gpus, _computes_bf16(gpus), needs_libaio and _links_libaio(), compiler is not None)
+
+    def precision(self, settings: TrainingSettings) -> str:
+        """The precision of the settings; for `auto` what it comes to. Machines of a hostfile are taken to have bf16."""
+        if settings.precision != "auto":
+            return settings.precision
+        return "bf16" if self.bf16 or settings.hostfile else "fp32"
 
 
 def check_training(settings: TrainingSettings, deepspeed: Mapping[str, Any], world_size: int, machine: Machine) -> None:
@@ -86,6 +99,16 @@ def offloads(deepspeed: Mapping[str, Any]) -> dict[str, str]:
     zero = deepspeed.get("zero_optimization", {})
     devices = {name: (zero.get(name) or {}).get("device", "none") for name in ("offload_optimizer", "offload_param")}
     return {name: device for name, device in devices.items() if device != "none"}
+
+
+def _computes_bf16(gpus: int) -> bool:
+    """Whether the GPUs do, or else the processor, by the flags that Linux shows of it."""
+    if gpus:
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    lines = _CPU.read_text().splitlines() if _CPU.is_file() else []
+    return any(_BF16 & set(line.split()) for line in lines if line.startswith(("flags", "Features")))
 
 
 def _links_libaio() -> bool:

@@ -32,7 +32,7 @@ class TrainingOverrides(dg.Config):
     schedule: str | None = Field(None, description="linear, cosine or constant, after the warm-up.")
     layer_rate_decay: float | None = Field(None, description="A layer's rate, of that of the layer above.")
     patience: int | None = Field(None, description="Evaluations without improvement after which training stops.")
-    precision: str | None = Field(None, description="bf16, fp16 or fp32.")
+    precision: str | None = Field(None, description="auto, bf16, fp16 or fp32.")
     activation_checkpointing: bool | None = Field(None, description="Less memory, slower.")
     seed: int | None = Field(None, description="Another seed is another model.")
     ranks: int | None = Field(None, description="Worker processes.")

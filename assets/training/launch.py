@@ -83,8 +83,9 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     """
     base = resolve_base_model(settings.base_model)
     deepspeed, gpus = _deepspeed_config(settings.deepspeed), _gpus()
-    world_size = _world_size(settings, gpus)
-    check_training(settings, deepspeed, world_size, Machine.here(gpus, deepspeed))
+    world_size, machine = _world_size(settings, gpus), Machine.here(gpus, deepspeed)
+    settings = settings.model_copy(update={"precision": machine.precision(settings)})
+    check_training(settings, deepspeed, world_size, machine)
     _check_rows(snapshot.train_rows, settings, world_size)
     run = _run_id(snapshot.id, settings, deepspeed, base)
     return TrainingPlan(

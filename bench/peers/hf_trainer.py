@@ -1,4 +1,4 @@
-"""HF Trainer, fine-tuning the encoder on a snapshot's texts: as it comes, or with bf16 and length grouping."""
+"""HF Trainer, fine-tuning the encoder on a snapshot's texts: as it comes, or with length grouping and our precision."""
 
 import time
 from typing import Any
@@ -55,8 +55,8 @@ def train_theirs(plan: TrainingPlan, validation: int, evaluations: int, fast: bo
         plan.base_model, num_labels=len(QUEUES), local_files_only=True
     )
     pad = DataCollatorWithPadding(AutoTokenizer.from_pretrained(plan.base_model, local_files_only=True))
-    watch = Watch(steps // evaluations, lambda: _loss(model, held_out, pad, fast))
     arguments = _arguments(plan, steps, fast)
+    watch = Watch(steps // evaluations, lambda: _loss(model, held_out, pad, arguments.bf16))
     Trainer(model=model, args=arguments, train_dataset=training, data_collator=pad, callbacks=[watch]).train()
     tokens = sum(row["length"] for row in training) * steps * plan.settings.batch_rows / len(training)
     return {"tokens": tokens, "seconds": watch.curve[-1][0], "curve": watch.curve}
@@ -78,7 +78,7 @@ def _encode(plan: TrainingPlan) -> list[dict[str, Any]]:
 def _arguments(plan: TrainingPlan, steps: int, fast: bool) -> TrainingArguments:
     settings = plan.settings
     quiet = {"save_strategy": "no", "logging_strategy": "no", "report_to": [], "disable_tqdm": True}
-    faster = {"bf16": True, "train_sampling_strategy": "group_by_length"} if fast else {}
+    faster = {"bf16": settings.precision == "bf16", "train_sampling_strategy": "group_by_length"} if fast else {}
     return TrainingArguments(
         output_dir=str(plan.output / "hf"),
         max_steps=steps,
@@ -93,13 +93,13 @@ def _arguments(plan: TrainingPlan, steps: int, fast: bool) -> TrainingArguments:
 
 
 @torch.no_grad()
-def _loss(model: Any, rows: list[dict[str, Any]], pad: DataCollatorWithPadding, fast: bool) -> float:
+def _loss(model: Any, rows: list[dict[str, Any]], pad: DataCollatorWithPadding, bf16: bool) -> float:
     model.eval()
     total = 0.0
     for start in range(0, len(rows), _EVALUATED_ROWS):
         chosen = rows[start : start + _EVALUATED_ROWS]
         batch = pad([{name: value for name, value in row.items() if name != "length"} for row in chosen])
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             total += float(model(**batch).loss) * len(chosen)
     model.train()
     return total / len(rows)

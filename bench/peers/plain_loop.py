@@ -1,4 +1,4 @@
-"""What a person would write: bf16 weights, float32 masters, clipping, fused AdamW, the same schedule."""
+"""What a person would write: the plan's precision, float32 masters, clipping, fused AdamW, the same schedule."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ __all__ = ["plain_loop"]
 def plain_loop(router: ComplaintRouter, plan: TrainingPlan, data: TrainingData) -> Callable[[int], None]:
     """What makes step number n, over the same rows as ours."""
     settings, device = plan.settings, next(router.parameters()).device
-    router.bfloat16().train()
+    router.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32).train()
     groups = parameter_groups(router, settings)
     low = [parameter for group in groups for parameter in group["params"]]
     for group in groups:

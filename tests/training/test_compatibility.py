@@ -1,6 +1,7 @@
 """Combinations of settings that are refused before a process starts."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from assets.settings import CONFIGS, TrainingSettings, load_settings
 from assets.training.compatibility import KEYS, ZERO_KEYS, Machine, check_training
 from assets.training.launch import override
 
-CPU = Machine(gpus=0, libaio=True, compiler=True)
-BARE = Machine(gpus=0, libaio=False, compiler=False)
-TWO_GPUS = Machine(gpus=2, libaio=True, compiler=True)
+CPU = Machine(gpus=0, bf16=True, libaio=True, compiler=True)
+BARE = Machine(gpus=0, bf16=False, libaio=False, compiler=False)
+TWO_GPUS = Machine(gpus=2, bf16=True, libaio=True, compiler=True)
 FILES = sorted(path.stem for path in (CONFIGS / "deepspeed").glob("*.json"))
 
 
@@ -82,6 +83,30 @@ def test_settings_that_do_not_go_together_are_one_line(
 
 def test_fp16_trains_on_gpus(plain: TrainingSettings) -> None:
     check_training(override(plain, {"precision": "fp16"}), file(), 2, TWO_GPUS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16", "bf16"),
+        ("flags\t\t: fpu amx_bf16 amx_tile", "bf16"),
+        ("Features\t: fp asimd bf16", "bf16"),
+        ("flags\t\t: fpu avx2 avx512f avx512bw", "fp32"),
+        ("model name\t: bf16", "fp32"),
+        (None, "fp32"),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_computes_in_it(
+    plain: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, precision: str
+) -> None:
+    cpu = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpu.write_text(f"processor\t: 0\n{flags}\n")
+    monkeypatch.setattr("assets.training.compatibility._CPU", cpu)
+    machine = Machine.here(0, file())
+    assert machine.precision(override(plain, {"precision": "auto"})) == precision
+    assert machine.precision(override(plain, {"precision": "bf16"})) == "bf16"
+    assert machine.precision(override(plain, {"precision": "auto", "hostfile": "hosts"})) == "bf16"
 
 
 def test_an_unknown_schedule_names_those_there_are(plain: TrainingSettings) -> None:

@@ -142,7 +142,7 @@ def test_what_fits_is_not_refused(settings: TrainingSettings) -> None:
 def test_a_profile_for_gpus_fits_them_in_one_micro_batch_a_step(profile: str, gpus: int) -> None:
     chosen = load_settings(profile).training
     deepspeed = _deepspeed_config(chosen.deepspeed)
-    check_training(chosen, deepspeed, gpus, Machine(gpus, libaio=False, compiler=False))
+    check_training(chosen, deepspeed, gpus, Machine(gpus, bf16=True, libaio=False, compiler=False))
     size = measure_model(resolve_base_model(chosen.base_model).path, 40, chosen)
     check_memory(size, chosen, deepspeed, gpus, Free(host=64 * GB, device=16 * GB))
     assert chosen.batch_rows // gpus * chosen.max_tokens <= chosen.batch_tokens
