@@ -7,19 +7,16 @@ import sys
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import typer
 
 from assets.exceptions import SettingsError
 from assets.lake import Home
-from assets.lean import look_for_garbage_rarely
 from assets.settings import load_policy, load_settings
-from assets.training.process import leave
-from pipelines.stopping import Stopped, listen
 
-__all__ = ["app", "main", "program"]
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="evergreen",
@@ -36,18 +33,11 @@ _POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-def program() -> NoReturn:
-    """Run `main` in a process of its own."""
-    look_for_garbage_rarely()
-    leave(main())
-
-
 def main() -> int:
     """Run the command; its exit code.
 
-    0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings, 130 and 143 told to stop.
+    0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings. Raises Stopped when told to stop.
     """
-    listen()
     os.umask(0o077)  # the home holds what people have complained about
     for switch in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DAGSTER_DISABLE_TELEMETRY"):
         os.environ.setdefault(switch, "true")
@@ -57,9 +47,6 @@ def main() -> int:
         sys.exit(app())
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
-    except Stopped as told:
-        _say(f"evergreen: {told}; what was published is intact")
-        return 128 + told.number
     except Exception as error:
         from pipelines.faults import explain
 

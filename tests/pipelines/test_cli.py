@@ -59,6 +59,24 @@ def test_a_mistake_is_one_line_and_a_code(home: Home, arguments: list[str], code
     assert "Traceback" not in done.stderr
 
 
+def test_told_to_stop_while_it_loads_is_one_line() -> None:
+    start = """
+import os, signal, sys
+from pipelines.command import program
+
+class Loading:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Loading())
+program()
+"""
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "evergreen: stopped by SIGINT; what was published is intact\n"
+
+
 def test_a_full_disk_is_one_line(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
