@@ -72,6 +72,19 @@ def test_the_queue_that_is_answered_wrongly_is_named(side: str, name: str) -> No
     assert found[name].note.endswith("promised at most")
 
 
+def test_a_little_of_the_same_text_in_another_queue_is_found_where_the_champion_is_sure() -> None:
+    rng = np.random.default_rng(8)
+    evaluated, arrived = (
+        rows[(rows["queue"] == rows["predicted"]) | (rows["confidence"] < 0.9)]
+        for rows in (draw(rng, 1500), nights(draw(rng, 9000), 300))
+    )
+    moved = rng.random(len(arrived)) < 0.03
+    another = dict(zip(NAMES, np.roll(NAMES, 1), strict=True))
+    arrived["queue"] = arrived["queue"].mask(moved, arrived["predicted"].map(another))
+    found = evidence(evaluated, arrived)
+    assert (found["answers"].drifted, found["sure_answers"].drifted) == (False, True)
+
+
 def test_a_window_that_is_harder_breaks_no_promise() -> None:
     """A third of the answers of the evaluation are unsure, and all that arrive: wrong as often as they said."""
     rng = np.random.default_rng(4)
