@@ -92,7 +92,7 @@ def prepare(folder: Path) -> tuple[Snapshot, TrainingSettings]:
     snapshot = Snapshot("0" * 16, "2024-01-01", folder, FEATURES, ROWS, 0, 0, manifest)
     changes = {
         **{"base_model": str(folder / "encoder"), "max_tokens": 32, "hashed_words": 512, "trainable_layers": None},
-        **{"epochs": 6.0, "batch_rows": 16, "checkpoint_seconds": 0.02, "precision": "bf16"},
+        **{"epochs": 6.0, "batch_rows": 16, "checkpoint_seconds": 0.02},
     }
     return snapshot, override(load_settings("quick").training, changes)
 

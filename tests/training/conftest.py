@@ -85,7 +85,7 @@ def settings(encoder: Path) -> TrainingSettings:
     changes = {
         **{"base_model": str(encoder), "max_tokens": 32, "hashed_words": 512, "trainable_layers": None},
         **{"epochs": 4.0, "batch_rows": 16, "ranks": 1, "deepspeed": "zero-2", "validation_share": 0.0},
-        **{"learning_rate": 2e-3, "head_learning_rate": 1e-2, "precision": "bf16"},
+        **{"learning_rate": 2e-3, "head_learning_rate": 1e-2},
     }
     return override(load_settings("quick").training, changes)
 
