@@ -97,16 +97,24 @@ def test_fp16_trains_on_gpus(plain: TrainingSettings) -> None:
     ],
 )
 def test_auto_is_bf16_where_the_processor_computes_in_it(
-    plain: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, precision: str
+    plain: TrainingSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    flags: str | None,
+    precision: str,
 ) -> None:
     cpu = tmp_path / "cpuinfo"
     if flags is not None:
         cpu.write_text(f"processor\t: 0\n{flags}\n")
     monkeypatch.setattr("assets.training.compatibility._CPU", cpu)
+    caplog.set_level("WARNING", "evergreen")
     machine = Machine.here(0, file())
     assert machine.precision(override(plain, {"precision": "auto"})) == precision
-    assert machine.precision(override(plain, {"precision": "bf16"})) == "bf16"
     assert machine.precision(override(plain, {"precision": "auto", "hostfile": "hosts"})) == "bf16"
+    assert not caplog.records
+    assert machine.precision(override(plain, {"precision": "bf16"})) == "bf16"
+    assert ("has no bf16" in caplog.text) == (precision == "fp32")
 
 
 def test_an_unknown_schedule_names_those_there_are(plain: TrainingSettings) -> None:
