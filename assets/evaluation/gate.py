@@ -144,13 +144,19 @@ def count_reign(verdicts: Iterable[Mapping[str, Any]], evaluation: Evaluation, c
 
 
 def met(verdicts: Iterable[Mapping[str, Any]], champion: str | None) -> set[str]:
-    """The evaluations that a champion has met, by the bodies of the verdicts so far.
+    """The evaluations that a champion has met, by the bodies of the verdicts so far, oldest first.
 
     What could not be measured does not count: it could not have replaced the champion. Nor does a refit: of it no gain
-    is asked, and so no chance of a false one is spent.
+    is asked, and so no chance of a false one is spent. Nor does one that was champion before: only a person brings it
+    back.
     """
-    beside = (v for v in verdicts if v["champion"] == champion and not v.get("refit_of"))
-    return {v["evaluation"] for v in beside if v["decision"] != "inconclusive"}
+    found, reigned = set[str](), set[str | None]()
+    for verdict in verdicts:
+        reigned.add(verdict["champion"])
+        counts = verdict["decision"] != "inconclusive" and verdict["training_id"] not in reigned
+        if verdict["champion"] == champion and not verdict.get("refit_of") and counts:
+            found.add(verdict["evaluation"])
+    return found
 
 
 def _decide(

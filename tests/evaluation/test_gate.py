@@ -246,6 +246,10 @@ def test_challengers_of_a_reign_share_the_significance() -> None:
     assert count_reign(bodies, found, "another") == 1
     assert count_reign([bodies[0] | {"decision": "inconclusive"}], found, "champion") == 1
     assert count_reign([bodies[0] | {"refit_of": "champion"}], found, "champion") == 1
+    before = bodies[0] | {"champion": "former", "training_id": "champion"}
+    assert count_reign([before, bodies[0] | {"training_id": "former"}], found, "champion") == 1
+    # A challenger that replaced the champion, until a rollback, has met it.
+    assert count_reign([bodies[0], before | {"champion": bodies[0]["training_id"]}], found, "champion") == 2
 
 
 def test_a_harm_is_weighed_by_a_person_only_when_nothing_else_stands_against_it() -> None:
