@@ -9,12 +9,22 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-__all__ = ["lean", "look_for_garbage_rarely"]
+__all__ = ["hide", "lean", "look_for_garbage_rarely"]
 
 
 def look_for_garbage_rarely() -> None:
     """Spare this process the seconds that garbage takes among a heap of modules."""
     gc.set_threshold(100_000, 50, 1000)
+
+
+def hide(packages: Iterable[str]) -> list[str]:
+    """Let imports of packages fail as if they were not installed; those that are imported already are left as they are.
+
+    Which are hidden.
+    """
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type] # None makes an import fail
+    return hidden
 
 
 @contextmanager
@@ -24,9 +34,7 @@ def lean(*, absent: Iterable[str] = (), late: Iterable[str] = ()) -> Iterator[No
     What is imported already stays as it is; outside everything can be imported. Garbage is not looked for meanwhile, as
     what an import makes is none, nor is it looked for among that ever after.
     """
-    hidden = [name for name in absent if name not in sys.modules]
-    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type] # None makes an import fail
-    finder, enabled = _LateFinder(late), gc.isenabled()
+    hidden, finder, enabled = hide(absent), _LateFinder(late), gc.isenabled()
     sys.meta_path.insert(0, finder)
     gc.disable()
     try:

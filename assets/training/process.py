@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from assets.lean import look_for_garbage_rarely
+from assets.lean import hide, look_for_garbage_rarely
 
 __all__ = [
     "die_with_parent",
@@ -107,14 +107,13 @@ def use_cores() -> int:
 def lean_imports() -> None:
     """Leave out what DeepSpeed and transformers import only for work that is not done here: half of the start.
 
-    mlflow serves DeepSpeed's autotuner, scipy and scikit-learn serve losses and decoding of other tasks: None in
-    sys.modules makes an import of them fail as if they were not installed. Without torch.compile, the Muon optimizer
-    does not compile kernels that nothing uses (TORCHDYNAMO_DISABLE=0 brings it back). Garbage is looked for rarely, as
-    what an import makes is none: another second.
+    mlflow serves DeepSpeed's autotuner, scipy and scikit-learn serve losses and decoding of other tasks. Without
+    torch.compile, the Muon optimizer does not compile kernels that nothing uses (TORCHDYNAMO_DISABLE=0 brings it back).
+    Garbage is looked for rarely, as what an import makes is none: another second.
     """
     look_for_garbage_rarely()
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    sys.modules |= dict.fromkeys(("accelerate", "mlflow", "scipy", "sklearn"))  # type: ignore[arg-type]
+    hide(("accelerate", "mlflow", "scipy", "sklearn"))
 
 
 def leave(status: int) -> NoReturn:
