@@ -57,6 +57,8 @@ _OPTIMIZERS = ("Adam", "AdamW")
 _CPU = Path("/proc/cpuinfo")
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of processors that multiply matrices in it; the last one is Arm's."""
+_FIRST_WITH_BF16 = 8
+"""Of NVIDIA's compute capabilities: Ampere."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,15 @@ def offloads(deepspeed: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _computes_bf16(gpus: int) -> bool:
-    """Whether the GPUs do, or else the processor, by the flags that Linux shows of it."""
-    if gpus:
-        import torch
+    """Whether the GPUs do, by their generation, or else the processor, by the flags that Linux shows of it.
 
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    torch could tell of GPUs, but keeps hundreds of megabytes on the one that it was asked about.
+    """
+    if gpus:
+        command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        generations = [line.partition(".")[0] for line in asked.stdout.split()]
+        return all(int(number) >= _FIRST_WITH_BF16 for number in generations if number.isdecimal())
     lines = _CPU.read_text().splitlines() if _CPU.is_file() else []
     return any(_BF16 & set(line.split()) for line in lines if line.startswith(("flags", "Features")))
 

@@ -117,6 +117,17 @@ def test_auto_is_bf16_where_the_processor_computes_in_it(
     assert ("has no bf16" in caplog.text) == (precision == "fp32")
 
 
+@pytest.mark.parametrize(("shown", "precision"), [("9.0\n9.0", "bf16"), ("8.0\n7.5", "fp32"), ("[N/A]", "bf16")])
+def test_auto_on_gpus_goes_by_their_generation(
+    plain: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, precision: str
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{shown}'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert Machine.here(2, file()).precision(override(plain, {"precision": "auto"})) == precision
+
+
 def test_an_unknown_schedule_names_those_there_are(plain: TrainingSettings) -> None:
     with pytest.raises(SettingsError, match=r"training.schedule: .*'linear', 'cosine' or 'constant'"):
         override(plain, {"schedule": "triangle"})
