@@ -38,10 +38,10 @@ run: $(READY)  ## Simulate half a year of complaints and run the whole graph on 
 ui: $(READY)  ## Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C
 	@$(BIN)/evergreen ui
 
-drift: $(READY)  ## Show a change of the world being noticed, learned and overcome (under four minutes)
+drift: $(READY)  ## Show a change of the world being noticed, learned and overcome (a few minutes)
 	@$(BIN)/evergreen demonstrate
 
-test: lint  ## Run the linters and the tests (under ten minutes on two cores)
+test: lint  ## Run the linters and the tests (some ten minutes on two cores)
 	@echo "== Testing; make test-all adds the slow ones"
 	@$(PYTEST) -m "not slow" --durations=10
 	@echo "== Open next: docs/benchmarks.md for what was measured, make run to see it work"
