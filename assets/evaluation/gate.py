@@ -153,8 +153,8 @@ def met(verdicts: Iterable[Mapping[str, Any]], champion: str | None) -> set[str]
     found, reigned = set[str](), set[str | None]()
     for verdict in verdicts:
         reigned.add(verdict["champion"])
-        counts = verdict["decision"] != "inconclusive" and verdict["training_id"] not in reigned
-        if verdict["champion"] == champion and not verdict.get("refit_of") and counts:
+        beside = verdict["champion"] == champion and not verdict.get("refit_of")
+        if beside and verdict["decision"] != "inconclusive" and verdict["training_id"] not in reigned:
             found.add(verdict["evaluation"])
     return found
 
