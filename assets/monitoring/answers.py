@@ -101,14 +101,14 @@ def promises(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: DriftSett
     rest for the queues in equal parts.
     """
     arrived = arrived.assign(copies=arrived.groupby(["night", "letter"]).ngroup())
-    part, least = settings.false_alarms / 3, evaluated["confidence"].median()
-    sides = _judged(evaluated, evaluated), _judged(arrived, evaluated)
-    tested, known = (rows[rows["confidence"] >= least] for rows in sides)
-    streams = [("predicted", queue) for queue in sorted(evaluated["predicted"].unique())]
-    streams += [("queue", queue) for queue in sorted(evaluated["queue"].unique())]
+    sides, part = (_judged(evaluated, evaluated), _judged(arrived, evaluated)), settings.false_alarms / 3
     yield Promise("answers", part, *sides, settings.min_loss)
+    least = evaluated["confidence"].median()
+    tested, known = (rows[rows["confidence"] >= least] for rows in sides)
     if len(known):
         yield Promise("sure_answers", part, tested, known, settings.min_loss)
+    streams = [("predicted", queue) for queue in sorted(evaluated["predicted"].unique())]
+    streams += [("queue", queue) for queue in sorted(evaluated["queue"].unique())]
     for side, queue in streams:
         tested, known = (rows[rows[side] == queue] for rows in sides)
         if side == "queue":

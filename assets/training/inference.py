@@ -6,7 +6,6 @@ and nothing is sent.
 
 import copy
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from assets.lean import hide
 from assets.settings import Precision
 from assets.training.bert import Bert, Hidden
 from assets.training.model import ComplaintRouter
@@ -137,7 +137,7 @@ def _move(router: ComplaintRouter, device: torch.device, precision: Precision) -
 
 def _compile(encoder: Any, precision: Precision) -> _CompiledEncoder:
     # OpenVINO reports its use over the network, unless this package is missing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    hide(["openvino_telemetry"])
     import openvino
 
     core = openvino.Core()

@@ -24,8 +24,7 @@ def cost(seconds: float, ranks: int, price_per_hour: float) -> float:
 def matmul_peak(precision: str, seconds: float = 0.1) -> float:
     """Floating-point operations per second of this rank's device at its best: large square products, for `seconds`.
 
-    Of the kind that layers make, with the weights transposed: where bf16 is computed in software, others are slower.
-
+    They are of the kind that layers make, one side transposed: where bf16 is computed in software, others are slower.
     The first product loads the library, for longer than many take, and does not count. Of ones instead of random
     numbers, an H100 would make 877e12 for 787e12. Call before anything else is on a GPU: what the products take there
     is not counted in `peak_memory`.
