@@ -48,25 +48,25 @@ copy (select *, row_number() over () as line from read_csv('{source}/*.csv', all
 create table typed as select *, try_cast("Date received" as timestamp) as known_at,
     try_cast("Date sent to company" as timestamp) as label_known_at, md5(concat_ws('|', columns(*))) as content_hash
     from '{folder}/raw.parquet';
-create table fct as select "Complaint ID" as complaint_id, known_at, label_known_at, Company as company, State as state,
-    Product as queue, "Consumer complaint narrative" as narrative from typed
+create table fct as select "Complaint ID" as record_id, known_at, label_known_at, Company as company, State as state,
+    Product as label, "Consumer complaint narrative" as text from typed
     where known_at is not null and "Complaint ID" is not null
     qualify row_number() over (partition by "Complaint ID" order by line desc) = 1;
-copy (select * from fct order by complaint_id) to '{folder}/fct.parquet' (format parquet, compression zstd);
+copy (select * from fct order by record_id) to '{folder}/fct.parquet' (format parquet, compression zstd);
 {statistics}""",
     "validation": """
-select count(*), count(distinct complaint_id), count(*) filter (known_at is null), min(known_at), max(known_at),
-    count(*) filter (label_known_at < known_at), count(distinct queue),
-    max(length(narrative)) from '{folder}/fct.parquet';
+select count(*), count(distinct record_id), count(*) filter (known_at is null), min(known_at), max(known_at),
+    count(*) filter (label_known_at < known_at), count(distinct label),
+    max(length(text)) from '{folder}/fct.parquet';
 """,
     "features": """
 create table rows as select * from '{folder}/fct.parquet'
-    where narrative is not null and known_at <= timestamp '{as_of}' and label_known_at <= timestamp '{as_of}'
+    where text is not null and known_at <= timestamp '{as_of}' and label_known_at <= timestamp '{as_of}'
     order by known_at desc limit 200000;
 copy (select rows.*, c.n7, c.n30, c.n90, s.n7 as s7, s.n30 as s30, s.n90 as s90 from rows
     asof left join '{folder}/company.parquet' c on rows.company = c.company and rows.known_at >= c.event_timestamp
     asof left join '{folder}/state.parquet' s on rows.state = s.state and rows.known_at >= s.event_timestamp
-    order by rows.known_at, rows.complaint_id) to '{folder}/train.parquet' (format parquet, compression zstd);
+    order by rows.known_at, rows.record_id) to '{folder}/train.parquet' (format parquet, compression zstd);
 """,
 }
 

@@ -1,7 +1,7 @@
 """How small a change is found, in points of accuracy that it costs, at 1,000, 10,000 and 100,000 rows.
 
-Complaints come straight from the simulator, without lake and features: what is watched are texts, the record's
-categories, the champion's answers and the labels that arrive. A window is a calm one in which a share of the complaints
+Records come straight from the simulator, without lake and features: what is watched are texts, the record's
+categories, the champion's answers and the labels that arrive. A window is a calm one in which a share of the records
 comes from a changed world; shares rise until eight windows of ten are in alarm. The champion is the linear branch over
 hashed words, fitted to a year; windows are drawn, without replacement, from a month after it. Of 100,000 rows drift
 reads `sample_rows`, so that a window of so many rows is drawn for it, with their labels alone.
@@ -32,20 +32,20 @@ from assets.monitoring.answers import measure_answers
 from assets.monitoring.comparison import Side, judge, measure_columns
 from assets.monitoring.sides import Reference, described, reference_of
 from assets.monitoring.wording import hash_words, measure_wording
-from assets.settings import QUEUES, load_settings
+from assets.settings import LABELS, load_settings
 from assets.simulation.settings import load_simulator_settings
 from assets.simulation.taxonomy import NEWEST_FROM, categories
 from assets.simulation.world import COLUMNS, World
 
 SETTINGS = load_settings("full").drift
-WORLD = load_simulator_settings().model_copy(update={"narrative_share": 1.0})
+WORLD = load_simulator_settings().model_copy(update={"text_share": 1.0})
 CHANGE, MONTH = date(2024, 12, 1), 31
 TRAINED, TESTED, POOL = 60, 1_500, 1.2
-"""Complaints a day of the year before the change, and of these evaluated ones; complaints of the month after it, as a
+"""Records a day of the year before the change, and of these evaluated ones; records of the month after it, as a
 multiple of the largest window."""
 SIZES = (1_000, 10_000, 100_000)
 SHARES = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
-CHANGES = ("new-vocabulary", "one-queue", "one-company", "mix-shift", "swapped-queues")
+CHANGES = ("new-vocabulary", "one-label", "one-company", "mix-shift", "swapped-labels")
 POWER = 0.8
 PEER_SHARES, PEER_ROWS = (0.05, 0.1, 0.3, 1.0), 10_000
 """What the peers are shown, and the most rows of a window and of the training: they take seconds for one."""
@@ -54,7 +54,7 @@ NANNYML = Path(__file__).parent / "peers" / "nannyml_drift.py"
 
 @dataclass(frozen=True)
 class Pool:
-    """A month's complaints, with what is measured of them."""
+    """A month's records, with what is measured of them."""
 
     rows: pd.DataFrame
     groups: dict[str, pd.DataFrame]
@@ -71,20 +71,20 @@ class Champion:
 def simulate(scenario: str, start: date, days: int, a_day: int, change: date | None) -> pd.DataFrame:
     world, found = World(WORLD, WORLD.scenario(scenario), 7, change), []
     for day in (start + timedelta(days=number) for number in range(days)):
-        queues = {category: queue for queue in QUEUES for category in categories(queue, day, NEWEST_FROM)}
+        labels = {category: label for label in LABELS for category in categories(label, day, NEWEST_FROM)}
         for index in range(a_day):
             record = world.record(day, index, world.stream(day, index))
-            found.append({**dict(zip(COLUMNS, record.fields, strict=True)), "queue": queues[record.fields[1:5]]})
+            found.append({**dict(zip(COLUMNS, record.fields, strict=True)), "label": labels[record.fields[1:5]]})
     rows = pd.DataFrame(found)
     known_at = pd.to_datetime(rows["Date received"])
     sent = pd.to_datetime(rows["Date sent to company"].replace("", None)).fillna(known_at + pd.Timedelta(days=7))
     return pd.DataFrame(
         {
-            "complaint_id": rows["Complaint ID"],
+            "record_id": rows["Complaint ID"],
             "known_at": known_at,
             "label_known_at": sent,
-            "queue": rows["queue"],
-            "narrative": rows["Consumer complaint narrative"],
+            "label": rows["label"],
+            "text": rows["Consumer complaint narrative"],
             "company": rows["Company"],
             "state": rows["State"],
             "zip_code": None,
@@ -99,16 +99,16 @@ def crown(rows: pd.DataFrame):
     train, test = rows.iloc[:-TESTED].reset_index(drop=True), rows.iloc[-TESTED:].reset_index(drop=True)
     answer = fit(train, [])
     evaluated = answered(test, answer(test))
-    reference = reference_of(train, frozenset(train["complaint_id"]), [], evaluated, KeptOut(), SETTINGS)
-    return Champion(reference, hash_words(reference.narratives), evaluated), answer
+    reference = reference_of(train, frozenset(train["record_id"]), [], evaluated, KeptOut(), SETTINGS)
+    return Champion(reference, hash_words(reference.texts), evaluated), answer
 
 
 def pool(champion: Champion, answer, rows: pd.DataFrame) -> Pool:
     rows = answered(rows, answer(rows))
     groups = described(rows, [], champion.reference.words)
-    names = {"predicted_queue": rows["predicted"], "prediction_confidence": rows["confidence"]}
-    groups |= {"predictions": pd.DataFrame(names), "labels": pd.DataFrame({"label_queue": rows["queue"]})}
-    return Pool(rows, groups, hash_words(rows["narrative"]))
+    names = {"predicted_label": rows["predicted"], "prediction_confidence": rows["confidence"]}
+    groups |= {"predictions": pd.DataFrame(names), "labels": pd.DataFrame({"label": rows["label"]})}
+    return Pool(rows, groups, hash_words(rows["text"]))
 
 
 def window(calm: Pool, changed: Pool, share: float, size: int, seed: int) -> Pool:
@@ -141,7 +141,7 @@ def alarms(champion: Champion, drawn: Pool) -> dict[str, float]:
 
 def right(rows: pd.DataFrame) -> float:
     """The accuracy of the champion's answers."""
-    return float((rows["queue"] == rows["predicted"]).mean())
+    return float((rows["label"] == rows["predicted"]).mean())
 
 
 def measured(

@@ -42,7 +42,7 @@ from assets.monitoring.comparison import Column, Side, judge, measure_columns, s
 from assets.monitoring.estimation import Answers, estimate_quality
 from assets.monitoring.sides import Reference, reference_of, window_of
 from assets.monitoring.wording import hash_words, measure_wording
-from assets.settings import QUEUES, load_settings
+from assets.settings import LABELS, load_settings
 
 SCENARIOS = ("calm", "new-vocabulary", "mix-shift", "taxonomy-change", "schema-change")
 START, END, RATE, CHANGE = date(2024, 1, 1), date(2024, 12, 31), 200, 220
@@ -78,7 +78,7 @@ class Pool:
 
 
 def simulate(folder: Path, scenario: str) -> pd.DataFrame:
-    """Every complaint of a scenario's year with a text and a label, with its features, in order of time."""
+    """Every record of a scenario's year with a text and a label, with its features, in order of time."""
     from assets.ingestion.landing import ingest
     from assets.simulation import simulate
     from assets.validation.audit import audit, publish
@@ -98,18 +98,18 @@ def _with_features(home: Home) -> pd.DataFrame:
 
     features = apply_definitions(home).features
     marts = home.lake.current("marts")
-    complaints = pq.read_table(marts / "fct_complaints", columns=[*COLUMNS, "known_until"])
-    keep = [text is not None and bool(text.strip()) for text in complaints["narrative"].to_pylist()]
-    keep = np.array(keep) & np.asarray(complaints["queue"].is_valid()) & np.asarray(complaints["known_until"].is_null())
-    rows = complaints.filter(pa.array(keep)).select(list(COLUMNS))
-    rows = rows.sort_by([("known_at", "ascending"), ("complaint_id", "ascending")])
+    records = pq.read_table(marts / "fct_records", columns=[*COLUMNS, "known_until"])
+    keep = [text is not None and bool(text.strip()) for text in records["text"].to_pylist()]
+    keep = np.array(keep) & np.asarray(records["label"].is_valid()) & np.asarray(records["known_until"].is_null())
+    rows = records.filter(pa.array(keep)).select(list(COLUMNS))
+    rows = rows.sort_by([("known_at", "ascending"), ("record_id", "ascending")])
     frame: pd.DataFrame = with_features(home, marts, rows, features).to_pandas()
     frame.attrs["features"] = list(features)
     return frame
 
 
 def fit(train: pd.DataFrame, features: list[str]) -> Callable[[pd.DataFrame], np.ndarray]:
-    """The linear branch of a challenger: a function from rows to probabilities [rows, queues]."""
+    """The linear branch of a challenger: a function from rows to probabilities [rows, labels]."""
     from tokenizers import Tokenizer, models
 
     from assets.training.preprocessing import fit_preprocessing
@@ -118,8 +118,8 @@ def fit(train: pd.DataFrame, features: list[str]) -> Callable[[pd.DataFrame], np
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     rows, settings = train.tail(FITTED), SETTINGS.training
     read = fit_preprocessing(rows, features, 8, settings.hashed_words, settings.prior_labels)
-    truth = np.array([QUEUES.index(queue) for queue in rows["queue"]])
-    weights = fit_words(read.encode(rows, tokenizer), truth, np.ones(len(QUEUES), np.float32), settings.hashed_words)
+    truth = np.array([LABELS.index(label) for label in rows["label"]])
+    weights = fit_words(read.encode(rows, tokenizer), truth, np.ones(len(LABELS), np.float32), settings.hashed_words)
 
     def answer(asked: pd.DataFrame) -> np.ndarray:
         found = read.encode(asked, tokenizer)
@@ -132,9 +132,9 @@ def fit(train: pd.DataFrame, features: list[str]) -> Callable[[pd.DataFrame], np
 
 
 def answered(rows: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
-    """Rows with the champion's answers: predicted, confidence, and a column for each queue's probability."""
-    names = np.array(QUEUES)[probabilities.argmax(axis=1)]
-    chances = {f"p_{queue}": probabilities[:, place] for place, queue in enumerate(QUEUES)}
+    """Rows with the champion's answers: predicted, confidence, and a column for each label's probability."""
+    names = np.array(LABELS)[probabilities.argmax(axis=1)]
+    chances = {f"p_{label}": probabilities[:, place] for place, label in enumerate(LABELS)}
     return rows.assign(predicted=names, confidence=probabilities.max(axis=1), **chances)
 
 
@@ -147,10 +147,10 @@ def pools(world: pd.DataFrame, features: list[str], answer, reference: Reference
         rows = world[(world["known_at"] >= start) & (world["known_at"] < end)].reset_index(drop=True)
         rows = answered(rows, answer(rows))
         arrived = rows["label_known_at"] <= end
-        window = rows.assign(label=rows["queue"].where(arrived), queue=rows["predicted"])
+        window = rows.assign(label=rows["label"].where(arrived))
         side = window_of(window, features, reference, SETTINGS.drift).side
-        groups = {**side.groups, "labels": pd.DataFrame({"label_queue": window["label"]})}
-        found.append(Pool(groups, hash_words(rows["narrative"]), rows))
+        groups = {**side.groups, "labels": pd.DataFrame({"label": window["label"]})}
+        found.append(Pool(groups, hash_words(rows["text"]), rows))
     return found
 
 
@@ -210,8 +210,8 @@ def estimates(found: dict[str, "Prepared"], windows: int, peer: Path) -> None:
         drawn = [world.pools[seed % MONTHS].rows for seed in range(windows)]
         drawn = [rows.iloc[draw(world.pools[seed % MONTHS], ESTIMATED, seed)] for seed, rows in enumerate(drawn)]
         evaluated = world.champion.evaluated
-        realised = np.array([(window["predicted"] == window["queue"]).mean() for window in drawn])
-        truth, answers = evaluated["queue"].to_numpy(), _answers(evaluated)
+        realised = np.array([(window["predicted"] == window["label"]).mean() for window in drawn])
+        truth, answers = evaluated["label"].to_numpy(), _answers(evaluated)
         ours = [estimate_quality(truth, answers, _answers(window)) for window in drawn]
         by = [np.array([one.accuracy for one in ours]), np.array([one.by_threshold for one in ours])]
         # Realised outside of the interval: how far from its nearer end.
@@ -228,7 +228,7 @@ def _answers(rows: pd.DataFrame) -> Answers:
 
 def nannyml(evaluated: pd.DataFrame, windows: pd.DataFrame, python: Path) -> np.ndarray:
     """NannyML's estimates, in an environment of its own: its requirements exclude ours."""
-    columns = ["queue", "predicted", *(f"p_{queue}" for queue in QUEUES)]
+    columns = ["label", "predicted", *(f"p_{label}" for label in LABELS)]
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in (("evaluated", evaluated), ("windows", windows)):
             rows[columns].reset_index(drop=True).to_parquet(Path(folder) / f"{name}.parquet")
@@ -253,17 +253,17 @@ def prepare(world: pd.DataFrame) -> Prepared:
     evaluated = answered(test, answer(test))
     reference = reference_of(
         train,
-        frozenset(train["complaint_id"]),
+        frozenset(train["record_id"]),
         features,
         evaluated,
         KeptOut(),
         SETTINGS.drift,
     )
-    words = hash_words(reference.narratives)
+    words = hash_words(reference.texts)
     champion = Champion(reference, words, evaluated)
     shown = train.iloc[spread(len(train), SHOWN)]
     shown = answered(shown, answer(shown))
-    shown = shown.assign(queue=shown["predicted"], label=None)
+    shown = shown.assign(label=None)
     groups = window_of(shown, features, reference, SETTINGS.drift).side.groups
     stocked = pd.concat([groups[name] for name in STOCK_GROUPS], axis=1)
     return Prepared(champion, pools(world, features, answer, reference), stocked)
@@ -277,7 +277,7 @@ def main() -> None:
     arguments, started = parser.parse_args(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor() as several:
         worlds = list(several.map(partial(simulate, Path(folder)), SCENARIOS))
-        print(f"{sum(map(len, worlds)):,} complaints with their features: {since(started)}", flush=True)
+        print(f"{sum(map(len, worlds)):,} records with their features: {since(started)}", flush=True)
         found = dict(zip(SCENARIOS, several.map(prepare, worlds), strict=True))
         print(f"a champion and {MONTHS} months of each world: {since(started)}", flush=True)
         compare(several, found, arguments.windows, arguments.shifted)

@@ -1,7 +1,7 @@
 """How often the gate errs: verdicts on simulated pairs of models, beside a gate that promotes what scores higher.
 
 Both models of a pair answer the same 1,500 rows. A row has a difficulty that they share, and each has its own luck;
-the mix of queues is that of the bureau's complaints of 2025, and slices cut across it as they do there. Goals, at the
+the mix of labels is that of the bureau's records of 2025, and slices cut across it as they do there. Goals, at the
 policy in configs: worse by two points promoted at most 1 time in 100, better by three at least 80 in 100.
 
 A year has a new challenger each night, on the 1,500 newest rows of 50 a day: the champion of the next night is the one
@@ -25,32 +25,32 @@ from scipy.stats import norm
 from assets.evaluation.evaluate import Champion, scores
 from assets.evaluation.gate import decide
 from assets.evaluation.report import Evaluation, Golden, SnapshotFacts
-from assets.settings import QUEUES, load_settings
+from assets.settings import LABELS, load_settings
 
 ROWS, ACCURACY = 1500, 0.8
 MIX = (0.07, 0.08, 0.05, 0.38, 0.2, 0.05, 0.08, 0.02, 0.07)
-"""Of QUEUES."""
+"""Of LABELS."""
 LUCK = 0.5
 """The share of the variance of an answer that is a model's own: on a seventh of the rows only one is right then."""
 EFFECTS = (-0.02, 0.0, 0.01, 0.02, 0.03, 0.05)
 HARMED = {"debt_collection": 0.15, "consumer_loan": 0.3, "mortgage": 0.05}
-"""Points that the challenger is worse by on one queue: of a fifth, a twentieth and a twelfth of the rows."""
+"""Points that the challenger is worse by on one label: of a fifth, a twentieth and a twelfth of the rows."""
 NIGHTS, A_DAY = 365, 50
 PERIOD = {"train": ("2024-01-01", "2024-06-30"), "test": ("2024-07-01", "2024-07-31")}
 SETTINGS = load_settings("full")
 
 
-def complaints(dice: np.random.Generator, rows: int) -> pd.DataFrame:
+def records(dice: np.random.Generator, rows: int) -> pd.DataFrame:
     states = [f"S{number}" for number in range(50)]
     return pd.DataFrame(
         {
-            "queue": dice.choice(QUEUES, rows, p=MIX),
+            "label": dice.choice(LABELS, rows, p=MIX),
             "channel": dice.choice(["Web", "Phone", "Referral"], rows, p=[0.9, 0.06, 0.04]),
             "company": dice.choice(states, rows, p=np.arange(50, 0, -1) / 1275),
             "state": dice.choice(states, rows, p=np.arange(50, 0, -1) / 1275),
             "tags": dice.choice(["", "Older American", "Servicemember"], rows, p=[0.85, 0.05, 0.1]),
             "known_at": pd.Timestamp("2024-07-01") + pd.to_timedelta(dice.integers(31, size=rows), "D"),
-            "narrative": ["x" * length for length in dice.lognormal(6.7, 0.8, rows).astype(int)],
+            "text": ["x" * length for length in dice.lognormal(6.7, 0.8, rows).astype(int)],
         }
     )
 
@@ -58,13 +58,13 @@ def complaints(dice: np.random.Generator, rows: int) -> pd.DataFrame:
 def answers(
     truth: np.ndarray, chance: np.ndarray, shared: np.ndarray, other: np.ndarray, dice: np.random.Generator
 ) -> np.ndarray:
-    """Probabilities [rows, queues] of a model that is right with `chance` [rows], by luck that it shares in part."""
+    """Probabilities [rows, labels] of a model that is right with `chance` [rows], by luck that it shares in part."""
     rows = len(truth)
     luck = np.sqrt(1 - LUCK) * shared + np.sqrt(LUCK) * dice.standard_normal(rows)
     chosen = np.where(luck < norm.ppf(chance), truth, other)
-    found = np.full((rows, len(QUEUES)), 0.0)
+    found = np.full((rows, len(LABELS)), 0.0)
     found[np.arange(rows), chosen] = np.maximum(chance, 0.5)
-    rest = (1 - found.sum(axis=1, keepdims=True)) / (len(QUEUES) - 1)
+    rest = (1 - found.sum(axis=1, keepdims=True)) / (len(LABELS) - 1)
     return np.where(found > 0, found, rest)
 
 
@@ -74,13 +74,13 @@ def chances(difficulty: np.ndarray, accuracy: float) -> np.ndarray:
 
 
 def pair(effect: float, harmed: str | None, harm: float, dice: np.random.Generator) -> Evaluation:
-    rows = complaints(dice, ROWS)
-    truth = rows.queue.map(QUEUES.index).to_numpy()
+    rows = records(dice, ROWS)
+    truth = rows.label.map(LABELS.index).to_numpy()
     difficulty, shared = dice.standard_normal((2, ROWS))
-    other = (truth + dice.integers(1, len(QUEUES), ROWS)) % len(QUEUES)
+    other = (truth + dice.integers(1, len(LABELS), ROWS)) % len(LABELS)
     ours = chances(difficulty, ACCURACY + effect)
     if harmed:
-        ours = np.where(rows.queue == harmed, chances(difficulty, ACCURACY - harm), ours)
+        ours = np.where(rows.label == harmed, chances(difficulty, ACCURACY - harm), ours)
     found = {
         "challenger": answers(truth, ours, shared, other, dice),
         "baseline": answers(truth, chances(difficulty, ACCURACY - 0.2), shared, other, dice),
@@ -108,9 +108,9 @@ def year(seed: int, effect: float, corrected: bool) -> tuple[int, float]:
     """Promotions of a year of nights, and the accuracy that they have cost, by truth."""
     dice = np.random.default_rng(seed)
     size = ROWS + NIGHTS * A_DAY
-    rows, (difficulty, shared) = complaints(dice, size), dice.standard_normal((2, size))
-    truth = rows.queue.map(QUEUES.index).to_numpy()
-    other = (truth + dice.integers(1, len(QUEUES), size)) % len(QUEUES)
+    rows, (difficulty, shared) = records(dice, size), dice.standard_normal((2, size))
+    truth = rows.label.map(LABELS.index).to_numpy()
+    other = (truth + dice.integers(1, len(LABELS), size)) % len(LABELS)
     accuracy, promoted, nth = ACCURACY, 0, 1
     champion = answers(truth, chances(difficulty, accuracy), shared, other, dice)
     baseline = answers(truth, chances(difficulty, ACCURACY - 0.2), shared, other, dice)
@@ -166,8 +166,8 @@ def main() -> None:
     print(f"of {pairs:,} pairs on {ROWS:,} rows{'':<16}promoted  a person  higher is better  rows differ")
     for effect in EFFECTS:
         show(f"better by {effect * 100:+.0f} points" if effect else "equally good", effect, pairs)
-    for queue, harm in HARMED.items():
-        show(f"better by +3, but {harm * 100:.0f} worse on {queue}", 0.03, pairs, queue, harm)
+    for label, harm in HARMED.items():
+        show(f"better by +3, but {harm * 100:.0f} worse on {label}", 0.03, pairs, label, harm)
     print(f"\nof {arguments.years} years{'':<27}promotions  any year with one  points lost by them")
     for effect in (0.0, -0.01):
         for corrected in (False, True):

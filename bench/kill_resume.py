@@ -34,13 +34,13 @@ import torch
 
 from assets.features.snapshot import Snapshot
 from assets.lake import hash_file
-from assets.settings import QUEUES, TrainingSettings, load_settings
+from assets.settings import LABELS, TrainingSettings, load_settings
 from assets.training import checkpoints, data, model, output, saving, worker  # noqa: F401 - before the forks
 from assets.training.base_model import resolve_base_model
 from assets.training.launch import override, plan_training
 
 ROWS = 256
-FEATURES = ("company_labels", *(f"company_share_{queue}" for queue in QUEUES))
+FEATURES = ("company_labels", *(f"company_share_{label}" for label in LABELS))
 
 
 @dataclass
@@ -81,8 +81,8 @@ def prepare(folder: Path) -> tuple[Snapshot, TrainingSettings]:
     dice = np.random.default_rng(0)
     words = np.array(["they", "never", "told", "me", "about", "account", "card", "loan", "report", "XXXX"])
     columns: dict[str, Any] = {
-        "queue": dice.choice(QUEUES, ROWS).tolist(),
-        "narrative": [" ".join(dice.choice(words, dice.integers(3, 30))) for _ in range(ROWS)],
+        "label": dice.choice(LABELS, ROWS).tolist(),
+        "text": [" ".join(dice.choice(words, dice.integers(3, 30))) for _ in range(ROWS)],
         "company": dice.choice(["ACME BANK", "LENDER, INC."], ROWS).tolist(),
         "state": dice.choice(["CA", "NY"], ROWS).tolist(),
         **{name: dice.random(ROWS) for name in FEATURES},

@@ -6,7 +6,7 @@ refit      a challenger that passed is trained again with its test rows, by the 
 split      the newest rows are halved by how they begin: one half is learned from, the other one is the test part
 
 Monthly steps, a retraining at each, the gate of configs; the encoder stays as it came, the newest of each form letter
-trains. The worlds are the real complaints and three simulated ones, with seeds that no setting was chosen on. Ways are
+trains. The worlds are the real records and three simulated ones, with seeds that no setting was chosen on. Ways are
 compared on the same records; the errors in the table are those of steps drawn again (block bootstrap). A promotion was
 wrong when, until the next one, the champion that it replaced would have been right more often.
 """
@@ -36,7 +36,7 @@ from assets.lake import Home
 from assets.replay.frozen import TextTable, train_frozen
 from assets.replay.history import read_history, steps
 from assets.replay.workshop import Model, Trained, Workshop
-from assets.settings import QUEUES, Settings, load_settings
+from assets.settings import LABELS, Settings, load_settings
 from assets.simulation import simulate
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
@@ -69,7 +69,7 @@ class Reign:
 
     answered: list[pd.DataFrame] = field(default_factory=list)
     learned: list[pd.Series] = field(default_factory=list)
-    """Training rows by queue of what answered, step by step."""
+    """Training rows by label of what answered, step by step."""
     verdicts: list[dict] = field(default_factory=list)
     former: set[str] = field(default_factory=set)
     judged: Trained | None = None
@@ -156,7 +156,7 @@ def retrain(reign: Reign, way: str, snapshot: Snapshot, shop: Workshop, settings
 
 def no_worse(again: Trained, judged: Trained, settings: Settings) -> bool:
     rows = judged.snapshot.reference()
-    ours, theirs = (names(one, rows) == rows["queue"].to_numpy() for one in (again, judged))
+    ours, theirs = (names(one, rows) == rows["label"].to_numpy() for one in (again, judged))
     gain, error = paired_gain(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()), len(rows))
     agreed = float((names(again, rows) == names(judged, rows)).mean())
     print(f"  {judged.as_of}  refit: {gain:+.4f} on {len(rows)} reference rows, alike on {agreed:.3f}", file=sys.stderr)
@@ -165,7 +165,7 @@ def no_worse(again: Trained, judged: Trained, settings: Settings) -> bool:
 
 
 def names(one: Trained, rows: pd.DataFrame) -> np.ndarray:
-    return np.array(QUEUES, dtype=object)[one.model.predict_proba(rows).argmax(axis=1)]
+    return np.array(LABELS, dtype=object)[one.model.predict_proba(rows).argmax(axis=1)]
 
 
 def halved(snapshot: Snapshot, settings: Settings) -> Rows:
@@ -185,7 +185,7 @@ def other_rows(
 ) -> Rows:
     """Train rows and more of them, without what `others` repeat and what no training sees."""
     reserved = starts(more) < np.uint64(settings.snapshot.reference_share * 2**64)
-    texts = (pa.table({"narrative": texts_of(rows), "start": starts(rows)}) for rows in (more, others))
+    texts = (pa.table({"text": texts_of(rows), "start": starts(rows)}) for rows in (more, others))
     alike = find_duplicates(*texts, settings.snapshot.near_duplicate_similarity).any
     learned = pd.concat([snapshot.train(), more[~reserved & ~alike]], ignore_index=True)
     newest = pd.Series(starts(learned)).groupby(starts(learned)).cumcount(ascending=False) < 1
@@ -199,36 +199,36 @@ def starts(rows: pd.DataFrame) -> np.ndarray:
 
 
 def texts_of(rows: pd.DataFrame) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array(rows["narrative"], pa.large_string())])
+    return pa.chunked_array([pa.array(rows["text"], pa.large_string())])
 
 
 def live(reign: Reign, shop: Workshop, step: int) -> None:
     if reign.serving is None:
-        reign.answered.append(pd.DataFrame({"queue": [], "predicted": []}))
+        reign.answered.append(pd.DataFrame({"label": [], "predicted": []}))
         reign.learned.append(pd.Series(dtype=int))
         return
     rows = shop.answers(reign.serving, step)
-    rows = rows[rows["queue"].notna()]
-    reign.answered.append(rows[["queue", "predicted"]])
-    reign.learned.append(reign.serving.snapshot.train()["queue"].value_counts())
+    rows = rows[rows["label"].notna()]
+    reign.answered.append(rows[["label", "predicted"]])
+    reign.learned.append(reign.serving.snapshot.train()["label"].value_counts())
     if reign.replaced and reign.wrong:
         before = shop.answers(reign.replaced, step)
-        before = before[before["queue"].notna()]
-        right = (int((one["queue"] == one["predicted"]).sum()) for one in (rows, before))
+        before = before[before["label"].notna()]
+        right = (int((one["label"] == one["predicted"]).sum()) for one in (rows, before))
         reign.wrong[-1] = tuple(a + b for a, b in zip(reign.wrong[-1], right, strict=True))
 
 
 def tables(answered: Sequence[pd.DataFrame], first: int) -> np.ndarray:
-    """Rows by true and answered queue, a table a step [steps, queues, queues]."""
+    """Rows by true and answered label, a table a step [steps, labels, labels]."""
     found = []
     for rows in answered[first:]:
-        truth, said = (rows[name].map(QUEUES.index).to_numpy(np.int64) for name in ("queue", "predicted"))
-        found.append(np.bincount(truth * len(QUEUES) + said, minlength=len(QUEUES) ** 2).reshape(len(QUEUES), -1))
+        truth, said = (rows[name].map(LABELS.index).to_numpy(np.int64) for name in ("label", "predicted"))
+        found.append(np.bincount(truth * len(LABELS) + said, minlength=len(LABELS) ** 2).reshape(len(LABELS), -1))
     return np.array(found)
 
 
 def measures(counts: np.ndarray) -> np.ndarray:
-    """[draws, queues] tables to accuracy, macro-F1 and the F1 of each queue [draws, 2 + queues]."""
+    """[draws, labels] tables to accuracy, macro-F1 and the F1 of each label [draws, 2 + labels]."""
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     true, said = counts.sum(axis=-1), counts.sum(axis=-2)
     f1 = np.where(true > 0, 2 * right / np.maximum(true + said, 1), np.nan)
@@ -246,7 +246,7 @@ def show(world: str, days: Sequence[str], reigns: dict[str, Reign]) -> None:
     rows = found["held out"].sum(axis=(0, 2))
     print(f"\n{world}: {steps_left} steps from {days[first]}, {rows.sum():,} later records")
     print(f"{'':<18}{'records':>8}" + "".join(f"{way:>10}" for way in WAYS) + "".join(f"{way:>18}" for way in WAYS[1:]))
-    for place, name in enumerate(("accuracy", "macro-F1", *QUEUES)):
+    for place, name in enumerate(("accuracy", "macro-F1", *LABELS)):
         count = rows.sum() if place < 2 else rows[place - 2]
         line = f"{name:<18}{count:>8}" + "".join(f"{seen[way][place]:>10.4f}" for way in WAYS)
         for way in WAYS[1:]:
@@ -267,19 +267,19 @@ def show(world: str, days: Sequence[str], reigns: dict[str, Reign]) -> None:
 
 def by_record(one: Reign, other: Reign, first: int) -> tuple[float, float]:
     """What one way's accuracy is above another's, and its standard error over the records that both have answered."""
-    right = (pd.concat(way.answered[first:]).eval("queue == predicted").to_numpy(float) for way in (one, other))
+    right = (pd.concat(way.answered[first:]).eval("label == predicted").to_numpy(float) for way in (one, other))
     differences = np.subtract(*right)
     return float(differences.mean()), float(differences.std() / np.sqrt(len(differences)))
 
 
 def few(found: np.ndarray, learned: list[pd.Series]) -> None:
-    """F1 on later records by how many training rows a queue had."""
-    print("F1 of a queue by its training rows:", end=" ")
+    """F1 on later records by how many training rows a label had."""
+    print("F1 of a label by its training rows:", end=" ")
     for low, high in itertools.pairwise((0, 1, 10, 25, 50, 100, 200, 400, 10**6)):
         right = true = said = 0
         for table, rows in zip(found, learned, strict=True):
-            for place, queue in enumerate(QUEUES):
-                if low <= rows.get(queue, 0) < high:
+            for place, label in enumerate(LABELS):
+                if low <= rows.get(label, 0) < high:
                     right, true = right + table[place, place], true + table[place].sum()
                     said += table[:, place].sum()
         if true:

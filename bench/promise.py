@@ -17,23 +17,23 @@ import numpy as np
 import pandas as pd
 
 from assets.monitoring.answers import promises
-from assets.settings import QUEUES, load_settings
+from assets.settings import LABELS, load_settings
 
 SETTINGS = load_settings("full").drift
-NAMES = np.array(QUEUES)
+NAMES = np.array(LABELS)
 NIGHTS, SURER = 365, 0.03
 WORLDS = ((500, 20), (1_500, 20), (1_500, 100), (10_000, 100))
 """Evaluated rows, and labels that arrive in a night."""
 LOST = (0.03, 0.05, 0.10, 0.20)
 PAIRS = {"cards": "mortgage", "consumer_loan": "student_loan"}
-TRADE = PAIRS | {other: queue for queue, other in PAIRS.items()}
+TRADE = PAIRS | {other: label for label, other in PAIRS.items()}
 
 
 def draw(rng: np.random.Generator, rows: int, lost: float = 0.0) -> pd.DataFrame:
     answered, confidence = rng.integers(0, len(NAMES), rows), rng.beta(9, 0.9, rows)
     right = rng.random(rows) < confidence - SURER - lost
     truth = np.where(right, answered, (answered + rng.integers(1, len(NAMES), rows)) % len(NAMES))
-    return pd.DataFrame({"queue": NAMES[truth], "predicted": NAMES[answered], "confidence": confidence})
+    return pd.DataFrame({"label": NAMES[truth], "predicted": NAMES[answered], "confidence": confidence})
 
 
 def alarm(evaluated: pd.DataFrame, arrived: pd.DataFrame, a_night: int, after: int = 0) -> tuple[float, bool]:
@@ -42,7 +42,7 @@ def alarm(evaluated: pd.DataFrame, arrived: pd.DataFrame, a_night: int, after: i
     first: dict[str, float] = {}
     for promise in promises(evaluated, arrived, SETTINGS):
         beyond = np.flatnonzero(promise.evidence() >= promise.threshold)
-        # A queue has nights without an answer: they are not in its evidence.
+        # A label has nights without an answer: they are not in its evidence.
         nights = np.unique(promise.arrived["night"])[beyond]
         first[promise.name] = float(nights[nights >= after].min() - after + 1) if (nights >= after).any() else np.inf
     soonest = min(first.values())
@@ -67,14 +67,14 @@ def delays(changes: int) -> None:
     print(f"\n{'evaluated rows':>14}{'labels a night':>16}{'change':>22}{'found in':>10}{'median nights':>15}")
     half = NIGHTS // 2
     for rows, a_night in WORLDS[1:3]:
-        for change in (*LOST, "swapped queues"):
+        for change in (*LOST, "swapped labels"):
             found = []
             for seed in range(changes):
                 rng = np.random.default_rng(seed)
                 evaluated, before = draw(rng, rows), draw(rng, half * a_night)
                 after = draw(rng, half * a_night, change if isinstance(change, float) else 0.0)
-                if change == "swapped queues":
-                    after["queue"] = after["queue"].replace(TRADE)
+                if change == "swapped labels":
+                    after["label"] = after["label"].replace(TRADE)
                 found.append(alarm(evaluated, pd.concat([before, after], ignore_index=True), a_night, half)[0])
             name = change if isinstance(change, str) else f"{100 * change:.0f} points lost"
             share, median = np.mean(np.isfinite(found)), np.median(found)

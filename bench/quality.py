@@ -1,6 +1,6 @@
-"""The full profile against TF-IDF with the company, on real complaints that neither was trained on.
+"""The full profile against TF-IDF with the company, on real records that neither was trained on.
 
-A random 15% of all complaints with a known label are held out by near-duplicate group, and taken out of the source
+A random 15% of all records with a known label are held out by near-duplicate group, and taken out of the source
 before anything is read: no statistic of a company knows of them. What the graph makes of the rest as of 2026-04-01
 trains both. Held-out rows get their features as of the day they came in. The goals: five points of accuracy and eight
 of macro-F1 more, within 15 minutes of training. `--ablations` trains without each of the recipe's choices, too;
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, with_features
 from assets.ingestion.landing import ingest
 from assets.lake import Home
-from assets.settings import QUEUES, load_settings
+from assets.settings import LABELS, load_settings
 from assets.training.bundle import load_bundle
 from assets.training.launch import override, plan_training, worker_command
 from assets.validation.audit import audit, publish
@@ -53,7 +53,7 @@ def as_it_is(rows: pd.DataFrame) -> pd.DataFrame:
 
 def redactions_kept(rows: pd.DataFrame) -> pd.DataFrame:
     """In lower case they are the same tokens to the encoder, and not seen by what collapses them."""
-    return rows.assign(narrative=rows.narrative.str.replace("X{2,}", lambda found: found[0].lower(), regex=True))
+    return rows.assign(text=rows.text.str.replace("X{2,}", lambda found: found[0].lower(), regex=True))
 
 
 def without_features(rows: pd.DataFrame) -> pd.DataFrame:
@@ -103,13 +103,13 @@ def rows_of(snapshot: Snapshot) -> pd.DataFrame:
     return pd.concat([snapshot.train(), snapshot.test()], ignore_index=True)
 
 
-def near_duplicates(narratives: pd.Series) -> NDArray[np.int64]:
-    """The group of each narrative: those that begin alike, or share most of their shingles, directly or over others."""
+def near_duplicates(texts: pd.Series) -> NDArray[np.int64]:
+    """The group of each text: those that begin alike, or share most of their shingles, directly or over others."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
     from sklearn.feature_extraction.text import CountVectorizer
 
-    words = [[w for w in re.findall(r"[^\W\d_]+", text.lower()) if set(w) != {"x"}] for text in narratives]
+    words = [[w for w in re.findall(r"[^\W\d_]+", text.lower()) if set(w) != {"x"}] for text in texts]
     shingles = CountVectorizer(ngram_range=(5, 5), binary=True, analyzer="word", token_pattern=r"\S+", dtype=np.float32)
     found = shingles.fit_transform([" ".join(text) for text in words])
     sizes, shared = np.asarray(found.sum(axis=1)).ravel(), (found @ found.T).tocoo()
@@ -129,8 +129,8 @@ def held_out(groups: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     return np.isin(groups, chosen)
 
 
-def write_without(sources: list[Path], complaints: set[str], path: Path) -> None:
-    """The sources as one file, without some complaints."""
+def write_without(sources: list[Path], records: set[str], path: Path) -> None:
+    """The sources as one file, without some records."""
     csv.field_size_limit(1 << 30)
     with path.open("w", newline="") as file:
         for number, source in enumerate(sources):
@@ -138,14 +138,14 @@ def write_without(sources: list[Path], complaints: set[str], path: Path) -> None
                 reader = csv.reader(rows)
                 header = next(reader)
                 place = header.index("Complaint ID")
-                kept = (row for row in reader if row[place] not in complaints)
+                kept = (row for row in reader if row[place] not in records)
                 csv.writer(file).writerows(kept if number else [header, *kept])
 
 
 def split(folder: Path, everything: pd.DataFrame, held: NDArray[np.bool_]) -> tuple[Snapshot, pd.DataFrame]:
     """The rows to train on, and those held out with what was known of their company and state when they came in."""
     source = folder / "source.csv"
-    write_without(sorted(CFPB.glob("*.csv.gz")), set(everything.complaint_id[held]), source)
+    write_without(sorted(CFPB.glob("*.csv.gz")), set(everything.record_id[held]), source)
     home = Home(folder / "home")
     read(home, [str(source)])
     snapshot = freeze(home, {})
@@ -155,13 +155,13 @@ def split(folder: Path, everything: pd.DataFrame, held: NDArray[np.bool_]) -> tu
     return snapshot, with_features(home, home.lake.current("marts"), bare, snapshot.features).to_pandas()
 
 
-def scores(truth: pd.Series, queues: NDArray[Any]) -> dict[str, float]:
-    """Accuracy, and macro-F1 over the queues that are present."""
+def scores(truth: pd.Series, labels: NDArray[Any]) -> dict[str, float]:
+    """Accuracy, and macro-F1 over the labels that are present."""
     from sklearn.metrics import f1_score
 
     present = sorted(truth.unique())
-    macro = f1_score(truth, queues, average="macro", labels=present)
-    return {"accuracy": float((queues == truth).mean()), "macro_f1": float(macro)}
+    macro = f1_score(truth, labels, average="macro", labels=present)
+    return {"accuracy": float((labels == truth).mean()), "macro_f1": float(macro)}
 
 
 def baseline(train: pd.DataFrame, held: pd.DataFrame) -> dict[str, float]:
@@ -173,10 +173,10 @@ def baseline(train: pd.DataFrame, held: pd.DataFrame) -> dict[str, float]:
 
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=50_000, sublinear_tf=True, dtype=np.float32)
     companies = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
-    fitted = [words.fit_transform(train.narrative), companies.fit_transform(train[["company"]])]
-    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(hstack(fitted), train.queue)
-    found = [words.transform(held.narrative), companies.transform(held[["company"]])]
-    return scores(held.queue, model.predict(hstack(found)))
+    fitted = [words.fit_transform(train.text), companies.fit_transform(train[["company"]])]
+    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(hstack(fitted), train.label)
+    found = [words.transform(held.text), companies.transform(held[["company"]])]
+    return scores(held.label, model.predict(hstack(found)))
 
 
 def challenger(folder: Path, held: pd.DataFrame, recipe: Recipe, changes: dict[str, Any]) -> dict[str, float]:
@@ -196,7 +196,7 @@ def challenger(folder: Path, held: pd.DataFrame, recipe: Recipe, changes: dict[s
         subprocess.run(worker_command(output / "plan.json", plan.world_size, None), stderr=log, check=True)
     report = json.loads((plan.output / "training.json").read_text())
     probabilities = load_bundle(plan.output).predict_proba(recipe.rows(held))
-    found = scores(held.queue, np.array(QUEUES)[probabilities.argmax(axis=1)])
+    found = scores(held.label, np.array(LABELS)[probabilities.argmax(axis=1)])
     return found | {"minutes": report["seconds"] / 60, "tokens_per_second": report["tokens_per_second"]}
 
 
@@ -218,7 +218,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
     if not CFPB.is_dir():
-        print(f"skipped: the real complaints are not at {CFPB}")
+        print(f"skipped: the real records are not at {CFPB}")
         return 0
     epochs = {} if asked.epochs is None else {"epochs": asked.epochs}
     chosen = ABLATIONS if asked.ablations else PROFILE
@@ -226,7 +226,7 @@ def main() -> int:
     with nullcontext(asked.folder) if asked.folder else tempfile.TemporaryDirectory() as name:
         Path(name).mkdir(exist_ok=True)
         everything = prepare(Path(name))
-        groups = near_duplicates(everything.narrative)
+        groups = near_duplicates(everything.text)
         for seed in range(asked.seeds):
             folder = Path(name) / f"seed-{seed}"
             folder.mkdir()
@@ -241,7 +241,7 @@ def main() -> int:
 
 
 def prepare(folder: Path) -> pd.DataFrame:
-    """Every complaint with a narrative and a label that is known as of the day, form letters as often as they came."""
+    """Every record with a text and a label that is known as of the day, form letters as often as they came."""
     home = Home(folder / "everything")
     read(home, [str(path) for path in sorted(CFPB.glob("*.csv.gz"))])
     return rows_of(freeze(home, {"max_copies": None}))

@@ -1,7 +1,7 @@
-"""Retraining policies compared on drawn worlds and on the real complaints of 2023 to mid 2025, by what they are worth.
+"""Retraining policies compared on drawn worlds and on the real records of 2023 to mid 2025, by what they are worth.
 
 `--draw N` draws N worlds, a scenario and a seed each, on which no setting can have been chosen; `--world
-SCENARIO:SEED` repeats some, and `--world real` replays the real complaints. Worth is right answers at
+SCENARIO:SEED` repeats some, and `--world real` replays the real records. Worth is right answers at
 `value_per_answer` less all cost. Steps are a week apart (`--every`), with the profile `replay` (the encoder stays as it
 came); `--cheap` reads 32 tokens of a text and learns in three epochs. Results are written to `--folder` as they come,
 and `--sum-up` tells what those that lie there come to. `--check` compares, over a few steps, how full training and the
@@ -35,7 +35,7 @@ CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")
 SCENARIOS = (
     *("new-vocabulary", "mix-shift", "calm", "slow", "season"),
-    *("one-queue", "swapped-queues", "one-company", "taxonomy-change", "schema-change"),
+    *("one-label", "swapped-labels", "one-company", "taxonomy-change", "schema-change"),
 )
 RATE = 40
 SIMULATED = (date(2023, 7, 1), date(2024, 12, 31))
@@ -119,7 +119,7 @@ def main() -> int:
             check(folder)
         for world in [*asked.world, *drawn]:
             if world == "real" and not CFPB.is_dir():
-                print(f"real: skipped, the real complaints are not at {CFPB}")
+                print(f"real: skipped, the real records are not at {CFPB}")
                 continue
             started, span = time.perf_counter(), REAL if world == "real" else YEAR
             replayed = go(world, folder, steps(*span, asked.every), settings, asked.policy or POLICIES)

@@ -1,8 +1,8 @@
 """Texts scored in a second, against `transformers.pipeline` as it comes: same model, same texts, and the same answers.
 
 Ours is all that `Bundle.predict_proba` does: cleaning, tokens, hashed words, encoder, head. Compiling, once a run, is
-shown beside. The ways take turns on a quarter of the texts each. The goal: five times the pipeline, the same best queue
-on 999 of 1,000 texts. Simulated complaints, or those of `--complaints FILE`, in the official layout.
+shown beside. The ways take turns on a quarter of the texts each. The goal: five times the pipeline, the same best label
+on 999 of 1,000 texts. Simulated records, or those of `--records FILE`, in the official layout.
 """
 
 import argparse
@@ -28,19 +28,19 @@ def simulated(folder: Path, texts: int) -> Path:
 
 
 def read(path: Path, texts: int) -> Any:
-    """Complaints from all over a file that have a narrative, and a queue that is known by their product."""
+    """Records from all over a file that have a text, and a label that is known by their product."""
     import pandas as pd
 
     from assets.ingestion.reading import read_rows
     from assets.ingestion.records import Record
-    from assets.settings import QUEUES, load_settings
+    from assets.settings import LABELS, load_settings
 
     found = [row for row in read_rows(path, load_settings("quick").ingestion) if isinstance(row, Record)]
-    whole = [row for row in found if row.narrative and row.company and row.state and row.product]
+    whole = [row for row in found if row.text and row.company and row.state and row.product]
     drawn = [whole[place] for place in np.random.default_rng(0).permutation(len(whole))[:texts]]
-    frame = pd.DataFrame([{name: getattr(row, name) for name in ("narrative", "company", "state")} for row in drawn])
-    queues = pd.factorize(np.array([row.product for row in drawn]))[0] % len(QUEUES)
-    return frame.assign(queue=[QUEUES[code] for code in queues])
+    frame = pd.DataFrame([{name: getattr(row, name) for name in ("text", "company", "state")} for row in drawn])
+    labels = pd.factorize(np.array([row.product for row in drawn]))[0] % len(LABELS)
+    return frame.assign(label=[LABELS[code] for code in labels])
 
 
 def fitted(rows: Any, window: int) -> Any:
@@ -49,47 +49,47 @@ def fitted(rows: Any, window: int) -> Any:
     from sklearn.linear_model import LogisticRegression
     from tokenizers import Tokenizer
 
-    from assets.settings import QUEUES
+    from assets.settings import LABELS
     from assets.training.base_model import DEFAULT, resolve_base_model
     from assets.training.batches import token_batches
     from assets.training.bundle import Bundle
-    from assets.training.model import new_router
+    from assets.training.model import new_classifier
     from assets.training.preprocessing import fit_preprocessing
 
     base = resolve_base_model(DEFAULT).path
     preprocessing = fit_preprocessing(rows, (), window, 65536, 10)
-    router = new_router(base, preprocessing)
-    router.train(False)
-    bundle = Bundle(base, {}, preprocessing, Tokenizer.from_file(str(base / "tokenizer.json")), router)
+    classifier = new_classifier(base, preprocessing)
+    classifier.train(False)
+    bundle = Bundle(base, {}, preprocessing, Tokenizer.from_file(str(base / "tokenizer.json")), classifier)
     kept: list[Any] = []
-    hook = router.output.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    hook = classifier.output.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
     bundle.predict_proba(rows)
     hook.remove()
     lengths = preprocessing.encode(rows, bundle.tokenizer).lengths
     order = np.concatenate(token_batches(np.arange(len(rows)), lengths, 2048, rank=0, world_size=1))
-    learned = LogisticRegression(C=10, max_iter=200).fit(torch.cat(kept).numpy(), rows["queue"].to_numpy()[order])
-    known = [QUEUES.index(queue) for queue in learned.classes_]
+    learned = LogisticRegression(C=10, max_iter=200).fit(torch.cat(kept).numpy(), rows["label"].to_numpy()[order])
+    known = [LABELS.index(label) for label in learned.classes_]
     with torch.inference_mode():
-        router.output.bias.fill_(-9.0)
-        router.output.weight[known] = torch.from_numpy(learned.coef_).float()
-        router.output.bias[known] = torch.from_numpy(learned.intercept_).float()
+        classifier.output.bias.fill_(-9.0)
+        classifier.output.weight[known] = torch.from_numpy(learned.coef_).float()
+        classifier.output.bias[known] = torch.from_numpy(learned.intercept_).float()
     return bundle
 
 
 def stock(bundle: Any, window: int) -> Any:
-    """`transformers.pipeline` around transformers' encoder and the router's last layer: there are no features here."""
+    """`transformers.pipeline` around transformers' encoder and the classifier's last layer, without features."""
     from transformers import AutoModel, AutoTokenizer, PreTrainedModel, logging, pipeline
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    from assets.settings import QUEUES
+    from assets.settings import LABELS
     from assets.training.model import mean_pooling
 
-    class TextRouter(PreTrainedModel):
+    class TextClassifier(PreTrainedModel):
         _supports_sdpa = True
 
         def __init__(self, encoder: Any) -> None:
             super().__init__(encoder.config)
-            self.encoder, self.last = encoder, bundle.router.output
+            self.encoder, self.last = encoder, bundle.classifier.output
 
         def forward(self, input_ids: Any, attention_mask: Any, **_: Any) -> Any:
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -97,34 +97,34 @@ def stock(bundle: Any, window: int) -> Any:
 
     logging.set_verbosity(logging.CRITICAL)  # it says that it does not know the class
     logging.disable_progress_bar()
-    model = TextRouter(AutoModel.from_pretrained(bundle.path)).eval()
-    model.config.id2label = dict(enumerate(QUEUES))
+    model = TextClassifier(AutoModel.from_pretrained(bundle.path)).eval()
+    model.config.id2label = dict(enumerate(LABELS))
     tokenizer = AutoTokenizer.from_pretrained(bundle.path)
     return pipeline("text-classification", model=model, tokenizer=tokenizer, truncation=True, max_length=window)
 
 
 def ways(bundle: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
-    """From rows to queues."""
-    from assets.settings import QUEUES, load_settings
-    from assets.training.inference import compile_router
+    """From rows to labels."""
+    from assets.settings import LABELS, load_settings
+    from assets.training.inference import compile_classifier
     from assets.training.preprocessing import clean, text_of
 
     classify, tokens = stock(bundle, window), load_settings("quick").scoring.batch_tokens
 
     def piped(size: int) -> Callable[[Any], list[str]]:
         def run(rows: Any) -> list[str]:
-            columns = zip(rows["company"], rows["state"], rows["narrative"], strict=True)
-            texts = [text_of(company, state, clean(narrative)) for company, state, narrative in columns]
+            columns = zip(rows["company"], rows["state"], rows["text"], strict=True)
+            texts = [text_of(company, state, clean(text)) for company, state, text in columns]
             return [answer["label"] for answer in classify(texts, batch_size=size)]
 
         return run
 
     def ours(precision: Any) -> Callable[[Any], list[str]]:
         bundle.compile(precision)
-        return lambda rows: [QUEUES[best] for best in bundle.predict_proba(rows, tokens, precision).argmax(axis=1)]
+        return lambda rows: [LABELS[best] for best in bundle.predict_proba(rows, tokens, precision).argmax(axis=1)]
 
     started = time.perf_counter()
-    by = "OpenVINO" if compile_router(bundle.router, "float32") is not bundle.router else "torch"
+    by = "OpenVINO" if compile_classifier(bundle.classifier, "float32") is not bundle.classifier else "torch"
     print(f"compiled in {time.perf_counter() - started:.1f} s")
     return {
         "pipeline, batch 1 (stock)": piped(1),
@@ -146,7 +146,7 @@ def measure(labelled: Any, rows: Any, window: int) -> None:
             answers[name] += work(rows.iloc[turn])
             wall[name] += time.perf_counter() - started
             cores[name] += time.process_time() - used
-    print(f"{'':<28}{'texts/s':>9}{'a core':>9}{'ratio':>7}{'goal':>7}{'other queue':>13}")
+    print(f"{'':<28}{'texts/s':>9}{'a core':>9}{'ratio':>7}{'goal':>7}{'other label':>13}")
     peer, right = wall["pipeline, batch 1 (stock)"], answers["pipeline, batch 1 (stock)"]
     for name in candidates:
         other = np.mean([found != known for found, known in zip(answers[name], right, strict=True)])
@@ -161,10 +161,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=1000)
-    parser.add_argument("--complaints", type=Path)
+    parser.add_argument("--records", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = arguments.complaints or simulated(Path(folder), arguments.texts + LABELLED)
+        path = arguments.records or simulated(Path(folder), arguments.texts + LABELLED)
         rows = read(path, arguments.texts + LABELLED)
     for window in WINDOWS:
         measure(rows[:LABELLED], rows[LABELLED:], window)

@@ -5,7 +5,7 @@
     startup     the worker launched to its first step against importing torch and transformers
     trainer     useful tokens/s, and seconds to one validation loss, against HF Trainer on the same texts
 
-Rows are the real complaints of ../shared/data/cfpb where they are there, and simulated ones elsewhere. `--rows N` for
+Rows are the real records of ../shared/data/cfpb where they are there, and simulated ones elsewhere. `--rows N` for
 more or fewer. All peers have the encoder of configs/training.yaml, profile full, and all cores; where there is a GPU,
 `engine` takes profile gpu and runs there.
 """
@@ -47,22 +47,22 @@ def make_plan(folder: Path, profile: str = "full", **changes: Any) -> Any:
     return plan_training(snapshot, settings, folder / "out", folder / "home")
 
 
-def make_router(plan: Any, data: Any) -> Any:
+def make_classifier(plan: Any, data: Any) -> Any:
     import torch
 
-    from assets.training.model import freeze, new_router
+    from assets.training.model import freeze, new_classifier
 
     torch.manual_seed(0)
-    router = new_router(plan.base_model, data.preprocessing)
-    freeze(router, plan.settings.trainable_layers, plan.settings.train_embeddings)
-    return router
+    classifier = new_classifier(plan.base_model, data.preprocessing)
+    freeze(classifier, plan.settings.trainable_layers, plan.settings.train_embeddings)
+    return classifier
 
 
 def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
     from assets.training import loop
     from assets.training.engine import Agreement, start_engine
 
-    engine = start_engine(make_router(plan, data), plan, data.trained)
+    engine = start_engine(make_classifier(plan, data), plan, data.trained)
     engine.train()
     sampler, agreement = data.sampler(plan.settings, 1), Agreement(engine, 1)
     weights = loop.class_weights(data, plan.settings)
@@ -102,10 +102,10 @@ def engine(folder: Path) -> None:
     on_gpu = torch.cuda.is_available()
     plan = make_plan(folder, "gpu" if on_gpu else "full")
     data = alone(plan)
-    stock = plain_loop(make_router(plan, data).to("cuda" if on_gpu else "cpu"), plan, data)
+    stock = plain_loop(make_classifier(plan, data).to("cuda" if on_gpu else "cpu"), plan, data)
     loops = {f"DeepSpeed, {plan.settings.deepspeed}": our_loop(plan, data)[1], "plain loop": stock}
     if not on_gpu:
-        faster = make_router(plan, data)
+        faster = make_classifier(plan, data)
         use_cpu_kernels(faster, faster.encoder)
         loops |= {"plain loop": plain_loop(faster, plan, data), "plain loop, torch's attention and dropout": stock}
     sampler, steps = data.sampler(plan.settings, 1), range(2, 18)
@@ -219,7 +219,7 @@ def train_ours(folder: Path) -> dict[str, Any]:
         folder, validation_share=VALIDATION / rows, class_weight_power=0.0, hashed_words=0, evaluate_every=every
     )
     data = alone(plan)
-    trained = start_engine(make_router(plan, data), plan, data.trained)
+    trained = start_engine(make_classifier(plan, data), plan, data.trained)
     saver = Saver(trained, Checkpoints(plan.checkpoints, 1), float("inf"), print)
     evaluate, spent, curve, began = loop._evaluate, [0.0], [], time.perf_counter()
 

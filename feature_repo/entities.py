@@ -8,7 +8,7 @@ company = Entity(
     name="company",
     join_keys=["company"],
     value_type=ValueType.STRING,
-    description="The company that the complaint is about; 'unknown' when the record names none.",
+    description="The company that the record is about; 'unknown' when the record names none.",
 )
 
 state = Entity(

@@ -1,12 +1,12 @@
 """The set of features that the model is trained and served with."""
 
 from feast import FeatureService
-from views import company_statistics, complaint_request, state_statistics
+from views import company_statistics, record_request, state_statistics
 
-__all__ = ["complaint_routing"]
+__all__ = ["model_features"]
 
-complaint_routing = FeatureService(
-    name="complaint_routing",
-    features=[company_statistics, state_statistics, complaint_request],
-    description="Everything beside the text that the complaint router is trained and served with.",
+model_features = FeatureService(
+    name="model_features",
+    features=[company_statistics, state_statistics, record_request],
+    description="Everything beside the text that the record classifier is trained and served with.",
 )

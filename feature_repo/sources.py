@@ -7,7 +7,7 @@ reads: publishing new marts changes no definition.
 from feast import Field, FileSource, RequestSource
 from feast.types import String
 
-__all__ = ["company_daily", "complaint", "state_daily"]
+__all__ = ["company_daily", "record", "state_daily"]
 
 company_daily = FileSource(
     name="company_daily",
@@ -23,12 +23,12 @@ state_daily = FileSource(
     description="One row per state and day on which any of its statistics changes, known from the day's end.",
 )
 
-complaint = RequestSource(
-    name="complaint",
+record = RequestSource(
+    name="record",
     schema=[
-        Field(name="narrative", dtype=String),
+        Field(name="text", dtype=String),
         Field(name="tags", dtype=String),
         Field(name="channel", dtype=String),
     ],
-    description="What the complaint itself says; an empty string stands for a missing value.",
+    description="What the record itself says; an empty string stands for a missing value.",
 )

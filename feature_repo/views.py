@@ -1,4 +1,4 @@
-"""The features: rolling statistics of the company and the state, and what the complaint itself shows."""
+"""The features: rolling statistics of the company and the state, and what the record itself shows."""
 
 from datetime import timedelta
 
@@ -7,11 +7,11 @@ from entities import company, state
 from feast import FeatureView, Field
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64
-from sources import company_daily, complaint, state_daily
+from sources import company_daily, record, state_daily
 
-__all__ = ["company_statistics", "complaint_request", "state_statistics"]
+__all__ = ["company_statistics", "record_request", "state_statistics"]
 
-QUEUES = (
+LABELS = (
     "bank_account",
     "cards",
     "consumer_loan",
@@ -29,14 +29,14 @@ NO_EXPIRY = timedelta(0)
 
 def _statistics(key: str) -> list[Field]:
     return [
-        Field(name=f"{key}_complaints_7d", dtype=Int64, description="Complaints received in the last 7 days"),
-        Field(name=f"{key}_complaints_30d", dtype=Int64, description="Complaints received in the last 30 days"),
-        Field(name=f"{key}_complaints_90d", dtype=Int64, description="Complaints received in the last 90 days"),
-        Field(name=f"{key}_narrative_share", dtype=Float64, description="Share of all complaints that have a text"),
+        Field(name=f"{key}_records_7d", dtype=Int64, description="Records received in the last 7 days"),
+        Field(name=f"{key}_records_30d", dtype=Int64, description="Records received in the last 30 days"),
+        Field(name=f"{key}_records_90d", dtype=Int64, description="Records received in the last 90 days"),
+        Field(name=f"{key}_text_share", dtype=Float64, description="Share of all records that have a text"),
         Field(name=f"{key}_labels", dtype=Int64, description="Labels known so far"),
         *(
-            Field(name=f"{key}_share_{queue}", dtype=Float64, description=f"Share of {queue} among known labels")
-            for queue in QUEUES
+            Field(name=f"{key}_share_{label}", dtype=Float64, description=f"Share of {label} among known labels")
+            for label in LABELS
         ),
     ]
 
@@ -47,7 +47,7 @@ company_statistics = FeatureView(
     schema=_statistics("company"),
     source=company_daily,
     ttl=NO_EXPIRY,
-    description="How much is complained about the company, and which queues its complaints went to.",
+    description="How much is complained about the company, and which labels its records went to.",
 )
 
 state_statistics = FeatureView(
@@ -56,18 +56,18 @@ state_statistics = FeatureView(
     schema=_statistics("state"),
     source=state_daily,
     ttl=NO_EXPIRY,
-    description="How much is complained in the state, and which queues its complaints went to.",
+    description="How much is complained in the state, and which labels its records went to.",
 )
 
 
 # Feast keeps the source of this function in its registry and runs it from there: it must not use names of this module.
 # Nor can these fields have descriptions: Feast compares them with fields that it infers, which have none.
 @on_demand_feature_view(  # type: ignore[untyped-decorator]
-    sources=[complaint],
+    sources=[record],
     schema=[
-        Field(name="words_log", dtype=Float64),  # log(1 + words of the narrative), 4 decimals
-        Field(name="redacted_share", dtype=Float64),  # redactions (XXXX) per word of the narrative, 0 to 1
-        Field(name="has_amount", dtype=Float64),  # 1 when the narrative names an amount in dollars
+        Field(name="words_log", dtype=Float64),  # log(1 + words of the text), 4 decimals
+        Field(name="redacted_share", dtype=Float64),  # redactions (XXXX) per word of the text, 0 to 1
+        Field(name="has_amount", dtype=Float64),  # 1 when the text names an amount in dollars
         Field(name="is_older", dtype=Float64),  # 1 when tagged 'Older American'
         Field(name="is_servicemember", dtype=Float64),  # 1 when tagged 'Servicemember'
         Field(name="via_web", dtype=Float64),  # 1 when submitted through the web site
@@ -76,13 +76,13 @@ state_statistics = FeatureView(
         Field(name="via_referral", dtype=Float64),  # 1 when referred by another agency
     ],
     mode="pandas",
-    description="What the complaint itself shows, computed alike for training and for serving.",
+    description="What the record itself shows, computed alike for training and for serving.",
 )
-def complaint_request(inputs: pd.DataFrame) -> pd.DataFrame:
+def record_request(inputs: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    texts = inputs["narrative"].fillna("").tolist()
+    texts = inputs["text"].fillna("").tolist()
     tags = inputs["tags"].fillna("")
     channel = inputs["channel"].fillna("").str.lower()
     words = np.array([len(text.split()) for text in texts], dtype=np.int64)

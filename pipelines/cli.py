@@ -121,13 +121,13 @@ def _absolute(source: str) -> str:
 
 @app.command()
 def score(
-    source: Annotated[Path, typer.Option("--input", help="Complaints in the official layout; labels are not needed.")],
+    source: Annotated[Path, typer.Option("--input", help="Records in the official layout; labels are not needed.")],
     output: Annotated[Path, typer.Option(help="Where to write; its ending, .parquet or .csv, is the format.")],
     profile: Annotated[
         str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
     ] = "quick",
 ) -> None:
-    """Route the complaints of a file with the champion: one output row per input row."""
+    """Route the records of a file with the champion: one output row per input row."""
     settings = load_settings(profile)
     from assets.scoring.files import score_file
 
@@ -346,7 +346,7 @@ def simulate(
     scenario: Annotated[str, typer.Option(help="A scenario of configs/simulator.yaml.")] = "calm",
     daily: Annotated[bool, typer.Option("--daily", help="Write one file per day.")] = False,
 ) -> None:
-    """Write simulated complaints in the bureau's layout, dirt included."""
+    """Write simulated records in the bureau's layout, dirt included."""
     from assets.simulation import simulate as write
 
     done = write(output, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario, daily=daily)

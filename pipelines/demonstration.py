@@ -41,14 +41,14 @@ _RECOVERY = 30
 
 _BY_WEEK = """
     with answers as (
-        select complaint_id, arg_min(queue, as_of) as predicted from read_parquet($predictions)
-        where queue is not null group by complaint_id
+        select record_id, arg_min(predicted, as_of) as predicted from read_parquet($predictions) scored
+        where scored.predicted is not null group by record_id
     )
     select time_bucket(interval 7 day, known_at, $change::timestamp)::date as week, count(*) as rows,
-           avg((predicted = complaints.queue)::int) as accuracy
-    from answers join read_parquet($complaints) complaints using (complaint_id)
-    where complaints.queue is not null and known_until is null
-      and complaint_id not in (select complaint_id from read_parquet($trained))
+           avg((predicted = records.label)::int) as accuracy
+    from answers join read_parquet($records) records using (record_id)
+    where records.label is not null and known_until is null
+      and record_id not in (select record_id from read_parquet($trained))
     group by week having rows >= 30 order by week
 """
 
@@ -62,7 +62,7 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     os.environ["EVERGREEN_HOME"] = str(home.root)
     source, change = home.root / "source", load_simulator_settings().scenario(_SCENARIO).change(_START, _END)
     assert change is not None
-    say(f"Simulating {_RATE} complaints a day; from {change} on, people write in new words")
+    say(f"Simulating {_RATE} records a day; from {change} on, people write in new words")
     simulate(source, _START, _END, _RATE, _SEED, _SCENARIO)
     with serving(home, "code", "daemon") as processes, ThreadPoolExecutor(1) as pool:
         switched_on = pool.submit(_switch_on, home, processes, "retraining_due")
@@ -141,13 +141,13 @@ def _require_evaluation(instance: dg.DagsterInstance) -> None:
 
 
 def _by_week(home: Home, change: date) -> pd.DataFrame:
-    """How good the first answers to each week's unlearned complaints were: week, rows and accuracy."""
+    """How good the first answers to each week's unlearned records were: week, rows and accuracy."""
     tables = [home.lake.current(table) / "predictions.parquet" for table in home.lake.tables("predictions")]
     trained = home.lake.current(f"training_set/{change}") / "train.parquet"
     files = {"predictions": [str(table) for table in tables], "trained": str(trained), "change": change.isoformat()}
     with duckdb.connect() as connection:
-        complaints = mart(home.lake.current("marts"), "fct_complaints")
-        return connection.execute(_BY_WEEK, files | {"complaints": complaints}).df()
+        records = mart(home.lake.current("marts"), "fct_records")
+        return connection.execute(_BY_WEEK, files | {"records": records}).df()
 
 
 def _timeline(home: Home, weeks: pd.DataFrame, change: date, decided: date) -> Iterator[str]:

@@ -42,7 +42,7 @@ ingest = dg.define_asset_job(
 score = dg.define_asset_job(
     "score",
     selection=_SERVE,
-    description="Score the newest complaints with the champion and watch for drift.",
+    description="Score the newest records with the champion and watch for drift.",
 )
 
 JOBS = [refresh, observe, retrain, ingest, score]

@@ -29,7 +29,7 @@ __all__ = [
 
 _COMMAND_TAG = "evergreen/command"
 _POOL, _TRAININGS = "training", 1
-_TALKATIVE = ("raw_complaints", "challenger")
+_TALKATIVE = ("raw_records", "challenger")
 """Steps of which people see what they log, too."""
 _LONG = 500
 """Characters of a reason, at most."""
@@ -121,7 +121,7 @@ def _execute(
         raise_on_error=False,
         tags={_COMMAND_TAG: "run"},
         run_config={
-            "ops": {"raw_complaints": {"config": {"sources": sources, "history": history}}},
+            "ops": {"raw_records": {"config": {"sources": sources, "history": history}}},
             "resources": {"evergreen": {"config": {"profile": profile}}},
         },
     )

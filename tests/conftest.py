@@ -42,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 @pytest.fixture(scope="session")
 def cfpb() -> Path:
     if not CFPB.is_dir():
-        pytest.skip(f"the real complaints are not at {CFPB}")
+        pytest.skip(f"the real records are not at {CFPB}")
     return CFPB
 
 

@@ -1,4 +1,4 @@
-"""The whole graph as its users run it: the command, in processes of its own, on simulated complaints."""
+"""The whole graph as its users run it: the command, in processes of its own, on simulated records."""
 
 import json
 import os
@@ -111,22 +111,22 @@ def test_the_run_is_in_the_instance_that_the_ui_shows(home: Path, first: dict[st
     assert run.job_name == "refresh"
 
 
-def test_no_narrative_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
+def test_no_text_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
     marts = next(home.glob("lake/marts/[!.]*/"))
-    query = "select narrative from read_parquet($1) where length(narrative) > 80 limit 200"
-    narratives = duckdb.execute(query, [mart(marts, "fct_complaints")]).fetchall()
+    query = "select text from read_parquet($1) where length(text) > 80 limit 200"
+    texts = duckdb.execute(query, [mart(marts, "fct_records")]).fetchall()
     logs = "".join(path.read_text(errors="replace") for path in (home / "logs").iterdir())
-    assert narratives
-    assert not [text for (text,) in narratives if text[:60] in logs]
+    assert texts
+    assert not [text for (text,) in texts if text[:60] in logs]
 
 
 def test_a_file_is_scored_row_by_row(home: Path, source: Path, first: dict[str, Any], tmp_path: Path) -> None:
     file = min(source.glob("*.csv"))
     done = evergreen(home, "score", "--input", str(file), "--output", str(tmp_path / "routed.parquet"))
     assert done.returncode == 0, done.stderr
-    columns = "complaint_id, queue, confidence, model_version, reason"
+    columns = "record_id, predicted, confidence, model_version, reason"
     rows = duckdb.sql(f"select {columns} from '{tmp_path / 'routed.parquet'}'").df()
-    assert (rows.queue.isna() == rows.reason.notna()).all()
+    assert (rows.predicted.isna() == rows.reason.notna()).all()
     assert (rows.reason == "no-text").any()
     assert rows.confidence.dropna().between(0, 1).all()
     assert set(rows.model_version.dropna()) == {"1"}
@@ -178,7 +178,7 @@ job = defs.resolve_job_def("refresh")
 with dg.instance_for_test() as instance:
     job.execute_in_process(
         instance=instance, partition_key={AS_OF!r}, asset_selection=list(selection),
-        run_config={{"ops": {{"raw_complaints": {{"config": {{"sources": [{source!r}]}}}}}}}},
+        run_config={{"ops": {{"raw_records": {{"config": {{"sources": [{source!r}]}}}}}}}},
     )
 """
     environment = os.environ | {"EVERGREEN_HOME": str(home)}
@@ -254,9 +254,9 @@ def test_three_versions_are_made_again_to_the_bit(three: Path) -> None:
 def test_a_version_is_not_made_again_from_other_data_or_from_none(three: Path, tmp_path: Path) -> None:
     other = tmp_path / "home"
     shutil.copytree(three, other, symlinks=True)
-    for complaints in other.glob("lake/marts/*/fct_complaints/*.parquet"):
-        rows = duckdb.sql(f"from '{complaints}' where complaint_id not like '%7'").to_arrow_table()
-        pq.write_table(rows, complaints)
+    for records in other.glob("lake/marts/*/fct_records/*.parquet"):
+        rows = duckdb.sql(f"from '{records}' where record_id not like '%7'").to_arrow_table()
+        pq.write_table(rows, records)
     trained_on = other / "lake" / "training_set" / AS_OFS[0]
     snapshot = (trained_on / "CURRENT").read_text()
     verdict, reason = reproduced(other)
@@ -336,7 +336,7 @@ def ui(tmp_path: Path) -> Iterator[DagsterGraphQLClient]:
 
 def launch(ui: DagsterGraphQLClient, job: str, source: Path, **config: dict[str, Any]) -> str:
     """Launch a job that begins with the sources; returns the id of its run."""
-    operations = {"raw_complaints": {"sources": [str(source)]}} | config
+    operations = {"raw_records": {"sources": [str(source)]}} | config
     run_config = {
         "ops": {name: {"config": fields} for name, fields in operations.items()},
         "resources": {"evergreen": {"config": {"profile": "quick"}}},
@@ -414,12 +414,12 @@ def test_a_run_of_the_command_and_a_job_of_the_daemon_end_as_one_after_the_other
     ui: DagsterGraphQLClient, source: Path, tmp_path: Path
 ) -> None:
     """Both wait to write the raw table, which is then let go."""
-    here, other, waits = tmp_path / "home", tmp_path / "other", "waiting for another run to be done with raw_complaints"
-    # Of a day, complaints have the same ids in every simulated world.
+    here, other, waits = tmp_path / "home", tmp_path / "other", "waiting for another run to be done with raw_records"
+    # Of a day, records have the same ids in every simulated world.
     newest = ("--from", AS_OF, "--to", AS_OF, "--rate", "300")
     assert evergreen(here, "simulate", "--output", str(other), *newest).returncode == 0
     command = [str(EVERGREEN), "run", "--source", str(source), "--history", "--as-of", AS_OF]
-    with locked(here / "lake/.writing/raw_complaints.lock", "it"):
+    with locked(here / "lake/.writing/raw_records.lock", "it"):
         run_id = launch(ui, "ingest", other)
         beside = subprocess.Popen(
             command, env=os.environ | {"EVERGREEN_HOME": str(here)}, stderr=subprocess.PIPE, text=True
@@ -431,10 +431,10 @@ def test_a_run_of_the_command_and_a_job_of_the_daemon_end_as_one_after_the_other
             time.sleep(0.3)
     errors = beside.communicate()[1]
     assert (beside.returncode, outcome(ui, run_id)) == (0, "SUCCESS"), errors
-    objects = pq.read_table(Lake(here / "lake").current("raw_complaints") / "objects.parquet").to_pylist()
+    objects = pq.read_table(Lake(here / "lake").current("raw_records") / "objects.parquet").to_pylist()
     assert sorted(row["seq"] for row in objects) == list(range(len([*source.iterdir(), *other.iterdir()])))
     orders = [[(source, True), (other, False)], [(other, False), (source, True)]]
-    assert Lake(here / "lake").version("raw_complaints") in [
+    assert Lake(here / "lake").version("raw_records") in [
         one_after_the_other(Lake(tmp_path / name), order) for name, order in zip("ab", orders, strict=True)
     ]
     after = run(here, str(other))
@@ -446,4 +446,4 @@ def one_after_the_other(lake: Lake, order: list[tuple[Path, bool]]) -> str | Non
     """The version of the raw table that comes of reading one source after the other, as history or not."""
     for source, history in order:
         ingest([str(source)], lake, load_settings("quick").ingestion, AS_OF, history=history)
-    return lake.version("raw_complaints")
+    return lake.version("raw_records")

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from assets.evaluation.metrics import codes
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 __all__ = ["baseline_probabilities"]
 
@@ -13,9 +13,9 @@ _MAX_TERMS = 50_000
 
 
 def baseline_probabilities(train: pd.DataFrame, test: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Probabilities [test rows, queues] by a balanced logistic regression trained on the narratives of `train`.
+    """Probabilities [test rows, labels] by a balanced logistic regression trained on the texts of `train`.
 
-    Both frames need a narrative, `train` also a queue. A queue that `train` lacks gets probability zero.
+    Both frames need a text, `train` also a label. A label that `train` lacks gets probability zero.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -23,7 +23,7 @@ def baseline_probabilities(train: pd.DataFrame, test: pd.DataFrame) -> npt.NDArr
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=_MAX_TERMS, sublinear_tf=True, dtype=np.float32)
     # At a looser tolerance it stops after a few steps, and its log loss doubles: too easy to beat.
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    model.fit(words.fit_transform(train["narrative"]), codes(train["queue"]))
-    probabilities = np.zeros((len(test), len(QUEUES)))
-    probabilities[:, model.classes_] = model.predict_proba(words.transform(test["narrative"]))
+    model.fit(words.fit_transform(train["text"]), codes(train["label"]))
+    probabilities = np.zeros((len(test), len(LABELS)))
+    probabilities[:, model.classes_] = model.predict_proba(words.transform(test["text"]))
     return probabilities

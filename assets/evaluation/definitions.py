@@ -36,7 +36,7 @@ _GOLDEN = "served_output_equals_evaluated_output"
 def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The challenger, the champion and a simple baseline, measured on the same frozen test rows.
 
-    Accuracy, macro-F1, log loss and calibration, overall and by queue, channel, state, consumer tag, month and length
+    Accuracy, macro-F1, log loss and calibration, overall and by label, channel, state, consumer tag, month and length
     of the text. The baseline is TF-IDF with a logistic regression, trained on the same snapshot.
     """
     from assets.evaluation.evaluate import evaluate
@@ -84,7 +84,7 @@ def _metadata(evaluation: "Evaluation", home: Home) -> dict[str, dg.MetadataValu
         "metrics": dg.MetadataValue.md(metrics_table(evaluation)),
         **{title: _picture(evaluation.folder(home.lake) / name) for title, name in pictures.items()},
         "slices": dg.MetadataValue.md(slices_table(evaluation)),
-        "queues with few training rows": dg.MetadataValue.md(rare_labels_table(evaluation)),
+        "labels with few training rows": dg.MetadataValue.md(rare_labels_table(evaluation)),
         "test rows": evaluation.challenger.rows,
         "snapshot": evaluation.snapshot.id,
         "training": evaluation.training_id,

@@ -27,7 +27,7 @@ from assets.evaluation.report import (
 from assets.exceptions import BundleError, SnapshotError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file, hash_json
-from assets.settings import QUEUES, EvaluationSettings
+from assets.settings import LABELS, EvaluationSettings
 from assets.training.bundle import Bundle, load_bundle
 
 __all__ = ["Champion", "evaluate", "evaluate_refit", "facts", "on_reference", "scores"]
@@ -124,7 +124,7 @@ def _measure(
         snapshot=facts(snapshot),
         golden=_serve_again(bundle_path, test, golden),
         milliseconds=milliseconds,
-        rare_labels=_rare(train["queue"], settings.min_label_rows),
+        rare_labels=_rare(train["label"], settings.min_label_rows),
         reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
         settings=settings.model_dump(),
         refit_of=champion.training_id if champion and refit else None,
@@ -139,7 +139,7 @@ def on_reference(rows: pd.DataFrame, found: dict[str, Probabilities]) -> Referen
     """What an Evaluation says of the probabilities that challenger and champion gave to the reference rows."""
     if rows.empty or "champion" not in found:
         return None
-    truth = codes(rows["queue"])
+    truth = codes(rows["label"])
     ours, theirs = (correct(truth, found[who]) for who in ("challenger", "champion"))
     return Reference(
         rows=len(rows),
@@ -182,7 +182,7 @@ def scores(
     test: pd.DataFrame, found: dict[str, Probabilities], champion: Champion | None, settings: EvaluationSettings
 ) -> dict[str, Any]:
     """What an Evaluation says of the probabilities that challenger, baseline and champion gave to the test rows."""
-    truth, bins = codes(test["queue"]), settings.calibration_bins
+    truth, bins = codes(test["label"]), settings.calibration_bins
     metrics = {who: measure(truth, probabilities, bins) for who, probabilities in found.items()}
     rival = champion and Rival(
         version=champion.version,
@@ -208,7 +208,7 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
         by=part.by,
         value=part.value,
         rows=part.rows,
-        decides=part.by != "queue" and part.rows >= min_rows,
+        decides=part.by != "label" and part.rows >= min_rows,
         challenger=shares["challenger"],
         baseline=shares["baseline"],
         champion=shares.get("champion"),
@@ -218,7 +218,7 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
 
 def _rare(labels: "pd.Series[str]", enough: int) -> dict[str, int]:
     counts = labels.value_counts()
-    return {queue: rows for queue in QUEUES if (rows := int(counts.get(queue, 0))) < enough}
+    return {label: rows for label in LABELS if (rows := int(counts.get(label, 0))) < enough}
 
 
 def facts(snapshot: Snapshot) -> SnapshotFacts:
@@ -232,14 +232,14 @@ def facts(snapshot: Snapshot) -> SnapshotFacts:
 
 
 def golden_rows(test: pd.DataFrame, probabilities: Probabilities, rows: int) -> pd.DataFrame:
-    """Rows spread evenly over the test part: complaint_id, and the probabilities that were evaluated."""
+    """Rows spread evenly over the test part: record_id, and the probabilities that were evaluated."""
     chosen = np.unique(np.linspace(0, len(test) - 1, min(rows, len(test))).round().astype(np.int64))
-    ids = test["complaint_id"].iloc[chosen].reset_index(drop=True)
-    return pd.DataFrame({"complaint_id": ids, "probabilities": list(probabilities[chosen])})
+    ids = test["record_id"].iloc[chosen].reset_index(drop=True)
+    return pd.DataFrame({"record_id": ids, "probabilities": list(probabilities[chosen])})
 
 
 def _serve_again(path: Path, test: pd.DataFrame, golden: pd.DataFrame) -> Golden:
-    rows = test.set_index("complaint_id", drop=False).loc[golden["complaint_id"]].reset_index(drop=True)
+    rows = test.set_index("record_id", drop=False).loc[golden["record_id"]].reset_index(drop=True)
     served = load_bundle(path).predict_proba(rows)
     return Golden(
         rows=len(rows), max_difference=float(np.abs(served - np.stack(golden["probabilities"].tolist())).max())
@@ -247,9 +247,9 @@ def _serve_again(path: Path, test: pd.DataFrame, golden: pd.DataFrame) -> Golden
 
 
 def predictions(test: pd.DataFrame, found: dict[str, Probabilities]) -> pd.DataFrame:
-    """What was answered on every test row, by the challenger in full and by the others as a queue."""
+    """What was answered on every test row, by the challenger in full and by the others as a label."""
     ours = found["challenger"]
-    answers = pd.DataFrame(test[["complaint_id", "known_at", "queue"]].reset_index(drop=True))
+    answers = pd.DataFrame(test[["record_id", "known_at", "label"]].reset_index(drop=True))
     answers["predicted"] = _names(ours)
     answers["confidence"] = ours.max(axis=1)
     answers["probabilities"] = list(ours)
@@ -259,7 +259,7 @@ def predictions(test: pd.DataFrame, found: dict[str, Probabilities]) -> pd.DataF
 
 
 def _names(probabilities: Probabilities) -> list[str]:
-    return [QUEUES[code] for code in probabilities.argmax(axis=1)]
+    return [LABELS[code] for code in probabilities.argmax(axis=1)]
 
 
 def _publish(lake: Lake, evaluation: Evaluation, answers: pd.DataFrame, golden: pd.DataFrame) -> None:

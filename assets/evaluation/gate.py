@@ -279,7 +279,7 @@ def _harms_none(found: list[Part], policy: GatePolicy) -> _Finding:
     listed = ", ".join(
         f"{part.name} ({_above(part.gain)}, chance {part.chance:.2f}, {part.rows} rows)" for part in worst
     )
-    bound = f"more than {policy.max_part_loss:g} of F1 (queues) or accuracy (slices)"
+    bound = f"more than {policy.max_part_loss:g} of F1 (labels) or accuracy (slices)"
     if likely:
         return _Finding(False, f"{len(likely)} of {len(found)} parts likely lose {bound}: {listed}", waivable=True)
     return _Finding(True, f"none of {len(found)} parts likely loses {bound}; likeliest: {listed}")

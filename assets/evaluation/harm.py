@@ -1,4 +1,4 @@
-"""Whether the challenger harms a part of the rows: a queue, by F1, or what is known before an answer, by accuracy.
+"""Whether the challenger harms a part of the rows: a label, by F1, or what is known before an answer, by accuracy.
 
 A part has few rows, and there are many parts. What is seen on one is therefore drawn towards no gain and no loss, the
 further the fewer rows it has: the posterior under a normal prior around zero (James and Stein 1961).
@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from assets.evaluation.paired import compare_queues
+from assets.evaluation.paired import compare_labels
 from assets.evaluation.report import Evaluation, Rival
-from assets.settings import QUEUES, GatePolicy
+from assets.settings import LABELS, GatePolicy
 
 __all__ = ["Part", "paired_gain", "parts"]
 
@@ -22,15 +22,15 @@ class Part:
     name: str
     rows: int
     gain: float
-    """F1 of a queue, accuracy of a slice: the challenger's minus the champion's."""
+    """F1 of a label, accuracy of a slice: the challenger's minus the champion's."""
     chance: float
 
 
 def parts(evaluation: Evaluation, policy: GatePolicy) -> list[Part]:
-    """The queues, and the slices that are large enough, of an evaluation beside a champion."""
+    """The labels, and the slices that are large enough, of an evaluation beside a champion."""
     if evaluation.champion is None:
         return []
-    return [*_queues(evaluation.champion, policy), *_slices(evaluation, policy)]
+    return [*_labels(evaluation.champion, policy), *_slices(evaluation, policy)]
 
 
 def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, float]:
@@ -44,12 +44,12 @@ def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, flo
     return (only_ours - only_theirs) / rows, math.sqrt(variance)
 
 
-def _queues(rival: Rival, policy: GatePolicy) -> Iterator[Part]:
-    for queue, found in compare_queues(rival.pairs, policy.costs).items():
-        rows = sum(count for true, *_, count in rival.pairs if QUEUES[true] == queue)
+def _labels(rival: Rival, policy: GatePolicy) -> Iterator[Part]:
+    for label, found in compare_labels(rival.pairs, policy.costs).items():
+        rows = sum(count for true, *_, count in rival.pairs if LABELS[true] == label)
         # Rows drawn again from a handful are all alike: the error is at least that of one row more.
         error = math.hypot(found.error, 1 / (rows + 1))
-        yield Part(f"queue {queue}", rows, found.gain, _chance(found.gain, error, policy))
+        yield Part(f"label {label}", rows, found.gain, _chance(found.gain, error, policy))
 
 
 def _slices(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 __all__ = ["Bin", "Metrics", "Slice", "codes", "confusion", "correct", "measure", "reliability", "slices"]
 
@@ -52,27 +52,27 @@ class Slice:
         return int(self.mask.sum())
 
 
-def codes(queues: "pd.Series[str]") -> npt.NDArray[np.int64]:
-    """Queue names as indices into QUEUES, [rows]."""
-    return np.array([QUEUES.index(queue) for queue in queues], dtype=np.int64)
+def codes(labels: "pd.Series[str]") -> npt.NDArray[np.int64]:
+    """Label names as indices into LABELS, [rows]."""
+    return np.array([LABELS.index(label) for label in labels], dtype=np.int64)
 
 
 def correct(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which rows [rows] the most probable queue is right for."""
+    """Which rows [rows] the most probable label is right for."""
     return np.asarray(probabilities.argmax(axis=1) == truth)
 
 
 def confusion(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Rows by true queue (down) and predicted queue (across), [queues, queues]."""
-    size = len(QUEUES)
+    """Rows by true label (down) and predicted label (across), [labels, labels]."""
+    size = len(LABELS)
     pairs = np.bincount(truth * size + probabilities.argmax(axis=1), minlength=size * size)
     return pairs.astype(np.int64).reshape(size, size)
 
 
 def measure(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], bins: int) -> Metrics:
-    """Metrics of probabilities [rows, queues] against true codes [rows].
+    """Metrics of probabilities [rows, labels] against true codes [rows].
 
-    Macro-F1 is the mean over the queues present in `truth`: a queue without a test row would add a zero.
+    Macro-F1 is the mean over the labels present in `truth`: a label without a test row would add a zero.
     Numbers that cannot be computed (no rows, probabilities that are not finite) come out as NaN.
     """
     if not len(truth) or not np.isfinite(probabilities).all():
@@ -107,14 +107,14 @@ def reliability(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floa
 
 
 def slices(rows: pd.DataFrame) -> list[Slice]:
-    """The slices of test rows: queue, the most frequent channels, companies and states, tags, month, text length.
+    """The slices of test rows: label, the most frequent channels, companies and states, tags, month, text length.
 
-    `rows` needs the columns queue, channel, company, state, tags, known_at and narrative. Lengths are in characters.
+    `rows` needs the columns label, channel, company, state, tags, known_at and text. Lengths are in characters.
     """
     tags = rows["tags"].fillna("").astype(str)
-    length = rows["narrative"].str.len()
+    length = rows["text"].str.len()
     return [
-        *_by_value("queue", rows["queue"]),
+        *_by_value("label", rows["label"]),
         *_by_value("channel", rows["channel"].fillna("unknown"), _TOP),
         *_by_value("company", rows["company"], _TOP),
         *_by_value("state", rows["state"], _TOP),

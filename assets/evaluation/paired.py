@@ -11,19 +11,19 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
-__all__ = ["Costs", "Gain", "Pair", "compare", "compare_queues", "mcnemar", "pair_up", "power"]
+__all__ = ["Costs", "Gain", "Pair", "compare", "compare_labels", "mcnemar", "pair_up", "power"]
 
 _RESAMPLES = 2000
 _SEED = 0
 """Of the resampling, so that one evaluation always gets one verdict."""
 
 Pair = tuple[int, int, int, int]
-"""True queue, challenger's, champion's (as indices into QUEUES), and how many rows are so."""
+"""True label, challenger's, champion's (as indices into LABELS), and how many rows are so."""
 
 Costs = Mapping[str, Mapping[str, float]]
-"""What an answer costs, by the true queue and the queue that was answered; 1 where nothing is said."""
+"""What an answer costs, by the true label and the label that was answered; 1 where nothing is said."""
 
 _Counts = npt.NDArray[np.int64]
 
@@ -46,7 +46,7 @@ class Gain:
 
 
 def pair_up(truth: _Counts, challenger: _Counts, champion: _Counts) -> tuple[Pair, ...]:
-    """The rows of both models' answers, all [rows] of queue codes, counted by truth and answers."""
+    """The rows of both models' answers, all [rows] of label codes, counted by truth and answers."""
     cells, rows = np.unique(np.stack([truth, challenger, champion], axis=1), axis=0, return_counts=True)
     return tuple((int(t), int(a), int(b), int(count)) for (t, a, b), count in zip(cells, rows, strict=True))
 
@@ -55,7 +55,7 @@ def compare(pairs: tuple[Pair, ...]) -> dict[str, Gain]:
     """Gains of accuracy and macro-F1, with a paired bootstrap over rows.
 
     Rows are drawn again with both answers (Efron and Tibshirani 1993, chapter 16), as counts of their kinds. Macro-F1
-    is the mean over the queues that are true of any row drawn.
+    is the mean over the labels that are true of any row drawn.
     """
     cells, rows = _draw(pairs)
     found = {}
@@ -65,12 +65,12 @@ def compare(pairs: tuple[Pair, ...]) -> dict[str, Gain]:
     return found
 
 
-def compare_queues(pairs: tuple[Pair, ...], costs: Costs) -> dict[str, Gain]:
-    """The gain of F1 on each queue that is true of any row, with the same bootstrap; mistakes weigh what they cost."""
+def compare_labels(pairs: tuple[Pair, ...], costs: Costs) -> dict[str, Gain]:
+    """The gain of F1 on each label that is true of any row, with the same bootstrap; mistakes weigh what they cost."""
     cells, rows = _draw(pairs)
-    weights = [[costs.get(true, {}).get(answer, 1.0) for answer in QUEUES] for true in QUEUES]
+    weights = [[costs.get(true, {}).get(answer, 1.0) for answer in LABELS] for true in LABELS]
     gains = np.subtract(*(_f1(cells, rows, column, np.array(weights)) for column in (1, 2)))
-    return {QUEUES[true]: Gain(float(gains[0, true]), gains[1:, true]) for true in np.unique(cells[:, 0])}
+    return {LABELS[true]: Gain(float(gains[0, true]), gains[1:, true]) for true in np.unique(cells[:, 0])}
 
 
 @lru_cache(maxsize=1)
@@ -113,13 +113,13 @@ def _accuracy(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.flo
 
 
 def _macro_f1(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.float64]:
-    """[draws] means over the queues that are true of a row."""
-    f1, true = _f1(cells, drawn, column, np.ones((len(QUEUES), len(QUEUES)))), drawn @ _one_hot(cells[:, 0])
+    """[draws] means over the labels that are true of a row."""
+    f1, true = _f1(cells, drawn, column, np.ones((len(LABELS), len(LABELS)))), drawn @ _one_hot(cells[:, 0])
     return np.asarray(f1.sum(axis=1) / (true > 0).sum(axis=1))
 
 
 def _f1(cells: _Counts, drawn: _Counts, column: int, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """[draws, queues]: right answers against mistakes to and from a queue, which weigh costs [true, answered]."""
+    """[draws, labels]: right answers against mistakes to and from a label, which weigh costs [true, answered]."""
     right, wrong = cells[:, 0] == cells[:, column], costs[cells[:, 0], cells[:, column]]
     both = drawn @ (_one_hot(cells[:, 0]) * right[:, None])
     mistakes = drawn @ ((_one_hot(cells[:, 0]) + _one_hot(cells[:, column])) * (wrong * ~right)[:, None])
@@ -127,4 +127,4 @@ def _f1(cells: _Counts, drawn: _Counts, column: int, costs: npt.NDArray[np.float
 
 
 def _one_hot(codes: _Counts) -> npt.NDArray[np.float64]:
-    return np.asarray(codes[:, None] == np.arange(len(QUEUES)), np.float64)
+    return np.asarray(codes[:, None] == np.arange(len(LABELS)), np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 
 from assets.display import names_are_text, plain
 from assets.evaluation.report import Evaluation, SliceScores
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,12 +102,12 @@ def _confusion(evaluation: Evaluation) -> "Figure":
         if count:
             ink = "white" if shares[row, column] > 0.55 else _INK
             axes.text(column, row, f"{count:,}", ha="center", va="center", color=ink, fontsize=8.5)
-    names = [queue.replace("_", " ") for queue in QUEUES]
+    names = [label.replace("_", " ") for label in LABELS]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
     axes.set_yticks(
         range(len(names)), [f"{name}  ({total:,})" for name, total in zip(names, counts.sum(axis=1), strict=True)]
     )
-    axes.set(title="Where the challenger sends complaints", xlabel="predicted queue", ylabel="true queue (test rows)")
+    axes.set(title="Where the challenger sends records", xlabel="predicted label", ylabel="true label (test rows)")
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)

@@ -41,11 +41,11 @@ class Rival(_Part):
     training_id: str
     metrics: Metrics
     pairs: tuple[Pair, ...]
-    """The rows by true queue, the challenger's answer and this one's."""
+    """The rows by true label, the challenger's answer and this one's."""
 
 
 class SliceScores(_Part):
-    """Accuracy on a slice; `decides` is false for small ones, and for queues: the gate judges those by F1."""
+    """Accuracy on a slice; `decides` is false for small ones, and for labels: the gate judges those by F1."""
 
     by: str
     value: str
@@ -114,7 +114,7 @@ class Evaluation(_Part):
     """None without a champion, and without reference rows."""
     slices: tuple[SliceScores, ...]
     rare_labels: dict[str, int] = {}
-    """The queues with fewer training rows than `min_label_rows`, with how many."""
+    """The labels with fewer training rows than `min_label_rows`, with how many."""
     reliability: dict[str, tuple[Bin, ...]]
     confusion: tuple[tuple[int, ...], ...]
     golden: Golden

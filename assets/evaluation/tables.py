@@ -33,8 +33,8 @@ def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
 
 
 def rare_labels_table(evaluation: Evaluation) -> str:
-    """The queues with few training rows as a Markdown table, or `none`."""
-    return markdown_table(["queue", "training rows"], list(evaluation.rare_labels.items()))
+    """The labels with few training rows as a Markdown table, or `none`."""
+    return markdown_table(["label", "training rows"], list(evaluation.rare_labels.items()))
 
 
 def _title(evaluation: Evaluation, who: str) -> str:

@@ -54,7 +54,7 @@ OUTCOMES = re.compile(r"(^|_)(product|issue|response|disputed|timely|consent|dat
 """Words in the names of columns that are known only after routing."""
 
 _PARTS = ("train", "test", "reference")
-_ROW_COLUMNS = ["complaint_id", "known_at", "company", "state"]
+_ROW_COLUMNS = ["record_id", "known_at", "company", "state"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
 def check_landed(home: Home, snapshot: Snapshot) -> Finding:
     """Every row is the version that had landed by as-of, and sampled statistics count what had landed the day before.
 
-    Rows of companies with corrected complaints are sampled first: what arrived late would show in them.
+    Rows of companies with corrected records are sampled first: what arrived late would show in them.
     """
     rows = pd.concat(_read(snapshot, [*COLUMNS, *snapshot.features]), ignore_index=True)
     with open_landed(home, snapshot) as landed:
@@ -105,7 +105,7 @@ def check_landed(home: Home, snapshot: Snapshot) -> Finding:
 
 
 def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
-    """Every statistic of sampled rows, looked up again as the last row before the complaint was received."""
+    """Every statistic of sampled rows, looked up again as the last row before the record was received."""
     marts = home.lake.path("marts", snapshot.manifest["marts"])
     rows = _sample(pd.concat(_read(snapshot, [*_ROW_COLUMNS, *snapshot.features])), SAMPLE_ROWS)
     faults = 0
@@ -160,7 +160,7 @@ def check_canary(home: Home, snapshot: Snapshot) -> Finding:
 
 
 def check_rows(home: Home, snapshot: Snapshot) -> Finding:
-    """As many rows as there are usable complaints in the period, less those removed as duplicates."""
+    """As many rows as there are usable records in the period, less those removed as duplicates."""
     marts = home.lake.path("marts", snapshot.manifest["marts"])
     test_from, _ = snapshot.manifest["period"].get("test", (snapshot.as_of, None))
     usable = """
@@ -168,10 +168,10 @@ def check_rows(home: Home, snapshot: Snapshot) -> Finding:
                count(*) filter (known_at >= $test_from and $holds_out)
         from read_parquet($path)
         where known_at <= $as_of and coalesce(known_until > $as_of, true) and label_known_at <= $as_of
-            and queue is not null and regexp_matches(narrative, '[^ \\t\\r\\n]')
+            and label is not null and regexp_matches(text, '[^ \\t\\r\\n]')
     """
     as_of, day = datetime.fromisoformat(snapshot.as_of), datetime.fromisoformat(test_from)
-    parameters = {"path": mart(marts, "fct_complaints"), "as_of": as_of, "test_from": day}
+    parameters = {"path": mart(marts, "fct_records"), "as_of": as_of, "test_from": day}
     parameters |= {"holds_out": snapshot.holds_out}
     with duckdb.connect() as connection:
         ((before, within),) = connection.execute(usable, parameters).fetchall()
@@ -183,25 +183,25 @@ def check_rows(home: Home, snapshot: Snapshot) -> Finding:
 
 
 def check_overlap(snapshot: Snapshot) -> Finding:
-    """No complaint trained and tested on, no text that starts alike, and no similar pair among sampled rows."""
-    train, *others = _read(snapshot, ["complaint_id", "narrative"])
+    """No record trained and tested on, no text that starts alike, and no similar pair among sampled rows."""
+    train, *others = _read(snapshot, ["record_id", "text"])
     test = pd.concat(others)
-    same = len(set(train["complaint_id"]) & set(test["complaint_id"]))
-    starts = {start for text in test["narrative"] if (start := _start(text))}
-    same += sum(_start(text) in starts for text in train["narrative"])
+    same = len(set(train["record_id"]) & set(test["record_id"]))
+    starts = {start for text in test["text"] if (start := _start(text))}
+    same += sum(_start(text) in starts for text in train["text"])
     threshold = snapshot.manifest["settings"]["near_duplicate_similarity"]
-    ours = [_shingles(text) for text in _sample(train, BRUTE_FORCE_ROWS)["narrative"]]
-    theirs = [_shingles(text) for text in _sample(test, BRUTE_FORCE_ROWS)["narrative"]]
+    ours = [_shingles(text) for text in _sample(train, BRUTE_FORCE_ROWS)["text"]]
+    theirs = [_shingles(text) for text in _sample(test, BRUTE_FORCE_ROWS)["text"]]
     same += sum(len(a & b) >= threshold * len(a | b) for a in ours for b in theirs if a and b)
     return Finding("no_overlap", len(train) + len(test), same, "train rows that test rows repeat")
 
 
 def check_labels(snapshot: Snapshot) -> Finding:
     """Every row and its label known by as-of, every test row later than every train row."""
-    train, test, reference = _read(snapshot, ["known_at", "label_known_at", "queue"])
+    train, test, reference = _read(snapshot, ["known_at", "label_known_at", "label"])
     as_of = pd.Timestamp(snapshot.as_of)
     rows = pd.concat([train, test, reference])
-    faults = int(((rows["label_known_at"] > as_of) | (rows["known_at"] > as_of) | rows["queue"].isna()).sum())
+    faults = int(((rows["label_known_at"] > as_of) | (rows["known_at"] > as_of) | rows["label"].isna()).sum())
     faults += int((train["known_at"] >= test["known_at"].min()).sum())
     return Finding("labels_known", len(rows), faults, "rows or labels from after as-of, or on the wrong side")
 
@@ -211,7 +211,7 @@ def check_columns(snapshot: Snapshot) -> Finding:
     names = [name for part in _PARTS for name in pq.read_schema(snapshot.path / f"{part}.parquet").names]
     expected = {*COLUMNS, *snapshot.features}
     faults = sum(name not in expected or bool(OUTCOMES.search(name)) for name in names)
-    faults += "queue" in snapshot.features
+    faults += "label" in snapshot.features
     return Finding("no_outcome_columns", len(names), faults, "columns known only after routing")
 
 
@@ -239,7 +239,7 @@ def _read(snapshot: Snapshot, columns: list[str]) -> list[pd.DataFrame]:
 
 def _sample(rows: pd.DataFrame, size: int) -> pd.DataFrame:
     """The same rows every time, whatever their order: those with the smallest hashes of their ids."""
-    order = pd.util.hash_array(rows["complaint_id"].to_numpy(object)).argsort(kind="stable")
+    order = pd.util.hash_array(rows["record_id"].to_numpy(object)).argsort(kind="stable")
     return rows.iloc[order[:size]].reset_index(drop=True)
 
 
@@ -293,16 +293,16 @@ def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_at(marts: Path, as_of: datetime) -> pd.DataFrame:
-    """Sampled complaints visible as of a date, as if each had been received at that instant."""
-    columns = ", ".join(column for column in COLUMNS if column not in ("known_at", "label_known_at", "queue"))
+    """Sampled records visible as of a date, as if each had been received at that instant."""
+    columns = ", ".join(column for column in COLUMNS if column not in ("known_at", "label_known_at", "label"))
     sql = f"""
         select {columns}, $as_of::timestamp as known_at
         from read_parquet($path)
-        where known_at <= $as_of and coalesce(known_until > $as_of, true) and complaint_id in (
-            select complaint_id from read_parquet($path) where known_at <= $as_of order by md5(complaint_id) limit $rows
+        where known_at <= $as_of and coalesce(known_until > $as_of, true) and record_id in (
+            select record_id from read_parquet($path) where known_at <= $as_of order by md5(record_id) limit $rows
         )
     """  # noqa: S608 - constants
-    parameters = {"path": mart(marts, "fct_complaints"), "as_of": as_of, "rows": SAMPLE_ROWS}
+    parameters = {"path": mart(marts, "fct_records"), "as_of": as_of, "rows": SAMPLE_ROWS}
     with duckdb.connect() as connection:
         rows: pd.DataFrame = connection.execute(sql, parameters).df()
     return rows

@@ -17,13 +17,13 @@ __all__ = ["feature_definitions", "online_features", "training_set"]
 
 _TRAINING_SET_CHECKS = {
     "as_it_had_landed": "Rows and sampled features equal those counted from the raw records by the day they landed.",
-    "point_in_time": "Sampled features equal an independent look-up of what was known when the complaint came in.",
+    "point_in_time": "Sampled features equal an independent look-up of what was known when the record came in.",
     "future_canary_is_null": "Planted values of the day after as-of, and late arrivals, are not seen by any row.",
     "shifted_by_a_day": "Rows that come in a day earlier get the statistics of a day earlier.",
     "labels_known": "Every label was known by as-of, and every test row is later than every train row.",
-    "no_overlap": "No complaint and no near duplicate is on both sides.",
+    "no_overlap": "No record and no near duplicate is on both sides.",
     "no_outcome_columns": "Nothing that is known only after routing is among the columns.",
-    "rows_conserved": "As many rows as there are usable complaints, less those removed as duplicates.",
+    "rows_conserved": "As many rows as there are usable records, less those removed as duplicates.",
 }
 
 
@@ -72,7 +72,7 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
     check_specs=[*_specs("training_set", _TRAINING_SET_CHECKS), _ADVERSARIAL],
 )
 def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Complaints with known labels and the features of their own instant, split by time and frozen as a snapshot."""
+    """Records with known labels and the features of their own instant, split by time and frozen as a snapshot."""
     from assets.features.checks import check_training_set
     from assets.features.snapshot import build_training_set
 
@@ -154,20 +154,20 @@ def _snapshot_metadata(snapshot: "Snapshot") -> dict[str, dg.MetadataValue | str
         "train_period": " to ".join(period["train"]),
         "test_period": " to ".join(period["test"]),
         "features": len(snapshot.features),
-        "queues": dg.MetadataValue.md(_queue_table(snapshot)),
+        "labels": dg.MetadataValue.md(_label_table(snapshot)),
         "names": dg.MetadataValue.md(markdown_list(snapshot.features)),
         **{f"removed_{rule}": rows for rule, rows in removed.items()},
     }
 
 
-def _queue_table(snapshot: "Snapshot") -> str:
-    mix = snapshot.manifest["queue_mix"]
+def _label_table(snapshot: "Snapshot") -> str:
+    mix = snapshot.manifest["label_mix"]
     rows = [
         (
-            queue,
-            f"{mix['train'][queue]} ({mix['train'][queue] / snapshot.train_rows:.1%})",
-            f"{mix['test'][queue]} ({mix['test'][queue] / snapshot.test_rows:.1%})",
+            label,
+            f"{mix['train'][label]} ({mix['train'][label] / snapshot.train_rows:.1%})",
+            f"{mix['test'][label]} ({mix['test'][label] / snapshot.test_rows:.1%})",
         )
-        for queue in snapshot.manifest["queues"]
+        for label in snapshot.manifest["labels"]
     ]
-    return markdown_table(["queue", "train", "test"], rows)
+    return markdown_table(["label", "train", "test"], rows)

@@ -1,7 +1,7 @@
-"""Near duplicates between two sets of narratives, exactly, without comparing all pairs.
+"""Near duplicates between two sets of texts, exactly, without comparing all pairs.
 
-A narrative is its words: runs of letters, in lower case, without redactions (words of x only); digits, punctuation and
-spaces only separate. Two narratives are near duplicates when their first 120 characters agree (form letters, and equal
+A text is its words: runs of letters, in lower case, without redactions (words of x only); digits, punctuation and
+spaces only separate. Two texts are near duplicates when their first 120 characters agree (form letters, and equal
 texts), or when the sets of their 5-word shingles have a Jaccard similarity (Broder 1997) of at least a threshold t.
 
 Similar pairs are found by prefix filtering (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007): with the
@@ -29,7 +29,7 @@ _SHINGLE_WORDS = 5
 _ROWS = 1 << 10
 """Rows that are hashed together: what bounds memory."""
 _PAIRS = 1 << 20
-"""Pairs of a shingle and a row that are compared together: what bounds memory where many narratives are alike."""
+"""Pairs of a shingle and a row that are compared together: what bounds memory where many texts are alike."""
 _HASH_BITS = np.uint64(48)
 """High bits of a sorting key hold a row's place among `_ROWS`, these low ones the shingle's hash."""
 _ROUNDING = 1e-9
@@ -47,7 +47,7 @@ _BASE = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which of the searched narratives have a near duplicate among the others, by the rule that found it."""
+    """Which of the searched texts have a near duplicate among the others, by the rule that found it."""
 
     same_start: _Flags
     similar: _Flags
@@ -58,32 +58,32 @@ class Duplicates:
 
 
 def find_duplicates(rows: pa.Table, others: pa.Table, similarity: float) -> Duplicates:
-    """For each of `rows`: does its narrative have a near duplicate among those of `others`?
+    """For each of `rows`: does its text have a near duplicate among those of `others`?
 
-    Both have the columns `narrative` (strings, no nulls) and `start` (`hash_starts` of it). `similarity` is the Jaccard
+    Both have the columns `text` (strings, no nulls) and `start` (`hash_starts` of it). `similarity` is the Jaccard
     threshold, above 0; what starts alike is not searched for similar ones. Takes about 20 microseconds of one core for
     1 KB of text, and memory for the shingles of `others`, which is meant to be the smaller set.
     """
     starts = np.asarray(others["start"])
     same_start = np.isin(np.asarray(rows["start"]), starts[starts > 0])
-    index = _Index.of(_map(_shingles, others["narrative"]), similarity)
+    index = _Index.of(_map(_shingles, others["text"]), similarity)
     similar = np.zeros(len(same_start), bool)
-    unlike = rows["narrative"].filter(pa.array(~same_start))
+    unlike = rows["text"].filter(pa.array(~same_start))
     similar[~same_start] = np.concatenate([np.zeros(0, bool), *_map(lambda s: index.similar(_shingles(s)), unlike)])
     return Duplicates(same_start, similar)
 
 
-def hash_starts(narratives: pa.ChunkedArray) -> _Hashes:
-    """For each narrative (strings, no nulls) a hash of its first 120 characters, as near duplicates share them.
+def hash_starts(texts: pa.ChunkedArray) -> _Hashes:
+    """For each text (strings, no nulls) a hash of its first 120 characters, as near duplicates share them.
 
-    It is 0 for a narrative without words.
+    It is 0 for a text without words.
     """
-    return np.concatenate([np.zeros(0, np.uint64), *_map(_starts, narratives)])
+    return np.concatenate([np.zeros(0, np.uint64), *_map(_starts, texts)])
 
 
 @dataclass(frozen=True)
 class _Sets:
-    """The sets of shingles of some narratives."""
+    """The sets of shingles of some texts."""
 
     sizes: _Indices
     """Shingles of each row."""
@@ -253,21 +253,21 @@ def _pieces(items: _Indices, weights: _Indices) -> list[_Indices]:
     return np.split(items, np.searchsorted(ends, np.arange(_PAIRS, ends[-1] if len(ends) else 0, _PAIRS)))
 
 
-def _map(function: Callable[[pa.LargeStringArray], _T], narratives: pa.ChunkedArray) -> list[_T]:
-    """A function of every slice of some narratives, on all cores: NumPy lets go of the interpreter's lock."""
+def _map(function: Callable[[pa.LargeStringArray], _T], texts: pa.ChunkedArray) -> list[_T]:
+    """A function of every slice of some texts, on all cores: NumPy lets go of the interpreter's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, _slices(narratives)))
+        return list(pool.map(function, _slices(texts)))
 
 
-def _slices(narratives: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
-    for chunk in narratives.cast(pa.large_string()).chunks:
+def _slices(texts: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
+    for chunk in texts.cast(pa.large_string()).chunks:
         for first in range(0, len(chunk), _ROWS):
             yield chunk.slice(first, _ROWS)
 
 
 @dataclass(frozen=True)
 class _Words:
-    """The words of some narratives, as places in their letters."""
+    """The words of some texts, as places in their letters."""
 
     letters: npt.NDArray[np.uint8]
     begins: _Indices
@@ -278,8 +278,8 @@ class _Words:
     """Words of each row."""
 
 
-def _starts(narratives: pa.LargeStringArray) -> _Hashes:
-    words = _words(narratives)
+def _starts(texts: pa.LargeStringArray) -> _Hashes:
+    words = _words(texts)
     cut = _cut(words)
     within = np.flatnonzero(cut > words.begins)
     some = replace(
@@ -292,8 +292,8 @@ def _starts(narratives: pa.LargeStringArray) -> _Hashes:
     return _hash_rows(_hash_words(some), some)
 
 
-def _shingles(narratives: pa.LargeStringArray) -> _Sets:
-    words = _words(narratives)
+def _shingles(texts: pa.LargeStringArray) -> _Sets:
+    words = _words(texts)
     hashes = _hash_words(words)
     keys = _shingle_keys(hashes, words)
     rows = (keys >> _HASH_BITS).astype(np.int64)
@@ -301,9 +301,9 @@ def _shingles(narratives: pa.LargeStringArray) -> _Sets:
     return _Sets(np.bincount(rows, minlength=len(words.counts)), rows, shingles)
 
 
-def _words(narratives: pa.LargeStringArray) -> _Words:
+def _words(texts: pa.LargeStringArray) -> _Words:
     """Every word that is not a redaction."""
-    letters, offsets = _letters(narratives)
+    letters, offsets = _letters(texts)
     inside = np.zeros(len(letters) + 2, bool)
     np.greater(letters, 0, out=inside[1:-1])
     edge = np.zeros(len(letters) + 1, bool)
@@ -315,13 +315,13 @@ def _words(narratives: pa.LargeStringArray) -> _Words:
     said = other_letters[ends] > other_letters[begins]
     begins, ends = begins[said], ends[said]
     rows = np.searchsorted(offsets, begins, side="right") - 1
-    return _Words(letters, begins, ends, rows, np.bincount(rows, minlength=len(narratives)))
+    return _Words(letters, begins, ends, rows, np.bincount(rows, minlength=len(texts)))
 
 
-def _letters(narratives: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint8], _Indices]:
-    """Every byte as a letter's code, 0 where there is no letter, and where each narrative begins; one offset more."""
-    _, offsets_buffer, data = narratives.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[narratives.offset : narratives.offset + len(narratives) + 1]
+def _letters(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint8], _Indices]:
+    """Every byte as a letter's code, 0 where there is no letter, and where each text begins; one offset more."""
+    _, offsets_buffer, data = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     text = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.zeros(0, np.uint8)
     return _LETTER_OF_BYTE[text], offsets - offsets[0]
 
@@ -332,7 +332,7 @@ def _letter_table() -> npt.NDArray[np.uint8]:
 
 
 def _cut(words: _Words) -> _Indices:
-    """Where each word ends when a narrative is cut after its first characters, one space between words."""
+    """Where each word ends when a text is cut after its first characters, one space between words."""
     before = _begins(words.ends - words.begins + 1)
     so_far = before[:-1] - before[_begins(words.counts)[words.rows]]
     cut: _Indices = np.clip(words.begins + _PREFIX_CHARACTERS - so_far, words.begins, words.ends)

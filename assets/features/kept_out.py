@@ -32,9 +32,9 @@ class KeptOut:
         """By a snapshot's manifest."""
         return cls(np.array(manifest.get("removed_starts", []), np.uint64), manifest["settings"]["reference_share"])
 
-    def among(self, narratives: "pd.Series[str]") -> npt.NDArray[np.bool_]:
+    def among(self, texts: "pd.Series[str]") -> npt.NDArray[np.bool_]:
         """Which of them [rows] begin so."""
-        starts = hash_starts(pa.chunked_array([pa.array(narratives, pa.large_string())]))
+        starts = hash_starts(pa.chunked_array([pa.array(texts, pa.large_string())]))
         return np.isin(starts, self.starts) | is_reserved(starts, self.reserved)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["OnlineStore", "materialize", "online_features", "online_store", "pinned"]
 
 _KEYS = ("company", "state")
-_REQUEST = ("narrative", "tags", "channel")
+_REQUEST = ("text", "tags", "channel")
 _BEGINNING = datetime(1970, 1, 1)
 _CHUNK_ROWS = 5000
 """Rows of one request to Feast, which holds a message per value."""
@@ -90,7 +90,7 @@ def online_store(folder: Path) -> OnlineStore:
 def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
     """Rows with the feature service's columns behind them, as float64, NaN where nothing is known of a key.
 
-    Rows need complaint_id, narrative, company, state, zip_code, tags and channel; order and index are kept. `folder`
+    Rows need record_id, text, company, state, zip_code, tags and channel; order and index are kept. `folder`
     has the online store to read, the home's by default. Raises NotPublished when it was never filled, or by other
     definitions than `feature_repo/` has now: request features are computed by its code.
     """

@@ -27,7 +27,7 @@ from assets.features.split import Split, split_by_time
 from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
 from assets.ingestion.landing import withdrawn_objects
 from assets.lake import Home, Lake, hash_file, hash_json
-from assets.settings import QUEUES, SnapshotSettings
+from assets.settings import LABELS, SnapshotSettings
 from assets.warehouse.marts import counted_objects, mart
 
 __all__ = [
@@ -45,18 +45,18 @@ __all__ = [
 ]
 
 COLUMNS = (
-    *("complaint_id", "known_at", "label_known_at", "queue"),
-    *("narrative", "company", "state", "zip_code", "tags", "channel"),
+    *("record_id", "known_at", "label_known_at", "label"),
+    *("text", "company", "state", "zip_code", "tags", "channel"),
 )
 """What a row of a snapshot has before its features."""
 
-REQUEST = ("narrative", "tags", "channel")
+REQUEST = ("text", "tags", "channel")
 """Columns that the on-demand features are computed from."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An immutable training set: rows ordered by (known_at, complaint_id), train and reference before test."""
+    """An immutable training set: rows ordered by (known_at, record_id), train and reference before test."""
 
     id: str
     """The first 16 hex digits of a SHA-256 over the names of the features and every row, in order."""
@@ -160,7 +160,7 @@ def _freeze(
     (train, test, reference), removed, starts = pick_rows(marts, as_of, settings, holds_out)
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
-            f"{train.num_rows} complaints are left to train on as of {as_of} without near duplicates of the "
+            f"{train.num_rows} records are left to train on as of {as_of} without near duplicates of the "
             f"{test.num_rows} test rows; snapshot.min_train_rows = {settings.min_train_rows}: ingest more or lower it"
         )
     joined = with_features(home, marts, pa.concat_tables([train, test, reference]), applied.features)
@@ -197,13 +197,13 @@ def _read(path: Path, as_of: str) -> Snapshot:
 def with_features(home: Home, marts: Path, rows: pa.Table, features: tuple[str, ...]) -> pa.Table:
     """Rows with the feature service's columns behind them, joined by Feast as of each row's `known_at`."""
     store = open_store(home, marts=marts)
-    entities = rows.select(["complaint_id", "known_at", "company", "state", *REQUEST]).to_pandas()
+    entities = rows.select(["record_id", "known_at", "company", "state", *REQUEST]).to_pandas()
     # Feast guesses types from values: an absent text is an empty one, offline as online.
     entities[list(REQUEST)] = entities[list(REQUEST)].fillna("")
     entities = entities.rename(columns={"known_at": "event_timestamp"})
     job = store.get_historical_features(entity_df=entities, features=store.get_feature_service(SERVICE))
     joined = job.to_arrow()
-    if not joined["complaint_id"].equals(rows["complaint_id"]):
+    if not joined["record_id"].equals(rows["record_id"]):
         raise SnapshotError("Feast joined other rows than it was given")
     for name in features:
         rows = rows.append_column(name, joined[name].cast(pa.float64()))
@@ -248,22 +248,22 @@ def pick_rows(
 def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, pa.Table]:
     """The split, and its rows in order, with a hash of how each starts.
 
-    First by what is cheap to read, so that few narratives are.
+    First by what is cheap to read, so that few texts are.
     """
     visible = "known_at <= $as_of and (known_until is null or known_until > $as_of)"
     # Looking at the first characters decides for nearly every text, and spares copying all of it.
-    has_text = "(trim(left(narrative, 16), $blanks) <> '' or trim(narrative, $blanks) <> '')"
+    has_text = "(trim(left(text, 16), $blanks) <> '' or trim(text, $blanks) <> '')"
     usable = (
-        f"from read_parquet($path) where {visible} and queue is not null and label_known_at <= $as_of and {has_text}"
+        f"from read_parquet($path) where {visible} and label is not null and label_known_at <= $as_of and {has_text}"
     )
-    newest = "known_at >= $train_from and (known_at, complaint_id) >= ($oldest_at, $oldest_id)"
-    parameters = {"path": mart(marts, "fct_complaints"), "as_of": datetime.fromisoformat(as_of)}
+    newest = "known_at >= $train_from and (known_at, record_id) >= ($oldest_at, $oldest_id)"
+    parameters = {"path": mart(marts, "fct_records"), "as_of": datetime.fromisoformat(as_of)}
     parameters |= {"blanks": " \t\r\n"}
     with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
-        connection.execute(f"create temp table usable as select complaint_id, known_at {usable}", parameters)
+        connection.execute(f"create temp table usable as select record_id, known_at {usable}", parameters)
         days = connection.execute("select known_at::date, count(*) from usable group by all order by all").fetchall()
         split = split_by_time(days, settings, as_of)
-        newest_first = "from usable order by known_at desc, complaint_id desc limit 1 offset ?"
+        newest_first = "from usable order by known_at desc, record_id desc limit 1 offset ?"
         ((oldest_id, oldest_at),) = connection.execute(
             newest_first, [split.train_rows + split.test_rows - 1]
         ).fetchall()
@@ -271,13 +271,13 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, p
         picked = f"select {', '.join(COLUMNS)} {usable} and {newest}"
         rows: pa.Table = connection.sql(picked, params=parameters).to_arrow_table()
     assert len(rows) == split.train_rows + split.test_rows
-    rows = rows.cast(row_schema()).sort_by([("known_at", "ascending"), ("complaint_id", "ascending")])
-    return split, rows.append_column("start", pa.array(hash_starts(rows["narrative"])))
+    rows = rows.cast(row_schema()).sort_by([("known_at", "ascending"), ("record_id", "ascending")])
+    return split, rows.append_column("start", pa.array(hash_starts(rows["text"])))
 
 
 def row_schema() -> pa.Schema:
     """The types of `COLUMNS`."""
-    kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "narrative": pa.large_string()}
+    kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "text": pa.large_string()}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
 
 
@@ -288,7 +288,7 @@ def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa
     """
     hashes = np.asarray(rows["start"])
     reserved = is_reserved(hashes, settings.reference_share)
-    order = np.lexsort((np.asarray(rows["complaint_id"]), hashes))
+    order = np.lexsort((np.asarray(rows["record_id"]), hashes))
     chosen = np.sort(order[reserved[order]][: settings.reference_rows])
     return rows.filter(pa.array(~reserved)), rows.take(pa.array(chosen)), int(reserved.sum()) - len(chosen)
 
@@ -296,15 +296,15 @@ def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa
 def _without_duplicates(
     train: pa.Table, others: pa.Table, settings: SnapshotSettings
 ) -> tuple[pa.Table, dict[str, int], list[int]]:
-    """Train without the rows whose complaint, or a near duplicate of it, is in others; how many, and how they began."""
-    same_complaint = np.asarray(pc.is_in(train["complaint_id"], value_set=others["complaint_id"].combine_chunks()))
+    """Train without the rows whose record, or a near duplicate of it, is in others; how many, and how they began."""
+    same_record = np.asarray(pc.is_in(train["record_id"], value_set=others["record_id"].combine_chunks()))
     found = find_duplicates(train, others, settings.near_duplicate_similarity)
     removed = {
-        "same_complaint": int(same_complaint.sum()),
-        "same_start": int((found.same_start & ~same_complaint).sum()),
-        "similar": int((found.similar & ~same_complaint).sum()),
+        "same_record": int(same_record.sum()),
+        "same_start": int((found.same_start & ~same_record).sum()),
+        "similar": int((found.similar & ~same_record).sum()),
     }
-    gone = same_complaint | found.any
+    gone = same_record | found.any
     starts = np.unique(np.asarray(train["start"])[gone])
     return train.filter(pa.array(~gone)), removed, starts.tolist()
 
@@ -327,8 +327,8 @@ def _keep(
         "as_of": as_of,
         **{f"{name}_rows": part.num_rows for name, part in parts.items()},
         "features": list(features),
-        "queues": list(QUEUES),
-        "queue_mix": {name: _queue_mix(part) for name, part in parts.items()},
+        "labels": list(LABELS),
+        "label_mix": {name: _label_mix(part) for name, part in parts.items()},
         "period": {
             name: [_day(pc.min(parts[name]["known_at"])), _day(pc.max(parts[name]["known_at"]))]
             for name in ("train", "test")
@@ -342,8 +342,8 @@ def _keep(
         return _read(lake.keep(_table(as_of), snapshot_id, staged), as_of)
 
 
-def _queue_mix(part: pa.Table) -> dict[str, int]:
-    return {queue: pc.sum(pc.equal(part["queue"], queue)).as_py() or 0 for queue in QUEUES}
+def _label_mix(part: pa.Table) -> dict[str, int]:
+    return {label: pc.sum(pc.equal(part["label"], label)).as_py() or 0 for label in LABELS}
 
 
 def _day(instant: pa.Scalar) -> str:

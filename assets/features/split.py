@@ -35,7 +35,7 @@ def split_by_time(days: Sequence[tuple[date, int]], settings: SnapshotSettings, 
         total = sum(rows for _, rows in days)
         parts = f", {test_rows} from {days[first_test][0]} on to test on and {before} before" if days else ""
         raise SnapshotError(
-            f"{total} complaints have a narrative and a label known as of {as_of}{parts}; a training set needs "
+            f"{total} records have a text and a label known as of {as_of}{parts}; a training set needs "
             f"snapshot.test_rows = {settings.test_rows} to test on and, of days before those, snapshot.min_train_rows "
             f"= {settings.min_train_rows} to train on: ingest more, choose a later as-of, lower the settings or, if "
             "old history has landed as if it were new, run with --history"

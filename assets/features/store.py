@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 REPO = Path(__file__).parents[2] / "feature_repo"
-SERVICE = "complaint_routing"
+SERVICE = "model_features"
 """The feature service that the model is trained and served with."""
 
 

@@ -1,4 +1,4 @@
-"""The asset `raw_complaints`: what the sources hold, read once, and its blocking conservation check."""
+"""The asset `raw_records`: what the sources hold, read once, and its blocking conservation check."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbala
 from assets.ingestion.sources import UnreachableError, configured_sources
 from assets.resources import AS_OF, Evergreen, as_of
 
-__all__ = ["IngestionConfig", "raw_complaints"]
+__all__ = ["IngestionConfig", "raw_records"]
 
 _SHOWN_OBJECTS = 20
 
 
 class IngestionConfig(dg.Config):
-    """Where complaint records come from."""
+    """Where records come from."""
 
     sources: list[str] = Field(
         default=[],
@@ -44,18 +44,18 @@ class IngestionConfig(dg.Config):
     check_specs=[
         dg.AssetCheckSpec(
             "conservation",
-            asset="raw_complaints",
+            asset="raw_records",
             blocking=True,
             description="For each object, published records and rejects add up to what the reader counted as landed.",
         ),
         dg.AssetCheckSpec(
             "sources_only_grow",
-            asset="raw_complaints",
+            asset="raw_records",
             description="No object was overwritten or deleted since the last run; what was read of it is kept.",
         ),
     ],
 )
-def raw_complaints(
+def raw_records(
     context: dg.AssetExecutionContext, config: IngestionConfig, evergreen: Evergreen
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """One row per source record, all text, with its object and line; what is no record lies beside it as rejects.
@@ -64,7 +64,7 @@ def raw_complaints(
     """
     sources = config.sources or configured_sources()
     if not sources:
-        raise dg.Failure("no source: set `sources` of raw_complaints or EVERGREEN_SOURCES", allow_retries=False)
+        raise dg.Failure("no source: set `sources` of raw_records or EVERGREEN_SOURCES", allow_retries=False)
     try:
         landing = ingest(
             sources, evergreen.home.lake, evergreen.settings.ingestion, as_of(context), history=config.history

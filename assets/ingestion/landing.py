@@ -1,4 +1,4 @@
-"""Reads what is new in the sources and publishes it as the table `raw_complaints`.
+"""Reads what is new in the sources and publishes it as the table `raw_records`.
 
 A version holds, for every object ever read, `records/<object id>.parquet` and `rejects/<object id>.parquet`, and
 `objects.parquet` with the reader's own counts. Files of earlier versions are hard-linked, never copied or changed.
@@ -37,7 +37,7 @@ __all__ = [
     *("find_imbalances", "find_object", "ingest", "withdraw", "withdrawn_objects"),
 ]
 
-TABLE = "raw_complaints"
+TABLE = "raw_records"
 
 _CANDIDATES = 10
 """Objects that are listed when a name fits none, or several."""

@@ -1,9 +1,9 @@
 """Does the champion keep its promise? Its errors among the labels that have arrived, against its calibrated confidence.
 
 The promise of an answer is its chance to be wrong by the confidence, calibrated on the champion's evaluation
-(`assets.monitoring.estimation`); for the complaints of one true queue, it is the share that the champion got wrong in
+(`assets.monitoring.estimation`); for the records of one true label, it is the share that the champion got wrong in
 its evaluation. What the evaluation's own error leaves open is allowed for, and never less than `min_loss`. So a window
-that is harder breaks no promise: the confidence has said so. The same text in another queue does (concept drift), and
+that is harder breaks no promise: the confidence has said so. The same text in another label does (concept drift), and
 so does a model that is surer than it is right.
 
 The test may be looked at every night. It bets against the promise: capital of 1 grows by 1 + bet * (error - promise)
@@ -11,7 +11,7 @@ with each answer, which gains nothing on average while the promise is kept, so t
 most 1 / E (Ville's inequality). Several bets are held at once (Waudby-Smith and Ramdas, Estimating means of bounded
 random variables by betting, 2024: diversified Kelly betting). Each night stakes another 365th of the capital, so that a
 good year does not make the test slow (Shin, Ramdas and Rinaldo, E-detectors, 2023: the Shiryaev-Roberts detector); what
-is said of false alarms holds for a year of nights. Each label counts once, in the night of its arrival, and complaints
+is said of false alarms holds for a year of nights. Each label counts once, in the night of its arrival, and records
 that begin alike count as one answer in a night: copies of a letter are right or wrong together.
 """
 
@@ -81,7 +81,7 @@ class Promise:
 
 
 def measure_answers(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: DriftSettings) -> tuple[Column, ...]:
-    """The evidence against the promise: of all answers, of those it is sure of, and by predicted and by true queue.
+    """The evidence against the promise: of all answers, of those it is sure of, and by predicted and by true label.
 
     As `promises`, whose evidence of the newest night it is; nothing is measured of fewer than `min_rows` answers that
     have arrived, nor without an evaluation.
@@ -92,13 +92,13 @@ def measure_answers(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: Dr
 
 
 def promises(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: DriftSettings) -> Iterator[Promise]:
-    """What the champion promised where an answer has arrived: in all, where it is sure, and by queue.
+    """What the champion promised where an answer has arrived: in all, where it is sure, and by label.
 
-    evaluated: the champion's evaluation, with queue (the truth), predicted and confidence. arrived: the same of blind
+    evaluated: the champion's evaluation, with label (the truth), predicted and confidence. arrived: the same of blind
     answers whose label is known, with night (the first on which it counts) and letter (equal where texts begin alike).
-    It is sure of what is as confident as the surer half of its evaluation: there the same text in another queue stands
+    It is sure of what is as confident as the surer half of its evaluation: there the same text in another label stands
     out, as little else is wrong. A third of the `false_alarms` of a year is for all answers, a third for those, and the
-    rest for the queues in equal parts.
+    rest for the labels in equal parts.
     """
     arrived = arrived.assign(copies=arrived.groupby(["night", "letter"]).ngroup())
     sides, part = (_judged(evaluated, evaluated), _judged(arrived, evaluated)), settings.false_alarms / 3
@@ -107,22 +107,22 @@ def promises(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: DriftSett
     tested, known = (rows[rows["confidence"] >= least] for rows in sides)
     if len(known):
         yield Promise("sure_answers", part, tested, known, settings.min_loss)
-    streams = [("predicted", queue) for queue in sorted(evaluated["predicted"].unique())]
-    streams += [("queue", queue) for queue in sorted(evaluated["queue"].unique())]
-    for side, queue in streams:
-        tested, known = (rows[rows[side] == queue] for rows in sides)
-        if side == "queue":
-            # Of the complaints of one true queue the confidence says nothing: it does not know which they are.
+    streams = [("predicted", label) for label in sorted(evaluated["predicted"].unique())]
+    streams += [("label", label) for label in sorted(evaluated["label"].unique())]
+    for side, label in streams:
+        tested, known = (rows[rows[side] == label] for rows in sides)
+        if side == "label":
+            # Of the records of one true label the confidence says nothing: it does not know which they are.
             tested, known = tested.assign(expected=0.0), known.assign(expected=0.0)
-        name = f"answered_{queue}" if side == "predicted" else f"true_{queue}"
+        name = f"answered_{label}" if side == "predicted" else f"true_{label}"
         if len(known):
             yield Promise(name, part / len(streams), tested, known, settings.min_loss)
 
 
 def _judged(rows: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
-    truth = evaluated["queue"].to_numpy()
+    truth = evaluated["label"].to_numpy()
     sides = (Answers(side["predicted"].to_numpy(), side["confidence"].to_numpy(float)) for side in (evaluated, rows))
-    error = (rows["queue"] != rows["predicted"]).astype(float)
+    error = (rows["label"] != rows["predicted"]).astype(float)
     return rows.assign(error=error, expected=1 - chances(truth, *sides))
 
 

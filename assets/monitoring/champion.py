@@ -15,14 +15,14 @@ def evaluated_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | No
     """The champion's answers to its snapshot's test rows, in order of time; None when no evaluation of it is left.
 
     Of a refit, which has learned from those rows: the answers of the version that was evaluated.
-    Columns: complaint_id, known_at, queue (the truth), predicted, confidence.
+    Columns: record_id, known_at, label (the truth), predicted, confidence.
     """
     folder = _evaluation(lake, champion)
     if folder is None:
         return None
-    columns = ["complaint_id", "known_at", "queue", "predicted", "confidence"]
+    columns = ["record_id", "known_at", "label", "predicted", "confidence"]
     rows = pd.read_parquet(folder / "predictions.parquet", columns=columns)
-    return rows.sort_values(["known_at", "complaint_id"], ignore_index=True)
+    return rows.sort_values(["known_at", "record_id"], ignore_index=True)
 
 
 def _evaluation(lake: Lake, champion: RegisteredVersion) -> Path | None:

@@ -51,25 +51,23 @@ def sample_positions(ids: "pd.Series[str]", size: int) -> list[int]:
     return [int(place) for place in np.sort(np.argsort(hashes, kind="stable")[:size])]
 
 
-def vocabulary(narratives: Iterable[str]) -> frozenset[str]:
+def vocabulary(texts: Iterable[str]) -> frozenset[str]:
     """Every word of three letters or more, in lower case and without redactions."""
     words: set[str] = set()
-    for text in narratives:
+    for text in texts:
         words.update(_words(text))
     return frozenset(words)
 
 
-def describe(narratives: "pd.Series[str]", known: frozenset[str]) -> pd.DataFrame:
-    """Per narrative: text_words (tokens), text_unknown_share (words outside `known`), text_redacted_share (0 to 1)."""
+def describe(texts: "pd.Series[str]", known: frozenset[str]) -> pd.DataFrame:
+    """Per text: text_words (tokens), text_unknown_share (words outside `known`), text_redacted_share (0 to 1)."""
     rows = []
-    for text in narratives:
+    for text in texts:
         tokens, words = _TOKEN.findall(text), _words(text)
         redacted = sum(_REDACTION.search(token) is not None for token in tokens)
         unknown = sum(word not in known for word in words)
         rows.append((len(tokens), unknown / max(len(words), 1), redacted / max(len(tokens), 1)))
-    return pd.DataFrame(
-        rows, columns=["text_words", "text_unknown_share", "text_redacted_share"], index=narratives.index
-    )
+    return pd.DataFrame(rows, columns=["text_words", "text_unknown_share", "text_redacted_share"], index=texts.index)
 
 
 def _words(text: str) -> list[str]:

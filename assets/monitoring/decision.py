@@ -44,7 +44,7 @@ class DecisionInputs:
     estimated_accuracy: float | None
     """The champion's accuracy in the newest window, estimated from its confidence."""
     answers_per_day: float | None
-    """Complaints that the champion routes a day."""
+    """Records that the champion routes a day."""
     gain_per_day: float
     """Accuracy that a new champion typically gains for each day of the old one's age, by past evaluations."""
     training_cost: float
@@ -258,7 +258,7 @@ def _worth(gain: _Gain, numbers: DecisionInputs, policy: RetrainingPolicy) -> fl
 
 def _balance(worth: float, numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
     assert numbers.answers_per_day is not None
-    volume = f"{numbers.answers_per_day:.0f} complaints a day over {policy.horizon_days} days"
+    volume = f"{numbers.answers_per_day:.0f} records a day over {policy.horizon_days} days"
     return f"worth {worth:.2f} on {volume}, and a retraining costs {numbers.cost:.2f}"
 
 

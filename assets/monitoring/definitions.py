@@ -129,11 +129,11 @@ def _performance_metadata(found: "Performance") -> Metadata:
         "evaluated (test rows of its snapshot)": found.evaluated,
     }
     quality = [(name, *_cells(scores)) for name, scores in kinds.items()]
-    recall = [(queue, f"{share:.1%}") for queue, share in found.recall.items()]
+    recall = [(label, f"{share:.1%}") for label, share in found.recall.items()]
     metadata: Metadata = {
         "finding": found.sentence,
         "quality": dg.MetadataValue.md(markdown_table(["of", "rows", "accuracy", "macro-F1"], quality)),
-        "realised recall": dg.MetadataValue.md(markdown_table(["queue", "right"], recall)),
+        "realised recall": dg.MetadataValue.md(markdown_table(["label", "right"], recall)),
         "windows": dg.MetadataValue.md(_windows(found)),
         "matured rows": found.realised.rows,
         "new labels": found.new_labels,

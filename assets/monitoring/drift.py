@@ -140,7 +140,7 @@ def _report(
     current = read_window(lake, as_of, reference, settings)
     rows = reference.side.rows, current.side.rows
     if rows[1] < settings.min_rows:
-        why = f"the window has {rows[1]} scored complaints that the champion was not trained on"
+        why = f"the window has {rows[1]} scored records that the champion was not trained on"
         return _unmeasured(as_of, champion, f"{why}, fewer than {settings.min_rows}", rows[1]), ""
     if rows[0] < settings.min_rows:
         why = f"the champion's snapshot gives {rows[0]} reference rows, fewer than {settings.min_rows}"
@@ -159,7 +159,7 @@ def _report(
 def _compare(reference: Reference, current: Compared, settings: DriftSettings) -> tuple[tuple[Column, ...], str]:
     measured = measure_columns(reference.side, current.side, settings)
     columns, widgets = by_evidently(measured, reference.side, current.side, settings)
-    words = hash_words(reference.narratives), hash_words(current.narratives)
+    words = hash_words(reference.texts), hash_words(current.texts)
     wording = measure_wording(*words, reference.side.stretches, settings)
     return (*columns, wording) if wording else columns, widgets
 
@@ -175,7 +175,7 @@ def _left_out(
         group: tuple(len(side.groups.get(group, ())) for side in (current.side, reference.side))
         for group in ("predictions", "labels")
     }
-    texts = wording_rows(len(reference.narratives), len(current.narratives), settings)
+    texts = wording_rows(len(reference.texts), len(current.texts), settings)
     why = {group: f"{window} rows of the window, {other} of the reference" for group, (window, other) in sizes.items()}
     why["wording"] = f"{texts} texts to learn from on either side"
     tested, known = (performance.evaluated.rows, performance.realised.rows) if performance else (0, 0)

@@ -3,7 +3,7 @@
 The chance that an answer is right is its confidence, calibrated on the champion's evaluated test rows by isotonic
 regression (Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability estimates, 2002).
 Its mean is the accuracy to expect, as in NannyML's estimator of the same name. It sees that a window is harder than
-the test rows were; it cannot see that the same text now belongs to another queue, nor that the model has become surer
+the test rows were; it cannot see that the same text now belongs to another label, nor that the model has become surer
 than it is right.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 __all__ = ["Answers", "Estimate", "chances", "estimate_quality"]
 
@@ -22,13 +22,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model answered: the queue of each row and the model's probability of it, both [rows]."""
+    """What a model answered: the label of each row and the model's probability of it, both [rows]."""
 
-    queues: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
     confidence: Floats
 
     def __len__(self) -> int:
-        return len(self.queues)
+        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Estimate:
     by_threshold: float
     """The accuracy by the average thresholded confidence."""
     macro_f1: float
-    """The mean over the queues that half a row or more is expected to belong to."""
+    """The mean over the labels that half a row or more is expected to belong to."""
 
 
 def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Estimate:
@@ -50,9 +50,9 @@ def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answer
     if not len(evaluated) or not len(window):
         raise ValueError(f"{len(evaluated)} evaluated and {len(window)} rows of a window: nothing to estimate by")
     chance = chances(truth, evaluated, window)
-    mistakes = _mistakes(truth, evaluated.queues)
+    mistakes = _mistakes(truth, evaluated.labels)
     sure = float((window.confidence >= _threshold(truth, evaluated)).mean())
-    return Estimate(float(chance.mean()), sure, _macro_f1(chance, window.queues, mistakes))
+    return Estimate(float(chance.mean()), sure, _macro_f1(chance, window.labels, mistakes))
 
 
 def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Floats:
@@ -60,35 +60,35 @@ def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Flo
     from sklearn.isotonic import IsotonicRegression
 
     calibration = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    calibration.fit(evaluated.confidence, truth == evaluated.queues)
+    calibration.fit(evaluated.confidence, truth == evaluated.labels)
     return np.asarray(calibration.predict(window.confidence), dtype=np.float64)
 
 
 def _threshold(truth: npt.NDArray[Any], evaluated: Answers) -> float:
     """The confidence that as many of the evaluation's answers reach as are right."""
-    right = int((truth == evaluated.queues).sum())
+    right = int((truth == evaluated.labels).sum())
     return float(np.sort(evaluated.confidence)[-right]) if right else np.inf
 
 
 def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
-    """[predicted queue, true queue]: the shares of the queues among a queue's wrong answers.
+    """[predicted label, true label]: the shares of the labels among a label's wrong answers.
 
-    The queues' own frequencies count for one more mistake, so that a queue without any has shares, too.
+    The labels' own frequencies count for one more mistake, so that a label without any has shares, too.
     """
-    places = {queue: place for place, queue in enumerate(QUEUES)}
-    rows, columns = (np.array([places[queue] for queue in side]) for side in (predicted, truth))
-    counts = np.tile(np.bincount(columns, minlength=len(QUEUES)) / len(columns), (len(QUEUES), 1))
+    places = {label: place for place, label in enumerate(LABELS)}
+    rows, columns = (np.array([places[label] for label in side]) for side in (predicted, truth))
+    counts = np.tile(np.bincount(columns, minlength=len(LABELS)) / len(columns), (len(LABELS), 1))
     np.add.at(counts, (rows, columns), 1.0)
     np.fill_diagonal(counts, 0.0)
-    # Where the evaluation has a single queue, nothing says what a mistake would be: any other queue.
+    # Where the evaluation has a single label, nothing says what a mistake would be: any other label.
     counts[counts.sum(axis=1) == 0] = 1.0
     return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _macro_f1(chance: Floats, predicted: npt.NDArray[Any], mistakes: Floats) -> float:
-    """Expected right answers of every queue, against those it is predicted and expected to have."""
-    answered = np.array([(predicted == queue).sum() for queue in QUEUES], dtype=np.float64)
-    right = np.array([chance[predicted == queue].sum() for queue in QUEUES])
+    """Expected right answers of every label, against those it is predicted and expected to have."""
+    answered = np.array([(predicted == label).sum() for label in LABELS], dtype=np.float64)
+    right = np.array([chance[predicted == label].sum() for label in LABELS])
     true = right + (answered - right) @ mistakes
     occurs = true >= 0.5
     return float((2 * right[occurs] / (true[occurs] + answered[occurs])).mean())

@@ -1,6 +1,6 @@
 """The dashboard of a window, above Evidently's widgets: what moved, by how much, since when, and what it cost.
 
-Numbers and names of columns only: no text of a complaint. The page loads nothing.
+Numbers and names of columns only: no text of a record. The page loads nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -72,7 +72,7 @@ def render(report: "DriftReport", widgets: str, earlier: Sequence[Earlier], perf
 def _heading(report: "DriftReport") -> str:
     found = {True: "Drift", False: "No drift", None: "Drift not measured"}[report.detected]
     sides = (
-        f"<p>{report.current_rows:,} complaints that version {escape(str(report.model_version))} routed and was not "
+        f"<p>{report.current_rows:,} records that version {escape(str(report.model_version))} routed and was not "
         f"trained on, against {report.reference_rows:,} that it was trained on.</p>"
     )
     return f"<h1>{found} as of {report.as_of}</h1><p>{escape(report.reason)}.</p>{sides if report.columns else ''}"
@@ -103,11 +103,11 @@ def _tile(name: str, value: str, note: str) -> str:
 
 
 def _cost(found: Performance, evaluated: float | None) -> tuple[str, str]:
-    """How many complaints more are misrouted than at the evaluated accuracy."""
+    """How many records more are misrouted than at the evaluated accuracy."""
     if evaluated is None or found.estimated_accuracy is None:
         return "not measured", "needs the champion's evaluation and a scored window"
     more = round((evaluated - found.estimated_accuracy) * found.window_rows)
-    return f"{more:+,}", f"misrouted complaints of {found.window_rows:,}, against the evaluated accuracy"
+    return f"{more:+,}", f"misrouted records of {found.window_rows:,}, against the evaluated accuracy"
 
 
 def _maturity(found: Performance) -> str:
@@ -159,7 +159,7 @@ def _windows(report: "DriftReport", earlier: Sequence[Earlier], performance: Per
         (
             "drifted columns",
             "share of a group",
-            "complaints",
+            "records",
             "labels known",
             "estimated",
             "realised",

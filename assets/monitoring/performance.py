@@ -2,9 +2,9 @@
 
 A prediction counts when it was blind and its label is now known. Blind means that the model cannot have seen the label:
 it became known after the as-of instant of the snapshot that the model was trained on, in every version of the
-complaint. Rows of the snapshot's test part do not count either: the gate has chosen the champion by them. Where one
-model predicted a complaint on several days, the first answer counts: it is the one that routed the complaint, and the
-online statistics of later days may hold the complaint's own label. The part of the rows that was predicted before the
+record. Rows of the snapshot's test part do not count either: the gate has chosen the champion by them. Where one
+model predicted a record on several days, the first answer counts: it is the one that routed the record, and the
+online statistics of later days may hold the record's own label. The part of the rows that was predicted before the
 label was known, where that cannot happen at all, is shown beside the whole. Only the newest labels count: over a whole
 reign, the good days before a change would hide it for months.
 
@@ -41,55 +41,55 @@ _log = logging.getLogger("evergreen")
 _BEGINNING = "1970-01-01"
 _KNOWN = """
     create temp table known as
-    select complaint_id, min(label_known_at) as known_since,
-           arg_max(queue, known_at) filter (
+    select record_id, min(label_known_at) as known_since,
+           arg_max(label, known_at) filter (
                known_at <= $as_of::timestamp and (known_until is null or known_until > $as_of::timestamp)
-           ) as queue
+           ) as label
     from read_parquet($labels) where label_known_at <= $as_of::timestamp
-    group by complaint_id
+    group by record_id
 """
 _MATURED = """
     create temp table matured as
     with first_answers as (
-        select complaint_id, arg_min(queue, as_of) as predicted, arg_min(confidence, as_of) as confidence,
+        select record_id, arg_min(predicted, as_of) as predicted, arg_min(confidence, as_of) as confidence,
                min(as_of)::timestamp as predicted_at
-        from read_parquet($predictions) where queue is not null group by complaint_id
+        from read_parquet($predictions) scored where scored.predicted is not null group by record_id
     )
-    select complaint_id, known.queue, predicted, confidence, predicted_at < known_since as before_label,
+    select record_id, known.label, predicted, confidence, predicted_at < known_since as before_label,
            greatest(predicted_at, known_since)::date as night
-    from first_answers join known using (complaint_id)
-    where known.queue is not null and known_since > $snapshot::timestamp
+    from first_answers join known using (record_id)
+    where known.label is not null and known_since > $snapshot::timestamp
 """
 _COUNTED = """
-    select night::timestamp as night, queue, predicted, before_label, count(*)::bigint as rows
+    select night::timestamp as night, label, predicted, before_label, count(*)::bigint as rows
     from matured group by all order by all
 """
 _ARRIVED = """
-    select night, hash(left(narrative, 120)) as letter, matured.queue, predicted, confidence
-    from matured join read_parquet($complaints) complaints using (complaint_id)
-    where complaints.known_at <= $as_of::timestamp
-      and (complaints.known_until is null or complaints.known_until > $as_of::timestamp)
+    select night, hash(left(text, 120)) as letter, matured.label, predicted, confidence
+    from matured join read_parquet($records) records using (record_id)
+    where records.known_at <= $as_of::timestamp
+      and (records.known_until is null or records.known_until > $as_of::timestamp)
 """
 _WINDOW = """
-    select count(*), count(known.queue)
-    from read_parquet($window) scored left join known using (complaint_id) where scored.queue is not null
+    select count(*), count(known.label)
+    from read_parquet($window) scored left join known using (record_id) where scored.predicted is not null
 """
-_BLIND = "scored.queue is not null and (known_since is null or known_since > $snapshot::timestamp)"
+_BLIND = "scored.predicted is not null and (known_since is null or known_since > $snapshot::timestamp)"
 _BLIND_ANSWERS = f"""
-    select scored.queue, confidence from read_parquet($window) scored left join known using (complaint_id)
+    select scored.predicted, confidence from read_parquet($window) scored left join known using (record_id)
     where {_BLIND}
 """  # noqa: S608 - a constant
 _BY_WINDOW = f"""
-    select as_of, count(*)::bigint as rows, count(known.queue)::bigint as labels,
-           avg((scored.queue = known.queue)::double) as accuracy
-    from read_parquet($predictions) scored left join known using (complaint_id)
+    select as_of, count(*)::bigint as rows, count(known.label)::bigint as labels,
+           avg((scored.predicted = known.label)::double) as accuracy
+    from read_parquet($predictions) scored left join known using (record_id)
     where {_BLIND} group by as_of order by as_of
 """  # noqa: S608 - a constant
 _NEW_LABELS = """
-    select count(*) from known join read_parquet($complaints) complaints using (complaint_id)
-    where known.queue is not null and known_since > $snapshot::timestamp and trim(coalesce(narrative, '')) <> ''
-      and complaints.known_at <= $as_of::timestamp
-      and (complaints.known_until is null or complaints.known_until > $as_of::timestamp)
+    select count(*) from known join read_parquet($records) records using (record_id)
+    where known.label is not null and known_since > $snapshot::timestamp and trim(coalesce(text, '')) <> ''
+      and records.known_at <= $as_of::timestamp
+      and (records.known_until is null or records.known_until > $as_of::timestamp)
 """
 
 
@@ -100,7 +100,7 @@ class Scores:
     rows: int
     accuracy: float | None
     macro_f1: float | None
-    """The mean over the queues that occur among the true ones."""
+    """The mean over the labels that occur among the true ones."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +142,16 @@ class Performance:
     evaluated: Scores
     """The same of the test rows of the champion's snapshot; no rows when its evaluation is not there."""
     window_rows: int
-    """Routed complaints of the window that ends at as_of."""
+    """Routed records of the window that ends at as_of."""
     window_labels: int
     """Those whose label is known."""
     estimated_accuracy: float | None
     """Of the window's blind predictions, by their calibrated confidence; None without the champion's evaluation."""
     new_labels: int
-    """Labels of complaints with a narrative that became known after the champion's snapshot (all, without one)."""
+    """Labels of records with a text that became known after the champion's snapshot (all, without one)."""
     sentence: str
     recall: dict[str, float]
-    """Realised share of right answers by true queue."""
+    """Realised share of right answers by true label."""
     estimated_macro_f1: float | None = None
     estimated_by_threshold: float | None = None
     """The accuracy by another estimator: the truth is expected between the two."""
@@ -275,15 +275,15 @@ def _measure(
     window = {"window": str(newest / "predictions.parquet")} if newest else None
     with duckdb.connect() as connection:
         connection.execute(_KNOWN, {"labels": mart(marts, "labels"), "as_of": as_of})
-        complaints = {"complaints": mart(marts, "fct_complaints"), "as_of": as_of}
-        (new_labels,) = _one(connection, _NEW_LABELS, complaints | snapshot)
+        records = {"records": mart(marts, "fct_records"), "as_of": as_of}
+        (new_labels,) = _one(connection, _NEW_LABELS, records | snapshot)
         rows, labels = _one(connection, _WINDOW, window) if window else (0, 0)
         blind = connection.execute(_BLIND_ANSWERS, window | snapshot).df() if window else _NO_ANSWERS
         over_all = {"predictions": files, **snapshot}
         if files:
             connection.execute(_MATURED, over_all)
         counts = recent(connection.execute(_COUNTED).df(), as_of, policy) if files else _NO_COUNTS
-        arrived = connection.execute(_ARRIVED, complaints).df() if files else _NO_ANSWERS
+        arrived = connection.execute(_ARRIVED, records).df() if files else _NO_ANSWERS
         windows = connection.execute(_BY_WINDOW, over_all).fetchall() if files else []
     evaluated = evaluated_rows(lake, champion) if champion else None
     realised, estimate = _scores(counts), _estimate(evaluated, blind)
@@ -307,8 +307,8 @@ def _measure(
     )
 
 
-_NO_ANSWERS = pd.DataFrame({"queue": [], "confidence": []})
-_NO_COUNTS = pd.DataFrame({"queue": [], "predicted": [], "before_label": [], "rows": []})
+_NO_ANSWERS = pd.DataFrame({"predicted": [], "confidence": []})
+_NO_COUNTS = pd.DataFrame({"label": [], "predicted": [], "before_label": [], "rows": []})
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, str]) -> tuple[Any, ...]:
@@ -320,32 +320,32 @@ def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: dict[str
 def _evaluated(rows: pd.DataFrame | None) -> Scores:
     if rows is None:
         return _scores(_NO_COUNTS)
-    return _scores(rows.groupby(["queue", "predicted"]).size().rename("rows").reset_index())
+    return _scores(rows.groupby(["label", "predicted"]).size().rename("rows").reset_index())
 
 
 def _estimate(evaluated: pd.DataFrame | None, window: pd.DataFrame) -> Estimate | None:
     if evaluated is None or evaluated.empty or window.empty:
         return None
-    sides = (evaluated["predicted"], evaluated["confidence"]), (window["queue"], window["confidence"])
-    answers = [Answers(queues.to_numpy(), confidence.to_numpy(float)) for queues, confidence in sides]
-    return estimate_quality(evaluated["queue"].to_numpy(), *answers)
+    sides = (evaluated["predicted"], evaluated["confidence"]), (window["predicted"], window["confidence"])
+    answers = [Answers(labels.to_numpy(), confidence.to_numpy(float)) for labels, confidence in sides]
+    return estimate_quality(evaluated["label"].to_numpy(), *answers)
 
 
 def _scores(counts: pd.DataFrame) -> Scores:
-    """Accuracy and macro-F1 of rows counted by true and by predicted queue."""
+    """Accuracy and macro-F1 of rows counted by true and by predicted label."""
     rows = int(counts["rows"].sum())
     if not rows:
         return Scores(0, None, None)
-    right = counts[counts["queue"] == counts["predicted"]].groupby("queue")["rows"].sum()
-    true, predicted = (counts.groupby(side)["rows"].sum() for side in ("queue", "predicted"))
-    f1 = [2 * right.get(queue, 0) / (true[queue] + predicted.get(queue, 0)) for queue in true.index]
+    right = counts[counts["label"] == counts["predicted"]].groupby("label")["rows"].sum()
+    true, predicted = (counts.groupby(side)["rows"].sum() for side in ("label", "predicted"))
+    f1 = [2 * right.get(label, 0) / (true[label] + predicted.get(label, 0)) for label in true.index]
     return Scores(rows, float(right.sum() / rows), float(np.mean(f1)))
 
 
 def _recall(counts: pd.DataFrame) -> dict[str, float]:
-    right = counts["rows"].where(counts["queue"] == counts["predicted"], 0)
-    shares = right.groupby(counts["queue"]).sum() / counts.groupby("queue")["rows"].sum()
-    return {str(queue): float(share) for queue, share in shares.items()}
+    right = counts["rows"].where(counts["label"] == counts["predicted"], 0)
+    shares = right.groupby(counts["label"]).sum() / counts.groupby("label")["rows"].sum()
+    return {str(label): float(share) for label, share in shares.items()}
 
 
 def _sentence(champion: RegisteredVersion | None, realised: Scores, policy: RetrainingPolicy) -> str:

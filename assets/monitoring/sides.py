@@ -6,7 +6,7 @@ records that the champion was trained on are left out for the same reason, and s
 that were kept from it.
 
 `labels` are compared with the training rows' labels, as far as those would have arrived, too: the quickest of a
-window's labels arrive within it, and where one queue is settled sooner than another they are another mix than all.
+window's labels arrive within it, and where one label is settled sooner than another they are another mix than all.
 """
 
 import json
@@ -43,39 +43,39 @@ __all__ = [
 ]
 
 CATEGORIES = ("company", "state", "channel", "tags")
-_NOT_FEATURES = {"complaint_id", "as_of", "queue", "confidence", "model_version", "reason"}
+_NOT_FEATURES = {"record_id", "as_of", "predicted", "confidence", "model_version", "reason"}
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, are spread evenly however many there are (Weyl)."""
 _MOST_STRETCHES = 24
 _ROUTED = """
-    select complaint_id
-    from read_parquet($scored) scored join read_parquet($complaints) complaints using (complaint_id)
-    where scored.queue is not null and complaints.known_at > $start::timestamp
-      and complaints.known_at <= $as_of::timestamp
-      and (complaints.known_until is null or complaints.known_until > $as_of::timestamp)
+    select record_id
+    from read_parquet($scored) scored join read_parquet($records) records using (record_id)
+    where scored.predicted is not null and records.known_at > $start::timestamp
+      and records.known_at <= $as_of::timestamp
+      and (records.known_until is null or records.known_until > $as_of::timestamp)
 """
 _DRAWN = """
     with arrived as (
-        select complaint_id, queue as label from read_parquet($labels)
+        select record_id, label from read_parquet($labels)
         where label_known_at <= $as_of::timestamp and known_at <= $as_of::timestamp
           and (known_until is null or known_until > $as_of::timestamp)
     )
-    select scored.*, narrative, company, state, channel, tags, label
-    from drawn join read_parquet($scored) scored using (complaint_id)
-    join read_parquet($complaints) complaints using (complaint_id)
-    left join arrived using (complaint_id)
-    where complaints.known_at <= $as_of::timestamp
-      and (complaints.known_until is null or complaints.known_until > $as_of::timestamp)
-    order by complaints.known_at, complaint_id
+    select scored.*, text, company, state, channel, tags, arrived.label
+    from drawn join read_parquet($scored) scored using (record_id)
+    join read_parquet($records) records using (record_id)
+    left join arrived using (record_id)
+    where records.known_at <= $as_of::timestamp
+      and (records.known_until is null or records.known_until > $as_of::timestamp)
+    order by records.known_at, record_id
 """
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One side: its columns, and narratives for the domain classifier, both in order of time."""
+    """One side: its columns, and texts for the domain classifier, both in order of time."""
 
     side: Side
-    narratives: "pd.Series[str]"
+    texts: "pd.Series[str]"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Reference(Compared):
     words: frozenset[str]
     """Those that the champion knows."""
     trained: frozenset[str]
-    """The ids of all complaints that it was trained on."""
+    """The ids of all records that it was trained on."""
     kept_out: KeptOut
 
 
@@ -93,7 +93,7 @@ def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSetti
     """A fixed sample of the champion's training rows and of its evaluation, if that is left."""
     snapshot = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
     manifest = json.loads((snapshot / "manifest.json").read_text())
-    ids = pq.read_table(snapshot / "train.parquet", columns=["complaint_id"]).column(0).to_pandas()
+    ids = pq.read_table(snapshot / "train.parquet", columns=["record_id"]).column(0).to_pandas()
     places = _reference_places(ids, settings)
     rows = pyarrow.dataset.dataset(snapshot / "train.parquet").take(places).to_pandas()
     evaluated, kept_out = evaluated_rows(lake, champion), KeptOut.of(manifest)
@@ -101,7 +101,7 @@ def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSetti
 
 
 def read_window(lake: Lake, as_of: str, reference: Reference, settings: DriftSettings) -> Compared:
-    """A fixed sample of the scored complaints of the window that the champion was not trained on."""
+    """A fixed sample of the scored records of the window that the champion was not trained on."""
     scored = lake.current(f"predictions/{as_of}")
     window = _Window(scored, lake.path("marts", load_manifest(scored).marts_version), as_of)
     return window_of(window.sample(reference.trained, settings), window.features(), reference, settings)
@@ -117,34 +117,34 @@ def reference_of(
 ) -> Reference:
     """The side of a training, by its rows in order of time and what the model answered in its evaluation.
 
-    rows: `COLUMNS` and features; evaluated: predicted and confidence by complaint_id, None when it is not left.
+    rows: `COLUMNS` and features; evaluated: predicted and confidence by record_id, None when it is not left.
     """
-    rows = rows.iloc[_reference_places(rows["complaint_id"], settings)].reset_index(drop=True)
+    rows = rows.iloc[_reference_places(rows["record_id"], settings)].reset_index(drop=True)
     # Its own words are never unknown to a row, so the vocabulary comes from training rows outside the sample.
-    drawn = sample_positions(rows["complaint_id"], min(settings.sample_rows, len(trained) // 2))
+    drawn = sample_positions(rows["record_id"], min(settings.sample_rows, len(trained) // 2))
     sampled = np.isin(np.arange(len(rows)), drawn)
-    words = vocabulary(rows.loc[~sampled, "narrative"])
+    words = vocabulary(rows.loc[~sampled, "text"])
     groups = described(rows[sampled].reset_index(drop=True), features, words)
-    groups["labels"] = pd.DataFrame({"label_queue": arrived_labels(rows[sampled], settings.window_days)})
+    groups["labels"] = pd.DataFrame({"label": arrived_labels(rows[sampled], settings.window_days)})
     if evaluated is not None:
-        evaluated = evaluated.iloc[sample_positions(evaluated["complaint_id"], settings.sample_rows)]
+        evaluated = evaluated.iloc[sample_positions(evaluated["record_id"], settings.sample_rows)]
         groups["predictions"] = _predicted(evaluated["predicted"], evaluated["confidence"])
     parts = _stretches(rows["known_at"], settings)
-    texts = rows["narrative"].iloc[spread(len(rows), parts * settings.wording_rows)]
-    # The evaluation spans some days: how lively the mix of queues is, the labels of the training know.
-    return Reference(Side(groups, parts, {"predicted_queue": rows["queue"]}), texts, words, trained, kept_out)
+    texts = rows["text"].iloc[spread(len(rows), parts * settings.wording_rows)]
+    # The evaluation spans some days: how lively the mix of labels is, the labels of the training know.
+    return Reference(Side(groups, parts, {"predicted_label": rows["label"]}), texts, words, trained, kept_out)
 
 
 def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference, settings: DriftSettings) -> Compared:
     """The side of a window, by a sample of its rows in order of time.
 
-    rows: `COLUMNS` and features, what was answered as queue and confidence, and label, missing where none arrived.
+    rows: `COLUMNS` and features, predicted and confidence, and label, missing where none arrived.
     """
-    rows = rows[~reference.kept_out.among(rows["narrative"])].reset_index(drop=True)
+    rows = rows[~reference.kept_out.among(rows["text"])].reset_index(drop=True)
     groups = described(rows, features, reference.words)
-    groups["predictions"] = _predicted(rows["queue"], rows["confidence"])
-    groups["labels"] = pd.DataFrame({"label_queue": rows["label"].dropna()})
-    return Compared(Side(groups), rows["narrative"].iloc[spread(len(rows), settings.wording_rows)])
+    groups["predictions"] = _predicted(rows["predicted"], rows["confidence"])
+    groups["labels"] = pd.DataFrame({"label": rows["label"].dropna()})
+    return Compared(Side(groups), rows["text"].iloc[spread(len(rows), settings.wording_rows)])
 
 
 def _stretches(known_at: "pd.Series[pd.Timestamp]", settings: DriftSettings) -> int:
@@ -159,28 +159,28 @@ def _reference_places(ids: "pd.Series[str]", settings: DriftSettings) -> list[in
 
 
 def described(rows: pd.DataFrame, features: Sequence[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
-    """The groups `text` and `features` of rows with a narrative, the record's categories and the features."""
-    return {"text": describe(rows["narrative"], words), "features": rows[[*CATEGORIES, *features]]}
+    """The groups `text` and `features` of rows with a text, the record's categories and the features."""
+    return {"text": describe(rows["text"], words), "features": rows[[*CATEGORIES, *features]]}
 
 
 def arrived_labels(rows: pd.DataFrame, window_days: int) -> "pd.Series[str]":
-    """The queues of the training rows whose label would have arrived by the end of a window.
+    """The labels of the training rows whose label would have arrived by the end of a window.
 
     In a window the rows are from 0 to `window_days` days old, evenly: each row is given such an age. `rows` has
-    known_at, label_known_at and queue.
+    known_at, label_known_at and label.
     """
     ages = pd.to_timedelta(np.arange(1, len(rows) + 1) * _GOLDEN % 1 * window_days, unit="D").to_numpy()
     lags = (pd.to_datetime(rows["label_known_at"]) - pd.to_datetime(rows["known_at"])).to_numpy()
-    return rows["queue"][lags <= ages]
+    return rows["label"][lags <= ages]
 
 
-def _predicted(queues: "pd.Series[str]", confidences: "pd.Series[float]") -> pd.DataFrame:
-    return pd.DataFrame({"predicted_queue": queues, "prediction_confidence": confidences})
+def _predicted(labels: "pd.Series[str]", confidences: "pd.Series[float]") -> pd.DataFrame:
+    return pd.DataFrame({"predicted_label": labels, "prediction_confidence": confidences})
 
 
 @dataclass(frozen=True)
 class _Window:
-    """The scored complaints of an as-of day, with what is known of them."""
+    """The scored records of an as-of day, with what is known of them."""
 
     scored: Path
     marts: Path
@@ -190,20 +190,20 @@ class _Window:
         return [name for name in pq.read_schema(self.scored / "predictions.parquet").names if name not in _NOT_FEATURES]
 
     def sample(self, trained: frozenset[str], settings: DriftSettings) -> pd.DataFrame:
-        """A fixed sample of the routed complaints that the champion was not trained on, in order of arrival."""
+        """A fixed sample of the routed records that the champion was not trained on, in order of arrival."""
         start = (date.fromisoformat(self.as_of) - timedelta(days=settings.window_days)).isoformat()
-        routed = self._parameters("scored", "complaints", "as_of") | {"start": start}
+        routed = self._parameters("scored", "records", "as_of") | {"start": start}
         with duckdb.connect() as connection:
-            ids = connection.execute(_ROUTED, routed).df()["complaint_id"]
+            ids = connection.execute(_ROUTED, routed).df()["record_id"]
             unseen = ids[~ids.isin(trained)].reset_index(drop=True)
             places = sample_positions(unseen, settings.sample_rows)
-            connection.register("drawn", pd.DataFrame({"complaint_id": unseen.iloc[places].astype(object)}))
-            return connection.execute(_DRAWN, self._parameters("scored", "complaints", "labels", "as_of")).df()
+            connection.register("drawn", pd.DataFrame({"record_id": unseen.iloc[places].astype(object)}))
+            return connection.execute(_DRAWN, self._parameters("scored", "records", "labels", "as_of")).df()
 
     def _parameters(self, *names: str) -> dict[str, str]:
         every = {
             "scored": str(self.scored / "predictions.parquet"),
-            "complaints": mart(self.marts, "fct_complaints"),
+            "records": mart(self.marts, "fct_records"),
             "labels": mart(self.marts, "labels"),
             "as_of": self.as_of,
         }

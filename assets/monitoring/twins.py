@@ -1,6 +1,6 @@
 """Would a new champion be better? Asked of cheap twins before the expense of a training.
 
-A twin is the router's linear branch alone, a logistic regression over hashed words, which is learned in seconds. One
+A twin is the classifier's linear branch alone, a logistic regression over hashed words, learned in seconds. One
 learns from the rows that a challenger would learn from now, the other from those of the champion's snapshot, and both
 answer the same rows. These are blind for both: they are of the test part of the challenger's snapshot, so that its twin
 learned from earlier days and from no near duplicate of them; and their labels became known after the champion's as-of,
@@ -20,7 +20,7 @@ from assets.exceptions import SnapshotError
 from assets.features.snapshot import pick_rows
 from assets.lake import Home, hash_json, replacing
 from assets.registry.registry import RegisteredVersion
-from assets.settings import QUEUES, RetrainingPolicy, Settings, SnapshotSettings, TrainingSettings
+from assets.settings import LABELS, RetrainingPolicy, Settings, SnapshotSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -54,12 +54,12 @@ class Twins:
 
 @dataclass(frozen=True)
 class Twin:
-    """A linear branch: weights [buckets, queues] of hashed words."""
+    """A linear branch: weights [buckets, labels] of hashed words."""
 
     weights: NDArray[np.float32]
 
     def answer(self, rows: pd.DataFrame) -> NDArray[np.int64]:
-        """The queue of each row, as an index into QUEUES."""
+        """The label of each row, as an index into LABELS."""
         from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
         encoded = _encode(rows)
@@ -79,13 +79,13 @@ def candidate(marts: Path, as_of: str, settings: SnapshotSettings, policy: Retra
 
 
 def learn(rows: pd.DataFrame, settings: TrainingSettings, policy: RetrainingPolicy) -> Twin:
-    """The twin of the newest of some training rows, in order of time: columns narrative, company, state and queue."""
+    """The twin of the newest of some training rows, in order of time: columns text, company, state and label."""
     from assets.training.data import class_weights
     from assets.training.words import fit_words
 
     newest = rows[-policy.twin_rows :]
-    labels = np.array([QUEUES.index(queue) for queue in newest["queue"]], np.int64)
-    counts = np.maximum(np.bincount(labels, minlength=len(QUEUES)), 0.5)
+    labels = np.array([LABELS.index(label) for label in newest["label"]], np.int64)
+    counts = np.maximum(np.bincount(labels, minlength=len(LABELS)), 0.5)
     weights = class_weights(counts / counts.sum(), labels, settings.class_weight_power)
     return Twin(fit_words(_encode(newest), labels, weights, _BUCKETS))
 
@@ -95,7 +95,7 @@ def ask(challenger: Twin, champion: Twin, test: pd.DataFrame, champion_as_of: st
     blind = test[test["label_known_at"] > pd.Timestamp(champion_as_of)]
     if blind.empty:
         return Twins(0, 0, 0, len(test))
-    truth = np.array([QUEUES.index(queue) for queue in blind["queue"]])
+    truth = np.array([LABELS.index(label) for label in blind["label"]])
     ours, theirs = (twin.answer(blind) == truth for twin in (challenger, champion))
     return Twins(len(blind), int((ours & ~theirs).sum()), int((theirs & ~ours).sum()), len(test))
 
@@ -129,7 +129,7 @@ def _of_champion(home: Home, champion: RegisteredVersion, settings: Settings) ->
     kept = home.root / "cache" / "twins" / name
     if not kept.exists():
         snapshot = home.lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
-        rows = pd.read_parquet(snapshot / "train.parquet", columns=["narrative", "company", "state", "queue"])
+        rows = pd.read_parquet(snapshot / "train.parquet", columns=["text", "company", "state", "label"])
         _keep(kept, learn(rows, settings.training, policy).weights)
     return Twin(np.load(kept, allow_pickle=False))
 
@@ -145,7 +145,7 @@ def _keep(path: Path, weights: NDArray[np.float32]) -> None:
 def _encode(rows: pd.DataFrame) -> "Encoded":
     from assets.training.preprocessing import Preprocessing
 
-    words = Preprocessing((), (), (), (), (), (1 / len(QUEUES),) * len(QUEUES), 1, _BUCKETS, 1.0)
+    words = Preprocessing((), (), (), (), (), (1 / len(LABELS),) * len(LABELS), 1, _BUCKETS, 1.0)
     return words.encode(rows, cast("Tokenizer", _NoTokens()))
 
 

@@ -41,12 +41,12 @@ _FEW = 5
 """Of so many stretches one is left out of what is calm, of more of them two: a change may come within one."""
 
 
-def hash_words(narratives: Iterable[str]) -> csr_matrix:
-    """One row a narrative of unit length: which words of three letters or more it has, hashed, without redactions."""
+def hash_words(texts: Iterable[str]) -> csr_matrix:
+    """One row a text of unit length: which words of three letters or more it has, hashed, without redactions."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hashing = partial(HashingVectorizer, n_features=_BUCKETS, alternate_sign=False, binary=True, dtype=np.float32)
-    return csr_matrix(hashing(token_pattern=_WORD).transform(narratives))
+    return csr_matrix(hashing(token_pattern=_WORD).transform(texts))
 
 
 def wording_rows(reference: int, current: int, settings: DriftSettings) -> int:

@@ -14,17 +14,17 @@ _RUN_URL = "http://127.0.0.1:3000/runs"
 _SLICE_ROWS = 8
 
 _USE = """\
-Routes the free text of a consumer's complaint to the one team of nine that must handle it, with a confidence that says
-how often such an answer is right. It reads the narrative, the company, the state, tags, channel and rolling statistics
+Routes the free text of a consumer's record to the one team of nine that must handle it, with a confidence that says
+how often such an answer is right. It reads the text, the company, the state, tags, channel and rolling statistics
 of the company and the state that were known on the day of receipt; nothing that became known later."""
 
 _LIMITS = """\
-- English narratives only; a complaint without text is not scored.
+- English texts only; a record without text is not scored.
 - Measured on the newest records whose label had arrived, of the period above; it ages with the world, so watch the
   drift report and the realised performance.
-- Slices marked (shown only) decide nothing by accuracy: queues are judged by F1, others have too few test rows.
-- The truth is the queue that the product filed by the consumer maps to; some consumers file under the wrong product.
-- Not for decisions about a person: it chooses a queue, and a human reads the complaint."""
+- Slices marked (shown only) decide nothing by accuracy: labels are judged by F1, others have too few test rows.
+- The truth is the label that the product filed by the consumer maps to; some consumers file under the wrong product.
+- Not for decisions about a person: it chooses a label, and a human reads the record."""
 
 
 _REFIT = """\
@@ -57,7 +57,7 @@ def model_card(
         "evaluation": evaluation.id,
     }
     parts = [
-        f"# Complaint router, as of {evaluation.as_of}",
+        f"# Record classifier, as of {evaluation.as_of}",
         *([f"[Dagster run that registered it]({_RUN_URL}/{dagster_run})"] if dagster_run else []),
         "## Intended use",
         _USE,
@@ -92,8 +92,8 @@ def _judged_on(evaluation: Evaluation) -> dict[str, str]:
 
 def _few_rows(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.rare_labels:
-        bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a queue"
-        named = ", ".join(f"{markdown(queue)} ({rows})" for queue, rows in evaluation.rare_labels.items())
+        bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a label"
+        named = ", ".join(f"{markdown(label)} ({rows})" for label, rows in evaluation.rare_labels.items())
         yield f"- Learned from {bound}, so hardly to be relied on there: {named}."
 
 

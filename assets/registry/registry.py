@@ -31,9 +31,7 @@ FOLLOWED = "ledger_entry"
 
 LEDGER_BROKEN = "the ledger is not as it was written"
 _REQUIRED = ("training_id", "snapshot_id", "as_of", "evaluation", "manifest_sha256")
-_DESCRIPTION = (
-    "Routes a consumer's complaint to the team that must handle it. `champion` scores; only a verdict moves it."
-)
+_DESCRIPTION = "Routes a consumer's record to the team that must handle it. `champion` scores; only a verdict moves it."
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class Registry:
-    """The versions of `complaint-router` in a home, and which of them is champion."""
+    """The versions of `text-classifier` in a home, and which of them is champion."""
 
     home: Home
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODEL", "Record", "Tracking", "database", "local_path"]
 
-MODEL = "complaint-router"
+MODEL = "text-classifier"
 _DATABASE = "mlflow.db"
 _MEASURES = ("accuracy", "macro_f1", "log_loss", "ece")
 _PARAMS_AT_ONCE = 100  # MLflow's limit for one call

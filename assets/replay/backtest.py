@@ -24,7 +24,7 @@ _BEGINNING = "1970-01-01"
 
 @dataclass(frozen=True)
 class Step:
-    """What was decided on a day, and what became of the complaints that arrived until the next."""
+    """What was decided on a day, and what became of the records that arrived until the next."""
 
     as_of: str
     decision: str
@@ -36,7 +36,7 @@ class Step:
     """The as-of day of the champion's snapshot, after the verdict."""
     cost: float
     rows: int
-    """Complaints that arrived until the next step and whose label is known by now."""
+    """Records that arrived until the next step and whose label is known by now."""
     right: int
 
 
@@ -47,7 +47,7 @@ class Backtest:
     policy: str
     steps: tuple[Step, ...]
     accuracy: float | None
-    """Over all complaints that arrived after the first champion and whose label is known by now; None without any."""
+    """Over all records that arrived after the first champion and whose label is known by now; None without any."""
     macro_f1: float | None
     trainings: int
     promotions: int
@@ -77,7 +77,7 @@ class _World:
 
 
 def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtest:
-    """Take a policy through all steps but the last day, which only ends the last one's complaints."""
+    """Take a policy through all steps but the last day, which only ends the last one's records."""
     world, steps, answered = _World(workshop, policy), [], []
     for step, as_of in enumerate(workshop.history.days[:-1]):
         numbers = _measure(world, step, as_of)
@@ -198,16 +198,16 @@ def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.Data
     """What arrived since the champion was promoted and whose label was known on that day."""
     since = range(world.reigned + 1, step + 1)
     rows = pd.concat([world.workshop.answers(champion, place) for place in since])
-    known = rows[rows["queue"].notna() & (rows["label_known_at"] <= pd.Timestamp(as_of))]
+    known = rows[rows["label"].notna() & (rows["label_known_at"] <= pd.Timestamp(as_of))]
     return known.assign(night=known["label_known_at"].dt.floor("D"), rows=1)
 
 
 def _labelled(world: _World, step: int) -> pd.DataFrame:
     """What arrived until a step and whose label is known by now; nothing without a champion."""
     if world.champion is None:
-        return pd.DataFrame({"queue": [], "predicted": []})
+        return pd.DataFrame({"label": [], "predicted": []})
     rows = world.workshop.answers(world.champion, step)
-    return rows[rows["queue"].notna()][["queue", "predicted"]]
+    return rows[rows["label"].notna()][["label", "predicted"]]
 
 
 def _note(world: _World, kind: str, as_of: str, body: dict[str, Any]) -> None:
@@ -217,12 +217,12 @@ def _note(world: _World, kind: str, as_of: str, body: dict[str, Any]) -> None:
 def _macro_f1(rows: pd.DataFrame) -> float | None:
     from sklearn.metrics import f1_score
 
-    present = sorted(rows["queue"].unique())
-    return float(f1_score(rows["queue"], rows["predicted"], average="macro", labels=present)) if present else None
+    present = sorted(rows["label"].unique())
+    return float(f1_score(rows["label"], rows["predicted"], average="macro", labels=present)) if present else None
 
 
 def _accuracy(rows: pd.DataFrame) -> float | None:
-    return float((rows["queue"] == rows["predicted"]).mean()) if len(rows) else None
+    return float((rows["label"] == rows["predicted"]).mean()) if len(rows) else None
 
 
 def _step(
@@ -243,7 +243,7 @@ def _step(
         champion=world.champion.as_of if world.champion else None,
         cost=cost,
         rows=len(rows),
-        right=int((rows["queue"] == rows["predicted"]).sum()),
+        right=int((rows["label"] == rows["predicted"]).sum()),
     )
 
 

@@ -1,6 +1,6 @@
 """Training with the encoder left as it came: its output for a text is computed once and looked up ever after.
 
-What is trained is the router itself, around a table in the encoder's place: a text's one token is its row there. With
+What is trained is the classifier itself, around a table in place of the encoder: a text's one token is its row there. With
 `trainable_layers: 0` that is what the worker trains, too, but for dropout inside an encoder that has nothing to learn.
 """
 
@@ -18,14 +18,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from assets.lake import replacing
-from assets.settings import QUEUES, TrainingSettings
+from assets.settings import LABELS, TrainingSettings
 from assets.training.base_model import resolve_base_model
 from assets.training.batches import Sampler, collate, share_of_loss, token_batches
 from assets.training.bert import Hidden
 from assets.training.calibration import TEMPERATURES, losses_by_temperature
 from assets.training.data import class_weights
 from assets.training.inference import compile_encoder, run_batches
-from assets.training.model import ComplaintRouter, load_encoder, mean_pooling, router_config
+from assets.training.model import TextClassifier, classifier_config, load_encoder, mean_pooling
 from assets.training.optimization import schedule
 from assets.training.plan import count_validation_rows
 from assets.training.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing
@@ -34,7 +34,7 @@ from assets.training.words import fit_words, one_thread
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FrozenRouter", "TextTable", "train_frozen"]
+__all__ = ["FrozenClassifier", "TextTable", "train_frozen"]
 
 _CHUNK_ROWS = 4096
 
@@ -121,64 +121,66 @@ class _Lookup(nn.Module):
 
 
 @dataclass(frozen=True)
-class FrozenRouter:
-    """A trained router and what it reads rows by."""
+class FrozenClassifier:
+    """A trained classifier and what it reads rows by."""
 
-    router: ComplaintRouter
+    classifier: TextClassifier
     preprocessing: Preprocessing
     texts: TextTable
 
     def predict_proba(self, rows: "pd.DataFrame") -> NDArray[np.float64]:
-        """Probabilities [rows, queues], as a bundle's `predict_proba` gives them."""
-        answers = [np.empty((0, len(QUEUES)))]
+        """Probabilities [rows, labels], as a bundle's `predict_proba` gives them."""
+        answers = [np.empty((0, len(LABELS)))]
         encoded = _encode(rows, self.preprocessing, self.texts)
         with torch.inference_mode():
             for start in range(0, len(rows), _CHUNK_ROWS):
                 batch = np.arange(start, min(start + _CHUNK_ROWS, len(rows)))
-                logits = self.router(**collate(encoded, batch, pad=0))
+                logits = self.classifier(**collate(encoded, batch, pad=0))
                 answers.append(logits.double().softmax(dim=1).numpy())
         return np.concatenate(answers)
 
 
 def train_frozen(
     rows: "pd.DataFrame", features: tuple[str, ...], settings: TrainingSettings, texts: TextTable
-) -> FrozenRouter:
-    """The router of some training rows (`COLUMNS` and features), as the worker's recipe makes it, in this process."""
+) -> FrozenClassifier:
+    """The classifier of some training rows (`COLUMNS` and features), by the worker's recipe, in this process."""
     trained = len(rows) - count_validation_rows(len(rows), settings)
     fitted = fit_preprocessing(
         rows[:trained], features, settings.max_tokens, settings.hashed_words, settings.prior_labels
     )
-    encoded, labels = _encode(rows, fitted, texts), np.array([QUEUES.index(queue) for queue in rows["queue"]], np.int64)
+    encoded, labels = _encode(rows, fitted, texts), np.array([LABELS.index(label) for label in rows["label"]], np.int64)
     learned, held = np.split(np.arange(len(rows)), [trained])
     weights = class_weights(fitted.frequencies, labels[learned], settings.class_weight_power)
     torch.manual_seed(settings.seed)
-    router = ComplaintRouter(router_config(texts.config, fitted, settings.word_share), cast(Any, _Lookup(texts)))
-    if router.words is not None:
+    classifier = TextClassifier(classifier_config(texts.config, fitted, settings.word_share), cast(Any, _Lookup(texts)))
+    if classifier.words is not None:
         found = fit_words(encoded.take(learned), labels[learned], weights, fitted.hashed_words)
-        router.words.weight.copy_(torch.from_numpy(found))
+        classifier.words.weight.copy_(torch.from_numpy(found))
     with one_thread():
-        _fit(router, encoded.take(learned), torch.from_numpy(labels[learned]), torch.from_numpy(weights), settings)
-    router.eval()
+        _fit(classifier, encoded.take(learned), torch.from_numpy(labels[learned]), torch.from_numpy(weights), settings)
+    classifier.eval()
     if len(held):
-        _calibrate(router, encoded.take(held), torch.from_numpy(labels[held]))
-    return FrozenRouter(router, fitted, texts)
+        _calibrate(classifier, encoded.take(held), torch.from_numpy(labels[held]))
+    return FrozenClassifier(classifier, fitted, texts)
 
 
-def _calibrate(router: ComplaintRouter, rows: Encoded, labels: Tensor) -> None:
+def _calibrate(classifier: TextClassifier, rows: Encoded, labels: Tensor) -> None:
     with torch.inference_mode():
-        losses = losses_by_temperature(router(**collate(rows, np.arange(len(rows)), pad=0)), labels)
-    router.config.calibration_temperature = TEMPERATURES[int(torch.stack(losses).argmin())]
+        losses = losses_by_temperature(classifier(**collate(rows, np.arange(len(rows)), pad=0)), labels)
+    classifier.config.calibration_temperature = TEMPERATURES[int(torch.stack(losses).argmin())]
 
 
-def _fit(router: ComplaintRouter, rows: Encoded, labels: Tensor, weights: Tensor, settings: TrainingSettings) -> None:
-    trained = [parameter for parameter in router.parameters() if parameter.requires_grad]
+def _fit(
+    classifier: TextClassifier, rows: Encoded, labels: Tensor, weights: Tensor, settings: TrainingSettings
+) -> None:
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), settings.head_learning_rate, fused=True)
     batches = _batches(rows, settings)
     rates = schedule(optimizer, len(batches), settings)
-    router.train()
+    classifier.train()
     for batch in batches:
         chosen = labels[torch.from_numpy(batch)]
-        logits = router(**collate(rows, batch, pad=0))
+        logits = classifier(**collate(rows, batch, pad=0))
         share_of_loss(logits, chosen, weights, float(weights[chosen].sum())).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, settings.gradient_clipping or float("inf"))
         optimizer.step()

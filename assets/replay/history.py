@@ -1,4 +1,4 @@
-"""What a replay goes through: every complaint of a span with what was known of it, and the days on which it stops."""
+"""What a replay goes through: every record of a span with what was known of it, and the days on which it stops."""
 
 import os
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ __all__ = ["History", "read_history", "steps"]
 _ROWS = """
     select {columns} from read_parquet($path)
     where known_at > $start::timestamp and known_at <= $end::timestamp
-      and (known_until is null or known_until > $end::timestamp) and trim(coalesce(narrative, '')) <> ''
-    order by known_at, complaint_id
+      and (known_until is null or known_until > $end::timestamp) and trim(coalesce(text, '')) <> ''
+    order by known_at, record_id
 """
 
 
 @dataclass(frozen=True)
 class History:
-    """A home of its own with everything published as of the last day, and the complaints with a narrative."""
+    """A home of its own with everything published as of the last day, and the records with a text."""
 
     home: Home
     settings: Settings
     days: tuple[str, ...]
     """As-of days of the steps; the last is the end, on which nothing is decided any more."""
-    complaints: pd.DataFrame
-    """`COLUMNS` and features, in order of known_at, from a window before the first step on. `queue` is what was known
+    records: pd.DataFrame
+    """`COLUMNS` and features, in order of known_at, from a window before the first step on. `label` is what was known
     of it at the end, and missing where nothing was."""
     features: tuple[str, ...]
 
@@ -55,13 +55,13 @@ class History:
         return candidate(self.home.lake.current("marts"), as_of, self.settings.snapshot, policy)
 
     def arrived(self, after: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-        """The complaints that became known after one instant, and by another."""
-        known = self.complaints["known_at"]
-        return self.complaints[(known > after) & (known <= until)]
+        """The records that became known after one instant, and by another."""
+        known = self.records["known_at"]
+        return self.records[(known > after) & (known <= until)]
 
     def new_labels(self, after: str, until: str) -> int:
-        """Complaints whose label became known after one day's beginning, and by another's."""
-        known = self.complaints["label_known_at"][self.complaints["queue"].notna()]
+        """Records whose label became known after one day's beginning, and by another's."""
+        known = self.records["label_known_at"][self.records["label"].notna()]
         return int(((known > pd.Timestamp(after)) & (known <= pd.Timestamp(until))).sum())
 
 
@@ -86,15 +86,15 @@ def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings
     build_marts(own)
     publish(own, audit(own, days[-1], settings.warehouse), settings.warehouse)
     features = apply_definitions(own).features
-    return History(own, settings, days, _complaints(own, days, settings, features), features)
+    return History(own, settings, days, _records(own, days, settings, features), features)
 
 
-def _complaints(home: Home, days: tuple[str, ...], settings: Settings, features: tuple[str, ...]) -> pd.DataFrame:
+def _records(home: Home, days: tuple[str, ...], settings: Settings, features: tuple[str, ...]) -> pd.DataFrame:
     marts = home.lake.current("marts")
     start = date.fromisoformat(days[0]) - timedelta(days=settings.drift.window_days)
-    label = "case when label_known_at <= $end::timestamp then queue end as queue"
-    columns = ", ".join(label if name == "queue" else name for name in COLUMNS)
-    parameters = {"path": mart(marts, "fct_complaints"), "start": start.isoformat(), "end": days[-1]}
+    label = "case when label_known_at <= $end::timestamp then label end as label"
+    columns = ", ".join(label if name == "label" else name for name in COLUMNS)
+    parameters = {"path": mart(marts, "fct_records"), "start": start.isoformat(), "end": days[-1]}
     with duckdb.connect() as connection:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
     found: pd.DataFrame = with_features(home, marts, rows.cast(row_schema()), features).to_pandas()

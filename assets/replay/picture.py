@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _SMOOTHED = 4
-"""Steps whose complaints make one point of a curve."""
+"""Steps whose records make one point of a curve."""
 
 
 def draw(replayed: Replay, path: Path) -> Path:

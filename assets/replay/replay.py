@@ -1,7 +1,7 @@
 """`evergreen replay`: retraining policies compared on what happened, step by step, with what was known at each step.
 
 A real training and the real gate at every retraining; snapshots, trainings and measurements that policies share are
-made once. Every complaint is answered by the champion of the day that it arrived on, and counts when its label is known
+made once. Every record is answered by the champion of the day that it arrived on, and counts when its label is known
 at the end.
 """
 

@@ -23,7 +23,7 @@ from assets.monitoring.sides import Reference, reference_of, window_of
 from assets.monitoring.twins import Twins, ask, learn
 from assets.monitoring.wording import hash_words, measure_wording
 from assets.replay.history import History
-from assets.settings import QUEUES, DriftSettings, RetrainingPolicy
+from assets.settings import LABELS, DriftSettings, RetrainingPolicy
 
 __all__ = ["Model", "Trained", "Workshop"]
 
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 
 class Model(Protocol):
-    """What answers rows: a frozen router, or a bundle."""
+    """What answers rows: a frozen classifier, or a bundle."""
 
     def predict_proba(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Probabilities [rows, queues]."""
+        """Probabilities [rows, labels]."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Workshop:
         return replace(self._once(("model", snapshot.id), lambda: self._learn(snapshot)), evaluated=evaluated)
 
     def answers(self, trained: Trained, step: int) -> pd.DataFrame:
-        """The complaints that arrived from one step to the next, `step`, with what a model says of them.
+        """The records that arrived from one step to the next, `step`, with what a model says of them.
 
         Columns: those of the history, and `predicted` and `confidence`.
         """
@@ -105,7 +105,7 @@ class Workshop:
         columns = self._once(("drift", champion.id, step), lambda: self._compare(champion, window))
         if columns is None:
             return None
-        arrived = matured.assign(letter=matured["narrative"].str[:120])
+        arrived = matured.assign(letter=matured["text"].str[:120])
         return judge((*columns, *measure_answers(self.tested(champion), arrived, settings)), settings).detected
 
     def estimate(self, champion: Trained, window: pd.DataFrame) -> float | None:
@@ -116,7 +116,7 @@ class Workshop:
         evaluated, answered = (
             Answers(rows["predicted"].to_numpy(), rows["confidence"].to_numpy()) for rows in (tested, window)
         )
-        return estimate_quality(tested["queue"].to_numpy(), evaluated, answered).accuracy
+        return estimate_quality(tested["label"].to_numpy(), evaluated, answered).accuracy
 
     def twins(self, champion: Trained, as_of: str, policy: RetrainingPolicy) -> Twins | None:
         """How the twins of a challenger as of a day and of a champion answer; None without rows for a challenger."""
@@ -183,31 +183,31 @@ class Workshop:
     def _compare(self, champion: Trained, window: pd.DataFrame) -> tuple[Column, ...] | None:
         settings = self.history.settings.drift
         reference = self._once(("reference", champion.id), lambda: self._reference(champion))
-        unseen = window[~window["complaint_id"].isin(reference.trained)]
+        unseen = window[~window["record_id"].isin(reference.trained)]
         if min(len(unseen), reference.side.rows) < settings.min_rows:
             return None
         current = window_of(_as_scored(unseen, settings), self.history.features, reference, settings)
         columns = measure_columns(reference.side, current.side, settings)
-        words = self._once(("words", champion.id), lambda: hash_words(reference.narratives))
-        wording = measure_wording(words, hash_words(current.narratives), reference.side.stretches, settings)
+        words = self._once(("words", champion.id), lambda: hash_words(reference.texts))
+        wording = measure_wording(words, hash_words(current.texts), reference.side.stretches, settings)
         return (*columns, wording) if wording else columns
 
     def _reference(self, champion: Trained) -> Reference:
         rows, settings = champion.snapshot.train(), self.history.settings.drift
-        trained = frozenset(rows["complaint_id"])
+        trained = frozenset(rows["record_id"])
         kept_out, evaluated = KeptOut.of(champion.snapshot.manifest), self.tested(champion)
         return reference_of(rows, trained, champion.snapshot.features, evaluated, kept_out, settings)
 
 
 def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
-    """A fixed sample of answered rows, as the lake has them: `queue` is the answer, `label` what has arrived."""
+    """A fixed sample of answered rows, as the lake has them: `label` is what has arrived."""
     end = rows["known_at"].max().ceil("D")
-    drawn = rows.iloc[sample_positions(rows["complaint_id"], settings.sample_rows)]
-    arrived = drawn["queue"].where(drawn["label_known_at"] <= end)
-    return drawn.assign(label=arrived, queue=drawn["predicted"])
+    drawn = rows.iloc[sample_positions(rows["record_id"], settings.sample_rows)]
+    arrived = drawn["label"].where(drawn["label_known_at"] <= end)
+    return drawn.assign(label=arrived)
 
 
 def _answered(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
     probabilities = model.predict_proba(rows)
-    predicted = np.array(QUEUES, dtype=object)[probabilities.argmax(axis=1)]
+    predicted = np.array(LABELS, dtype=object)[probabilities.argmax(axis=1)]
     return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1))

@@ -102,8 +102,8 @@ class _Search:
         why = f"not of the newest {most} publications, and no training set that is kept needs it"
         yield from self._superseded("marts", kept, "publications", why)
         held: set[tuple[int, int]] = set()
-        current = self._current("raw_complaints")
-        for path in sorted(self._versions("raw_complaints"), key=lambda path: path.name != current):
+        current = self._current("raw_records")
+        for path in sorted(self._versions("raw_records"), key=lambda path: path.name != current):
             records = {(f.st_dev, f.st_ino) for part in ("records", "rejects") for f in files(path / part)}
             if path.name != current and records <= held:
                 yield self._removable(path, "superseded", "all of its records are in a newer version")

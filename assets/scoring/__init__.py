@@ -1,1 +1,1 @@
-"""Scoring: the champion's queue for every new complaint, and for the rows of a file."""
+"""Scoring: the champion's label for every new record, and for the rows of a file."""

@@ -27,21 +27,21 @@ AS_EVALUATED = "answers_as_evaluated"
             EACH_RECORD_ONCE,
             asset="predictions",
             blocking=True,
-            description="Every visible complaint of the window has exactly one row; otherwise nothing is published.",
+            description="Every visible record of the window has exactly one row; otherwise nothing is published.",
         ),
         dg.AssetCheckSpec(
             AS_EVALUATED,
             asset="predictions",
             blocking=True,
-            description="All golden rows of the champion's evaluation, but one in a thousand, have the queue that they "
+            description="All golden rows of the champion's evaluation, but one in a thousand, have the label that they "
             "had then; otherwise, and where they are missing, nothing is published.",
         ),
     ],
 )
 def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """One row per complaint of the window that ends at as-of, routed by the champion with online features.
+    """One row per record of the window that ends at as-of, routed by the champion with online features.
 
-    A complaint without a narrative has the reason `no-text` and no queue. Without a champion nothing is scored.
+    A record without a text has the reason `no-text` and no label. Without a champion nothing is scored.
     """
     from assets.registry.registry import Registry
     from assets.scoring.predictions import predict
@@ -64,7 +64,7 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
 @dg.asset_check(
     asset="registered_model",
     blocking=True,
-    description="Complaints get the same answer from the registered version by the scoring path, with online features, "
+    description="Records get the same answer from the registered version by the scoring path, with online features, "
     "as by the training path; otherwise the alias does not move.",
 )
 def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergreen) -> dg.AssetCheckResult:
@@ -79,7 +79,7 @@ def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergre
     found = measure_parity(evergreen.home, as_of(context), bundle, evergreen.settings.scoring)
     return dg.AssetCheckResult(
         passed=found.equal,
-        metadata={"rows": found.rows, "other queue": found.others, "largest difference": found.max_difference},
+        metadata={"rows": found.rows, "other label": found.others, "largest difference": found.max_difference},
     )
 
 
@@ -96,7 +96,7 @@ def _check(scored: "Predictions") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=EACH_RECORD_ONCE,
         passed=manifest.each_record_once,
-        metadata={"rows": manifest.rows, "distinct complaints": manifest.complaints, "expected": manifest.expected},
+        metadata={"rows": manifest.rows, "distinct records": manifest.records, "expected": manifest.expected},
     )
 
 
@@ -106,16 +106,16 @@ def _golden(scored: "Predictions") -> dg.AssetCheckResult:
         check_name=AS_EVALUATED,
         passed=golden.agree,
         description=None if golden.rows else "The champion's evaluation or its test rows are not in this home.",
-        metadata={"rows": golden.rows, "other queue": golden.others, "largest difference": golden.max_difference},
+        metadata={"rows": golden.rows, "other label": golden.others, "largest difference": golden.max_difference},
     )
 
 
 def _metadata(scored: "Predictions") -> dict[str, dg.MetadataValue | int | float | str]:
-    rows = [(queue, f"{count:,}") for queue, count in scored.queues.items()]
+    rows = [(label, f"{count:,}") for label, count in scored.labels.items()]
     found: dict[str, dg.MetadataValue | int | float | str] = {
         "dagster/row_count": scored.manifest.rows,
         "model version": scored.manifest.model_version,
-        "queues": dg.MetadataValue.md(markdown_table(["queue", "complaints"], rows)),
+        "labels": dg.MetadataValue.md(markdown_table(["label", "records"], rows)),
         "window (days)": scored.manifest.window_days,
         "publication": scored.version,
         "reused": str(scored.reused),

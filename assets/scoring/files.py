@@ -30,8 +30,8 @@ __all__ = ["ScoredFile", "score_file"]
 
 _SCHEMA = pa.schema(
     [
-        ("complaint_id", pa.string()),
-        ("queue", pa.string()),
+        ("record_id", pa.string()),
+        ("predicted", pa.string()),
         ("confidence", pa.float64()),
         ("model_version", pa.string()),
         ("reason", pa.string()),
@@ -40,7 +40,11 @@ _SCHEMA = pa.schema(
 _FORMULA = r"\A(['=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - spreadsheets know the wide ones, too
 """How a text begins that is not safe in a spreadsheet."""
 _FORMATS = (".parquet", ".csv")
-_INPUTS = ("complaint_id", "narrative", "company", "state", "zip_code", "tags", "channel")
+_INPUTS = {
+    **{"record_id": "complaint_id", "text": "narrative"},
+    **{name: name for name in ("company", "state", "zip_code", "tags", "channel")},
+}
+"""Columns of rows to answer, and the fields of a record that they are."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,14 @@ class ScoredFile:
     output: Path
     rows: int
     scored: int
-    """Rows with a queue; the others say why not in `reason`."""
+    """Rows with an answer; the others say why not in `reason`."""
     model_version: str
 
 
 def score_file(home: Home, path: Path, output: Path, settings: Settings) -> ScoredFile:
     """Score any file of the official layout with the champion; labels are not needed.
 
-    One output row per input row, in order: complaint_id, queue, confidence, model_version, reason. A row that cannot
+    One output row per input row, in order: record_id, predicted, confidence, model_version, reason. A row that cannot
     be read keeps its place with the reader's reason. In a CSV file, text that a spreadsheet would take for a formula,
     and text that begins with an apostrophe, has an apostrophe before it; no id of the official layout is such a text.
 
@@ -99,7 +103,7 @@ def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings
 
 
 def _assemble(parts: Parts, output: Path) -> tuple[int, int]:
-    """Write the output beside, and rename it when it is whole; its rows, and those with a queue."""
+    """Write the output beside, and rename it when it is whole; its rows, and those with an answer."""
     rows = scored = 0
     writer = pyarrow.parquet.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
     with tempfile.TemporaryDirectory(dir=parts.folder) as folder:
@@ -108,7 +112,7 @@ def _assemble(parts: Parts, output: Path) -> tuple[int, int]:
             for table in parts.tables():
                 opened.write_table(table if output.suffix == ".parquet" else _without_formulas(table))
                 rows += len(table)
-                scored += len(table) - table["queue"].null_count
+                scored += len(table) - table["predicted"].null_count
         beside.replace(output)
     return rows, scored
 
@@ -152,8 +156,8 @@ def _answers(
     answers.loc[list(rejects), "reason"] = list(rejects.values())
     answers["model_version"] = version
     if records:
-        inputs = [[getattr(row, name) for name in _INPUTS] for row in records.values()]
+        inputs = [[getattr(row, field) for field in _INPUTS.values()] for row in records.values()]
         rows = online_features(home, pd.DataFrame(inputs, columns=list(_INPUTS), index=list(records)))
-        scored = score_rows(bundle, rows, version, settings).assign(complaint_id=rows["complaint_id"])
+        scored = score_rows(bundle, rows, version, settings).assign(record_id=rows["record_id"])
         answers.loc[list(records)] = scored[_SCHEMA.names].astype(object)
     return pa.Table.from_pandas(answers.astype({"confidence": "float64"}), schema=_SCHEMA, preserve_index=False)

@@ -15,7 +15,7 @@ from assets.settings import ScoringSettings
 __all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows", "require_agreement"]
 
 MAX_OTHERS = 1 / 1000
-"""The largest share of golden rows whose best queue may be another one."""
+"""The largest share of golden rows whose best label may be another one."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GoldenAnswers:
     rows: int = 0
     """0 when the evaluation or its test rows are not in this home: then nothing is known, and they do not agree."""
     others: int = 0
-    """Rows whose best queue is another one."""
+    """Rows whose best label is another one."""
     max_difference: float = 0.0
     """Of a probability."""
 
@@ -37,9 +37,9 @@ class GoldenAnswers:
 def answer_golden_rows(
     lake: Lake, champion: RegisteredVersion, bundle: Classifier, settings: ScoringSettings
 ) -> GoldenAnswers:
-    """Answer the golden rows as complaints will be answered, and compare with what was evaluated.
+    """Answer the golden rows as records will be answered, and compare with what was evaluated.
 
-    It is done before complaints are: golden rows are too few to have the encoder compiled, so that is asked for here.
+    It is done before records are: golden rows are too few to have the encoder compiled, so that is asked for here.
     """
     evaluation = champion.tags.get("evaluation", "none")
     golden_path = lake.path(table(champion.as_of), evaluation) / "golden.parquet"
@@ -48,7 +48,7 @@ def answer_golden_rows(
     if not (golden_path.exists() and test_path.exists()):
         return GoldenAnswers()
     golden = pd.read_parquet(golden_path)
-    rows = pd.read_parquet(test_path).set_index("complaint_id", drop=False).loc[golden["complaint_id"]]
+    rows = pd.read_parquet(test_path).set_index("record_id", drop=False).loc[golden["record_id"]]
     evaluated = np.stack(golden["probabilities"].tolist())
     bundle.compile(settings.precision)
     served = bundle.predict_proba(rows, settings.batch_tokens, settings.precision)
@@ -65,6 +65,6 @@ def require_agreement(golden: GoldenAnswers, champion: RegisteredVersion) -> Non
         )
     if not golden.agree:
         raise RegistryError(
-            f"version {champion.version} sends {golden.others} of {golden.rows} golden rows to another queue than it "
+            f"version {champion.version} sends {golden.others} of {golden.rows} golden rows to another label than it "
             "did when it was evaluated; set scoring.precision to float32, or roll back"
         )

@@ -1,4 +1,4 @@
-"""Whether a model is served what it was trained on: complaints by the training path and by the scoring path."""
+"""Whether a model is served what it was trained on: records by the training path and by the scoring path."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from assets.features.serving import materialize, online_features
 from assets.features.snapshot import with_features
 from assets.lake import Home
 from assets.scoring.score import Classifier, has_text, score_rows
-from assets.settings import QUEUES, ScoringSettings
+from assets.settings import LABELS, ScoringSettings
 
 __all__ = ["TOLERANCE", "Parity", "measure_parity"]
 
@@ -24,7 +24,7 @@ _ROWS = 100
 
 @dataclass(frozen=True)
 class Parity:
-    """Complaints routed twice: those sent to another queue, and the largest difference of a confidence."""
+    """Records routed twice: those sent to another label, and the largest difference of a confidence."""
 
     rows: int
     others: int
@@ -37,7 +37,7 @@ class Parity:
 
 
 def measure_parity(home: Home, as_of: str, bundle: Classifier, settings: ScoringSettings) -> Parity:
-    """Route complaints as if they had come in at as-of, by either path, in float32.
+    """Route records as if they had come in at as-of, by either path, in float32.
 
     Training's: features joined by the offline store, the bundle asked directly. Scoring's: features from an online
     store filled as of the date, and what `evergreen score` and `predictions` do with them. What is being served stays.
@@ -61,6 +61,6 @@ def _compare(home: Home, as_of: str, folder: Path, bundle: Classifier, settings:
     trained = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), bundle.features).to_pandas()
     expected = bundle.predict_proba(trained)
     served = score_rows(bundle, online_features(home, rows, folder), "", settings)
-    others = served["queue"].to_numpy() != np.array(QUEUES)[expected.argmax(axis=1)]
+    others = served["predicted"].to_numpy() != np.array(LABELS)[expected.argmax(axis=1)]
     difference = np.abs(served["confidence"].to_numpy(float) - expected.max(axis=1)).max()
     return Parity(len(rows), int(others.sum()), float(difference))

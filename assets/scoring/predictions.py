@@ -1,6 +1,6 @@
-"""The lake table `predictions/<as-of>`: every complaint of the window, routed once by the champion.
+"""The lake table `predictions/<as-of>`: every record of the window, routed once by the champion.
 
-predictions.parquet   complaint_id, as_of, queue, confidence, model_version, reason, and the features that were used
+predictions.parquet   record_id, as_of, predicted, confidence, model_version, reason, and the features that were used
 manifest.json         who predicted, what that model had seen (its snapshot's id and as-of), and how many rows
 """
 
@@ -30,11 +30,11 @@ from assets.warehouse.marts import mart
 __all__ = ["Manifest", "Predictions", "load_manifest", "predict"]
 
 _TABLE = "predictions"
-_COLUMNS = ("complaint_id", "as_of", "queue", "confidence", "model_version", "reason")
-_COUNTS = "select count(*), count(distinct complaint_id) from read_parquet(?)"
-_BY_QUEUE = "select coalesce(queue, reason), count(*) from read_parquet(?) group by 1 order by 2 desc, 1"
+_COLUMNS = ("record_id", "as_of", "predicted", "confidence", "model_version", "reason")
+_COUNTS = "select count(*), count(distinct record_id) from read_parquet(?)"
+_BY_LABEL = "select coalesce(predicted, reason), count(*) from read_parquet(?) group by 1 order by 2 desc, 1"
 _WINDOW = """
-    from read_parquet($complaints)
+    from read_parquet($records)
     where known_at > $start::timestamp and known_at <= $as_of::timestamp
       and (known_until is null or known_until > $as_of::timestamp)
 """
@@ -53,15 +53,15 @@ class Manifest:
     window_days: int
     rows: int
     """Rows that were written."""
-    complaints: int
-    """Distinct complaints among them."""
+    records: int
+    """Distinct records among them."""
     expected: int
-    """Complaints of the window that are visible as of as_of."""
+    """Records of the window that are visible as of as_of."""
     golden: GoldenAnswers = field(default_factory=GoldenAnswers)
 
     @property
     def each_record_once(self) -> bool:
-        return self.rows == self.complaints == self.expected
+        return self.rows == self.records == self.expected
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Predictions:
     path: Path
     """The publication's folder; it does not exist when nothing was published."""
     reused: bool
-    queues: dict[str, int]
-    """Rows by predicted queue; rows without one under their reason."""
+    labels: dict[str, int]
+    """Rows by predicted label; rows without one under their reason."""
     mean_confidence: float | None
-    """The mean probability of the chosen queue; None when nothing was scored."""
+    """The mean probability of the chosen label; None when nothing was scored."""
 
 
 def predict(
@@ -86,7 +86,7 @@ def predict(
     load: Callable[[], Classifier],
     settings: ScoringSettings,
 ) -> Predictions:
-    """Score every visible complaint received in the window that ends at as_of, and publish the rows.
+    """Score every visible record received in the window that ends at as_of, and publish the rows.
 
     The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
     exists is reused and `load` (the champion's bundle) is not called. After a kill the same call goes on with the
@@ -105,7 +105,7 @@ def predict(
         bundle = load()
         if bundle.id != champion.training_id:
             raise BundleError(f"{bundle.id} is not the model of version {champion.version}, {champion.training_id}")
-        window = _Window(mart(marts, "fct_complaints"), as_of, settings, staged)
+        window = _Window(mart(marts, "fct_records"), as_of, settings, staged)
         golden = answer_golden_rows(lake, champion, bundle, settings)
         with pinned(home, as_of, marts, staged) as online:
             parts.fill(window.chunks, lambda chunk: _answers(home, online, window, bundle, champion.version, chunk))
@@ -125,21 +125,21 @@ def load_manifest(path: Path) -> Manifest:
 
 @dataclass(frozen=True)
 class _Window:
-    complaints: str
+    records: str
     as_of: str
     settings: ScoringSettings
     scratch: Path
 
     def count(self) -> int:
         with self._connect() as connection:
-            found = connection.execute(f"select count(distinct complaint_id) {_WINDOW}", self._parameters()).fetchone()
+            found = connection.execute(f"select count(distinct record_id) {_WINDOW}", self._parameters()).fetchone()
         assert found is not None
         return int(found[0])
 
     def chunks(self) -> Iterator[pd.DataFrame]:
-        """The window's complaints in the order of arrival, at most `chunk_rows` at a time."""
-        columns = "complaint_id, known_at, narrative, company, state, zip_code, tags, channel"
-        query = f"select {columns} {_WINDOW} order by known_at, complaint_id"
+        """The window's records in the order of arrival, at most `chunk_rows` at a time."""
+        columns = "record_id, known_at, text, company, state, zip_code, tags, channel"
+        query = f"select {columns} {_WINDOW} order by known_at, record_id"
         with self._connect() as connection:
             reader = connection.sql(query, params=self._parameters()).to_arrow_reader(self.settings.chunk_rows)
             assert reader is not None
@@ -148,7 +148,7 @@ class _Window:
 
     def _parameters(self) -> dict[str, str]:
         start = date.fromisoformat(self.as_of) - timedelta(days=self.settings.window_days)
-        return {"complaints": self.complaints, "as_of": self.as_of, "start": start.isoformat()}
+        return {"records": self.records, "as_of": self.as_of, "start": start.isoformat()}
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})
@@ -164,7 +164,7 @@ def _answers(
 ) -> pa.Table:
     rows = online_features(home, chunk, online)
     scored = score_rows(bundle, rows, version, window.settings)
-    scored = scored.assign(complaint_id=rows["complaint_id"], as_of=window.as_of)
+    scored = scored.assign(record_id=rows["record_id"], as_of=window.as_of)
     table = pd.concat([scored[list(_COLUMNS)], rows[list(bundle.features)].astype("float64")], axis=1)
     return pa.Table.from_pandas(table, schema=_schema(bundle), preserve_index=False)
 
@@ -178,7 +178,7 @@ def _assemble(parts: Parts, schema: pa.Schema, target: Path) -> None:
 def _manifest(
     staged: Path, champion: RegisteredVersion, window: _Window, marts_version: str, golden: GoldenAnswers
 ) -> Manifest:
-    rows, complaints = _one(_COUNTS, staged / "predictions.parquet")
+    rows, records = _one(_COUNTS, staged / "predictions.parquet")
     return Manifest(
         as_of=window.as_of,
         model_version=champion.version,
@@ -188,7 +188,7 @@ def _manifest(
         marts_version=marts_version,
         window_days=window.settings.window_days,
         rows=rows,
-        complaints=complaints,
+        records=records,
         expected=window.count(),
         golden=golden,
     )
@@ -197,9 +197,9 @@ def _manifest(
 def _summary(path: Path, version: str, *, reused: bool) -> Predictions:
     rows = path / "predictions.parquet"
     with duckdb.connect() as connection:
-        queues = dict(connection.execute(_BY_QUEUE, [str(rows)]).fetchall())
+        labels = dict(connection.execute(_BY_LABEL, [str(rows)]).fetchall())
     (mean,) = _one("select avg(confidence) from read_parquet(?)", rows)
-    return Predictions(load_manifest(path), version, path, reused, queues, mean)
+    return Predictions(load_manifest(path), version, path, reused, labels, mean)
 
 
 def _one(query: str, path: Path) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The pure core of scoring: rows in, one queue with its confidence per row out."""
+"""The pure core of scoring: rows in, one answer with its confidence per row out."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assets.settings import QUEUES, Precision, ScoringSettings
+from assets.settings import LABELS, Precision, ScoringSettings
 
 __all__ = ["NO_TEXT", "Classifier", "has_text", "score_rows"]
 
@@ -31,23 +31,23 @@ class Classifier(Protocol):
 
 
 def has_text(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows have a narrative that is more than white space."""
-    return rows["narrative"].fillna("").astype(str).str.strip() != ""
+    """Which rows have a text that is more than white space."""
+    return rows["text"].fillna("").astype(str).str.strip() != ""
 
 
 def score_rows(bundle: Classifier, rows: pd.DataFrame, version: str, settings: ScoringSettings) -> pd.DataFrame:
-    """Queue, confidence, model_version and reason for every row, with the index of `rows`.
+    """predicted, confidence, model_version and reason for every row, with the index of `rows`.
 
-    `rows` holds narrative, company, state, tags, channel and the bundle's feature columns. Confidence is the
-    probability (0 to 1) of the chosen queue. A row without a narrative has no queue and the reason `no-text`.
+    `rows` holds text, company, state, tags, channel and the bundle's feature columns. Confidence is the
+    probability (0 to 1) of the chosen label. A row without a text has no label and the reason `no-text`.
     """
     text = has_text(rows).to_numpy()
-    scored = pd.DataFrame({"queue": None, "confidence": np.nan, "model_version": version}, index=rows.index)
-    scored["queue"] = scored["queue"].astype(object)
+    scored = pd.DataFrame({"predicted": None, "confidence": np.nan, "model_version": version}, index=rows.index)
+    scored["predicted"] = scored["predicted"].astype(object)
     scored["reason"] = [None if readable else NO_TEXT for readable in text]
     if text.any():
         probabilities = bundle.predict_proba(rows[text], settings.batch_tokens, settings.precision)
-        assert probabilities.shape == (int(text.sum()), len(QUEUES))
-        scored.loc[text, "queue"] = np.array(QUEUES, dtype=object)[probabilities.argmax(axis=1)]
+        assert probabilities.shape == (int(text.sum()), len(LABELS))
+        scored.loc[text, "predicted"] = np.array(LABELS, dtype=object)[probabilities.argmax(axis=1)]
         scored.loc[text, "confidence"] = probabilities.max(axis=1)
     return scored

@@ -6,6 +6,7 @@ overrides single fields. An unknown or impossible value is a SettingsError that 
 
 from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
+from assets.settings.labels import LABELS
 from assets.settings.loading import (
     CONFIGS,
     Settings,
@@ -14,13 +15,12 @@ from assets.settings.loading import (
     load_settings,
     profiles,
 )
-from assets.settings.queues import QUEUES
 from assets.settings.serving import DriftSettings, Precision, RetentionSettings, RetrainingPolicy, ScoringSettings
 from assets.settings.training import TrainingSettings
 
 __all__ = [
     "CONFIGS",
-    "QUEUES",
+    "LABELS",
     "DriftSettings",
     "EvaluationSettings",
     "GatePolicy",

@@ -40,7 +40,7 @@ class IngestionSettings(Section):
 
 class WarehouseSettings(Section):
     max_unmapped_share: float = Field(ge=0, le=1)
-    """The largest share of valid records whose product no queue is mapped to: of all, of an object, of a night."""
+    """The largest share of valid records whose product no label is mapped to: of all, of an object, of a night."""
     max_quarantined_share: float = Field(ge=0, le=1)
     """The largest share of landed records that may be quarantined: of all, of an object, of a night."""
     min_object_rows: int = Field(ge=1)
@@ -48,7 +48,7 @@ class WarehouseSettings(Section):
     max_staleness_days: int = Field(ge=0)
     """The newest known record may be at most this many days older than as-of."""
     max_mix_shift: float = Field(ge=0, le=1)
-    """The largest total variation distance of a queue mix from the previous publication's: of all, of a new object, of
+    """The largest total variation distance of a label mix from the previous publication's: of all, of a new object, of
     a night."""
 
 
@@ -62,7 +62,7 @@ class SnapshotSettings(Section):
     max_copies: int | None = Field(ge=1)
     """Training rows that may begin with the same 120 characters, the newest; None for any number."""
     near_duplicate_similarity: float = Field(gt=0, le=1)
-    """Jaccard similarity of word shingles at which two narratives are near duplicates."""
+    """Jaccard similarity of word shingles at which two texts are near duplicates."""
     reference_share: float = Field(ge=0, lt=1)
     """The share of texts that no training ever sees; 0 for none."""
     max_adversarial_auc: float = Field(ge=0.5, le=1)

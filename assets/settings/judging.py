@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, field_validator
 
-from assets.settings.queues import QUEUES
+from assets.settings.labels import LABELS
 from assets.settings.section import Section
 
 __all__ = ["EvaluationSettings", "GatePolicy", "LedgerSettings"]
@@ -16,7 +16,7 @@ class EvaluationSettings(Section):
     min_slice_rows: int = Field(ge=1)
     """Smaller slices are shown but decide nothing."""
     min_label_rows: int = Field(ge=1)
-    """A queue with fewer training rows is named in the evaluation and on the model card."""
+    """A label with fewer training rows is named in the evaluation and on the model card."""
     golden_rows: int = Field(ge=1)
     """Test rows whose outputs are kept, to prove that serving equals evaluation."""
 
@@ -37,13 +37,13 @@ class GatePolicy(Section):
     max_loss: float = Field(ge=0)
     """Accuracy and macro-F1 that the challenger may lose to the champion, proven at the significance."""
     max_part_loss: float = Field(ge=0)
-    """What the challenger may lose to the champion on a part of the rows: F1 on a queue, accuracy on a slice."""
+    """What the challenger may lose to the champion on a part of the rows: F1 on a label, accuracy on a slice."""
     harm_confidence: float = Field(ge=0.5, lt=1)
     """How likely a larger loss must be to stand against a challenger."""
     part_spread: float = Field(gt=0)
     """The standard deviation of gains on parts before rows are seen: few rows are trusted less."""
     costs: dict[str, dict[str, NonNegativeFloat]]
-    """What a wrong answer costs, by true and answered queue, in F1 on queues; 1 where nothing is said."""
+    """What a wrong answer costs, by true and answered label, in F1 on labels; 1 where nothing is said."""
     max_calibration_error: float = Field(ge=0, le=1)
     """Unless the champion's is larger still."""
     max_milliseconds: float = Field(gt=0)
@@ -59,9 +59,9 @@ class GatePolicy(Section):
 
     @field_validator("costs")
     @classmethod
-    def _names_queues(cls, costs: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-        if unknown := {name for true, answers in costs.items() for name in (true, *answers)} - set(QUEUES):
-            raise ValueError(f"{sorted(unknown)[0]!r} is no queue; the queues are {', '.join(QUEUES)}")
+    def _names_labels(cls, costs: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        if unknown := {name for true, answers in costs.items() for name in (true, *answers)} - set(LABELS):
+            raise ValueError(f"{sorted(unknown)[0]!r} is no label; the labels are {', '.join(LABELS)}")
         return costs
 
 

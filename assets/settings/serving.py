@@ -1,4 +1,4 @@
-"""How complaints are scored, what counts as drift, when a retraining is worth it, and what stays."""
+"""How records are scored, what counts as drift, when a retraining is worth it, and what stays."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Precision = Literal["float32", "bfloat16"]
 
 class ScoringSettings(Section):
     window_days: int = Field(ge=1)
-    """Complaints received in this many days up to as-of are scored."""
+    """Records received in this many days up to as-of are scored."""
     batch_tokens: int = Field(ge=1)
     """Tokens of one pass through the model, padding included."""
     chunk_rows: int = Field(ge=1)

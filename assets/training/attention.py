@@ -80,8 +80,8 @@ def attend(
     return found.view(rows, heads, tokens, width).transpose(1, 2), None
 
 
-def use_cpu_kernels(router: nn.Module, encoder: Any) -> None:
-    """Have a router compute its dropout, and the attention of the encoders that are known here, as above."""
+def use_cpu_kernels(classifier: nn.Module, encoder: Any) -> None:
+    """Have a classifier compute its dropout, and the attention of the encoders that are known here, as above."""
     if isinstance(encoder, Bert):
         encoder.set_attention(attend)
     elif encoder.config.model_type in _MODELS:
@@ -91,7 +91,7 @@ def use_cpu_kernels(router: nn.Module, encoder: Any) -> None:
         AttentionInterface.register(_NAME, attend)
         AttentionMaskInterface.register(_NAME, eager_mask)
         encoder.set_attn_implementation(_NAME)
-    for parent in list(router.modules()):
+    for parent in list(classifier.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p))

@@ -108,7 +108,7 @@ def token_batches(
 def share_of_loss(logits: Tensor, labels: Tensor, weights: Tensor, rank_weight: float) -> Tensor:
     """What a micro-batch contributes to its step's loss: its weighted cross-entropies' sum over `rank_weight`.
 
-    weights: one a queue; rank_weight: the weights of all rows of the step, summed over all ranks, divided by the number
+    weights: one a label; rank_weight: the weights of all rows of the step, summed over all ranks, divided by the number
     of ranks. The step's loss is the sum over a rank's micro-batches, averaged over the ranks: the weighted mean over
     the step's rows, however they are cut.
     """

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from assets.exceptions import BundleError, describe
 from assets.lake import hash_file
-from assets.settings import QUEUES, Precision
+from assets.settings import LABELS, Precision
 from assets.training.model_files import check_folder, read_json, require_plain
 from assets.training.preprocessing import Encoded, Preprocessing, load_preprocessing
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from tokenizers import Tokenizer
 
-    from assets.training.model import ComplaintRouter
+    from assets.training.model import TextClassifier
 
 __all__ = ["FILES", "Bundle", "load_bundle", "read_json", "verify_bundle", "write_manifest"]
 
@@ -56,9 +56,9 @@ class Bundle:
     provenance: dict[str, Any]
     preprocessing: Preprocessing
     tokenizer: "Tokenizer"
-    router: "ComplaintRouter"
-    _compiled: dict[Precision, "ComplaintRouter"] = field(default_factory=dict, repr=False)
-    """The router as compiled for a precision, from the first call with enough rows on."""
+    classifier: "TextClassifier"
+    _compiled: dict[Precision, "TextClassifier"] = field(default_factory=dict, repr=False)
+    """The classifier as compiled for a precision, from the first call with enough rows on."""
 
     @property
     def id(self) -> str:
@@ -73,14 +73,14 @@ class Bundle:
     def predict_proba(
         self, rows: "pd.DataFrame", batch_tokens: int = 2048, precision: Precision = "float32"
     ) -> NDArray[np.float64]:
-        """Probabilities [rows, queues] in the order of QUEUES, for rows in the order they came.
+        """Probabilities [rows, labels] in the order of LABELS, for rows in the order they came.
 
-        Rows need narrative, company, state and the columns of `features`, raw. In float32 a row's answer does not
+        Rows need text, company, state and the columns of `features`, raw. In float32 a row's answer does not
         depend (beyond 1e-5) on the rows that it is batched with, nor on what runs the encoder: torch on the CPU or,
         when there are many rows, a GPU or OpenVINO. In bfloat16 probabilities move by up to a hundredth, and rows whose
-        two best queues are close are answered in float32, so that the best queue stays the same.
+        two best labels are close are answered in float32, so that the best label stays the same.
         """
-        answers = np.empty((len(rows), len(QUEUES)))
+        answers = np.empty((len(rows), len(LABELS)))
         if len(rows) >= _WORTH_COMPILING:
             self.compile(precision)
         for start in range(0, len(rows), _CHUNK_ROWS):
@@ -90,14 +90,14 @@ class Bundle:
 
     def compile(self, precision: Precision) -> None:
         """Have all rows from now on answered as many are: on a GPU or by OpenVINO, where that agrees with torch."""
-        from assets.training.inference import compile_router
+        from assets.training.inference import compile_classifier
 
         if precision not in self._compiled:
-            self._compiled[precision] = compile_router(self.router, precision)
+            self._compiled[precision] = compile_classifier(self.classifier, precision)
 
     def _predict(self, rows: "pd.DataFrame", batch_tokens: int, precision: Precision) -> NDArray[np.float64]:
         encoded = self.preprocessing.encode(rows, self.tokenizer)
-        answers = np.empty((len(rows), len(QUEUES)))
+        answers = np.empty((len(rows), len(LABELS)))
         self._answer(answers, np.arange(len(rows)), encoded, batch_tokens, precision)
         if precision in self._compiled and precision != "float32":
             close = np.flatnonzero(_lead(answers) < _CLOSE_CALL)
@@ -119,16 +119,18 @@ class Bundle:
         from assets.training.batches import collate, token_batches
         from assets.training.inference import run_batches
 
-        router = self._compiled.get(precision, self.router)
-        device = router.output.weight.device
+        classifier = self._compiled.get(precision, self.classifier)
+        device = classifier.output.weight.device
 
         def answer(batch: NDArray[np.int64]) -> None:
-            inputs = collate(encoded, batch, self.router.padding)
+            inputs = collate(encoded, batch, self.classifier.padding)
             with torch.inference_mode():
-                logits = router(**{name: tensor.to(device) for name, tensor in inputs.items()})
+                logits = classifier(**{name: tensor.to(device) for name, tensor in inputs.items()})
                 answers[batch] = torch.softmax(logits.double(), dim=1).cpu().numpy()
 
-        run_batches(router.encoder, answer, token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1))
+        run_batches(
+            classifier.encoder, answer, token_batches(rows, encoded.lengths, batch_tokens, rank=0, world_size=1)
+        )
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -136,7 +138,7 @@ def load_bundle(path: Path) -> Bundle:
     verify_bundle(path)
     from tokenizers import Tokenizer
 
-    from assets.training.model import load_router
+    from assets.training.model import load_classifier
 
     try:
         check_folder(path)
@@ -145,12 +147,12 @@ def load_bundle(path: Path) -> Bundle:
             provenance=read_json(path / "provenance.json"),
             preprocessing=load_preprocessing(path / "preprocessing.json"),
             tokenizer=Tokenizer.from_file(str(path / "tokenizer.json")),
-            router=load_router(path),
+            classifier=load_classifier(path),
         )
     except Exception as error:  # each library has errors of its own for a file that is not what it should be
         raise BundleError(f"{path} cannot be loaded: {describe(error)}") from error
-    if tuple(bundle.router.config.queues) != QUEUES:
-        raise BundleError(f"{path}: its queues are not those of assets/settings/queues.py")
+    if tuple(bundle.classifier.config.labels) != LABELS:
+        raise BundleError(f"{path}: its labels are not those of assets/settings/labels.py")
     return bundle
 
 
@@ -183,7 +185,7 @@ def write_manifest(path: Path) -> None:
 
 
 def _lead(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the best queue of each row is ahead of the second."""
+    """How far the best label of each row is ahead of the second."""
     second, best = np.partition(probabilities, -2, axis=1)[:, -2:].T
     lead: NDArray[np.float64] = best - second
     return lead

@@ -10,7 +10,7 @@ TEMPERATURES = tuple(round(0.5 + 0.05 * place, 2) for place in range(21))
 
 
 def losses_by_temperature(logits: Tensor, labels: Tensor) -> list[Tensor]:
-    """The cross-entropy, summed over rows, at each of TEMPERATURES. logits: [rows, queues]; labels: [rows].
+    """The cross-entropy, summed over rows, at each of TEMPERATURES. logits: [rows, labels]; labels: [rows].
 
     Sums add up over batches and ranks, so that no rank needs all logits.
     """

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from assets.exceptions import BaseModelError
 from assets.lake import hash_file, hash_json
-from assets.settings import QUEUES, TrainingSettings
+from assets.settings import LABELS, TrainingSettings
 from assets.training import cache, preprocessing, words
 from assets.training.batches import Sampler, token_batches
 from assets.training.cache import cached, map_array, write_arrays
@@ -24,7 +24,7 @@ from assets.training.words import fit_words
 
 __all__ = ["TrainingData", "load_training_data"]
 
-_TEXTS = ["queue", "narrative", "company", "state"]
+_TEXTS = ["label", "text", "company", "state"]
 _ARRAYS = tuple(field.name for field in fields(Encoded))
 _CHUNK_ROWS = 8192
 """Rows encoded at a time: what bounds the memory of making a cache."""
@@ -34,7 +34,7 @@ _FITTED_ROWS = 50_000
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The snapshot's training rows, encoded and labelled (int64, indices into QUEUES), and what encodes further rows.
+    """The snapshot's training rows, encoded and labelled (int64, indices into LABELS), and what encodes further rows.
 
     The first `trained` rows are trained on; the newer ones after them are held back for validation.
     """
@@ -43,7 +43,7 @@ class TrainingData:
     labels: Integers
     trained: int
     word_weights: NDArray[np.float32]
-    """The fitted weights of the linear branch, [buckets, queues]."""
+    """The fitted weights of the linear branch, [buckets, labels]."""
     preprocessing: Preprocessing
     tokenizer: Tokenizer
 
@@ -73,12 +73,12 @@ class TrainingData:
         return token_batches(shared, self.rows.lengths, batch_tokens, rank, world_size, window) if len(shared) else []
 
     def class_weights(self, power: float) -> NDArray[np.float32]:
-        """One weight a queue, its frequency to minus `power`, such that the mean over the rows trained on is 1."""
+        """One weight a label, its frequency to minus `power`, such that the mean over the rows trained on is 1."""
         return class_weights(self.preprocessing.frequencies, self.labels[: self.trained], power)
 
 
 def class_weights(frequencies: Sequence[float], labels: Integers, power: float) -> NDArray[np.float32]:
-    """One weight a queue, its frequency to minus `power`, such that the mean over rows with these labels is 1."""
+    """One weight a label, its frequency to minus `power`, such that the mean over rows with these labels is 1."""
     weights = np.array(frequencies) ** -power
     return np.asarray(weights / weights[labels].mean(), np.float32)
 
@@ -108,7 +108,7 @@ def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> Non
     """Fit the linear branch to the rows that are trained on."""
     rows, labels = _map_rows(folder), map_array(folder / "labels.npy")
     if not fitted.hashed_words:
-        np.save(folder / "word_weights.npy", np.zeros((0, len(QUEUES)), np.float32))
+        np.save(folder / "word_weights.npy", np.zeros((0, len(LABELS)), np.float32))
         return
     newest = np.arange(len(rows) - count_validation_rows(len(rows), plan.settings))[-_FITTED_ROWS:]
     weights = class_weights(fitted.frequencies, labels[newest], plan.settings.class_weight_power)
@@ -118,7 +118,7 @@ def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> Non
 def _fit(plan: TrainingPlan) -> Preprocessing:
     """A snapshot's rows are ordered by the instant they were known at, so that the newest are the last."""
     settings = plan.settings
-    table = pq.read_table(_file(plan), columns=["queue", *plan.features])
+    table = pq.read_table(_file(plan), columns=["label", *plan.features])
     trained = table.slice(0, len(table) - count_validation_rows(len(table), settings))
     return fit_preprocessing(
         _columns(trained), plan.features, settings.max_tokens, settings.hashed_words, settings.prior_labels
@@ -130,7 +130,7 @@ def _encode(plan: TrainingPlan, fitted: Preprocessing, tokenizer: Tokenizer) -> 
         for batch in file.iter_batches(_CHUNK_ROWS, columns=[*_TEXTS, *plan.features]):
             rows = _columns(batch)
             encoded = fitted.encode(rows, tokenizer)
-            labels = np.array([QUEUES.index(queue) for queue in rows["queue"]], np.int64)
+            labels = np.array([LABELS.index(label) for label in rows["label"]], np.int64)
             yield {name: getattr(encoded, name) for name in _ARRAYS} | {"labels": labels}
 
 
@@ -158,7 +158,7 @@ def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
     made_of = {
         "snapshot": plan.snapshot_id,
         "features": plan.features,
-        "queues": QUEUES,
+        "labels": LABELS,
         "tokenizer": tokenizer.to_str(),
         "settings": settings,
         "code": [hash_file(Path(file)) for file in (__file__, cache.__file__, preprocessing.__file__, words.__file__)],

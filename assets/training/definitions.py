@@ -40,7 +40,7 @@ class TrainingOverrides(dg.Config):
         None, description="A file in configs/deepspeed: zero-0 to zero-3, zero-2-offload, ..."
     )
     hashed_words: int | None = Field(None, description="Buckets of the linear branch; 0 leaves it out.")
-    class_weight_power: float | None = Field(None, description="0 weighs all rows alike, 1 all queues.")
+    class_weight_power: float | None = Field(None, description="0 weighs all rows alike, 1 all labels.")
     checkpoint_seconds: float | None = Field(None, description="Seconds between two checkpoints of the run.")
 
     def changes(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""DeepSpeed around a router: processes, precision, partitioning, optimizer and schedule."""
+"""DeepSpeed around a classifier: processes, precision, partitioning, optimizer and schedule."""
 
 import inspect
 import math
@@ -23,7 +23,7 @@ from assets.settings import TrainingSettings
 from assets.training.attention import use_cpu_kernels
 from assets.training.batches import count_steps
 from assets.training.data import TrainingData
-from assets.training.model import ComplaintRouter, freeze, new_router
+from assets.training.model import TextClassifier, freeze, new_classifier
 from assets.training.optimization import parameter_groups, schedule
 from assets.training.plan import TrainingPlan
 from assets.training.sharding import deal_out_rest, sharded_reader
@@ -33,7 +33,7 @@ __all__ = [
     "consolidated_weights",
     "engine_config",
     "join_processes",
-    "make_router",
+    "make_classifier",
     "seed_everything",
     "start_engine",
     "tell_all",
@@ -83,35 +83,35 @@ def seed_everything(seed: int) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def make_router(plan: TrainingPlan, data: TrainingData) -> ComplaintRouter:
-    """The router before its training: under ZeRO-3 dealt out to the ranks, on each of them whole otherwise.
+def make_classifier(plan: TrainingPlan, data: TrainingData) -> TextClassifier:
+    """The classifier before its training: under ZeRO-3 dealt out to the ranks, on each of them whole otherwise.
 
     Raises BaseModelError and SettingsError when the encoder cannot be read or has fewer layers than are to be trained.
     """
     settings, config = plan.settings, engine_config(plan)
     in_parts = config.get("zero_optimization", {}).get("stage", 0) == 3
     read = sharded_reader(config) if in_parts else None
-    router = new_router(plan.base_model, data.preprocessing, data.word_weights, settings.word_share, read)
-    freeze(router, settings.trainable_layers, settings.train_embeddings)
+    classifier = new_classifier(plan.base_model, data.preprocessing, data.word_weights, settings.word_share, read)
+    freeze(classifier, settings.trainable_layers, settings.train_embeddings)
     if in_parts:
-        deal_out_rest(router, _DTYPES[settings.precision])
-    return router
+        deal_out_rest(classifier, _DTYPES[settings.precision])
+    return classifier
 
 
-def start_engine(router: ComplaintRouter, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
-    """Put the router under DeepSpeed: ZeRO stage and offload are those of the file in configs/deepspeed.
+def start_engine(classifier: TextClassifier, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
+    """Put the classifier under DeepSpeed: ZeRO stage and offload are those of the file in configs/deepspeed.
 
     Weights start as rank 0 has them. Raises SettingsError when the encoder cannot compute activations again.
     """
     settings = plan.settings
     steps = count_steps(rows, settings.epochs, settings.batch_rows)
     _look_at_norms(settings.precision == "fp16")
-    _prepare(router.encoder, settings)
+    _prepare(classifier.encoder, settings)
     if not torch.cuda.is_available() and not settings.compile:
-        use_cpu_kernels(router, router.encoder)
+        use_cpu_kernels(classifier, classifier.encoder)
     engine, *_ = deepspeed.initialize(
-        model=router,
-        model_parameters=parameter_groups(router, settings),
+        model=classifier,
+        model_parameters=parameter_groups(classifier, settings),
         lr_scheduler=lambda optimizer: schedule(optimizer, steps, settings),
         config=engine_config(plan),
     )

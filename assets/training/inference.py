@@ -1,4 +1,4 @@
-"""The router's encoder where it is fastest and gives the answers of torch on the CPU: on a GPU, or by OpenVINO.
+"""The classifier's encoder where it is fastest and gives the answers of torch on the CPU: on a GPU, or by OpenVINO.
 
 Only the encoder leaves float32 and torch, from the weights in memory: it is nearly all of the work. Nothing is written
 and nothing is sent.
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from assets.lean import hide
 from assets.settings import Precision
 from assets.training.bert import Bert, Hidden
-from assets.training.model import ComplaintRouter
+from assets.training.model import TextClassifier
 
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["compile_encoder", "compile_router", "gpu", "run_batches"]
+__all__ = ["compile_classifier", "compile_encoder", "gpu", "run_batches"]
 
 Batch = TypeVar("Batch")
 
@@ -41,21 +41,21 @@ def gpu() -> torch.device | None:
     return torch.device("cuda") if torch.cuda.is_available() else None
 
 
-def compile_router(router: ComplaintRouter, precision: Precision) -> ComplaintRouter:
-    """The router on the GPU, a copy; without one, around its encoder as `compile_encoder` leaves it.
+def compile_classifier(classifier: TextClassifier, precision: Precision) -> TextClassifier:
+    """The classifier on the GPU, a copy; without one, around its encoder as `compile_encoder` leaves it.
 
     That is itself, or a twin that shares all other weights. Where the GPU's answers differ too much, it is not used.
     """
     if (device := gpu()) is not None:
         try:
-            return _move(router, device, precision)
+            return _move(classifier, device, precision)
         except (ValueError, torch.OutOfMemoryError) as error:
             _log.warning("the GPU cannot be used, the CPU scores: %s", error)
-    compiled = compile_encoder(router.encoder, precision)
-    if compiled is router.encoder:
-        return router
-    twin = copy.copy(router)
-    twin._modules = {**router._modules, "encoder": compiled}
+    compiled = compile_encoder(classifier.encoder, precision)
+    if compiled is classifier.encoder:
+        return classifier
+    twin = copy.copy(classifier)
+    twin._modules = {**classifier._modules, "encoder": compiled}
     return twin
 
 
@@ -91,7 +91,7 @@ def run_batches(encoder: nn.Module, work: Callable[[Batch], None], batches: Iter
 
 
 class _CompiledEncoder(nn.Module):
-    """To the router it is the encoder that it was compiled from."""
+    """To the classifier it is the encoder that it was compiled from."""
 
     def __init__(self, config: Any, compiled: "openvino.CompiledModel") -> None:
         super().__init__()
@@ -126,12 +126,14 @@ class _HiddenStates(nn.Module):
         return hidden
 
 
-def _move(router: ComplaintRouter, device: torch.device, precision: Precision) -> ComplaintRouter:
-    """A copy on a device, its encoder in a precision. Raises ValueError when its hidden states are not the router's."""
-    moved = copy.deepcopy(router).to(device)
+def _move(classifier: TextClassifier, device: torch.device, precision: Precision) -> TextClassifier:
+    """A copy on a device, its encoder in a precision. Raises ValueError when its hidden states are others."""
+    moved = copy.deepcopy(classifier).to(device)
     moved.encoder = _Moved(moved.encoder.to(getattr(torch, precision)))
     with torch.inference_mode():
-        _require_agreement(router.encoder, moved.encoder, _probe(router.encoder, *_PROBES[1]), _TOLERANCE[precision])
+        _require_agreement(
+            classifier.encoder, moved.encoder, _probe(classifier.encoder, *_PROBES[1]), _TOLERANCE[precision]
+        )
     return moved
 
 

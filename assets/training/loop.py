@@ -74,12 +74,12 @@ def run_steps(
 
 
 def class_weights(data: TrainingData, settings: TrainingSettings) -> Tensor:
-    """What a row of each queue counts for in the loss, on the CPU."""
+    """What a row of each label counts for in the loss, on the CPU."""
     return torch.from_numpy(data.class_weights(settings.class_weight_power))
 
 
 def make_step(engine: DeepSpeedEngine, data: TrainingData, weights: Tensor, sampler: Sampler, number: int) -> Step:
-    """What this rank needs for a step; `weights`, one a queue, are on the CPU."""
+    """What this rank needs for a step; `weights`, one a label, are on the CPU."""
     rows = sampler.rows(number)
     rank_weight = float(weights[torch.from_numpy(data.labels[rows])].sum()) / engine.world_size
     batches = [_batch(engine, data, own) for own in sampler.micro_batches(number, engine.global_rank)]

@@ -3,7 +3,7 @@
     tokens ----> encoder -> mean pooling --+
     features --> small network ------------+--> linear --> logits --+
     log-priors of the row's company and state -> scaled --> + ------+--> weighted mean
-    hashed words --> one weight per bucket and queue ---------------+
+    hashed words --> one weight per bucket and label ---------------+
 
 The linear branch is fitted before and not trained here: while the rest is, it has no say. In the end the answer is
 divided by a temperature that makes the model as sure as it is right.
@@ -26,22 +26,22 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from assets.exceptions import BaseModelError, SettingsError, describe
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.training.bert import Bert, BertSettings
 from assets.training.model_files import read_config, read_shapes
 from assets.training.preprocessing import Preprocessing, prior_entities
 
 __all__ = [
-    "ComplaintRouter",
-    "RouterConfig",
+    "ClassifierConfig",
+    "TextClassifier",
+    "classifier_config",
     "empty_encoder",
     "encoder_layers",
     "freeze",
+    "load_classifier",
     "load_encoder",
-    "load_router",
     "mean_pooling",
-    "new_router",
-    "router_config",
+    "new_classifier",
 ]
 
 Reader = Callable[[Path, Mapping[str, Any]], nn.Module]
@@ -52,11 +52,11 @@ _PRIOR_SCALE = 0.5
 
 
 @dataclass
-class RouterConfig:
-    """Widths of the router, and the configuration of the encoder inside it."""
+class ClassifierConfig:
+    """Widths of the classifier, and the configuration of the encoder inside it."""
 
     encoder: dict[str, Any]
-    queues: list[str]
+    labels: list[str]
     inputs: int = 0
     entities: int = 0
     hashed_words: int = 0
@@ -64,28 +64,28 @@ class RouterConfig:
     calibration_temperature: float = 1.0
 
     @classmethod
-    def read(cls, folder: Path) -> "RouterConfig":
+    def read(cls, folder: Path) -> "ClassifierConfig":
         """What `save` wrote; what else a config.json says is not looked at."""
         config = read_config(folder)
         return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
     def save(self, folder: Path) -> None:
-        content = {"model_type": "complaint-router"} | asdict(self)
+        content = {"model_type": "text-classifier"} | asdict(self)
         (folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True))
 
 
-class ComplaintRouter(nn.Module):
-    """Text, features and words fused into one logit per queue."""
+class TextClassifier(nn.Module):
+    """Text, features and words fused into one logit per label."""
 
-    def __init__(self, config: RouterConfig, encoder: nn.Module | None = None) -> None:
+    def __init__(self, config: ClassifierConfig, encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         inner: Any = encoder if encoder is not None else empty_encoder(config.encoder)
-        self.encoder, width, queues = inner, inner.config.hidden_size, len(config.queues)
+        self.encoder, width, labels = inner, inner.config.hidden_size, len(config.labels)
         self.feature_network = _feature_network(config.inputs) if config.inputs else None
         self.dropout = nn.Dropout(_DROPOUT)
-        self.output = nn.Linear(width + (_FEATURE_WIDTH if config.inputs else 0), queues)
-        self.words = nn.EmbeddingBag(config.hashed_words, queues, mode="sum") if config.hashed_words else None
+        self.output = nn.Linear(width + (_FEATURE_WIDTH if config.inputs else 0), labels)
+        self.words = nn.EmbeddingBag(config.hashed_words, labels, mode="sum") if config.hashed_words else None
         if self.words is not None:
             self.words.requires_grad_(False)
         scale = torch.full((config.entities,), _PRIOR_SCALE)
@@ -100,7 +100,7 @@ class ComplaintRouter(nn.Module):
         """The token that fills up short rows."""
         return self.encoder.config.pad_token_id or 0
 
-    def train(self, mode: bool = True) -> "ComplaintRouter":
+    def train(self, mode: bool = True) -> "TextClassifier":
         """Switch dropout on or off; what is frozen never drops anything, as it has nothing to be kept from learning."""
         super().train(mode)
         for module in self.encoder.modules():
@@ -128,9 +128,9 @@ class ComplaintRouter(nn.Module):
         bucket_weights: Tensor,
         bucket_offsets: Tensor,
     ) -> Tensor:
-        """Logits [rows, queues] in float32.
+        """Logits [rows, labels] in float32.
 
-        input_ids and attention_mask: [rows, tokens]; features: [rows, inputs]; priors: [rows, entities, queues];
+        input_ids and attention_mask: [rows, tokens]; features: [rows, inputs]; priors: [rows, entities, labels];
         buckets and bucket_weights: the hashed words of all rows end to end, row i from bucket_offsets[i].
         """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -173,30 +173,30 @@ def load_encoder(base: Path, max_tokens: int, read: Reader | None = None) -> Any
     return encoder
 
 
-def new_router(
+def new_classifier(
     base: Path,
     preprocessing: Preprocessing,
     words: NDArray[np.float32] | None = None,
     word_share: float = 0.0,
     read: Reader | None = None,
-) -> ComplaintRouter:
-    """A router around a pretrained encoder, which `load_encoder` reads by `read`.
+) -> TextClassifier:
+    """A classifier around a pretrained encoder, which `load_encoder` reads by `read`.
 
-    words: weights [buckets, queues] of the linear branch, which has `word_share` of the answer; none are zeros.
+    words: weights [buckets, labels] of the linear branch, which has `word_share` of the answer; none are zeros.
     Raises BaseModelError as `load_encoder` does.
     """
     encoder = load_encoder(base, preprocessing.max_tokens, read)
-    router = ComplaintRouter(router_config(encoder.config, preprocessing, word_share), encoder)
-    if router.words is not None and words is not None:
-        router.words.weight.copy_(torch.tensor(words))
-    return router
+    classifier = TextClassifier(classifier_config(encoder.config, preprocessing, word_share), encoder)
+    if classifier.words is not None and words is not None:
+        classifier.words.weight.copy_(torch.tensor(words))
+    return classifier
 
 
-def router_config(encoder: Any, preprocessing: Preprocessing, word_share: float) -> RouterConfig:
+def classifier_config(encoder: Any, preprocessing: Preprocessing, word_share: float) -> ClassifierConfig:
     """The widths that rows encoded by `preprocessing` ask for, around an encoder of this configuration."""
-    return RouterConfig(
+    return ClassifierConfig(
         encoder=encoder.to_diff_dict() | {"model_type": encoder.model_type},
-        queues=list(QUEUES),
+        labels=list(LABELS),
         inputs=preprocessing.inputs,
         entities=len(prior_entities(preprocessing.features)),
         hashed_words=preprocessing.hashed_words,
@@ -204,34 +204,34 @@ def router_config(encoder: Any, preprocessing: Preprocessing, word_share: float)
     )
 
 
-def load_router(path: Path) -> ComplaintRouter:
-    """A trained router from a bundle, in float32 on the CPU, ready to predict. No code from the folder is run.
+def load_classifier(path: Path) -> TextClassifier:
+    """A trained classifier from a bundle, in float32 on the CPU, ready to predict. No code from the folder is run.
 
     Raises ValueError when its weights are not those that its configuration asks for.
     """
-    config = RouterConfig.read(path)
-    _require_weights(path, lambda: ComplaintRouter(config))
-    router = ComplaintRouter(config)
-    _fill(router, path)
-    return router.train(False)
+    config = ClassifierConfig.read(path)
+    _require_weights(path, lambda: TextClassifier(config))
+    classifier = TextClassifier(config)
+    _fill(classifier, path)
+    return classifier.train(False)
 
 
-def freeze(router: ComplaintRouter, trainable_layers: int | None, train_embeddings: bool) -> None:
+def freeze(classifier: TextClassifier, trainable_layers: int | None, train_embeddings: bool) -> None:
     """Leave out of training the encoder's embeddings, its lower layers, or both.
 
-    trainable_layers counts from the top; None trains them all. The other parts of the router are always trained.
+    trainable_layers counts from the top; None trains them all. The other parts of the classifier are always trained.
     """
-    layers = encoder_layers(router.encoder)
+    layers = encoder_layers(classifier.encoder)
     if trainable_layers is not None and trainable_layers > len(layers):
         raise SettingsError(f"training.trainable_layers: {trainable_layers}, but the base model has {len(layers)}")
     frozen = list(layers) if trainable_layers == 0 else list(layers)[:-trainable_layers] if trainable_layers else []
     modules: list[nn.Module] = [*frozen]
     if trainable_layers is not None and trainable_layers < len(layers):
-        modules.append(_embeddings(router.encoder))
+        modules.append(_embeddings(classifier.encoder))
     for module in modules:
         module.requires_grad_(False)
     if not train_embeddings:
-        router.encoder.get_input_embeddings().requires_grad_(False)
+        classifier.encoder.get_input_embeddings().requires_grad_(False)
 
 
 def encoder_layers(encoder: Any) -> nn.ModuleList:

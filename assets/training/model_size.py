@@ -1,4 +1,4 @@
-"""How large a router is, read from its encoder's files: no weight is loaded and torch is not imported."""
+"""How large a classifier is, read from its encoder's files: no weight is loaded and torch is not imported."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.exceptions import BaseModelError
-from assets.settings import QUEUES, TrainingSettings
+from assets.settings import LABELS, TrainingSettings
 from assets.training.model_files import read_config, read_shapes
 
 __all__ = ["ModelSize", "measure_model", "model_flops"]
@@ -20,7 +20,7 @@ _FEATURE_WIDTH = 64
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A router's size, read from its encoder's files: parameters as counts, widths as numbers of units."""
+    """A classifier's size, read from its encoder's files: parameters as counts, widths as numbers of units."""
 
     trained: int
     frozen: int
@@ -39,7 +39,7 @@ class ModelSize:
 
 
 def measure_model(base: Path, features: int, settings: TrainingSettings) -> ModelSize:
-    """The size of a router around the encoder in a folder, from config.json and the headers of its safetensors files.
+    """The size of a classifier around the encoder in a folder, by config.json and the headers of its safetensors files.
 
     `features`: columns of the snapshot. Raises ValueError when a file cannot be read, or has no such numbers.
     """
@@ -55,7 +55,7 @@ def measure_model(base: Path, features: int, settings: TrainingSettings) -> Mode
         for name, size in own.items()
         if name not in in_layers and _is_frozen(name, trained_layers < layers, settings)
     )
-    words = settings.hashed_words * len(QUEUES)
+    words = settings.hashed_words * len(LABELS)
     return ModelSize(
         trained=sum(own.values()) - frozen + _head_parameters(hidden, features),
         frozen=frozen + words,
@@ -88,9 +88,9 @@ def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) 
 
 def _head_parameters(hidden: int, features: int) -> int:
     """At most so many: a feature may or may not have an indicator of its absence."""
-    queues, inputs = len(QUEUES), 2 * features
+    labels, inputs = len(LABELS), 2 * features
     network = (inputs + 1) * _FEATURE_WIDTH if features else 0
-    return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * queues
+    return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * labels
 
 
 def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:

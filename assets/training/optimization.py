@@ -9,20 +9,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from assets.settings import TrainingSettings
-from assets.training.model import ComplaintRouter, encoder_layers
+from assets.training.model import TextClassifier, encoder_layers
 
 __all__ = ["parameter_groups", "rate_factor", "schedule"]
 
 
-def parameter_groups(router: ComplaintRouter, settings: TrainingSettings) -> list[dict[str, Any]]:
+def parameter_groups(classifier: TextClassifier, settings: TrainingSettings) -> list[dict[str, Any]]:
     """What is trained, in groups of one learning rate and one weight decay.
 
     The encoder's layers learn more slowly from the top down, its embeddings slowest (discriminative fine-tuning,
     Howard and Ruder 2018). Matrices decay; biases and normalisation weights do not.
     """
-    depths = _depths(router)
+    depths = _depths(classifier)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in router.named_parameters():
+    for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
             rate = settings.learning_rate if name.startswith("encoder.") else settings.head_learning_rate
             rate *= settings.layer_rate_decay ** depths.get(parameter, 0)
@@ -54,10 +54,10 @@ def rate_factor(steps: int, settings: TrainingSettings) -> Callable[[int], float
     return factor
 
 
-def _depths(router: ComplaintRouter) -> dict[nn.Parameter, int]:
+def _depths(classifier: TextClassifier) -> dict[nn.Parameter, int]:
     """Layers above each of the encoder's parameters; what lies outside its layers is below them all."""
-    layers = encoder_layers(router.encoder)
-    depths = dict.fromkeys(router.encoder.parameters(), len(layers))
+    layers = encoder_layers(classifier.encoder)
+    depths = dict.fromkeys(classifier.encoder.parameters(), len(layers))
     for above, layer in enumerate(reversed(layers)):
         depths |= dict.fromkeys(layer.parameters(), above)
     return depths

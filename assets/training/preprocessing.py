@@ -1,8 +1,8 @@
-"""From a complaint's columns to the numbers that the model reads, the same in training and in serving.
+"""From a record's columns to the numbers that the model reads, the same in training and in serving.
 
-Three views of a row: its text as tokens (the company and the state before the narrative), its words as weights of
-hashed buckets (the company weighs as much as all of the narrative), and its features as standardised numbers. Where
-features are a mix of labels over an entity's past (`<entity>_share_<queue>` and `<entity>_labels`), they become a
+Three views of a row: its text as tokens (the company and the state before the text), its words as weights of
+hashed buckets (the company weighs as much as all of the text), and its features as standardised numbers. Where
+features are a mix of labels over an entity's past (`<entity>_share_<label>` and `<entity>_labels`), they become a
 smoothed log-prior as well.
 """
 
@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class Encoded:
     """Rows as the model reads them, in flat arrays: what has another length in every row lies end to end.
 
     tokens: int32, `lengths` of them a row; buckets (int32) and weights (float32): hashed words, `words` of them a row;
-    lengths and words: int64 [rows]; features: float32 [rows, model inputs]; priors: float32 [rows, entities, queues],
+    lengths and words: int64 [rows]; features: float32 [rows, model inputs]; priors: float32 [rows, entities, labels],
     natural logarithms.
     """
 
@@ -97,7 +97,7 @@ class Preprocessing:
     """What has to be known from the training rows to read any row: stored as `preprocessing.json`.
 
     medians, means and scales belong to `features`, in order, on the signed-log scale; `missing` names the features that
-    were missing on some training row and get an indicator; `frequencies` are the queues' shares.
+    were missing on some training row and get an indicator; `frequencies` are the labels' shares.
     """
 
     features: tuple[str, ...]
@@ -116,12 +116,12 @@ class Preprocessing:
         return len(self.features) + len(self.missing)
 
     def encode(self, rows: Rows, tokenizer: "Tokenizer") -> Encoded:
-        """Rows with narrative, company, state and the raw features, encoded in order; nothing is imputed before."""
-        narratives = [clean(text) for text in _texts(rows, "narrative", "")]
+        """Rows with text, company, state and the raw features, encoded in order; nothing is imputed before."""
+        texts = [clean(text) for text in _texts(rows, "text", "")]
         companies, states = (_texts(rows, name, "unknown") for name in ("company", "state"))
-        texts = [text_of(*parts) for parts in zip(companies, states, narratives, strict=True)]
-        hashed = [self._hash(*parts) for parts in zip(companies, narratives, strict=True)]
-        tokens, lengths = _end_to_end(_tokenize(texts, tokenizer, self.max_tokens), np.int32)
+        inputs = [text_of(*parts) for parts in zip(companies, states, texts, strict=True)]
+        hashed = [self._hash(*parts) for parts in zip(companies, texts, strict=True)]
+        tokens, lengths = _end_to_end(_tokenize(inputs, tokenizer, self.max_tokens), np.int32)
         buckets, words = _end_to_end([buckets for buckets, _ in hashed], np.int32)
         weights, _ = _end_to_end([weights for _, weights in hashed], np.float32)
         raw = _numbers(rows, self.features, len(texts))
@@ -150,15 +150,15 @@ class Preprocessing:
         priors = np.empty((len(raw), len(prior_entities(self.features)), len(base)), np.float32)
         for index, entity in enumerate(prior_entities(self.features)):
             labels = np.nan_to_num(raw[:, [self.features.index(f"{entity}_labels")]])
-            shares = np.nan_to_num(raw[:, [self.features.index(f"{entity}_share_{queue}") for queue in QUEUES]])
+            shares = np.nan_to_num(raw[:, [self.features.index(f"{entity}_share_{label}") for label in LABELS]])
             priors[:, index] = np.log((shares * labels + base * self.prior_labels) / (labels + self.prior_labels))
         return priors
 
-    def _hash(self, company: str, narrative: str) -> tuple[NDArray[np.int32], Floats]:
+    def _hash(self, company: str, text: str) -> tuple[NDArray[np.int32], Floats]:
         if self.hashed_words == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         size = np.uint64(self.hashed_words)
-        words = np.fromiter(map(_hash_word, _WORD.findall(narrative.lower())), np.uint64)
+        words = np.fromiter(map(_hash_word, _WORD.findall(text.lower())), np.uint64)
         pairs = ((words[:-1] * _BIGRAM) ^ words[1:]) * _BIGRAM >> np.uint64(16)
         buckets, counts = np.unique(np.concatenate([words, pairs]) % size, return_counts=True)
         weights = 1.0 + np.log(counts)
@@ -169,15 +169,15 @@ class Preprocessing:
 def fit_preprocessing(
     rows: Rows, features: Sequence[str], max_tokens: int, hashed_words: int, prior_labels: float
 ) -> Preprocessing:
-    """Learn from the training rows (with raw features and queue) how to read any row.
+    """Learn from the training rows (with raw features and label) how to read any row.
 
     Missing values take the training median; counts are heavy-tailed, so features are standardised on the scale
-    sign(x) log(1 + |x|). A queue that no training row has counts as half a row, so that its logarithm exists.
+    sign(x) log(1 + |x|). A label that no training row has counts as half a row, so that its logarithm exists.
     """
     raw = {name: np.asarray(rows[name], np.float64) for name in features}
     spreads = [_spread(values) for values in raw.values()]
-    counted = Counter(rows["queue"])
-    counts = np.array([max(counted[queue], 0.5) for queue in QUEUES])
+    counted = Counter(rows["label"])
+    counts = np.array([max(counted[label], 0.5) for label in LABELS])
     return Preprocessing(
         features=tuple(features),
         missing=tuple(name for name, values in raw.items() if np.isnan(values).any()),
@@ -199,22 +199,22 @@ def load_preprocessing(path: Path) -> Preprocessing:
 
 
 def prior_entities(features: Sequence[str]) -> list[str]:
-    """The entities whose features are a mix of labels: those with `<entity>_labels` and a share for every queue."""
+    """The entities whose features are a mix of labels: those with `<entity>_labels` and a share for every label."""
     entities = [name.removesuffix("_labels") for name in features if name.endswith("_labels")]
-    return [entity for entity in entities if all(f"{entity}_share_{queue}" in features for queue in QUEUES)]
+    return [entity for entity in entities if all(f"{entity}_share_{label}" in features for label in LABELS)]
 
 
-def clean(narrative: str) -> str:
+def clean(text: str) -> str:
     """Collapse redactions to one `xx`, amounts `{$1.00}` to `$1.00`, and white space.
 
     Redactions carry no words and cost a fifth of a typical text's tokens.
     """
-    return _SPACE.sub(" ", _AMOUNT.sub(r"\1", _REDACTED.sub("xx", narrative))).strip()
+    return _SPACE.sub(" ", _AMOUNT.sub(r"\1", _REDACTED.sub("xx", text))).strip()
 
 
-def text_of(company: str, state: str, narrative: str) -> str:
+def text_of(company: str, state: str, text: str) -> str:
     """The text that the encoder reads: what routes best comes first, so that it is never cut off."""
-    return f"{company}, {state}. {narrative}"
+    return f"{company}, {state}. {text}"
 
 
 def starts(lengths: Integers) -> Integers:

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from assets.training.model import ComplaintRouter, Reader, empty_encoder
+from assets.training.model import Reader, TextClassifier, empty_encoder
 
 __all__ = ["deal_out_rest", "sharded_reader"]
 
@@ -30,10 +30,10 @@ def sharded_reader(config: Mapping[str, Any]) -> Reader:
     return read
 
 
-def deal_out_rest(router: ComplaintRouter, dtype: torch.dtype) -> None:
+def deal_out_rest(classifier: TextClassifier, dtype: torch.dtype) -> None:
     """Put what is not dealt out yet, and small, where DeepSpeed leaves it when it finds the rest dealt out."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for parameter in router.parameters():
+    for parameter in classifier.parameters():
         if not hasattr(parameter, "ds_id"):
             parameter.data = parameter.data.to(device, dtype)
 

@@ -54,7 +54,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     phases = Phases()
     from assets.training.checkpoints import Checkpoints
     from assets.training.data import load_training_data
-    from assets.training.engine import join_processes, make_router, seed_everything, start_engine
+    from assets.training.engine import join_processes, make_classifier, seed_everything, start_engine
     from assets.training.loop import run_steps
     from assets.training.mirror import Mirror, Uploads
     from assets.training.output import usage, write_bundle
@@ -69,7 +69,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
         data = load_training_data(plan)
         phases.end("data")
         seed_everything(plan.settings.seed)
-        engine = start_engine(make_router(plan, data), plan, rows=data.trained)
+        engine = start_engine(make_classifier(plan, data), plan, rows=data.trained)
         phases.end("engine")
         say(str(phases))
         checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)

@@ -80,17 +80,17 @@ def _suite_row(suite: str, count: int, failed: list[tuple[str, str, str]], page:
 
 
 def _lines(figures: Figures) -> list[tuple[str, str]]:
-    mix = ", ".join(f"{html.escape(queue)} {share:.1%}" for queue, share in figures.queue_mix.items())
+    mix = ", ".join(f"{html.escape(label)} {share:.1%}" for label, share in figures.label_mix.items())
     shift = "no previous publication to compare with" if figures.mix_shift is None else f"{figures.mix_shift:.4f}"
-    age = "no complaint is known" if figures.staleness_days is None else f"{figures.staleness_days} days"
+    age = "no record is known" if figures.staleness_days is None else f"{figures.staleness_days} days"
     return [
         ("Records landed", f"{figures.landed:,}"),
         ("Valid", f"{figures.valid:,}"),
         ("Quarantined", f"{figures.quarantined:,}"),
         ("Duplicate", f"{figures.duplicate:,}"),
         ("Withdrawn with their objects", f"{figures.withdrawn:,}"),
-        ("Complaints known as of the date", f"{figures.known:,}"),
+        ("Records known as of the date", f"{figures.known:,}"),
         ("Age of the newest of them", age),
-        ("Queue mix", mix or "no labels"),
+        ("Label mix", mix or "no labels"),
         ("Distance of the mix from the previous publication's", shift),
     ]

@@ -97,8 +97,8 @@ def _checks(verdict: Audit) -> list[dg.AssetCheckResult]:
 def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]:
     figures = verdict.figures
     shift = "no previous publication" if figures.mix_shift is None else figures.mix_shift
-    age = "no complaint is known" if figures.staleness_days is None else figures.staleness_days
-    mix = [(queue, f"{share:.1%}") for queue, share in figures.queue_mix.items()]
+    age = "no record is known" if figures.staleness_days is None else figures.staleness_days
+    mix = [(label, f"{share:.1%}") for label, share in figures.label_mix.items()]
     return {
         "data_docs": report_url("data-docs/index.html"),
         "verdict": "passed" if verdict.passed else "failed",
@@ -107,5 +107,5 @@ def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]
         "content": verdict.content,
         "staleness_days": age,
         "mix_shift": shift,
-        "queue_mix": dg.MetadataValue.md(markdown_table(["queue", "share"], mix)),
+        "label_mix": dg.MetadataValue.md(markdown_table(["label", "share"], mix)),
     }

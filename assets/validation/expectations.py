@@ -165,10 +165,10 @@ def _figures_frame(figures: Figures, problems: Problems) -> pd.DataFrame:
             "known": [figures.known],
             "staleness_days": [figures.staleness_days],
             "quarantined_share": [figures.quarantined / max(figures.landed, 1)],
-            "unmapped_share": [figures.unmapped / max(figures.rows["fct_complaints"], 1)],
+            "unmapped_share": [figures.unmapped / max(figures.rows["fct_records"], 1)],
             "mix_shift": [figures.mix_shift],
-            "labelled_queues": [len(figures.queue_mix)],
-            "complaints": [figures.rows["fct_complaints"]],
+            "labels": [len(figures.label_mix)],
+            "records": [figures.rows["fct_records"]],
             **{f"{rule}_objects": [len(found)] for rule, found in asdict(problems).items()},
         }
     ).astype(float)

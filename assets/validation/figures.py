@@ -26,31 +26,31 @@ class Figures:
     unbalanced_objects: int
     """Source objects of which landed is not valid + quarantined + duplicate."""
     known: int
-    """Complaints visible as of the as-of date."""
+    """Records visible as of the as-of date."""
     staleness_days: int | None
     """Days from the newest day of receipt of what is known as of the as-of date to that date; None when none is."""
     unmapped: int
-    """Versions of complaints without a queue."""
-    queue_mix: dict[str, float]
-    """Share of each queue among the labels of the newest versions."""
+    """Versions of records without a label."""
+    label_mix: dict[str, float]
+    """Share of each label among those of the newest versions."""
     published_mix: dict[str, float] | None
     """The same of the previous publication; None without one."""
     mix_shift: float | None
-    """Total variation distance between this queue mix and the previous publication's; None without one."""
+    """Total variation distance between this label mix and the previous publication's; None without one."""
 
 
 def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
     """Measure the marts in a folder, against the folder of the previous publication where there is one."""
     with duckdb.connect() as connection:
-        mix = _queue_mix(connection, staged)
-        published = None if previous is None else _queue_mix(connection, previous)
+        mix = _label_mix(connection, staged)
+        published = None if previous is None else _label_mix(connection, previous)
         return Figures(
             rows={name: _number(connection, "select count(*) from read_parquet(?)", staged, name) for name in MARTS},
             **_counts(connection, staged),
-            known=_number(connection, _KNOWN, staged, "fct_complaints", as_of),
-            staleness_days=_number(connection, _STALENESS, staged, "fct_complaints", as_of),
-            unmapped=_number(connection, _UNMAPPED, staged, "fct_complaints"),
-            queue_mix=mix,
+            known=_number(connection, _KNOWN, staged, "fct_records", as_of),
+            staleness_days=_number(connection, _STALENESS, staged, "fct_records", as_of),
+            unmapped=_number(connection, _UNMAPPED, staged, "fct_records"),
+            label_mix=mix,
             published_mix=published,
             mix_shift=None if published is None else _distance(mix, published),
         )
@@ -66,7 +66,7 @@ _STALENESS = """
     where known_at <= cast($2 as timestamp)
 """
 
-_UNMAPPED = "select count(*) from read_parquet($1) where queue is null"
+_UNMAPPED = "select count(*) from read_parquet($1) where label is null"
 
 _COUNTS = """
     select
@@ -79,7 +79,7 @@ _COUNTS = """
     from read_parquet($1)
 """
 
-_QUEUES = "select queue, count(*) from read_parquet($1) where known_until is null group by queue order by queue"
+_LABELS = "select label, count(*) from read_parquet($1) where known_until is null group by label order by label"
 
 
 def _number(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, name: str, *arguments: str) -> Any:
@@ -94,12 +94,12 @@ def _counts(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, in
     return dict(zip(names, result.fetchall()[0], strict=True))
 
 
-def _queue_mix(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, float]:
-    counts = dict(connection.execute(_QUEUES, [mart(folder, "labels")]).fetchall())
+def _label_mix(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, float]:
+    counts = dict(connection.execute(_LABELS, [mart(folder, "labels")]).fetchall())
     total = sum(counts.values())
-    return {queue: count / total for queue, count in counts.items()}
+    return {label: count / total for label, count in counts.items()}
 
 
 def _distance(mix: dict[str, float], other: dict[str, float]) -> float:
-    """Half the summed differences of two distributions: the share of labels that would have to change queue."""
-    return sum(abs(mix.get(queue, 0.0) - other.get(queue, 0.0)) for queue in mix.keys() | other.keys()) / 2
+    """Half the summed differences of two distributions: the share of labels that would have to change."""
+    return sum(abs(mix.get(label, 0.0) - other.get(label, 0.0)) for label in mix.keys() | other.keys()) / 2

@@ -23,13 +23,13 @@ _NEW = """
     with counts as (
         select * from read_parquet($counts)
         where landed > 0 and object_id not in (select unnest($published))
-    ), complaints as (
-        select object_id, queue, count(*) as n from read_parquet($complaints)
+    ), records as (
+        select object_id, label, count(*) as n from read_parquet($records)
         where object_id in (select object_id from counts) group by all
     )
     select object_key, landed, quarantined, error, coalesce(sum(n), 0)::bigint,
-        coalesce(map_from_entries(list((queue, n)) filter (queue is not null)), map {})
-    from counts left join complaints using (object_id)
+        coalesce(map_from_entries(list((label, n)) filter (label is not null)), map {})
+    from counts left join records using (object_id)
     group by object_id, object_key, landed, quarantined, error order by object_key, object_id
 """
 
@@ -43,14 +43,14 @@ class NewObject:
     quarantined: int
     error: str | None
     """Why the object, or its end, could not be read."""
-    complaints: int
-    """Versions of complaints that it brought."""
+    records: int
+    """Versions of records that it brought."""
     labels: dict[str, int]
-    """Those of them that have a label, by queue."""
+    """Those of them that have one, by label."""
 
     @property
     def unmapped(self) -> int:
-        return self.complaints - sum(self.labels.values())
+        return self.records - sum(self.labels.values())
 
     @property
     def refused(self) -> bool:
@@ -68,8 +68,8 @@ class Problems:
     quarantined: tuple[str, ...] = ()
     unmapped: tuple[str, ...] = ()
     shifted: tuple[str, ...] = ()
-    """With another mix of queues than what is published."""
-    of_one_queue: tuple[str, ...] = ()
+    """With another mix of labels than what is published."""
+    of_one_label: tuple[str, ...] = ()
 
 
 def new_objects(staged: Path, previous: Path | None) -> list[NewObject]:
@@ -79,13 +79,13 @@ def new_objects(staged: Path, previous: Path | None) -> list[NewObject]:
         if previous is not None:
             ids = "select object_id from read_parquet(?)"
             published = [i for (i,) in connection.execute(ids, [mart(previous, "record_counts")]).fetchall()]
-        files = {"counts": mart(staged, "record_counts"), "complaints": mart(staged, "fct_complaints")}
+        files = {"counts": mart(staged, "record_counts"), "records": mart(staged, "fct_records")}
         parameters = files | {"published": published}
         return [NewObject(*row) for row in connection.execute(_NEW, parameters).fetchall()]
 
 
 def find_problems(new: Sequence[NewObject], mix: dict[str, float] | None, policy: WarehouseSettings) -> Problems:
-    """What is wrong with new objects, each by itself, and together when they follow a publication with a queue mix."""
+    """What is wrong with new objects, each by itself, and together when they follow a publication with a label mix."""
     night = [_together(new)] if mix is not None and len(new) > 1 else []
     judged = [*new, *night]
     labelled = [one for one in judged if sum(one.labels.values()) >= policy.min_object_rows] if mix else []
@@ -98,16 +98,16 @@ def find_problems(new: Sequence[NewObject], mix: dict[str, float] | None, policy
             if _over(one.quarantined, one.landed, policy.max_quarantined_share, policy)
         ),
         unmapped=tuple(
-            f"{one.key} ({one.unmapped:,} of {one.complaints:,})"
+            f"{one.key} ({one.unmapped:,} of {one.records:,})"
             for one in judged
-            if _over(one.unmapped, one.complaints, policy.max_unmapped_share, policy)
+            if _over(one.unmapped, one.records, policy.max_unmapped_share, policy)
         ),
         shifted=tuple(
             f"{one.key} (distance {shift:.2f} of {sum(one.labels.values()):,} labels)"
             for one in labelled
             if (shift := _distance(one.labels, mix or {})) > policy.max_mix_shift
         ),
-        of_one_queue=tuple(
+        of_one_label=tuple(
             f"{one.key} ({sum(one.labels.values()):,} labels, all {next(iter(one.labels))})"
             for one in labelled
             if len(one.labels) == 1
@@ -122,14 +122,14 @@ def named(problems: Sequence[str]) -> str:
 
 
 def _together(new: Sequence[NewObject]) -> NewObject:
-    queues = sorted({queue for one in new for queue in one.labels})
+    labels = sorted({label for one in new for label in one.labels})
     return NewObject(
         key=f"all {len(new)} new objects together",
         landed=sum(one.landed for one in new),
         quarantined=sum(one.quarantined for one in new),
         error=None,
-        complaints=sum(one.complaints for one in new),
-        labels={queue: sum(one.labels.get(queue, 0) for one in new) for queue in queues},
+        records=sum(one.records for one in new),
+        labels={label: sum(one.labels.get(label, 0) for one in new) for label in labels},
     )
 
 
@@ -143,9 +143,9 @@ def _over(hits: int, rows: int, bound: float, policy: WarehouseSettings) -> bool
 
 
 def _distance(labels: dict[str, int], mix: dict[str, float]) -> float:
-    """Total variation distance of an object's queues from the published mix."""
+    """Total variation distance of an object's labels from the published mix."""
     rows = sum(labels.values())
-    return sum(abs(labels.get(queue, 0) / rows - mix.get(queue, 0.0)) for queue in labels.keys() | mix.keys()) / 2
+    return sum(abs(labels.get(label, 0) / rows - mix.get(label, 0.0)) for label in labels.keys() | mix.keys()) / 2
 
 
 def _code(one: NewObject) -> str:

@@ -7,7 +7,7 @@ means in one sentence; that sentence is its name in the audit and in Data Docs.
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from assets.settings import QUEUES, WarehouseSettings
+from assets.settings import LABELS, WarehouseSettings
 from assets.validation.objects import Problems, named
 
 if TYPE_CHECKING:
@@ -24,21 +24,21 @@ CHANNELS = ("Email", "Fax", "Phone", "Postal mail", "Referral", "Web", "Web Refe
 
 
 def _statistics(entity: str) -> tuple[str, ...]:
-    counts = [f"{entity}_complaints_{days}d" for days in (7, 30, 90)]
-    shares = [f"{entity}_share_{queue}" for queue in QUEUES]
-    return (entity, "event_timestamp", *counts, f"{entity}_narrative_share", f"{entity}_labels", *shares)
+    counts = [f"{entity}_records_{days}d" for days in (7, 30, 90)]
+    shares = [f"{entity}_share_{label}" for label in LABELS]
+    return (entity, "event_timestamp", *counts, f"{entity}_text_share", f"{entity}_labels", *shares)
 
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "fct_complaints": (
-        *("complaint_id", "known_at", "known_until", "received_at"),
-        *("narrative", "company", "state", "zip_code", "tags", "channel"),
-        *("queue", "label_known_at", "label_reason", "object_id", "line"),
+    "fct_records": (
+        *("record_id", "known_at", "known_until", "received_at"),
+        *("text", "company", "state", "zip_code", "tags", "channel"),
+        *("label", "label_known_at", "label_reason", "object_id", "line"),
     ),
-    "labels": ("complaint_id", "known_at", "known_until", "queue", "label_known_at"),
+    "labels": ("record_id", "known_at", "known_until", "label", "label_known_at"),
     "company_daily": _statistics("company"),
     "state_daily": _statistics("state"),
-    "quarantined_complaints": ("object_key", "line", "reason", "raw_text", "known_from"),
+    "quarantined_records": ("object_key", "line", "reason", "raw_text", "known_from"),
     "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate", "withdrawn", "error"),
 }
 """The columns of each mart."""
@@ -48,15 +48,15 @@ def suites(policy: WarehouseSettings, problems: Problems, compared: bool) -> dic
     """Expectations by the name of what they are about: a mart, or `publication` for the figures of the whole.
 
     `problems` are those of new objects, which the sentences name; `compared` says whether there is a previous
-    publication to compare the queue mix with.
+    publication to compare the label mix with.
     """
     return {
         "publication": _publication(policy) + _objects(policy, problems) + (_comparison(policy) if compared else []),
-        "fct_complaints": _complaints(),
+        "fct_records": _records(),
         "labels": _labels(),
         "company_daily": _daily("company"),
         "state_daily": _daily("state"),
-        "quarantined_complaints": [_schema("quarantined_complaints"), _filled("reason")],
+        "quarantined_records": [_schema("quarantined_records"), _filled("reason")],
         "record_counts": [_schema("record_counts"), _filled("object_id"), _unique("object_id")],
     }
 
@@ -64,17 +64,17 @@ def suites(policy: WarehouseSettings, problems: Problems, compared: bool) -> dic
 def _publication(policy: WarehouseSettings) -> list["Expectation"]:
     days, share = policy.max_staleness_days, policy.max_quarantined_share
     return [
-        _figure("complaints", 1, None, "There are complaints"),
-        _figure("known", 1, None, "At least one complaint is known as of the as-of date"),
-        _figure("staleness_days", 0, days, f"The newest known complaint is at most {days} days old"),
+        _figure("records", 1, None, "There are records"),
+        _figure("known", 1, None, "At least one record is known as of the as-of date"),
+        _figure("staleness_days", 0, days, f"The newest known record is at most {days} days old"),
         _figure("unbalanced_objects", 0, 0, "Of each object, landed = valid + quarantined + duplicate"),
         _figure("quarantined_share", 0, share, f"At most {share:.0%} of what landed is quarantined"),
         _figure("unmapped_share", 0, policy.max_unmapped_share, _UNMAPPED.format("all", policy.max_unmapped_share)),
-        _figure("labelled_queues", len(QUEUES), len(QUEUES), "Every queue has labels", critical=False),
+        _figure("labels", len(LABELS), len(LABELS), "Every label occurs", critical=False),
     ]
 
 
-_UNMAPPED = "Of {} complaints at most {:.0%} have a product that no queue is mapped to"
+_UNMAPPED = "Of {} records at most {:.0%} have no label mapped to them"
 
 
 def _objects(policy: WarehouseSettings, problems: Problems) -> list["Expectation"]:
@@ -83,9 +83,9 @@ def _objects(policy: WarehouseSettings, problems: Problems) -> list["Expectation
         "refused": "No new object is refused as a whole",
         "quarantined": f"Of no new object more than {policy.max_quarantined_share:.0%} is quarantined",
         "unmapped": _UNMAPPED.format("each new object's", policy.max_unmapped_share),
-        "shifted": f"No new object's queue mix is further than {policy.max_mix_shift:g} from what is published",
+        "shifted": f"No new object's label mix is further than {policy.max_mix_shift:g} from what is published",
         "cut_short": "No new object is cut short",
-        "of_one_queue": "No new object has labels of one queue alone",
+        "of_one_label": "No new object has one label alone",
     }
     expectations = []
     for rule, sentence in sentences.items():
@@ -95,52 +95,52 @@ def _objects(policy: WarehouseSettings, problems: Problems) -> list["Expectation
     return expectations
 
 
-_TOLERATED = ("cut_short", "of_one_queue")
+_TOLERATED = ("cut_short", "of_one_label")
 
 
 def _comparison(policy: WarehouseSettings) -> list["Expectation"]:
     limit = policy.max_mix_shift
-    sentence = f"The queue mix is at most {limit:g} from the previous publication's (total variation distance)"
+    sentence = f"The label mix is at most {limit:g} from the previous publication's (total variation distance)"
     return [_figure("mix_shift", 0, limit, sentence)]
 
 
-def _complaints() -> list["Expectation"]:
+def _records() -> list["Expectation"]:
     return [
-        _schema("fct_complaints"),
-        *(_filled(column) for column in ("complaint_id", "known_at", "company", "state", "label_known_at")),
-        _unique("complaint_id", "known_at"),
+        _schema("fct_records"),
+        *(_filled(column) for column in ("record_id", "known_at", "company", "state", "label_known_at")),
+        _unique("record_id", "known_at"),
         _first_known_after(FIRST_DAY),
         _last_known_before(LAST_DAY),
         _ordered("known_until", "known_at", "A version is replaced after it became known", strictly=True),
-        _ordered("known_at", "received_at", "No complaint is known before it was received"),
-        _ordered("label_known_at", "known_at", "No label is known before its complaint"),
-        _among("queue", QUEUES, "A queue is one of the nine"),
+        _ordered("known_at", "received_at", "No record is known before it was received"),
+        _ordered("label_known_at", "known_at", "No label is known before its record"),
+        _among("label", LABELS, "A label is one of the known ones"),
         _among("channel", CHANNELS, "The channel is one of the bureau's", critical=False),
-        _long("narrative", 1, 100_000, "A narrative has between 1 and 100,000 characters", critical=False),
+        _long("text", 1, 100_000, "A text has between 1 and 100,000 characters", critical=False),
     ]
 
 
 def _labels() -> list["Expectation"]:
     return [
         _schema("labels"),
-        *(_filled(column) for column in ("complaint_id", "known_at", "queue", "label_known_at")),
-        _unique("complaint_id", "known_at"),
-        _among("queue", QUEUES, "A label is one of the nine queues"),
-        _ordered("label_known_at", "known_at", "No label is known before its complaint"),
+        *(_filled(column) for column in ("record_id", "known_at", "label", "label_known_at")),
+        _unique("record_id", "known_at"),
+        _among("label", LABELS, "A label is one of the known ones"),
+        _ordered("label_known_at", "known_at", "No label is known before its record"),
     ]
 
 
 def _daily(entity: str) -> list["Expectation"]:
-    week, month, quarter = (f"{entity}_complaints_{days}d" for days in (7, 30, 90))
-    shares = [f"{entity}_narrative_share", *(f"{entity}_share_{queue}" for queue in QUEUES)]
+    week, month, quarter = (f"{entity}_records_{days}d" for days in (7, 30, 90))
+    shares = [f"{entity}_text_share", *(f"{entity}_share_{label}" for label in LABELS)]
     return [
         _schema(f"{entity}_daily"),
         _filled(entity),
         _filled("event_timestamp"),
         _unique(entity, "event_timestamp"),
         _between(week, 0, None, "No count is negative"),
-        _ordered(month, week, "30 days hold at least the complaints of 7"),
-        _ordered(quarter, month, "90 days hold at least the complaints of 30"),
+        _ordered(month, week, "30 days hold at least the records of 7"),
+        _ordered(quarter, month, "90 days hold at least the records of 30"),
         _between(f"{entity}_labels", 0, None, "No number of labels is negative"),
         *(_between(column, 0, 1, f"{column} is a share") for column in shares),
     ]
@@ -202,14 +202,14 @@ def _figure(name: str, low: float | None, high: float | None, sentence: str, cri
 def _first_known_after(day: datetime) -> "Expectation":
     from great_expectations.expectations.core.expect_column_min_to_be_between import ExpectColumnMinToBeBetween
 
-    sentence = "No complaint is older than the bureau"
+    sentence = "No record is older than the bureau"
     return ExpectColumnMinToBeBetween(column="known_at", min_value=day, description=sentence)
 
 
 def _last_known_before(day: datetime) -> "Expectation":
     from great_expectations.expectations.core.expect_column_max_to_be_between import ExpectColumnMaxToBeBetween
 
-    sentence = "No complaint is of a day that timestamps cannot hold"
+    sentence = "No record is of a day that timestamps cannot hold"
     return ExpectColumnMaxToBeBetween(column="known_at", max_value=day, description=sentence)
 
 

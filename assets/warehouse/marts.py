@@ -39,7 +39,7 @@ __all__ = [
     "write_partitions",
 ]
 
-MARTS = ("fct_complaints", "labels", "company_daily", "state_daily", "quarantined_complaints", "record_counts")
+MARTS = ("fct_records", "labels", "company_daily", "state_daily", "quarantined_records", "record_counts")
 """The tables that are staged by a build, audited and published together."""
 
 _MANIFEST = "MANIFEST.json"
@@ -156,11 +156,11 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 _LAYOUT: dict[str, tuple[str | None, str]] = {
-    "fct_complaints": ("known_at", "complaint_id, known_at"),
-    "labels": ("known_at", "complaint_id, known_at"),
+    "fct_records": ("known_at", "record_id, known_at"),
+    "labels": ("known_at", "record_id, known_at"),
     "company_daily": ("event_timestamp", "company, event_timestamp"),
     "state_daily": ("event_timestamp", "state, event_timestamp"),
-    "quarantined_complaints": ("known_from", "object_key, line, reason, raw_text"),
+    "quarantined_records": ("known_from", "object_key, line, reason, raw_text"),
     "record_counts": (None, "object_key, object_id"),
 }
 """Of each mart the day whose week a row is in, and the order of the rows in a week."""

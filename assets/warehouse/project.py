@@ -53,12 +53,12 @@ def building(home: Home) -> Iterator[dict[str, str]]:
     """The environment variables that dbt is run with, for one build at a time; the marts that it stages are kept.
 
     They are staged after a build whose tests all passed, as a version of `marts` that no reader sees before it is
-    audited and published. Raises NotPublished when no raw complaints are there.
+    audited and published. Raises NotPublished when no raw records are there.
     """
     home.warehouse.mkdir(parents=True, exist_ok=True)
     with home.lake.staging("marts") as folder:
         adopt(home.lake)
-        raw = home.lake.current("raw_complaints")
+        raw = home.lake.current("raw_records")
         note = _note(raw)
         if why := _unfit(home, note):
             rebuild(home, why)

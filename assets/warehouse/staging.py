@@ -1,7 +1,7 @@
 """Writes the marts of a build: the partitions that it may have changed; the others are the last build's.
 
 What may have changed is derived from what the build did, never from the files: see `dbt/models/`, where
-`changed_complaints` and `touched_statistics` say which complaints, companies and states new objects touch.
+`changed_records` and `touched_statistics` say which records, companies and states new objects touch.
 """
 
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ def stage(database: Path, folder: Path, before: Path | None, days: Sequence[str 
 def _changed(connection: duckdb.DuckDBPyConnection, before: Path, days: Sequence[str | None]) -> dict[str, set[str]]:
     """The partitions of each mart in which rows may be others than before, or there no more.
 
-    The rows of a complaint are among its valid records, and lie in their weeks.
+    The rows of a record are among its valid records, and lie in their weeks.
     """
-    versions = _weeks(connection, "select distinct known_at::date from changed_complaints")
+    versions = _weeks(connection, "select distinct known_at::date from changed_records")
     return {
-        "fct_complaints": versions,
+        "fct_records": versions,
         "labels": versions,
         **{f"{entity}_daily": _weeks_touched(connection, before, entity) for entity in ("company", "state")},
-        "quarantined_complaints": {week(day) for day in days},
+        "quarantined_records": {week(day) for day in days},
         "record_counts": {"all"},
     }
 

@@ -16,7 +16,7 @@ from transformers import (
     logging,
 )
 
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.training.plan import TrainingPlan
 from assets.training.preprocessing import clean, text_of
 
@@ -52,7 +52,7 @@ def train_theirs(plan: TrainingPlan, validation: int, evaluations: int, fast: bo
     steps = len(training) // plan.settings.batch_rows
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(
-        plan.base_model, num_labels=len(QUEUES), local_files_only=True
+        plan.base_model, num_labels=len(LABELS), local_files_only=True
     )
     pad = DataCollatorWithPadding(AutoTokenizer.from_pretrained(plan.base_model, local_files_only=True))
     arguments = _arguments(plan, steps, fast)
@@ -67,8 +67,8 @@ def _encode(plan: TrainingPlan) -> list[dict[str, Any]]:
     tokenizer.enable_truncation(plan.settings.max_tokens)
     tokenizer.no_padding()
     table = pq.read_table(plan.snapshot / "train.parquet").to_pylist()
-    texts = [text_of(row["company"], row["state"], clean(row["narrative"])) for row in table]
-    found = zip(tokenizer.encode_batch(texts), (QUEUES.index(row["queue"]) for row in table), strict=True)
+    texts = [text_of(row["company"], row["state"], clean(row["text"])) for row in table]
+    found = zip(tokenizer.encode_batch(texts), (LABELS.index(row["label"]) for row in table), strict=True)
     return [
         {"input_ids": text.ids, "attention_mask": text.attention_mask, "labels": label, "length": len(text.ids)}
         for text, label in found

@@ -21,11 +21,11 @@ evaluated, windows = (pd.read_parquet(folder / f"{name}.parquet") for name in ("
 estimator = CBPE(
     y_pred_proba={name.removeprefix("p_"): name for name in evaluated if name.startswith("p_")},
     y_pred="predicted",
-    y_true="queue",
+    y_true="label",
     problem_type="classification_multiclass",
     metrics=["accuracy"],
     chunk_size=rows,
 )
 estimator.fit(evaluated)
-found = estimator.estimate(windows.drop(columns="queue")).filter(period="analysis").to_df()
+found = estimator.estimate(windows.drop(columns="label")).filter(period="analysis").to_df()
 print(json.dumps(found["accuracy"]["value"].tolist()))

@@ -6,18 +6,18 @@ import torch
 
 from assets.training.batches import collate, share_of_loss
 from assets.training.data import TrainingData
-from assets.training.model import ComplaintRouter
+from assets.training.model import TextClassifier
 from assets.training.optimization import parameter_groups, schedule
 from assets.training.plan import TrainingPlan
 
 __all__ = ["plain_loop"]
 
 
-def plain_loop(router: ComplaintRouter, plan: TrainingPlan, data: TrainingData) -> Callable[[int], None]:
+def plain_loop(classifier: TextClassifier, plan: TrainingPlan, data: TrainingData) -> Callable[[int], None]:
     """What makes step number n, over the same rows as ours."""
-    settings, device = plan.settings, next(router.parameters()).device
-    router.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32).train()
-    groups = parameter_groups(router, settings)
+    settings, device = plan.settings, next(classifier.parameters()).device
+    classifier.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32).train()
+    groups = parameter_groups(classifier, settings)
     low = [parameter for group in groups for parameter in group["params"]]
     for group in groups:
         group["params"] = [parameter.detach().float() for parameter in group["params"]]
@@ -30,8 +30,8 @@ def plain_loop(router: ComplaintRouter, plan: TrainingPlan, data: TrainingData) 
     def step(number: int) -> None:
         rows = sampler.rows(number)
         labels = torch.from_numpy(data.labels[rows]).to(device)
-        batch = collate(data.rows, rows, router.padding, data.preprocessing.max_tokens)
-        logits = router(**{name: tensor.to(device) for name, tensor in batch.items()})
+        batch = collate(data.rows, rows, classifier.padding, data.preprocessing.max_tokens)
+        logits = classifier(**{name: tensor.to(device) for name, tensor in batch.items()})
         share_of_loss(logits, labels, weights, float(weights[labels].sum())).backward()
         for weight, master in zip(low, masters, strict=True):
             master.grad, weight.grad = weight.grad.float(), None

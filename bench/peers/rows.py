@@ -1,4 +1,4 @@
-"""Complaints as a snapshot's training rows: the real ones where they are there, and simulated ones elsewhere."""
+"""Records as a snapshot's training rows: the real ones where they are there, and simulated ones elsewhere."""
 
 import csv
 from collections.abc import Callable
@@ -21,35 +21,35 @@ REAL = ROOT.parent / "shared" / "data" / "cfpb"
 
 
 def write_rows(folder: Path, count: int) -> None:
-    """Write train.parquet: complaints with different beginnings, in random order."""
+    """Write train.parquet: records with different beginnings, in random order."""
     if not REAL.is_dir():
         simulate(folder / "source", date(2024, 1, 1), date(2024, 6, 30), 10 + count // 60, 7, "calm")
     files = sorted((REAL if REAL.is_dir() else folder / "source").glob("*.csv*"))
     found = (row for file in files for row in read_rows(file, load_settings("full").ingestion))
-    queue_of = _queues()
+    label_of = _labels()
     rows = {
-        row.narrative[:120]: (queue_of(row), row.narrative, row.company or "unknown", row.state or "unknown")
+        row.text[:120]: (label_of(row), row.text, row.company or "unknown", row.state or "unknown")
         for row in found
-        if isinstance(row, Record) and row.narrative and queue_of(row)
+        if isinstance(row, Record) and row.text and label_of(row)
     }
     order = np.random.default_rng(0).permutation(len(rows))[:count]
     columns = zip(*[list(rows.values())[i] for i in order], strict=True)
-    names = ("queue", "narrative", "company", "state")
+    names = ("label", "text", "company", "state")
     pq.write_table(pa.table(dict(zip(names, map(list, columns), strict=True))), folder / "train.parquet")
 
 
-def _queues() -> Callable[[Record], str | None]:
+def _labels() -> Callable[[Record], str | None]:
     """What the seed says about a record's product on the day that it came in."""
     with (ROOT / "dbt/seeds/queue_by_product.csv").open() as file:
         seed = list(csv.DictReader(file))
 
-    def queue_of(row: Record) -> str | None:
+    def label_of(row: Record) -> str | None:
         matches = (
-            entry["queue"]
+            entry["label"]
             for entry in seed
             if entry["product"] == row.product and entry["valid_from"] <= row.date_received[:10]
             if not entry["valid_to"] or row.date_received[:10] <= entry["valid_to"]
         )
         return next(matches, None)
 
-    return queue_of
+    return label_of

@@ -2,16 +2,16 @@
 {#-
     Running counts of an entity, one row per day on which one of them changes.
 
-    A complaint that is known on day d joins on d + 1, when the day is over. One received on day r leaves a window of n
+    A record that is known on day d joins on d + 1, when the day is over. One received on day r leaves a window of n
     days on r + 1 + n, and never enters it when it is known no sooner. So each day's counts are added once, taken away
     once per window, and summed over time: exact on every day of change, without a calendar and without a join of each
-    day to its window. A complaint counts once, as first known.
+    day to its window. A record counts once, as first known.
 
     Of the entities that a build touches, the days before the first touched one stay, and the sums go on from there.
 -#}
 {%- set windows = [7, 30, 90] -%}
-{%- set queues = var('queues') -%}
-{%- set counts = ['complaints', 'narratives', 'labels'] + queues + ['complaints_7d', 'complaints_30d', 'complaints_90d'] %}
+{%- set labels = var('labels') -%}
+{%- set counts = ['records', 'texts', 'labels'] + labels + ['records_7d', 'records_30d', 'records_90d'] %}
 with
 
 {% if is_incremental() %}
@@ -22,30 +22,30 @@ touched as (
 ),
 {% endif %}
 
-complaints as (
+records as (
 
-    select complaint_id, known_at, received_at, label_known_at, queue, {{ entity }}, narrative is not null as has_narrative
-    from {{ ref('fct_complaints') }}
+    select record_id, known_at, received_at, label_known_at, label, {{ entity }}, text is not null as has_text
+    from {{ ref('fct_records') }}
 
 ),
 
 several as (
 
-    select complaint_id, min(known_at) as known_at from complaints
-    where complaint_id in (select complaint_id from {{ ref('fct_complaints') }} where known_until is not null)
-    group by complaint_id
+    select record_id, min(known_at) as known_at from records
+    where record_id in (select record_id from {{ ref('fct_records') }} where known_until is not null)
+    group by record_id
 
 ),
 
 first_known as (
 
-    select complaints.* from complaints
+    select records.* from records
     left join several
-        on complaints.complaint_id = several.complaint_id
-    where (several.known_at is null or several.known_at = complaints.known_at)
+        on records.record_id = several.record_id
+    where (several.known_at is null or several.known_at = records.known_at)
     {% if is_incremental() %}
         and {{ entity }} in (select {{ entity }} from touched)
-        and greatest(complaints.known_at, label_known_at, received_at + interval {{ windows | max }} day) + interval 1 day
+        and greatest(records.known_at, label_known_at, received_at + interval {{ windows | max }} day) + interval 1 day
             >= (select min(from_day) from touched)
     {% endif %}
 
@@ -57,8 +57,8 @@ received as (
         {{ entity }},
         known_at,
         received_at,
-        count(*) as complaints,
-        count(case when has_narrative then 1 end) as narratives
+        count(*) as records,
+        count(case when has_text then 1 end) as texts
     from first_known
     group by {{ entity }}, known_at, received_at
 
@@ -69,12 +69,12 @@ labelled as (
     select
         {{ entity }},
         label_known_at + interval 1 day as event_timestamp,
-        {% for queue in queues -%}
-        count(case when queue = '{{ queue }}' then 1 end) as {{ queue }},
+        {% for label in labels -%}
+        count(case when label = '{{ label }}' then 1 end) as {{ label }},
         {% endfor -%}
         count(*) as labels
     from first_known
-    where queue is not null
+    where label is not null
     group by {{ entity }}, label_known_at
 
 ),
@@ -82,18 +82,18 @@ labelled as (
 changes as (
 
     select
-        {{ entity }}, known_at + interval 1 day as event_timestamp, complaints, narratives,
+        {{ entity }}, known_at + interval 1 day as event_timestamp, records, texts,
         {% for days in windows -%}
-        case when received_at + interval {{ days }} day > known_at then complaints else 0 end as complaints_{{ days }}d,
+        case when received_at + interval {{ days }} day > known_at then records else 0 end as records_{{ days }}d,
         {% endfor -%}
-        0 as labels{% for queue in queues %}, 0 as {{ queue }}{% endfor %}
+        0 as labels{% for label in labels %}, 0 as {{ label }}{% endfor %}
     from received
     {% for days in windows %}
     union all
     select
         {{ entity }}, received_at + interval {{ days + 1 }} day, 0, 0,
-        {% for other in windows %}{{ '-complaints' if other == days else '0' }}, {% endfor %}
-        0{% for queue in queues %}, 0{% endfor %}
+        {% for other in windows %}{{ '-records' if other == days else '0' }}, {% endfor %}
+        0{% for label in labels %}, 0{% endfor %}
     from received
     where received_at + interval {{ days }} day > known_at
     {% endfor %}
@@ -101,7 +101,7 @@ changes as (
     select
         {{ entity }}, event_timestamp, 0, 0,
         {% for days in windows %}0, {% endfor %}
-        labels{% for queue in queues %}, {{ queue }}{% endfor %}
+        labels{% for label in labels %}, {{ label }}{% endfor %}
     from labelled
 
 ),
@@ -168,17 +168,17 @@ where {{ this }}.{{ entity }} = touched.{{ entity }} and event_timestamp >= from
 {% macro daily_statistics(entity) %}
 {#- What is known of an entity, one row per day on which any of it changes. -#}
 {%- set windows = [7, 30, 90] -%}
-{%- set queues = var('queues') -%}
+{%- set labels = var('labels') -%}
 select
     {{ entity }},
     event_timestamp,
     {% for days in windows -%}
-    complaints_{{ days }}d as {{ entity }}_complaints_{{ days }}d,
+    records_{{ days }}d as {{ entity }}_records_{{ days }}d,
     {% endfor -%}
-    cast(narratives as double) / complaints as {{ entity }}_narrative_share,
+    cast(texts as double) / records as {{ entity }}_text_share,
     labels as {{ entity }}_labels
-    {% for queue in queues -%}
-    , case when labels = 0 then cast(0 as double) else cast({{ queue }} as double) / labels end as {{ entity }}_share_{{ queue }}
+    {% for label in labels -%}
+    , case when labels = 0 then cast(0 as double) else cast({{ label }} as double) / labels end as {{ entity }}_share_{{ label }}
     {% endfor %}
 from {{ ref(entity ~ '_running') }}
 {% endmacro %}

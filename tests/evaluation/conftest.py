@@ -1,4 +1,4 @@
-"""A small world: complaints of nine queues, models that are right as often as they are told to be."""
+"""A small world: records of nine labels, models that are right as often as they are told to be."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ import pandas as pd
 import pytest
 
 from assets.evaluation import evaluate as module
-from assets.settings import QUEUES, EvaluationSettings
+from assets.settings import LABELS, EvaluationSettings
 
 
-def complaints(rows: int, seed: int) -> pd.DataFrame:
+def records(rows: int, seed: int) -> pd.DataFrame:
     random = np.random.default_rng(seed)
-    queue = random.choice(QUEUES, rows)
-    hints = np.where(random.random(rows) < 0.6, queue, random.choice(QUEUES, rows))
+    label = random.choice(LABELS, rows)
+    hints = np.where(random.random(rows) < 0.6, label, random.choice(LABELS, rows))
     fill = ["they", "closed", "my", "bill"]
     words = [" ".join([hint, *random.choice(fill, 60 * (i % 3) + 3)]) for i, hint in enumerate(hints)]
     return pd.DataFrame(
         {
-            "complaint_id": [f"{seed}-{i}" for i in range(rows)],
+            "record_id": [f"{seed}-{i}" for i in range(rows)],
             "known_at": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(rows) // 5, unit="D"),
-            "queue": queue,
-            "narrative": words,
+            "label": label,
+            "text": words,
             "company": "acme",
             "state": random.choice(["CA", "TX", "unknown"], rows),
             "tags": random.choice([None, "Older American", "Older American, Servicemember"], rows),
@@ -48,18 +48,18 @@ class FakeSnapshot:
         return {"period": {"train": ["2024-01-01", "2024-03-01"], "test": ["2024-03-02", "2024-05-01"]}}
 
     def train(self) -> pd.DataFrame:
-        return complaints(self.train_rows, 1)
+        return records(self.train_rows, 1)
 
     def test(self) -> pd.DataFrame:
-        return complaints(self.test_rows, 2)
+        return records(self.test_rows, 2)
 
     def reference(self) -> pd.DataFrame:
-        return complaints(self.reference_rows, 3)
+        return records(self.reference_rows, 3)
 
 
 @dataclass(frozen=True)
 class FakeBundle:
-    """Right for a share of rows that it picks by complaint id, and as sure of itself each time."""
+    """Right for a share of rows that it picks by record id, and as sure of itself each time."""
 
     id: str
     share: float = 0.8
@@ -67,10 +67,10 @@ class FakeBundle:
     noise: float = 0.0
 
     def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> np.ndarray:
-        answers = np.full((len(rows), len(QUEUES)), (1 - self.share) / (len(QUEUES) - 1))
-        for i, (queue, complaint) in enumerate(zip(rows["queue"], rows["complaint_id"], strict=True)):
-            right = int(complaint.split("-")[1]) % 100 < 100 * self.share
-            answers[i, (QUEUES.index(queue) + (0 if right else 1)) % len(QUEUES)] = self.share
+        answers = np.full((len(rows), len(LABELS)), (1 - self.share) / (len(LABELS) - 1))
+        for i, (label, record) in enumerate(zip(rows["label"], rows["record_id"], strict=True)):
+            right = int(record.split("-")[1]) % 100 < 100 * self.share
+            answers[i, (LABELS.index(label) + (0 if right else 1)) % len(LABELS)] = self.share
         return answers + self.noise
 
 

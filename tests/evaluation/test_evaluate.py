@@ -16,7 +16,7 @@ from assets.evaluation.report import load_evaluation
 from assets.evaluation.tables import slices_table
 from assets.exceptions import BundleError, SnapshotError
 from assets.lake import Lake
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 DAY = "2024-06-01"
 CHALLENGER, CHAMPION = Path("models/challenger"), Champion("3", "champion", Path("models/champion"))
@@ -38,7 +38,7 @@ def test_everyone_is_measured_on_the_same_rows(lake, snapshot, settings, serve: 
     found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
     test = snapshot.test()
     for who, bundle in zip(("challenger", "champion"), bundles, strict=True):
-        assert found.contenders()[who] == measure(codes(test["queue"]), bundle.predict_proba(test), 10)
+        assert found.contenders()[who] == measure(codes(test["label"]), bundle.predict_proba(test), 10)
     assert {metrics.rows for metrics in found.contenders().values()} == {240}
     assert found.champion.version == "3"
     assert found.golden.rows == 16
@@ -57,10 +57,10 @@ def test_what_it_leaves_is_readable_and_small(lake, snapshot, settings, serve: S
     serve(*bundles)
     folder = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings).folder(lake)
     answers = pd.read_parquet(folder / "predictions.parquet")
-    assert list(answers["complaint_id"]) == list(snapshot.test()["complaint_id"])
+    assert list(answers["record_id"]) == list(snapshot.test()["record_id"])
     assert np.allclose(answers["confidence"], [max(row) for row in answers["probabilities"]])
-    assert list(pd.read_parquet(folder / "golden.parquet").columns) == ["complaint_id", "probabilities"]
-    assert "narrative" not in answers
+    assert list(pd.read_parquet(folder / "golden.parquet").columns) == ["record_id", "probabilities"]
+    assert "text" not in answers
     for picture in PICTURES.values():
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
         assert 10_000 < (folder / picture).stat().st_size < 150_000
@@ -86,23 +86,23 @@ def test_small_slices_decide_nothing(lake, snapshot, settings, serve: Serve, bun
     serve(*bundles)
     parts = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings).slices
     assert {part.decides for part in parts} == {True, False}
-    assert all(part.decides == (part.rows >= 30 and part.by != "queue") for part in parts)
-    assert sum(part.rows for part in parts if part.by == "queue") == 240
+    assert all(part.decides == (part.rows >= 30 and part.by != "label") for part in parts)
+    assert sum(part.rows for part in parts if part.by == "label") == 240
 
 
-def test_queues_with_few_training_rows_are_named(
+def test_labels_with_few_training_rows_are_named(
     lake, snapshot, settings, serve: Serve, bundles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(*bundles)
     rows = {"cards": 10, "mortgage": 9, "other": 0}
     train = snapshot.train()
-    place = train.groupby("queue").cumcount()
-    train = train[place < train["queue"].map(rows).fillna(np.inf)]
+    place = train.groupby("label").cumcount()
+    train = train[place < train["label"].map(rows).fillna(np.inf)]
     monkeypatch.setattr(type(snapshot), "train", lambda _: train)
     found = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings)
     assert found.rare_labels == {"mortgage": 9, "other": 0}
     assert load_evaluation(lake, DAY).rare_labels == found.rare_labels
-    assert set(train["queue"]) == set(QUEUES) - {"other"}
+    assert set(train["label"]) == set(LABELS) - {"other"}
 
 
 def test_the_same_inputs_are_not_measured_twice(lake, snapshot, settings, serve: Serve, bundles) -> None:
@@ -148,8 +148,8 @@ def test_a_refit_is_measured_on_the_reference_rows_beside_what_it_is_a_refit_of(
     refit = evaluate_refit(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
     assert refit.refit_of == "champion"
     assert refit.challenger.rows == refit.reference.rows == snapshot.reference_rows
-    assert set(pd.read_parquet(refit.folder(lake) / "golden.parquet")["complaint_id"]) <= set(
-        snapshot.reference()["complaint_id"]
+    assert set(pd.read_parquet(refit.folder(lake) / "golden.parquet")["record_id"]) <= set(
+        snapshot.reference()["record_id"]
     )
     assert load_evaluation(lake, DAY) == published
     loaded.clear()
@@ -179,11 +179,11 @@ def test_the_baseline_learns_and_is_repeatable(snapshot) -> None:
     train, test = snapshot.train(), snapshot.test()
     answers = baseline_probabilities(train, test)
     assert np.allclose(answers.sum(axis=1), 1)
-    assert measure(codes(test["queue"]), answers, 10).accuracy > 0.5  # the hint is right for 64 rows in 100
+    assert measure(codes(test["label"]), answers, 10).accuracy > 0.5  # the hint is right for 64 rows in 100
     assert (baseline_probabilities(train, test) == answers).all()
 
 
-def test_a_queue_that_was_not_trained_on_has_no_chance(snapshot) -> None:
+def test_a_label_that_was_not_trained_on_has_no_chance(snapshot) -> None:
     train = snapshot.train()
-    answers = baseline_probabilities(train[train["queue"] != "bank_account"], snapshot.test())
+    answers = baseline_probabilities(train[train["label"] != "bank_account"], snapshot.test())
     assert (answers[:, 0] == 0).all()

@@ -122,7 +122,7 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
             "not better by at least 0.005",
         ),
         (
-            # Better on a large queue, and worse on a small one: accuracy gains, macro-F1 loses.
+            # Better on a large label, and worse on a small one: accuracy gains, macro-F1 loses.
             evaluation(champion={"rows": 500}, pairs=((0, 0, 0, 450), (0, 0, 2, 30), (1, 1, 1, 10), (1, 0, 1, 10))),
             "reject",
             "macro-F1 is 0.1",
@@ -137,13 +137,13 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
         (
             evaluation(champion={"rows": 500}, slices=(part("Web", 0.8, 0.95), part("Phone", 0.95, 0.9))),
             "awaiting-approval",
-            "1 of 4 parts likely lose more than 0.05 of F1 (queues) or accuracy (slices): channel Web (0.15",
+            "1 of 4 parts likely lose more than 0.05 of F1 (labels) or accuracy (slices): channel Web (0.15",
         ),
         (
             # Six rows of a hundred may well be five.
             evaluation(champion={"rows": 500}, slices=(part("Web", 0.84, 0.9),)),
             "promote",
-            "none of 3 parts likely loses more than 0.05 of F1 (queues) or accuracy (slices); likeliest: channel Web",
+            "none of 3 parts likely loses more than 0.05 of F1 (labels) or accuracy (slices); likeliest: channel Web",
         ),
         (
             evaluation(champion={"rows": 500}, slices=(part("Web", 0.8, 0.95, decides=False),)),
@@ -151,7 +151,7 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
             "none of 2 parts likely loses",
         ),
         (
-            # 30 points lost on a queue of 30 rows, beside 40 rows gained elsewhere.
+            # 30 points lost on a label of 30 rows, beside 40 rows gained elsewhere.
             evaluation(champion={"rows": 500}, pairs=(*BETTER, (0, 0, 1, 80), (2, 2, 2, 20), (2, 0, 2, 12))),
             "inconclusive",
             "cannot measure: 612 of 500 test rows were answered by both",
@@ -161,7 +161,7 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
                 {"rows": 612}, champion={"rows": 612}, pairs=(*BETTER, (0, 0, 1, 80), (2, 2, 2, 20), (2, 0, 2, 12))
             ),
             "awaiting-approval",
-            "1 of 3 parts likely lose more than 0.05 of F1 (queues) or accuracy (slices): queue consumer_loan (0.2",
+            "1 of 3 parts likely lose more than 0.05 of F1 (labels) or accuracy (slices): label consumer_loan (0.2",
         ),
         (
             evaluation(champion={"rows": 500}, reference=remembered(0.8, 0.9)),
@@ -260,7 +260,7 @@ def test_a_harm_is_weighed_by_a_person_only_when_nothing_else_stands_against_it(
     assert judged(evaluation(champion={"rows": 500}, slices=harmed, pairs=equal)).decision == "reject"
 
 
-def test_what_mistakes_cost_decides_whether_a_queue_is_harmed() -> None:
+def test_what_mistakes_cost_decides_whether_a_label_is_harmed() -> None:
     pairs = (*BETTER, (0, 0, 1, 80), (2, 2, 2, 200), (2, 3, 2, 8))
     found = evaluation({"rows": 788}, champion={"rows": 788}, pairs=pairs)
     costly = POLICY.model_copy(update={"costs": {"consumer_loan": {"credit_reporting": 20.0}}})

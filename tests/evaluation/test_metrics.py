@@ -4,19 +4,19 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from assets.evaluation.metrics import codes, confusion, measure, reliability, slices
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 
 @pytest.fixture
 def scored() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
-    truth = random.integers(0, 7, 500)  # two queues have no row
-    return truth, random.dirichlet(np.ones(len(QUEUES)), 500)
+    truth = random.integers(0, 7, 500)  # two labels have no row
+    return truth, random.dirichlet(np.ones(len(LABELS)), 500)
 
 
-def sure(queue: str, confidence: float) -> np.ndarray:
-    answer = np.full(len(QUEUES), (1 - confidence) / (len(QUEUES) - 1))
-    answer[QUEUES.index(queue)] = confidence
+def sure(label: str, confidence: float) -> np.ndarray:
+    answer = np.full(len(LABELS), (1 - confidence) / (len(LABELS) - 1))
+    answer[LABELS.index(label)] = confidence
     return answer
 
 
@@ -26,11 +26,11 @@ def test_metrics_are_those_of_scikit_learn(scored: tuple[np.ndarray, np.ndarray]
     assert found.rows == 500
     assert found.accuracy == pytest.approx(accuracy_score(truth, predicted))
     assert found.macro_f1 == pytest.approx(f1_score(truth, predicted, labels=labels, average="macro"))
-    assert found.log_loss == pytest.approx(log_loss(truth, probabilities, labels=range(len(QUEUES))))
-    assert (confusion(truth, probabilities) == confusion_matrix(truth, predicted, labels=range(len(QUEUES)))).all()
+    assert found.log_loss == pytest.approx(log_loss(truth, probabilities, labels=range(len(LABELS))))
+    assert (confusion(truth, probabilities) == confusion_matrix(truth, predicted, labels=range(len(LABELS)))).all()
 
 
-def test_a_queue_without_test_rows_does_not_lower_macro_f1() -> None:
+def test_a_label_without_test_rows_does_not_lower_macro_f1() -> None:
     truth = codes(pd.Series(["cards", "mortgage"]))
     assert measure(truth, np.stack([sure("cards", 0.9), sure("mortgage", 0.9)]), 10).macro_f1 == 1.0
 
@@ -63,7 +63,7 @@ def test_what_is_not_finite_is_not_measured(scored: tuple[np.ndarray, np.ndarray
 
 
 def test_no_rows_are_not_measured() -> None:
-    assert np.isnan(measure(np.empty(0, np.int64), np.empty((0, len(QUEUES))), 10).accuracy)
+    assert np.isnan(measure(np.empty(0, np.int64), np.empty((0, len(LABELS))), 10).accuracy)
 
 
 def test_a_certain_wrong_answer_has_a_finite_log_loss() -> None:
@@ -73,19 +73,19 @@ def test_a_certain_wrong_answer_has_a_finite_log_loss() -> None:
 def test_slices_cover_each_dimension() -> None:
     rows = pd.DataFrame(
         {
-            "queue": ["cards", "cards", "other"],
+            "label": ["cards", "cards", "other"],
             "channel": ["Web", None, "Web"],
             "company": ["A", "A", "B"],
             "state": ["CA", "CA", "unknown"],
             "tags": ["Older American, Servicemember", None, "Servicemember"],
             "known_at": pd.to_datetime(["2024-01-31", "2024-02-01", "2024-02-29"]),
-            "narrative": ["a" * 299, "a" * 300, "a" * 2000],
+            "text": ["a" * 299, "a" * 300, "a" * 2000],
         }
     )
     found = {(part.by, part.value): list(part.mask) for part in slices(rows) if part.rows}
     assert found == {
-        ("queue", "cards"): [True, True, False],
-        ("queue", "other"): [False, False, True],
+        ("label", "cards"): [True, True, False],
+        ("label", "other"): [False, False, True],
         ("channel", "Web"): [True, False, True],
         ("channel", "unknown"): [False, True, False],
         ("company", "A"): [True, True, False],
@@ -104,8 +104,6 @@ def test_slices_cover_each_dimension() -> None:
 
 def test_only_the_largest_states_are_slices() -> None:
     states = [f"S{number:02}" for number in range(20) for _ in range(number + 1)]
-    rows = pd.DataFrame(
-        {"state": states, "queue": "cards", "company": "A", "channel": None, "tags": None, "narrative": "a"}
-    )
+    rows = pd.DataFrame({"state": states, "label": "cards", "company": "A", "channel": None, "tags": None, "text": "a"})
     rows["known_at"] = pd.Timestamp("2024-01-01")
     assert [part.value for part in slices(rows) if part.by == "state"] == [f"S{number}" for number in range(10, 20)]

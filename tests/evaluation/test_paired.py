@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from assets.evaluation.paired import compare, compare_queues, mcnemar, pair_up
-from assets.settings import QUEUES
+from assets.evaluation.paired import compare, compare_labels, mcnemar, pair_up
+from assets.settings import LABELS
 
 ROWS = 400
 
@@ -52,17 +52,17 @@ def test_mcnemar_is_the_exact_binomial_test(ours: int, theirs: int) -> None:
     assert mcnemar(ours, theirs) == pytest.approx(expected)
 
 
-def test_gains_by_queue_are_those_of_f1(answers: tuple[np.ndarray, ...]) -> None:
+def test_gains_by_label_are_those_of_f1(answers: tuple[np.ndarray, ...]) -> None:
     truth, ours, theirs = answers
-    found = compare_queues(pair_up(truth, ours, theirs), {})
+    found = compare_labels(pair_up(truth, ours, theirs), {})
     f1 = [f1_score(truth, predicted, average=None) for predicted in (ours, theirs)]
     assert [gain.gain for gain in found.values()] == pytest.approx(list(f1[0] - f1[1]))
-    assert list(found) == list(QUEUES[:4])
+    assert list(found) == list(LABELS[:4])
 
 
 def test_a_mistake_weighs_what_it_costs() -> None:
     pairs = ((0, 1, 0, 10), (0, 0, 0, 10), (1, 1, 1, 10))
-    plain, dear = (compare_queues(pairs, {QUEUES[0]: {QUEUES[1]: cost}}) for cost in (1.0, 3.0))
-    assert plain[QUEUES[0]].gain == pytest.approx(20 / 30 - 1)
-    assert dear[QUEUES[0]].gain == pytest.approx(20 / 50 - 1)
-    assert compare_queues(pairs, {QUEUES[1]: {QUEUES[0]: 3.0}})[QUEUES[0]].gain == plain[QUEUES[0]].gain
+    plain, dear = (compare_labels(pairs, {LABELS[0]: {LABELS[1]: cost}}) for cost in (1.0, 3.0))
+    assert plain[LABELS[0]].gain == pytest.approx(20 / 30 - 1)
+    assert dear[LABELS[0]].gain == pytest.approx(20 / 50 - 1)
+    assert compare_labels(pairs, {LABELS[1]: {LABELS[0]: 3.0}})[LABELS[0]].gain == plain[LABELS[0]].gain

@@ -14,32 +14,32 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.lake import Home, hash_json
-from assets.settings import QUEUES, SnapshotSettings
+from assets.settings import LABELS, SnapshotSettings
 from assets.warehouse.marts import partition_file
 
 START = datetime(2020, 1, 1)
 AS_OF = "2020-03-15"
 WORDS = ("bank", "card", "loan", "fee", "report", "dispute", "score", "letter", "house", "phone", "agent", "account")
 
-Complaint = dict[str, Any]
-Object = tuple[str, str | None, list[Complaint]]
+Record = dict[str, Any]
+Object = tuple[str, str | None, list[Record]]
 """Its id, the day from which it is known, and its records."""
 Publish = Callable[..., Path]
 
 
-def complaint(number: int, day: int, rng: random.Random, **changes: Any) -> Complaint:
+def record(number: int, day: int, rng: random.Random, **changes: Any) -> Record:
     known_at = START + timedelta(days=day)
     return {
-        "complaint_id": f"{number:05}",
+        "record_id": f"{number:05}",
         "known_at": known_at,
         "known_until": None,
-        "narrative": " ".join(rng.choice(WORDS) + rng.choice("abcdefgh") for _ in range(rng.randint(8, 30))),
+        "text": " ".join(rng.choice(WORDS) + rng.choice("abcdefgh") for _ in range(rng.randint(8, 30))),
         "company": rng.choice(["ACME BANK", "BETA", "GAMMA CREDIT", "unknown"]),
         "state": rng.choice(["NY", "CA", "unknown"]),
         "zip_code": rng.choice(["100XX", None]),
         "tags": rng.choice([None, "Older American", "Servicemember", "Older American, Servicemember"]),
         "channel": rng.choice(["Web", "Phone", "Postal mail", "Referral", None]),
-        "queue": rng.choice(QUEUES),
+        "label": rng.choice(LABELS),
         "label_known_at": known_at + timedelta(days=rng.choice([0, 0, 1, 7])),
         "label_reason": None,
         "object_id": "0" * 16,
@@ -47,20 +47,20 @@ def complaint(number: int, day: int, rng: random.Random, **changes: Any) -> Comp
     } | changes
 
 
-def complaints(days: int = 90, per_day: int = 6, seed: int = 0) -> list[Complaint]:
+def records(days: int = 90, per_day: int = 6, seed: int = 0) -> list[Record]:
     rng = random.Random(seed)
-    return [complaint(day * per_day + n, day, rng) for day in range(days) for n in range(per_day)]
+    return [record(day * per_day + n, day, rng) for day in range(days) for n in range(per_day)]
 
 
 def statistics(key: str) -> str:
     """One row per key and day, by brute force: slow and obviously right."""
     shares = ", ".join(
-        f"(case when labels.n = 0 then 0 else labels.{queue} / labels.n end)::double as {key}_share_{queue}"
-        for queue in QUEUES
+        f"(case when labels.n = 0 then 0 else labels.{label} / labels.n end)::double as {key}_share_{label}"
+        for label in LABELS
     )
-    counts = ", ".join(f"count(*) filter (queue = '{queue}') as {queue}" for queue in QUEUES)
+    counts = ", ".join(f"count(*) filter (label = '{label}') as {label}" for label in LABELS)
     windows = ", ".join(
-        f"count(*) filter (known_at >= day - interval {n} day) as {key}_complaints_{n}d" for n in (7, 30, 90)
+        f"count(*) filter (known_at >= day - interval {n} day) as {key}_records_{n}d" for n in (7, 30, 90)
     )
     return f"""
         with days as (
@@ -70,9 +70,9 @@ def statistics(key: str) -> str:
             ) d
         )
         select days.{key}, days.day as event_timestamp, seen.* exclude (n, share),
-            seen.share as {key}_narrative_share, labels.n as {key}_labels, {shares}
+            seen.share as {key}_text_share, labels.n as {key}_labels, {shares}
         from days,
-            lateral (select count(*) as n, count(narrative) / count(*) as share, {windows} from fct c
+            lateral (select count(*) as n, count(text) / count(*) as share, {windows} from fct c
                 where c.{key} = days.{key} and c.known_at < day) seen,
             lateral (select count(*) as n, {counts} from fct c
                 where c.{key} = days.{key} and c.label_known_at < day) labels
@@ -87,7 +87,7 @@ def publish_raw(home: Home, objects: list[Object], withdrawn: Sequence[str] = ()
     """
     text = ("complaint_id", "company", "state", "narrative", "product", "date_received", "date_sent_to_company")
     counts = []
-    with home.lake.staging("raw_complaints") as staged:
+    with home.lake.staging("raw_records") as staged:
         (staged / "records").mkdir()
         for seq, (object_id, known_from, rows) in enumerate(objects):
             out = object_id in withdrawn
@@ -100,7 +100,7 @@ def publish_raw(home: Home, objects: list[Object], withdrawn: Sequence[str] = ()
         kinds = [(name, pa.string()) for name in ("object_id", "known_from", "withdrawn")]
         landed = pa.Table.from_pylist(counts, pa.schema([*kinds, ("seq", pa.int64()), ("landed", pa.int64())]))
         pq.write_table(landed, staged / "objects.parquet")
-        home.lake.publish("raw_complaints", hash_json(counts)[:16], staged)
+        home.lake.publish("raw_records", hash_json(counts)[:16], staged)
     return landed.filter(pc.is_null(landed["withdrawn"]))
 
 
@@ -115,18 +115,18 @@ PRODUCTS = {
     "other": "Other financial service",
     "student_loan": "Student loan",
 }
-"""A product of each queue."""
+"""A product of each label."""
 
 
-def raw_record(object_id: str, row: Complaint) -> dict[str, Any]:
+def raw_record(object_id: str, row: Record) -> dict[str, Any]:
     """The record of which the marts made a row."""
     named = {name: None if row[name] == "unknown" else row[name] for name in ("company", "state")}
     return named | {
         "object_id": object_id,
         "content_hash": hashlib.md5(repr(row).encode()).hexdigest(),
-        "complaint_id": row["complaint_id"],
-        "narrative": row["narrative"],
-        "product": PRODUCTS[row["queue"]] if row["queue"] else None,
+        "complaint_id": row["record_id"],
+        "narrative": row["text"],
+        "product": PRODUCTS[row["label"]] if row["label"] else None,
         "date_received": str(row["known_at"].date()),
         "date_sent_to_company": str(row["label_known_at"].date()),
         "line": row["line"],
@@ -135,7 +135,7 @@ def raw_record(object_id: str, row: Complaint) -> dict[str, Any]:
 
 def publish_marts(
     home: Home,
-    rows: list[Complaint],
+    rows: list[Record],
     version: str = "v1",
     shuffled: int | None = None,
     landed: list[Object] | None = None,
@@ -149,7 +149,7 @@ def publish_marts(
     with home.lake.staging("marts") as staged, duckdb.connect() as connection:
         connection.register("fct", pa.Table.from_pylist(rows, schema))
         tables = {
-            "fct_complaints": "from fct",
+            "fct_records": "from fct",
             "company_daily": statistics("company"),
             "state_daily": statistics("state"),
         }
@@ -161,8 +161,8 @@ def publish_marts(
 
 
 @pytest.fixture
-def make_complaints() -> Callable[..., list[Complaint]]:
-    return complaints
+def make_records() -> Callable[..., list[Record]]:
+    return records
 
 
 @pytest.fixture
@@ -186,4 +186,4 @@ def settings() -> SnapshotSettings:
 
 @pytest.fixture
 def marts(home: Home) -> Path:
-    return publish_marts(home, complaints())
+    return publish_marts(home, records())

@@ -36,7 +36,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     written = simulate(filed, START, START + timedelta(days=DAYS - 1), 30, 3, "calm", daily=True)
     for path in written.files:
         day = date.fromisoformat(re.findall(r"\d{4}-\d\d-\d\d", path.name)[0]) + timedelta(days=LATE)
-        shutil.copyfile(path, folder / f"complaints-{day}.csv")
+        shutil.copyfile(path, folder / f"records-{day}.csv")
     return folder
 
 
@@ -60,7 +60,7 @@ def nights(home: Home, delivered: Path, source: Path) -> Iterator[str]:
     """Land each day's file on its day; give each of the nights, published."""
     source.mkdir()
     for path in sorted(delivered.iterdir()):
-        day = path.stem.removeprefix("complaints-")
+        day = path.stem.removeprefix("records-")
         shutil.copyfile(path, source / path.name)
         if day in NIGHTS:
             publish(home, source, day, LANDING_TELLS)
@@ -95,5 +95,5 @@ def _serves_what_training_rows_get(home: Home, later: Home, night: str) -> None:
     table = pa.Table.from_pandas(rows, preserve_index=False)
     trained = with_features(later, later.lake.current("marts"), table, tuple(features)).to_pandas()[features]
     pd.testing.assert_frame_equal(online, trained, check_dtype=False)
-    assert online["company_complaints_7d"].max() == 0
-    assert online["company_complaints_30d"].max() > 5
+    assert online["company_records_7d"].max() == 0
+    assert online["company_records_30d"].max() > 5

@@ -32,40 +32,40 @@ def shingles(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + 5]) for i in range(max(1, len(words) - 4))} if words else set()
 
 
-def search(narratives: pa.ChunkedArray, others: pa.ChunkedArray, similarity: float = 0.7) -> Duplicates:
-    rows, theirs = (pa.table({"narrative": n, "start": hash_starts(n)}) for n in (narratives, others))
+def search(texts: pa.ChunkedArray, others: pa.ChunkedArray, similarity: float = 0.7) -> Duplicates:
+    rows, theirs = (pa.table({"text": n, "start": hash_starts(n)}) for n in (texts, others))
     return find_duplicates(rows, theirs, similarity)
 
 
-def find(narratives: list[str], others: list[str], similarity: float = 0.7) -> tuple[list[bool], list[bool]]:
-    found = search(*(pa.chunked_array([texts], pa.string()) for texts in (narratives, others)), similarity)
+def find(texts: list[str], others: list[str], similarity: float = 0.7) -> tuple[list[bool], list[bool]]:
+    found = search(*(pa.chunked_array([texts], pa.string()) for texts in (texts, others)), similarity)
     return found.same_start.tolist(), found.similar.tolist()
 
 
 @pytest.mark.parametrize("similarity", [0.3, 0.7, 0.9])
 def test_similar_pairs_are_those_of_brute_force(similarity: float) -> None:
     others = [text(RNG.randint(1, 90)) for _ in range(60)]
-    narratives = [changed(RNG.choice(others), RNG.choice([0, 0.01, 0.03, 0.1, 0.3])) for _ in range(1500)]
-    narratives += [text(RNG.randint(1, 60)) for _ in range(700)]
-    assert_as_brute_force(narratives, others, similarity)
+    texts = [changed(RNG.choice(others), RNG.choice([0, 0.01, 0.03, 0.1, 0.3])) for _ in range(1500)]
+    texts += [text(RNG.randint(1, 60)) for _ in range(700)]
+    assert_as_brute_force(texts, others, similarity)
 
 
-def test_so_are_those_of_real_complaints(cfpb: Path) -> None:
+def test_so_are_those_of_real_records(cfpb: Path) -> None:
     column = '"Consumer complaint narrative"'
     ascii_text = f"{column} is not null and length({column}) = strlen({column})"
     sql = f"select {column} from read_csv(?, all_varchar = true) where {ascii_text} limit 1000"
     with duckdb.connect() as connection:
         found = connection.execute(sql, [str(cfpb / "complaints-2023-2026.csv.gz")]).fetchall()
-    narratives = [narrative for (narrative,) in found]
-    assert_as_brute_force(narratives[:900], narratives[900:], 0.1)
+    texts = [text for (text,) in found]
+    assert_as_brute_force(texts[:900], texts[900:], 0.1)
 
 
-def assert_as_brute_force(narratives: list[str], others: list[str], similarity: float) -> None:
+def assert_as_brute_force(texts: list[str], others: list[str], similarity: float) -> None:
     sets = [shingles(other) for other in others]
     wanted = [
-        any(len(mine & other) >= similarity * len(mine | other) for other in sets) for mine in map(shingles, narratives)
+        any(len(mine & other) >= similarity * len(mine | other) for other in sets) for mine in map(shingles, texts)
     ]
-    same_start, similar = find(narratives, others, similarity)
+    same_start, similar = find(texts, others, similarity)
     assert [a or b for a, b in zip(same_start, similar, strict=True)] == [
         a or b for a, b in zip(same_start, wanted, strict=True)
     ]
@@ -98,19 +98,19 @@ def test_texts_without_words_are_like_nothing() -> None:
 
 def test_slices_and_chunks_change_nothing() -> None:
     others = [text(40) for _ in range(5)]
-    narratives = [changed(other, 0.02) for other in others] + [text(40) for _ in range(5)]
-    whole = search(pa.chunked_array([narratives]), pa.chunked_array([others]))
-    pieces = pa.chunked_array([pa.array(["skipped", *narratives[:3]])[1:], [], narratives[3:]])
+    texts = [changed(other, 0.02) for other in others] + [text(40) for _ in range(5)]
+    whole = search(pa.chunked_array([texts]), pa.chunked_array([others]))
+    pieces = pa.chunked_array([pa.array(["skipped", *texts[:3]])[1:], [], texts[3:]])
     parts = search(pieces, pa.chunked_array([others[:1], others[1:]]))
     assert whole.any.tolist() == parts.any.tolist() == [True] * 5 + [False] * 5
 
 
 def test_pieces_bound_memory_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     others = [text(60) for _ in range(20)]
-    narratives = [changed(RNG.choice(others), RNG.choice([0.01, 0.03, 0.1])) for _ in range(200)]
-    whole = find(narratives, others)
+    texts = [changed(RNG.choice(others), RNG.choice([0.01, 0.03, 0.1])) for _ in range(200)]
+    whole = find(texts, others)
     monkeypatch.setattr(duplicates, "_PAIRS", 7)
-    assert find(narratives, others) == whole
+    assert find(texts, others) == whole
     assert any(whole[1])
     assert not all(whole[1])
 

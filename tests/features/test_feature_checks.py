@@ -56,9 +56,9 @@ def test_a_check_that_examined_nothing_has_not_passed() -> None:
 
 
 def test_five_hundred_rows_and_more_are_looked_up_again(
-    home: Home, make_complaints: Callable[..., list[dict[str, object]]], publish: Callable[..., Path]
+    home: Home, make_records: Callable[..., list[dict[str, object]]], publish: Callable[..., Path]
 ) -> None:
-    publish(home, make_complaints(days=80, per_day=16))
+    publish(home, make_records(days=80, per_day=16))
     many = SnapshotSettings(
         **(BOUNDS | {"test_rows": 200, "min_train_rows": 500, "max_train_rows": 900, "reference_rows": 15})
     )
@@ -69,25 +69,25 @@ def test_five_hundred_rows_and_more_are_looked_up_again(
         assert found.examined >= 500
 
 
-Complaints = list[dict[str, object]]
-Late = tuple[Complaints, Complaints]
+Records = list[dict[str, object]]
+Late = tuple[Records, Records]
 
 
 @pytest.fixture
-def late(make_complaints: Callable[..., Complaints]) -> Late:
-    """Complaints, and corrections of some of them that land on the day after as-of."""
-    rows = make_complaints()
+def late(make_records: Callable[..., Records]) -> Late:
+    """Records, and corrections of some of them that land on the day after as-of."""
+    rows = make_records()
     other = {"mortgage": "cards"}
-    return rows, [row | {"queue": other.get(str(row["queue"]), "mortgage")} for row in rows[200:300:10]]
+    return rows, [row | {"label": other.get(str(row["label"]), "mortgage")} for row in rows[200:300:10]]
 
 
-def corrected(late: Late) -> Complaints:
-    """The complaints as the corrections have them."""
-    by_id = {row["complaint_id"]: row for row in late[1]}
-    return [by_id.get(row["complaint_id"], row) for row in late[0]]
+def corrected(late: Late) -> Records:
+    """The records as the corrections have them."""
+    by_id = {row["record_id"]: row for row in late[1]}
+    return [by_id.get(row["record_id"], row) for row in late[0]]
 
 
-def landed(late: Late) -> list[tuple[str, str | None, Complaints]]:
+def landed(late: Late) -> list[tuple[str, str | None, Records]]:
     return [("a", None, late[0]), ("b", "2020-03-16", late[1])]
 
 
@@ -123,9 +123,9 @@ def test_a_row_of_an_object_that_lands_later_or_was_withdrawn_is_found(
 ) -> None:
     publish(home, late[0], landed=[("a", None, late[0][:300]), ("b", "2020-03-16", late[0][300:])])
     made = build_training_set(home, AS_OF, settings)
-    too_early = int((pd.concat([made.train(), made.test(), made.reference()])["complaint_id"] >= "00300").sum())
+    too_early = int((pd.concat([made.train(), made.test(), made.reference()])["record_id"] >= "00300").sum())
     assert checks.check_landed(home, made).faults > too_early > 100
-    objects = home.lake.current("raw_complaints") / "objects.parquet"
+    objects = home.lake.current("raw_records") / "objects.parquet"
     pd.read_parquet(objects).query("object_id == 'a'").to_parquet(objects)
     assert checks.check_landed(home, made).faults > too_early
 
@@ -184,7 +184,7 @@ def test_a_row_on_the_wrong_side_is_found(made: Snapshot) -> None:
     assert checks.check_labels(faulty).faults == 1
 
 
-@pytest.mark.parametrize("column", ["complaint_id", "narrative"])
+@pytest.mark.parametrize("column", ["record_id", "text"])
 def test_a_row_on_both_sides_is_found(made: Snapshot, column: str) -> None:
     faulty = tampered(made, "train", set_first(**{column: made.test()[column].iloc[3]}))
     assert checks.check_overlap(faulty).faults >= 1
@@ -194,16 +194,16 @@ def test_a_form_letter_on_both_sides_is_found(made: Snapshot) -> None:
     """It begins alike; what follows is everybody's own, so that the two have few shingles in common."""
     letter = "under the act named below i demand that you delete what is listed here as it is not mine " * 2
     ours, theirs = (" ".join(f"{word}{chr(97 + n % 26)}" for n in range(90)) for word in ("own", "other"))
-    tampered(made, "test", set_first(narrative=f"{letter} {ours}"))
+    tampered(made, "test", set_first(text=f"{letter} {ours}"))
     assert checks.check_overlap(made).passed
-    assert checks.check_overlap(tampered(made, "train", set_first(narrative=f"{letter} {theirs}"))).faults == 1
+    assert checks.check_overlap(tampered(made, "train", set_first(text=f"{letter} {theirs}"))).faults == 1
 
 
 def test_a_near_duplicate_on_both_sides_is_found(made: Snapshot) -> None:
     text = " ".join(f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60))
-    tampered(made, "test", set_first(narrative=text))
+    tampered(made, "test", set_first(text=text))
     assert checks.check_overlap(made).passed
-    assert checks.check_overlap(tampered(made, "train", set_first(narrative="now " + text))).faults == 1
+    assert checks.check_overlap(tampered(made, "train", set_first(text="now " + text))).faults == 1
 
 
 def test_an_outcome_among_the_columns_is_found(made: Snapshot) -> None:

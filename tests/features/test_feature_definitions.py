@@ -31,8 +31,8 @@ def run(home: Home) -> dg.ExecuteInProcessResult:
 
 
 @pytest.fixture
-def filled(home: Home, make_complaints: Callable[..., list[dict[str, object]]], publish: Callable[..., Path]) -> Home:
-    publish(home, make_complaints(days=80, per_day=22))
+def filled(home: Home, make_records: Callable[..., list[dict[str, object]]], publish: Callable[..., Path]) -> Home:
+    publish(home, make_records(days=80, per_day=22))
     return home
 
 

@@ -11,13 +11,13 @@ from assets.features.store import definitions
 from assets.lake import Home
 from assets.scoring import parity
 from assets.scoring.parity import measure_parity
-from assets.settings import QUEUES, ScoringSettings, load_settings
+from assets.settings import LABELS, ScoringSettings, load_settings
 
 AS_OF = "2020-03-15"
 
 
 class LabelCounter:
-    """As sure of the first queue as the company has labels."""
+    """As sure of the first label as the company has labels."""
 
     id = "counter"
 
@@ -30,7 +30,7 @@ class LabelCounter:
     def predict_proba(self, rows: pd.DataFrame, batch_tokens: int = 64, precision: str = "float32") -> np.ndarray:
         assert precision == "float32"
         share = 1 / (1 + np.exp(-rows["company_labels"].fillna(-1).to_numpy() / 1000))
-        return np.column_stack([share, *[(1 - share) / (len(QUEUES) - 1)] * (len(QUEUES) - 1)])
+        return np.column_stack([share, *[(1 - share) / (len(LABELS) - 1)] * (len(LABELS) - 1)])
 
 
 @pytest.fixture

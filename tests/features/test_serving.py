@@ -22,8 +22,8 @@ LATE, EARLY = "2020-03-10", "2020-02-01"
 def rows() -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "complaint_id": ["9", "7", "8", "6"],
-            "narrative": ["They owe me $5", None, "XXXX said no", "They owe me $5"],
+            "record_id": ["9", "7", "8", "6"],
+            "text": ["They owe me $5", None, "XXXX said no", "They owe me $5"],
             "company": ["BETA", None, "NEVER SEEN", "BETA"],
             "state": ["NY", "CA", None, "NY"],
             "zip_code": [None, "1", "2", "3"],

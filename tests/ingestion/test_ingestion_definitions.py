@@ -1,4 +1,4 @@
-"""The asset `raw_complaints`: what a person sees of it, and that a bad source stops it with one line."""
+"""The asset `raw_records`: what a person sees of it, and that a bad source stops it with one line."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from assets.ingestion.definitions import IngestionConfig, raw_complaints
+from assets.ingestion.definitions import IngestionConfig, raw_records
 from assets.lake import Home
 from assets.resources import Evergreen
 
@@ -18,10 +18,10 @@ WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
 
 def materialize(home: Home, *sources: Path | str) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        [raw_complaints],
+        [raw_records],
         partition_key=AS_OF,
         resources={"evergreen": Evergreen()},
-        run_config=dg.RunConfig({"raw_complaints": IngestionConfig(sources=[str(source) for source in sources])}),
+        run_config=dg.RunConfig({"raw_records": IngestionConfig(sources=[str(source) for source in sources])}),
         raise_on_error=False,
     )
 
@@ -37,9 +37,9 @@ def source(tmp_path: Path, write_csv: WriteCsv, complaint: Callable[..., list[st
 
 def test_the_asset_reports_its_numbers_and_its_check(home: Home, source: Path) -> None:
     result = materialize(home, source)
-    (event,) = result.asset_materializations_for_node("raw_complaints")
+    (event,) = result.asset_materializations_for_node("raw_records")
     numbers = {name: event.metadata[name].value for name in ("landed", "records", "rejects", "version")}
-    assert numbers == {"landed": 2, "records": 1, "rejects": 1, "version": home.lake.version("raw_complaints")}
+    assert numbers == {"landed": 2, "records": 1, "rejects": 1, "version": home.lake.version("raw_records")}
     assert "| too-few-fields | 1 |" in str(event.metadata["reasons"].value)
     assert "| a.csv |" in str(event.metadata["objects"].value)
     checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
@@ -55,13 +55,13 @@ def test_the_name_of_an_object_is_text(
 ) -> None:
     name = "<img src=x onerror=alert(1)>|**b**|`c`|[d](e).csv"
     write_csv(tmp_path / name, [complaint(1)])
-    (event,) = materialize(home, tmp_path / name).asset_materializations_for_node("raw_complaints")
+    (event,) = materialize(home, tmp_path / name).asset_materializations_for_node("raw_records")
     assert [row[0] for row in cells(str(event.metadata["objects"].value))] == ["object", name]
 
 
 def test_rows_that_vanish_after_publication_fail_the_check(home: Home, source: Path) -> None:
     materialize(home, source)
-    (part,) = home.lake.current("raw_complaints").glob("records/*.parquet")
+    (part,) = home.lake.current("raw_records").glob("records/*.parquet")
     none = pq.read_table(part).slice(0, 0)
     part.unlink()
     pq.write_table(none, part)
@@ -94,7 +94,7 @@ def test_what_is_not_as_it_was_is_seen_and_stops_nothing(home: Home, source: Pat
     check = evaluation(result, "sources_only_grow")
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
     assert check.metadata["deleted"].value == [str(source)]
-    (event,) = result.asset_materializations_for_node("raw_complaints")
+    (event,) = result.asset_materializations_for_node("raw_records")
     assert event.metadata["not_read"].value == [str(source.with_name("sheet.xlsx"))]
     assert "| broken.csv | empty-object |" in str(event.metadata["refused_objects"].value)
     assert evaluation(materialize(home, source.parent), "sources_only_grow").passed

@@ -209,7 +209,7 @@ def test_rows_that_were_lost_are_not_published(
     monkeypatch.setattr(landing_module.Parts, "_write", lambda self, to, table: write(self, to, table[1:]))
     with pytest.raises(AuditError, match=r"a\.csv.*nothing was published"):
         ingest([str(folder)], lake, settings, AS_OF)
-    assert lake.version("raw_complaints") is None
+    assert lake.version("raw_records") is None
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_failure_in_the_middle_leaves_the_last_publication(
             ingest([str(folder)], lake, settings, AS_OF)
     assert raised is KeyboardInterrupt or "the disk is full" in str(caught.value)
     assert hash_tree(lake.root) == before
-    assert lake.version("raw_complaints") == first.version
+    assert lake.version("raw_records") == first.version
     assert ingest([str(folder)], lake, settings, AS_OF).landed == 6
 
 
@@ -425,8 +425,8 @@ def test_runs_at_once_lose_no_object_and_number_each_once(
         racer.stdin.write("\n")
         racer.stdin.flush()
     assert [racer.communicate() and racer.returncode for racer in racers] == [0, 0, 0]
-    landed = pq.read_table(lake.current("raw_complaints") / "objects.parquet").to_pylist()
+    landed = pq.read_table(lake.current("raw_records") / "objects.parquet").to_pylist()
     assert sorted(row["key"] for row in landed) == ["a.csv", "b.csv", "c.csv"]
     assert [row["seq"] for row in landed] == [0, 1, 2]
     assert [row["known_from"] for row in landed] == [None, "2024-01-01", "2024-01-01"], "one of them came first"
-    assert find_imbalances(lake.current("raw_complaints")) == []
+    assert find_imbalances(lake.current("raw_records")) == []

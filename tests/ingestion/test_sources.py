@@ -103,7 +103,7 @@ def test_a_night_over_s3_gets_only_what_is_new_or_changed(
     assert landing.overwritten == ("s3://complaints/in/b.csv",)
     assert landing.deleted == ("s3://complaints/in/2024/a.csv",)
     assert landing.not_read == ("s3://complaints/in/README.md",)
-    (lake.root / "raw_complaints" / "seen.json").unlink()
+    (lake.root / "raw_records" / "seen.json").unlink()
     again, gets = night(lake)
     assert (again.version, len(gets), again.overwritten) == (landing.version, 2, ())
 

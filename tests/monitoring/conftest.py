@@ -13,17 +13,17 @@ import pytest
 from assets.lake import Home
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import Manifest
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.warehouse.marts import partition_file
 
-FEATURES = ["company_complaints_30d", "company_share_cards", "narrative_length"]
+FEATURES = ["company_records_30d", "company_share_cards", "text_length"]
 SECRET = "zanzibarian"
-"""A word of narratives that must appear in no report."""
+"""A word of texts that must appear in no report."""
 
 
 @dataclass
 class World:
-    """Draws complaints; `words`, `mix` and `broken` are what can shift."""
+    """Draws records; `words`, `mix` and `broken` are what can shift."""
 
     seed: int
     words: int = 400
@@ -43,18 +43,18 @@ class World:
         sizes = rng.poisson(40, count) + 5
         table = pd.DataFrame(
             {
-                "complaint_id": [f"{prefix}{n}" for n in range(count)],
+                "record_id": [f"{prefix}{n}" for n in range(count)],
                 "known_at": pd.Timestamp(start) + pd.to_timedelta(np.sort(rng.integers(0, days, count)), unit="D"),
-                "queue": rng.choice(QUEUES, count, p=self.mix),
-                "narrative": [" ".join([SECRET, "XXXX", *rng.choice(names, size, p=chances)]) for size in sizes],
+                "label": rng.choice(LABELS, count, p=self.mix),
+                "text": [" ".join([SECRET, "XXXX", *rng.choice(names, size, p=chances)]) for size in sizes],
                 "company": [f"Company {n}" for n in rng.zipf(1.7, count)],
                 "state": rng.choice(["CA", "TX", "NY", "FL", "unknown"], count),
                 "zip_code": None,
                 "tags": rng.choice([None, "Older American"], count, p=[0.9, 0.1]),
                 "channel": "Web",
-                "company_complaints_30d": rng.lognormal(2, 1.5, count).round(),
+                "company_records_30d": rng.lognormal(2, 1.5, count).round(),
                 "company_share_cards": rng.beta(1, 3, count),
-                "narrative_length": sizes.astype(float),
+                "text_length": sizes.astype(float),
             }
         )
         table["confidence"] = rng.beta(5, 2, count)
@@ -87,8 +87,8 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
 
         `kept_out`: hashes of how texts began that were removed from its training set.
         """
-        columns = ["complaint_id", "known_at", "label_known_at", "queue"]
-        columns += ["narrative", "company", "state", "zip_code", "tags", "channel"]
+        columns = ["record_id", "known_at", "label_known_at", "label"]
+        columns += ["text", "company", "state", "zip_code", "tags", "channel"]
         with home.lake.staging("training_set/2024-01-01") as staged:
             drawn = world.rows(rows, "2023-06-01", 180, "t")
             drawn[[*columns, *FEATURES]].to_parquet(staged / "train.parquet", index=False)
@@ -97,8 +97,8 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
             home.lake.publish("training_set/2024-01-01", champion.snapshot_id, staged)
         with home.lake.staging("evaluation/2024-01-01") as staged:
             tested = World(world.seed + 1000, mix=world.mix).rows(test_rows, "2023-12-01", 30, "e")
-            predicted = tested["queue"].where(tested["confidence"] >= wrong_below, "wrong")
-            predicted = predicted.mask(predicted == "wrong", np.where(tested["queue"] == "cards", "other", "cards"))
+            predicted = tested["label"].where(tested["confidence"] >= wrong_below, "wrong")
+            predicted = predicted.mask(predicted == "wrong", np.where(tested["label"] == "cards", "other", "cards"))
             tested.assign(predicted=predicted).to_parquet(staged / "predictions.parquet", index=False)
             (staged / "evaluation.json").write_text(json.dumps(champion.training_id))
             home.lake.publish("evaluation/2024-01-01", "e1", staged)
@@ -108,9 +108,9 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def publish_marts(home: Home) -> Callable[..., None]:
-    def publish(complaints: pd.DataFrame, labels: pd.DataFrame | None = None, version: str = "m1") -> None:
+    def publish(records: pd.DataFrame, labels: pd.DataFrame | None = None, version: str = "m1") -> None:
         with home.lake.staging("marts") as staged:
-            for name, table in (("fct_complaints", complaints), ("labels", labels)):
+            for name, table in (("fct_records", records), ("labels", labels)):
                 if table is not None:
                     times = [c for c in ("known_at", "known_until", "label_known_at") if c in table]
                     table = table.assign(**{c: pd.to_datetime(table[c]) for c in times})
@@ -129,8 +129,9 @@ def publish_predictions(home: Home, champion: RegisteredVersion) -> Callable[...
             *(as_of, model.version, model.training_id, model.snapshot_id, model.as_of, marts, 30),
             *(len(rows), len(rows), len(rows)),
         )
-        table = rows.assign(as_of=as_of, model_version=model.version, reason=None)
-        columns = ["complaint_id", "as_of", "queue", "confidence", "model_version", "reason"]
+        predicted = rows["predicted"] if "predicted" in rows else rows["label"]
+        table = rows.assign(predicted=predicted, as_of=as_of, model_version=model.version, reason=None)
+        columns = ["record_id", "as_of", "predicted", "confidence", "model_version", "reason"]
         with home.lake.staging(f"predictions/{as_of}") as staged:
             kept = [*columns, *(c for c in FEATURES if c in table)]
             table[kept].to_parquet(staged / "predictions.parquet", index=False)
@@ -154,7 +155,7 @@ def score_window(publish_marts: Any, publish_predictions: Any) -> Callable[..., 
     ) -> None:
         start = (pd.Timestamp(as_of) - pd.Timedelta(days=27)).date().isoformat()
         drawn = world.rows(rows, start, 25, as_of).assign(known_until=pd.NaT)
-        known = ["complaint_id", "known_at", "known_until", "queue", "label_known_at"]
+        known = ["record_id", "known_at", "known_until", "label", "label_known_at"]
         publish_marts(drawn.drop(columns=[*FEATURES, "confidence"]), drawn[known].head(labels or rows), version)
         publish_predictions(as_of, drawn, version=version, marts=version)
 

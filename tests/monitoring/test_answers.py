@@ -8,10 +8,10 @@ import pytest
 
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.comparison import Column
-from assets.settings import QUEUES, load_settings
+from assets.settings import LABELS, load_settings
 
 SETTINGS = load_settings("quick").drift
-NAMES = np.array(QUEUES)
+NAMES = np.array(LABELS)
 
 
 def draw(rng: np.random.Generator, rows: int, lost: float = 0.0, surer: float = 0.04) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def draw(rng: np.random.Generator, rows: int, lost: float = 0.0, surer: float = 
     right = rng.random(rows) < confidence - surer - lost
     other = (answered + rng.integers(1, len(NAMES), rows)) % len(NAMES)
     truth = np.where(right, answered, other)
-    return pd.DataFrame({"queue": NAMES[truth], "predicted": NAMES[answered], "confidence": confidence})
+    return pd.DataFrame({"label": NAMES[truth], "predicted": NAMES[answered], "confidence": confidence})
 
 
 def nights(rows: pd.DataFrame, a_night: int) -> pd.DataFrame:
@@ -59,11 +59,11 @@ def test_a_good_year_does_not_make_it_slow() -> None:
     assert evidence(evaluated, nights(pd.concat([good, bad], ignore_index=True), 20))["answers"].drifted
 
 
-@pytest.mark.parametrize(("side", "name"), [("predicted", "answered_mortgage"), ("queue", "true_mortgage")])
-def test_the_queue_that_is_answered_wrongly_is_named(side: str, name: str) -> None:
+@pytest.mark.parametrize(("side", "name"), [("predicted", "answered_mortgage"), ("label", "true_mortgage")])
+def test_the_label_that_is_answered_wrongly_is_named(side: str, name: str) -> None:
     rng = np.random.default_rng(3)
     evaluated, arrived = draw(rng, 1500), nights(draw(rng, 3000), 100)
-    other = {"predicted": "queue", "queue": "predicted"}[side]
+    other = {"predicted": "label", "label": "predicted"}[side]
     moved = (arrived[side] == "mortgage") & (rng.random(len(arrived)) < 0.5)
     arrived[other] = arrived[other].mask(moved, "student_loan")
     found = evidence(evaluated, arrived)
@@ -72,15 +72,15 @@ def test_the_queue_that_is_answered_wrongly_is_named(side: str, name: str) -> No
     assert found[name].note.endswith("promised at most")
 
 
-def test_a_little_of_the_same_text_in_another_queue_is_found_where_the_champion_is_sure() -> None:
+def test_a_little_of_the_same_text_in_another_label_is_found_where_the_champion_is_sure() -> None:
     rng = np.random.default_rng(8)
     evaluated, arrived = (
-        rows[(rows["queue"] == rows["predicted"]) | (rows["confidence"] < 0.9)]
+        rows[(rows["label"] == rows["predicted"]) | (rows["confidence"] < 0.9)]
         for rows in (draw(rng, 1500), nights(draw(rng, 9000), 300))
     )
     moved = rng.random(len(arrived)) < 0.03
     another = dict(zip(NAMES, np.roll(NAMES, 1), strict=True))
-    arrived["queue"] = arrived["queue"].mask(moved, arrived["predicted"].map(another))
+    arrived["label"] = arrived["label"].mask(moved, arrived["predicted"].map(another))
     found = evidence(evaluated, arrived)
     assert (found["answers"].drifted, found["sure_answers"].drifted) == (False, True)
 
@@ -90,8 +90,8 @@ def test_a_window_that_is_harder_breaks_no_promise() -> None:
     rng = np.random.default_rng(4)
     unsure = partial(lambda rows: rows[rows["confidence"] < 0.85].reset_index(drop=True))
     evaluated, arrived = draw(rng, 3000), nights(unsure(draw(rng, 6000)), 30)
-    assert (arrived["queue"] != arrived["predicted"]).mean() > (
-        evaluated["queue"] != evaluated["predicted"]
+    assert (arrived["label"] != arrived["predicted"]).mean() > (
+        evaluated["label"] != evaluated["predicted"]
     ).mean() + 0.1
     assert not any(evidence(evaluated, arrived)[name].drifted for name in ("answers", "answered_cards"))
 
@@ -100,7 +100,7 @@ def test_copies_of_a_letter_count_once_a_night() -> None:
     rng = np.random.default_rng(5)
     evaluated = draw(rng, 1500)
     calm = nights(draw(rng, 300), 100)
-    copies = calm.iloc[[0] * 60].assign(predicted="cards", queue="mortgage", confidence=0.99, night=2)
+    copies = calm.iloc[[0] * 60].assign(predicted="cards", label="mortgage", confidence=0.99, night=2)
     apart = copies.assign(letter=np.arange(1000, 1060))
     assert not evidence(evaluated, pd.concat([calm, copies]))["answers"].drifted
     assert evidence(evaluated, pd.concat([calm, apart]))["answers"].drifted

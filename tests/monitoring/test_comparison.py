@@ -17,12 +17,12 @@ SETTINGS = load_settings("quick").drift
 
 def test_evidentlys_numbers_are_ours(world: Any) -> None:
     frames = [world(seed).rows(rows, "2024-01-01", 30, "a") for seed, rows in ((1, 900), (2, 400))]
-    columns = ["company_complaints_30d", "company", "tags"]
-    sides = [Side({"features": f[columns], "predictions": f[["queue"]].head(300)}) for f in frames]
+    columns = ["company_records_30d", "company", "tags"]
+    sides = [Side({"features": f[columns], "predictions": f[["label"]].head(300)}) for f in frames]
     measured = measure_columns(*sides, SETTINGS)
     assert [(c.name, c.group) for c in measured] == [
         *((name, "features") for name in columns),
-        ("queue", "predictions"),
+        ("label", "predictions"),
     ]
     seen, page = by_evidently(measured, *sides, SETTINGS)
     for ours, theirs in zip(measured, seen, strict=True):
@@ -85,7 +85,7 @@ def test_the_false_alarm_rate_does_not_grow_with_the_rows(rows: int) -> None:
     def side(size: int) -> Side:
         heavy = {f"heavy{n}": rng.pareto(0.9, size) for n in range(5)}
         other = {"company": rng.zipf(1.5, size).astype(str), "few": rng.random(size) < 0.02}
-        one = {"predicted_queue": rng.choice(list("abcdefghi"), size)}
+        one = {"predicted_label": rng.choice(list("abcdefghi"), size)}
         return Side({"features": pd.DataFrame(heavy | other), "predictions": pd.DataFrame(one)})
 
     verdicts = [judge(measure_columns(side(2000), side(rows), SETTINGS), SETTINGS).detected for _ in range(40)]
@@ -108,7 +108,7 @@ def test_what_the_champion_answers_is_held_to_a_wider_bound() -> None:
     """Its evaluation is one small draw: a part of it that is unlucky would alarm in every window."""
     rng = np.random.default_rng(0)
     evaluated, window = (
-        pd.DataFrame({"queue": rng.choice(list("abc"), 2000, p=mix)}) for mix in ((0.4, 0.4, 0.2), (0.3, 0.4, 0.3))
+        pd.DataFrame({"label": rng.choice(list("abc"), 2000, p=mix)}) for mix in ((0.4, 0.4, 0.2), (0.3, 0.4, 0.3))
     )
     found = {
         group: measure_columns(Side({group: evaluated}), Side({group: window}), SETTINGS)[0].drifted
@@ -118,7 +118,7 @@ def test_what_the_champion_answers_is_held_to_a_wider_bound() -> None:
 
 
 def test_a_group_with_too_few_rows_is_not_measured() -> None:
-    few, many = pd.DataFrame({"label_queue": ["a"] * 99}), pd.DataFrame({"f": np.arange(200.0)})
+    few, many = pd.DataFrame({"label": ["a"] * 99}), pd.DataFrame({"f": np.arange(200.0)})
     sides = [Side({"features": many, "labels": frame}) for frame in (pd.concat([few] * 3), few)]
     assert [c.group for c in measure_columns(*sides, SETTINGS)] == ["features"]
     assert [c.group for c in measure_columns(*reversed(sides), SETTINGS)] == ["features"]
@@ -133,7 +133,7 @@ def test_what_is_judged_is_the_share_of_a_group() -> None:
     features = tuple(column(f"f{n}", "features", 0.9 if n < 3 else 0.0) for n in range(10))
     assert judge(features, SETTINGS).detected is False
     assert judge((*features, column("g", "features", 0.9)), SETTINGS).detected is True
-    found = judge((*features, column("label_queue", "labels", 0.3)), SETTINGS, {"wording": "no text"})
+    found = judge((*features, column("label", "labels", 0.3)), SETTINGS, {"wording": "no text"})
     assert (found.detected, found.share) == (True, 1.0)
     assert "4 of 11 columns drifted (f0, f1, f2, ...): features 30%; labels 100%" in found.reason
     assert "wording not measured: no text" in found.reason

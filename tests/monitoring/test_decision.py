@@ -71,7 +71,7 @@ TOLD = "twins differ by +3.0 points (error 1.0) on 500 blind rows, with age +2.0
     ("change", "policy", "decision", "named"),
     [
         ({}, {}, "skip", "drift in 0 of the last 3 windows"),
-        ({}, {}, "skip", "0.3 points by age (0.030 a day for 10 days): worth 0.90 on 20 complaints a day over 30 days"),
+        ({}, {}, "skip", "0.3 points by age (0.030 a day for 10 days): worth 0.90 on 20 records a day over 30 days"),
         ({"champion": None, "age_days": None}, {}, "retrain", "there is no champion"),
         ({"champion": None, "age_days": None, "new_labels": 0}, {}, "retrain", "there is no champion"),
         ({"champion": None, "days_since_retraining": 1}, {}, "retrain", "there is no champion"),
@@ -85,9 +85,9 @@ TOLD = "twins differ by +3.0 points (error 1.0) on 500 blind rows, with age +2.0
             {"age_days": 60},
             {},
             "retrain",
-            "worth 5.40 on 20 complaints a day over 30 days, and a retraining costs 5.10",
+            "worth 5.40 on 20 records a day over 30 days, and a retraining costs 5.10",
         ),
-        ({"age_days": 60, "mature_rows": 9}, {}, "retrain", "worth 5.40 on 20 complaints a day"),
+        ({"age_days": 60, "mature_rows": 9}, {}, "retrain", "worth 5.40 on 20 records a day"),
         ({"age_days": 600, "accuracy": 0.93}, {"max_age_days": None}, "skip", "0.0 points by age"),
         ({"age_days": 60, "cost": 5.5}, {}, "skip", "a retraining costs 5.50"),
         ({"age_days": 60, "answers_per_day": None}, {}, "skip", "1000 new labels"),
@@ -121,7 +121,7 @@ TOLD = "twins differ by +3.0 points (error 1.0) on 500 blind rows, with age +2.0
         ({"age_days": 180}, {"value_per_answer": None}, "retrain", "180 days old (at most 180)"),
         ({"age_days": 179}, {"value_per_answer": None}, "skip", "1000 new labels"),
         ({"age_days": 500}, {"value_per_answer": None, "max_age_days": None}, "skip", "1000 new labels"),
-        ({"probe": TWINS}, {"probe": True}, "retrain", f"{TOLD} (chance 0.40): worth 7.50 on 20 complaints a day"),
+        ({"probe": TWINS}, {"probe": True}, "retrain", f"{TOLD} (chance 0.40): worth 7.50 on 20 records a day"),
         ({"probe": TWINS, "training_cost": 0.9, "cost": 5.9}, {"probe": True}, "retrain", TOLD),
         ({"probe": TWINS, "training_cost": 1.1, "cost": 6.1}, {"probe": True}, "skip", TOLD),
         ({"probe": replace(TWINS, promoted_gain=0.015)}, {"probe": True}, "skip", "worth 4.50"),
@@ -252,10 +252,10 @@ def test_the_gain_of_a_day_comes_from_past_verdicts() -> None:
 
 @pytest.fixture
 def measured(home: Home, champion: Any, publish_marts: Any) -> Home:
-    labels = pd.DataFrame(
-        {"complaint_id": ["a"], "known_at": "2024-01-05", "known_until": None, "queue": "cards"}
-    ).assign(label_known_at="2024-01-10")
-    publish_marts(labels.assign(narrative="x", company="A", state="CA", tags=None, channel="Web"), labels)
+    labels = pd.DataFrame({"record_id": ["a"], "known_at": "2024-01-05", "known_until": None, "label": "cards"}).assign(
+        label_known_at="2024-01-10"
+    )
+    publish_marts(labels.assign(text="x", company="A", state="CA", tags=None, channel="Web"), labels)
     measure_drift(home, AS_OF, champion, SETTINGS.drift)
     measure_performance(home, AS_OF, champion, SETTINGS.retraining, SETTINGS.drift)
     return home

@@ -18,7 +18,7 @@ from assets.settings import load_settings
 AS_OF = "2024-02-01"
 SETTINGS = load_settings("quick").drift
 POLICY = load_settings("quick").retraining
-FEATURES = ("company_complaints_30d", "company_share_cards", "narrative_length")
+FEATURES = ("company_records_30d", "company_share_cards", "text_length")
 
 
 def page(home: Home, as_of: str = AS_OF) -> str:
@@ -110,10 +110,10 @@ def test_labels_from_after_the_as_of_are_not_read(
     assert measure_drift(home, AS_OF, champion, SETTINGS).left_out["labels"].startswith("0 rows of the window")
 
 
-def test_queues_that_are_settled_late_are_missing_from_both_sides() -> None:
+def test_labels_that_are_settled_late_are_missing_from_both_sides() -> None:
     """Cards arrive at once, mortgages after four weeks: most of a window's labels are cards, and that is no drift."""
-    rows = pd.DataFrame({"queue": ["cards", "mortgage"] * 3000, "known_at": pd.Timestamp("2024-01-01")})
-    lags = pd.to_timedelta(np.where(rows["queue"] == "cards", 0, 27), unit="D")
+    rows = pd.DataFrame({"label": ["cards", "mortgage"] * 3000, "known_at": pd.Timestamp("2024-01-01")})
+    lags = pd.to_timedelta(np.where(rows["label"] == "cards", 0, 27), unit="D")
     found = arrived_labels(rows.assign(label_known_at=rows["known_at"] + lags), 30)
     assert (found == "cards").sum() == 3000
     assert (found == "mortgage").sum() == pytest.approx(300, abs=10)
@@ -156,26 +156,26 @@ def test_the_page_says_since_when_and_at_what_cost(
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_texts_that_go_to_another_queue_break_the_champions_promise(
+def test_texts_that_go_to_another_label_break_the_champions_promise(
     home: Home, champion: Any, world: Any, train: Any, publish_marts: Any, publish_predictions: Any, swapped: bool
 ) -> None:
-    """Nothing that is seen of a complaint moves, nor the mix of the labels: their meaning alone does."""
+    """Nothing that is seen of a record moves, nor the mix of the labels: their meaning alone does."""
     even = (0.125, 0.125, 0.125, 0.125, 0.1, 0.1, 0.1, 0.1, 0.1)
     train(world(1, mix=even), wrong_below=0.5)
     window = world(2, mix=even).rows(1500, "2024-01-05", 25, "n").assign(known_until=pd.NaT)
-    wrong = np.where(window["queue"] == "cards", "other", "cards")
-    answered = window["queue"].where(window["confidence"] >= 0.5, wrong)
+    wrong = np.where(window["label"] == "cards", "other", "cards")
+    answered = window["label"].where(window["confidence"] >= 0.5, wrong)
     pairs = {"cards": "bank_account", "consumer_loan": "credit_reporting"}
-    trade = pairs | {other: queue for queue, other in pairs.items()}
-    labelled = window.assign(queue=window["queue"].replace(trade))
+    trade = pairs | {other: label for label, other in pairs.items()}
+    labelled = window.assign(label=window["label"].replace(trade))
     publish_marts(window.drop(columns="confidence"), labelled if swapped else window)
-    publish_predictions(AS_OF, window.assign(queue=answered))
+    publish_predictions(AS_OF, window.assign(predicted=answered))
     measure_performance(home, AS_OF, champion, POLICY, SETTINGS)
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is swapped
     found = {column.name for column in report.columns if column.drifted}
-    queues = {f"{side}_{queue}" for side in ("answered", "true") for queue in trade}
-    assert found == ({"answers", "sure_answers", *queues} if swapped else set())
+    labels = {f"{side}_{label}" for side in ("answered", "true") for label in trade}
+    assert found == ({"answers", "sure_answers", *labels} if swapped else set())
     assert "wrong, " in page(home)
 
 
@@ -210,7 +210,7 @@ def test_too_few_rows_cannot_be_judged(home: Home, champion: Any, world: Any, tr
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert (report.detected, report.share, report.current_rows) == (None, None, 99)
     assert "cannot be measured" in report.reason
-    assert "99 scored complaints" in (home.reports / "drift" / f"{AS_OF}.html").read_text()
+    assert "99 scored records" in (home.reports / "drift" / f"{AS_OF}.html").read_text()
 
 
 def test_a_window_whose_marts_were_removed_cannot_be_judged(
@@ -248,7 +248,7 @@ def test_rows_that_the_champion_was_trained_on_are_left_out(
     publish_predictions(AS_OF, trained)
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is None
-    assert "the window has 0 scored complaints that the champion was not trained on" in report.reason
+    assert "the window has 0 scored records that the champion was not trained on" in report.reason
 
 
 @pytest.mark.parametrize("kept_out", [True, False])
@@ -261,8 +261,8 @@ def test_letters_that_were_kept_from_the_training_are_no_news(
     )
     train(world(1), kept_out=hash_starts(pa.chunked_array([[letter]])).tolist() if kept_out else ())
     rows = world(2).rows(1500, "2024-01-05", 25, "w").assign(known_until=pd.NaT)
-    rows.loc[rows.index[::5], "narrative"] = letter
-    known = ["complaint_id", "known_at", "known_until", "queue", "label_known_at"]
+    rows.loc[rows.index[::5], "text"] = letter
+    known = ["record_id", "known_at", "known_until", "label", "label_known_at"]
     publish_marts(rows.drop(columns=[*FEATURES, "confidence"]), rows[known])
     publish_predictions(AS_OF, rows)
     report = measure_drift(home, AS_OF, champion, SETTINGS)

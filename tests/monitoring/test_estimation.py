@@ -2,28 +2,28 @@ import numpy as np
 import pytest
 
 from assets.monitoring.estimation import Answers, chances, estimate_quality
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
-NAMES = np.array(QUEUES)
+NAMES = np.array(LABELS)
 
 
 def draw(rng: np.random.Generator, rows: int, sure: float, over: float = 0.0) -> tuple[np.ndarray, Answers]:
-    """True queues and answers. Sure ones (beta of `sure`) are right as often as they say, less `over`."""
+    """True labels and answers. Sure ones (beta of `sure`) are right as often as they say, less `over`."""
     confidence = rng.beta(sure, 2, rows) * 0.85 + 0.15
-    answers = rng.choice(len(QUEUES), rows, p=np.arange(9, 0, -1) / 45)
+    answers = rng.choice(len(LABELS), rows, p=np.arange(9, 0, -1) / 45)
     right = rng.random(rows) < confidence - over
-    truth = np.where(right, answers, (answers + rng.integers(1, len(QUEUES), rows)) % len(QUEUES))
+    truth = np.where(right, answers, (answers + rng.integers(1, len(LABELS), rows)) % len(LABELS))
     return NAMES[truth], Answers(NAMES[answers], confidence)
 
 
 def accuracy(truth: np.ndarray, answers: Answers) -> float:
-    return float((truth == answers.queues).mean())
+    return float((truth == answers.labels).mean())
 
 
 def macro_f1(truth: np.ndarray, answers: Answers) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(truth, answers.queues, average="macro"))
+    return float(f1_score(truth, answers.labels, average="macro"))
 
 
 @pytest.mark.parametrize("sure", [1.0, 2.0, 4.0, 8.0])

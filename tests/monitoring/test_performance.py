@@ -14,23 +14,23 @@ POLICY = load_settings("quick").retraining.model_copy(update={"min_mature_rows":
 DRIFT = load_settings("quick").drift
 
 
-def label(complaint_id: str, known: str, queue: str = "cards", **other: Any) -> dict[str, Any]:
-    row = {"complaint_id": complaint_id, "known_at": "2024-01-05", "known_until": None, "queue": queue}
+def label(record_id: str, known: str, label: str = "cards", **other: Any) -> dict[str, Any]:
+    row = {"record_id": record_id, "known_at": "2024-01-05", "known_until": None, "label": label}
     return {**row, "label_known_at": known, **other}
 
 
-def complaints(labels: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(labels).assign(narrative="something", company="ACME", state="CA", tags=None, channel="Web")
+def records(labels: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(labels).assign(text="something", company="ACME", state="CA", tags=None, channel="Web")
 
 
-def answers(**queues: str | None) -> pd.DataFrame:
-    return pd.DataFrame({"complaint_id": list(queues), "queue": list(queues.values()), "confidence": 0.75})
+def answers(**labels: str | None) -> pd.DataFrame:
+    return pd.DataFrame({"record_id": list(labels), "predicted": list(labels.values()), "confidence": 0.75})
 
 
 @pytest.fixture
 def publish(publish_marts: Any) -> Any:
     def publish(*labels: dict[str, Any], version: str = "m1") -> None:
-        publish_marts(complaints(list(labels)), pd.DataFrame(list(labels)), version)
+        publish_marts(records(list(labels)), pd.DataFrame(list(labels)), version)
 
     return publish
 
@@ -138,8 +138,8 @@ def test_new_labels_are_those_that_training_could_use(
         label("mute", "2024-01-02"),
         label("x", "2024-02-02"),
     ]
-    table = complaints(labels)
-    table.loc[table["complaint_id"] == "mute", "narrative"] = " "
+    table = records(labels)
+    table.loc[table["record_id"] == "mute", "text"] = " "
     publish_marts(table, pd.DataFrame(labels))
     assert measure_performance(home, AS_OF, champion, POLICY, DRIFT).new_labels == 1
     assert measure_performance(home, AS_OF, None, POLICY, DRIFT).new_labels == 2
@@ -219,7 +219,7 @@ def test_answers_count_in_the_night_in_which_their_label_arrives(
     publish_predictions("2024-01-30", answers(a="other", b="cards", late="cards"))
     measure_performance(home, AS_OF, champion, POLICY, DRIFT)
     (rows,) = arrived
-    assert rows.sort_values("night")[["night", "predicted", "queue"]].astype(str).to_numpy().tolist() == [
+    assert rows.sort_values("night")[["night", "predicted", "label"]].astype(str).to_numpy().tolist() == [
         ["2024-01-15", "cards", "cards"],
         ["2024-01-25", "other", "cards"],
     ]

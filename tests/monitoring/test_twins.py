@@ -13,7 +13,7 @@ from assets.monitoring.retraining import decide_retraining
 from assets.monitoring.twins import Twin, Twins, ask, candidate, learn, measure_twins
 from assets.registry.ledger import Ledger
 from assets.registry.registry import RegisteredVersion
-from assets.settings import QUEUES, RetrainingPolicy, Settings, load_settings
+from assets.settings import LABELS, RetrainingPolicy, Settings, load_settings
 
 AS_OF = "2024-02-01"
 
@@ -30,20 +30,20 @@ def settings() -> Settings:
     )
 
 
-def complaints(count: int, start: str, days: int, prefix: str, word: str = "old") -> pd.DataFrame:
-    """A queue has a word of its own; labels come after five days."""
+def records(count: int, start: str, days: int, prefix: str, word: str = "old") -> pd.DataFrame:
+    """A label has a word of its own; labels come after five days."""
     random = np.random.default_rng(len(word) * count)
-    queues = random.choice(QUEUES[:5], count)
+    labels = random.choice(LABELS[:5], count)
     known_at = pd.Timestamp(start) + pd.to_timedelta(np.arange(count) * days // count, unit="D")
     fill = [" ".join(random.choice(list("abcdefghijklmnop"), 12)) for _ in range(count)]
     return pd.DataFrame(
         {
-            "complaint_id": [f"{prefix}{number}" for number in range(count)],
+            "record_id": [f"{prefix}{number}" for number in range(count)],
             "known_at": known_at,
             "known_until": pd.NaT,
             "label_known_at": known_at + pd.Timedelta(days=5),
-            "queue": queues,
-            "narrative": [f"{word}{queue} {text}" for queue, text in zip(queues, fill, strict=True)],
+            "label": labels,
+            "text": [f"{word}{label} {text}" for label, text in zip(labels, fill, strict=True)],
             **{"company": "ACME", "state": "CA", "zip_code": "", "tags": "", "channel": "Web"},
         }
     )
@@ -52,20 +52,20 @@ def complaints(count: int, start: str, days: int, prefix: str, word: str = "old"
 @pytest.fixture
 def changed(home: Home, champion: RegisteredVersion, publish_marts: Any) -> Home:
     """The champion of New Year's Day learned old words; new ones have come since."""
-    old, new = complaints(900, "2023-10-01", 80, "o"), complaints(1500, "2024-01-02", 24, "n", word="new")
+    old, new = records(900, "2023-10-01", 80, "o"), records(1500, "2024-01-02", 24, "n", word="new")
     with home.lake.staging(f"training_set/{champion.as_of}") as staged:
         old.to_parquet(staged / "train.parquet", index=False)
         home.lake.publish(f"training_set/{champion.as_of}", champion.snapshot_id, staged)
     rows = pd.concat([old, new])
-    publish_marts(rows, rows[["complaint_id", "known_at", "known_until", "queue", "label_known_at"]])
+    publish_marts(rows, rows[["record_id", "known_at", "known_until", "label", "label_known_at"]])
     return home
 
 
 def test_a_twin_learns_words_and_is_the_same_every_time(settings: Settings) -> None:
-    rows, later = complaints(500, "2023-10-01", 80, "o"), complaints(100, "2024-01-01", 20, "l")
+    rows, later = records(500, "2023-10-01", 80, "o"), records(100, "2024-01-01", 20, "l")
     first, second = (learn(rows, settings.training, settings.retraining) for _ in range(2))
     assert np.array_equal(first.weights, second.weights)
-    right = np.array(QUEUES)[first.answer(later)] == later["queue"]
+    right = np.array(LABELS)[first.answer(later)] == later["label"]
     assert right.mean() > 0.95
     few = settings.retraining.model_copy(update={"twin_rows": 100})
     newest = learn(rows[-100:], settings.training, settings.retraining)
@@ -77,7 +77,7 @@ def test_only_rows_that_are_blind_for_both_are_answered() -> None:
         def answer(self, rows: pd.DataFrame) -> Any:
             return np.full(len(rows), int(self.weights))
 
-    test = pd.DataFrame({"queue": QUEUES[:4]})
+    test = pd.DataFrame({"label": LABELS[:4]})
     test["label_known_at"] = pd.to_datetime(["2023-12-31", "2024-01-01", "2024-01-02", "2024-01-02"])
     ours, theirs = Fixed(np.float32(2)), Fixed(np.float32(0))
     assert ask(ours, theirs, test, "2024-01-01") == Twins(2, 1, 0, 4)
@@ -106,7 +106,7 @@ def test_twins_are_asked_once(
 
     def count(rows: pd.DataFrame, *_: Any) -> Twin:
         learned.append(len(rows))
-        return Twin(np.zeros((65536, len(QUEUES)), np.float32))
+        return Twin(np.zeros((65536, len(LABELS)), np.float32))
 
     monkeypatch.setattr(twins, "learn", count)
     assert measure_twins(changed, AS_OF, champion, settings) == found

@@ -13,9 +13,9 @@ from pipelines.jobs import JOBS
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {
-    "ingestion": {"raw_complaints"},
+    "ingestion": {"raw_records"},
     "warehouse": {
-        *("stg_complaints", "quarantined_complaints", "fct_complaints", "company_daily", "state_daily", "labels"),
+        *("stg_records", "quarantined_records", "fct_records", "company_daily", "state_daily", "labels"),
     },
     "validation": {"mart_audit", "marts"},
     "features": {"feature_definitions", "training_set", "online_features"},
@@ -56,13 +56,13 @@ def test_every_asset_but_dbt_s_is_as_of_a_day() -> None:
 
 def test_every_asset_but_the_first_has_something_upstream() -> None:
     roots = {spec.key.path[-1] for spec in specs() if not list(spec.deps)}
-    assert roots == {"raw_complaints", "queue_by_product"}
+    assert roots == {"raw_records", "queue_by_product"}
 
 
 @pytest.mark.parametrize(
     "asset",
     [
-        *("raw_complaints", "mart_audit", "marts", "training_set", "online_features", "challenger"),
+        *("raw_records", "mart_audit", "marts", "training_set", "online_features", "challenger"),
         *("challenger_evaluation", "champion", "predictions"),
     ],
 )

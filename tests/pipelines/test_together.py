@@ -33,8 +33,8 @@ def running(source: Path) -> Iterator[subprocess.Popen[str]]:
     ("told", "held", "waits_for", "code", "last"),
     [
         (
-            *(signal.SIGTERM, "lake/.writing/raw_complaints.lock", "raw_complaints", 143),
-            "evergreen: stopped by SIGTERM in raw_complaints; what was published is intact",
+            *(signal.SIGTERM, "lake/.writing/raw_records.lock", "raw_records", 143),
+            "evergreen: stopped by SIGTERM in raw_records; what was published is intact",
         ),
         (signal.SIGINT, ".lock", "its run on", 130, "evergreen: stopped by SIGINT; what was published is intact"),
     ],
@@ -75,7 +75,7 @@ from assets.lake import Home
 from pipelines.definitions import defs
 from pipelines.runs import open_instance
 logging.getLogger("evergreen").addHandler(logging.StreamHandler(sys.stdout))
-config = {"ops": {"raw_complaints": {"config": {"sources": [sys.argv[1]]}}}}
+config = {"ops": {"raw_records": {"config": {"sources": [sys.argv[1]]}}}}
 with open_instance(Home.from_environment()) as instance:
     job = defs.resolve_job_def("ingest")
     job.execute_in_process(instance=instance, partition_key="2024-07-01", run_config=config)
@@ -87,17 +87,17 @@ def test_runs_of_the_command_and_of_the_daemon_end_as_one_after_the_other(home: 
     sources = [tmp_path / "command", tmp_path / "daemon"]
     for seed, source in enumerate(sources):
         simulate(source, date(2024, 6, 1), date(2024, 6, 30), 8, seed, "calm")
-    with locked(home.root / "lake/.writing/raw_complaints.lock", "it"):
+    with locked(home.root / "lake/.writing/raw_records.lock", "it"):
         runs = [start(code, source) for code, source in zip((OF_THE_COMMAND, OF_THE_DAEMON), sources, strict=True)]
         for run in runs:
-            await_line(run, "waiting for another run to be done with raw_complaints")
+            await_line(run, "waiting for another run to be done with raw_records")
     for run in runs:
         printed, _ = run.communicate()
         assert run.returncode == 0, printed
-    raw = pq.read_table(home.lake.current("raw_complaints") / "objects.parquet").sort_by("seq").to_pylist()
+    raw = pq.read_table(home.lake.current("raw_records") / "objects.parquet").sort_by("seq").to_pylist()
     assert [row["seq"] for row in raw] == [0, 1]
     orders = [sources, sources[::-1]]
-    assert home.lake.version("raw_complaints") in [one_after_the_other(tmp_path / "serial", order) for order in orders]
+    assert home.lake.version("raw_records") in [one_after_the_other(tmp_path / "serial", order) for order in orders]
     counts = pq.read_table(home.lake.current("marts") / "record_counts").to_pylist()
     assert sorted((row["object_id"], row["landed"]) for row in counts) == sorted(
         (row["object_id"], row["landed"]) for row in raw
@@ -120,7 +120,7 @@ def one_after_the_other(folder: Path, sources: Sequence[Path]) -> str | None:
     lake = Lake(folder / sources[0].name)
     for source in sources:
         ingest([str(source)], lake, load_settings("quick").ingestion, "2024-07-01")
-    return lake.version("raw_complaints")
+    return lake.version("raw_records")
 
 
 def test_every_pool_has_its_limit_before_the_first_run(home: Home) -> None:

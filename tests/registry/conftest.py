@@ -16,7 +16,7 @@ from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
-from assets.settings import QUEUES, GatePolicy, load_settings
+from assets.settings import LABELS, GatePolicy, load_settings
 from assets.training.bundle import FILES, write_manifest
 
 DAY = "2024-06-01"
@@ -100,7 +100,7 @@ def make_evaluation(
         champion=rival,
         slices=(_slice(0.85 if champion else None),),
         reliability={"challenger": ()},
-        confusion=tuple((0,) * len(QUEUES) for _ in QUEUES),
+        confusion=tuple((0,) * len(LABELS) for _ in LABELS),
         golden=Golden(rows=8, max_difference=0.0),
         milliseconds=5.0,
         reference=None,
@@ -121,7 +121,7 @@ def _pairs(right: int) -> tuple[Pair, ...]:
 
 def _slice(champion: float | None) -> SliceScores:
     scores = {"challenger": 0.9, "baseline": 0.8, "champion": champion}
-    return SliceScores(by="queue", value="cards", rows=150, decides=True, **scores)
+    return SliceScores(by="label", value="cards", rows=150, decides=True, **scores)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from assets.resources import Evergreen
 from assets.scoring import parity
 from assets.scoring.definitions import served_as_trained
 from assets.scoring.parity import Parity
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.training import bundle
 
 DAY, A, B = "2024-06-01", "a" * 16, "b" * 16
@@ -39,19 +39,19 @@ class OneNumber:
         self.id, self.share, self.off = json.loads((path / "provenance.json").read_text())["training_id"], share, off
 
     def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> np.ndarray:
-        answers = np.full((len(rows), len(QUEUES)), 0.01) + self.off
+        answers = np.full((len(rows), len(LABELS)), 0.01) + self.off
         right = rows["x"].to_numpy() < self.share
-        codes = np.array([QUEUES.index(queue) for queue in rows["queue"]])
-        answers[np.arange(len(rows)), np.where(right, codes, (codes + 1) % len(QUEUES))] = 0.92
+        codes = np.array([LABELS.index(label) for label in rows["label"]])
+        answers[np.arange(len(rows)), np.where(right, codes, (codes + 1) % len(LABELS))] = 0.92
         return answers
 
 
 @pytest.fixture
 def snapshot(home: Home) -> None:
     random = np.random.default_rng(0)
-    rows = pd.DataFrame({"complaint_id": [str(i) for i in range(600)], "queue": random.choice(QUEUES, 600)})
+    rows = pd.DataFrame({"record_id": [str(i) for i in range(600)], "label": random.choice(LABELS, 600)})
     rows["known_at"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(600) // 6, unit="D")
-    rows["narrative"] = np.where(random.random(600) < 0.5, rows["queue"], "no hint at all")
+    rows["text"] = np.where(random.random(600) < 0.5, rows["label"], "no hint at all")
     rows[["company", "state", "tags", "channel"]] = ["acme", "CA", None, "Web"]
     rows["x"] = np.linspace(0, 1, 600) * 7919 % 1
     manifest = {
@@ -64,7 +64,7 @@ def snapshot(home: Home) -> None:
     }
     manifest["period"] = {"train": ["2024-01-01", "2024-02-19"], "test": ["2024-02-20", "2024-04-09"]}
     with home.lake.staging(f"training_set/{DAY}") as staged:
-        rows[:300][rows["queue"][:300] != "student_loan"].to_parquet(staged / "train.parquet")
+        rows[:300][rows["label"][:300] != "student_loan"].to_parquet(staged / "train.parquet")
         rows[300:].to_parquet(staged / "test.parquet")
         rows[:0].to_parquet(staged / "reference.parquet")
         (staged / "manifest.json").write_text(json.dumps(manifest))
@@ -116,13 +116,13 @@ def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run) 
     assert "| metric | challenger | baseline |" in shown["metrics"]
     for picture in PICTURES:
         assert "data:image/png;base64," in shown[picture]
-    assert "| queue cards |" in shown["slices"]
-    assert "| student\\_loan | 0 |" in shown["queues with few training rows"]
-    assert metadata(result, "registered_model")["page"].endswith("/#/models/complaint-router/versions/1")
+    assert "| label cards |" in shown["slices"]
+    assert "| student\\_loan | 0 |" in shown["labels with few training rows"]
+    assert metadata(result, "registered_model")["page"].endswith("/#/models/text-classifier/versions/1")
     assert metadata(result, "champion")["decision"] == "promote"
     assert all(check.passed for check in result.get_asset_check_evaluations())
     assert Registry(home).champion().training_id == A
-    assert result.run_id in Registry(home)._tracking.client.get_model_version("complaint-router", "1").description
+    assert result.run_id in Registry(home)._tracking.client.get_model_version("text-classifier", "1").description
 
 
 def test_a_second_run_changes_nothing_and_says_why(home: Home, run) -> None:

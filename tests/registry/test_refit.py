@@ -323,10 +323,10 @@ def test_what_watches_it_goes_by_the_evaluation_of_the_version_that_was_evaluate
     champion, evaluated = Registry(home).champion(), Registry(home).version("1")
     for number, version in enumerate((champion, evaluated)):
         folder = home.lake.path(f"evaluation/{DAY}", version.tags["evaluation"])
-        rows = pd.DataFrame({"complaint_id": [str(number)], "known_at": [pd.Timestamp(DAY)], "queue": ["cards"]})
+        rows = pd.DataFrame({"record_id": [str(number)], "known_at": [pd.Timestamp(DAY)], "label": ["cards"]})
         rows.assign(predicted="cards", confidence=0.9).to_parquet(folder / "predictions.parquet")
     for version in (champion, evaluated):
-        assert evaluated_rows(home.lake, version)["complaint_id"].tolist() == ["1"]
+        assert evaluated_rows(home.lake, version)["record_id"].tolist() == ["1"]
     assert json.loads(
         (home.lake.path(f"evaluation/{DAY}", champion.tags["evaluation"]) / "evaluation.json").read_text()
     )

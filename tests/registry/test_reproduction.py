@@ -16,7 +16,7 @@ from assets.registry import reproduction
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.registry.reproduction import reproduce
-from assets.settings import QUEUES
+from assets.settings import LABELS
 
 A, DAY = "a" * 16, "2024-06-01"
 
@@ -33,7 +33,7 @@ def world(
     Registry(home).register(bundle_of(A), evaluation_of(A))
     home.lake.path("marts", "m1").mkdir(parents=True)
     told: dict[str, Any] = {"snapshot": "5" * 16, "weights": None, "provenance": {}, "accuracy": 0.9}
-    test = pd.DataFrame({"queue": ["cards"] * 100})
+    test = pd.DataFrame({"label": ["cards"] * 100})
     recorded = SimpleNamespace(id="5" * 16, as_of=DAY, manifest={"marts": "m1"}, holds_out=True, test=lambda: test)
 
     def rebuild(scratch: Home, found: Any, marts: Path) -> Any:
@@ -51,8 +51,8 @@ def world(
 
     def load(path: Path) -> Any:
         right = round(100 * (told["accuracy"] if path.name == "again" else 0.9))
-        chosen = np.where(np.arange(100) < right, QUEUES.index("cards"), 0)
-        return SimpleNamespace(predict_proba=lambda rows: np.eye(len(QUEUES))[chosen[: len(rows)]])
+        chosen = np.where(np.arange(100) < right, LABELS.index("cards"), 0)
+        return SimpleNamespace(predict_proba=lambda rows: np.eye(len(LABELS))[chosen[: len(rows)]])
 
     monkeypatch.setattr(reproduction, "read_snapshot", lambda *_: recorded)
     monkeypatch.setattr(reproduction, "rebuild_training_set", rebuild)

@@ -263,8 +263,8 @@ def test_a_home_from_before_there_were_anchors_is_read_and_anchored(home: Home, 
         registry.ledger.append(entry.kind, "v1-1", entry.as_of, body)
     home.ledger.with_suffix(".anchor").unlink()
     verdict = registry.ledger.entries("verdict")[0]
-    registry.client.set_model_version_tag("complaint-router", "1", "ledger_hash", verdict.hash)
-    registry.client.set_registered_model_tag("complaint-router", "ledger_entry", "2")
+    registry.client.set_model_version_tag("text-classifier", "1", "ledger_hash", verdict.hash)
+    registry.client.set_registered_model_tag("text-classifier", "ledger_entry", "2")
     assert verify(registry).problem is None
     assert registry.champion() == registry.version(version.version)
     promoted(B)

@@ -1,4 +1,4 @@
-"""A world in which each queue has a word of its own, until the words change; models know the words that they saw."""
+"""A world in which each label has a word of its own, until the words change; models know the words that they saw."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,27 +20,27 @@ from assets.replay.history import History, steps
 from assets.replay.picture import draw
 from assets.replay.replay import Replay, table
 from assets.replay.workshop import Workshop
-from assets.settings import QUEUES, RetrainingPolicy, load_policy, load_settings
+from assets.settings import LABELS, RetrainingPolicy, load_policy, load_settings
 
 START, CHANGE, END = "2024-03-01", "2024-04-15", "2024-07-01"
 DAYS = steps(START, END, 14)
 
 
-def complaints() -> pd.DataFrame:
+def records() -> pd.DataFrame:
     """Forty a day from three months before the start; labels come ten days later."""
     random = np.random.default_rng(0)
     count = 40 * (pd.Timestamp(END) - pd.Timestamp("2023-12-01")).days
     known_at = pd.Timestamp("2023-12-01") + pd.to_timedelta(np.arange(count) / 40, unit="D")
-    queues = random.choice(QUEUES, count)
-    words = np.where(known_at < pd.Timestamp(CHANGE), "old_", "new_") + queues.astype(object)
+    labels = random.choice(LABELS, count)
+    words = np.where(known_at < pd.Timestamp(CHANGE), "old_", "new_") + labels.astype(object)
     fill = random.choice(["they", "closed", "my", "bill"], (count, 5))
     return pd.DataFrame(
         {
-            "complaint_id": [str(number) for number in range(count)],
+            "record_id": [str(number) for number in range(count)],
             "known_at": known_at,
             "label_known_at": known_at + pd.Timedelta(days=10),
-            "queue": queues,
-            "narrative": [" ".join([*some, word]) for some, word in zip(fill, words, strict=True)],
+            "label": labels,
+            "text": [" ".join([*some, word]) for some, word in zip(fill, words, strict=True)],
             "company": "acme",
             "state": random.choice(["CA", "TX"], count),
             "zip_code": None,
@@ -68,10 +68,10 @@ class Rows(Snapshot):
 
 
 class Past(History):
-    """A history whose snapshots are cut from its complaints."""
+    """A history whose snapshots are cut from its records."""
 
     def snapshot(self, as_of: str) -> Snapshot:
-        known = self.complaints[self.complaints["label_known_at"] <= pd.Timestamp(as_of)].reset_index(drop=True)
+        known = self.records[self.records["label_known_at"] <= pd.Timestamp(as_of)].reset_index(drop=True)
         parts = known.iloc[:-300], known.iloc[-300:].reset_index(drop=True), known.iloc[:0]
         period = {
             name: [str(rows["known_at"].iloc[at].date()) for at in (0, -1)]
@@ -94,13 +94,13 @@ class Past(History):
 
 
 class WithReference(Past):
-    """One whose snapshots hold out every tenth complaint, too."""
+    """One whose snapshots hold out every tenth record, too."""
 
     def snapshot(self, as_of: str) -> Snapshot:
         found = super().snapshot(as_of)
         assert isinstance(found, Rows)
-        rows = [part[part["complaint_id"].str[-1] != "0"].reset_index(drop=True) for part in found.rows[:2]]
-        reference = pd.concat(found.rows[:2]).query("complaint_id.str[-1] == '0'").reset_index(drop=True)
+        rows = [part[part["record_id"].str[-1] != "0"].reset_index(drop=True) for part in found.rows[:2]]
+        reference = pd.concat(found.rows[:2]).query("record_id.str[-1] == '0'").reset_index(drop=True)
         parts = (*rows, reference)
         sizes = dict(zip(("train_rows", "test_rows", "reference_rows"), map(len, parts), strict=True))
         return replace(found, rows=parts, **sizes)
@@ -108,16 +108,16 @@ class WithReference(Past):
 
 @dataclass
 class Words:
-    """Answers with the queue whose word it has seen, and guesses otherwise."""
+    """Answers with the label whose word it has seen, and guesses otherwise."""
 
     known: dict[str, str]
 
     def predict_proba(self, rows: pd.DataFrame) -> np.ndarray[Any, Any]:
-        found = np.full((len(rows), len(QUEUES)), 0.1 / (len(QUEUES) - 1))
-        words = [text.split()[-1] for text in rows["narrative"]]
+        found = np.full((len(rows), len(LABELS)), 0.1 / (len(LABELS) - 1))
+        words = [text.split()[-1] for text in rows["text"]]
         answers = [self.known.get(word) for word in words]
-        found[range(len(rows)), [QUEUES.index(answer) if answer else 0 for answer in answers]] = 0.9
-        found[[answer is None for answer in answers]] = 1 / len(QUEUES)
+        found[range(len(rows)), [LABELS.index(answer) if answer else 0 for answer in answers]] = 0.9
+        found[[answer is None for answer in answers]] = 1 / len(LABELS)
         return found
 
 
@@ -130,8 +130,8 @@ class Teacher:
     def __call__(self, snapshot: Snapshot) -> tuple[Words, float]:
         self.trained.append(snapshot.as_of)
         rows = snapshot.train()
-        seen = Counter(zip((text.split()[-1] for text in rows["narrative"]), rows["queue"], strict=True))
-        return Words({word: queue for (word, queue), count in seen.items() if count >= 5}), 36.0
+        seen = Counter(zip((text.split()[-1] for text in rows["text"]), rows["label"], strict=True))
+        return Words({word: label for (word, label), count in seen.items() if count >= 5}), 36.0
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def workshop(home: Home, teacher: Teacher) -> Callable[..., Workshop]:
         changed: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows, history: type[Past] = Past, **training: Any
     ) -> Workshop:
         asked = settings.model_copy(update={"training": settings.training.model_copy(update=training)})
-        return Workshop(history(home, asked, DAYS, changed(complaints()), ("x",)), teacher, lambda _: None)
+        return Workshop(history(home, asked, DAYS, changed(records()), ("x",)), teacher, lambda _: None)
 
     return make
 
@@ -186,7 +186,7 @@ def test_a_drift_that_goes_on_after_a_refusal_is_retrained_again_with_more_label
     def words_that_mean_nothing_yet(rows: pd.DataFrame) -> pd.DataFrame:
         known = rows["known_at"]
         noise = [f"they closed my bill noise_{number % 7}" for number in range(len(rows))]
-        return rows.assign(narrative=rows["narrative"].mask((known >= CHANGE) & (known < settled), pd.Series(noise)))
+        return rows.assign(text=rows["text"].mask((known >= CHANGE) & (known < settled), pd.Series(noise)))
 
     found = backtest("on-drift", policy("on-drift"), workshop(words_that_mean_nothing_yet))
     verdicts = [step.verdict for step in found.steps if step.verdict]
@@ -201,7 +201,7 @@ def test_nothing_is_decided_by_what_was_not_known_yet(workshop: Callable[..., Wo
         """The same world with other labels and other texts after a day."""
         late = rows["label_known_at"] > pd.Timestamp(until)
         unread = rows["known_at"] > pd.Timestamp(until)
-        return rows.assign(queue=rows["queue"].mask(late, "other"), narrative=rows["narrative"].mask(unread, "nothing"))
+        return rows.assign(label=rows["label"].mask(late, "other"), text=rows["text"].mask(unread, "nothing"))
 
     for name in ("on-drift", "cost-aware", "probe"):
         one, other = (backtest(name, policy(name), workshop(change)) for change in (lambda rows: rows, other_future))
@@ -230,9 +230,9 @@ def test_what_is_promoted_is_refitted_as_the_profile_says(
     workshop: Callable[..., Workshop], teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def newest_words(rows: pd.DataFrame) -> pd.DataFrame:
-        """Half of the complaints change again, so late that at first only test rows show it."""
+        """Half of the records change again, so late that at first only test rows show it."""
         late = (rows["known_at"] >= "2024-04-23") & (rows.index % 2 == 0)
-        return rows.assign(narrative=rows["narrative"].mask(late, rows["narrative"].str.replace("new_", "newest_")))
+        return rows.assign(text=rows["text"].mask(late, rows["text"].str.replace("new_", "newest_")))
 
     assert load_settings("replay").training.refit
     evaluated = backtest("every-step", policy("every-step"), workshop(newest_words, WithReference, refit=False))

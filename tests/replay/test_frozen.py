@@ -7,29 +7,29 @@ import pytest
 import torch
 
 from assets.replay.frozen import TextTable, train_frozen
-from assets.settings import QUEUES, TrainingSettings, load_settings
+from assets.settings import LABELS, TrainingSettings, load_settings
 from assets.training.base_model import resolve_base_model
 from assets.training.batches import collate
 from assets.training.launch import override
-from assets.training.model import load_encoder, new_router
+from assets.training.model import load_encoder, new_classifier
 
 TOPICS = ("account", "card", "vehicle", "report", "collector", "transfer", "mortgage", "settlement", "student")
-FEATURES = ("narrative_length",)
+FEATURES = ("text_length",)
 
 
 def rows(count: int, seed: int) -> pd.DataFrame:
     random = np.random.default_rng(seed)
-    queues = random.integers(len(QUEUES), size=count)
+    labels = random.integers(len(LABELS), size=count)
     filler = random.choice(["they", "never", "told", "me"], (count, 4))
-    texts = [" ".join([*words, TOPICS[queue]]) for queue, words in zip(queues, filler, strict=True)]
+    texts = [" ".join([*words, TOPICS[label]]) for label, words in zip(labels, filler, strict=True)]
     lengths = [float(len(text)) for text in texts]
     return pd.DataFrame(
         {
-            "queue": [QUEUES[queue] for queue in queues],
-            "narrative": texts,
+            "label": [LABELS[label] for label in labels],
+            "text": texts,
             "company": "ACME",
             "state": "CA",
-            "narrative_length": lengths,
+            "text_length": lengths,
         }
     )
 
@@ -85,7 +85,7 @@ def test_it_learns_and_is_the_same_every_time(texts: TextTable, settings: Traini
     assert np.array_equal(first, second)
     assert first.sum(axis=1) == pytest.approx(1.0)
     assert first.max(axis=1).mean() > 0.8  # without a temperature it is right far more often than it is sure
-    assert (np.array(QUEUES)[first.argmax(axis=1)] == test["queue"]).mean() > 0.9
+    assert (np.array(LABELS)[first.argmax(axis=1)] == test["label"]).mean() > 0.9
 
 
 def test_it_is_the_router_around_the_encoder(texts: TextTable, settings: TrainingSettings) -> None:
@@ -93,9 +93,9 @@ def test_it_is_the_router_around_the_encoder(texts: TextTable, settings: Trainin
 
     frozen, test = train_frozen(rows(128, seed=0), FEATURES, settings, texts), rows(20, seed=1)
     base = resolve_base_model(settings.base_model).path
-    whole = new_router(base, frozen.preprocessing, word_share=settings.word_share).eval()
-    whole.config.calibration_temperature = frozen.router.config.calibration_temperature
-    lacking = whole.load_state_dict(frozen.router.state_dict(), strict=False)
+    whole = new_classifier(base, frozen.preprocessing, word_share=settings.word_share).eval()
+    whole.config.calibration_temperature = frozen.classifier.config.calibration_temperature
+    lacking = whole.load_state_dict(frozen.classifier.state_dict(), strict=False)
     assert not lacking.unexpected_keys
     assert all(name.startswith("encoder.") for name in lacking.missing_keys)
     encoded = frozen.preprocessing.encode(test, Tokenizer.from_file(str(base / "tokenizer.json")))

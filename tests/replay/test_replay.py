@@ -1,4 +1,4 @@
-"""The command on simulated complaints: the real warehouse, snapshots, trainings and gate."""
+"""The command on simulated records: the real warehouse, snapshots, trainings and gate."""
 
 import json
 import subprocess

@@ -31,16 +31,16 @@ def _put(lake: Lake, table: str, version: str, **files: str) -> None:
 def _spend(home: Home, night: int) -> None:
     """What a night leaves: an object and its rows, marts, an audit, predictions and what is made of them."""
     lake, today, marts = home.lake, _day(night), f"m{night:03}"
-    with lake.staging("raw_complaints") as staged:
-        known = lake.current("raw_complaints") if lake.version("raw_complaints") else None
+    with lake.staging("raw_records") as staged:
+        known = lake.current("raw_records") if lake.version("raw_records") else None
         for part in ("records", "rejects"):
             (staged / part).mkdir()
             for path in (known / part).iterdir() if known else ():
                 os.link(path, staged / part / path.name)
             (staged / part / f"{night}.parquet").write_text(f"{part} of {night}" * 200)
         (staged / "objects.parquet").write_text(str(night))
-        lake.publish("raw_complaints", f"r{night:03}", staged)
-    _put(lake, "marts", marts, fct_complaints="x" * 5000)
+        lake.publish("raw_records", f"r{night:03}", staged)
+    _put(lake, "marts", marts, fct_records="x" * 5000)
     write_atomically(home.warehouse / "BUILT", marts)
     _put(lake, f"mart_audit/{today}", "a", audit=marts)
     _put(lake, f"predictions/{today}", "p", manifest=json.dumps({"marts_version": marts}))

@@ -44,7 +44,7 @@ def test_forty_nights_leave_what_twenty_do(
     assert sorted(path.name for path in (home.lake.root / "marts").glob("m*")) == ["m037", "m038", "m039"]
     assert len(home.lake.tables("predictions")) == policy.days
     assert len(list((home.reports / "drift").glob("*.html"))) == policy.page_days
-    records = home.lake.current("raw_complaints") / "records"
+    records = home.lake.current("raw_records") / "records"
     assert sorted(int(path.stem) for path in records.iterdir()) == list(range(40))
     assert [path.name for path in records.parent.parent.iterdir() if path.is_dir()] == [records.parent.name]
     assert plan(home, policy) == []
@@ -78,11 +78,11 @@ def test_a_record_that_the_newest_version_lacks_stays_in_an_older_one(
     nights: Nights, policy: RetentionSettings
 ) -> None:
     home = nights(4)
-    (home.lake.current("raw_complaints") / "records" / "1.parquet").unlink()
+    (home.lake.current("raw_records") / "records" / "1.parquet").unlink()
     prune(home, policy)
-    left = sorted(path.name for path in (home.lake.root / "raw_complaints").iterdir() if path.is_dir())
+    left = sorted(path.name for path in (home.lake.root / "raw_records").iterdir() if path.is_dir())
     assert left == ["r002", "r003"]
-    assert (home.lake.path("raw_complaints", "r002") / "records" / "1.parquet").exists()
+    assert (home.lake.path("raw_records", "r002") / "records" / "1.parquet").exists()
 
 
 def test_a_damaged_pointer_keeps_its_table(nights: Nights, policy: RetentionSettings) -> None:

@@ -14,17 +14,17 @@ import pytest
 from assets.features.serving import OnlineStore
 from assets.lake import Home
 from assets.registry.registry import RegisteredVersion
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.warehouse.marts import partition_file
 
-FEATURE = "company_complaints_7d"
+FEATURE = "company_records_7d"
 GOLDEN = "mortgage golden"
-"""The narrative of the champion's golden row."""
+"""The text of the champion's golden row."""
 
 
 @dataclass
 class FakeBundle:
-    """Routes a text by the queue that it names, with confidence 0.6."""
+    """Routes a text by the label that it names, with confidence 0.6."""
 
     id: str = "training-1"
     features: tuple[str, ...] = (FEATURE,)
@@ -42,9 +42,9 @@ class FakeBundle:
         assert self.compiled in (None, precision)
         if self.fail_after is not None and len(self.seen) >= self.fail_after:
             raise KeyboardInterrupt
-        self.seen += [text for text in rows["narrative"] if text != GOLDEN]
-        chosen = [QUEUES.index(text.split()[0]) for text in rows["narrative"]]
-        probabilities = np.full((len(rows), len(QUEUES)), 0.4 / (len(QUEUES) - 1))
+        self.seen += [text for text in rows["text"] if text != GOLDEN]
+        chosen = [LABELS.index(text.split()[0]) for text in rows["text"]]
+        probabilities = np.full((len(rows), len(LABELS)), 0.4 / (len(LABELS) - 1))
         probabilities[np.arange(len(rows)), chosen] = 0.6
         return probabilities
 
@@ -56,19 +56,19 @@ def bundle() -> FakeBundle:
 
 @pytest.fixture
 def champion_evaluated_as(home: Home) -> Callable[[str], RegisteredVersion]:
-    """A champion whose golden row, a mortgage to the bundle, was sent to the given queue when it was evaluated."""
+    """A champion whose golden row, a mortgage to the bundle, was sent to the given label when it was evaluated."""
 
-    def evaluated(queue: str) -> RegisteredVersion:
-        test = pd.DataFrame({"complaint_id": ["a", "g"], "narrative": ["cards x", GOLDEN], FEATURE: 1.0})
-        golden = pd.DataFrame({"complaint_id": ["g"], "probabilities": [np.eye(len(QUEUES))[QUEUES.index(queue)]]})
+    def evaluated(label: str) -> RegisteredVersion:
+        test = pd.DataFrame({"record_id": ["a", "g"], "text": ["cards x", GOLDEN], FEATURE: 1.0})
+        golden = pd.DataFrame({"record_id": ["g"], "probabilities": [np.eye(len(LABELS))[LABELS.index(label)]]})
         for table, version, name, rows in (
             ("training_set/2024-01-01", "snapshot-1", "test", test),
-            ("evaluation/2024-01-01", f"as-{queue}", "golden", golden),
+            ("evaluation/2024-01-01", f"as-{label}", "golden", golden),
         ):
             with home.lake.staging(table) as staged:
                 rows.to_parquet(staged / f"{name}.parquet")
                 home.lake.publish(table, version, staged)
-        tags = {"evaluation": f"as-{queue}"}
+        tags = {"evaluation": f"as-{label}"}
         return RegisteredVersion("3", "training-1", "snapshot-1", "2024-01-01", tags, "file:///nowhere")
 
     return evaluated
@@ -97,16 +97,16 @@ def online(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def publish_marts(home: Home) -> Callable[..., str]:
-    """Publishes fct_complaints with the given rows: complaint_id, known_at, and whatever else differs."""
+    """Publishes fct_records with the given rows: record_id, known_at, and whatever else differs."""
 
     def publish(*rows: dict[str, Any], version: str = "m1") -> str:
-        defaults = {"known_until": None, "narrative": "cards again", "company": "ACME", "state": "CA"}
+        defaults = {"known_until": None, "text": "cards again", "company": "ACME", "state": "CA"}
         defaults |= {"zip_code": None, "tags": None, "channel": "Web"}
         table = pd.DataFrame([{**defaults, **row} for row in rows])
         for name in ("known_at", "known_until"):
             table[name] = pd.to_datetime(table[name])
         with home.lake.staging("marts") as staged:
-            table.to_parquet(partition_file(staged, "fct_complaints", "all"), index=False)
+            table.to_parquet(partition_file(staged, "fct_records", "all"), index=False)
             home.lake.publish("marts", version, staged)
         return version
 

@@ -22,9 +22,9 @@ HEADER = list(COLUMNS)
 SETTINGS = load_settings("quick")
 
 
-def record(complaint_id: str, narrative: str, **fields: str) -> list[str]:
+def record(record_id: str, text: str, **fields: str) -> list[str]:
     values = {"Date received": "2024-01-05", "Company": "ACME", "State": "CA", "Submitted via": "Web"}
-    values |= {"Complaint ID": complaint_id, "Consumer complaint narrative": narrative, **fields}
+    values |= {"Complaint ID": record_id, "Consumer complaint narrative": text, **fields}
     return [values.get(name, "") for name in HEADER]
 
 
@@ -55,10 +55,10 @@ def test_every_row_keeps_its_place(scored: Home, source: Path, tmp_path: Path, c
     settings = SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update={"chunk_rows": chunk_rows})})
     found = score_file(scored, source, tmp_path / "out.parquet", settings)
     table = pq.read_table(tmp_path / "out.parquet")
-    assert table.column_names == ["complaint_id", "queue", "confidence", "model_version", "reason"]
+    assert table.column_names == ["record_id", "predicted", "confidence", "model_version", "reason"]
     rows = table.to_pydict()
-    assert rows["complaint_id"] == ["1", None, "3", "4", None, "6"]
-    assert rows["queue"] == ["mortgage", None, None, "cards", None, "money_transfer"]
+    assert rows["record_id"] == ["1", None, "3", "4", None, "6"]
+    assert rows["predicted"] == ["mortgage", None, None, "cards", None, "money_transfer"]
     assert rows["reason"] == [None, "too-few-fields", "no-text", None, "too-many-fields", None]
     assert rows["confidence"] == [pytest.approx(0.6), None, None, pytest.approx(0.6), None, pytest.approx(0.6)]
     assert rows["model_version"] == ["3"] * 6
@@ -80,8 +80,8 @@ def test_no_id_is_a_formula_in_a_spreadsheet_and_each_can_be_had_back(scored: Ho
     score_file(scored, tmp_path / "in.csv", tmp_path / "out.csv", SETTINGS)
     score_file(scored, tmp_path / "in.csv", tmp_path / "out.parquet", SETTINGS)
     with (tmp_path / "out.csv").open(newline="") as file:
-        written = [row["complaint_id"] for row in csv.DictReader(file)]
-    assert pq.read_table(tmp_path / "out.parquet")["complaint_id"].to_pylist() == ids
+        written = [row["record_id"] for row in csv.DictReader(file)]
+    assert pq.read_table(tmp_path / "out.parquet")["record_id"].to_pylist() == ids
     assert [one.removeprefix("'") for one in written] == ids
     assert [one for one in written if one[0] != "'"] == ["7 = 7", "4711"]
 
@@ -137,7 +137,7 @@ def test_a_champion_that_answers_otherwise_than_evaluated_scores_nothing(
     scored: Home, source: Path, tmp_path: Path, champion_evaluated_as: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assets.scoring.files._champion", lambda _: (champion_evaluated_as("cards"), bundle))
-    with pytest.raises(RegistryError, match="1 of 1 golden rows to another queue"):
+    with pytest.raises(RegistryError, match="1 of 1 golden rows to another label"):
         score_file(scored, source, tmp_path / "out.csv", SETTINGS)
     assert bundle.seen == []
     assert list(tmp_path.glob("*out*")) == []
@@ -152,7 +152,7 @@ def test_two_processes_share_a_file(scored: Home, source: Path, tmp_path: Path, 
     answer, met = bundle.predict_proba, []
 
     def predict_proba(rows: pd.DataFrame, *settings: Any) -> Any:
-        if "golden" not in rows["narrative"].iloc[0] and threading.get_ident() not in met:
+        if "golden" not in rows["text"].iloc[0] and threading.get_ident() not in met:
             met.append(threading.get_ident())
             together.wait()
         return answer(rows, *settings)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.simulation.grammar import Grammar
 from assets.simulation.settings import load_simulator_settings
 
@@ -16,7 +16,7 @@ def told() -> list[tuple[str, str]]:
     """Narratives with their queues, without label noise."""
     settings, draw = load_simulator_settings(), random.Random(3)
     grammar = Grammar(settings.text)
-    queues = draw.choices(QUEUES, [settings.queue_mix[queue] for queue in QUEUES], k=ROWS)
+    queues = draw.choices(LABELS, [settings.queue_mix[queue] for queue in LABELS], k=ROWS)
     return [(grammar.narrative(queue, 2024, False, draw.random), queue) for queue in queues]
 
 
@@ -33,4 +33,4 @@ def test_a_linear_model_learns_but_does_not_solve_it(told: list[tuple[str, str]]
 def test_every_queues_words_occur_in_every_queue(told: list[tuple[str, str]]) -> None:
     for word in ("bank", "card", "loan", "mortgage", "report", "collect", "wire", "student"):
         users = {queue for text, queue in told if word in text.lower()}
-        assert users == set(QUEUES), f"{word} tells queues apart"
+        assert users == set(LABELS), f"{word} tells queues apart"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assets.exceptions import SettingsError
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.simulation import settings as settings_module
 from assets.simulation import simulate, simulator
 from assets.simulation.settings import DirtSettings, SimulatorSettings, load_simulator_settings
@@ -161,7 +161,7 @@ def _count(kind: str, files: tuple[Path, ...]) -> int:
     found = [dict(zip(COLUMNS, row, strict=True)) for row in parsed]
     repeated = len(found) - len({row["Complaint ID"] for row in found})
     versions = len(set(records))
-    calm = {product for queue in QUEUES for product, *_ in categories(queue, START)}
+    calm = {product for queue in LABELS for product, *_ in categories(queue, START)}
     return {
         "impossible_date": sum(not _possible(row["Date received"]) for row in found),
         "empty_complaint_id": sum(not row["Complaint ID"] for row in found),
@@ -301,7 +301,7 @@ def _distance(one: list[Row], two: list[Row], column: str) -> float:
 
 
 def _products(day: date) -> set[str]:
-    return {product for queue in QUEUES for product, *_ in categories(queue, day)}
+    return {product for queue in LABELS for product, *_ in categories(queue, day)}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot, load_snapshot
 from assets.lake import Lake, hash_file
-from assets.settings import QUEUES, TrainingSettings, load_settings
+from assets.settings import LABELS, TrainingSettings, load_settings
 from assets.training.bundle import Bundle, load_bundle
 from assets.training.checkpoints import Checkpoints
 from assets.training.launch import Run, override, train
@@ -21,25 +21,25 @@ from assets.training.launch import Run, override, train
 AS_OF = "2024-01-01"
 TOPICS = ("account", "card", "vehicle", "report", "collector", "transfer", "mortgage", "settlement", "student")
 FEATURES = (
-    "company_complaints_7d",
+    "company_records_7d",
     "company_labels",
-    *(f"company_share_{queue}" for queue in QUEUES),
-    "narrative_length",
+    *(f"company_share_{label}" for label in LABELS),
+    "text_length",
 )
 
 
 def rows(count: int, seed: int) -> pd.DataFrame:
-    """Complaints whose topic word tells their queue, with history for most companies."""
+    """Records whose topic word tells their label, with history for most companies."""
     random = np.random.default_rng(seed)
-    queue = random.integers(len(QUEUES), size=count)
+    label = random.integers(len(LABELS), size=count)
     filler = np.array(["they", "never", "XXXX", "XX/XX/XXXX", "told", "me", "about", "{$12.00}"])
-    texts = [" ".join([*random.choice(filler, random.integers(3, 30)), TOPICS[q]]) for q in queue]
+    texts = [" ".join([*random.choice(filler, random.integers(3, 30)), TOPICS[q]]) for q in label]
     frame = pd.DataFrame(
         {
-            "complaint_id": [str(i) for i in range(count)],
+            "record_id": [str(i) for i in range(count)],
             "known_at": pd.Timestamp("2023-01-01") + pd.to_timedelta(np.arange(count), "h"),
-            "queue": [QUEUES[q] for q in queue],
-            "narrative": texts,
+            "label": [LABELS[q] for q in label],
+            "text": texts,
             "company": random.choice(["ACME BANK", "unknown", "LENDER, INC."], count),
             "state": random.choice(["CA", "unknown"], count),
             "zip_code": None,
@@ -47,13 +47,13 @@ def rows(count: int, seed: int) -> pd.DataFrame:
             "channel": "Web",
         }
     )
-    shares = random.dirichlet(np.ones(len(QUEUES)), count)
+    shares = random.dirichlet(np.ones(len(LABELS)), count)
     known = random.random(count) < 0.8
-    frame["company_complaints_7d"] = np.where(known, random.poisson(30, count), np.nan)
+    frame["company_records_7d"] = np.where(known, random.poisson(30, count), np.nan)
     frame["company_labels"] = np.where(known, random.poisson(200, count), np.nan)
-    for i, name in enumerate(QUEUES):
+    for i, name in enumerate(LABELS):
         frame[f"company_share_{name}"] = np.where(known, shares[:, i], np.nan)
-    return frame.assign(narrative_length=[float(len(text)) for text in texts])
+    return frame.assign(text_length=[float(len(text)) for text in texts])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from assets.features.snapshot import Snapshot
 from assets.training.attention import Dropout, attend, use_cpu_kernels
 from assets.training.batches import collate
-from assets.training.model import ComplaintRouter, new_router
+from assets.training.model import TextClassifier, new_classifier
 from assets.training.preprocessing import fit_preprocessing
 
 
@@ -73,26 +73,26 @@ def test_dropout_is_a_function_of_torchs_random_state() -> None:
 
 
 @pytest.fixture
-def router(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> ComplaintRouter:
+def classifier(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> TextClassifier:
     torch.manual_seed(0)
-    return new_router(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
+    return new_classifier(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
 
 
-def test_a_router_answers_as_it_did_with_torchs(router: ComplaintRouter, frame: pd.DataFrame, encoder: Path) -> None:
+def test_a_router_answers_as_it_did_with_torchs(classifier: TextClassifier, frame: pd.DataFrame, encoder: Path) -> None:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
-    fitted = fit_preprocessing(frame, router_features(frame), 32, hashed_words=512, prior_labels=10)
+    fitted = fit_preprocessing(frame, classifier_features(frame), 32, hashed_words=512, prior_labels=10)
     rows = fitted.encode(frame[:8], tokenizer)
-    batch = collate(rows, rows.lengths.argsort(), router.padding)
-    router.eval()
-    before = router(**batch)
-    use_cpu_kernels(router, router.encoder)
-    router.eval()
-    torch.testing.assert_close(router(**batch), before, atol=1e-5, rtol=1e-4)
-    assert all(layer.attend is attend for layer in router.encoder.layers)
-    assert isinstance(router.dropout, Dropout)
+    batch = collate(rows, rows.lengths.argsort(), classifier.padding)
+    classifier.eval()
+    before = classifier(**batch)
+    use_cpu_kernels(classifier, classifier.encoder)
+    classifier.eval()
+    torch.testing.assert_close(classifier(**batch), before, atol=1e-5, rtol=1e-4)
+    assert all(layer.attend is attend for layer in classifier.encoder.layers)
+    assert isinstance(classifier.dropout, Dropout)
 
 
-def router_features(frame: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(name for name in frame.columns if name.startswith("company_") or name == "narrative_length")
+def classifier_features(frame: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(name for name in frame.columns if name.startswith("company_") or name == "text_length")

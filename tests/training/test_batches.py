@@ -12,7 +12,7 @@ from assets.training.preprocessing import Encoded
 
 
 def lengths(rows: int, window: int) -> NDArray[np.int64]:
-    """Tokens of texts as long as complaints are: log-normal, a fifth of them longer than 256, cut at the window."""
+    """Tokens of texts as long as records are: log-normal, a fifth of them longer than 256, cut at the window."""
     drawn = np.random.default_rng(0).lognormal(mean=4.9, sigma=0.8, size=rows)
     return np.clip(drawn.astype(np.int64), 8, window)
 

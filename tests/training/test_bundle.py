@@ -12,7 +12,7 @@ import pytest
 
 from assets.exceptions import BundleError
 from assets.features.snapshot import Snapshot
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.training.bert import Bert
 from assets.training.bundle import FILES, Bundle, load_bundle, verify_bundle, write_manifest
 
@@ -92,7 +92,7 @@ def test_loading_runs_no_code_of_the_artifact(copy: Path, tmp_path: Path, monkey
 def test_what_its_configuration_says_about_attention_is_not_obeyed(copy: Path) -> None:
     other = {"_attn_implementation": "eager", "attn_implementation": "kernels-community/attention"}
     configure(copy, other, other)
-    assert isinstance(load_bundle(copy).router.encoder, Bert)
+    assert isinstance(load_bundle(copy).classifier.encoder, Bert)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_its_configuration_says_about_attention_is_not_obeyed(copy: Path) -
         ({"hashed_words": 10**9}, {}, "asks for 9,.* weights, the files have"),
         ({}, {"model_type": "planted"}, "cannot be loaded"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, {}, "quantization_config is not supported"),
-        ({"queues": ["a"] * 9}, {}, "its queues are not those"),
+        ({"labels": ["a"] * 9}, {}, "its labels are not those"),
     ],
 )
 def test_a_configuration_that_its_weights_do_not_fit_is_one_line(
@@ -165,7 +165,7 @@ def test_links_pipes_and_folders_are_refused(copy: Path, tmp_path: Path) -> None
 
 def test_answers_are_probabilities_in_the_order_of_the_rows(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
     answers = bundle.predict_proba(rows_to_route)
-    assert answers.shape == (len(rows_to_route), len(QUEUES))
+    assert answers.shape == (len(rows_to_route), len(LABELS))
     assert answers.dtype == np.float64
     assert answers.sum(axis=1) == pytest.approx(np.ones(len(rows_to_route)))
     backwards = bundle.predict_proba(rows_to_route.iloc[::-1])
@@ -178,19 +178,19 @@ def test_an_answer_does_not_depend_on_the_batch(bundle: Bundle, rows_to_route: p
 
 
 def test_it_learned_something(bundle: Bundle, frame: pd.DataFrame) -> None:
-    predicted = np.array(QUEUES)[bundle.predict_proba(frame).argmax(axis=1)]
-    assert (predicted == frame["queue"]).mean() > 0.5
+    predicted = np.array(LABELS)[bundle.predict_proba(frame).argmax(axis=1)]
+    assert (predicted == frame["label"]).mean() > 0.5
 
 
 def test_rows_to_route_without_text_or_history_have_an_answer(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
     bare = rows_to_route.iloc[:3].copy()
     bare[list(bundle.features)] = np.nan
-    bare[["narrative", "company", "state"]] = None
+    bare[["text", "company", "state"]] = None
     assert np.isfinite(bundle.predict_proba(bare)).all()
 
 
 def test_no_rows_have_no_answers(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
-    assert bundle.predict_proba(rows_to_route.iloc[:0]).shape == (0, len(QUEUES))
+    assert bundle.predict_proba(rows_to_route.iloc[:0]).shape == (0, len(LABELS))
 
 
 def test_its_provenance_says_what_it_was_made_of(bundle: Bundle, bundle_path: Path, snapshot: Snapshot) -> None:

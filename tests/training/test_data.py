@@ -13,7 +13,7 @@ import pytest
 
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
-from assets.settings import QUEUES, TrainingSettings
+from assets.settings import LABELS, TrainingSettings
 from assets.training import data
 from assets.training.cache import cached
 from assets.training.data import TrainingData, load_training_data
@@ -58,7 +58,7 @@ def test_rows_are_encoded_once_as_serving_would(
         found = getattr(first.rows, name)
         assert np.array_equal(found, getattr(expected, name)), name
         assert found.dtype == getattr(expected, name).dtype, name
-    assert [QUEUES[label] for label in first.labels] == frame["queue"].tolist()
+    assert [LABELS[label] for label in first.labels] == frame["label"].tolist()
     assert same(first, load_training_data(without_rows(plan)))
 
 
@@ -200,7 +200,7 @@ def test_nothing_is_held_back_unless_asked_for(plan: TrainingPlan) -> None:
 
 def test_the_newest_rows_are_held_back_and_never_trained_on(plan: TrainingPlan, frame: pd.DataFrame) -> None:
     found = load_training_data(changed(plan, validation_share=0.1, epochs=2))
-    newest = frame.sort_values(["known_at", "complaint_id"]).index[-26:]
+    newest = frame.sort_values(["known_at", "record_id"]).index[-26:]
     assert found.validation.tolist() == newest.tolist()
     sampler = found.sampler(changed(plan, epochs=2).settings, world_size=2)
     seen = {int(row) for step in range(sampler.steps) for row in sampler.rows(step)}
@@ -216,7 +216,7 @@ def test_preprocessing_and_class_weights_come_from_the_rows_trained_on(plan: Tra
     assert found.preprocessing == expected
     weights = found.class_weights(0.5)
     assert weights[found.labels[:128]].mean() == pytest.approx(1)
-    rarest = np.argmin(np.bincount(found.labels[:128], minlength=len(QUEUES)))
+    rarest = np.argmin(np.bincount(found.labels[:128], minlength=len(LABELS)))
     assert weights.argmax() == rarest
 
 

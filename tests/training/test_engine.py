@@ -24,9 +24,9 @@ from assets.training.bundle import load_bundle
 from assets.training.checkpoints import Checkpoints
 from assets.training.compatibility import Machine
 from assets.training.data import TrainingData
-from assets.training.engine import _prepare, consolidated_weights, engine_config, make_router, start_engine
+from assets.training.engine import _prepare, consolidated_weights, engine_config, make_classifier, start_engine
 from assets.training.launch import Run, _deepspeed_config, override, plan_training, train
-from assets.training.model import ComplaintRouter, freeze, new_router
+from assets.training.model import TextClassifier, freeze, new_classifier
 from assets.training.optimization import parameter_groups, rate_factor
 from assets.training.plan import TrainingPlan
 from assets.training.preprocessing import fit_preprocessing
@@ -38,20 +38,22 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def router(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> ComplaintRouter:
-    return new_router(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
+def classifier(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> TextClassifier:
+    return new_classifier(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
 
 
-def rates(router: ComplaintRouter, settings: TrainingSettings) -> dict[str, tuple[float, float]]:
+def rates(classifier: TextClassifier, settings: TrainingSettings) -> dict[str, tuple[float, float]]:
     """Learning rate and weight decay by parameter."""
-    groups = parameter_groups(router, settings)
+    groups = parameter_groups(classifier, settings)
     found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert len(found) == sum(len(group["params"]) for group in groups)
-    return {name: found[id(p)] for name, p in router.named_parameters() if id(p) in found}
+    return {name: found[id(p)] for name, p in classifier.named_parameters() if id(p) in found}
 
 
-def test_each_layer_learns_more_slowly_than_the_one_above(router: ComplaintRouter, settings: TrainingSettings) -> None:
-    found = rates(router, override(settings, {"layer_rate_decay": 0.5, "learning_rate": 0.1, "weight_decay": 0.02}))
+def test_each_layer_learns_more_slowly_than_the_one_above(
+    classifier: TextClassifier, settings: TrainingSettings
+) -> None:
+    found = rates(classifier, override(settings, {"layer_rate_decay": 0.5, "learning_rate": 0.1, "weight_decay": 0.02}))
     assert found["encoder.encoder.layer.1.output.dense.weight"] == (0.1, 0.02)
     assert found["encoder.encoder.layer.0.output.dense.weight"] == (0.05, 0.02)
     assert found["encoder.embeddings.position_embeddings.weight"] == (0.025, 0.02)
@@ -61,9 +63,9 @@ def test_each_layer_learns_more_slowly_than_the_one_above(router: ComplaintRoute
     assert found["encoder.embeddings.LayerNorm.weight"] == (0.025, 0.0)
 
 
-def test_what_is_frozen_is_in_no_group(router: ComplaintRouter, settings: TrainingSettings) -> None:
-    freeze(router, trainable_layers=1, train_embeddings=False)
-    assert not [name for name in rates(router, settings) if "layer.0." in name or "embeddings" in name]
+def test_what_is_frozen_is_in_no_group(classifier: TextClassifier, settings: TrainingSettings) -> None:
+    freeze(classifier, trainable_layers=1, train_embeddings=False)
+    assert not [name for name in rates(classifier, settings) if "layer.0." in name or "embeddings" in name]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ class Trial:
         self.rows = self.fitted.encode(frame, tokenizer)
         torch.manual_seed(0)
         data = cast(TrainingData, SimpleNamespace(preprocessing=self.fitted, word_weights=None))
-        self.engine = start_engine(make_router(plan, data), plan, rows=256)
+        self.engine = start_engine(make_classifier(plan, data), plan, rows=256)
         self.engine.eval()
 
     def backward(self, first: int, last: int, micro_batches: int) -> None:
@@ -216,25 +218,25 @@ def test_the_engine_is_told_what_the_settings_say(
     assert config["train_batch_size"] == 16
 
 
-def test_an_encoder_that_keeps_its_activations_says_so(router: ComplaintRouter, settings: TrainingSettings) -> None:
+def test_an_encoder_that_keeps_its_activations_says_so(classifier: TextClassifier, settings: TrainingSettings) -> None:
     chosen = override(settings, {"activation_checkpointing": True})
-    _prepare(router.encoder, chosen)
-    assert router.encoder.is_activation_checkpointing
-    router.encoder.supports_gradient_checkpointing = False
+    _prepare(classifier.encoder, chosen)
+    assert classifier.encoder.is_activation_checkpointing
+    classifier.encoder.supports_gradient_checkpointing = False
     with pytest.raises(SettingsError, match="activation_checkpointing: Bert does not support it"):
-        _prepare(router.encoder, chosen)
+        _prepare(classifier.encoder, chosen)
 
 
-def test_activations_computed_again_change_no_gradient(router: ComplaintRouter, settings: TrainingSettings) -> None:
+def test_activations_computed_again_change_no_gradient(classifier: TextClassifier, settings: TrainingSettings) -> None:
     def gradient() -> torch.Tensor:
         torch.manual_seed(0)
-        router.encoder.zero_grad()
-        router.encoder(torch.arange(8)[None]).last_hidden_state.square().sum().backward()
-        return router.encoder.encoder.layer[0].output.dense.weight.grad.clone()
+        classifier.encoder.zero_grad()
+        classifier.encoder(torch.arange(8)[None]).last_hidden_state.square().sum().backward()
+        return classifier.encoder.encoder.layer[0].output.dense.weight.grad.clone()
 
-    router.train()
+    classifier.train()
     kept = gradient()
-    _prepare(router.encoder, override(settings, {"activation_checkpointing": True}))
+    _prepare(classifier.encoder, override(settings, {"activation_checkpointing": True}))
     assert torch.equal(gradient(), kept)
 
 
@@ -255,7 +257,7 @@ def test_settings_of_the_engine_train_a_bundle(
     training = train(lake, "2024-09-09", snapshot, override(settings, change), run)
     curve = [loss for _, loss in training.report["loss_curve"]]
     assert curve[-1] < curve[0]
-    names = load_bundle(training.path).router.state_dict()
+    names = load_bundle(training.path).classifier.state_dict()
     assert not [name for name in names if "_orig_mod" in name]
 
 

@@ -10,13 +10,13 @@ import pytest
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
-from assets.settings import QUEUES, TrainingSettings, load_settings
+from assets.settings import LABELS, TrainingSettings, load_settings
 from assets.training import launch, usage
 from assets.training.base_model import resolve_base_model
 from assets.training.compatibility import Machine, check_training
 from assets.training.estimate import Free, check_memory, estimate_memory, free_memory
 from assets.training.launch import Run, _deepspeed_config, override, train
-from assets.training.model import freeze, new_router
+from assets.training.model import freeze, new_classifier
 from assets.training.model_size import ModelSize, measure_model, model_flops
 from assets.training.preprocessing import fit_preprocessing
 from assets.training.usage import cost, expected, matmul_peak, peak_memory
@@ -37,19 +37,19 @@ GB = 1_000_000_000
 
 @pytest.mark.parametrize("layers", [None, 0, 1, 2])
 @pytest.mark.parametrize("train_embeddings", [True, False])
-def test_parameters_are_those_of_the_router(
+def test_parameters_are_those_of_the_classifier(
     encoder: Path, snapshot: Snapshot, settings: TrainingSettings, layers: int | None, train_embeddings: bool
 ) -> None:
     chosen = override(settings, {"trainable_layers": layers, "train_embeddings": train_embeddings})
     fitted = fit_preprocessing(snapshot.train(), snapshot.features, 32, chosen.hashed_words, chosen.prior_labels)
-    router = new_router(encoder, fitted)
-    freeze(router, layers, train_embeddings)
-    trained = sum(p.numel() for p in router.parameters() if p.requires_grad)
+    classifier = new_classifier(encoder, fitted)
+    freeze(classifier, layers, train_embeddings)
+    trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     size = measure_model(encoder, len(snapshot.features), chosen)
-    assert size.frozen == sum(p.numel() for p in router.parameters() if not p.requires_grad)
+    assert size.frozen == sum(p.numel() for p in classifier.parameters() if not p.requires_grad)
     # Indicators of absence are not known yet, and the scale of the priors is left out.
     assert trained - 2 <= size.trained <= trained + 64 * len(snapshot.features)
-    assert size.layer_parameters == sum(p.numel() for p in router.encoder.encoder.layer[0].parameters())
+    assert size.layer_parameters == sum(p.numel() for p in classifier.encoder.encoder.layer[0].parameters())
 
 
 def test_a_file_that_is_no_safetensors_is_named(encoder: Path, settings: TrainingSettings, tmp_path: Path) -> None:
@@ -328,9 +328,9 @@ def test_the_products_are_not_part_of_a_gpus_peak(monkeypatch: pytest.MonkeyPatc
     assert called.count("reset_peak_memory_stats") == 1
 
 
-def test_the_linear_branch_has_a_weight_for_every_queue_and_is_not_trained(
+def test_the_linear_branch_has_a_weight_for_every_label_and_is_not_trained(
     encoder: Path, settings: TrainingSettings
 ) -> None:
     without, with_words = (measure_model(encoder, 0, override(settings, {"hashed_words": words})) for words in (0, 100))
-    assert with_words.frozen - without.frozen == 100 * len(QUEUES)
+    assert with_words.frozen - without.frozen == 100 * len(LABELS)
     assert with_words.trained == without.trained

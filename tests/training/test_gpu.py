@@ -19,7 +19,7 @@ from assets.settings import TrainingSettings
 from assets.training import bundle as bundles
 from assets.training.bundle import Bundle
 from assets.training.data import load_training_data
-from assets.training.engine import Agreement, make_router, seed_everything, start_engine
+from assets.training.engine import Agreement, make_classifier, seed_everything, start_engine
 from assets.training.estimate import estimate_memory
 from assets.training.launch import Run, override, plan_training, train
 from assets.training.loop import _made, class_weights, make_step, take_step
@@ -49,7 +49,7 @@ class Engine:
         self.before = torch.cuda.memory_allocated()
         self.plan, self.data = plan, load_training_data(plan)
         seed_everything(0)
-        self.engine = start_engine(make_router(plan, self.data), plan, self.data.trained)
+        self.engine = start_engine(make_classifier(plan, self.data), plan, self.data.trained)
         self.engine.train()
         self.agreement = Agreement(self.engine, votes=1)
         self.weights = class_weights(self.data, plan.settings)

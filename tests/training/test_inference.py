@@ -1,4 +1,4 @@
-"""The router with its encoder run by OpenVINO: the same answers, or torch."""
+"""The classifier with its encoder run by OpenVINO: the same answers, or torch."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from assets.features.snapshot import Snapshot
 from assets.training import bundle as bundles
 from assets.training import inference
 from assets.training.bundle import Bundle
-from assets.training.inference import compile_router
+from assets.training.inference import compile_classifier
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def fresh(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Bundle:
 
 def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.DataFrame) -> None:
     pytest.importorskip("openvino")
-    exact = replace(fresh, _compiled={"float32": fresh.router}).predict_proba(rows_to_route)
+    exact = replace(fresh, _compiled={"float32": fresh.classifier}).predict_proba(rows_to_route)
     for batch_tokens in (1, 100, 2048):
         assert np.abs(fresh.predict_proba(rows_to_route, batch_tokens) - exact).max() < 1e-5
-    assert fresh._compiled["float32"] is not fresh.router
+    assert fresh._compiled["float32"] is not fresh.classifier
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
     assert (fast.argmax(axis=1) == exact.argmax(axis=1)).all()
 
@@ -72,16 +72,16 @@ def test_few_rows_are_not_worth_compiling(bundle: Bundle, rows_to_route: pd.Data
 def test_close_calls_are_settled_in_float32(
     fresh: Bundle, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A router that is less sure of everything: what it finds close is answered anew."""
+    """A classifier that is less sure of everything: what it finds close is answered anew."""
     exact = fresh.predict_proba(rows_to_route)
     lead = bundles._lead(exact)
     monkeypatch.setattr(bundles, "_CLOSE_CALL", float(np.median(lead)))
 
     class Flat:
-        encoder, output = fresh.router.encoder, fresh.router.output
+        encoder, output = fresh.classifier.encoder, fresh.classifier.output
 
         def __call__(self, **batch: Any) -> Any:
-            return 0.9 * fresh.router(**batch)
+            return 0.9 * fresh.classifier(**batch)
 
     fresh._compiled["bfloat16"] = Flat()
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
@@ -97,14 +97,14 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_gives_the_answers_of_the_cpu(fresh: Bundle, rows_to_route: pd.DataFrame, fake_gpu: None) -> None:
-    exact = replace(fresh, _compiled={"float32": fresh.router}).predict_proba(rows_to_route)
+    exact = replace(fresh, _compiled={"float32": fresh.classifier}).predict_proba(rows_to_route)
     assert np.abs(fresh.predict_proba(rows_to_route) - exact).max() < 1e-5
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
     assert 0 < np.abs(fast - exact).max() < 0.05
     assert (fast.argmax(axis=1) == exact.argmax(axis=1)).all()
     moved = fresh._compiled["bfloat16"]
     assert next(moved.encoder.parameters()).dtype == torch.bfloat16
-    assert {weight.dtype for weight in (*fresh.router.parameters(), moved.output.weight)} == {torch.float32}
+    assert {weight.dtype for weight in (*fresh.classifier.parameters(), moved.output.weight)} == {torch.float32}
 
 
 def test_the_cpu_scores_where_a_gpus_answers_differ(
@@ -112,13 +112,13 @@ def test_the_cpu_scores_where_a_gpus_answers_differ(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(inference._TOLERANCE, "bfloat16", 1e-12)
-    assert compile_router(fresh.router, "bfloat16") is fresh.router
+    assert compile_classifier(fresh.classifier, "bfloat16") is fresh.classifier
     assert "the GPU cannot be used, the CPU scores: its answers differ" in caplog.text
 
 
 def test_torch_scores_where_openvino_is_not_installed(fresh: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert compile_router(fresh.router, "bfloat16") is fresh.router
+    assert compile_classifier(fresh.classifier, "bfloat16") is fresh.classifier
 
 
 def test_torch_scores_where_the_encoder_cannot_be_converted(
@@ -130,7 +130,7 @@ def test_torch_scores_where_the_encoder_cannot_be_converted(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr("openvino.convert_model", fail)
-    assert compile_router(fresh.router, "float32") is fresh.router
+    assert compile_classifier(fresh.classifier, "float32") is fresh.classifier
     assert "no such operator" in caplog.text
 
 
@@ -139,7 +139,7 @@ def test_torch_scores_where_the_answers_differ(
 ) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setitem(inference._TOLERANCE, "float32", 1e-12)
-    assert compile_router(fresh.router, "float32") is fresh.router
+    assert compile_classifier(fresh.classifier, "float32") is fresh.classifier
     assert "differ from torch's" in caplog.text
 
 

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from assets.features.snapshot import Snapshot
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.training.preprocessing import (
     Preprocessing,
     clean,
@@ -31,7 +31,7 @@ def fitted(frame: pd.DataFrame, snapshot: Snapshot) -> Preprocessing:
 
 
 @pytest.mark.parametrize(
-    ("narrative", "expected"),
+    ("text", "expected"),
     [
         ("On XX/XX/XXXX I called", "On xx I called"),
         ("XXXX XXXX, XXXX wrote", "xx wrote"),
@@ -41,29 +41,29 @@ def fitted(frame: pd.DataFrame, snapshot: Snapshot) -> Preprocessing:
         ("XXL shirts and AXXA stay", "XXL shirts and AXXA stay"),
     ],
 )
-def test_redactions_amounts_and_space_collapse(narrative: str, expected: str) -> None:
-    assert clean(narrative) == expected
+def test_redactions_amounts_and_space_collapse(text: str, expected: str) -> None:
+    assert clean(text) == expected
 
 
 def test_the_company_comes_before_the_text_so_that_it_is_never_cut(
     fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
 ) -> None:
     assert text_of("ACME", "CA", "told me") == "ACME, CA. told me"
-    long = frame.iloc[:1].assign(narrative="never " * 500)
+    long = frame.iloc[:1].assign(text="never " * 500)
     assert fitted.encode(long, tokenizer).lengths.tolist() == [32]
 
 
 def test_missing_features_take_the_training_median_and_are_marked(
     fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
 ) -> None:
-    name = "company_complaints_7d"
+    name = "company_records_7d"
     median = float(np.expm1(np.median(np.log1p(frame[name].dropna()))))
     absent = frame.iloc[[0, 0]].assign(**{name: [np.nan, median]})
     encoded = fitted.encode(absent, tokenizer).features
     column, mark = fitted.features.index(name), len(fitted.features) + fitted.missing.index(name)
     assert encoded[0, column] == pytest.approx(encoded[1, column], abs=1e-6)
     assert encoded[:, mark].tolist() == [1.0, 0.0]
-    assert "narrative_length" not in fitted.missing
+    assert "text_length" not in fitted.missing
 
 
 def test_features_are_standardised_over_the_training_rows(
@@ -77,11 +77,11 @@ def test_features_are_standardised_over_the_training_rows(
 def test_the_prior_is_the_label_mix_smoothed_by_the_overall_one(
     fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
 ) -> None:
-    shares = {f"company_share_{queue}": float(queue == "mortgage") for queue in QUEUES}
+    shares = {f"company_share_{label}": float(label == "mortgage") for label in LABELS}
     known = frame.iloc[[0]].assign(company_labels=30.0, **shares)
     unknown = frame.iloc[[0]].assign(company_labels=np.nan, **dict.fromkeys(shares, np.nan))
     priors = np.exp(fitted.encode(pd.concat([known, unknown]), tokenizer).priors[:, 0].astype(float))
-    base, mortgage = np.array(fitted.frequencies), QUEUES.index("mortgage")
+    base, mortgage = np.array(fitted.frequencies), LABELS.index("mortgage")
     assert priors.sum(axis=1) == pytest.approx([1, 1])
     assert priors[0, mortgage] == pytest.approx((30 + 10 * base[mortgage]) / 40)
     assert priors[1] == pytest.approx(base)
@@ -95,7 +95,7 @@ def test_only_a_whole_label_mix_makes_a_prior(snapshot: Snapshot) -> None:
 def test_hashed_words_are_the_same_in_every_process(
     fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
 ) -> None:
-    encoded = fitted.encode(frame.iloc[[0]].assign(narrative="me me card", company="A", state="B"), tokenizer)
+    encoded = fitted.encode(frame.iloc[[0]].assign(text="me me card", company="A", state="B"), tokenizer)
     # crc32 of me, card and of the pairs (me, me), (me, card), then of company=A, modulo 512.
     assert encoded.buckets.tolist() == [194, 211, 290, 477, 406]
     assert float(np.linalg.norm(encoded.weights[:-1])) == pytest.approx(1)

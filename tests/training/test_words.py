@@ -6,7 +6,7 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from assets.settings import QUEUES
+from assets.settings import LABELS
 from assets.training.preprocessing import Encoded
 from assets.training.words import fit_words
 
@@ -22,8 +22,8 @@ def rows() -> Encoded:
 
 
 def test_it_is_the_logistic_regression_of_scikit_learn(rows: Encoded) -> None:
-    labels = np.random.default_rng(1).integers(len(QUEUES), size=ROWS)
-    weights = np.linspace(0.5, 2.0, len(QUEUES)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(len(LABELS), size=ROWS)
+    weights = np.linspace(0.5, 2.0, len(LABELS)).astype(np.float32)
     found = fit_words(rows, labels, weights, BUCKETS)
     matrix = csr_matrix((rows.weights, rows.buckets, np.arange(0, 5 * ROWS + 1, 5)), shape=(ROWS, BUCKETS))
     peer = LogisticRegression(C=4.0, fit_intercept=False, class_weight=dict(enumerate(weights)), tol=1e-6, max_iter=500)
@@ -32,7 +32,7 @@ def test_it_is_the_logistic_regression_of_scikit_learn(rows: Encoded) -> None:
 
 
 def test_it_is_the_same_on_any_number_of_threads(rows: Encoded) -> None:
-    labels, weights = np.arange(ROWS) % len(QUEUES), np.ones(len(QUEUES), np.float32)
+    labels, weights = np.arange(ROWS) % len(LABELS), np.ones(len(LABELS), np.float32)
     threads, found = torch.get_num_threads(), []
     for count in (1, 2, 3):
         torch.set_num_threads(count)

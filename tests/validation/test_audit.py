@@ -12,7 +12,7 @@ import pytest
 
 from assets.exceptions import AuditError
 from assets.lake import Home
-from assets.settings import QUEUES, WarehouseSettings
+from assets.settings import LABELS, WarehouseSettings
 from assets.validation.audit import Audit, audit, load_audit, publish
 from assets.validation.figures import measure
 from assets.validation.suites import COLUMNS
@@ -28,18 +28,18 @@ POLICY = WarehouseSettings(
 Frames = dict[str, pd.DataFrame]
 
 
-def marts(queues: list[str] = [*QUEUES, *QUEUES]) -> Frames:  # noqa: B006 - never changed
-    rows = len(queues)
-    complaints = pd.DataFrame(
+def marts(labels: list[str] = [*LABELS, *LABELS]) -> Frames:  # noqa: B006 - never changed
+    rows = len(labels)
+    records = pd.DataFrame(
         {
-            "complaint_id": [str(number) for number in range(rows)],
+            "record_id": [str(number) for number in range(rows)],
             "known_at": pd.to_datetime(["2024-01-20"] * rows),
             "known_until": pd.to_datetime([None] * rows),
             "received_at": pd.to_datetime(["2024-01-20"] * rows),
-            "narrative": [SECRET if number % 2 else None for number in range(rows)],
+            "text": [SECRET if number % 2 else None for number in range(rows)],
             **{column: ["CA"] * rows for column in ("company", "state", "zip_code", "tags")},
             "channel": ["Web"] * rows,
-            "queue": queues,
+            "label": labels,
             "label_known_at": pd.to_datetime(["2024-01-21"] * rows),
             "label_reason": pd.Series([None] * rows, dtype="string"),
             "object_id": ["a" * 16] * rows,
@@ -51,11 +51,11 @@ def marts(queues: list[str] = [*QUEUES, *QUEUES]) -> Frames:  # noqa: B006 - nev
     rejected = {"object_key": ["a.csv"], "line": [9], "reason": ["broken-quote"], "raw_text": [SECRET]}
     rejected |= {"known_from": pd.array([None], dtype="datetime64[us]")}
     return {
-        "fct_complaints": complaints,
-        "labels": complaints[list(COLUMNS["labels"])],
+        "fct_records": records,
+        "labels": records[list(COLUMNS["labels"])],
         "company_daily": _daily("company"),
         "state_daily": _daily("state"),
-        "quarantined_complaints": pd.DataFrame(rejected),
+        "quarantined_records": pd.DataFrame(rejected),
         "record_counts": pd.DataFrame({"object_id": ["a" * 16], "object_key": ["a.csv"], **counts}),
     }
 
@@ -63,7 +63,7 @@ def marts(queues: list[str] = [*QUEUES, *QUEUES]) -> Frames:  # noqa: B006 - nev
 def _daily(entity: str) -> pd.DataFrame:
     values = dict.fromkeys(COLUMNS[f"{entity}_daily"], 0.0)
     days = pd.to_datetime(["2024-01-21", "2024-01-28"])
-    return pd.DataFrame(values | {entity: "CA", f"{entity}_narrative_share": 0.5}, index=range(2)).assign(
+    return pd.DataFrame(values | {entity: "CA", f"{entity}_text_share": 0.5}, index=range(2)).assign(
         event_timestamp=days, **{f"{entity}_labels": 1}
     )
 
@@ -118,27 +118,27 @@ def spoil(mart: str, column: str, value: object) -> Callable[[Frames], None]:
     return change
 
 
-def _repeat_a_complaint(frames: Frames) -> None:
-    frames["fct_complaints"] = pd.concat([frames["fct_complaints"], frames["fct_complaints"].head(1)])
+def _repeat_a_record(frames: Frames) -> None:
+    frames["fct_records"] = pd.concat([frames["fct_records"], frames["fct_records"].head(1)])
 
 
 def _tell_an_outcome(frames: Frames) -> None:
-    frames["fct_complaints"] = frames["fct_complaints"].assign(issue="Late fees")
+    frames["fct_records"] = frames["fct_records"].assign(issue="Late fees")
 
 
 def _lose_a_column(frames: Frames) -> None:
-    frames["fct_complaints"] = frames["fct_complaints"].drop(columns="company")
+    frames["fct_records"] = frames["fct_records"].drop(columns="company")
 
 
 FAULTS = {
     "a lost record": (spoil("record_counts", "valid", 3), "landed = valid + quarantined + duplicate"),
-    "an unknown queue": (spoil("labels", "queue", "lottery"), "one of the nine"),
-    "no company": (spoil("fct_complaints", "company", None), "company is always filled"),
-    "a label from before": (spoil("labels", "label_known_at", datetime(2024, 1, 1)), "before its complaint"),
+    "an unknown label": (spoil("labels", "label", "lottery"), "one of the known ones"),
+    "no company": (spoil("fct_records", "company", None), "company is always filled"),
+    "a label from before": (spoil("labels", "label_known_at", datetime(2024, 1, 1)), "before its record"),
     "a share above one": (spoil("company_daily", "company_share_other", 1.5), "company_share_other is a share"),
-    "known before it came": (spoil("fct_complaints", "received_at", datetime(2024, 1, 21)), "before it was received"),
-    "windows that do not nest": (spoil("state_daily", "state_complaints_7d", 9), "at least the complaints of 7"),
-    "a complaint twice": (_repeat_a_complaint, "One row per complaint_id and known_at"),
+    "known before it came": (spoil("fct_records", "received_at", datetime(2024, 1, 21)), "before it was received"),
+    "windows that do not nest": (spoil("state_daily", "state_records_7d", 9), "at least the records of 7"),
+    "a record twice": (_repeat_a_record, "One row per record_id and known_at"),
     "a column that is gone": (_lose_a_column, "company is always filled (could not be measured)"),
     "an outcome": (_tell_an_outcome, "no others"),
 }
@@ -163,21 +163,21 @@ def test_old_data_and_no_data_are_not_fresh(home: Home) -> None:
     stage(home, marts())
     stale = audit(home, "2024-06-01", POLICY)
     unknown = audit(home, "2023-06-01", POLICY)
-    assert [failure.expectation for failure in stale.critical] == ["The newest known complaint is at most 30 days old"]
+    assert [failure.expectation for failure in stale.critical] == ["The newest known record is at most 30 days old"]
     assert unknown.figures.staleness_days is None
     assert not unknown.passed
 
 
-def test_the_queue_mix_is_compared_with_the_previous_publication(home: Home) -> None:
+def test_the_label_mix_is_compared_with_the_previous_publication(home: Home) -> None:
     publish_unaudited(home, marts(), "before")
-    verdict = audited(home, marts(["mortgage"] * 9 + list(QUEUES)))
+    verdict = audited(home, marts(["mortgage"] * 9 + list(LABELS)))
     assert verdict.figures.mix_shift == pytest.approx(4 / 9)
     assert [failure.suite for failure in verdict.critical] == ["publication"]
     assert "0.3 from the previous" in verdict.critical[0].expectation
 
 
 def with_object(key: str, **counts: object) -> Frames:
-    """Marts with one more object, of which no complaint was taken."""
+    """Marts with one more object, of which no record was taken."""
     frames = marts()
     row = {"object_id": key, "object_key": key, "valid": 0, "duplicate": 0, "withdrawn": 0, "error": None} | counts
     frames["record_counts"] = pd.concat([frames["record_counts"], pd.DataFrame([row])], ignore_index=True)
@@ -206,15 +206,15 @@ def test_an_object_that_is_refused_as_a_whole_is_critical_however_small(home: Ho
 
 def test_a_warning_is_reported_and_stops_nothing(home: Home) -> None:
     frames = marts()
-    spoil("fct_complaints", "channel", "Pigeon")(frames)
+    spoil("fct_records", "channel", "Pigeon")(frames)
     verdict = audited(home, frames)
-    assert [(failure.suite, failure.severity) for failure in verdict.failures] == [("fct_complaints", "warning")]
+    assert [(failure.suite, failure.severity) for failure in verdict.failures] == [("fct_records", "warning")]
     assert publish(home, verdict, POLICY) == verdict
 
 
 def test_only_the_audited_files_can_be_published(home: Home) -> None:
     verdict = audited(home, marts())
-    marts(list(QUEUES))["labels"].to_parquet(partition_file(built(home), "labels", "all"), index=False)
+    marts(list(LABELS))["labels"].to_parquet(partition_file(built(home), "labels", "all"), index=False)
     with pytest.raises(AuditError, match="not the audited ones"):
         publish(home, verdict, POLICY)
     assert home.lake.version("marts") is None
@@ -239,7 +239,7 @@ def test_nothing_staged_and_nothing_audited_are_said(home: Home) -> None:
 
 def test_reports_hold_no_text_of_people_and_load_nothing(home: Home) -> None:
     frames = marts()
-    spoil("fct_complaints", "queue", SECRET)(frames)
+    spoil("fct_records", "label", SECRET)(frames)
     verdict = audited(home, frames)
     assert not verdict.passed
     files = [path for path in home.root.rglob("*") if path.is_file() and path.suffix != ".parquet"]
@@ -298,7 +298,7 @@ def test_the_distance_of_two_mixes(home: Home, tmp_path: Path) -> None:
     stage(other, marts(["mortgage", "cards", "cards", "student_loan"]))
     figures = measure(built(home), built(other), AS_OF)
     assert figures.mix_shift == pytest.approx(0.5)
-    assert figures.queue_mix == {"cards": 0.25, "mortgage": 0.5, "other": 0.25}
+    assert figures.label_mix == {"cards": 0.25, "mortgage": 0.5, "other": 0.25}
 
 
 def stage_weeks(home: Home, frames: Frames, weeks: list[pd.DataFrame]) -> None:
@@ -319,24 +319,24 @@ def test_a_file_that_is_not_read_again_is_judged_as_if_it_were(home: Home, monke
     old, new = frames["labels"].iloc[:9], frames["labels"].iloc[9:]
     stage_weeks(home, frames, [old, new])
     assert publish(home, audit(home, AS_OF, POLICY), POLICY).passed
-    stage_weeks(home, frames, [old, new.assign(queue="lottery")])
-    told = "A label is one of the nine queues (9 of 18 rows, as row 1 of labels/1.parquet)"
+    stage_weeks(home, frames, [old, new.assign(label="lottery")])
+    told = "A label is one of the known ones (9 of 18 rows, as row 1 of labels/1.parquet)"
     assert labels_failures(home) == [told]
-    stage_weeks(home, frames, [old.assign(queue="lottery"), new])
-    told = "A label is one of the nine queues (9 of 18 rows, as row 1 of labels/0.parquet)"
+    stage_weeks(home, frames, [old.assign(label="lottery"), new])
+    told = "A label is one of the known ones (9 of 18 rows, as row 1 of labels/0.parquet)"
     for _ in range(2):
         assert labels_failures(home) == [told]
     stage_weeks(home, frames, [old, new])
-    monkeypatch.setattr("assets.validation.suites.QUEUES", QUEUES[1:])
-    told = "A label is one of the nine queues (2 of 18 rows, as row 1 of labels/0.parquet)"
+    monkeypatch.setattr("assets.validation.suites.LABELS", LABELS[1:])
+    told = "A label is one of the known ones (2 of 18 rows, as row 1 of labels/0.parquet)"
     assert labels_failures(home) == [told]
 
 
 def test_a_row_in_two_files_and_a_mart_that_cannot_be_measured_are_critical(home: Home) -> None:
     frames = marts()
     old, new = frames["labels"].iloc[:9], frames["labels"].iloc[8:]
-    frames["fct_complaints"] = frames["fct_complaints"].assign(queue=1)
+    frames["fct_records"] = frames["fct_records"].assign(label=1)
     stage_weeks(home, frames, [old, new])
     found = {failure.suite: failure.expectation for failure in audit(home, AS_OF, POLICY).critical}
-    assert found["labels"].startswith("One row per complaint_id and known_at (2 of 19 rows, as row ")
-    assert found["fct_complaints"].endswith("(could not be measured)")
+    assert found["labels"].startswith("One row per record_id and known_at (2 of 19 rows, as row ")
+    assert found["fct_records"].endswith("(could not be measured)")

@@ -10,7 +10,7 @@ import pytest
 from assets.validation.measures import Measures, Memory
 from assets.warehouse.marts import partition_file, seal
 
-NULLS, ROWS = "count(*) filter (queue is null)", "count(*)"
+NULLS, ROWS = "count(*) filter (label is null)", "count(*)"
 
 
 def version(folder: Path, before: Path | None = None, **partitions: list[dict[str, Any]]) -> Path:
@@ -35,7 +35,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-GOOD, BAD = {"id": "1", "queue": "cards"}, {"id": "2", "queue": None}
+GOOD, BAD = {"id": "1", "label": "cards"}, {"id": "2", "label": None}
 
 
 def figures(folder: Path, memory: Path, *aggregates: str) -> list[int]:
@@ -118,12 +118,12 @@ def test_files_that_share_a_time_are_compared(tmp_path: Path, a: list[str], b: l
 def test_a_column_that_not_every_file_has_is_named_with_its_file(tmp_path: Path) -> None:
     folder = version(tmp_path / "1", a=[GOOD], b=[{**GOOD, "issue": "fees"}], c=[{"id": "3"}])
     columns = Measures(folder, "labels", Memory.of(tmp_path / "memory")).columns()
-    assert columns == ["id", "issue in labels/b.parquet", "queue in labels/a.parquet"]
+    assert columns == ["id", "issue in labels/b.parquet", "label in labels/a.parquet"]
 
 
 def test_rows_are_told_by_their_places(tmp_path: Path) -> None:
     folder = version(tmp_path / "1", a=[GOOD], b=[GOOD, BAD])
-    places = Measures(folder, "labels", Memory.of(tmp_path / "memory")).places("queue is null", 5)
+    places = Measures(folder, "labels", Memory.of(tmp_path / "memory")).places("label is null", 5)
     assert places == ["row 2 of labels/b.parquet"]
 
 

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from assets.settings import QUEUES, WarehouseSettings
+from assets.settings import LABELS, WarehouseSettings
 from assets.validation.objects import NewObject, Problems, find_problems, named
 
 POLICY = WarehouseSettings(
     max_unmapped_share=0.01, max_quarantined_share=0.2, max_staleness_days=60, max_mix_shift=0.5, min_object_rows=50
 )
-MIX = dict.fromkeys(QUEUES, 1 / len(QUEUES))
+MIX = dict.fromkeys(LABELS, 1 / len(LABELS))
 
 
 def new(key: str = "n.csv", **changes: Any) -> NewObject:
-    """A night's object of 900 records in all queues."""
-    usual: dict[str, Any] = {"landed": 910, "quarantined": 10, "error": None, "complaints": 900}
-    return NewObject(**{"key": key, "labels": dict.fromkeys(QUEUES, 100), **usual, **changes})
+    """A night's object of 900 records in all labels."""
+    usual: dict[str, Any] = {"landed": 910, "quarantined": 10, "error": None, "records": 900}
+    return NewObject(**{"key": key, "labels": dict.fromkeys(LABELS, 100), **usual, **changes})
 
 
 def rules(problems: Problems) -> dict[str, tuple[str, ...]]:
@@ -28,21 +28,21 @@ def rules(problems: Problems) -> dict[str, tuple[str, ...]]:
     ("bad", "found"),
     [
         (new(), {}),
-        (new(landed=1000, quarantined=1000, complaints=0, labels={}), {"quarantined": ("n.csv (1,000 of 1,000)",)}),
-        (new(landed=1, quarantined=1, error="x: y", complaints=0, labels={}), {"refused": ("n.csv (x)",)}),
+        (new(landed=1000, quarantined=1000, records=0, labels={}), {"quarantined": ("n.csv (1,000 of 1,000)",)}),
+        (new(landed=1, quarantined=1, error="x: y", records=0, labels={}), {"refused": ("n.csv (x)",)}),
         (new(error="truncated-gzip"), {"cut_short": ("n.csv (truncated-gzip)",)}),
-        (new(complaints=950), {"unmapped": ("n.csv (50 of 950)",)}),
+        (new(records=950), {"unmapped": ("n.csv (50 of 950)",)}),
         (
             new(labels={"cards": 900}),
             {
                 "shifted": ("n.csv (distance 0.89 of 900 labels)",),
-                "of_one_queue": ("n.csv (900 labels, all cards)",),
+                "of_one_label": ("n.csv (900 labels, all cards)",),
             },
         ),
         # Too few to tell, and what chance brings about.
-        (new(landed=49, quarantined=49, complaints=0, labels={}), {}),
-        (new(landed=60, quarantined=13, complaints=50, labels=dict.fromkeys(QUEUES[:8], 6)), {}),
-        (new(landed=49, quarantined=0, complaints=49, labels={"cards": 49}), {}),
+        (new(landed=49, quarantined=49, records=0, labels={}), {}),
+        (new(landed=60, quarantined=13, records=50, labels=dict.fromkeys(LABELS[:8], 6)), {}),
+        (new(landed=49, quarantined=0, records=49, labels={"cards": 49}), {}),
     ],
 )
 def test_an_object_is_judged_by_its_own_numbers(bad: NewObject, found: dict[str, tuple[str, ...]]) -> None:
@@ -50,7 +50,7 @@ def test_an_object_is_judged_by_its_own_numbers(bad: NewObject, found: dict[str,
 
 
 def test_a_night_of_small_bad_objects_is_found_together() -> None:
-    small = [new(f"{n}.csv", landed=20, quarantined=20, complaints=0, labels={}) for n in range(30)]
+    small = [new(f"{n}.csv", landed=20, quarantined=20, records=0, labels={}) for n in range(30)]
     assert rules(find_problems(small, MIX, POLICY)) == {
         "quarantined": ("all 30 new objects together (600 of 600)",),
     }

@@ -17,12 +17,12 @@ from assets.warehouse.staging import stage
 
 
 def write(folder: Path, rows: int, shuffled: bool = False, changed: str = "null::timestamp") -> Path:
-    """A folder with the labels of as many complaints, ten of them known on a day."""
+    """A folder with the labels of as many records, ten of them known on a day."""
     folder.mkdir()
     with duckdb.connect() as connection:
         connection.execute(f"""
             create table labels as
-            select i::varchar as complaint_id, timestamp '2024-01-01' + interval 1 day * (i // 10) as known_at,
+            select i::varchar as record_id, timestamp '2024-01-01' + interval 1 day * (i // 10) as known_at,
                 case when i = 3 then {changed} end as known_until from range({rows}) as t(i)
             order by {"md5(i::varchar)" if shuffled else "i"}
         """)
@@ -48,8 +48,8 @@ def test_a_partition_is_a_week_and_its_rows_are_in_order(tmp_path: Path) -> None
         "2024-01-15.parquet",
     ]
     week = pq.read_table(folder / "labels" / "2024-01-08.parquet")
-    assert week.column_names == ["complaint_id", "known_at", "known_until"]
-    assert week["complaint_id"].to_pylist() == sorted(str(i) for i in range(70, 140))
+    assert week.column_names == ["record_id", "known_at", "known_until"]
+    assert week["record_id"].to_pylist() == sorted(str(i) for i in range(70, 140))
     assert duckdb.sql(f"select count(*) from read_parquet('{mart(folder, 'labels')}')").fetchall() == [(150,)]
 
 
@@ -81,7 +81,7 @@ def test_weeks_that_follow_each_other_are_read_at_once_and_no_others(
 
 def test_a_mart_without_rows_can_be_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "v", 0)
-    assert duckdb.sql(f"select complaint_id from read_parquet('{mart(folder, 'labels')}')").fetchall() == []
+    assert duckdb.sql(f"select record_id from read_parquet('{mart(folder, 'labels')}')").fetchall() == []
 
 
 def test_the_next_build_puts_marts_that_were_a_file_each_where_marts_are_read(home: Home, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from assets.exceptions import AuditError
 from assets.lake import Home, hash_tree
-from assets.settings import QUEUES as QUEUE_NAMES
+from assets.settings import LABELS
 from assets.warehouse import project as project_module
 from assets.warehouse.marts import MARTS, mart
 from assets.warehouse.project import (
@@ -39,8 +39,8 @@ FIELDS = (
     *("timely_response", "disputed", "complaint_id"),
 )
 
-# Names of the three taxonomies, and the queue that the bureau's words put them in.
-QUEUES = {
+# Names of the three taxonomies, and the label that the bureau's words put them in.
+QUEUE_BY_NAME = {
     "Bank account or service": "bank_account",
     "Checking or savings account": "bank_account",
     "Credit card": "cards",
@@ -82,15 +82,15 @@ class Source:
 
 
 def land(home: Home, sources: list[Source], version: str) -> None:
-    """Publish the sources as a version of raw_complaints, in the order given."""
-    with home.lake.staging("raw_complaints") as folder:
+    """Publish the sources as a version of raw_records, in the order given."""
+    with home.lake.staging("raw_records") as folder:
         for name in ("records", "rejects"):
             (folder / name).mkdir()
         for source in sources:
             _write_source(folder, source)
         objects = [_object(source, seq) for seq, source in enumerate(sources)]
         pq.write_table(pa.Table.from_pylist(objects, schema=_OBJECTS), folder / "objects.parquet")
-        home.lake.publish("raw_complaints", version, folder)
+        home.lake.publish("raw_records", version, folder)
 
 
 _OBJECTS = pa.schema(
@@ -132,10 +132,10 @@ def _write_source(folder: Path, source: Source) -> None:
         pq.write_table(pa.Table.from_pylist(rejected), folder / "rejects" / f"{source.object_id}.parquet")
 
 
-def record(complaint_id: str | None, received: str, **changes: str | None) -> dict[str, str | None]:
+def record(record_id: str | None, received: str, **changes: str | None) -> dict[str, str | None]:
     """A record with every field filled, but for the changes."""
     fields: dict[str, str | None] = dict.fromkeys(FIELDS, "x")
-    fields |= {"complaint_id": complaint_id, "date_received": received, "date_sent_to_company": received}
+    fields |= {"complaint_id": record_id, "date_received": received, "date_sent_to_company": received}
     fields |= {"product": "Mortgage", "company": "ACME", "state": "CA", "narrative": "They took my house"}
     return fields | changes
 
@@ -192,7 +192,7 @@ def _random_record(chance: random.Random, number: int) -> dict[str, str | None]:
         str(number),
         day.isoformat(),
         date_sent_to_company=chance.choice([sent.isoformat(), sent.isoformat(), None]),
-        product=chance.choice([*QUEUES, " mortgage ", "MORTGAGE", "Time machines", None]),
+        product=chance.choice([*QUEUE_BY_NAME, " mortgage ", "MORTGAGE", "Time machines", None]),
         company=chance.choice(["A", "B", "C", "D", None]),
         state=chance.choice(["CA", "TX", None]),
         narrative=chance.choice(["Text", None]),
@@ -207,7 +207,7 @@ def _again(chance: random.Random, earlier: dict[str, str | None]) -> dict[str, s
         return dict(earlier)
     day = date(2023, 5, 1) + timedelta(days=chance.randrange(220))
     received = chance.choice([earlier["date_received"], day.isoformat()])
-    return earlier | {"date_received": received, "product": chance.choice(list(QUEUES)), "narrative": "Changed"}
+    return earlier | {"date_received": received, "product": chance.choice(list(QUEUE_BY_NAME)), "narrative": "Changed"}
 
 
 @pytest.fixture(scope="session")
@@ -229,14 +229,14 @@ def full(sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> Hom
 class Version:
     """A valid record as these tests read it."""
 
-    complaint_id: str
+    record_id: str
     received: date
     known: date
     label_known: date
-    queue: str | None
+    label: str | None
     company: str
     state: str
-    narrative: str | None
+    text: str | None
     object_id: str
     line: int
 
@@ -273,25 +273,25 @@ def _version(source: Source, line: int, fields: dict[str, str | None]) -> Versio
         return None
     known = max(received, date.fromisoformat(source.known_from)) if source.known_from else received
     label_known = max(known, sent if sent else received + timedelta(days=7))
-    queues = {name.lower(): queue for name, queue in QUEUES.items()}
-    queue = queues.get((fields["product"] or "").strip().lower())
+    labels = {name.lower(): label for name, label in QUEUE_BY_NAME.items()}
+    label = labels.get((fields["product"] or "").strip().lower())
     company, state = fields["company"] or "unknown", fields["state"] or "unknown"
-    complaint = str(fields["complaint_id"])
+    record = str(fields["complaint_id"])
     place = (source.object_id, line)
-    return Version(complaint, received, known, label_known, queue, company, state, fields["narrative"], *place)
+    return Version(record, received, known, label_known, label, company, state, fields["narrative"], *place)
 
 
 def visible(versions: list[Version], day: date) -> dict[str, Version]:
-    """As of a day, the newest known version of each complaint."""
-    return {version.complaint_id: version for version in versions if version.known <= day}
+    """As of a day, the newest known version of each record."""
+    return {version.record_id: version for version in versions if version.known <= day}
 
 
 def first_visible(versions: list[Version]) -> list[Version]:
     days = sorted({version.known for version in versions})
     firsts: dict[str, Version] = {}
     for day in days:
-        for complaint_id, version in visible(versions, day).items():
-            firsts.setdefault(complaint_id, version)
+        for record_id, version in visible(versions, day).items():
+            firsts.setdefault(record_id, version)
     return list(firsts.values())
 
 
@@ -306,9 +306,9 @@ def test_every_record_ends_once(full: Home, sources: list[Source]) -> None:
 
 
 def test_quarantine_names_object_line_reason_and_text(full: Home, sources: list[Source]) -> None:
-    rows = read(full, "quarantined_complaints", "object_key, line, reason, raw_text")
+    rows = read(full, "quarantined_records", "object_key, line, reason, raw_text")
     reasons = {reason for _, _, reason, _ in rows}
-    assert reasons == {"broken-quote", "too-few-fields", "empty-complaint-id", "impossible-date"}
+    assert reasons == {"broken-quote", "too-few-fields", "empty-record-id", "impossible-date"}
     assert ("part-1.csv", 9, "broken-quote", 'x,"y') in rows
     by_key = {source.key: source for source in sources}
     for key, line, reason, text in rows:
@@ -319,28 +319,28 @@ def test_quarantine_names_object_line_reason_and_text(full: Home, sources: list[
 
 def test_a_span_holds_the_newest_known_version(full: Home, sources: list[Source]) -> None:
     versions, _ = reading(sources)
-    columns = "complaint_id, known_at, known_until, narrative, object_id, line"
-    rows = read(full, "fct_complaints", columns)
+    columns = "record_id, known_at, known_until, text, object_id, line"
+    rows = read(full, "fct_records", columns)
     for day in [date(2023, 5, 1) + timedelta(days=offset) for offset in range(0, 230, 7)]:
         instant = datetime.combine(day, datetime.min.time())
         shown = {
-            (complaint, narrative, object_id, line)
-            for complaint, known, until, narrative, object_id, line in rows
+            (record, text, object_id, line)
+            for record, known, until, text, object_id, line in rows
             if known <= instant and (until is None or until > instant)
         }
-        expected = {(v.complaint_id, v.narrative, v.object_id, v.line) for v in visible(versions, day).values()}
+        expected = {(v.record_id, v.text, v.object_id, v.line) for v in visible(versions, day).values()}
         assert shown == expected
 
 
 def test_labels_follow_the_taxonomies_and_their_dates(full: Home, sources: list[Source]) -> None:
     versions = {(v.object_id, v.line): v for v in reading(sources)[0]}
-    rows = read(full, "fct_complaints", "object_id, line, queue, label_known_at, label_reason")
-    for object_id, line, queue, label_known_at, reason in rows:
+    rows = read(full, "fct_records", "object_id, line, label, label_known_at, label_reason")
+    for object_id, line, label, label_known_at, reason in rows:
         version = versions[object_id, line]
-        assert (queue, label_known_at.date()) == (version.queue, version.label_known)
-        assert reason == (None if queue else "unmapped-product")
-    assert {queue for _, _, queue, _, _ in rows} == {*QUEUE_NAMES, None}
-    assert len(read(full, "labels")) == sum(queue is not None for _, _, queue, _, _ in rows)
+        assert (label, label_known_at.date()) == (version.label, version.label_known)
+        assert reason == (None if label else "unmapped-product")
+    assert {label for _, _, label, _, _ in rows} == {*LABELS, None}
+    assert len(read(full, "labels")) == sum(label is not None for _, _, label, _, _ in rows)
 
 
 @pytest.mark.parametrize("entity", ["company", "state"])
@@ -356,10 +356,10 @@ def test_statistics_equal_a_count_by_hand(full: Home, sources: list[Source], ent
 def _by_hand(versions: list[Version], event: date) -> tuple[float, ...]:
     ages = [((event - version.received).days, version) for version in versions if version.known < event]
     counts = [sum(1 for age, _ in ages if age <= days) for days in (7, 30, 90)]
-    narratives = sum(1 for _, version in ages if version.narrative is not None)
-    labels = [version.queue for version in versions if version.queue and version.label_known < event]
-    shares = [labels.count(queue) / len(labels) if labels else 0.0 for queue in QUEUE_NAMES]
-    return (*counts, narratives / len(ages), len(labels), *shares)
+    texts = sum(1 for _, version in ages if version.text is not None)
+    labels = [version.label for version in versions if version.label and version.label_known < event]
+    shares = [labels.count(label) / len(labels) if labels else 0.0 for label in LABELS]
+    return (*counts, texts / len(ages), len(labels), *shares)
 
 
 @pytest.mark.parametrize("entity", ["company", "state"])
@@ -376,7 +376,7 @@ def test_statistics_have_a_row_on_every_day_of_change(full: Home, sources: list[
 
 
 AS_IT_WAS = {
-    "fct_complaints": """
+    "fct_records": """
         select * replace (case when known_until <= $day then known_until end as known_until) from read_parquet($path)
         where known_at <= $day
     """,
@@ -498,7 +498,7 @@ def _built(home: Home, sources: list[Source], version: str) -> None:
 
 
 _EVERY_KEY = """
-    complaint_id varchar, company varchar, state varchar, known_at timestamp, event_timestamp timestamp,
+    record_id varchar, company varchar, state varchar, known_at timestamp, event_timestamp timestamp,
     object_id varchar, object_key varchar, line bigint, reason varchar, raw_text varchar, known_from date
 """
 
@@ -507,7 +507,7 @@ _EVERY_KEY = """
     ("file", "old", "new"),
     [
         ("dbt_project.yml", "days_to_label: 7", "days_to_label: 9"),
-        ("models/staging/stg_complaints.sql", "'unknown'", "'none'"),
+        ("models/staging/stg_records.sql", "'unknown'", "'none'"),
         ("macros/fields.sql", "%m/%d/%Y", "%d/%m/%Y"),
         ("seeds/queue_by_product.csv", "Payday loan,", "Payday loans,"),
     ],
@@ -575,7 +575,7 @@ def test_a_lost_record_stops_the_build(tmp_path: Path) -> None:
     home = Home(tmp_path)
     source = Source("one.csv", [record(str(number), "2024-01-02") for number in range(8)])
     land(home, [source], "v1")
-    _forget_a_record(home.lake.current("raw_complaints") / "records" / f"{source.object_id}.parquet")
+    _forget_a_record(home.lake.current("raw_records") / "records" / f"{source.object_id}.parquet")
     done = build(home)
     assert done.returncode == 1
     with pytest.raises(AuditError, match="no marts are staged"):
@@ -611,7 +611,7 @@ def test_the_graph_publishes_what_passed_and_stops_at_what_did_not(home: Home) -
     stale = materialize([mart_audit, marts], "2024-09-01")
     assert not stale.success
     said = {check.check_name: check.description for check in stale.get_asset_check_evaluations()}
-    assert "publication: The newest known complaint is at most 60 days old" in str(said["critical_expectations"])
+    assert "publication: The newest known record is at most 60 days old" in str(said["critical_expectations"])
     assert not stale.asset_materializations_for_node("marts")
     assert home.lake.version("marts") == version
 

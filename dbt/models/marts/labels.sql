@@ -1,10 +1,10 @@
 {{ config(materialized='view') }}
 
 select
-    complaint_id,
+    record_id,
     known_at,
     known_until,
-    queue,
+    label,
     label_known_at
-from {{ ref('fct_complaints') }}
-where queue is not null
+from {{ ref('fct_records') }}
+where label is not null

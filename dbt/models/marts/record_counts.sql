@@ -1,5 +1,5 @@
 -- What is new is what this has not counted: it is written after all that asks for that.
--- depends_on: {{ ref('changed_complaints') }}, {{ ref('quarantined_complaints') }}
+-- depends_on: {{ ref('changed_records') }}, {{ ref('quarantined_records') }}
 {{ config(materialized='incremental', incremental_strategy='append') }}
 
 with
@@ -17,7 +17,7 @@ statuses as (
         count(case when status = 'valid' then 1 end) as valid,
         count(case when status = 'quarantined' then 1 end) as quarantined,
         count(case when status = 'duplicate' then 1 end) as duplicate
-    from {{ ref('stg_complaints') }}
+    from {{ ref('stg_records') }}
     {% if is_incremental() %}
     where object_id not in (select object_id from {{ this }})
     {% endif %}

@@ -4,24 +4,24 @@ with
 
 changed as (
 
-    select * from {{ ref('changed_complaints') }}
+    select * from {{ ref('changed_records') }}
 
 ),
 
--- A complaint counts as it was first known: a new version changes that only where none was known before it.
+-- A record counts as it was first known: a new version changes that only where none was known before it.
 first_known as (
 
-    select complaint_id from changed
-    group by complaint_id
+    select record_id from changed
+    group by record_id
     having coalesce(min(known_at) filter (is_new) <= min(known_at) filter (not is_new), true)
 
 ),
 
 named as (
 
-    select 'company' as entity, company as name, complaint_id, known_at from changed
+    select 'company' as entity, company as name, record_id, known_at from changed
     union all
-    select 'state' as entity, state as name, complaint_id, known_at from changed
+    select 'state' as entity, state as name, record_id, known_at from changed
 
 )
 
@@ -30,5 +30,5 @@ select
     name,
     min(known_at) + interval 1 day as from_day
 from named
-where complaint_id in (select complaint_id from first_known)
+where record_id in (select record_id from first_known)
 group by entity, name

@@ -1,8 +1,8 @@
 """What the model answers with."""
 
-__all__ = ["QUEUES"]
+__all__ = ["LABELS"]
 
-QUEUES = (
+LABELS = (
     "bank_account",
     "cards",
     "consumer_loan",
@@ -13,4 +13,4 @@ QUEUES = (
     "other",
     "student_loan",
 )
-"""The teams a complaint can be routed to, in the order of the model's outputs."""
+"""The teams a record can be routed to, in the order of the model's outputs."""

@@ -25,10 +25,10 @@ typed as not materialized (
         records.content_hash,
 
         ---------- known before routing
-        nullif(trim(records.complaint_id), '') as complaint_id,
+        nullif(trim(records.complaint_id), '') as record_id,
         {{ to_day('records.date_received') }} as received_at,
         cast(objects.known_from as timestamp) as known_from,
-        records.narrative,
+        records.narrative as text,
         coalesce(records.company, 'unknown') as company,
         coalesce(records.state, 'unknown') as state,
         records.zip_code,
@@ -53,7 +53,7 @@ judged as not materialized (
     select
         *,
         case
-            when complaint_id is null then 'empty-complaint-id'
+            when record_id is null then 'empty-record-id'
             when not coalesce({{ possible('received_at') }}, false) then 'impossible-date'
             when is_sent and not coalesce({{ possible('sent_at') }}, false) then 'impossible-date'
         end as reason
@@ -61,20 +61,20 @@ judged as not materialized (
 
 ),
 
--- Only narrow columns are grouped; narratives stream past in the last select.
+-- Only narrow columns are grouped; texts stream past in the last select.
 first_readings as (
 
-    select complaint_id, content_hash, min(position) as position
+    select record_id, content_hash, min(position) as position
     from (
-        select complaint_id, content_hash, position from judged where reason is null
+        select record_id, content_hash, position from judged where reason is null
         {% if is_incremental() %}
         union all
-        select complaint_id, content_hash, position from {{ this }}
+        select record_id, content_hash, position from {{ this }}
         where status = 'valid'
-            and complaint_id in (select complaint_id from judged where reason is null)
+            and record_id in (select record_id from judged where reason is null)
         {% endif %}
     ) as readings
-    group by complaint_id, content_hash
+    group by record_id, content_hash
 
 ),
 
@@ -85,7 +85,7 @@ final as (
         judged.line,
         judged.position,
         judged.content_hash,
-        judged.complaint_id,
+        judged.record_id,
         case
             when judged.reason is not null then 'quarantined'
             when judged.position > first_readings.position then 'duplicate'
@@ -105,11 +105,11 @@ final as (
         judged.zip_code,
         judged.tags,
         judged.channel,
-        case when judged.reason is null and judged.position = first_readings.position then judged.narrative end as narrative,
+        case when judged.reason is null and judged.position = first_readings.position then judged.text end as text,
         case when judged.reason is not null then judged.raw_text end as raw_text
     from judged
     left join first_readings
-        on judged.complaint_id = first_readings.complaint_id
+        on judged.record_id = first_readings.record_id
         and judged.content_hash = first_readings.content_hash
 
 )

@@ -3,16 +3,16 @@
 
 with
 
-complaints as (
+records as (
 
-    select complaint_id, position, object_id, known_at, company, state from {{ ref('stg_complaints') }}
+    select record_id, position, object_id, known_at, company, state from {{ ref('stg_records') }}
     where status = 'valid'
 
 ),
 
 brought as (
 
-    select distinct complaint_id from complaints
+    select distinct record_id from records
     {% if counted %}
     where object_id not in (select object_id from {{ counted }})
     {% else %}
@@ -22,11 +22,11 @@ brought as (
 )
 
 select
-    complaint_id,
+    record_id,
     position,
     {{ 'object_id not in (select object_id from ' ~ counted ~ ')' if counted else 'true' }} as is_new,
     known_at,
     company,
     state
-from complaints
-where complaint_id in (select complaint_id from brought)
+from records
+where record_id in (select record_id from brought)

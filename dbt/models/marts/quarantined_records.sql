@@ -16,7 +16,7 @@ unreadable as (
 
 impossible as (
 
-    select object_id, line, reason, raw_text from {{ ref('stg_complaints') }}
+    select object_id, line, reason, raw_text from {{ ref('stg_records') }}
     where status = 'quarantined'
 
 ),

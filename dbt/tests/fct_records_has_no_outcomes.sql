@@ -1,9 +1,9 @@
 -- What is decided after routing may not be a column here: the columns are those that the model names, and no others.
-{%- set allowed = graph.nodes['model.evergreen.fct_complaints'].columns.keys() | list if execute else [] %}
+{%- set allowed = graph.nodes['model.evergreen.fct_records'].columns.keys() | list if execute else [] %}
 
 select column_name
 from information_schema.columns
-where table_name = '{{ ref("fct_complaints").identifier }}'
+where table_name = '{{ ref("fct_records").identifier }}'
     and (
         column_name not in ('{{ allowed | join("', '") }}')
         or column_name in (
