@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
+from assets.settings import Domain, load_domain
 
 __all__ = [
     *("Home", "Lake", "alive", "has_died", "is_alive", "locked"),
@@ -49,6 +50,19 @@ class Home:
         if set("*?[") & set(str(root)):
             raise SettingsError(f"EVERGREEN_HOME: {root}: a path with *, ? or [ reads as a pattern; choose another")
         return cls(root)
+
+    def require_known(self) -> None:
+        """Raises SettingsError for the home of an earlier Evergreen, whose tables had other names."""
+        if (self.root / "lake" / "marts").exists() and not (self.root / "lake" / "raw_records").exists():
+            raise SettingsError(
+                f"EVERGREEN_HOME: {self.root} is of an earlier Evergreen, whose tables had other names; choose a new "
+                "folder, and run again with the same sources"
+            )
+
+    @property
+    def domain(self) -> Domain:
+        """What the records are whose home this is."""
+        return load_domain()
 
     @property
     def lake(self) -> "Lake":

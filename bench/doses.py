@@ -32,10 +32,13 @@ from assets.monitoring.answers import measure_answers
 from assets.monitoring.comparison import Side, judge, measure_columns
 from assets.monitoring.sides import Reference, described, reference_of
 from assets.monitoring.wording import hash_words, measure_wording
-from assets.settings import LABELS, load_settings
-from assets.simulation.settings import load_simulator_settings
-from assets.simulation.taxonomy import NEWEST_FROM, categories
-from assets.simulation.world import COLUMNS, World
+from assets.settings import load_domain, load_settings
+from complaints.simulation.settings import load_simulator_settings
+from complaints.simulation.taxonomy import NEWEST_FROM, categories
+from complaints.simulation.world import COLUMNS, World
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 SETTINGS = load_settings("full").drift
 WORLD = load_simulator_settings().model_copy(update={"text_share": 1.0})
@@ -99,13 +102,13 @@ def crown(rows: pd.DataFrame):
     train, test = rows.iloc[:-TESTED].reset_index(drop=True), rows.iloc[-TESTED:].reset_index(drop=True)
     answer = fit(train, [])
     evaluated = answered(test, answer(test))
-    reference = reference_of(train, frozenset(train["record_id"]), [], evaluated, KeptOut(), SETTINGS)
+    reference = reference_of(train, frozenset(train["record_id"]), DOMAIN, [], evaluated, KeptOut(), SETTINGS)
     return Champion(reference, hash_words(reference.texts), evaluated), answer
 
 
 def pool(champion: Champion, answer, rows: pd.DataFrame) -> Pool:
     rows = answered(rows, answer(rows))
-    groups = described(rows, [], champion.reference.words)
+    groups = described(rows, DOMAIN.watched, champion.reference.words)
     names = {"predicted_label": rows["predicted"], "prediction_confidence": rows["confidence"]}
     groups |= {"predictions": pd.DataFrame(names), "labels": pd.DataFrame({"label": rows["label"]})}
     return Pool(rows, groups, hash_words(rows["text"]))

@@ -42,7 +42,10 @@ from assets.monitoring.comparison import Column, Side, judge, measure_columns, s
 from assets.monitoring.estimation import Answers, estimate_quality
 from assets.monitoring.sides import Reference, reference_of, window_of
 from assets.monitoring.wording import hash_words, measure_wording
-from assets.settings import LABELS, load_settings
+from assets.settings import load_domain, load_settings
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 SCENARIOS = ("calm", "new-vocabulary", "mix-shift", "taxonomy-change", "schema-change")
 START, END, RATE, CHANGE = date(2024, 1, 1), date(2024, 12, 31), 200, 220
@@ -80,9 +83,9 @@ class Pool:
 def simulate(folder: Path, scenario: str) -> pd.DataFrame:
     """Every record of a scenario's year with a text and a label, with its features, in order of time."""
     from assets.ingestion.landing import ingest
-    from assets.simulation import simulate
     from assets.validation.audit import audit, publish
     from assets.warehouse.project import build_marts
+    from complaints.simulation import simulate
 
     home, as_of = Home(folder / scenario), (END + timedelta(days=40)).isoformat()
     simulate(folder / f"{scenario}-source", START, END, RATE, 7, scenario)
@@ -93,15 +96,15 @@ def simulate(folder: Path, scenario: str) -> pd.DataFrame:
 
 
 def _with_features(home: Home) -> pd.DataFrame:
-    from assets.features.snapshot import COLUMNS, with_features
+    from assets.features.snapshot import with_features
     from assets.features.store import apply_definitions
 
     features = apply_definitions(home).features
     marts = home.lake.current("marts")
-    records = pq.read_table(marts / "fct_records", columns=[*COLUMNS, "known_until"])
+    records = pq.read_table(marts / "fct_records", columns=[*DOMAIN.columns, "known_until"])
     keep = [text is not None and bool(text.strip()) for text in records["text"].to_pylist()]
     keep = np.array(keep) & np.asarray(records["label"].is_valid()) & np.asarray(records["known_until"].is_null())
-    rows = records.filter(pa.array(keep)).select(list(COLUMNS))
+    rows = records.filter(pa.array(keep)).select(list(DOMAIN.columns))
     rows = rows.sort_by([("known_at", "ascending"), ("record_id", "ascending")])
     frame: pd.DataFrame = with_features(home, marts, rows, features).to_pandas()
     frame.attrs["features"] = list(features)
@@ -117,7 +120,7 @@ def fit(train: pd.DataFrame, features: list[str]) -> Callable[[pd.DataFrame], np
 
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     rows, settings = train.tail(FITTED), SETTINGS.training
-    read = fit_preprocessing(rows, features, 8, settings.hashed_words, settings.prior_labels)
+    read = fit_preprocessing(rows, features, DOMAIN, 8, settings.hashed_words, settings.prior_labels)
     truth = np.array([LABELS.index(label) for label in rows["label"]])
     weights = fit_words(read.encode(rows, tokenizer), truth, np.ones(len(LABELS), np.float32), settings.hashed_words)
 
@@ -254,6 +257,7 @@ def prepare(world: pd.DataFrame) -> Prepared:
     reference = reference_of(
         train,
         frozenset(train["record_id"]),
+        DOMAIN,
         features,
         evaluated,
         KeptOut(),

@@ -25,7 +25,10 @@ from scipy.stats import norm
 from assets.evaluation.evaluate import Champion, scores
 from assets.evaluation.gate import decide
 from assets.evaluation.report import Evaluation, Golden, SnapshotFacts
-from assets.settings import LABELS, load_settings
+from assets.settings import load_domain, load_settings
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 ROWS, ACCURACY = 1500, 0.8
 MIX = (0.07, 0.08, 0.05, 0.38, 0.2, 0.05, 0.08, 0.02, 0.07)
@@ -95,12 +98,13 @@ def evaluation(rows: pd.DataFrame, found: dict[str, np.ndarray], name: str = "e"
         basis="b",
         as_of="2024-08-01",
         training_id="challenger",
+        labels=LABELS,
         snapshot=SnapshotFacts(id="s", train_rows=10000, test_rows=ROWS, period=PERIOD),
         golden=Golden(rows=32, max_difference=0.0),
         milliseconds=1.0,
         reference=None,
         settings={},
-        **scores(rows, found, Champion("1", "champion", Path()), SETTINGS.evaluation),
+        **scores(rows, DOMAIN, found, Champion("1", "champion", Path()), SETTINGS.evaluation),
     )
 
 

@@ -34,10 +34,13 @@ import torch
 
 from assets.features.snapshot import Snapshot
 from assets.lake import hash_file
-from assets.settings import LABELS, TrainingSettings, load_settings
+from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training import checkpoints, data, model, output, saving, worker  # noqa: F401 - before the forks
 from assets.training.base_model import resolve_base_model
 from assets.training.launch import override, plan_training
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 ROWS = 256
 FEATURES = ("company_labels", *(f"company_share_{label}" for label in LABELS))
@@ -88,7 +91,7 @@ def prepare(folder: Path) -> tuple[Snapshot, TrainingSettings]:
         **{name: dice.random(ROWS) for name in FEATURES},
     }
     pq.write_table(pa.table(columns), folder / "train.parquet")
-    manifest = {"snapshot_id": "0" * 16}
+    manifest = {"snapshot_id": "0" * 16, "domain": DOMAIN.model_dump()}
     snapshot = Snapshot("0" * 16, "2024-01-01", folder, FEATURES, ROWS, 0, 0, manifest)
     changes = {
         **{"base_model": str(folder / "encoder"), "max_tokens": 32, "hashed_words": 512, "trainable_layers": None},

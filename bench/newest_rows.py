@@ -36,8 +36,10 @@ from assets.lake import Home
 from assets.replay.frozen import TextTable, train_frozen
 from assets.replay.history import read_history, steps
 from assets.replay.workshop import Model, Trained, Workshop
-from assets.settings import LABELS, Settings, load_settings
-from assets.simulation import simulate
+from assets.settings import Settings, load_domain, load_settings
+from complaints.simulation import simulate
+
+LABELS = tuple(load_domain().labels)
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 WAYS = ("held out", "refit", "split")
@@ -121,7 +123,7 @@ def sources(world: str, folder: Path) -> list[str]:
 def teacher(settings: Settings, texts: TextTable) -> Callable[[Snapshot], tuple[Model, float]]:
     def learn(snapshot: Snapshot) -> tuple[Model, float]:
         started = time.process_time()
-        model = train_frozen(snapshot.train(), snapshot.features, settings.training, texts)
+        model = train_frozen(snapshot.train(), snapshot.features, snapshot.domain, settings.training, texts)
         return model, time.process_time() - started
 
     return learn

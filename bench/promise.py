@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from assets.monitoring.answers import promises
-from assets.settings import LABELS, load_settings
+from assets.settings import load_domain, load_settings
+
+LABELS = tuple(load_domain().labels)
 
 SETTINGS = load_settings("full").drift
 NAMES = np.array(LABELS)

@@ -31,14 +31,17 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from assets.features.snapshot import COLUMNS, Snapshot, build_training_set, with_features
+from assets.features.snapshot import Snapshot, build_training_set, with_features
 from assets.ingestion.landing import ingest
 from assets.lake import Home
-from assets.settings import LABELS, load_settings
+from assets.settings import load_domain, load_settings
 from assets.training.bundle import load_bundle
 from assets.training.launch import override, plan_training, worker_command
 from assets.validation.audit import audit, publish
 from assets.warehouse.project import build_marts
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 AS_OF, HELD_OUT, SIMILARITY = "2026-04-01", 0.15, 0.7
@@ -57,7 +60,7 @@ def redactions_kept(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_features(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[list(COLUMNS)]
+    return rows[list(DOMAIN.columns)]
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,9 @@ def split(folder: Path, everything: pd.DataFrame, held: NDArray[np.bool_]) -> tu
     home = Home(folder / "home")
     read(home, [str(source)])
     snapshot = freeze(home, {})
-    bare = pa.Table.from_pandas(everything.loc[held, list(COLUMNS)], preserve_index=False)
+    bare = pa.Table.from_pandas(everything.loc[held, list(DOMAIN.columns)], preserve_index=False)
     schema = pq.read_schema(snapshot.path / "train.parquet")
-    bare = bare.cast(pa.schema([schema.field(name) for name in COLUMNS]))
+    bare = bare.cast(pa.schema([schema.field(name) for name in DOMAIN.columns]))
     return snapshot, with_features(home, home.lake.current("marts"), bare, snapshot.features).to_pandas()
 
 

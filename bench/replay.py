@@ -27,8 +27,8 @@ from assets.lake import Home
 from assets.replay.history import steps
 from assets.replay.replay import Replay, replay, table
 from assets.settings import Settings, load_policy, load_settings
-from assets.simulation import simulate
 from assets.training.launch import override
+from complaints.simulation import simulate
 from pipelines.runs import run_worker
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"

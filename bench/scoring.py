@@ -17,11 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from assets.settings import load_domain
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
+
 GOAL, WINDOWS, TURNS, LABELLED = 5, (64, 128), 4, 300
 
 
 def simulated(folder: Path, texts: int) -> Path:
-    from assets.simulation import simulate
+    from complaints.simulation import simulate
 
     simulate(folder, date(2024, 1, 1), date(2024, 1, 31), 10 + texts // 10, 7, "calm")
     return next(folder.glob("*.csv"))
@@ -33,7 +38,7 @@ def read(path: Path, texts: int) -> Any:
 
     from assets.ingestion.reading import read_rows
     from assets.ingestion.records import Record
-    from assets.settings import LABELS, load_settings
+    from assets.settings import load_settings
 
     found = [row for row in read_rows(path, load_settings("quick").ingestion) if isinstance(row, Record)]
     whole = [row for row in found if row.text and row.company and row.state and row.product]
@@ -49,7 +54,6 @@ def fitted(rows: Any, window: int) -> Any:
     from sklearn.linear_model import LogisticRegression
     from tokenizers import Tokenizer
 
-    from assets.settings import LABELS
     from assets.training.base_model import DEFAULT, resolve_base_model
     from assets.training.batches import token_batches
     from assets.training.bundle import Bundle
@@ -57,7 +61,7 @@ def fitted(rows: Any, window: int) -> Any:
     from assets.training.preprocessing import fit_preprocessing
 
     base = resolve_base_model(DEFAULT).path
-    preprocessing = fit_preprocessing(rows, (), window, 65536, 10)
+    preprocessing = fit_preprocessing(rows, (), DOMAIN, window, 65536, 10)
     classifier = new_classifier(base, preprocessing)
     classifier.train(False)
     bundle = Bundle(base, {}, preprocessing, Tokenizer.from_file(str(base / "tokenizer.json")), classifier)
@@ -81,7 +85,6 @@ def stock(bundle: Any, window: int) -> Any:
     from transformers import AutoModel, AutoTokenizer, PreTrainedModel, logging, pipeline
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    from assets.settings import LABELS
     from assets.training.model import mean_pooling
 
     class TextClassifier(PreTrainedModel):
@@ -105,16 +108,14 @@ def stock(bundle: Any, window: int) -> Any:
 
 def ways(bundle: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
     """From rows to labels."""
-    from assets.settings import LABELS, load_settings
+    from assets.settings import load_settings
     from assets.training.inference import compile_classifier
-    from assets.training.preprocessing import clean, text_of
 
     classify, tokens = stock(bundle, window), load_settings("quick").scoring.batch_tokens
 
     def piped(size: int) -> Callable[[Any], list[str]]:
         def run(rows: Any) -> list[str]:
-            columns = zip(rows["company"], rows["state"], rows["text"], strict=True)
-            texts = [text_of(company, state, clean(text)) for company, state, text in columns]
+            texts = bundle.preprocessing.read(rows, bundle.preprocessing.clean(rows))
             return [answer["label"] for answer in classify(texts, batch_size=size)]
 
         return run

@@ -10,7 +10,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from assets.simulation import simulate
+from complaints.simulation import simulate
 
 START, END = date(2023, 1, 1), date(2024, 12, 31)
 

@@ -37,11 +37,13 @@ def make_plan(folder: Path, profile: str = "full", **changes: Any) -> Any:
     import pyarrow.parquet as pq
 
     from assets.features.snapshot import Snapshot
-    from assets.settings import load_settings
+    from assets.settings import load_domain, load_settings
     from assets.training.launch import override, plan_training
 
     rows = pq.ParquetFile(folder / "train.parquet").metadata.num_rows
-    snapshot = Snapshot("0" * 16, "2024-01-01", folder, (), rows, 0, 0, {"snapshot_id": "0" * 16})
+    snapshot = Snapshot(
+        "0" * 16, "2024-01-01", folder, (), rows, 0, 0, {"snapshot_id": "0" * 16, "domain": load_domain().model_dump()}
+    )
     settings = override(load_settings(profile).training, {"epochs": 1.0, **changes})
     (folder / "out").mkdir(exist_ok=True)
     return plan_training(snapshot, settings, folder / "out", folder / "home")

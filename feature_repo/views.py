@@ -1,8 +1,10 @@
 """The features: rolling statistics of the company and the state, and what the record itself shows."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
+import yaml
 from entities import company, state
 from feast import FeatureView, Field
 from feast.on_demand_feature_view import on_demand_feature_view
@@ -11,17 +13,7 @@ from sources import company_daily, record, state_daily
 
 __all__ = ["company_statistics", "record_request", "state_statistics"]
 
-LABELS = (
-    "bank_account",
-    "cards",
-    "consumer_loan",
-    "credit_reporting",
-    "debt_collection",
-    "money_transfer",
-    "mortgage",
-    "other",
-    "student_loan",
-)
+LABELS = tuple(yaml.safe_load((Path(__file__).parents[1] / "configs" / "domain.yaml").read_text())["labels"])
 
 # A statistic holds until the next row of its key, and there is a row whenever one changes: it never expires.
 NO_EXPIRY = timedelta(0)

@@ -14,7 +14,7 @@ import typer
 
 from assets.exceptions import SettingsError
 from assets.lake import Home
-from assets.settings import load_policy, load_settings
+from assets.settings import load_domain, load_policy, load_settings
 
 __all__ = ["app", "main"]
 
@@ -38,7 +38,7 @@ def main() -> int:
 
     0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings. Raises Stopped when told to stop.
     """
-    os.umask(0o077)  # the home holds what people have complained about
+    os.umask(0o077)  # the home holds what people have written
     for switch in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DAGSTER_DISABLE_TELEMETRY"):
         os.environ.setdefault(switch, "true")
     # Threads that spin while they wait slow a busy machine down several times; torch reads this when it is loaded.
@@ -58,8 +58,10 @@ def main() -> int:
 
 @app.callback()
 def _enter(context: typer.Context) -> None:
+    home = Home.from_environment()
+    home.require_known()
     if (command := context.invoked_subcommand) in _AT_WORK:
-        context.with_resource(Home.from_environment().in_use(f"evergreen-{command}-{uuid4().hex[:8]}"))
+        context.with_resource(home.in_use(f"evergreen-{command}-{uuid4().hex[:8]}"))
 
 
 def _say(line: str) -> None:
@@ -346,9 +348,10 @@ def simulate(
     scenario: Annotated[str, typer.Option(help="A scenario of configs/simulator.yaml.")] = "calm",
     daily: Annotated[bool, typer.Option("--daily", help="Write one file per day.")] = False,
 ) -> None:
-    """Write simulated records in the bureau's layout, dirt included."""
-    from assets.simulation import simulate as write
+    """Write simulated records as the domain's sources have them, dirt included."""
+    from pipelines.simulating import simulator
 
+    write = simulator(load_domain())
     done = write(output, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario, daily=daily)
     _say(f"{done.records} records in {len(done.files)} files: {output}")
 

@@ -23,11 +23,10 @@ from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # da
 from assets.exceptions import EvergreenError
 from assets.lake import Home
 from assets.registry.ledger import Entry, Ledger
-from assets.simulation import simulate
-from assets.simulation.settings import load_simulator_settings
 from assets.warehouse.marts import mart
 from pipelines.runs import open_instance, run_graph
 from pipelines.servers import WORKSPACE
+from pipelines.simulating import simulator
 from pipelines.ui import Processes, await_servers, require_alive, serving
 
 __all__ = ["demonstrate"]
@@ -60,10 +59,11 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     for anchor in Ledger.of(home).anchors:
         anchor.unlink(missing_ok=True)
     os.environ["EVERGREEN_HOME"] = str(home.root)
-    source, change = home.root / "source", load_simulator_settings().scenario(_SCENARIO).change(_START, _END)
+    source = home.root / "source"
+    say(f"Simulating {_RATE} {home.domain.record.many} a day, in scenario {_SCENARIO}")
+    change = simulator(home.domain)(source, _START, _END, _RATE, _SEED, _SCENARIO).change
     assert change is not None
-    say(f"Simulating {_RATE} records a day; from {change} on, people write in new words")
-    simulate(source, _START, _END, _RATE, _SEED, _SCENARIO)
+    say(f"From {change} on, people write in new words")
     with serving(home, "code", "daemon") as processes, ThreadPoolExecutor(1) as pool:
         switched_on = pool.submit(_switch_on, home, processes, "retraining_due")
         _graph(home, source, change, "refresh", say)

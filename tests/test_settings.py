@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from assets.exceptions import SettingsError
-from assets.settings import CONFIGS, Settings, load_ledger_settings, load_settings, profiles
+from assets.settings import CONFIGS, Settings, load_domain, load_ledger_settings, load_settings, profiles
 
 
 @pytest.fixture
@@ -62,3 +62,35 @@ def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
     (configs / "ledger.yaml").write_text("anker: /mnt/elsewhere")
     with pytest.raises(SettingsError, match=r"^configs/ledger\.yaml: anchor: "):
         load_ledger_settings()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: complaints", "nome: complaints", "name: Field required"),
+        ("name: complaints", "name: Complaints", "name: string should match pattern .* \\(found 'Complaints'\\)"),
+        ("name: complaints", "name: complaints\nshape: round", "shape: unknown setting \\(found 'round'\\)"),
+        ("{one: queue, many: queues}", "{one: queue}", "label.many: Field required"),
+        ("  cards: Cards", "  Cards: Cards", "labels.Cards: string should match pattern .* \\(found 'Cards'\\)"),
+        ("[company, state]", "[company, company]", "'company' is named twice"),
+        ("[company, state]", "[company, text]", "'text' is named twice"),
+        ("whole: [company]", "whole: [firm]", "text.whole: 'firm' is neither of entities nor of request"),
+        ("watched: [company", "watched: [firm", "watched: 'firm' is neither of entities nor of request"),
+        ("channel: []", "canal: []", "slices: 'canal' is neither of entities nor of request"),
+        ("by: xx", "bye: xx", "text.replace.0.by: Field required"),
+        ("X{2,}|\\d{1,2}/", "X{2,}|(\\d{1,2}/", "text.replace.0.pattern: not a regular expression"),
+    ],
+)
+def test_a_mistake_in_the_domain_is_one_line(configs: Path, old: str, new: str, message: str) -> None:
+    text = (configs / "domain.yaml").read_text()
+    assert old in text
+    (configs / "domain.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(SettingsError, match=rf"^configs/domain\.yaml: {message}") as raised:
+        load_domain()
+    assert "\n" not in str(raised.value)
+
+
+def test_costs_name_labels_of_the_domain(configs: Path) -> None:
+    (configs / "profiles" / "quick.yaml").write_text("gate: {costs: {cards: {lottery: 2.0}}}")
+    with pytest.raises(SettingsError, match=r"gate\.costs: 'lottery' is no label; configs/domain\.yaml has bank_"):
+        load_settings("quick")

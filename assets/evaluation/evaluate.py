@@ -1,6 +1,7 @@
 """Scores a challenger, the champion and a simple baseline on the same frozen test rows."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from assets.evaluation.report import (
 from assets.exceptions import BundleError, SnapshotError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file, hash_json
-from assets.settings import LABELS, EvaluationSettings
+from assets.settings import Domain, EvaluationSettings
 from assets.training.bundle import Bundle, load_bundle
 
 __all__ = ["Champion", "evaluate", "evaluate_refit", "facts", "on_reference", "scores"]
@@ -114,32 +115,35 @@ def _measure(
     if champion:
         everywhere["champion"] = _champion(champion, snapshot, rows)
     found = {who: answers[: len(test)] for who, answers in everywhere.items()}
-    found["baseline"] = baseline_probabilities(train, test)
+    found["baseline"] = baseline_probabilities(train, test, snapshot.labels)
     golden = golden_rows(test, found["challenger"], settings.golden_rows)
     evaluation = Evaluation(
         id=_version(basis, champion),
         basis=basis,
         as_of=as_of,
         training_id=bundle_path.name,
+        labels=snapshot.labels,
         snapshot=facts(snapshot),
         golden=_serve_again(bundle_path, test, golden),
         milliseconds=milliseconds,
-        rare_labels=_rare(train["label"], settings.min_label_rows),
-        reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
+        rare_labels=_rare(train["label"], snapshot.labels, settings.min_label_rows),
+        reference=on_reference(
+            reference, snapshot.labels, {who: answers[len(test) :] for who, answers in everywhere.items()}
+        ),
         settings=settings.model_dump(),
         refit_of=champion.training_id if champion and refit else None,
-        **scores(test, found, champion, settings),
+        **scores(test, snapshot.domain, found, champion, settings),
     )
     if evaluation.golden.equal:
-        _publish(lake, evaluation, predictions(test, found), golden)
+        _publish(lake, evaluation, snapshot.domain, predictions(test, snapshot.labels, found), golden)
     return evaluation
 
 
-def on_reference(rows: pd.DataFrame, found: dict[str, Probabilities]) -> Reference | None:
+def on_reference(rows: pd.DataFrame, labels: Sequence[str], found: dict[str, Probabilities]) -> Reference | None:
     """What an Evaluation says of the probabilities that challenger and champion gave to the reference rows."""
     if rows.empty or "champion" not in found:
         return None
-    truth = codes(rows["label"])
+    truth = codes(rows["label"], labels)
     ours, theirs = (correct(truth, found[who]) for who in ("challenger", "champion"))
     return Reference(
         rows=len(rows),
@@ -167,7 +171,16 @@ def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:
 def _champion(champion: Champion, snapshot: Snapshot, test: pd.DataFrame) -> Probabilities:
     bundle = load_bundle(champion.path)
     _require_features(bundle, champion.version, snapshot)
-    return bundle.predict_proba(test)
+    return in_order(bundle.predict_proba(test), bundle.labels, snapshot.labels)
+
+
+def in_order(probabilities: Probabilities, theirs: Sequence[str], ours: Sequence[str]) -> Probabilities:
+    """Probabilities [rows, theirs] by other labels [rows, ours]: what a model cannot answer has none."""
+    found = np.zeros((len(probabilities), len(ours)))
+    for place, label in enumerate(ours):
+        if label in theirs:
+            found[:, place] = probabilities[:, theirs.index(label)]
+    return found
 
 
 def _require_features(bundle: Bundle, version: str, snapshot: Snapshot) -> None:
@@ -179,10 +192,14 @@ def _require_features(bundle: Bundle, version: str, snapshot: Snapshot) -> None:
 
 
 def scores(
-    test: pd.DataFrame, found: dict[str, Probabilities], champion: Champion | None, settings: EvaluationSettings
+    test: pd.DataFrame,
+    domain: Domain,
+    found: dict[str, Probabilities],
+    champion: Champion | None,
+    settings: EvaluationSettings,
 ) -> dict[str, Any]:
     """What an Evaluation says of the probabilities that challenger, baseline and champion gave to the test rows."""
-    truth, bins = codes(test["label"]), settings.calibration_bins
+    truth, bins = codes(test["label"], list(domain.labels)), settings.calibration_bins
     metrics = {who: measure(truth, probabilities, bins) for who, probabilities in found.items()}
     rival = champion and Rival(
         version=champion.version,
@@ -195,7 +212,9 @@ def scores(
         "challenger": metrics["challenger"],
         "baseline": metrics["baseline"],
         "champion": rival,
-        "slices": tuple(_slice_scores(part, right, settings.min_slice_rows) for part in slices(test) if part.rows),
+        "slices": tuple(
+            _slice_scores(part, right, settings.min_slice_rows) for part in slices(test, domain) if part.rows
+        ),
         "reliability": {who: tuple(reliability(truth, chance, bins)) for who, chance in found.items()},
         "confusion": tuple(tuple(row) for row in confusion(truth, found["challenger"]).tolist()),
     }
@@ -216,9 +235,9 @@ def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows
     )
 
 
-def _rare(labels: "pd.Series[str]", enough: int) -> dict[str, int]:
-    counts = labels.value_counts()
-    return {label: rows for label in LABELS if (rows := int(counts.get(label, 0))) < enough}
+def _rare(learned: "pd.Series[str]", labels: Sequence[str], enough: int) -> dict[str, int]:
+    counts = learned.value_counts()
+    return {label: rows for label in labels if (rows := int(counts.get(label, 0))) < enough}
 
 
 def facts(snapshot: Snapshot) -> SnapshotFacts:
@@ -246,27 +265,27 @@ def _serve_again(path: Path, test: pd.DataFrame, golden: pd.DataFrame) -> Golden
     )
 
 
-def predictions(test: pd.DataFrame, found: dict[str, Probabilities]) -> pd.DataFrame:
+def predictions(test: pd.DataFrame, labels: Sequence[str], found: dict[str, Probabilities]) -> pd.DataFrame:
     """What was answered on every test row, by the challenger in full and by the others as a label."""
     ours = found["challenger"]
     answers = pd.DataFrame(test[["record_id", "known_at", "label"]].reset_index(drop=True))
-    answers["predicted"] = _names(ours)
+    answers["predicted"] = _names(ours, labels)
     answers["confidence"] = ours.max(axis=1)
     answers["probabilities"] = list(ours)
-    answers["baseline_predicted"] = _names(found["baseline"])
-    answers["champion_predicted"] = _names(found["champion"]) if "champion" in found else None
+    answers["baseline_predicted"] = _names(found["baseline"], labels)
+    answers["champion_predicted"] = _names(found["champion"], labels) if "champion" in found else None
     return answers
 
 
-def _names(probabilities: Probabilities) -> list[str]:
-    return [LABELS[code] for code in probabilities.argmax(axis=1)]
+def _names(probabilities: Probabilities, labels: Sequence[str]) -> list[str]:
+    return [labels[code] for code in probabilities.argmax(axis=1)]
 
 
-def _publish(lake: Lake, evaluation: Evaluation, answers: pd.DataFrame, golden: pd.DataFrame) -> None:
+def _publish(lake: Lake, evaluation: Evaluation, domain: Domain, answers: pd.DataFrame, golden: pd.DataFrame) -> None:
     with lake.staging(table(evaluation.as_of)) as staged:
         answers.to_parquet(staged / "predictions.parquet", index=False)
         golden.to_parquet(staged / "golden.parquet", index=False)
-        draw(evaluation, staged)
+        draw(evaluation, domain, staged)
         write_evaluation(evaluation, staged)
         (lake.keep if evaluation.refit_of else lake.publish)(table(evaluation.as_of), evaluation.id, staged)
 

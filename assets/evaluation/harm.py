@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from assets.evaluation.paired import compare_labels
-from assets.evaluation.report import Evaluation, Rival
-from assets.settings import LABELS, GatePolicy
+from assets.evaluation.report import Evaluation
+from assets.settings import GatePolicy
 
 __all__ = ["Part", "paired_gain", "parts"]
 
@@ -28,9 +28,7 @@ class Part:
 
 def parts(evaluation: Evaluation, policy: GatePolicy) -> list[Part]:
     """The labels, and the slices that are large enough, of an evaluation beside a champion."""
-    if evaluation.champion is None:
-        return []
-    return [*_labels(evaluation.champion, policy), *_slices(evaluation, policy)]
+    return [*_labels(evaluation, policy), *_slices(evaluation, policy)] if evaluation.champion else []
 
 
 def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, float]:
@@ -44,9 +42,11 @@ def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, flo
     return (only_ours - only_theirs) / rows, math.sqrt(variance)
 
 
-def _labels(rival: Rival, policy: GatePolicy) -> Iterator[Part]:
-    for label, found in compare_labels(rival.pairs, policy.costs).items():
-        rows = sum(count for true, *_, count in rival.pairs if LABELS[true] == label)
+def _labels(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
+    assert evaluation.champion is not None
+    pairs, labels = evaluation.champion.pairs, evaluation.labels
+    for label, found in compare_labels(pairs, labels, policy.costs).items():
+        rows = sum(count for true, *_, count in pairs if labels[true] == label)
         # Rows drawn again from a handful are all alike: the error is at least that of one row more.
         error = math.hypot(found.error, 1 / (rows + 1))
         yield Part(f"label {label}", rows, found.gain, _chance(found.gain, error, policy))

@@ -1,19 +1,19 @@
 """How good predicted probabilities are: overall, in bins of confidence, and on slices of the test rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assets.settings import LABELS
+from assets.settings import Domain
 
 __all__ = ["Bin", "Metrics", "Slice", "codes", "confusion", "correct", "measure", "reliability", "slices"]
 
 
 _TOP = 10
 _LENGTHS = {"under 300": (0, 300), "300 to 799": (300, 800), "800 to 1999": (800, 2000), "2000 and more": (2000, None)}
-_TAGS = ("Older American", "Servicemember")
 _TINY = float(np.finfo(np.float64).eps)
 
 
@@ -52,9 +52,9 @@ class Slice:
         return int(self.mask.sum())
 
 
-def codes(labels: "pd.Series[str]") -> npt.NDArray[np.int64]:
-    """Label names as indices into LABELS, [rows]."""
-    return np.array([LABELS.index(label) for label in labels], dtype=np.int64)
+def codes(truth: "pd.Series[str]", labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The labels of rows as indices into all labels, [rows]."""
+    return np.array([labels.index(label) for label in truth], dtype=np.int64)
 
 
 def correct(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -64,7 +64,7 @@ def correct(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
 
 def confusion(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Rows by true label (down) and predicted label (across), [labels, labels]."""
-    size = len(LABELS)
+    size = probabilities.shape[1]
     pairs = np.bincount(truth * size + probabilities.argmax(axis=1), minlength=size * size)
     return pairs.astype(np.int64).reshape(size, size)
 
@@ -106,22 +106,26 @@ def reliability(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floa
     return found
 
 
-def slices(rows: pd.DataFrame) -> list[Slice]:
-    """The slices of test rows: label, the most frequent channels, companies and states, tags, month, text length.
+def slices(rows: pd.DataFrame, domain: Domain) -> list[Slice]:
+    """The slices of test rows: by label, by the domain's columns, by month and by the length of the text in characters.
 
-    `rows` needs the columns label, channel, company, state, tags, known_at and text. Lengths are in characters.
+    `rows` needs the columns of the domain.
     """
-    tags = rows["tags"].fillna("").astype(str)
     length = rows["text"].str.len()
     return [
         *_by_value("label", rows["label"]),
-        *_by_value("channel", rows["channel"].fillna("unknown"), _TOP),
-        *_by_value("company", rows["company"], _TOP),
-        *_by_value("state", rows["state"], _TOP),
-        *(Slice("tag", tag, tags.str.contains(tag, regex=False).to_numpy()) for tag in _TAGS),
+        *(part for column, words in domain.slices.items() for part in _by_column(column, rows[column], words)),
         *_by_value("month", rows["known_at"].dt.strftime("%Y-%m")),
         *(Slice("length", name, _between(length, low, high)) for name, (low, high) in _LENGTHS.items()),
     ]
+
+
+def _by_column(by: str, values: pd.Series, words: tuple[str, ...]) -> list[Slice]:
+    """By the values that hold each word or, without words, by the most frequent values."""
+    if not words:
+        return _by_value(by, values.fillna("unknown"), _TOP)
+    texts = values.fillna("").astype(str)
+    return [Slice(by, word, texts.str.contains(word, regex=False).to_numpy()) for word in words]
 
 
 def _by_value(by: str, values: pd.Series, top: int | None = None) -> list[Slice]:

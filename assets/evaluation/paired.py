@@ -3,15 +3,13 @@
 Each row is answered by both, so that what both get right or wrong says nothing: the tests rest on the rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-
-from assets.settings import LABELS
 
 __all__ = ["Costs", "Gain", "Pair", "compare", "compare_labels", "mcnemar", "pair_up", "power"]
 
@@ -20,7 +18,7 @@ _SEED = 0
 """Of the resampling, so that one evaluation always gets one verdict."""
 
 Pair = tuple[int, int, int, int]
-"""True label, challenger's, champion's (as indices into LABELS), and how many rows are so."""
+"""True label, challenger's, champion's (as indices into all labels), and how many rows are so."""
 
 Costs = Mapping[str, Mapping[str, float]]
 """What an answer costs, by the true label and the label that was answered; 1 where nothing is said."""
@@ -65,12 +63,12 @@ def compare(pairs: tuple[Pair, ...]) -> dict[str, Gain]:
     return found
 
 
-def compare_labels(pairs: tuple[Pair, ...], costs: Costs) -> dict[str, Gain]:
+def compare_labels(pairs: tuple[Pair, ...], labels: Sequence[str], costs: Costs) -> dict[str, Gain]:
     """The gain of F1 on each label that is true of any row, with the same bootstrap; mistakes weigh what they cost."""
     cells, rows = _draw(pairs)
-    weights = [[costs.get(true, {}).get(answer, 1.0) for answer in LABELS] for true in LABELS]
+    weights = [[costs.get(true, {}).get(answer, 1.0) for answer in labels] for true in labels]
     gains = np.subtract(*(_f1(cells, rows, column, np.array(weights)) for column in (1, 2)))
-    return {LABELS[true]: Gain(float(gains[0, true]), gains[1:, true]) for true in np.unique(cells[:, 0])}
+    return {labels[true]: Gain(float(gains[0, true]), gains[1:, true]) for true in np.unique(cells[:, 0])}
 
 
 @lru_cache(maxsize=1)
@@ -114,17 +112,19 @@ def _accuracy(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.flo
 
 def _macro_f1(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.float64]:
     """[draws] means over the labels that are true of a row."""
-    f1, true = _f1(cells, drawn, column, np.ones((len(LABELS), len(LABELS)))), drawn @ _one_hot(cells[:, 0])
+    size = int(cells[:, :3].max()) + 1
+    f1, true = _f1(cells, drawn, column, np.ones((size, size))), drawn @ _one_hot(cells[:, 0], size)
     return np.asarray(f1.sum(axis=1) / (true > 0).sum(axis=1))
 
 
 def _f1(cells: _Counts, drawn: _Counts, column: int, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """[draws, labels]: right answers against mistakes to and from a label, which weigh costs [true, answered]."""
     right, wrong = cells[:, 0] == cells[:, column], costs[cells[:, 0], cells[:, column]]
-    both = drawn @ (_one_hot(cells[:, 0]) * right[:, None])
-    mistakes = drawn @ ((_one_hot(cells[:, 0]) + _one_hot(cells[:, column])) * (wrong * ~right)[:, None])
+    true, answered = (_one_hot(cells[:, side], len(costs)) for side in (0, column))
+    both = drawn @ (true * right[:, None])
+    mistakes = drawn @ ((true + answered) * (wrong * ~right)[:, None])
     return np.asarray(2 * both / np.maximum(2 * both + mistakes, np.finfo(np.float64).tiny))
 
 
-def _one_hot(codes: _Counts) -> npt.NDArray[np.float64]:
-    return np.asarray(codes[:, None] == np.arange(len(LABELS)), np.float64)
+def _one_hot(codes: _Counts, size: int) -> npt.NDArray[np.float64]:
+    return np.asarray(codes[:, None] == np.arange(size), np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 
 from assets.display import names_are_text, plain
 from assets.evaluation.report import Evaluation, SliceScores
-from assets.settings import LABELS
+from assets.settings import Domain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ _LABEL = 40
 """Characters of a slice's name, at most."""
 
 
-def draw(evaluation: Evaluation, folder: Path) -> None:
+def draw(evaluation: Evaluation, domain: Domain, folder: Path) -> None:
     """Write every one of PICTURES into `folder`, each below 150 kB."""
     from matplotlib import rc_context
 
@@ -47,7 +47,7 @@ def draw(evaluation: Evaluation, folder: Path) -> None:
         "ytick.major.size": 0,
     }
     with names_are_text(), rc_context(style):
-        figures = (_reliability(evaluation), _confusion(evaluation), _slices(evaluation))
+        figures = (_reliability(evaluation), _confusion(evaluation, domain), _slices(evaluation))
         for name, figure in zip(PICTURES.values(), figures, strict=True):
             figure.savefig(folder / name, dpi=_DPI, facecolor="white", metadata={"Software": None})
 
@@ -92,7 +92,7 @@ def _reliability(evaluation: Evaluation) -> "Figure":
     return figure
 
 
-def _confusion(evaluation: Evaluation) -> "Figure":
+def _confusion(evaluation: Evaluation, domain: Domain) -> "Figure":
     figure = _figure(7.4, 6.2)
     axes = figure.subplots()
     counts = np.array(evaluation.confusion)
@@ -102,12 +102,13 @@ def _confusion(evaluation: Evaluation) -> "Figure":
         if count:
             ink = "white" if shares[row, column] > 0.55 else _INK
             axes.text(column, row, f"{count:,}", ha="center", va="center", color=ink, fontsize=8.5)
-    names = [label.replace("_", " ") for label in LABELS]
+    names = [plain(domain.labels.get(label, label), _LABEL) for label in evaluation.labels]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
     axes.set_yticks(
         range(len(names)), [f"{name}  ({total:,})" for name, total in zip(names, counts.sum(axis=1), strict=True)]
     )
-    axes.set(title="Where the challenger sends records", xlabel="predicted label", ylabel="true label (test rows)")
+    label = domain.label.one
+    axes.set(title="What the challenger answers", xlabel=f"predicted {label}", ylabel=f"true {label} (test rows)")
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)

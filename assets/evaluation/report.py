@@ -106,6 +106,8 @@ class Evaluation(_Part):
     """A hash over everything but the champion: the bundle, the snapshot, the settings and the code that measures."""
     as_of: str
     training_id: str
+    labels: tuple[str, ...]
+    """In the order of the model's outputs; `pairs` and `confusion` go by their places."""
     snapshot: SnapshotFacts
     challenger: Metrics
     baseline: Metrics

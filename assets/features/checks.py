@@ -7,7 +7,7 @@ again by regular expressions and sets.
 
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from assets.features.landed import open_landed
 from assets.features.serving import online_features, online_store
-from assets.features.snapshot import COLUMNS, REQUEST, Snapshot, with_features
+from assets.features.snapshot import Snapshot, with_features
 from assets.features.store import definitions, open_store
 from assets.lake import Home
 from assets.warehouse.marts import mart
@@ -54,7 +54,6 @@ OUTCOMES = re.compile(r"(^|_)(product|issue|response|disputed|timely|consent|dat
 """Words in the names of columns that are known only after routing."""
 
 _PARTS = ("train", "test", "reference")
-_ROW_COLUMNS = ["record_id", "known_at", "company", "state"]
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,14 @@ def check_landed(home: Home, snapshot: Snapshot) -> Finding:
 
     Rows of companies with corrected records are sampled first: what arrived late would show in them.
     """
-    rows = pd.concat(_read(snapshot, [*COLUMNS, *snapshot.features]), ignore_index=True)
+    rows = pd.concat(_read(snapshot, [*home.domain.columns, *snapshot.features]), ignore_index=True)
     with open_landed(home, snapshot) as landed:
-        faults = landed.other_rows(rows[list(COLUMNS)], snapshot.as_of)
+        faults = landed.other_rows(rows[list(home.domain.columns)], snapshot.as_of)
         doubtful = rows["company"].isin(landed.corrected())
         sampled = _sample(rows[doubtful], RECOUNTED_ROWS // 2), _sample(rows, RECOUNTED_ROWS // 2)
         sample = pd.concat(sampled, ignore_index=True)
-        for key in ("company", "state"):
-            expected = landed.statistics(key, sample[_ROW_COLUMNS])
+        for key in home.domain.entities:
+            expected = landed.statistics(key, sample[_row(home)])
             found = sample[list(expected.columns)].to_numpy(np.float64)
             faults += _differences(found, expected.to_numpy(np.float64, na_value=np.nan))
     return Finding("as_it_had_landed", len(rows), faults, "rows or values that had not landed like this")
@@ -107,9 +106,9 @@ def check_landed(home: Home, snapshot: Snapshot) -> Finding:
 def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
     """Every statistic of sampled rows, looked up again as the last row before the record was received."""
     marts = home.lake.path("marts", snapshot.manifest["marts"])
-    rows = _sample(pd.concat(_read(snapshot, [*_ROW_COLUMNS, *snapshot.features])), SAMPLE_ROWS)
+    rows = _sample(pd.concat(_read(snapshot, [*_row(home), *snapshot.features])), SAMPLE_ROWS)
     faults = 0
-    for key in ("company", "state"):
+    for key in home.domain.entities:
         names = [name for name in snapshot.features if name.startswith(f"{key}_")]
         expected = _look_up(mart(marts, f"{key}_daily"), key, names, rows)
         faults += _differences(rows[names].to_numpy(np.float64), expected)
@@ -118,14 +117,12 @@ def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
 
 def check_shift(home: Home, snapshot: Snapshot) -> Finding:
     """Rows that come in a day earlier get what a look-up finds a day earlier, which is not all what they had."""
-    marts = home.lake.path("marts", snapshot.manifest["marts"])
-    rows = _sample(pd.concat(_read(snapshot, [*_ROW_COLUMNS, *REQUEST, *snapshot.features])), SAMPLE_ROWS)
+    marts, columns = home.lake.path("marts", snapshot.manifest["marts"]), [*_row(home), *definitions(home).request]
+    rows = _sample(pd.concat(_read(snapshot, [*columns, *snapshot.features])), SAMPLE_ROWS)
     earlier = rows.assign(known_at=rows["known_at"] - pd.Timedelta(days=1))
-    found = with_features(
-        home, marts, pa.Table.from_pandas(earlier[[*_ROW_COLUMNS, *REQUEST]], preserve_index=False), snapshot.features
-    )
+    found = with_features(home, marts, pa.Table.from_pandas(earlier[columns], preserve_index=False), snapshot.features)
     faults, changed = 0, 0
-    for key in ("company", "state"):
+    for key in home.domain.entities:
         names = [name for name in snapshot.features if name.startswith(f"{key}_")]
         shifted = found.select(names).to_pandas().to_numpy(np.float64)
         faults += _differences(shifted, _look_up(mart(marts, f"{key}_daily"), key, names, earlier))
@@ -135,26 +132,26 @@ def check_shift(home: Home, snapshot: Snapshot) -> Finding:
 
 def check_canary(home: Home, snapshot: Snapshot) -> Finding:
     """A planted value that became known only after as-of is null; one that was known all along shows."""
-    rows = _sample(pd.concat(_read(snapshot, _ROW_COLUMNS)), SAMPLE_ROWS)
+    rows = _sample(pd.concat(_read(snapshot, _row(home))), SAMPLE_ROWS)
     after = datetime.fromisoformat(snapshot.as_of) + timedelta(days=1)
     long_ago = datetime(1990, 1, 1)
-    companies = sorted(set(rows["company"]))
-    # By company: what is known of old, without a canary; a canary of the future, and one that arrived in the future.
+    key = home.domain.entities[0]
+    # By entity: what is known of old, without a canary; a canary of the future, and one that arrived in the future.
     planted = [
         row
-        for company in companies
+        for name in sorted(set(rows[key]))
         for row in (
-            (company, long_ago, long_ago, 1, None),
-            (company, after, after, None, 1),
-            (company, long_ago, after, None, 1),
+            (name, long_ago, long_ago, 1, None),
+            (name, after, after, None, 1),
+            (name, long_ago, after, None, 1),
         )
     ]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "canary.parquet"
         columns = list(zip(*planted, strict=True))
-        names = ["company", "event_timestamp", "created_timestamp", "known", "canary"]
+        names = [key, "event_timestamp", "created_timestamp", "known", "canary"]
         pq.write_table(pa.table(columns, names=names), source)
-        seen = _join_canary(home, source, rows)
+        seen = _join_canary(home, key, source, rows)
     faults = int(((seen["known"] != 1) | seen["canary"].notna()).sum())
     return Finding("future_canary_is_null", len(rows), faults, "rows that see a value of the future")
 
@@ -209,7 +206,7 @@ def check_labels(snapshot: Snapshot) -> Finding:
 def check_columns(snapshot: Snapshot) -> Finding:
     """Only the columns of the contract and the features, none of which is an outcome."""
     names = [name for part in _PARTS for name in pq.read_schema(snapshot.path / f"{part}.parquet").names]
-    expected = {*COLUMNS, *snapshot.features}
+    expected = {*snapshot.domain.columns, *snapshot.features}
     faults = sum(name not in expected or bool(OUTCOMES.search(name)) for name in names)
     faults += "label" in snapshot.features
     return Finding("no_outcome_columns", len(names), faults, "columns known only after routing")
@@ -222,7 +219,7 @@ def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
     """
     store = online_store(folder or home.features)
     marts = home.lake.path("marts", store.marts)
-    rows = rows_at(marts, datetime.fromisoformat(as_of))
+    rows = rows_at(marts, datetime.fromisoformat(as_of), home.domain.known)
     features = definitions(home).features
     offline = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), features).to_pandas()
     online = online_features(home, rows, folder)
@@ -231,6 +228,11 @@ def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
     return Finding(
         "online_equals_offline", len(rows), faults, "values that differ between the online and offline stores"
     )
+
+
+def _row(home: Home) -> list[str]:
+    """What a look-up needs of a row."""
+    return ["record_id", "known_at", *home.domain.entities]
 
 
 def _read(snapshot: Snapshot, columns: list[str]) -> list[pd.DataFrame]:
@@ -255,7 +257,7 @@ def _look_up(path: str, key: str, names: list[str], rows: pd.DataFrame) -> npt.N
         order by rows.position
     """  # noqa: S608 - names come from the snapshot's own manifest
     with duckdb.connect() as connection:
-        connection.register("rows", rows[_ROW_COLUMNS].assign(position=range(len(rows))))
+        connection.register("rows", rows.assign(position=range(len(rows))))
         found: pd.DataFrame = connection.execute(sql, {"path": path}).df()
     return found.to_numpy(np.float64)
 
@@ -265,20 +267,20 @@ def _differences(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float6
     return int((~((found == expected) | (np.isnan(found) & np.isnan(expected)))).sum())
 
 
-def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
+def _join_canary(home: Home, key: str, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
     store = open_store(home)
     from feast import FeatureView, Field, FileSource
     from feast.types import Int64
 
     view = FeatureView(
         name="canary",
-        entities=[store.get_entity("company")],
+        entities=[store.get_entity(key)],
         schema=[Field(name=name, dtype=Int64) for name in ("known", "canary")],
         source=FileSource(
             path=str(source), timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
         ),
     )
-    view.entity_columns = store.get_feature_view("company_statistics").entity_columns
+    view.entity_columns = next(v for v in store.list_batch_feature_views() if v.entities == [key]).entity_columns
     job = store.provider.get_historical_features(
         config=store.config,
         feature_views=[view],
@@ -292,9 +294,9 @@ def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
     return seen
 
 
-def rows_at(marts: Path, as_of: datetime) -> pd.DataFrame:
-    """Sampled records visible as of a date, as if each had been received at that instant."""
-    columns = ", ".join(column for column in COLUMNS if column not in ("known_at", "label_known_at", "label"))
+def rows_at(marts: Path, as_of: datetime, known: Sequence[str]) -> pd.DataFrame:
+    """Sampled records visible as of a date, as if each had been received then; of what is known, these columns."""
+    columns = ", ".join(("record_id", "text", *known))
     sql = f"""
         select {columns}, $as_of::timestamp as known_at
         from read_parquet($path)

@@ -168,6 +168,6 @@ def _label_table(snapshot: "Snapshot") -> str:
             f"{mix['train'][label]} ({mix['train'][label] / snapshot.train_rows:.1%})",
             f"{mix['test'][label]} ({mix['test'][label] / snapshot.test_rows:.1%})",
         )
-        for label in snapshot.manifest["labels"]
+        for label in snapshot.labels
     ]
     return markdown_table(["label", "train", "test"], rows)

@@ -5,7 +5,7 @@ would hold it. So this reads the raw table, by SQL that shares nothing with the 
 store, and says what the rows of a snapshot and their statistics must be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -15,7 +15,6 @@ import yaml
 
 from assets.features.snapshot import Snapshot
 from assets.lake import Home
-from assets.settings import LABELS
 from assets.warehouse.marts import mart
 from assets.warehouse.project import PROJECT
 
@@ -42,7 +41,7 @@ _VERSIONS = """
         and (sent_text is null or coalesce(sent between $first and $last, false))
     qualify row_number() over (partition by id, content_hash order by seq, line) = 1
 """
-_LABELS = """
+_MAPPED = """
     create temp table labels as
     select named.product, received,
         arg_min(queue, greatest(valid_from - received::date, received::date - valid_to, 0)) as label
@@ -73,8 +72,8 @@ _STATISTICS = """
 class Landed:
     """The versions of records, with the days on which they were known."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+    def __init__(self, connection: duckdb.DuckDBPyConnection, labels: Iterable[str]) -> None:
+        self._connection, self._labels = connection, labels
 
     def other_rows(self, rows: pd.DataFrame, as_of: str) -> int:
         """How many rows are not the newest version known as of a date, with its label."""
@@ -98,7 +97,10 @@ class Landed:
             **{f"records_{n}d": f"count(id) filter (received >= known_at - to_days({n}))" for n in (7, 30, 90)},
             "text_share": "count(*) filter (has_text) / count(id)",
             "labels": labelled,
-            **{f"share_{label}": f"coalesce({of_label.format(label)} / nullif({labelled}, 0), 0)" for label in LABELS},
+            **{
+                f"share_{label}": f"coalesce({of_label.format(label)} / nullif({labelled}, 0), 0)"
+                for label in self._labels
+            },
         }
         selected = ", ".join(f"case when count(id) > 0 then {sql} end as {key}_{name}" for name, sql in columns.items())
         found: pd.DataFrame = self._connection.execute(_STATISTICS.format(columns=selected, key=key)).df()
@@ -118,6 +120,6 @@ def open_landed(home: Home, snapshot: Snapshot) -> Iterator[Landed]:
     bounds = {name: datetime.fromisoformat(told[f"{name}_possible_day"]) for name in ("first", "last")}
     with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
         connection.execute(_VERSIONS, files | bounds | {"days": told["days_to_label"]})
-        connection.execute(_LABELS, {"seed": str(PROJECT / "seeds" / "queue_by_product.csv")})
+        connection.execute(_MAPPED, {"seed": str(PROJECT / "seeds" / "queue_by_product.csv")})
         connection.execute(_FIRSTS)
-        yield Landed(connection)
+        yield Landed(connection, home.domain.labels)

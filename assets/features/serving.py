@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OnlineStore", "materialize", "online_features", "online_store", "pinned"]
 
-_KEYS = ("company", "state")
-_REQUEST = ("text", "tags", "channel")
 _BEGINNING = datetime(1970, 1, 1)
 _CHUNK_ROWS = 5000
 """Rows of one request to Feast, which holds a message per value."""
@@ -39,7 +37,7 @@ class OnlineStore:
     marts: str
     definitions: str
     keys: dict[str, int]
-    """Companies and states that it knows, by feature view."""
+    """Entities that it knows, by feature view."""
 
 
 def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda _: True) -> OnlineStore:
@@ -90,7 +88,7 @@ def online_store(folder: Path) -> OnlineStore:
 def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
     """Rows with the feature service's columns behind them, as float64, NaN where nothing is known of a key.
 
-    Rows need record_id, text, company, state, zip_code, tags and channel; order and index are kept. `folder`
+    Rows need the domain's columns that are known when a record comes in; order and index are kept. `folder`
     has the online store to read, the home's by default. Raises NotPublished when it was never filled, or by other
     definitions than `feature_repo/` has now: request features are computed by its code.
     """
@@ -100,7 +98,7 @@ def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) 
     store = open_store(home, folder=folder)
     service = store.get_feature_service(SERVICE)
     chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
-    values = [np.zeros((0, len(features))), *(_fetch(store, service, chunk, features) for chunk in chunks)]
+    values = [np.zeros((0, len(features))), *(_fetch(store, service, chunk, features, home) for chunk in chunks)]
     return rows.join(pd.DataFrame(np.concatenate(values), columns=list(features), index=rows.index))
 
 
@@ -116,10 +114,10 @@ def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -
 
 
 def _fetch(
-    store: "FeatureStore", service: "FeatureService", rows: pd.DataFrame, features: tuple[str, ...]
+    store: "FeatureStore", service: "FeatureService", rows: pd.DataFrame, features: tuple[str, ...], home: Home
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    inputs = {name: rows[name].fillna("unknown").tolist() for name in _KEYS}
-    inputs |= {name: rows[name].fillna("").tolist() for name in _REQUEST}
+    inputs = {name: rows[name].fillna("unknown").tolist() for name in home.domain.entities}
+    inputs |= {name: rows[name].fillna("").tolist() for name in definitions(home).request}
     found = store.get_online_features(features=service, entity_rows=inputs).to_dict()
     return np.array([found[name] for name in features], dtype=np.float64).T
 

@@ -24,15 +24,13 @@ from assets.features.content import content_hash
 from assets.features.duplicates import find_duplicates, hash_starts
 from assets.features.kept_out import is_reserved
 from assets.features.split import Split, split_by_time
-from assets.features.store import SERVICE, Definitions, apply_definitions, open_store
+from assets.features.store import SERVICE, Definitions, apply_definitions, definitions, open_store
 from assets.ingestion.landing import withdrawn_objects
 from assets.lake import Home, Lake, hash_file, hash_json
-from assets.settings import LABELS, SnapshotSettings
+from assets.settings import Domain, SnapshotSettings
 from assets.warehouse.marts import counted_objects, mart
 
 __all__ = [
-    "COLUMNS",
-    "REQUEST",
     "Snapshot",
     "build_refit_set",
     "build_training_set",
@@ -43,15 +41,6 @@ __all__ = [
     "row_schema",
     "with_features",
 ]
-
-COLUMNS = (
-    *("record_id", "known_at", "label_known_at", "label"),
-    *("text", "company", "state", "zip_code", "tags", "channel"),
-)
-"""What a row of a snapshot has before its features."""
-
-REQUEST = ("text", "tags", "channel")
-"""Columns that the on-demand features are computed from."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +58,22 @@ class Snapshot:
     manifest: dict[str, Any]
 
     @property
+    def domain(self) -> Domain:
+        """What the rows are."""
+        return Domain.model_validate(self.manifest["domain"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the rows can be labelled with, in the order of a model's outputs."""
+        return tuple(self.domain.labels)
+
+    @property
     def holds_out(self) -> bool:
         """Whether the newest rows are held out as a test part; in the training set of a refit they are learned from."""
         return bool(self.manifest.get("holds_out", True))
 
     def train(self) -> pd.DataFrame:
-        """The rows to train on: `COLUMNS`, then float64 features, NaN where nothing was known."""
+        """The rows to train on: the domain's columns, then float64 features, NaN where nothing was known."""
         return pd.read_parquet(self.path / "train.parquet")
 
     def test(self) -> pd.DataFrame:
@@ -97,7 +96,7 @@ def build_training_set(
     previous = home.lake.version(_table(as_of))
     marts = home.lake.current("marts")
     applied = apply_definitions(home)
-    inputs = _inputs(marts, as_of, settings, applied)
+    inputs = _inputs(marts, as_of, settings, applied, home.domain)
     snapshot = _published(home.lake, as_of, inputs) or _freeze(home, as_of, settings, marts, applied, inputs)
     if accept(snapshot):
         home.lake.point(_table(as_of), snapshot.id, previous)
@@ -130,7 +129,7 @@ def build_refit_set(home: Home, evaluated: Snapshot) -> Snapshot:
 def _freeze_again(home: Home, recorded: Snapshot, marts: Path, holds_out: bool) -> Snapshot:
     settings = SnapshotSettings.model_validate(recorded.manifest["settings"])
     applied = apply_definitions(home)
-    inputs = _inputs(marts, recorded.as_of, settings, applied)
+    inputs = _inputs(marts, recorded.as_of, settings, applied, home.domain)
     return _freeze(home, recorded.as_of, settings, marts, applied, inputs, holds_out)
 
 
@@ -157,7 +156,7 @@ def _freeze(
     inputs: str,
     holds_out: bool = True,
 ) -> Snapshot:
-    (train, test, reference), removed, starts = pick_rows(marts, as_of, settings, holds_out)
+    (train, test, reference), removed, starts = pick_rows(marts, as_of, settings, home.domain.columns, holds_out)
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
             f"{train.num_rows} records are left to train on as of {as_of} without near duplicates of the "
@@ -172,7 +171,7 @@ def _freeze(
     }
     manifest: dict[str, Any] = {"inputs": inputs, "marts": marts.name, "settings": settings.model_dump()}
     manifest |= {"removed": removed, "removed_starts": starts, "holds_out": holds_out}
-    return _keep(home.lake, as_of, parts, applied.features, manifest)
+    return _keep(home, as_of, parts, applied.features, manifest)
 
 
 def load_snapshot(lake: Lake, as_of: str) -> Snapshot:
@@ -197,9 +196,10 @@ def _read(path: Path, as_of: str) -> Snapshot:
 def with_features(home: Home, marts: Path, rows: pa.Table, features: tuple[str, ...]) -> pa.Table:
     """Rows with the feature service's columns behind them, joined by Feast as of each row's `known_at`."""
     store = open_store(home, marts=marts)
-    entities = rows.select(["record_id", "known_at", "company", "state", *REQUEST]).to_pandas()
+    request = list(definitions(home).request)
+    entities = rows.select(["record_id", "known_at", *home.domain.entities, *request]).to_pandas()
     # Feast guesses types from values: an absent text is an empty one, offline as online.
-    entities[list(REQUEST)] = entities[list(REQUEST)].fillna("")
+    entities[request] = entities[request].fillna("")
     entities = entities.rename(columns={"known_at": "event_timestamp"})
     job = store.get_historical_features(entity_df=entities, features=store.get_feature_service(SERVICE))
     joined = job.to_arrow()
@@ -210,7 +210,7 @@ def with_features(home: Home, marts: Path, rows: pa.Table, features: tuple[str, 
     return rows
 
 
-def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Definitions) -> str:
+def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Definitions, domain: Domain) -> str:
     """A hash of everything that a training set is a function of."""
     code = {path.name: hash_file(path) for path in Path(__file__).parent.glob("*.py")}
     return hash_json(
@@ -218,6 +218,8 @@ def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Defini
             "as_of": as_of,
             "marts": marts.name,
             "definitions": applied.digest,
+            "columns": domain.columns,
+            "labels": list(domain.labels),
             "settings": settings.model_dump(),
             "code": code,
         }
@@ -225,14 +227,14 @@ def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Defini
 
 
 def pick_rows(
-    marts: Path, as_of: str, settings: SnapshotSettings, holds_out: bool = True
+    marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[str, ...], holds_out: bool = True
 ) -> tuple[tuple[pa.Table, pa.Table, pa.Table], dict[str, int], list[int]]:
-    """The train, test and reference rows of a training set, with `COLUMNS` alone, from the marts in a folder.
+    """The train, test and reference rows of a training set, with `columns` alone, from the marts in a folder.
 
     And how many rows were removed from train, by reason, and how those removed for the others began. Unless the newest
     rows are held out, they are train rows, and there is no test part. Raises SnapshotError when there are too few rows.
     """
-    split, picked = _pick(marts, as_of, settings)
+    split, picked = _pick(marts, as_of, settings, columns)
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
     if holds_out:
         before, test = picked.filter(pc.invert(is_test)), picked.filter(is_test)
@@ -241,11 +243,11 @@ def pick_rows(
     before, reference, reserved = _set_aside(before, settings)
     train, removed, starts = _without_duplicates(before, pa.concat_tables([test, reference]), settings)
     train, removed["copies"] = _without_copies(train, settings)
-    parts = train.select(COLUMNS), test.select(COLUMNS), reference.select(COLUMNS)
+    parts = train.select(columns), test.select(columns), reference.select(columns)
     return parts, removed | {"reserved": reserved}, starts
 
 
-def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, pa.Table]:
+def _pick(marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[str, ...]) -> tuple[Split, pa.Table]:
     """The split, and its rows in order, with a hash of how each starts.
 
     First by what is cheap to read, so that few texts are.
@@ -268,17 +270,17 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings) -> tuple[Split, p
             newest_first, [split.train_rows + split.test_rows - 1]
         ).fetchall()
         parameters |= {"train_from": split.train_from, "oldest_at": oldest_at, "oldest_id": oldest_id}
-        picked = f"select {', '.join(COLUMNS)} {usable} and {newest}"
+        picked = f"select {', '.join(columns)} {usable} and {newest}"
         rows: pa.Table = connection.sql(picked, params=parameters).to_arrow_table()
     assert len(rows) == split.train_rows + split.test_rows
-    rows = rows.cast(row_schema()).sort_by([("known_at", "ascending"), ("record_id", "ascending")])
+    rows = rows.cast(row_schema(columns)).sort_by([("known_at", "ascending"), ("record_id", "ascending")])
     return split, rows.append_column("start", pa.array(hash_starts(rows["text"])))
 
 
-def row_schema() -> pa.Schema:
-    """The types of `COLUMNS`."""
+def row_schema(columns: tuple[str, ...]) -> pa.Schema:
+    """The types of a domain's columns."""
     kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "text": pa.large_string()}
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
 
 
 def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa.Table, int]:
@@ -319,31 +321,31 @@ def _without_copies(train: pa.Table, settings: SnapshotSettings) -> tuple[pa.Tab
 
 
 def _keep(
-    lake: Lake, as_of: str, parts: dict[str, pa.Table], features: tuple[str, ...], manifest: dict[str, Any]
+    home: Home, as_of: str, parts: dict[str, pa.Table], features: tuple[str, ...], manifest: dict[str, Any]
 ) -> Snapshot:
-    snapshot_id = content_hash(parts, COLUMNS, features)
+    snapshot_id = content_hash(parts, home.domain.columns, features)
     manifest |= {
         "snapshot_id": snapshot_id,
         "as_of": as_of,
         **{f"{name}_rows": part.num_rows for name, part in parts.items()},
         "features": list(features),
-        "labels": list(LABELS),
-        "label_mix": {name: _label_mix(part) for name, part in parts.items()},
+        "domain": home.domain.model_dump(mode="json"),
+        "label_mix": {name: _label_mix(part, home.domain) for name, part in parts.items()},
         "period": {
             name: [_day(pc.min(parts[name]["known_at"])), _day(pc.max(parts[name]["known_at"]))]
             for name in ("train", "test")
             if parts[name].num_rows
         },
     }
-    with lake.staging(_table(as_of)) as staged:
+    with home.lake.staging(_table(as_of)) as staged:
         for name, part in parts.items():
             pq.write_table(part, staged / f"{name}.parquet", compression="zstd")
         (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
-        return _read(lake.keep(_table(as_of), snapshot_id, staged), as_of)
+        return _read(home.lake.keep(_table(as_of), snapshot_id, staged), as_of)
 
 
-def _label_mix(part: pa.Table) -> dict[str, int]:
-    return {label: pc.sum(pc.equal(part["label"], label)).as_py() or 0 for label in LABELS}
+def _label_mix(part: pa.Table, domain: Domain) -> dict[str, int]:
+    return {label: pc.sum(pc.equal(part["label"], label)).as_py() or 0 for label in domain.labels}
 
 
 def _day(instant: pa.Scalar) -> str:

@@ -28,6 +28,7 @@ import yaml
 from assets.exceptions import NotPublished
 from assets.lake import Home, hash_file, hash_json, write_atomically
 from assets.lean import lean
+from assets.settings import load_domain
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -59,6 +60,8 @@ class Definitions:
     entities: tuple[str, ...]
     views: tuple[str, ...]
     features: tuple[str, ...]
+    request: tuple[str, ...]
+    """Columns of a row that features are computed from on demand."""
     changed: bool
     """Whether this call wrote the registry."""
 
@@ -129,9 +132,9 @@ def apply_repository(store: "FeatureStore") -> None:
 
 
 def digest() -> str:
-    """A hash of the feature repository's files and Feast's version."""
+    """A hash of the feature repository's files, the labels and Feast's version."""
     files = {path.name: hash_file(path) for path in REPO.iterdir() if path.suffix in {".py", ".yaml"}}
-    return hash_json({"feast": version("feast"), "repository": files})[:16]
+    return hash_json({"feast": version("feast"), "repository": files, "labels": list(load_domain().labels)})[:16]
 
 
 def _describe(store: "FeatureStore") -> Definitions:
@@ -141,8 +144,14 @@ def _describe(store: "FeatureStore") -> Definitions:
         entities=tuple(sorted(entity.name for entity in store.list_entities())),
         views=tuple(projection.name for projection in service.feature_view_projections),
         features=tuple(f.name for projection in service.feature_view_projections for f in projection.features),
+        request=tuple(sorted(_requested(store))),
         changed=False,
     )
+
+
+def _requested(store: "FeatureStore") -> set[str]:
+    views = store.list_on_demand_feature_views()
+    return {field.name for view in views for source in view.source_request_sources.values() for field in source.schema}
 
 
 def _load_repository() -> Iterator[Any]:
@@ -182,7 +191,7 @@ def _applied(home: Home) -> Definitions | None:
     if not path.exists() or not _registry(home).exists():
         return None
     fields = json.loads(path.read_text())
-    lists = ("entities", "views", "features")
+    lists = ("entities", "views", "features", "request")
     return Definitions(digest=fields["digest"], changed=False, **{name: tuple(fields[name]) for name in lists})
 
 

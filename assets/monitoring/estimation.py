@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assets.settings import LABELS
-
 __all__ = ["Answers", "Estimate", "chances", "estimate_quality"]
 
 Floats = npt.NDArray[np.float64]
@@ -50,9 +48,10 @@ def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answer
     if not len(evaluated) or not len(window):
         raise ValueError(f"{len(evaluated)} evaluated and {len(window)} rows of a window: nothing to estimate by")
     chance = chances(truth, evaluated, window)
-    mistakes = _mistakes(truth, evaluated.labels)
+    labels = np.unique(np.concatenate([truth, evaluated.labels, window.labels]))
+    mistakes = _mistakes(truth, evaluated.labels, labels)
     sure = float((window.confidence >= _threshold(truth, evaluated)).mean())
-    return Estimate(float(chance.mean()), sure, _macro_f1(chance, window.labels, mistakes))
+    return Estimate(float(chance.mean()), sure, _macro_f1(chance, window.labels, labels, mistakes))
 
 
 def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Floats:
@@ -70,14 +69,13 @@ def _threshold(truth: npt.NDArray[Any], evaluated: Answers) -> float:
     return float(np.sort(evaluated.confidence)[-right]) if right else np.inf
 
 
-def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
+def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Floats:
     """[predicted label, true label]: the shares of the labels among a label's wrong answers.
 
     The labels' own frequencies count for one more mistake, so that a label without any has shares, too.
     """
-    places = {label: place for place, label in enumerate(LABELS)}
-    rows, columns = (np.array([places[label] for label in side]) for side in (predicted, truth))
-    counts = np.tile(np.bincount(columns, minlength=len(LABELS)) / len(columns), (len(LABELS), 1))
+    rows, columns = (np.searchsorted(labels, side) for side in (predicted, truth))
+    counts = np.tile(np.bincount(columns, minlength=len(labels)) / len(columns), (len(labels), 1))
     np.add.at(counts, (rows, columns), 1.0)
     np.fill_diagonal(counts, 0.0)
     # Where the evaluation has a single label, nothing says what a mistake would be: any other label.
@@ -85,10 +83,10 @@ def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
     return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _macro_f1(chance: Floats, predicted: npt.NDArray[Any], mistakes: Floats) -> float:
+def _macro_f1(chance: Floats, predicted: npt.NDArray[Any], labels: npt.NDArray[Any], mistakes: Floats) -> float:
     """Expected right answers of every label, against those it is predicted and expected to have."""
-    answered = np.array([(predicted == label).sum() for label in LABELS], dtype=np.float64)
-    right = np.array([chance[predicted == label].sum() for label in LABELS])
+    answered = np.array([(predicted == label).sum() for label in labels], dtype=np.float64)
+    right = np.array([chance[predicted == label].sum() for label in labels])
     true = right + (answered - right) @ mistakes
     occurs = true >= 0.5
     return float((2 * right[occurs] / (true[occurs] + answered[occurs])).mean())

@@ -9,7 +9,6 @@ that were kept from it.
 window's labels arrive within it, and where one label is settled sooner than another they are another mix than all.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -22,13 +21,14 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from assets.features.kept_out import KeptOut
+from assets.features.snapshot import read_snapshot
 from assets.lake import Lake
 from assets.monitoring.champion import evaluated_rows
 from assets.monitoring.columns import describe, sample_positions, spread, vocabulary
 from assets.monitoring.comparison import Side
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
-from assets.settings import DriftSettings
+from assets.settings import Domain, DriftSettings
 from assets.warehouse.marts import mart
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "window_of",
 ]
 
-CATEGORIES = ("company", "state", "channel", "tags")
 _NOT_FEATURES = {"record_id", "as_of", "predicted", "confidence", "model_version", "reason"}
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, are spread evenly however many there are (Weyl)."""
@@ -60,7 +59,7 @@ _DRAWN = """
         where label_known_at <= $as_of::timestamp and known_at <= $as_of::timestamp
           and (known_until is null or known_until > $as_of::timestamp)
     )
-    select scored.*, text, company, state, channel, tags, arrived.label
+    select scored.*, {columns}, arrived.label
     from drawn join read_parquet($scored) scored using (record_id)
     join read_parquet($records) records using (record_id)
     left join arrived using (record_id)
@@ -84,6 +83,8 @@ class Reference(Compared):
 
     words: frozenset[str]
     """Those that the champion knows."""
+    watched: tuple[str, ...]
+    """The record's own columns that are compared."""
     trained: frozenset[str]
     """The ids of all records that it was trained on."""
     kept_out: KeptOut
@@ -91,25 +92,25 @@ class Reference(Compared):
 
 def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSettings) -> Reference:
     """A fixed sample of the champion's training rows and of its evaluation, if that is left."""
-    snapshot = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
-    manifest = json.loads((snapshot / "manifest.json").read_text())
-    ids = pq.read_table(snapshot / "train.parquet", columns=["record_id"]).column(0).to_pandas()
-    places = _reference_places(ids, settings)
-    rows = pyarrow.dataset.dataset(snapshot / "train.parquet").take(places).to_pandas()
-    evaluated, kept_out = evaluated_rows(lake, champion), KeptOut.of(manifest)
-    return reference_of(rows, frozenset(ids), manifest["features"], evaluated, kept_out, settings)
+    snapshot = read_snapshot(lake, champion.as_of, champion.snapshot_id)
+    train = snapshot.path / "train.parquet"
+    ids = pq.read_table(train, columns=["record_id"]).column(0).to_pandas()
+    rows = pyarrow.dataset.dataset(train).take(_reference_places(ids, settings)).to_pandas()
+    evaluated, kept_out = evaluated_rows(lake, champion), KeptOut.of(snapshot.manifest)
+    return reference_of(rows, frozenset(ids), snapshot.domain, snapshot.features, evaluated, kept_out, settings)
 
 
 def read_window(lake: Lake, as_of: str, reference: Reference, settings: DriftSettings) -> Compared:
     """A fixed sample of the scored records of the window that the champion was not trained on."""
     scored = lake.current(f"predictions/{as_of}")
     window = _Window(scored, lake.path("marts", load_manifest(scored).marts_version), as_of)
-    return window_of(window.sample(reference.trained, settings), window.features(), reference, settings)
+    return window_of(window.sample(reference, settings), window.features(), reference, settings)
 
 
 def reference_of(
     rows: pd.DataFrame,
     trained: frozenset[str],
+    domain: Domain,
     features: Sequence[str],
     evaluated: pd.DataFrame | None,
     kept_out: KeptOut,
@@ -117,14 +118,14 @@ def reference_of(
 ) -> Reference:
     """The side of a training, by its rows in order of time and what the model answered in its evaluation.
 
-    rows: `COLUMNS` and features; evaluated: predicted and confidence by record_id, None when it is not left.
+    rows: the domain's columns and features; evaluated: predicted and confidence by record_id, None when it is not left.
     """
     rows = rows.iloc[_reference_places(rows["record_id"], settings)].reset_index(drop=True)
     # Its own words are never unknown to a row, so the vocabulary comes from training rows outside the sample.
     drawn = sample_positions(rows["record_id"], min(settings.sample_rows, len(trained) // 2))
     sampled = np.isin(np.arange(len(rows)), drawn)
     words = vocabulary(rows.loc[~sampled, "text"])
-    groups = described(rows[sampled].reset_index(drop=True), features, words)
+    groups = described(rows[sampled].reset_index(drop=True), (*domain.watched, *features), words)
     groups["labels"] = pd.DataFrame({"label": arrived_labels(rows[sampled], settings.window_days)})
     if evaluated is not None:
         evaluated = evaluated.iloc[sample_positions(evaluated["record_id"], settings.sample_rows)]
@@ -132,16 +133,18 @@ def reference_of(
     parts = _stretches(rows["known_at"], settings)
     texts = rows["text"].iloc[spread(len(rows), parts * settings.wording_rows)]
     # The evaluation spans some days: how lively the mix of labels is, the labels of the training know.
-    return Reference(Side(groups, parts, {"predicted_label": rows["label"]}), texts, words, trained, kept_out)
+    return Reference(
+        Side(groups, parts, {"predicted_label": rows["label"]}), texts, words, domain.watched, trained, kept_out
+    )
 
 
 def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference, settings: DriftSettings) -> Compared:
     """The side of a window, by a sample of its rows in order of time.
 
-    rows: `COLUMNS` and features, predicted and confidence, and label, missing where none arrived.
+    rows: the domain's columns and features, predicted and confidence, and label, missing where none arrived.
     """
     rows = rows[~reference.kept_out.among(rows["text"])].reset_index(drop=True)
-    groups = described(rows, features, reference.words)
+    groups = described(rows, (*reference.watched, *features), reference.words)
     groups["predictions"] = _predicted(rows["predicted"], rows["confidence"])
     groups["labels"] = pd.DataFrame({"label": rows["label"].dropna()})
     return Compared(Side(groups), rows["text"].iloc[spread(len(rows), settings.wording_rows)])
@@ -158,9 +161,9 @@ def _reference_places(ids: "pd.Series[str]", settings: DriftSettings) -> list[in
     return sample_positions(ids, settings.vocabulary_rows + settings.sample_rows)
 
 
-def described(rows: pd.DataFrame, features: Sequence[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
-    """The groups `text` and `features` of rows with a text, the record's categories and the features."""
-    return {"text": describe(rows["text"], words), "features": rows[[*CATEGORIES, *features]]}
+def described(rows: pd.DataFrame, columns: Sequence[str], words: frozenset[str]) -> dict[str, pd.DataFrame]:
+    """The groups `text` and `features` of rows with a text, the latter by the columns that are compared."""
+    return {"text": describe(rows["text"], words), "features": rows[list(columns)]}
 
 
 def arrived_labels(rows: pd.DataFrame, window_days: int) -> "pd.Series[str]":
@@ -189,16 +192,17 @@ class _Window:
     def features(self) -> list[str]:
         return [name for name in pq.read_schema(self.scored / "predictions.parquet").names if name not in _NOT_FEATURES]
 
-    def sample(self, trained: frozenset[str], settings: DriftSettings) -> pd.DataFrame:
+    def sample(self, reference: Reference, settings: DriftSettings) -> pd.DataFrame:
         """A fixed sample of the routed records that the champion was not trained on, in order of arrival."""
         start = (date.fromisoformat(self.as_of) - timedelta(days=settings.window_days)).isoformat()
         routed = self._parameters("scored", "records", "as_of") | {"start": start}
         with duckdb.connect() as connection:
             ids = connection.execute(_ROUTED, routed).df()["record_id"]
-            unseen = ids[~ids.isin(trained)].reset_index(drop=True)
+            unseen = ids[~ids.isin(reference.trained)].reset_index(drop=True)
             places = sample_positions(unseen, settings.sample_rows)
             connection.register("drawn", pd.DataFrame({"record_id": unseen.iloc[places].astype(object)}))
-            return connection.execute(_DRAWN, self._parameters("scored", "records", "labels", "as_of")).df()
+            drawn = _DRAWN.format(columns=", ".join(("text", *reference.watched)))
+            return connection.execute(drawn, self._parameters("scored", "records", "labels", "as_of")).df()
 
     def _parameters(self, *names: str) -> dict[str, str]:
         every = {

@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from assets.exceptions import SnapshotError
-from assets.features.snapshot import pick_rows
+from assets.features.snapshot import pick_rows, read_snapshot
 from assets.lake import Home, hash_json, replacing
 from assets.registry.registry import RegisteredVersion
-from assets.settings import LABELS, RetrainingPolicy, Settings, SnapshotSettings, TrainingSettings
+from assets.settings import Domain, RetrainingPolicy, Settings, SnapshotSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -56,38 +56,43 @@ class Twins:
 class Twin:
     """A linear branch: weights [buckets, labels] of hashed words."""
 
+    domain: Domain
     weights: NDArray[np.float32]
 
-    def answer(self, rows: pd.DataFrame) -> NDArray[np.int64]:
-        """The label of each row, as an index into LABELS."""
+    def answer(self, rows: pd.DataFrame) -> NDArray[np.object_]:
+        """The label of each row."""
         from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
-        encoded = _encode(rows)
+        encoded = _encode(rows, self.domain)
         ends = np.append(0, np.cumsum(encoded.words))
         matrix = csr_matrix((encoded.weights, encoded.buckets, ends), (len(rows), _BUCKETS))
-        return np.asarray((matrix @ self.weights).argmax(axis=1), np.int64)
+        answers: NDArray[np.object_] = np.array(list(self.domain.labels), object)[
+            (matrix @ self.weights).argmax(axis=1)
+        ]
+        return answers
 
 
-def candidate(marts: Path, as_of: str, settings: SnapshotSettings, policy: RetrainingPolicy) -> Candidate | None:
+def candidate(home: Home, as_of: str, settings: SnapshotSettings, policy: RetrainingPolicy) -> Candidate | None:
     """What a challenger would be made of as of a day; None while there are too few rows for one."""
     newest = {"max_train_rows": min(settings.max_train_rows, policy.twin_rows)}
+    smaller = settings.model_copy(update=newest)
     try:
-        (train, test, _), _, _ = pick_rows(marts, as_of, settings.model_copy(update=newest))
+        (train, test, _), _, _ = pick_rows(home.lake.current("marts"), as_of, smaller, home.domain.columns)
     except SnapshotError:
         return None
     return Candidate(train.to_pandas(), test.to_pandas())
 
 
-def learn(rows: pd.DataFrame, settings: TrainingSettings, policy: RetrainingPolicy) -> Twin:
-    """The twin of the newest of some training rows, in order of time: columns text, company, state and label."""
+def learn(rows: pd.DataFrame, domain: Domain, settings: TrainingSettings, policy: RetrainingPolicy) -> Twin:
+    """The twin of the newest of some training rows, in order of time: a domain's columns."""
     from assets.training.data import class_weights
     from assets.training.words import fit_words
 
-    newest = rows[-policy.twin_rows :]
-    labels = np.array([LABELS.index(label) for label in newest["label"]], np.int64)
-    counts = np.maximum(np.bincount(labels, minlength=len(LABELS)), 0.5)
-    weights = class_weights(counts / counts.sum(), labels, settings.class_weight_power)
-    return Twin(fit_words(_encode(newest), labels, weights, _BUCKETS))
+    newest, labels = rows[-policy.twin_rows :], list(domain.labels)
+    truth = np.array([labels.index(label) for label in newest["label"]], np.int64)
+    counts = np.maximum(np.bincount(truth, minlength=len(labels)), 0.5)
+    weights = class_weights(counts / counts.sum(), truth, settings.class_weight_power)
+    return Twin(domain, fit_words(_encode(newest, domain), truth, weights, _BUCKETS))
 
 
 def ask(challenger: Twin, champion: Twin, test: pd.DataFrame, champion_as_of: str) -> Twins:
@@ -95,8 +100,7 @@ def ask(challenger: Twin, champion: Twin, test: pd.DataFrame, champion_as_of: st
     blind = test[test["label_known_at"] > pd.Timestamp(champion_as_of)]
     if blind.empty:
         return Twins(0, 0, 0, len(test))
-    truth = np.array([LABELS.index(label) for label in blind["label"]])
-    ours, theirs = (twin.answer(blind) == truth for twin in (challenger, champion))
+    ours, theirs = (twin.answer(blind) == blind["label"].to_numpy() for twin in (challenger, champion))
     return Twins(len(blind), int((ours & ~theirs).sum()), int((theirs & ~ours).sum()), len(test))
 
 
@@ -109,10 +113,10 @@ def measure_twins(home: Home, as_of: str, champion: RegisteredVersion, settings:
     sizes = [settings.snapshot.model_dump(), settings.retraining.twin_rows, settings.training.class_weight_power]
     path = lake.path(table, hash_json([as_of, marts.name, champion.snapshot_id, sizes])[:16])
     if not path.exists():
-        asked = candidate(marts, as_of, settings.snapshot, settings.retraining)
+        asked = candidate(home, as_of, settings.snapshot, settings.retraining)
         if asked is None:
             return None
-        challenger = learn(asked.train, settings.training, settings.retraining)
+        challenger = learn(asked.train, home.domain, settings.training, settings.retraining)
         found = ask(challenger, _of_champion(home, champion, settings), asked.test, champion.as_of)
         with lake.staging(table) as staged:
             (staged / "twins.json").write_text(json.dumps(asdict(found), indent=1))
@@ -127,11 +131,12 @@ def _of_champion(home: Home, champion: RegisteredVersion, settings: Settings) ->
     policy, power = settings.retraining, settings.training.class_weight_power
     name = f"{champion.snapshot_id}-{hash_json([policy.twin_rows, power])[:8]}.npy"
     kept = home.root / "cache" / "twins" / name
+    snapshot = read_snapshot(home.lake, champion.as_of, champion.snapshot_id)
     if not kept.exists():
-        snapshot = home.lake.path(f"training_set/{champion.as_of}", champion.snapshot_id)
-        rows = pd.read_parquet(snapshot / "train.parquet", columns=["text", "company", "state", "label"])
-        _keep(kept, learn(rows, settings.training, policy).weights)
-    return Twin(np.load(kept, allow_pickle=False))
+        columns = ["text", "label", *snapshot.domain.known]
+        rows = pd.read_parquet(snapshot.path / "train.parquet", columns=columns)
+        _keep(kept, learn(rows, snapshot.domain, settings.training, policy).weights)
+    return Twin(snapshot.domain, np.load(kept, allow_pickle=False))
 
 
 def _keep(path: Path, weights: NDArray[np.float32]) -> None:
@@ -142,10 +147,10 @@ def _keep(path: Path, weights: NDArray[np.float32]) -> None:
         np.save(file, weights)
 
 
-def _encode(rows: pd.DataFrame) -> "Encoded":
-    from assets.training.preprocessing import Preprocessing
+def _encode(rows: pd.DataFrame, domain: Domain) -> "Encoded":
+    from assets.training.preprocessing import fit_preprocessing
 
-    words = Preprocessing((), (), (), (), (), (1 / len(LABELS),) * len(LABELS), 1, _BUCKETS, 1.0)
+    words = fit_preprocessing({"label": []}, (), domain, 1, _BUCKETS, 1.0)
     return words.encode(rows, cast("Tokenizer", _NoTokens()))
 
 

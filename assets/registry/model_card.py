@@ -7,25 +7,18 @@ from assets.display import markdown, markdown_table
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import metrics_table, slices_table
+from assets.settings import Domain
 
 __all__ = ["flatten", "model_card"]
 
 _RUN_URL = "http://127.0.0.1:3000/runs"
 _SLICE_ROWS = 8
 
-_USE = """\
-Routes the free text of a consumer's record to the one team of nine that must handle it, with a confidence that says
-how often such an answer is right. It reads the text, the company, the state, tags, channel and rolling statistics
-of the company and the state that were known on the day of receipt; nothing that became known later."""
-
 _LIMITS = """\
-- English texts only; a record without text is not scored.
-- Measured on the newest records whose label had arrived, of the period above; it ages with the world, so watch the
+- A {record} without a text is not scored.
+- Measured on the newest {records} whose {label} had arrived, of the period below; it ages with the world, so watch the
   drift report and the realised performance.
-- Slices marked (shown only) decide nothing by accuracy: labels are judged by F1, others have too few test rows.
-- The truth is the label that the product filed by the consumer maps to; some consumers file under the wrong product.
-- Not for decisions about a person: it chooses a label, and a human reads the record."""
-
+- Slices marked (shown only) decide nothing by accuracy: {labels} are judged by F1, others have too few test rows."""
 
 _REFIT = """\
 This is a refit: training {evaluated}, trained again by the same settings with its test rows. The gate's evidence is the
@@ -34,6 +27,7 @@ the column of the champion is that training."""
 
 
 def model_card(
+    domain: Domain,
     evaluation: Evaluation,
     provenance: Mapping[str, Any],
     training: Mapping[str, Any],
@@ -57,12 +51,12 @@ def model_card(
         "evaluation": evaluation.id,
     }
     parts = [
-        f"# Record classifier, as of {evaluation.as_of}",
+        f"# {markdown(domain.title)}, as of {evaluation.as_of}",
         *([f"[Dagster run that registered it]({_RUN_URL}/{dagster_run})"] if dagster_run else []),
         "## Intended use",
-        _USE,
+        markdown(domain.purpose),
         "## Limits",
-        "\n".join([_LIMITS, *_few_rows(evaluation)]),
+        "\n".join(_limits(domain, evaluation)),
         *([_REFIT.format(evaluated=evaluation.refit_of)] if evaluation.refit_of else []),
         f"## Quality on the {'reference' if evaluation.refit_of else 'frozen test'} rows",
         metrics_table(evaluation),
@@ -90,9 +84,12 @@ def _judged_on(evaluation: Evaluation) -> dict[str, str]:
     return {"test rows": f"{evaluation.snapshot.test_rows:,} ({' to '.join(evaluation.snapshot.period['test'])})"}
 
 
-def _few_rows(evaluation: Evaluation) -> Iterator[str]:
+def _limits(domain: Domain, evaluation: Evaluation) -> Iterator[str]:
+    record, label = domain.record, domain.label
+    yield _LIMITS.format(record=record.one, records=record.many, label=label.one, labels=label.many)
+    yield from (f"- {markdown(limit)}" for limit in domain.limits)
     if evaluation.rare_labels:
-        bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a label"
+        bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a {label.one}"
         named = ", ".join(f"{markdown(label)} ({rows})" for label, rows in evaluation.rare_labels.items())
         yield f"- Learned from {bound}, so hardly to be relied on there: {named}."
 

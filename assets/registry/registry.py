@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assets.display import markdown
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home, hash_file
@@ -31,7 +32,7 @@ FOLLOWED = "ledger_entry"
 
 LEDGER_BROKEN = "the ledger is not as it was written"
 _REQUIRED = ("training_id", "snapshot_id", "as_of", "evaluation", "manifest_sha256")
-_DESCRIPTION = "Routes a consumer's record to the team that must handle it. `champion` scores; only a verdict moves it."
+_RULE = "`champion` scores; only a verdict moves it."
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Registry:
 
     @cached_property
     def _tracking(self) -> Tracking:
-        return Tracking(self.home.mlflow)
+        return Tracking(self.home.mlflow, self.home.domain)
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version, oldest first."""
@@ -276,7 +277,7 @@ class Registry:
 
     def _require_model(self) -> None:
         if self._model() is None:
-            self.client.create_registered_model(MODEL, description=_DESCRIPTION)
+            self.client.create_registered_model(MODEL, description=f"{markdown(self.home.domain.purpose)} {_RULE}")
 
     def _of_training(self, training_id: str) -> RegisteredVersion | None:
         return next((version for version in self.versions() if version.training_id == training_id), None)

@@ -101,7 +101,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], names: Map
 def _metrics_apart(snapshot: Snapshot, *bundles: Path) -> float:
     """The largest difference of accuracy or macro-F1 on the test rows; of a refit, on the reference rows."""
     test = snapshot.test() if snapshot.holds_out else snapshot.reference()
-    truth = codes(test["label"])
-    found = [measure(truth, load_bundle(path).predict_proba(test), bins=15) for path in bundles]
+    loaded = [load_bundle(path) for path in bundles]
+    found = [measure(codes(test["label"], one.labels), one.predict_proba(test), bins=15) for one in loaded]
     pairs = np.array([[metrics.accuracy, metrics.macro_f1] for metrics in found])
     return float(np.abs(pairs[0] - pairs[1]).max())

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from assets.evaluation.report import Evaluation
 from assets.lake import hash_file
 from assets.registry.model_card import flatten, model_card
+from assets.settings import Domain
 from assets.training.bundle import read_json, verify_bundle
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Tracking:
     """MLflow's database and artifacts in a folder, made on first use; nothing is sent anywhere."""
 
     folder: Path
+    domain: Domain
 
     @property
     def exists(self) -> bool:
@@ -87,7 +89,7 @@ class Tracking:
         run_id = self._run(evaluation)
         model = self._model(run_id, evaluation, provenance)
         self._keep_files(model, bundle)
-        card = model_card(evaluation, provenance, training, dagster_run, run_id)
+        card = model_card(self.domain, evaluation, provenance, training, dagster_run, run_id)
         self._log(run_id, model, evaluation, provenance, training, card, dagster_run)
         self.client.log_artifacts(run_id, str(pictures), "evaluation")
         self.client.set_terminated(run_id, "FINISHED")

@@ -1,6 +1,6 @@
 """Training with the encoder left as it came: its output for a text is computed once and looked up ever after.
 
-What is trained is the classifier itself, around a table in place of the encoder: a text's one token is its row there. With
+What is trained is the classifier itself, around a table in place of the encoder: a text's one token is its row. With
 `trainable_layers: 0` that is what the worker trains, too, but for dropout inside an encoder that has nothing to learn.
 """
 
@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from assets.lake import replacing
-from assets.settings import LABELS, TrainingSettings
+from assets.settings import Domain, TrainingSettings
 from assets.training.base_model import resolve_base_model
 from assets.training.batches import Sampler, collate, share_of_loss, token_batches
 from assets.training.bert import Hidden
@@ -128,9 +128,13 @@ class FrozenClassifier:
     preprocessing: Preprocessing
     texts: TextTable
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.preprocessing.labels
+
     def predict_proba(self, rows: "pd.DataFrame") -> NDArray[np.float64]:
         """Probabilities [rows, labels], as a bundle's `predict_proba` gives them."""
-        answers = [np.empty((0, len(LABELS)))]
+        answers = [np.empty((0, len(self.labels)))]
         encoded = _encode(rows, self.preprocessing, self.texts)
         with torch.inference_mode():
             for start in range(0, len(rows), _CHUNK_ROWS):
@@ -141,26 +145,33 @@ class FrozenClassifier:
 
 
 def train_frozen(
-    rows: "pd.DataFrame", features: tuple[str, ...], settings: TrainingSettings, texts: TextTable
+    rows: "pd.DataFrame",
+    features: tuple[str, ...],
+    domain: Domain,
+    settings: TrainingSettings,
+    texts: TextTable,
 ) -> FrozenClassifier:
-    """The classifier of some training rows (`COLUMNS` and features), by the worker's recipe, in this process."""
+    """The classifier of some training rows of a domain, by the worker's recipe, in this process."""
     trained = len(rows) - count_validation_rows(len(rows), settings)
     fitted = fit_preprocessing(
-        rows[:trained], features, settings.max_tokens, settings.hashed_words, settings.prior_labels
+        rows[:trained], features, domain, settings.max_tokens, settings.hashed_words, settings.prior_labels
     )
-    encoded, labels = _encode(rows, fitted, texts), np.array([LABELS.index(label) for label in rows["label"]], np.int64)
+    encoded, truth = (
+        _encode(rows, fitted, texts),
+        np.array([fitted.labels.index(label) for label in rows["label"]], np.int64),
+    )
     learned, held = np.split(np.arange(len(rows)), [trained])
-    weights = class_weights(fitted.frequencies, labels[learned], settings.class_weight_power)
+    weights = class_weights(fitted.frequencies, truth[learned], settings.class_weight_power)
     torch.manual_seed(settings.seed)
     classifier = TextClassifier(classifier_config(texts.config, fitted, settings.word_share), cast(Any, _Lookup(texts)))
     if classifier.words is not None:
-        found = fit_words(encoded.take(learned), labels[learned], weights, fitted.hashed_words)
+        found = fit_words(encoded.take(learned), truth[learned], weights, fitted.hashed_words)
         classifier.words.weight.copy_(torch.from_numpy(found))
     with one_thread():
-        _fit(classifier, encoded.take(learned), torch.from_numpy(labels[learned]), torch.from_numpy(weights), settings)
+        _fit(classifier, encoded.take(learned), torch.from_numpy(truth[learned]), torch.from_numpy(weights), settings)
     classifier.eval()
     if len(held):
-        _calibrate(classifier, encoded.take(held), torch.from_numpy(labels[held]))
+        _calibrate(classifier, encoded.take(held), torch.from_numpy(truth[held]))
     return FrozenClassifier(classifier, fitted, texts)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.exceptions import EvergreenError
-from assets.features.snapshot import COLUMNS, Snapshot, build_refit_set, build_training_set, row_schema, with_features
+from assets.features.snapshot import Snapshot, build_refit_set, build_training_set, row_schema, with_features
 from assets.features.store import apply_definitions
 from assets.ingestion.landing import ingest
 from assets.lake import Home, hash_json
@@ -38,8 +38,8 @@ class History:
     days: tuple[str, ...]
     """As-of days of the steps; the last is the end, on which nothing is decided any more."""
     records: pd.DataFrame
-    """`COLUMNS` and features, in order of known_at, from a window before the first step on. `label` is what was known
-    of it at the end, and missing where nothing was."""
+    """The domain's columns and features, in order of known_at, from a window before the first step on. `label` is what
+    was known of it at the end, and missing where nothing was."""
     features: tuple[str, ...]
 
     def snapshot(self, as_of: str) -> Snapshot:
@@ -52,7 +52,7 @@ class History:
 
     def candidate(self, as_of: str, policy: RetrainingPolicy) -> Candidate | None:
         """What a challenger would learn from, and be tested on, as of a day."""
-        return candidate(self.home.lake.current("marts"), as_of, self.settings.snapshot, policy)
+        return candidate(self.home, as_of, self.settings.snapshot, policy)
 
     def arrived(self, after: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
         """The records that became known after one instant, and by another."""
@@ -93,9 +93,9 @@ def _records(home: Home, days: tuple[str, ...], settings: Settings, features: tu
     marts = home.lake.current("marts")
     start = date.fromisoformat(days[0]) - timedelta(days=settings.drift.window_days)
     label = "case when label_known_at <= $end::timestamp then label end as label"
-    columns = ", ".join(label if name == "label" else name for name in COLUMNS)
+    columns = ", ".join(label if name == "label" else name for name in home.domain.columns)
     parameters = {"path": mart(marts, "fct_records"), "start": start.isoformat(), "end": days[-1]}
     with duckdb.connect() as connection:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
-    found: pd.DataFrame = with_features(home, marts, rows.cast(row_schema()), features).to_pandas()
+    found: pd.DataFrame = with_features(home, marts, rows.cast(row_schema(home.domain.columns)), features).to_pandas()
     return found

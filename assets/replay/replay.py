@@ -108,6 +108,6 @@ def _frozen(home: Home, history: History) -> Callable[[Snapshot], tuple[Model, f
 
     def learn(snapshot: Snapshot) -> tuple[Model, float]:
         rows, started = snapshot.train(), time.perf_counter()
-        return train_frozen(rows, snapshot.features, settings, texts), time.perf_counter() - started
+        return train_frozen(rows, snapshot.features, snapshot.domain, settings, texts), time.perf_counter() - started
 
     return learn

@@ -23,7 +23,7 @@ from assets.monitoring.sides import Reference, reference_of, window_of
 from assets.monitoring.twins import Twins, ask, learn
 from assets.monitoring.wording import hash_words, measure_wording
 from assets.replay.history import History
-from assets.settings import LABELS, DriftSettings, RetrainingPolicy
+from assets.settings import DriftSettings, RetrainingPolicy
 
 __all__ = ["Model", "Trained", "Workshop"]
 
@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 class Model(Protocol):
     """What answers rows: a frozen classifier, or a bundle."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
 
     def predict_proba(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Probabilities [rows, labels]."""
@@ -120,12 +123,14 @@ class Workshop:
 
     def twins(self, champion: Trained, as_of: str, policy: RetrainingPolicy) -> Twins | None:
         """How the twins of a challenger as of a day and of a champion answer; None without rows for a challenger."""
-        training, rows = self.history.settings.training, policy.twin_rows
+        training, rows, learned = self.history.settings.training, policy.twin_rows, champion.snapshot
         found = self._once(("candidate", as_of, rows), lambda: self.history.candidate(as_of, policy))
         if found is None:
             return None
-        ours = self._once(("twin", as_of, rows), lambda: learn(found.train, training, policy))
-        theirs = self._once(("twin", champion.id, rows), lambda: learn(champion.snapshot.train(), training, policy))
+        ours = self._once(("twin", as_of, rows), lambda: learn(found.train, learned.domain, training, policy))
+        theirs = self._once(
+            ("twin", champion.id, rows), lambda: learn(learned.train(), learned.domain, training, policy)
+        )
         return ask(ours, theirs, found.test, champion.as_of)
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -162,7 +167,7 @@ class Workshop:
             everywhere["champion"] = champion.model.predict_proba(rows)
         found = {who: answers[: len(test)] for who, answers in everywhere.items()}
         found["baseline"] = self._once(
-            ("baseline", snapshot.id), lambda: baseline_probabilities(snapshot.train(), test)
+            ("baseline", snapshot.id), lambda: baseline_probabilities(snapshot.train(), test, snapshot.labels)
         )
         rival = Champion(champion.id, champion.id, champion.snapshot.path) if champion else None
         made_of = [challenger.id, champion and champion.id]
@@ -171,13 +176,16 @@ class Workshop:
             basis=challenger.id,
             as_of=snapshot.as_of,
             training_id=challenger.id,
+            labels=snapshot.labels,
             snapshot=facts(snapshot),
             golden=Golden(rows=0, max_difference=0.0),
             milliseconds=milliseconds,
-            reference=on_reference(reference, {who: answers[len(test) :] for who, answers in everywhere.items()}),
+            reference=on_reference(
+                reference, snapshot.labels, {who: answers[len(test) :] for who, answers in everywhere.items()}
+            ),
             settings=settings.model_dump(),
             refit_of=challenger.evaluated.id if challenger.evaluated else None,
-            **scores(test, found, rival, settings),
+            **scores(test, snapshot.domain, found, rival, settings),
         )
 
     def _compare(self, champion: Trained, window: pd.DataFrame) -> tuple[Column, ...] | None:
@@ -196,7 +204,8 @@ class Workshop:
         rows, settings = champion.snapshot.train(), self.history.settings.drift
         trained = frozenset(rows["record_id"])
         kept_out, evaluated = KeptOut.of(champion.snapshot.manifest), self.tested(champion)
-        return reference_of(rows, trained, champion.snapshot.features, evaluated, kept_out, settings)
+        snapshot = champion.snapshot
+        return reference_of(rows, trained, snapshot.domain, snapshot.features, evaluated, kept_out, settings)
 
 
 def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
@@ -209,5 +218,5 @@ def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
 
 def _answered(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
     probabilities = model.predict_proba(rows)
-    predicted = np.array(LABELS, dtype=object)[probabilities.argmax(axis=1)]
+    predicted = np.array(model.labels, dtype=object)[probabilities.argmax(axis=1)]
     return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1))

@@ -12,7 +12,7 @@ from assets.features.serving import materialize, online_features
 from assets.features.snapshot import with_features
 from assets.lake import Home
 from assets.scoring.score import Classifier, has_text, score_rows
-from assets.settings import LABELS, ScoringSettings
+from assets.settings import ScoringSettings
 
 __all__ = ["TOLERANCE", "Parity", "measure_parity"]
 
@@ -54,13 +54,13 @@ def measure_parity(home: Home, as_of: str, bundle: Classifier, settings: Scoring
 
 def _compare(home: Home, as_of: str, folder: Path, bundle: Classifier, settings: ScoringSettings) -> Parity:
     marts = home.lake.current("marts")
-    rows = rows_at(marts, datetime.fromisoformat(as_of))
+    rows = rows_at(marts, datetime.fromisoformat(as_of), home.domain.known)
     rows = rows[has_text(rows)].head(_ROWS).reset_index(drop=True)
     if rows.empty:
         return Parity(0, 0, 0.0)
     trained = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), bundle.features).to_pandas()
     expected = bundle.predict_proba(trained)
     served = score_rows(bundle, online_features(home, rows, folder), "", settings)
-    others = served["predicted"].to_numpy() != np.array(LABELS)[expected.argmax(axis=1)]
+    others = served["predicted"].to_numpy() != np.array(bundle.labels)[expected.argmax(axis=1)]
     difference = np.abs(served["confidence"].to_numpy(float) - expected.max(axis=1)).max()
     return Parity(len(rows), int(others.sum()), float(difference))

@@ -105,7 +105,7 @@ def predict(
         bundle = load()
         if bundle.id != champion.training_id:
             raise BundleError(f"{bundle.id} is not the model of version {champion.version}, {champion.training_id}")
-        window = _Window(mart(marts, "fct_records"), as_of, settings, staged)
+        window = _Window(mart(marts, "fct_records"), home.domain.known, as_of, settings, staged)
         golden = answer_golden_rows(lake, champion, bundle, settings)
         with pinned(home, as_of, marts, staged) as online:
             parts.fill(window.chunks, lambda chunk: _answers(home, online, window, bundle, champion.version, chunk))
@@ -126,6 +126,7 @@ def load_manifest(path: Path) -> Manifest:
 @dataclass(frozen=True)
 class _Window:
     records: str
+    known: tuple[str, ...]
     as_of: str
     settings: ScoringSettings
     scratch: Path
@@ -138,7 +139,7 @@ class _Window:
 
     def chunks(self) -> Iterator[pd.DataFrame]:
         """The window's records in the order of arrival, at most `chunk_rows` at a time."""
-        columns = "record_id, known_at, text, company, state, zip_code, tags, channel"
+        columns = ", ".join(("record_id", "known_at", "text", *self.known))
         query = f"select {columns} {_WINDOW} order by known_at, record_id"
         with self._connect() as connection:
             reader = connection.sql(query, params=self._parameters()).to_arrow_reader(self.settings.chunk_rows)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assets.settings import LABELS, Precision, ScoringSettings
+from assets.settings import Precision, ScoringSettings
 
 __all__ = ["NO_TEXT", "Classifier", "has_text", "score_rows"]
 
@@ -23,6 +23,9 @@ class Classifier(Protocol):
     @property
     def features(self) -> tuple[str, ...]: ...
 
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
     def compile(self, precision: Precision) -> None: ...
 
     def predict_proba(
@@ -38,7 +41,7 @@ def has_text(rows: pd.DataFrame) -> "pd.Series[bool]":
 def score_rows(bundle: Classifier, rows: pd.DataFrame, version: str, settings: ScoringSettings) -> pd.DataFrame:
     """predicted, confidence, model_version and reason for every row, with the index of `rows`.
 
-    `rows` holds text, company, state, tags, channel and the bundle's feature columns. Confidence is the
+    `rows` holds what the bundle reads, its feature columns among it. Confidence is the
     probability (0 to 1) of the chosen label. A row without a text has no label and the reason `no-text`.
     """
     text = has_text(rows).to_numpy()
@@ -47,7 +50,7 @@ def score_rows(bundle: Classifier, rows: pd.DataFrame, version: str, settings: S
     scored["reason"] = [None if readable else NO_TEXT for readable in text]
     if text.any():
         probabilities = bundle.predict_proba(rows[text], settings.batch_tokens, settings.precision)
-        assert probabilities.shape == (int(text.sum()), len(LABELS))
-        scored.loc[text, "predicted"] = np.array(LABELS, dtype=object)[probabilities.argmax(axis=1)]
+        assert probabilities.shape == (int(text.sum()), len(bundle.labels))
+        scored.loc[text, "predicted"] = np.array(bundle.labels, dtype=object)[probabilities.argmax(axis=1)]
         scored.loc[text, "confidence"] = probabilities.max(axis=1)
     return scored

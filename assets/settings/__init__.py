@@ -5,11 +5,12 @@ overrides single fields. An unknown or impossible value is a SettingsError that 
 """
 
 from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
+from assets.settings.domain import Domain, Replacement, TextReading, Words
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
-from assets.settings.labels import LABELS
 from assets.settings.loading import (
     CONFIGS,
     Settings,
+    load_domain,
     load_ledger_settings,
     load_policy,
     load_settings,
@@ -20,20 +21,24 @@ from assets.settings.training import TrainingSettings
 
 __all__ = [
     "CONFIGS",
-    "LABELS",
+    "Domain",
     "DriftSettings",
     "EvaluationSettings",
     "GatePolicy",
     "IngestionSettings",
     "LedgerSettings",
     "Precision",
+    "Replacement",
     "RetentionSettings",
     "RetrainingPolicy",
     "ScoringSettings",
     "Settings",
     "SnapshotSettings",
+    "TextReading",
     "TrainingSettings",
     "WarehouseSettings",
+    "Words",
+    "load_domain",
     "load_ledger_settings",
     "load_policy",
     "load_settings",

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, field_validator
+from pydantic import Field, NonNegativeFloat
 
-from assets.settings.labels import LABELS
 from assets.settings.section import Section
 
 __all__ = ["EvaluationSettings", "GatePolicy", "LedgerSettings"]
@@ -56,13 +55,6 @@ class GatePolicy(Section):
     """Days, by as-of, in which a version that awaits approval can be approved."""
     rollback_holds_days: int = Field(ge=0)
     """Days, by as-of, for which a rollback holds: what passes the gate meanwhile awaits approval."""
-
-    @field_validator("costs")
-    @classmethod
-    def _names_labels(cls, costs: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-        if unknown := {name for true, answers in costs.items() for name in (true, *answers)} - set(LABELS):
-            raise ValueError(f"{sorted(unknown)[0]!r} is no label; the labels are {', '.join(LABELS)}")
-        return costs
 
 
 class LedgerSettings(Section):

@@ -1,21 +1,25 @@
 """Reads `configs/`: a profile laid over the sections, and mistakes that name their file and field."""
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from assets.exceptions import SettingsError
 from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
+from assets.settings.domain import Domain
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.section import Section
 from assets.settings.serving import DriftSettings, RetentionSettings, RetrainingPolicy, ScoringSettings
 from assets.settings.training import TrainingSettings
 
-__all__ = ["CONFIGS", "Settings", "load_ledger_settings", "load_policy", "load_settings", "profiles"]
+__all__ = ["CONFIGS", "Settings", "load_domain", "load_ledger_settings", "load_policy", "load_settings", "profiles"]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+
+_Section = TypeVar("_Section", bound=Section)
 
 
 class Settings(Section):
@@ -47,18 +51,26 @@ def load_settings(profile: str) -> Settings:
         raise SettingsError(f"configs/profiles/{profile}.yaml: unknown section {unknown[0]!r}")
     sections = {name: _read(CONFIGS / f"{name}.yaml") | overrides.get(name, {}) for name in Settings.model_fields}
     try:
-        return Settings.model_validate(sections)
+        settings = Settings.model_validate(sections)
     except ValidationError as error:
         raise SettingsError(_explain(error, profile, overrides)) from None
+    _check_costs(settings)
+    return settings
 
 
 def load_ledger_settings() -> LedgerSettings:
     """`configs/ledger.yaml`. Raises SettingsError for an unknown or impossible field."""
-    path = CONFIGS / "ledger.yaml"
-    try:
-        return LedgerSettings.model_validate(_read(path))
-    except ValidationError as error:
-        raise SettingsError(_first(error, path, "the ledger")) from None
+    return _load(LedgerSettings, CONFIGS / "ledger.yaml")
+
+
+def load_domain() -> Domain:
+    """`configs/domain.yaml`, whatever the profile. Raises SettingsError for an unknown or impossible field."""
+    return _domain(CONFIGS)
+
+
+@cache
+def _domain(configs: Path) -> Domain:
+    return _load(Domain, configs / "domain.yaml")
 
 
 def load_policy(name: str) -> RetrainingPolicy:
@@ -73,14 +85,30 @@ def load_policy(name: str) -> RetrainingPolicy:
     try:
         return RetrainingPolicy.model_validate(_read(CONFIGS / "retraining.yaml") | _read(path))
     except ValidationError as error:
-        raise SettingsError(_first(error, path, "the policy")) from None
+        raise SettingsError(_first(error, path)) from None
 
 
-def _first(error: ValidationError, path: Path, whole: str) -> str:
+def _load(section: type[_Section], path: Path) -> _Section:
+    try:
+        return section.model_validate(_read(path))
+    except ValidationError as error:
+        raise SettingsError(_first(error, path)) from None
+
+
+def _check_costs(settings: Settings) -> None:
+    costs, labels = settings.gate.costs, load_domain().labels
+    if unknown := {name for true, answers in costs.items() for name in (true, *answers)} - set(labels):
+        found = f"{sorted(unknown)[0]!r} is no label; configs/domain.yaml has {', '.join(labels)}"
+        raise SettingsError(f"configs/gate.yaml: gate.costs: {found}")
+
+
+def _first(error: ValidationError, path: Path) -> str:
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or whole
-    what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
-    return f"{_named(path)}: {field}: {what} (found {first['input']!r})"
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing" or not field:  # what was found is all of the file
+        return f"{_named(path)}: {field}: {what}" if field else f"{_named(path)}: {what}"
+    return f"{_named(path)}: {field}: {what[0].lower()}{what[1:]} (found {first['input']!r})"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from assets.exceptions import BundleError, describe
 from assets.lake import hash_file
-from assets.settings import LABELS, Precision
+from assets.settings import Precision
 from assets.training.model_files import check_folder, read_json, require_plain
 from assets.training.preprocessing import Encoded, Preprocessing, load_preprocessing
 
@@ -66,6 +66,11 @@ class Bundle:
         return str(self.provenance["training_id"])
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What it answers with, in the order of its outputs."""
+        return self.preprocessing.labels
+
+    @property
     def features(self) -> tuple[str, ...]:
         """The feature columns that rows must have, in order."""
         return self.preprocessing.features
@@ -73,14 +78,14 @@ class Bundle:
     def predict_proba(
         self, rows: "pd.DataFrame", batch_tokens: int = 2048, precision: Precision = "float32"
     ) -> NDArray[np.float64]:
-        """Probabilities [rows, labels] in the order of LABELS, for rows in the order they came.
+        """Probabilities [rows, labels] in the order of `labels`, for rows in the order they came.
 
-        Rows need text, company, state and the columns of `features`, raw. In float32 a row's answer does not
-        depend (beyond 1e-5) on the rows that it is batched with, nor on what runs the encoder: torch on the CPU or,
-        when there are many rows, a GPU or OpenVINO. In bfloat16 probabilities move by up to a hundredth, and rows whose
-        two best labels are close are answered in float32, so that the best label stays the same.
+        Rows need the columns that `preprocessing` reads as text, and those of `features`, raw. In float32 a row's
+        answer does not depend (beyond 1e-5) on the rows that it is batched with, nor on what runs the encoder: torch on
+        the CPU or, when there are many rows, a GPU or OpenVINO. In bfloat16 probabilities move by up to a hundredth,
+        and rows whose two best labels are close are answered in float32, so that the best label stays the same.
         """
-        answers = np.empty((len(rows), len(LABELS)))
+        answers = np.empty((len(rows), len(self.labels)))
         if len(rows) >= _WORTH_COMPILING:
             self.compile(precision)
         for start in range(0, len(rows), _CHUNK_ROWS):
@@ -97,7 +102,7 @@ class Bundle:
 
     def _predict(self, rows: "pd.DataFrame", batch_tokens: int, precision: Precision) -> NDArray[np.float64]:
         encoded = self.preprocessing.encode(rows, self.tokenizer)
-        answers = np.empty((len(rows), len(LABELS)))
+        answers = np.empty((len(rows), len(self.labels)))
         self._answer(answers, np.arange(len(rows)), encoded, batch_tokens, precision)
         if precision in self._compiled and precision != "float32":
             close = np.flatnonzero(_lead(answers) < _CLOSE_CALL)
@@ -151,8 +156,8 @@ def load_bundle(path: Path) -> Bundle:
         )
     except Exception as error:  # each library has errors of its own for a file that is not what it should be
         raise BundleError(f"{path} cannot be loaded: {describe(error)}") from error
-    if tuple(bundle.classifier.config.labels) != LABELS:
-        raise BundleError(f"{path}: its labels are not those of assets/settings/labels.py")
+    if tuple(bundle.classifier.config.labels) != bundle.labels:
+        raise BundleError(f"{path}: config.json and preprocessing.json name other labels")
     return bundle
 
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from assets.exceptions import BaseModelError
 from assets.lake import hash_file, hash_json
-from assets.settings import LABELS, TrainingSettings
+from assets.settings import TrainingSettings
 from assets.training import cache, preprocessing, words
 from assets.training.batches import Sampler, token_batches
 from assets.training.cache import cached, map_array, write_arrays
@@ -24,7 +24,6 @@ from assets.training.words import fit_words
 
 __all__ = ["TrainingData", "load_training_data"]
 
-_TEXTS = ["label", "text", "company", "state"]
 _ARRAYS = tuple(field.name for field in fields(Encoded))
 _CHUNK_ROWS = 8192
 """Rows encoded at a time: what bounds the memory of making a cache."""
@@ -34,7 +33,7 @@ _FITTED_ROWS = 50_000
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The snapshot's training rows, encoded and labelled (int64, indices into LABELS), and what encodes further rows.
+    """The snapshot's training rows, encoded and labelled (int64, places in all labels), and what encodes further rows.
 
     The first `trained` rows are trained on; the newer ones after them are held back for validation.
     """
@@ -108,7 +107,7 @@ def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> Non
     """Fit the linear branch to the rows that are trained on."""
     rows, labels = _map_rows(folder), map_array(folder / "labels.npy")
     if not fitted.hashed_words:
-        np.save(folder / "word_weights.npy", np.zeros((0, len(LABELS)), np.float32))
+        np.save(folder / "word_weights.npy", np.zeros((0, len(fitted.labels)), np.float32))
         return
     newest = np.arange(len(rows) - count_validation_rows(len(rows), plan.settings))[-_FITTED_ROWS:]
     weights = class_weights(fitted.frequencies, labels[newest], plan.settings.class_weight_power)
@@ -121,16 +120,22 @@ def _fit(plan: TrainingPlan) -> Preprocessing:
     table = pq.read_table(_file(plan), columns=["label", *plan.features])
     trained = table.slice(0, len(table) - count_validation_rows(len(table), settings))
     return fit_preprocessing(
-        _columns(trained), plan.features, settings.max_tokens, settings.hashed_words, settings.prior_labels
+        _columns(trained, plan),
+        plan.features,
+        plan.domain,
+        settings.max_tokens,
+        settings.hashed_words,
+        settings.prior_labels,
     )
 
 
 def _encode(plan: TrainingPlan, fitted: Preprocessing, tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[Any]]]:
+    texts = fitted.columns
     with pq.ParquetFile(_file(plan), pre_buffer=False) as file:
-        for batch in file.iter_batches(_CHUNK_ROWS, columns=[*_TEXTS, *plan.features]):
-            rows = _columns(batch)
+        for batch in file.iter_batches(_CHUNK_ROWS, columns=["label", *texts, *plan.features]):
+            rows = _columns(batch, plan)
             encoded = fitted.encode(rows, tokenizer)
-            labels = np.array([LABELS.index(label) for label in rows["label"]], np.int64)
+            labels = np.array([plan.labels.index(label) for label in rows["label"]], np.int64)
             yield {name: getattr(encoded, name) for name in _ARRAYS} | {"labels": labels}
 
 
@@ -142,10 +147,10 @@ def _file(plan: TrainingPlan) -> Path:
     return plan.snapshot / "train.parquet"
 
 
-def _columns(rows: pa.Table | pa.RecordBatch) -> dict[str, Any]:
+def _columns(rows: pa.Table | pa.RecordBatch, plan: TrainingPlan) -> dict[str, Any]:
     """Columns by name. Importing pandas would take a second of every start."""
-    texts = [name for name in rows.schema.names if name in _TEXTS]
-    features = [name for name in rows.schema.names if name not in _TEXTS]
+    texts = [name for name in rows.schema.names if name not in plan.features]
+    features = [name for name in rows.schema.names if name in plan.features]
     columns: dict[str, Any] = {name: rows[name].to_pylist() for name in texts}
     return columns | {name: rows[name].to_numpy(zero_copy_only=False) for name in features}
 
@@ -158,7 +163,8 @@ def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
     made_of = {
         "snapshot": plan.snapshot_id,
         "features": plan.features,
-        "labels": LABELS,
+        "labels": plan.labels,
+        "text": plan.domain.text.model_dump(),
         "tokenizer": tokenizer.to_str(),
         "settings": settings,
         "code": [hash_file(Path(file)) for file in (__file__, cache.__file__, preprocessing.__file__, words.__file__)],

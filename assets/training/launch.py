@@ -87,13 +87,14 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     settings = settings.model_copy(update={"precision": machine.precision(settings)})
     check_training(settings, deepspeed, world_size, machine)
     _check_rows(snapshot.train_rows, settings, world_size)
-    run = _run_id(snapshot.id, settings, deepspeed, base)
+    run = _run_id(snapshot, settings, deepspeed, base)
     return TrainingPlan(
         training_id=hash_json([run, world_size])[:16],
         as_of=snapshot.as_of,
         snapshot_id=snapshot.id,
         snapshot=snapshot.path.resolve(),
         features=snapshot.features,
+        domain=snapshot.domain,
         settings=settings,
         deepspeed=_with_nvme(deepspeed, settings.nvme),
         base_model=base.path,
@@ -118,13 +119,15 @@ def _check_rows(rows: int, settings: TrainingSettings, world_size: int) -> None:
         raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {rows - held_back} training rows")
 
 
-def _run_id(snapshot_id: str, settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel) -> str:
-    """16 hex digits over snapshot, settings, DeepSpeed's file, code and encoder: all but the number of ranks.
+def _run_id(snapshot: "Snapshot", settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel) -> str:
+    """16 hex digits over snapshot, domain, settings, DeepSpeed's file, code and encoder: all but the number of ranks.
 
     Checkpoints go by it, as they can be gone on from with other ranks; the bundle's name has the ranks, too.
     """
     made_of = {
-        "snapshot": snapshot_id,
+        "snapshot": snapshot.id,
+        "labels": snapshot.labels,
+        "text": snapshot.domain.text.model_dump(),
         "settings": settings.model_dump(exclude=_PLACES | _ASIDE),
         "deepspeed": deepspeed,
         "code": _code(),
@@ -221,7 +224,7 @@ def _check_memory(plan: TrainingPlan) -> None:
     """Raises SettingsError when this machine has less memory than the run needs; other machines are not asked."""
     settings = plan.settings
     if settings.hostfile is None:
-        size = measure_model(plan.base_model, len(plan.features), settings)
+        size = measure_model(plan.base_model, len(plan.features), len(plan.labels), settings)
         check_memory(size, settings, plan.deepspeed, plan.world_size, free_memory(_gpus()))
 
 

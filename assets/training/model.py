@@ -26,10 +26,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from assets.exceptions import BaseModelError, SettingsError, describe
-from assets.settings import LABELS
 from assets.training.bert import Bert, BertSettings
 from assets.training.model_files import read_config, read_shapes
-from assets.training.preprocessing import Preprocessing, prior_entities
+from assets.training.preprocessing import Preprocessing
 
 __all__ = [
     "ClassifierConfig",
@@ -196,9 +195,9 @@ def classifier_config(encoder: Any, preprocessing: Preprocessing, word_share: fl
     """The widths that rows encoded by `preprocessing` ask for, around an encoder of this configuration."""
     return ClassifierConfig(
         encoder=encoder.to_diff_dict() | {"model_type": encoder.model_type},
-        labels=list(LABELS),
+        labels=list(preprocessing.labels),
         inputs=preprocessing.inputs,
-        entities=len(prior_entities(preprocessing.features)),
+        entities=len(preprocessing.entities),
         hashed_words=preprocessing.hashed_words,
         word_share=word_share,
     )

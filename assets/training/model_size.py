@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.exceptions import BaseModelError
-from assets.settings import LABELS, TrainingSettings
+from assets.settings import TrainingSettings
 from assets.training.model_files import read_config, read_shapes
 
 __all__ = ["ModelSize", "measure_model", "model_flops"]
@@ -38,10 +38,11 @@ class ModelSize:
         return self.trained + self.frozen
 
 
-def measure_model(base: Path, features: int, settings: TrainingSettings) -> ModelSize:
-    """The size of a classifier around the encoder in a folder, by config.json and the headers of its safetensors files.
+def measure_model(base: Path, features: int, labels: int, settings: TrainingSettings) -> ModelSize:
+    """The size of a classifier around the encoder in a folder, by its config.json and the headers of its weights.
 
-    `features`: columns of the snapshot. Raises ValueError when a file cannot be read, or has no such numbers.
+    `features`: columns of the snapshot; `labels`: outputs. Raises ValueError when a file cannot be read, or has no
+    such numbers.
     """
     config, shapes = read_config(base), read_shapes(base)
     hidden = _first(config, "hidden_size", "dim", "d_model")
@@ -55,9 +56,9 @@ def measure_model(base: Path, features: int, settings: TrainingSettings) -> Mode
         for name, size in own.items()
         if name not in in_layers and _is_frozen(name, trained_layers < layers, settings)
     )
-    words = settings.hashed_words * len(LABELS)
+    words = settings.hashed_words * labels
     return ModelSize(
-        trained=sum(own.values()) - frozen + _head_parameters(hidden, features),
+        trained=sum(own.values()) - frozen + _head_parameters(hidden, features, labels),
         frozen=frozen + words,
         layers=layers,
         trained_layers=trained_layers,
@@ -86,9 +87,9 @@ def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) 
     return (without_embeddings and "embed" in name) or (is_words and not settings.train_embeddings)
 
 
-def _head_parameters(hidden: int, features: int) -> int:
+def _head_parameters(hidden: int, features: int, labels: int) -> int:
     """At most so many: a feature may or may not have an indicator of its absence."""
-    labels, inputs = len(LABELS), 2 * features
+    inputs = 2 * features
     network = (inputs + 1) * _FEATURE_WIDTH if features else 0
     return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * labels
 

@@ -28,7 +28,7 @@ def usage(plan: TrainingPlan, engine: DeepSpeedEngine, progress: Progress, peak:
     Every rank takes part.
     """
     settings, seconds = plan.settings, time.perf_counter() - progress.started
-    size = measure_model(plan.base_model, len(plan.features), settings)
+    size = measure_model(plan.base_model, len(plan.features), len(plan.labels), settings)
     flops = model_flops(size, progress.tokens, progress.squares)
     memory = torch.tensor(list(peak_memory().values()), device=engine.device)
     torch.distributed.all_reduce(memory, torch.distributed.ReduceOp.MAX)

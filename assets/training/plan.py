@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from assets.settings import TrainingSettings
+from assets.settings import Domain, TrainingSettings
 
 __all__ = ["TrainingPlan", "count_validation_rows"]
 
@@ -21,6 +21,8 @@ class TrainingPlan(BaseModel):
     snapshot: Path
     """Folder with train.parquet."""
     features: tuple[str, ...]
+    domain: Domain
+    """What the snapshot's rows are."""
     settings: TrainingSettings
     deepspeed: dict[str, Any]
     """DeepSpeed's own configuration, as its file has it."""
@@ -36,6 +38,11 @@ class TrainingPlan(BaseModel):
     """A folder of this run's own, whatever its number of ranks, where it is saved while it trains."""
     output: Path
     """An empty folder that becomes the bundle."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the model answers with, in the order of its outputs."""
+        return tuple(self.domain.labels)
 
     @property
     def failure(self) -> Path:

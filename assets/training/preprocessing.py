@@ -1,7 +1,7 @@
 """From a record's columns to the numbers that the model reads, the same in training and in serving.
 
-Three views of a row: its text as tokens (the company and the state before the text), its words as weights of
-hashed buckets (the company weighs as much as all of the text), and its features as standardised numbers. Where
+Three views of a row: its text as tokens, with some columns before it; its words as weights of hashed buckets, beside
+columns whose value weighs as much as all of the text; and its features as standardised numbers. Where
 features are a mix of labels over an entity's past (`<entity>_share_<label>` and `<entity>_labels`), they become a
 smoothed log-prior as well.
 """
@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.settings import LABELS
+from assets.settings import Domain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +28,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Encoded",
     "Preprocessing",
-    "clean",
     "fit_preprocessing",
     "load_preprocessing",
-    "prior_entities",
     "starts",
-    "text_of",
 ]
 
 Floats = NDArray[np.float32]
@@ -41,12 +38,12 @@ Integers = NDArray[np.int64]
 Rows: TypeAlias = "Mapping[str, Any] | pd.DataFrame"
 """Columns by name: a data frame, or lists and arrays of one length."""
 
-_REDACTED = re.compile(r"\b(?:X{2,}|\d{1,2}/\d{1,2}/X{2,})\b(?:[\s/.,-]+(?:X{2,}|\d{2,4})\b)*")
-_AMOUNT = re.compile(r"\{(\$[\d,.]*)\}")
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")
 _BIGRAM = np.uint64(0x9E3779B1)
 _CLIP = 5.0
+_UNKNOWN = "unknown"
+"""The value of a column that is missing."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,8 @@ class Preprocessing:
     """What has to be known from the training rows to read any row: stored as `preprocessing.json`.
 
     medians, means and scales belong to `features`, in order, on the signed-log scale; `missing` names the features that
-    were missing on some training row and get an indicator; `frequencies` are the labels' shares.
+    were missing on some training row and get an indicator; `frequencies` are the shares of `labels`, in order;
+    before, whole and replace are the domain's TextReading.
     """
 
     features: tuple[str, ...]
@@ -105,23 +103,37 @@ class Preprocessing:
     medians: tuple[float, ...]
     means: tuple[float, ...]
     scales: tuple[float, ...]
+    labels: tuple[str, ...]
     frequencies: tuple[float, ...]
     max_tokens: int
     hashed_words: int
     prior_labels: float
+    before: tuple[str, ...]
+    whole: tuple[str, ...]
+    replace: tuple[tuple[str, str], ...]
 
     @property
     def inputs(self) -> int:
         """Width of the encoded features."""
         return len(self.features) + len(self.missing)
 
+    @property
+    def entities(self) -> list[str]:
+        """Those whose features are a mix of labels: `<entity>_labels` and a share for every label."""
+        named = [name.removesuffix("_labels") for name in self.features if name.endswith("_labels")]
+        return [one for one in named if all(f"{one}_share_{label}" in self.features for label in self.labels)]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of rows that are read as text."""
+        return tuple(dict.fromkeys(("text", *self.before, *self.whole)))
+
     def encode(self, rows: Rows, tokenizer: "Tokenizer") -> Encoded:
-        """Rows with text, company, state and the raw features, encoded in order; nothing is imputed before."""
-        texts = [clean(text) for text in _texts(rows, "text", "")]
-        companies, states = (_texts(rows, name, "unknown") for name in ("company", "state"))
-        inputs = [text_of(*parts) for parts in zip(companies, states, texts, strict=True)]
-        hashed = [self._hash(*parts) for parts in zip(companies, texts, strict=True)]
-        tokens, lengths = _end_to_end(_tokenize(inputs, tokenizer, self.max_tokens), np.int32)
+        """Rows with text, the columns read beside it and the raw features, in order; nothing is imputed before."""
+        texts = self.clean(rows)
+        whole = [[f"{name}={value}" for value in _texts(rows, name, _UNKNOWN)] for name in self.whole]
+        hashed = [self._hash(*parts) for parts in zip(texts, *whole, strict=True)]
+        tokens, lengths = _end_to_end(_tokenize(self.read(rows, texts), tokenizer, self.max_tokens), np.int32)
         buckets, words = _end_to_end([buckets for buckets, _ in hashed], np.int32)
         weights, _ = _end_to_end([weights for _, weights in hashed], np.float32)
         raw = _numbers(rows, self.features, len(texts))
@@ -138,6 +150,20 @@ class Preprocessing:
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))
 
+    def clean(self, rows: Rows) -> list[str]:
+        """The texts with what is to be replaced in them replaced, and white space collapsed."""
+        texts = _texts(rows, "text", "")
+        for pattern, by in self.replace:
+            texts = [re.sub(pattern, by, text) for text in texts]
+        return [_SPACE.sub(" ", text).strip() for text in texts]
+
+    def read(self, rows: Rows, texts: Sequence[str]) -> list[str]:
+        """What the encoder reads of rows and their clean texts: what decides most comes first, and is never cut off."""
+        if not self.before:
+            return list(texts)
+        before = [_texts(rows, name, _UNKNOWN) for name in self.before]
+        return [f"{', '.join(values)}. {text}" for text, *values in zip(texts, *before, strict=True)]
+
     def _standardise(self, raw: NDArray[np.float64]) -> Floats:
         absent = np.isnan(raw)
         filled = np.where(absent, np.array(self.medians), _signed_log(raw))
@@ -147,14 +173,14 @@ class Preprocessing:
 
     def _priors(self, raw: NDArray[np.float64]) -> Floats:
         base = np.array(self.frequencies)
-        priors = np.empty((len(raw), len(prior_entities(self.features)), len(base)), np.float32)
-        for index, entity in enumerate(prior_entities(self.features)):
-            labels = np.nan_to_num(raw[:, [self.features.index(f"{entity}_labels")]])
-            shares = np.nan_to_num(raw[:, [self.features.index(f"{entity}_share_{label}") for label in LABELS]])
-            priors[:, index] = np.log((shares * labels + base * self.prior_labels) / (labels + self.prior_labels))
+        priors = np.empty((len(raw), len(self.entities), len(base)), np.float32)
+        for index, entity in enumerate(self.entities):
+            known = np.nan_to_num(raw[:, [self.features.index(f"{entity}_labels")]])
+            shares = np.nan_to_num(raw[:, [self.features.index(f"{entity}_share_{label}") for label in self.labels]])
+            priors[:, index] = np.log((shares * known + base * self.prior_labels) / (known + self.prior_labels))
         return priors
 
-    def _hash(self, company: str, text: str) -> tuple[NDArray[np.int32], Floats]:
+    def _hash(self, text: str, *whole: str) -> tuple[NDArray[np.int32], Floats]:
         if self.hashed_words == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         size = np.uint64(self.hashed_words)
@@ -162,12 +188,18 @@ class Preprocessing:
         pairs = ((words[:-1] * _BIGRAM) ^ words[1:]) * _BIGRAM >> np.uint64(16)
         buckets, counts = np.unique(np.concatenate([words, pairs]) % size, return_counts=True)
         weights = 1.0 + np.log(counts)
-        own = np.uint64(_hash_word(f"company={company}")) % size
-        return np.append(buckets, own).astype(np.int32), np.append(weights / _norm(weights), 1.0).astype(np.float32)
+        own = np.array([_hash_word(value) for value in whole], np.uint64) % size
+        weights = np.append(weights / _norm(weights), np.ones(len(own)))
+        return np.append(buckets, own).astype(np.int32), weights.astype(np.float32)
 
 
 def fit_preprocessing(
-    rows: Rows, features: Sequence[str], max_tokens: int, hashed_words: int, prior_labels: float
+    rows: Rows,
+    features: Sequence[str],
+    domain: Domain,
+    max_tokens: int,
+    hashed_words: int,
+    prior_labels: float,
 ) -> Preprocessing:
     """Learn from the training rows (with raw features and label) how to read any row.
 
@@ -177,17 +209,21 @@ def fit_preprocessing(
     raw = {name: np.asarray(rows[name], np.float64) for name in features}
     spreads = [_spread(values) for values in raw.values()]
     counted = Counter(rows["label"])
-    counts = np.array([max(counted[label], 0.5) for label in LABELS])
+    counts = np.array([max(counted[label], 0.5) for label in domain.labels])
     return Preprocessing(
         features=tuple(features),
         missing=tuple(name for name, values in raw.items() if np.isnan(values).any()),
         medians=tuple(median for median, _, _ in spreads),
         means=tuple(mean for _, mean, _ in spreads),
         scales=tuple(scale for _, _, scale in spreads),
+        labels=tuple(domain.labels),
         frequencies=tuple((counts / counts.sum()).tolist()),
         max_tokens=max_tokens,
         hashed_words=hashed_words,
         prior_labels=prior_labels,
+        before=domain.text.before,
+        whole=domain.text.whole,
+        replace=tuple((each.pattern, each.by) for each in domain.text.replace),
     )
 
 
@@ -195,26 +231,7 @@ def load_preprocessing(path: Path) -> Preprocessing:
     """Read what `Preprocessing.save` wrote."""
     stored = json.loads(path.read_text())
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
-    return Preprocessing(**values)
-
-
-def prior_entities(features: Sequence[str]) -> list[str]:
-    """The entities whose features are a mix of labels: those with `<entity>_labels` and a share for every label."""
-    entities = [name.removesuffix("_labels") for name in features if name.endswith("_labels")]
-    return [entity for entity in entities if all(f"{entity}_share_{label}" in features for label in LABELS)]
-
-
-def clean(text: str) -> str:
-    """Collapse redactions to one `xx`, amounts `{$1.00}` to `$1.00`, and white space.
-
-    Redactions carry no words and cost a fifth of a typical text's tokens.
-    """
-    return _SPACE.sub(" ", _AMOUNT.sub(r"\1", _REDACTED.sub("xx", text))).strip()
-
-
-def text_of(company: str, state: str, text: str) -> str:
-    """The text that the encoder reads: what routes best comes first, so that it is never cut off."""
-    return f"{company}, {state}. {text}"
+    return Preprocessing(**values | {"replace": tuple((pattern, by) for pattern, by in values["replace"])})
 
 
 def starts(lengths: Integers) -> Integers:

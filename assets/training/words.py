@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from assets.settings import LABELS
 from assets.training.preprocessing import Encoded, Integers
 
 __all__ = ["fit_words", "one_thread"]
@@ -27,14 +26,15 @@ def fit_words(rows: Encoded, labels: Integers, class_weights: NDArray[np.float32
     """Weights [buckets, labels], by L-BFGS (Liu and Nocedal 1989) over all rows at once, on one thread.
 
     Sums depend on how many threads share them, and the weights are to be the same for any number of ranks.
-    `labels` [rows] are indices into LABELS; `class_weights` [labels] weigh the loss of a row.
+    `labels` [rows] are places in all labels; `class_weights` [labels] weigh the loss of a row.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         matrix = torch.sparse_csr_tensor(*_compressed(rows), (len(rows), buckets), check_invariants=False)
         back = matrix.to_sparse_csc().transpose(0, 1).to_sparse_csr()
     truth, weights = torch.from_numpy(labels), torch.from_numpy(class_weights)
-    classes, found = one_hot(truth, len(LABELS)).float(), torch.zeros(buckets, len(LABELS))
+    count = len(class_weights)
+    classes, found = one_hot(truth, count).float(), torch.zeros(buckets, count)
     solver = torch.optim.LBFGS([found], max_iter=_STEPS, history_size=10, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

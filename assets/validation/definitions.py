@@ -4,8 +4,9 @@ import dagster as dg
 
 from assets.display import markdown_table
 from assets.resources import AS_OF, Evergreen, as_of, report_url
+from assets.settings import load_domain
 from assets.validation.audit import Audit, audit, load_audit, publish
-from assets.warehouse.marts import MARTS
+from assets.warehouse.marts import mart_names
 
 __all__ = ["mart_audit", "marts"]
 
@@ -15,7 +16,7 @@ __all__ = ["mart_audit", "marts"]
     kinds={"greatexpectations", "duckdb"},
     owners=["team:evergreen"],
     partitions_def=AS_OF,
-    deps=[dg.AssetKey(mart) for mart in MARTS],
+    deps=[dg.AssetKey(mart) for mart in mart_names(load_domain())],
     check_specs=[
         dg.AssetCheckSpec(
             "critical_expectations",

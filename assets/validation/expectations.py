@@ -54,7 +54,9 @@ def validate(
         context = _context(pages)
         results = {
             suite: _run(context, suite, expectations, _batch(context, suite, folder, figures, problems, memory), as_of)
-            for suite, expectations in suites(policy, problems, compared=figures.mix_shift is not None).items()
+            for suite, expectations in suites(
+                home.domain, policy, problems, compared=figures.mix_shift is not None
+            ).items()
         }
         context.build_data_docs()
         outcome = _outcome(results)

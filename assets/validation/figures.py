@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from assets.warehouse.marts import MARTS, mart
+from assets.warehouse.marts import mart
 
 __all__ = ["Figures", "measure"]
 
@@ -45,7 +45,11 @@ def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
         mix = _label_mix(connection, staged)
         published = None if previous is None else _label_mix(connection, previous)
         return Figures(
-            rows={name: _number(connection, "select count(*) from read_parquet(?)", staged, name) for name in MARTS},
+            rows={
+                folder.name: _number(connection, "select count(*) from read_parquet(?)", staged, folder.name)
+                for folder in sorted(staged.iterdir())
+                if folder.is_dir()
+            },
             **_counts(connection, staged),
             known=_number(connection, _KNOWN, staged, "fct_records", as_of),
             staleness_days=_number(connection, _STALENESS, staged, "fct_records", as_of),

@@ -7,14 +7,14 @@ means in one sentence; that sentence is its name in the audit and in Data Docs.
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from assets.settings import LABELS, WarehouseSettings
+from assets.settings import Domain, WarehouseSettings
 from assets.validation.objects import Problems, named
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
     from great_expectations.expectations.metadata_types import FailureSeverity
 
-__all__ = ["COLUMNS", "suites"]
+__all__ = ["columns", "suites"]
 
 FIRST_DAY = datetime(2011, 7, 21)
 """The bureau opened."""
@@ -23,45 +23,56 @@ LAST_DAY = datetime(2200, 1, 1)
 CHANNELS = ("Email", "Fax", "Phone", "Postal mail", "Referral", "Web", "Web Referral")
 
 
-def _statistics(entity: str) -> tuple[str, ...]:
+def _statistics(entity: str, domain: Domain) -> tuple[str, ...]:
     counts = [f"{entity}_records_{days}d" for days in (7, 30, 90)]
-    shares = [f"{entity}_share_{label}" for label in LABELS]
+    shares = [f"{entity}_share_{label}" for label in domain.labels]
     return (entity, "event_timestamp", *counts, f"{entity}_text_share", f"{entity}_labels", *shares)
 
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "fct_records": (
-        *("record_id", "known_at", "known_until", "received_at"),
-        *("text", "company", "state", "zip_code", "tags", "channel"),
-        *("label", "label_known_at", "label_reason", "object_id", "line"),
-    ),
-    "labels": ("record_id", "known_at", "known_until", "label", "label_known_at"),
-    "company_daily": _statistics("company"),
-    "state_daily": _statistics("state"),
-    "quarantined_records": ("object_key", "line", "reason", "raw_text", "known_from"),
-    "record_counts": ("object_id", "object_key", "landed", "valid", "quarantined", "duplicate", "withdrawn", "error"),
-}
-"""The columns of each mart."""
+def columns(domain: Domain) -> dict[str, tuple[str, ...]]:
+    """The columns of each mart."""
+    return {
+        "fct_records": (
+            *("record_id", "known_at", "known_until", "received_at", "text", *domain.known),
+            *("label", "label_known_at", "label_reason", "object_id", "line"),
+        ),
+        "labels": ("record_id", "known_at", "known_until", "label", "label_known_at"),
+        **{f"{entity}_daily": _statistics(entity, domain) for entity in domain.entities},
+        "quarantined_records": ("object_key", "line", "reason", "raw_text", "known_from"),
+        "record_counts": (
+            "object_id",
+            "object_key",
+            "landed",
+            "valid",
+            "quarantined",
+            "duplicate",
+            "withdrawn",
+            "error",
+        ),
+    }
 
 
-def suites(policy: WarehouseSettings, problems: Problems, compared: bool) -> dict[str, list["Expectation"]]:
+def suites(
+    domain: Domain, policy: WarehouseSettings, problems: Problems, compared: bool
+) -> dict[str, list["Expectation"]]:
     """Expectations by the name of what they are about: a mart, or `publication` for the figures of the whole.
 
     `problems` are those of new objects, which the sentences name; `compared` says whether there is a previous
     publication to compare the label mix with.
     """
     return {
-        "publication": _publication(policy) + _objects(policy, problems) + (_comparison(policy) if compared else []),
-        "fct_records": _records(),
-        "labels": _labels(),
-        "company_daily": _daily("company"),
-        "state_daily": _daily("state"),
-        "quarantined_records": [_schema("quarantined_records"), _filled("reason")],
-        "record_counts": [_schema("record_counts"), _filled("object_id"), _unique("object_id")],
+        "publication": _publication(domain, policy)
+        + _objects(policy, problems)
+        + (_comparison(policy) if compared else []),
+        "fct_records": _records(domain),
+        "labels": _labels(domain),
+        **{f"{entity}_daily": _daily(entity, domain) for entity in domain.entities},
+        "quarantined_records": [_schema("quarantined_records", domain), _filled("reason")],
+        "record_counts": [_schema("record_counts", domain), _filled("object_id"), _unique("object_id")],
     }
 
 
-def _publication(policy: WarehouseSettings) -> list["Expectation"]:
+def _publication(domain: Domain, policy: WarehouseSettings) -> list["Expectation"]:
     days, share = policy.max_staleness_days, policy.max_quarantined_share
     return [
         _figure("records", 1, None, "There are records"),
@@ -70,7 +81,7 @@ def _publication(policy: WarehouseSettings) -> list["Expectation"]:
         _figure("unbalanced_objects", 0, 0, "Of each object, landed = valid + quarantined + duplicate"),
         _figure("quarantined_share", 0, share, f"At most {share:.0%} of what landed is quarantined"),
         _figure("unmapped_share", 0, policy.max_unmapped_share, _UNMAPPED.format("all", policy.max_unmapped_share)),
-        _figure("labels", len(LABELS), len(LABELS), "Every label occurs", critical=False),
+        _figure("labels", len(domain.labels), len(domain.labels), "Every label occurs", critical=False),
     ]
 
 
@@ -104,37 +115,37 @@ def _comparison(policy: WarehouseSettings) -> list["Expectation"]:
     return [_figure("mix_shift", 0, limit, sentence)]
 
 
-def _records() -> list["Expectation"]:
+def _records(domain: Domain) -> list["Expectation"]:
     return [
-        _schema("fct_records"),
-        *(_filled(column) for column in ("record_id", "known_at", "company", "state", "label_known_at")),
+        _schema("fct_records", domain),
+        *(_filled(column) for column in ("record_id", "known_at", *domain.entities, "label_known_at")),
         _unique("record_id", "known_at"),
         _first_known_after(FIRST_DAY),
         _last_known_before(LAST_DAY),
         _ordered("known_until", "known_at", "A version is replaced after it became known", strictly=True),
         _ordered("known_at", "received_at", "No record is known before it was received"),
         _ordered("label_known_at", "known_at", "No label is known before its record"),
-        _among("label", LABELS, "A label is one of the known ones"),
+        _among("label", tuple(domain.labels), "A label is one of the known ones"),
         _among("channel", CHANNELS, "The channel is one of the bureau's", critical=False),
         _long("text", 1, 100_000, "A text has between 1 and 100,000 characters", critical=False),
     ]
 
 
-def _labels() -> list["Expectation"]:
+def _labels(domain: Domain) -> list["Expectation"]:
     return [
-        _schema("labels"),
+        _schema("labels", domain),
         *(_filled(column) for column in ("record_id", "known_at", "label", "label_known_at")),
         _unique("record_id", "known_at"),
-        _among("label", LABELS, "A label is one of the known ones"),
+        _among("label", tuple(domain.labels), "A label is one of the known ones"),
         _ordered("label_known_at", "known_at", "No label is known before its record"),
     ]
 
 
-def _daily(entity: str) -> list["Expectation"]:
+def _daily(entity: str, domain: Domain) -> list["Expectation"]:
     week, month, quarter = (f"{entity}_records_{days}d" for days in (7, 30, 90))
-    shares = [f"{entity}_text_share", *(f"{entity}_share_{label}" for label in LABELS)]
+    shares = [f"{entity}_text_share", *(f"{entity}_share_{label}" for label in domain.labels)]
     return [
-        _schema(f"{entity}_daily"),
+        _schema(f"{entity}_daily", domain),
         _filled(entity),
         _filled("event_timestamp"),
         _unique(entity, "event_timestamp"),
@@ -146,11 +157,13 @@ def _daily(entity: str) -> list["Expectation"]:
     ]
 
 
-def _schema(mart: str) -> "Expectation":
+def _schema(mart: str, domain: Domain) -> "Expectation":
     from great_expectations.expectations.core.expect_table_columns_to_match_set import ExpectTableColumnsToMatchSet
 
     return ExpectTableColumnsToMatchSet(
-        column_set=list(COLUMNS[mart]), exact_match=True, description="The columns are the agreed ones, and no others"
+        column_set=list(columns(domain)[mart]),
+        exact_match=True,
+        description="The columns are the agreed ones, and no others",
     )
 
 

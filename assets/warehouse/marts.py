@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.lake import Lake, hash_file, hash_json
+from assets.settings import Domain
 
 __all__ = [
-    "MARTS",
     "adopt",
     "content",
     "counted_objects",
@@ -32,6 +32,7 @@ __all__ = [
     "hashes",
     "link_others",
     "mart",
+    "mart_names",
     "partition_file",
     "partitions",
     "seal",
@@ -39,8 +40,7 @@ __all__ = [
     "write_partitions",
 ]
 
-MARTS = ("fct_records", "labels", "company_daily", "state_daily", "quarantined_records", "record_counts")
-"""The tables that are staged by a build, audited and published together."""
+_DAILY = "_daily"
 
 _MANIFEST = "MANIFEST.json"
 _TURNS = 29
@@ -50,6 +50,12 @@ _ROW_GROUP = 100_000
 _WEEK = timedelta(days=7)
 
 _log = logging.getLogger("evergreen")
+
+
+def mart_names(domain: Domain) -> tuple[str, ...]:
+    """The tables that are staged by a build, audited and published together."""
+    daily = (f"{entity}{_DAILY}" for entity in domain.entities)
+    return ("fct_records", "labels", *daily, "quarantined_records", "record_counts")
 
 
 def mart(folder: Path, name: str) -> str:
@@ -86,7 +92,7 @@ def partitions(folder: Path, name: str) -> set[str]:
 
 def day_of(name: str) -> str | None:
     """The column of a mart whose week says which partition a row is in; None of one that is in one partition."""
-    return _LAYOUT[name][0]
+    return _layout(name)[0]
 
 
 def week(day: str | None) -> str:
@@ -158,16 +164,20 @@ def hashes(folder: Path) -> dict[str, str]:
 _LAYOUT: dict[str, tuple[str | None, str]] = {
     "fct_records": ("known_at", "record_id, known_at"),
     "labels": ("known_at", "record_id, known_at"),
-    "company_daily": ("event_timestamp", "company, event_timestamp"),
-    "state_daily": ("event_timestamp", "state, event_timestamp"),
     "quarantined_records": ("known_from", "object_key, line, reason, raw_text"),
     "record_counts": (None, "object_key, object_id"),
 }
-"""Of each mart the day whose week a row is in, and the order of the rows in a week."""
+
+
+def _layout(name: str) -> tuple[str | None, str]:
+    """Of a mart the day whose week a row is in, and the order of the rows in a week."""
+    if name.endswith(_DAILY):
+        return "event_timestamp", f"{name.removesuffix(_DAILY)}, event_timestamp"
+    return _LAYOUT[name]
 
 
 def _write_rows(database: duckdb.DuckDBPyConnection, name: str, folder: Path, condition: str) -> None:
-    day, order = _LAYOUT[name]
+    day, order = _layout(name)
     key = f"coalesce(date_trunc('week', {day})::date::varchar, '{_UNDATED}')" if day else f"'{_ALL}'"
     sql = f"select {key} as partition, * from {name} where {condition} order by partition, {order}"  # noqa: S608
     reader = database.sql(sql).to_arrow_reader(_ROW_GROUP)

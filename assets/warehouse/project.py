@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
 from assets.lake import Home, hash_file, hash_json, write_atomically
-from assets.warehouse.marts import MARTS, adopt, seal
+from assets.settings import load_domain
+from assets.warehouse.marts import adopt, mart_names, seal
 from assets.warehouse.staging import stage
 
 __all__ = [
@@ -71,7 +72,7 @@ def building(home: Home) -> Iterator[dict[str, str]]:
         if _passed(home):
             before = _last_built(home) if last else None
             days = [known_from for _, known_from, _ in note["objects"][len(last["objects"]) if last else 0 :]]
-            stage(_database(home), folder, before, days)
+            stage(home.domain, _database(home), folder, before, days)
             keep_built(home, folder)
             write_atomically(_ended(home), json.dumps(note))
 
@@ -169,7 +170,9 @@ def _passed(home: Home) -> bool:
     """Whether the build that has ended made every mart, and none of its tests failed."""
     results = _results(home)
     made = {result["unique_id"].split(".")[2] for result in results}
-    return made.issuperset(MARTS) and all(result["status"] in ("success", "pass", "warn") for result in results)
+    return made.issuperset(mart_names(home.domain)) and all(
+        result["status"] in ("success", "pass", "warn") for result in results
+    )
 
 
 def _database(home: Home) -> Path:
@@ -213,7 +216,9 @@ def _one_line(text: str) -> str:
 def _fingerprint() -> str:
     files = [p for p in PROJECT.rglob("*") if p.is_file() and p.suffix in (".sql", ".yml", ".csv")]
     hashes = {p.relative_to(PROJECT).as_posix(): hash_file(p) for p in files}
-    return hash_json({"files": hashes, "dbt": [version("dbt-core"), version("dbt-duckdb")]})[:16]
+    return hash_json(
+        {"files": hashes, "labels": list(load_domain().labels), "dbt": [version("dbt-core"), version("dbt-duckdb")]}
+    )[:16]
 
 
 def _parse(home: Home, manifest: Path) -> None:
@@ -235,6 +240,7 @@ def _parse(home: Home, manifest: Path) -> None:
 def _variables(home: Home) -> dict[str, str]:
     return {
         "EVERGREEN_RAW": _quoted(str(_raw(home).absolute())),
+        "EVERGREEN_LABELS": ",".join(home.domain.labels),
         "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),

@@ -1,7 +1,7 @@
 """Writes the marts of a build: the partitions that it may have changed; the others are the last build's.
 
 What may have changed is derived from what the build did, never from the files: see `dbt/models/`, where
-`changed_records` and `touched_statistics` say which records, companies and states new objects touch.
+`changed_records` and `touched_statistics` say which records and entities new objects touch.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ from typing import Any
 
 import duckdb
 
-from assets.warehouse.marts import MARTS, damaged, link_others, partitions, week, write_partitions
+from assets.settings import Domain
+from assets.warehouse.marts import damaged, link_others, mart_names, partitions, week, write_partitions
 
 __all__ = ["stage"]
 
 
-def stage(database: Path, folder: Path, before: Path | None, days: Sequence[str | None]) -> None:
+def stage(domain: Domain, database: Path, folder: Path, before: Path | None, days: Sequence[str | None]) -> None:
     """Write a warehouse's marts into a folder, upon those of the build that it was added to, if it was.
 
     days: from when on the objects are known that were added (YYYY-MM-DD, None for history).
@@ -24,17 +25,19 @@ def stage(database: Path, folder: Path, before: Path | None, days: Sequence[str 
     limits: dict[str, Any] = {"memory_limit": "2500MB", "temp_directory": f"{database}.tmp"}
     with duckdb.connect(str(database), read_only=True, config=limits) as connection:
         if before is None:
-            for mart in MARTS:
+            for mart in mart_names(domain):
                 write_partitions(connection, mart, folder)
             return
         newest = max(filter(None, days), default=None)
-        for mart, changed in _changed(connection, before, days).items():
+        for mart, changed in _changed(domain, connection, before, days).items():
             lost = damaged(before, mart, date.fromisoformat(newest)) if newest else set()
             link_others(before, mart, folder, changed | lost)
             write_partitions(connection, mart, folder, changed | lost)
 
 
-def _changed(connection: duckdb.DuckDBPyConnection, before: Path, days: Sequence[str | None]) -> dict[str, set[str]]:
+def _changed(
+    domain: Domain, connection: duckdb.DuckDBPyConnection, before: Path, days: Sequence[str | None]
+) -> dict[str, set[str]]:
     """The partitions of each mart in which rows may be others than before, or there no more.
 
     The rows of a record are among its valid records, and lie in their weeks.
@@ -43,7 +46,7 @@ def _changed(connection: duckdb.DuckDBPyConnection, before: Path, days: Sequence
     return {
         "fct_records": versions,
         "labels": versions,
-        **{f"{entity}_daily": _weeks_touched(connection, before, entity) for entity in ("company", "state")},
+        **{f"{entity}_daily": _weeks_touched(connection, before, entity) for entity in domain.entities},
         "quarantined_records": {week(day) for day in days},
         "record_counts": {"all"},
     }

@@ -16,9 +16,11 @@ from transformers import (
     logging,
 )
 
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.training.plan import TrainingPlan
-from assets.training.preprocessing import clean, text_of
+from assets.training.preprocessing import fit_preprocessing
+
+LABELS = tuple(load_domain().labels)
 
 __all__ = ["train_theirs"]
 
@@ -66,9 +68,10 @@ def _encode(plan: TrainingPlan) -> list[dict[str, Any]]:
     tokenizer = Tokenizer.from_file(str(plan.base_model / "tokenizer.json"))
     tokenizer.enable_truncation(plan.settings.max_tokens)
     tokenizer.no_padding()
-    table = pq.read_table(plan.snapshot / "train.parquet").to_pylist()
-    texts = [text_of(row["company"], row["state"], clean(row["text"])) for row in table]
-    found = zip(tokenizer.encode_batch(texts), (LABELS.index(row["label"]) for row in table), strict=True)
+    rows = pq.read_table(plan.snapshot / "train.parquet").to_pydict()
+    reading = fit_preprocessing(rows, (), plan.domain, plan.settings.max_tokens, 0, 1.0)
+    texts = reading.read(rows, reading.clean(rows))
+    found = zip(tokenizer.encode_batch(texts), (LABELS.index(label) for label in rows["label"]), strict=True)
     return [
         {"input_ids": text.ids, "attention_mask": text.attention_mask, "labels": label, "length": len(text.ids)}
         for text, label in found

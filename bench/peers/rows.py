@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record
 from assets.settings import load_settings
-from assets.simulation import simulate
+from complaints.simulation import simulate
 
 __all__ = ["write_rows"]
 

@@ -10,7 +10,7 @@
     Of the entities that a build touches, the days before the first touched one stay, and the sums go on from there.
 -#}
 {%- set windows = [7, 30, 90] -%}
-{%- set labels = var('labels') -%}
+{%- set labels = all_labels() -%}
 {%- set counts = ['records', 'texts', 'labels'] + labels + ['records_7d', 'records_30d', 'records_90d'] %}
 with
 
@@ -168,7 +168,7 @@ where {{ this }}.{{ entity }} = touched.{{ entity }} and event_timestamp >= from
 {% macro daily_statistics(entity) %}
 {#- What is known of an entity, one row per day on which any of it changes. -#}
 {%- set windows = [7, 30, 90] -%}
-{%- set labels = var('labels') -%}
+{%- set labels = all_labels() -%}
 select
     {{ entity }},
     event_timestamp,

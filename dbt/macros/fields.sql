@@ -23,3 +23,9 @@ concat_ws(','{% for column in columns %}, '"' || replace(coalesce({{ column }}, 
     'disputed', 'complaint_id',
 ]) }}
 {% endmacro %}
+
+
+{% macro all_labels() %}
+{#- What a record can be labelled with, by configs/domain.yaml. -#}
+{{ return(env_var('EVERGREEN_LABELS').split(',')) }}
+{% endmacro %}

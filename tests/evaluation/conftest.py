@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 
 from assets.evaluation import evaluate as module
-from assets.settings import LABELS, EvaluationSettings
+from assets.settings import Domain, EvaluationSettings, load_domain
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 
 def records(rows: int, seed: int) -> pd.DataFrame:
@@ -39,6 +42,8 @@ class FakeSnapshot:
     id: str = "0123456789abcdef"
     as_of: str = "2024-06-01"
     features: tuple[str, ...] = ("x",)
+    labels: tuple[str, ...] = LABELS
+    domain: Domain = DOMAIN
     train_rows: int = 300
     test_rows: int = 240
     reference_rows: int = 60
@@ -64,6 +69,7 @@ class FakeBundle:
     id: str
     share: float = 0.8
     features: tuple[str, ...] = ("x",)
+    labels: tuple[str, ...] = LABELS
     noise: float = 0.0
 
     def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> np.ndarray:

@@ -7,7 +7,9 @@ from assets.evaluation.gate import Verdict, count_reign, decide, decide_refit
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.paired import Pair
 from assets.evaluation.report import Evaluation, Golden, Reference, Rival, SliceScores, SnapshotFacts
-from assets.settings import GatePolicy
+from assets.settings import GatePolicy, load_domain
+
+LABELS = tuple(load_domain().labels)
 
 NAN = float("nan")
 POLICY = GatePolicy(
@@ -67,6 +69,7 @@ def evaluation(
         basis="b",
         as_of="2024-06-01",
         training_id="challenger",
+        labels=LABELS,
         snapshot=SnapshotFacts(id="s", train_rows=1, test_rows=1, period={"train": ("2024-01-01", "2024-05-01")}),
         challenger=Metrics(**(GOOD | (challenger or {}))),
         baseline=Metrics(**(BASELINE | (baseline or {}))),

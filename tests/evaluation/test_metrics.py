@@ -4,7 +4,10 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from assets.evaluation.metrics import codes, confusion, measure, reliability, slices
-from assets.settings import LABELS
+from assets.settings import load_domain
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 
 @pytest.fixture
@@ -31,12 +34,12 @@ def test_metrics_are_those_of_scikit_learn(scored: tuple[np.ndarray, np.ndarray]
 
 
 def test_a_label_without_test_rows_does_not_lower_macro_f1() -> None:
-    truth = codes(pd.Series(["cards", "mortgage"]))
+    truth = codes(pd.Series(["cards", "mortgage"]), LABELS)
     assert measure(truth, np.stack([sure("cards", 0.9), sure("mortgage", 0.9)]), 10).macro_f1 == 1.0
 
 
 def test_calibration_error_by_hand() -> None:
-    truth = codes(pd.Series(["cards"] * 5))
+    truth = codes(pd.Series(["cards"] * 5), LABELS)
     answers = np.stack([sure("cards", 0.75)] * 2 + [sure("other", 0.75)] + [sure("cards", 0.95), sure("other", 0.95)])
     # three rows at 0.75 with 2 right, two at 0.95 with 1 right
     assert measure(truth, answers, 10).ece == pytest.approx(3 / 5 * abs(2 / 3 - 0.75) + 2 / 5 * abs(1 / 2 - 0.95))
@@ -44,7 +47,7 @@ def test_calibration_error_by_hand() -> None:
 
 def test_bins_hold_every_row_once_edges_included() -> None:
     answers = np.stack([sure("cards", share) for share in (0.2, 0.3, 0.35, 1.0)])
-    bins = reliability(codes(pd.Series(["cards"] * 4)), answers, 10)
+    bins = reliability(codes(pd.Series(["cards"] * 4), LABELS), answers, 10)
     assert [(part.low, part.high, part.rows) for part in bins] == [
         (0.1, 0.2, 1),
         (0.2, 0.3, 1),
@@ -67,7 +70,9 @@ def test_no_rows_are_not_measured() -> None:
 
 
 def test_a_certain_wrong_answer_has_a_finite_log_loss() -> None:
-    assert measure(codes(pd.Series(["cards"])), sure("other", 1.0)[None], 10).log_loss == pytest.approx(36.04, abs=0.01)
+    assert measure(codes(pd.Series(["cards"]), LABELS), sure("other", 1.0)[None], 10).log_loss == pytest.approx(
+        36.04, abs=0.01
+    )
 
 
 def test_slices_cover_each_dimension() -> None:
@@ -82,7 +87,7 @@ def test_slices_cover_each_dimension() -> None:
             "text": ["a" * 299, "a" * 300, "a" * 2000],
         }
     )
-    found = {(part.by, part.value): list(part.mask) for part in slices(rows) if part.rows}
+    found = {(part.by, part.value): list(part.mask) for part in slices(rows, DOMAIN) if part.rows}
     assert found == {
         ("label", "cards"): [True, True, False],
         ("label", "other"): [False, False, True],
@@ -92,8 +97,8 @@ def test_slices_cover_each_dimension() -> None:
         ("company", "B"): [False, False, True],
         ("state", "CA"): [True, True, False],
         ("state", "unknown"): [False, False, True],
-        ("tag", "Older American"): [True, False, False],
-        ("tag", "Servicemember"): [True, False, True],
+        ("tags", "Older American"): [True, False, False],
+        ("tags", "Servicemember"): [True, False, True],
         ("month", "2024-01"): [True, False, False],
         ("month", "2024-02"): [False, True, True],
         ("length", "under 300"): [True, False, False],
@@ -106,4 +111,6 @@ def test_only_the_largest_states_are_slices() -> None:
     states = [f"S{number:02}" for number in range(20) for _ in range(number + 1)]
     rows = pd.DataFrame({"state": states, "label": "cards", "company": "A", "channel": None, "tags": None, "text": "a"})
     rows["known_at"] = pd.Timestamp("2024-01-01")
-    assert [part.value for part in slices(rows) if part.by == "state"] == [f"S{number}" for number in range(10, 20)]
+    assert [part.value for part in slices(rows, DOMAIN) if part.by == "state"] == [
+        f"S{number}" for number in range(10, 20)
+    ]

@@ -6,7 +6,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from assets.evaluation.paired import compare, compare_labels, mcnemar, pair_up
-from assets.settings import LABELS
+from assets.settings import load_domain
+
+LABELS = tuple(load_domain().labels)
 
 ROWS = 400
 
@@ -54,7 +56,7 @@ def test_mcnemar_is_the_exact_binomial_test(ours: int, theirs: int) -> None:
 
 def test_gains_by_label_are_those_of_f1(answers: tuple[np.ndarray, ...]) -> None:
     truth, ours, theirs = answers
-    found = compare_labels(pair_up(truth, ours, theirs), {})
+    found = compare_labels(pair_up(truth, ours, theirs), LABELS, {})
     f1 = [f1_score(truth, predicted, average=None) for predicted in (ours, theirs)]
     assert [gain.gain for gain in found.values()] == pytest.approx(list(f1[0] - f1[1]))
     assert list(found) == list(LABELS[:4])
@@ -62,7 +64,7 @@ def test_gains_by_label_are_those_of_f1(answers: tuple[np.ndarray, ...]) -> None
 
 def test_a_mistake_weighs_what_it_costs() -> None:
     pairs = ((0, 1, 0, 10), (0, 0, 0, 10), (1, 1, 1, 10))
-    plain, dear = (compare_labels(pairs, {LABELS[0]: {LABELS[1]: cost}}) for cost in (1.0, 3.0))
+    plain, dear = (compare_labels(pairs, LABELS, {LABELS[0]: {LABELS[1]: cost}}) for cost in (1.0, 3.0))
     assert plain[LABELS[0]].gain == pytest.approx(20 / 30 - 1)
     assert dear[LABELS[0]].gain == pytest.approx(20 / 50 - 1)
-    assert compare_labels(pairs, {LABELS[1]: {LABELS[0]: 3.0}})[LABELS[0]].gain == plain[LABELS[0]].gain
+    assert compare_labels(pairs, LABELS, {LABELS[1]: {LABELS[0]: 3.0}})[LABELS[0]].gain == plain[LABELS[0]].gain

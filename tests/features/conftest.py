@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.lake import Home, hash_json
-from assets.settings import LABELS, SnapshotSettings
+from assets.settings import SnapshotSettings, load_domain
 from assets.warehouse.marts import partition_file
+
+LABELS = tuple(load_domain().labels)
 
 START = datetime(2020, 1, 1)
 AS_OF = "2020-03-15"

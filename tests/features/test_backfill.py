@@ -17,8 +17,8 @@ from assets.features.store import definitions
 from assets.ingestion.landing import ingest
 from assets.lake import Home
 from assets.settings import IngestionSettings, load_settings
-from assets.simulation import simulate
 from assets.warehouse.project import build_marts, built
+from complaints.simulation import simulate
 
 START, DAYS, LATE = date(2024, 1, 1), 60, 15
 NIGHTS, AFTERWARDS = ("2024-02-20", "2024-02-28", "2024-03-08"), "2024-03-20"
@@ -89,7 +89,7 @@ def test_nights_and_one_landing_give_the_same_snapshots_and_what_is_served(
 
 def _serves_what_training_rows_get(home: Home, later: Home, night: str) -> None:
     """The online store of a night, against training rows of that day by marts that know what came afterwards."""
-    rows = rows_at(home.lake.current("marts"), datetime.fromisoformat(night))
+    rows = rows_at(home.lake.current("marts"), datetime.fromisoformat(night), home.domain.known)
     features = list(definitions(home).features)
     online = online_features(home, rows)[features]
     table = pa.Table.from_pandas(rows, preserve_index=False)

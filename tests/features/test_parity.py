@@ -11,7 +11,9 @@ from assets.features.store import definitions
 from assets.lake import Home
 from assets.scoring import parity
 from assets.scoring.parity import measure_parity
-from assets.settings import LABELS, ScoringSettings, load_settings
+from assets.settings import ScoringSettings, load_domain, load_settings
+
+LABELS = tuple(load_domain().labels)
 
 AS_OF = "2020-03-15"
 
@@ -19,7 +21,7 @@ AS_OF = "2020-03-15"
 class LabelCounter:
     """As sure of the first label as the company has labels."""
 
-    id = "counter"
+    id, labels = "counter", LABELS
 
     def __init__(self, features: tuple[str, ...]) -> None:
         self.features = features

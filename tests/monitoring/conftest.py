@@ -13,8 +13,11 @@ import pytest
 from assets.lake import Home
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import Manifest
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.warehouse.marts import partition_file
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 FEATURES = ["company_records_30d", "company_share_cards", "text_length"]
 SECRET = "zanzibarian"
@@ -93,6 +96,8 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
             drawn = world.rows(rows, "2023-06-01", 180, "t")
             drawn[[*columns, *FEATURES]].to_parquet(staged / "train.parquet", index=False)
             manifest = {"features": FEATURES, "settings": {"reference_share": 0.0}, "removed_starts": [*kept_out]}
+            manifest["domain"] = DOMAIN.model_dump()
+            manifest |= {"snapshot_id": champion.snapshot_id, "train_rows": rows, "test_rows": 0, "reference_rows": 0}
             (staged / "manifest.json").write_text(json.dumps(manifest))
             home.lake.publish("training_set/2024-01-01", champion.snapshot_id, staged)
         with home.lake.staging("evaluation/2024-01-01") as staged:

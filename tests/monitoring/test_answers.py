@@ -8,7 +8,9 @@ import pytest
 
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.comparison import Column
-from assets.settings import LABELS, load_settings
+from assets.settings import load_domain, load_settings
+
+LABELS = tuple(load_domain().labels)
 
 SETTINGS = load_settings("quick").drift
 NAMES = np.array(LABELS)

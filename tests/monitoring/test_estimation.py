@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from assets.monitoring.estimation import Answers, chances, estimate_quality
-from assets.settings import LABELS
+from assets.settings import load_domain
+
+LABELS = tuple(load_domain().labels)
 
 NAMES = np.array(LABELS)
 

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from assets.monitoring.retraining import decide_retraining
 from assets.monitoring.twins import Twin, Twins, ask, candidate, learn, measure_twins
 from assets.registry.ledger import Ledger
 from assets.registry.registry import RegisteredVersion
-from assets.settings import LABELS, RetrainingPolicy, Settings, load_settings
+from assets.settings import RetrainingPolicy, Settings, load_domain, load_settings
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 AS_OF = "2024-02-01"
 
@@ -55,6 +59,9 @@ def changed(home: Home, champion: RegisteredVersion, publish_marts: Any) -> Home
     old, new = records(900, "2023-10-01", 80, "o"), records(1500, "2024-01-02", 24, "n", word="new")
     with home.lake.staging(f"training_set/{champion.as_of}") as staged:
         old.to_parquet(staged / "train.parquet", index=False)
+        sizes = {f"{part}_rows": 0 for part in ("train", "test", "reference")}
+        manifest = {"snapshot_id": champion.snapshot_id, "features": [], "domain": DOMAIN.model_dump(), **sizes}
+        (staged / "manifest.json").write_text(json.dumps(manifest))
         home.lake.publish(f"training_set/{champion.as_of}", champion.snapshot_id, staged)
     rows = pd.concat([old, new])
     publish_marts(rows, rows[["record_id", "known_at", "known_until", "label", "label_known_at"]])
@@ -63,36 +70,36 @@ def changed(home: Home, champion: RegisteredVersion, publish_marts: Any) -> Home
 
 def test_a_twin_learns_words_and_is_the_same_every_time(settings: Settings) -> None:
     rows, later = records(500, "2023-10-01", 80, "o"), records(100, "2024-01-01", 20, "l")
-    first, second = (learn(rows, settings.training, settings.retraining) for _ in range(2))
+    first, second = (learn(rows, DOMAIN, settings.training, settings.retraining) for _ in range(2))
     assert np.array_equal(first.weights, second.weights)
-    right = np.array(LABELS)[first.answer(later)] == later["label"]
+    right = first.answer(later) == later["label"]
     assert right.mean() > 0.95
     few = settings.retraining.model_copy(update={"twin_rows": 100})
-    newest = learn(rows[-100:], settings.training, settings.retraining)
-    assert np.array_equal(learn(rows, settings.training, few).weights, newest.weights)
+    newest = learn(rows[-100:], DOMAIN, settings.training, settings.retraining)
+    assert np.array_equal(learn(rows, DOMAIN, settings.training, few).weights, newest.weights)
 
 
 def test_only_rows_that_are_blind_for_both_are_answered() -> None:
     class Fixed(Twin):
         def answer(self, rows: pd.DataFrame) -> Any:
-            return np.full(len(rows), int(self.weights))
+            return np.full(len(rows), LABELS[int(self.weights)])
 
     test = pd.DataFrame({"label": LABELS[:4]})
     test["label_known_at"] = pd.to_datetime(["2023-12-31", "2024-01-01", "2024-01-02", "2024-01-02"])
-    ours, theirs = Fixed(np.float32(2)), Fixed(np.float32(0))
+    ours, theirs = Fixed(DOMAIN, np.float32(2)), Fixed(DOMAIN, np.float32(0))
     assert ask(ours, theirs, test, "2024-01-01") == Twins(2, 1, 0, 4)
     assert ask(ours, theirs, test, "2023-12-01") == Twins(4, 1, 1, 4)
     assert ask(ours, theirs, test, "2024-02-01") == Twins(0, 0, 0, 4)
 
 
 def test_no_row_is_learned_from_and_answered(changed: Home, champion: RegisteredVersion, settings: Settings) -> None:
-    found = candidate(changed.lake.current("marts"), AS_OF, settings.snapshot, settings.retraining)
+    found = candidate(changed, AS_OF, settings.snapshot, settings.retraining)
     assert found is not None
     assert found.train["known_at"].max() < found.test["known_at"].min()
     assert found.test["label_known_at"].max() <= pd.Timestamp(AS_OF)
     assert len(found.train) <= settings.retraining.twin_rows
     few = settings.snapshot.model_copy(update={"min_train_rows": 10_000})
-    assert candidate(changed.lake.current("marts"), AS_OF, few, settings.retraining) is None
+    assert candidate(changed, AS_OF, few, settings.retraining) is None
 
 
 def test_twins_are_asked_once(
@@ -106,7 +113,7 @@ def test_twins_are_asked_once(
 
     def count(rows: pd.DataFrame, *_: Any) -> Twin:
         learned.append(len(rows))
-        return Twin(np.zeros((65536, len(LABELS)), np.float32))
+        return Twin(DOMAIN, np.zeros((65536, len(LABELS)), np.float32))
 
     monkeypatch.setattr(twins, "learn", count)
     assert measure_twins(changed, AS_OF, champion, settings) == found

@@ -15,7 +15,7 @@ import pytest
 from assets.ingestion.landing import ingest
 from assets.lake import Home, Lake, alive, locked
 from assets.settings import load_settings
-from assets.simulation import simulate
+from complaints.simulation import simulate
 from pipelines.definitions import defs
 from pipelines.runs import close_killed_runs, open_instance
 

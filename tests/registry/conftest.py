@@ -16,8 +16,10 @@ from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
-from assets.settings import LABELS, GatePolicy, load_settings
+from assets.settings import GatePolicy, load_domain, load_settings
 from assets.training.bundle import FILES, write_manifest
+
+LABELS = tuple(load_domain().labels)
 
 DAY = "2024-06-01"
 
@@ -26,7 +28,7 @@ DAY = "2024-06-01"
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables: making them takes seconds, copying them does not."""
     folder = tmp_path_factory.mktemp("mlflow")
-    Tracking(folder).client.search_registered_models()
+    Tracking(folder, load_domain()).client.search_registered_models()
     return folder / "mlflow.db"
 
 
@@ -92,6 +94,7 @@ def make_evaluation(
         basis="b",
         as_of=as_of,
         training_id=training_id,
+        labels=LABELS,
         snapshot=SnapshotFacts(
             id="5" * 16, train_rows=1000, test_rows=200, period={"train": (DAY, trained_to), "test": (DAY, DAY)}
         ),

@@ -24,8 +24,11 @@ from assets.resources import Evergreen
 from assets.scoring import parity
 from assets.scoring.definitions import served_as_trained
 from assets.scoring.parity import Parity
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.training import bundle
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 DAY, A, B = "2024-06-01", "a" * 16, "b" * 16
 
@@ -33,7 +36,7 @@ DAY, A, B = "2024-06-01", "a" * 16, "b" * 16
 class OneNumber:
     """Right for a share of the rows that its own id carries."""
 
-    features = ("x",)
+    features, labels = ("x",), LABELS
 
     def __init__(self, path: Path, share: float, off: float) -> None:
         self.id, self.share, self.off = json.loads((path / "provenance.json").read_text())["training_id"], share, off
@@ -61,6 +64,7 @@ def snapshot(home: Home) -> None:
         "test_rows": 300,
         "reference_rows": 0,
         "features": ["x"],
+        "domain": DOMAIN.model_dump(mode="json"),
     }
     manifest["period"] = {"train": ["2024-01-01", "2024-02-19"], "test": ["2024-02-20", "2024-04-09"]}
     with home.lake.staging(f"training_set/{DAY}") as staged:

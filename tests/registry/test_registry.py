@@ -17,7 +17,7 @@ from assets.registry.ledger import Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
-from assets.settings import GatePolicy
+from assets.settings import GatePolicy, load_domain
 from assets.training.bundle import write_manifest
 
 A, B, C, DAY = "a" * 16, "b" * 16, "c" * 16, "2024-06-01"
@@ -62,9 +62,9 @@ def killed_at(owner: type, method: str, when: str) -> Iterator[None]:
 def test_a_database_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
     """MLflow would add the same column again."""
     with killed_at(HeadMaintainer, "update_to_step", "before"):
-        Tracking(tmp_path).client.search_registered_models()
-    assert not Tracking(tmp_path).exists
-    assert Tracking(tmp_path).client.search_registered_models() == []
+        Tracking(tmp_path, load_domain()).client.search_registered_models()
+    assert not Tracking(tmp_path, load_domain()).exists
+    assert Tracking(tmp_path, load_domain()).client.search_registered_models() == []
 
 
 def client(home: Home) -> MlflowClient:
@@ -135,7 +135,7 @@ def test_its_page_names_the_labels_that_it_has_learned_too_little_of(home: Home,
     rare = {"rare_labels": {"mortgage": 9, "other": 0}, "settings": {"min_label_rows": 10}, "id": "another"}
     Registry(home).register(home.lake.path(f"challenger/{DAY}", A), evaluation.model_copy(update=rare))
     page = client(home).get_model_version(MODEL, "1").description
-    assert "Learned from fewer than 10 rows of a label, so hardly to be relied on there: mortgage (9), other" in page
+    assert "Learned from fewer than 10 rows of a queue, so hardly to be relied on there: mortgage (9), other" in page
 
 
 def test_a_training_has_one_version_however_often_it_is_registered(home: Home, bundle_of, evaluation_of) -> None:

@@ -16,7 +16,9 @@ from assets.registry import reproduction
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.registry.reproduction import reproduce
-from assets.settings import LABELS
+from assets.settings import load_domain
+
+LABELS = tuple(load_domain().labels)
 
 A, DAY = "a" * 16, "2024-06-01"
 
@@ -52,7 +54,7 @@ def world(
     def load(path: Path) -> Any:
         right = round(100 * (told["accuracy"] if path.name == "again" else 0.9))
         chosen = np.where(np.arange(100) < right, LABELS.index("cards"), 0)
-        return SimpleNamespace(predict_proba=lambda rows: np.eye(len(LABELS))[chosen[: len(rows)]])
+        return SimpleNamespace(labels=LABELS, predict_proba=lambda rows: np.eye(len(LABELS))[chosen[: len(rows)]])
 
     monkeypatch.setattr(reproduction, "read_snapshot", lambda *_: recorded)
     monkeypatch.setattr(reproduction, "rebuild_training_set", rebuild)

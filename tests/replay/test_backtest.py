@@ -20,7 +20,10 @@ from assets.replay.history import History, steps
 from assets.replay.picture import draw
 from assets.replay.replay import Replay, table
 from assets.replay.workshop import Workshop
-from assets.settings import LABELS, RetrainingPolicy, load_policy, load_settings
+from assets.settings import RetrainingPolicy, load_domain, load_policy, load_settings
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 START, CHANGE, END = "2024-03-01", "2024-04-15", "2024-07-01"
 DAYS = steps(START, END, 14)
@@ -78,7 +81,7 @@ class Past(History):
             for name, rows in zip(("train", "test"), parts, strict=False)
         }
         sizes = [len(part) for part in parts]
-        manifest = {"period": period, "settings": {"reference_share": 0.0}}
+        manifest = {"period": period, "settings": {"reference_share": 0.0}, "domain": DOMAIN.model_dump()}
         return Rows(as_of, as_of, Path(), self.features, *sizes, manifest, parts)
 
     def refit_set(self, snapshot: Snapshot) -> Snapshot:
@@ -111,6 +114,7 @@ class Words:
     """Answers with the label whose word it has seen, and guesses otherwise."""
 
     known: dict[str, str]
+    labels: tuple[str, ...] = LABELS
 
     def predict_proba(self, rows: pd.DataFrame) -> np.ndarray[Any, Any]:
         found = np.full((len(rows), len(LABELS)), 0.1 / (len(LABELS) - 1))

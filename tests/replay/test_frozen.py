@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from assets.replay.frozen import TextTable, train_frozen
-from assets.settings import LABELS, TrainingSettings, load_settings
+from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.base_model import resolve_base_model
 from assets.training.batches import collate
 from assets.training.launch import override
 from assets.training.model import load_encoder, new_classifier
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 TOPICS = ("account", "card", "vehicle", "report", "collector", "transfer", "mortgage", "settlement", "student")
 FEATURES = ("text_length",)
@@ -81,7 +84,7 @@ def test_a_text_is_read_once(settings: TrainingSettings, tmp_path: Path, monkeyp
 
 def test_it_learns_and_is_the_same_every_time(texts: TextTable, settings: TrainingSettings) -> None:
     train, test = rows(256, seed=0), rows(64, seed=1)
-    first, second = (train_frozen(train, FEATURES, settings, texts).predict_proba(test) for _ in range(2))
+    first, second = (train_frozen(train, FEATURES, DOMAIN, settings, texts).predict_proba(test) for _ in range(2))
     assert np.array_equal(first, second)
     assert first.sum(axis=1) == pytest.approx(1.0)
     assert first.max(axis=1).mean() > 0.8  # without a temperature it is right far more often than it is sure
@@ -91,7 +94,7 @@ def test_it_learns_and_is_the_same_every_time(texts: TextTable, settings: Traini
 def test_it_is_the_router_around_the_encoder(texts: TextTable, settings: TrainingSettings) -> None:
     from tokenizers import Tokenizer
 
-    frozen, test = train_frozen(rows(128, seed=0), FEATURES, settings, texts), rows(20, seed=1)
+    frozen, test = train_frozen(rows(128, seed=0), FEATURES, DOMAIN, settings, texts), rows(20, seed=1)
     base = resolve_base_model(settings.base_model).path
     whole = new_classifier(base, frozen.preprocessing, word_share=settings.word_share).eval()
     whole.config.calibration_temperature = frozen.classifier.config.calibration_temperature

@@ -13,7 +13,7 @@ import pytest
 from assets.lake import Home
 from assets.replay.replay import _trainer
 from assets.settings import load_settings
-from assets.simulation import simulate
+from complaints.simulation import simulate
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 

@@ -14,8 +14,10 @@ import pytest
 from assets.features.serving import OnlineStore
 from assets.lake import Home
 from assets.registry.registry import RegisteredVersion
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.warehouse.marts import partition_file
+
+LABELS = tuple(load_domain().labels)
 
 FEATURE = "company_records_7d"
 GOLDEN = "mortgage golden"
@@ -28,6 +30,7 @@ class FakeBundle:
 
     id: str = "training-1"
     features: tuple[str, ...] = (FEATURE,)
+    labels: tuple[str, ...] = LABELS
     seen: list[str] = field(default_factory=list)
     """Every text but the golden one, in the order in which they came."""
     compiled: str | None = None

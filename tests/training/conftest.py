@@ -13,10 +13,13 @@ import pytest
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot, load_snapshot
 from assets.lake import Lake, hash_file
-from assets.settings import LABELS, TrainingSettings, load_settings
+from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.bundle import Bundle, load_bundle
 from assets.training.checkpoints import Checkpoints
 from assets.training.launch import Run, override, train
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 AS_OF = "2024-01-01"
 TOPICS = ("account", "card", "vehicle", "report", "collector", "transfer", "mortgage", "settlement", "student")
@@ -98,6 +101,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     manifest = {
         "snapshot_id": "0123456789abcdef",
         "features": FEATURES,
+        "domain": DOMAIN.model_dump(),
         "train_rows": len(train_rows),
         "test_rows": len(test_rows),
         "reference_rows": 0,

@@ -8,10 +8,14 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from assets.features.snapshot import Snapshot
+from assets.settings import load_domain
 from assets.training.attention import Dropout, attend, use_cpu_kernels
 from assets.training.batches import collate
 from assets.training.model import TextClassifier, new_classifier
 from assets.training.preprocessing import fit_preprocessing
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 
 def inputs(dtype: torch.dtype) -> list[torch.Tensor]:
@@ -75,14 +79,16 @@ def test_dropout_is_a_function_of_torchs_random_state() -> None:
 @pytest.fixture
 def classifier(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> TextClassifier:
     torch.manual_seed(0)
-    return new_classifier(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
+    return new_classifier(
+        encoder, fit_preprocessing(frame, snapshot.features, DOMAIN, 32, hashed_words=512, prior_labels=10)
+    )
 
 
 def test_a_router_answers_as_it_did_with_torchs(classifier: TextClassifier, frame: pd.DataFrame, encoder: Path) -> None:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
-    fitted = fit_preprocessing(frame, classifier_features(frame), 32, hashed_words=512, prior_labels=10)
+    fitted = fit_preprocessing(frame, classifier_features(frame), DOMAIN, 32, hashed_words=512, prior_labels=10)
     rows = fitted.encode(frame[:8], tokenizer)
     batch = collate(rows, rows.lengths.argsort(), classifier.padding)
     classifier.eval()

@@ -13,13 +13,16 @@ import pytest
 
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
-from assets.settings import LABELS, TrainingSettings
+from assets.settings import TrainingSettings, load_domain
 from assets.training import data
 from assets.training.cache import cached
 from assets.training.data import TrainingData, load_training_data
 from assets.training.launch import override, plan_training
 from assets.training.plan import TrainingPlan
 from assets.training.preprocessing import Encoded, fit_preprocessing
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 ARRAYS = [field.name for field in fields(Encoded)]
 
@@ -211,7 +214,7 @@ def test_preprocessing_and_class_weights_come_from_the_rows_trained_on(plan: Tra
     held = changed(plan, validation_share=0.5)
     found, settings = load_training_data(held), held.settings
     expected = fit_preprocessing(
-        frame.iloc[:128], plan.features, settings.max_tokens, settings.hashed_words, settings.prior_labels
+        frame.iloc[:128], plan.features, DOMAIN, settings.max_tokens, settings.hashed_words, settings.prior_labels
     )
     assert found.preprocessing == expected
     weights = found.class_weights(0.5)

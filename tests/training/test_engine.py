@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
-from assets.settings import TrainingSettings
+from assets.settings import TrainingSettings, load_domain
 from assets.training.batches import collate
 from assets.training.bundle import load_bundle
 from assets.training.checkpoints import Checkpoints
@@ -34,12 +34,17 @@ from assets.training.progress import Progress
 from assets.training.saving import Saver
 from assets.training.words import one_thread
 
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def classifier(encoder: Path, frame: pd.DataFrame, snapshot: Snapshot) -> TextClassifier:
-    return new_classifier(encoder, fit_preprocessing(frame, snapshot.features, 32, hashed_words=512, prior_labels=10))
+    return new_classifier(
+        encoder, fit_preprocessing(frame, snapshot.features, DOMAIN, 32, hashed_words=512, prior_labels=10)
+    )
 
 
 def rates(classifier: TextClassifier, settings: TrainingSettings) -> dict[str, tuple[float, float]]:
@@ -87,7 +92,7 @@ class Trial:
     """An engine of one rank in this process, without dropout, over the training rows."""
 
     def __init__(self, plan: TrainingPlan, frame: pd.DataFrame, tokenizer: Tokenizer):
-        self.fitted = fit_preprocessing(frame, plan.features, 32, hashed_words=512, prior_labels=10)
+        self.fitted = fit_preprocessing(frame, plan.features, DOMAIN, 32, hashed_words=512, prior_labels=10)
         self.rows = self.fitted.encode(frame, tokenizer)
         torch.manual_seed(0)
         data = cast(TrainingData, SimpleNamespace(preprocessing=self.fitted, word_weights=None))

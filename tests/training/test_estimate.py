@@ -10,7 +10,7 @@ import pytest
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
-from assets.settings import LABELS, TrainingSettings, load_settings
+from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training import launch, usage
 from assets.training.base_model import resolve_base_model
 from assets.training.compatibility import Machine, check_training
@@ -20,6 +20,9 @@ from assets.training.model import freeze, new_classifier
 from assets.training.model_size import ModelSize, measure_model, model_flops
 from assets.training.preprocessing import fit_preprocessing
 from assets.training.usage import cost, expected, matmul_peak, peak_memory
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 LARGE = ModelSize(
     trained=1_000_000_000,
@@ -41,11 +44,13 @@ def test_parameters_are_those_of_the_classifier(
     encoder: Path, snapshot: Snapshot, settings: TrainingSettings, layers: int | None, train_embeddings: bool
 ) -> None:
     chosen = override(settings, {"trainable_layers": layers, "train_embeddings": train_embeddings})
-    fitted = fit_preprocessing(snapshot.train(), snapshot.features, 32, chosen.hashed_words, chosen.prior_labels)
+    fitted = fit_preprocessing(
+        snapshot.train(), snapshot.features, DOMAIN, 32, chosen.hashed_words, chosen.prior_labels
+    )
     classifier = new_classifier(encoder, fitted)
     freeze(classifier, layers, train_embeddings)
     trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
-    size = measure_model(encoder, len(snapshot.features), chosen)
+    size = measure_model(encoder, len(snapshot.features), len(LABELS), chosen)
     assert size.frozen == sum(p.numel() for p in classifier.parameters() if not p.requires_grad)
     # Indicators of absence are not known yet, and the scale of the priors is left out.
     assert trained - 2 <= size.trained <= trained + 64 * len(snapshot.features)
@@ -56,7 +61,7 @@ def test_a_file_that_is_no_safetensors_is_named(encoder: Path, settings: Trainin
     (tmp_path / "config.json").write_text((encoder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes(b"no header at all")
     with pytest.raises(ValueError, match=r"model.safetensors is not a safetensors file"):
-        measure_model(tmp_path, 0, settings)
+        measure_model(tmp_path, 0, len(LABELS), settings)
 
 
 def states(settings: TrainingSettings, name: str, ranks: int) -> tuple[int, int, int]:
@@ -143,7 +148,7 @@ def test_a_profile_for_gpus_fits_them_in_one_micro_batch_a_step(profile: str, gp
     chosen = load_settings(profile).training
     deepspeed = _deepspeed_config(chosen.deepspeed)
     check_training(chosen, deepspeed, gpus, Machine(gpus, bf16=True, libaio=False, compiler=False))
-    size = measure_model(resolve_base_model(chosen.base_model).path, 40, chosen)
+    size = measure_model(resolve_base_model(chosen.base_model).path, 40, len(LABELS), chosen)
     check_memory(size, chosen, deepspeed, gpus, Free(host=64 * GB, device=16 * GB))
     assert chosen.batch_rows // gpus * chosen.max_tokens <= chosen.batch_tokens
     assert deepspeed["zero_optimization"].get("overlap_comm", False) == (gpus > 1)
@@ -164,7 +169,7 @@ def test_the_estimate_is_within_15_percent_of_peaks_that_were_measured(
     megabytes: int, change: dict[str, object]
 ) -> None:
     chosen = override(load_settings("full").training, change)
-    size = measure_model(resolve_base_model(chosen.base_model).path, 0, chosen)
+    size = measure_model(resolve_base_model(chosen.base_model).path, 0, len(LABELS), chosen)
     found = estimate_memory(size, chosen, _deepspeed_config(chosen.deepspeed), 1, has_gpu=False).total
     assert found / (megabytes * 1e6) == pytest.approx(1, abs=0.15)
 
@@ -331,6 +336,8 @@ def test_the_products_are_not_part_of_a_gpus_peak(monkeypatch: pytest.MonkeyPatc
 def test_the_linear_branch_has_a_weight_for_every_label_and_is_not_trained(
     encoder: Path, settings: TrainingSettings
 ) -> None:
-    without, with_words = (measure_model(encoder, 0, override(settings, {"hashed_words": words})) for words in (0, 100))
+    without, with_words = (
+        measure_model(encoder, 0, len(LABELS), override(settings, {"hashed_words": words})) for words in (0, 100)
+    )
     assert with_words.frozen - without.frozen == 100 * len(LABELS)
     assert with_words.trained == without.trained

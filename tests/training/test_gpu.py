@@ -15,7 +15,7 @@ import torch
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file
-from assets.settings import TrainingSettings
+from assets.settings import TrainingSettings, load_domain
 from assets.training import bundle as bundles
 from assets.training.bundle import Bundle
 from assets.training.data import load_training_data
@@ -25,6 +25,8 @@ from assets.training.launch import Run, override, plan_training, train
 from assets.training.loop import _made, class_weights, make_step, take_step
 from assets.training.model_size import measure_model
 from assets.training.plan import TrainingPlan
+
+LABELS = tuple(load_domain().labels)
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
@@ -111,7 +113,7 @@ def test_the_estimate_of_a_gpus_memory_is_within_15_percent(
     one = start(deepspeed="zero-1", base_model=wide(encoder, tmp_path / "wide"), batch_rows=256, batch_tokens=8192)
     one.steps(range(3))
     plan = one.plan
-    size = measure_model(plan.base_model, len(plan.features), plan.settings)
+    size = measure_model(plan.base_model, len(plan.features), len(LABELS), plan.settings)
     device = estimate_memory(size, plan.settings, plan.deepspeed, 1, has_gpu=True).device
     assert sum(device.values()) - device["process"] == pytest.approx(one.peak, rel=0.15)
 

@@ -11,15 +11,18 @@ from tokenizers import Tokenizer
 
 from assets.exceptions import BaseModelError, SettingsError
 from assets.features.snapshot import Snapshot
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.training.batches import collate
 from assets.training.model import TextClassifier, freeze, new_classifier
 from assets.training.preprocessing import Preprocessing, fit_preprocessing
 
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
+
 
 @pytest.fixture(scope="module")
 def fitted(frame: pd.DataFrame, snapshot: Snapshot) -> Preprocessing:
-    return fit_preprocessing(frame, snapshot.features, max_tokens=32, hashed_words=512, prior_labels=10)
+    return fit_preprocessing(frame, snapshot.features, DOMAIN, max_tokens=32, hashed_words=512, prior_labels=10)
 
 
 @pytest.fixture
@@ -91,13 +94,15 @@ def test_more_layers_than_there_are_is_a_mistake(classifier: TextClassifier) -> 
 
 
 def test_more_tokens_than_the_encoder_takes_is_a_mistake(encoder: Path, frame: pd.DataFrame) -> None:
-    fitted = fit_preprocessing(frame, [], max_tokens=1024, hashed_words=0, prior_labels=10)
+    fitted = fit_preprocessing(frame, [], DOMAIN, max_tokens=1024, hashed_words=0, prior_labels=10)
     with pytest.raises(BaseModelError, match="takes at most 512"):
         new_classifier(encoder, fitted)
 
 
 def test_without_words_and_features_there_is_still_a_model(encoder: Path, frame: pd.DataFrame) -> None:
-    classifier = new_classifier(encoder, fit_preprocessing(frame, [], max_tokens=32, hashed_words=0, prior_labels=10))
+    classifier = new_classifier(
+        encoder, fit_preprocessing(frame, [], DOMAIN, max_tokens=32, hashed_words=0, prior_labels=10)
+    )
     assert classifier.words is None
     assert classifier.feature_network is None
     assert classifier.prior_scale.shape == (0,)

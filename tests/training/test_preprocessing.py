@@ -1,6 +1,6 @@
 """Rows to numbers: redactions, imputation, priors, hashed words."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +9,15 @@ import pytest
 from tokenizers import Tokenizer
 
 from assets.features.snapshot import Snapshot
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.training.preprocessing import (
     Preprocessing,
-    clean,
     fit_preprocessing,
     load_preprocessing,
-    prior_entities,
-    text_of,
 )
+
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def tokenizer(encoder: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def fitted(frame: pd.DataFrame, snapshot: Snapshot) -> Preprocessing:
-    return fit_preprocessing(frame, snapshot.features, max_tokens=32, hashed_words=512, prior_labels=10)
+    return fit_preprocessing(frame, snapshot.features, DOMAIN, max_tokens=32, hashed_words=512, prior_labels=10)
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,16 @@ def fitted(frame: pd.DataFrame, snapshot: Snapshot) -> Preprocessing:
         ("XXL shirts and AXXA stay", "XXL shirts and AXXA stay"),
     ],
 )
-def test_redactions_amounts_and_space_collapse(text: str, expected: str) -> None:
-    assert clean(text) == expected
+def test_redactions_amounts_and_space_collapse(fitted: Preprocessing, text: str, expected: str) -> None:
+    assert fitted.clean({"text": [text]}) == [expected]
 
 
 def test_the_company_comes_before_the_text_so_that_it_is_never_cut(
     fitted: Preprocessing, tokenizer: Tokenizer, frame: pd.DataFrame
 ) -> None:
-    assert text_of("ACME", "CA", "told me") == "ACME, CA. told me"
+    rows = {"company": ["ACME", None], "state": ["CA", "NY"]}
+    assert fitted.read(rows, ["told me", "lied"]) == ["ACME, CA. told me", "unknown, NY. lied"]
+    assert replace(fitted, before=()).read(rows, ["told me", "lied"]) == ["told me", "lied"]
     long = frame.iloc[:1].assign(text="never " * 500)
     assert fitted.encode(long, tokenizer).lengths.tolist() == [32]
 
@@ -87,9 +89,9 @@ def test_the_prior_is_the_label_mix_smoothed_by_the_overall_one(
     assert priors[1] == pytest.approx(base)
 
 
-def test_only_a_whole_label_mix_makes_a_prior(snapshot: Snapshot) -> None:
-    assert prior_entities(snapshot.features) == ["company"]
-    assert prior_entities([*snapshot.features, "state_labels", "state_share_cards"]) == ["company"]
+def test_only_a_whole_label_mix_makes_a_prior(fitted: Preprocessing) -> None:
+    assert fitted.entities == ["company"]
+    assert replace(fitted, features=(*fitted.features, "state_labels", "state_share_cards")).entities == ["company"]
 
 
 def test_hashed_words_are_the_same_in_every_process(

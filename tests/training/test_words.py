@@ -6,9 +6,11 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.training.preprocessing import Encoded
 from assets.training.words import fit_words
+
+LABELS = tuple(load_domain().labels)
 
 ROWS, BUCKETS = 300, 40
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from assets.settings import LABELS, WarehouseSettings
+from assets.settings import WarehouseSettings, load_domain
 from assets.validation.objects import NewObject, Problems, find_problems, named
+
+LABELS = tuple(load_domain().labels)
 
 POLICY = WarehouseSettings(
     max_unmapped_share=0.01, max_quarantined_share=0.2, max_staleness_days=60, max_mix_shift=0.5, min_object_rows=50

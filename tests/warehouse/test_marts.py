@@ -9,6 +9,7 @@ import pytest
 
 from assets.exceptions import NotPublished
 from assets.lake import Home
+from assets.settings import load_domain
 from assets.warehouse import marts as marts_module
 from assets.warehouse import staging as staging_module
 from assets.warehouse.marts import content, mart, partition_file, seal, write_partitions
@@ -136,7 +137,7 @@ def test_a_file_that_rots_is_written_again_when_its_turn_comes(
     def night(place: int) -> list[str]:
         folder = tmp_path / f"night-{place}"
         folder.mkdir()
-        stage(database, folder, first, [None, (date(2024, 3, 1) + timedelta(weeks=place)).isoformat()])
+        stage(load_domain(), database, folder, first, [None, (date(2024, 3, 1) + timedelta(weeks=place)).isoformat()])
         assert seal(folder, first) == version
         return new_files(folder, first)
 

@@ -19,9 +19,9 @@ import pytest
 
 from assets.exceptions import AuditError
 from assets.lake import Home, hash_tree
-from assets.settings import LABELS
+from assets.settings import load_domain
 from assets.warehouse import project as project_module
-from assets.warehouse.marts import MARTS, mart
+from assets.warehouse.marts import mart, mart_names
 from assets.warehouse.project import (
     DBT,
     PROJECT,
@@ -32,6 +32,9 @@ from assets.warehouse.project import (
     manifest_path,
     rebuild,
 )
+
+LABELS = tuple(load_domain().labels)
+MARTS = mart_names(load_domain())
 
 FIELDS = (
     *("date_received", "product", "sub_product", "issue", "sub_issue", "narrative", "company_public_response"),

@@ -1,5 +1,5 @@
 """Makes complaint files in the official layout: a small world, its text, its dirt, and its scenarios."""
 
-from assets.simulation.simulator import Simulated, simulate
+from complaints.simulation.simulator import Simulated, simulate
 
 __all__ = ["Simulated", "simulate"]

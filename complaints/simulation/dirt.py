@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from assets.simulation.grammar import Draw
-from assets.simulation.world import COLUMNS, Record, World
+from complaints.simulation.grammar import Draw
+from complaints.simulation.world import COLUMNS, Record, World
 
 __all__ = ["LINE_FAULTS", "REPEATS", "line", "spoiled", "spoiled_line"]
 

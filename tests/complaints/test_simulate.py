@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from assets.exceptions import SettingsError
-from assets.settings import LABELS
-from assets.simulation import settings as settings_module
-from assets.simulation import simulate, simulator
-from assets.simulation.settings import DirtSettings, SimulatorSettings, load_simulator_settings
-from assets.simulation.taxonomy import NEWEST_FROM, SECOND_FROM, categories
-from assets.simulation.world import COLUMNS
+from assets.settings import load_domain
+from complaints.simulation import settings as settings_module
+from complaints.simulation import simulate, simulator
+from complaints.simulation.settings import DirtSettings, SimulatorSettings, load_simulator_settings
+from complaints.simulation.taxonomy import NEWEST_FROM, SECOND_FROM, categories
+from complaints.simulation.world import COLUMNS
+
+LABELS = tuple(load_domain().labels)
 
 HEADER = (
     "Date received,Product,Sub-product,Issue,Sub-issue,Consumer complaint narrative,Company public response,Company,"

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 
-from assets.settings import LABELS
-from assets.simulation.settings import TextSettings
-from assets.simulation.vocabulary import EMERGING, LETTERS, QUEUE_RULES, SHARED, Rules
+from complaints import QUEUES
+from complaints.simulation.settings import TextSettings
+from complaints.simulation.vocabulary import EMERGING, LETTERS, QUEUE_RULES, SHARED, Rules
 
 __all__ = ["Draw", "Grammar", "Rule"]
 
@@ -38,9 +38,9 @@ class Grammar:
     def __init__(self, settings: TextSettings) -> None:
         self._settings = settings
         self._shared = _compile({**SHARED, "actor": ("they",), "object": ("it",), "clause": ("it happened",)})
-        self._rules = {queue: _compile({**SHARED, **QUEUE_RULES[queue]}) for queue in LABELS}
+        self._rules = {queue: _compile({**SHARED, **QUEUE_RULES[queue]}) for queue in QUEUES}
         self._emerging = {queue: _compile({**SHARED, **rules}) for queue, rules in EMERGING.items()}
-        self._letters = {queue: _compile({"tail": ("",), "letter": LETTERS[queue]})["letter"] for queue in LABELS}
+        self._letters = {queue: _compile({"tail": ("",), "letter": LETTERS[queue]})["letter"] for queue in QUEUES}
 
     def narrative(self, queue: str, year: int, emerging: bool, draw: Draw) -> str:
         """A narrative about a queue; with `emerging`, in the words that are new in it (where it has any)."""
@@ -76,7 +76,7 @@ class Grammar:
         return [own, beside] if draw() < 0.5 else [beside, own]
 
     def _other(self, queue: str, draw: Draw) -> Mapping[str, Rule]:
-        return self._rules[LABELS[(LABELS.index(queue) + 1 + int(draw() * (len(LABELS) - 1))) % len(LABELS)]]
+        return self._rules[QUEUES[(QUEUES.index(queue) + 1 + int(draw() * (len(QUEUES) - 1))) % len(QUEUES)]]
 
     def _details(self, draw: Draw) -> list[str]:
         """What any complaint may say: one to four sentences, now and then many more."""

@@ -7,7 +7,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from assets.exceptions import SettingsError
-from assets.settings import CONFIGS, LABELS
+from assets.settings import CONFIGS
+from complaints import QUEUES
 
 __all__ = ["DirtSettings", "Scenario", "SimulatorSettings", "TextSettings", "load_simulator_settings"]
 
@@ -185,16 +186,16 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 
 def _only_queues(names: tuple[str, ...]) -> tuple[str, ...]:
-    if unknown := sorted(set(names) - set(LABELS)):
+    if unknown := sorted(set(names) - set(QUEUES)):
         raise ValueError(f"unknown queue {unknown[0]!r}")
     return names
 
 
 def _weights(mix: dict[str, float]) -> dict[str, float]:
     _only_queues(tuple(mix))
-    if missing := [queue for queue in LABELS if queue not in mix]:
+    if missing := [queue for queue in QUEUES if queue not in mix]:
         raise ValueError(f"no weight for {missing[0]}")
     if min(mix.values()) < 0 or sum(mix.values()) <= 0:
         raise ValueError("weights must not be negative, nor all zero")
     whole = sum(mix.values())
-    return {queue: mix[queue] / whole for queue in LABELS}
+    return {queue: mix[queue] / whole for queue in QUEUES}

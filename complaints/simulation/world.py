@@ -12,10 +12,10 @@ from itertools import accumulate
 from random import Random
 from typing import Generic, TypeVar
 
-from assets.settings import LABELS
-from assets.simulation.grammar import Draw, Grammar
-from assets.simulation.settings import Scenario, SimulatorSettings
-from assets.simulation.taxonomy import NEWEST_FROM, SECOND_FROM, UNMAPPED, Category, categories
+from complaints import QUEUES
+from complaints.simulation.grammar import Draw, Grammar
+from complaints.simulation.settings import Scenario, SimulatorSettings
+from complaints.simulation.taxonomy import NEWEST_FROM, SECOND_FROM, UNMAPPED, Category, categories
 
 __all__ = ["COLUMNS", "MAX_RATE", "Record", "World"]
 
@@ -89,7 +89,7 @@ _KINDS: tuple[tuple[tuple[str, ...], Mapping[str, float]], ...] = (
     (("Education Servicing", "Scholar Loans"), {"student_loan": 12, "debt_collection": 1}),
     (("Pay, Inc.", "Remittance"), {"money_transfer": 10, "cards": 1, "bank_account": 1}),
     (("Debt Relief", "Credit Solutions"), {"other": 10, "debt_collection": 2}),
-    (("Holdings, LLC", "Financial"), dict.fromkeys(LABELS, 1.0)),
+    (("Holdings, LLC", "Financial"), dict.fromkeys(QUEUES, 1.0)),
 )
 """Lines of business: how their companies are called and the queues that they draw complaints for."""
 
@@ -248,7 +248,7 @@ class World:
         if draw() < self._settings.narrative_share:
             emerging = draw() < era.vocabulary.get(queue, 0) and (company is None or company in self._changed)
             narrative = self._grammar.narrative(queue, day.year, emerging, draw)
-        filed = LABELS[int(draw() * len(LABELS))] if draw() < self._settings.label_noise else queue
+        filed = QUEUES[int(draw() * len(QUEUES))] if draw() < self._settings.label_noise else queue
         filed = era.filed.get(filed, filed)
         state, zip_code = self._place(draw)
         choices, narrated = self._choices, bool(narrative)
@@ -285,7 +285,7 @@ class World:
 
     def revised(self, record: Record, day: date, draw: Draw) -> Record:
         """A later version of a complaint: another queue's product, and the company's final response."""
-        category = self.category(LABELS[int(draw() * len(LABELS))], day, draw)
+        category = self.category(QUEUES[int(draw() * len(QUEUES))], day, draw)
         response = "Closed with monetary relief" if draw() < 0.5 else "Closed with non-monetary relief"
         if record.field("Company response to consumer") == response:
             response = "Closed with explanation"
@@ -328,7 +328,7 @@ def _companies(settings: SimulatorSettings, seed: int) -> tuple[list[str], list[
         weights = {queue: weight * random.gammavariate(3, 1 / 3) for queue, weight in line.items()}
         whole, noise = sum(weights.values()), settings.company_noise
         names.append(f"{name} {random.choice(suffixes)}")
-        mixes.append({q: (1 - noise) * weights.get(q, 0) / whole + noise * settings.queue_mix[q] for q in LABELS})
+        mixes.append({q: (1 - noise) * weights.get(q, 0) / whole + noise * settings.queue_mix[q] for q in QUEUES})
     volumes = [1 / (1 + place // len(_KINDS)) ** 0.9 for place in range(len(names))]
     return names, volumes, mixes
 
@@ -343,7 +343,7 @@ def _by_queue(
 ) -> dict[str, _Choice[str]]:
     return {
         queue: _Choice([(name, volume * mix[queue]) for name, volume, mix in zip(names, volumes, mixes, strict=True)])
-        for queue in LABELS
+        for queue in QUEUES
     }
 
 

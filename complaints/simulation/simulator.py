@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from assets.exceptions import SettingsError
-from assets.simulation.settings import load_simulator_settings
-from assets.simulation.world import MAX_RATE, World
-from assets.simulation.writer import Month, MonthWritten, write_month
+from complaints.simulation.settings import load_simulator_settings
+from complaints.simulation.world import MAX_RATE, World
+from complaints.simulation.writer import Month, MonthWritten, write_month
 
 __all__ = ["Simulated", "simulate"]
 
@@ -36,6 +36,8 @@ class Simulated:
     files: tuple[Path, ...]
     records: int
     dirty: dict[str, int]
+    change: date | None
+    """When the world changes, if it does."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ def simulate(
     """
     arguments = _Arguments(output, start, end, rate, seed, scenario)
     _check(arguments)
-    load_simulator_settings().scenario(scenario)
+    change = load_simulator_settings().scenario(scenario).change(start, end)
     _make(output)
-    return _gathered(_written(arguments, list(_days(start, end, rate) if daily else _months(start, end, rate))))
+    written = _written(arguments, list(_days(start, end, rate) if daily else _months(start, end, rate)))
+    return _gathered(written, change)
 
 
 def _check(arguments: _Arguments) -> None:
@@ -125,10 +128,10 @@ def _reported(written: Iterator[MonthWritten], months: int) -> Iterator[MonthWri
         yield month
 
 
-def _gathered(written: Iterator[MonthWritten]) -> Simulated:
+def _gathered(written: Iterator[MonthWritten], change: date | None) -> Simulated:
     files, records, dirty = [], 0, Counter[str]()
     for month in written:
         files.append(month.path)
         records += month.records
         dirty.update(month.dirty)
-    return Simulated(tuple(files), records, dict(sorted(dirty.items())))
+    return Simulated(tuple(files), records, dict(sorted(dirty.items())), change)

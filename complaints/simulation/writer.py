@@ -11,10 +11,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from assets.exceptions import SettingsError
-from assets.simulation.dirt import LINE_FAULTS, REPEATS, line, spoiled, spoiled_line
-from assets.simulation.grammar import Draw
-from assets.simulation.settings import Scenario, SimulatorSettings
-from assets.simulation.world import COLUMNS, Record, World
+from complaints.simulation.dirt import LINE_FAULTS, REPEATS, line, spoiled, spoiled_line
+from complaints.simulation.grammar import Draw
+from complaints.simulation.settings import Scenario, SimulatorSettings
+from complaints.simulation.world import COLUMNS, Record, World
 
 __all__ = ["Month", "MonthWritten", "write_month"]
 

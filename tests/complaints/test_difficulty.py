@@ -4,9 +4,11 @@ import random
 
 import pytest
 
-from assets.settings import LABELS
-from assets.simulation.grammar import Grammar
-from assets.simulation.settings import load_simulator_settings
+from assets.settings import load_domain
+from complaints.simulation.grammar import Grammar
+from complaints.simulation.settings import load_simulator_settings
+
+LABELS = tuple(load_domain().labels)
 
 ROWS, TEST_ROWS = 2500, 600
 
