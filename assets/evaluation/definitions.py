@@ -36,8 +36,8 @@ _GOLDEN = "served_output_equals_evaluated_output"
 def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The challenger, the champion and a simple baseline, measured on the same frozen test rows.
 
-    Accuracy, macro-F1, log loss and calibration, overall and by label, channel, state, consumer tag, month and length
-    of the text. The baseline is TF-IDF with a logistic regression, trained on the same snapshot.
+    Accuracy, macro-F1, log loss and calibration, overall and by label, by the domain's columns, by month and by the
+    length of the text. The baseline is TF-IDF with a logistic regression, trained on the same snapshot.
     """
     from assets.evaluation.evaluate import evaluate
     from assets.features.snapshot import load_snapshot

@@ -101,7 +101,7 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     check_specs=_specs("online_features", {"online_equals_offline": "What is served equals what a training row gets."}),
 )
 def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The online store with each company's and state's newest statistics up to as-of."""
+    """The online store with each entity's newest statistics up to as-of."""
     from assets.features.checks import check_online
     from assets.features.serving import materialize
 

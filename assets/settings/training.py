@@ -51,7 +51,7 @@ class TrainingSettings(Section):
     word_share: float = Field(ge=0, le=1)
     """The linear branch's share of the answer: the mean of its logits and of the encoder's is weighted so."""
     prior_labels: float = Field(gt=0)
-    """Labels that the overall mix of labels counts for in the log-prior of a company or a state."""
+    """Labels that the overall mix of labels counts for in the log-prior of an entity."""
     refit: bool = False
     """Whether a version that the gate promotes is trained again with its test rows, to answer in its place."""
     seed: int

@@ -2,7 +2,7 @@
 
     tokens ----> encoder -> mean pooling --+
     features --> small network ------------+--> linear --> logits --+
-    log-priors of the row's company and state -> scaled --> + ------+--> weighted mean
+    log-priors of the row's entities          -> scaled --> + ------+--> weighted mean
     hashed words --> one weight per bucket and label ---------------+
 
 The linear branch is fitted before and not trained here: while the rest is, it has no say. In the end the answer is

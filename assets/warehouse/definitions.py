@@ -62,7 +62,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 @dbt_assets(manifest=manifest_path(Home.from_environment()), dagster_dbt_translator=Translator(), name="warehouse")
 def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
-    """Typed, deduplicated records, their labels, and what was known of each company and state on each day."""
+    """Typed, deduplicated records, their labels, and what was known of each entity on each day."""
     home, (python, *module) = evergreen.home, DBT
     dbt = Dbt(project_dir=str(PROJECT), dbt_executable=python, global_config_flags=module)
     with building(home) as variables:
