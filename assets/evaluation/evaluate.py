@@ -171,10 +171,10 @@ def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:
 def _champion(champion: Champion, snapshot: Snapshot, test: pd.DataFrame) -> Probabilities:
     bundle = load_bundle(champion.path)
     _require_features(bundle, champion.version, snapshot)
-    return in_order(bundle.predict_proba(test), bundle.labels, snapshot.labels)
+    return _in_order(bundle.predict_proba(test), bundle.labels, snapshot.labels)
 
 
-def in_order(probabilities: Probabilities, theirs: Sequence[str], ours: Sequence[str]) -> Probabilities:
+def _in_order(probabilities: Probabilities, theirs: Sequence[str], ours: Sequence[str]) -> Probabilities:
     """Probabilities [rows, theirs] by other labels [rows, ours]: what a model cannot answer has none."""
     found = np.zeros((len(probabilities), len(ours)))
     for place, label in enumerate(ours):

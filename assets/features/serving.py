@@ -16,7 +16,15 @@ import numpy as np
 import pandas as pd
 
 from assets.exceptions import NotPublished
-from assets.features.store import SERVICE, apply_definitions, apply_repository, definitions, digest, open_store
+from assets.features.store import (
+    SERVICE,
+    Definitions,
+    apply_definitions,
+    apply_repository,
+    definitions,
+    digest,
+    open_store,
+)
 from assets.lake import Home
 
 if TYPE_CHECKING:
@@ -94,12 +102,12 @@ def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) 
     """
     if online_store(folder or home.features).definitions != digest():
         raise NotPublished("feature_repo/ has changed since the online store was filled; materialize it again")
-    features = definitions(home).features
+    applied = definitions(home)
     store = open_store(home, folder=folder)
     service = store.get_feature_service(SERVICE)
     chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
-    values = [np.zeros((0, len(features))), *(_fetch(store, service, chunk, features, home) for chunk in chunks)]
-    return rows.join(pd.DataFrame(np.concatenate(values), columns=list(features), index=rows.index))
+    values = [np.zeros((0, len(applied.features))), *(_fetch(store, service, chunk, applied) for chunk in chunks)]
+    return rows.join(pd.DataFrame(np.concatenate(values), columns=list(applied.features), index=rows.index))
 
 
 def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -> OnlineStore:
@@ -114,12 +122,12 @@ def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -
 
 
 def _fetch(
-    store: "FeatureStore", service: "FeatureService", rows: pd.DataFrame, features: tuple[str, ...], home: Home
+    store: "FeatureStore", service: "FeatureService", rows: pd.DataFrame, applied: Definitions
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    inputs = {name: rows[name].fillna("unknown").tolist() for name in home.domain.entities}
-    inputs |= {name: rows[name].fillna("").tolist() for name in definitions(home).request}
+    inputs = {name: rows[name].fillna("unknown").tolist() for name in applied.entities}
+    inputs |= {name: rows[name].fillna("").tolist() for name in applied.request}
     found = store.get_online_features(features=service, entity_rows=inputs).to_dict()
-    return np.array([found[name] for name in features], dtype=np.float64).T
+    return np.array([found[name] for name in applied.features], dtype=np.float64).T
 
 
 def _count_keys(path: Path, store: "FeatureStore") -> dict[str, int]:

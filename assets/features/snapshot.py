@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Snapshot:
     reference_rows: int
     manifest: dict[str, Any]
 
-    @property
+    @cached_property
     def domain(self) -> Domain:
         """What the rows are."""
         return Domain.model_validate(self.manifest["domain"])
@@ -298,7 +299,7 @@ def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa
 def _without_duplicates(
     train: pa.Table, others: pa.Table, settings: SnapshotSettings
 ) -> tuple[pa.Table, dict[str, int], list[int]]:
-    """Train without the rows whose record, or a near duplicate of it, is in others; how many, and how they began."""
+    """Train without the rows of which others have the record or a near duplicate; how many, and how they began."""
     same_record = np.asarray(pc.is_in(train["record_id"], value_set=others["record_id"].combine_chunks()))
     found = find_duplicates(train, others, settings.near_duplicate_similarity)
     removed = {

@@ -5,7 +5,7 @@ overrides single fields. An unknown or impossible value is a SettingsError that 
 """
 
 from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
-from assets.settings.domain import Domain, Replacement, TextReading, Words
+from assets.settings.domain import Domain
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.loading import (
     CONFIGS,
@@ -28,16 +28,13 @@ __all__ = [
     "IngestionSettings",
     "LedgerSettings",
     "Precision",
-    "Replacement",
     "RetentionSettings",
     "RetrainingPolicy",
     "ScoringSettings",
     "Settings",
     "SnapshotSettings",
-    "TextReading",
     "TrainingSettings",
     "WarehouseSettings",
-    "Words",
     "load_domain",
     "load_ledger_settings",
     "load_policy",

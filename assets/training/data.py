@@ -130,12 +130,11 @@ def _fit(plan: TrainingPlan) -> Preprocessing:
 
 
 def _encode(plan: TrainingPlan, fitted: Preprocessing, tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[Any]]]:
-    texts = fitted.columns
     with pq.ParquetFile(_file(plan), pre_buffer=False) as file:
-        for batch in file.iter_batches(_CHUNK_ROWS, columns=["label", *texts, *plan.features]):
+        for batch in file.iter_batches(_CHUNK_ROWS, columns=["label", *fitted.columns, *plan.features]):
             rows = _columns(batch, plan)
             encoded = fitted.encode(rows, tokenizer)
-            labels = np.array([plan.labels.index(label) for label in rows["label"]], np.int64)
+            labels = np.array([fitted.labels.index(label) for label in rows["label"]], np.int64)
             yield {name: getattr(encoded, name) for name in _ARRAYS} | {"labels": labels}
 
 

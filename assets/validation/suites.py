@@ -40,14 +40,8 @@ def columns(domain: Domain) -> dict[str, tuple[str, ...]]:
         **{f"{entity}_daily": _statistics(entity, domain) for entity in domain.entities},
         "quarantined_records": ("object_key", "line", "reason", "raw_text", "known_from"),
         "record_counts": (
-            "object_id",
-            "object_key",
-            "landed",
-            "valid",
-            "quarantined",
-            "duplicate",
-            "withdrawn",
-            "error",
+            *("object_id", "object_key", "error"),
+            *("landed", "valid", "quarantined", "duplicate", "withdrawn"),
         ),
     }
 

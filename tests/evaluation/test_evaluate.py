@@ -137,6 +137,20 @@ def test_a_challenger_that_became_champion_keeps_the_evaluation_it_won(
     assert loaded == []
 
 
+def test_a_champion_that_knows_other_labels_is_compared_by_their_names(
+    lake, snapshot, settings, serve: Serve, bundles, fake_bundle: type
+) -> None:
+    class Reordered(fake_bundle):  # type: ignore[misc]
+        def predict_proba(self, rows: pd.DataFrame, batch_rows: int = 64) -> np.ndarray:
+            return np.column_stack([super().predict_proba(rows, batch_rows)[:, ::-1], np.zeros(len(rows))])
+
+    serve(*bundles)
+    known = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    serve(bundles[0], Reordered("champion", 0.7, labels=(*reversed(LABELS), "gone")))
+    found = evaluate(Lake(lake.root / "other"), DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    assert found.champion == known.champion
+
+
 def test_a_champion_is_not_compared_with_itself(lake, snapshot, settings, serve: Serve, bundles) -> None:
     serve(*bundles)
     assert evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings).champion is None
