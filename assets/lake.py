@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
-from assets.settings import Domain, load_domain
+from assets.settings import Domain, domain_folder, load_domain
 
 __all__ = [
     *("Home", "Lake", "alive", "has_died", "is_alive", "locked"),
@@ -42,22 +42,38 @@ class Home:
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """`EVERGREEN_HOME`, or `.evergreen` in the project.
+        """`EVERGREEN_HOME`, or `.evergreen` in the domain's folder.
 
         Raises SettingsError for a path that DuckDB would take for a pattern, and read another folder's files.
         """
-        root = Path(os.environ.get("EVERGREEN_HOME") or Path(__file__).parent.parent / ".evergreen").absolute()
+        root = Path(os.environ.get("EVERGREEN_HOME") or domain_folder() / ".evergreen").absolute()
         if set("*?[") & set(str(root)):
             raise SettingsError(f"EVERGREEN_HOME: {root}: a path with *, ? or [ reads as a pattern; choose another")
         return cls(root)
 
     def require_known(self) -> None:
-        """Raises SettingsError for the home of an earlier Evergreen, whose tables had other names."""
+        """Raises SettingsError for the home of another domain, and of an earlier Evergreen."""
+        if self._owner.exists() and (owner := self._owner.read_text()) != self.domain.name:
+            raise SettingsError(
+                f"EVERGREEN_HOME: {self.root} is the home of the domain {owner}, not of {self.domain.name}; choose "
+                "another folder"
+            )
         if (self.root / "lake" / "marts").exists() and not (self.root / "lake" / "raw_records").exists():
             raise SettingsError(
                 f"EVERGREEN_HOME: {self.root} is of an earlier Evergreen, whose tables had other names; choose a new "
                 "folder, and run again with the same sources"
             )
+
+    def claim(self) -> None:
+        """Make the home this domain's, which it then stays. Raises SettingsError when it is another's."""
+        self.require_known()
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not self._owner.exists():
+            write_atomically(self._owner, self.domain.name)
+
+    @property
+    def _owner(self) -> Path:
+        return self.root / "DOMAIN"
 
     @property
     def domain(self) -> Domain:

@@ -57,7 +57,15 @@ def main() -> int:
 
 
 @app.callback()
-def _enter(context: typer.Context) -> None:
+def _enter(
+    context: typer.Context,
+    domain: Annotated[
+        Path | None,
+        typer.Option(envvar="EVERGREEN_DOMAIN", help="The folder of a domain; by default the project itself."),
+    ] = None,
+) -> None:
+    if domain is not None:
+        os.environ["EVERGREEN_DOMAIN"] = str(domain.absolute())
     home = Home.from_environment()
     home.require_known()
     if (command := context.invoked_subcommand) in _AT_WORK:

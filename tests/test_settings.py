@@ -70,15 +70,47 @@ def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
         ("name: complaints", "nome: complaints", "name: Field required"),
         ("name: complaints", "name: Complaints", "name: string should match pattern .* \\(found 'Complaints'\\)"),
         ("name: complaints", "name: complaints\nshape: round", "shape: unknown setting \\(found 'round'\\)"),
-        ("{one: queue, many: queues}", "{one: queue}", "label.many: Field required"),
+        ("{one: queue, many: queues, ", "{one: queue, ", "label.many: Field required"),
         ("  cards: Cards", "  Cards: Cards", "labels.Cards: string should match pattern .* \\(found 'Cards'\\)"),
+        ("  cards: Cards", "  cards: ' mortgage '", "labels: two are called 'mortgage'"),
         ("[company, state]", "[company, company]", "'company' is named twice"),
-        ("[company, state]", "[company, text]", "'text' is named twice"),
+        ("[company, state]", "[company, firm]", "entities: 'firm' is no field of source.fields date_received, product"),
+        ("[company, state]", "[company, product]", "entities: 'product' is an outcome, which is not known when"),
         ("whole: [company]", "whole: [firm]", "text.whole: 'firm' is neither of entities nor of request"),
         ("watched: [company", "watched: [firm", "watched: 'firm' is neither of entities nor of request"),
+        ("watched: [company", "watched: [zip_code, company", "watched: 'zip_code' is sensitive, and would be shown"),
         ("channel: []", "canal: []", "slices: 'canal' is neither of entities nor of request"),
+        ("channel: [Email", "canal: [Email", "expected: 'canal' is neither of entities nor of request"),
         ("by: xx", "bye: xx", "text.replace.0.by: Field required"),
         ("X{2,}|\\d{1,2}/", "X{2,}|(\\d{1,2}/", "text.replace.0.pattern: not a regular expression"),
+        ("fields: [narrative]", "fields: [story]", "text.fields: 'story' is no field of source.fields"),
+        ("id: complaint_id", "id: number", "id: 'number' is no field of source.fields"),
+        (
+            "field: date_received",
+            "field: state",
+            "received.field: 'state' is neither a day nor an instant, as are date_",
+        ),
+        (
+            "2011-07-21",
+            "the beginning",
+            "received.not_before: input should be a valid date .* \\(found 'the beginning'\\)",
+        ),
+        ("fields: [product]", "fields: [channel]", "label.fields: 'channel' is no outcome; give it `outcome: true`"),
+        ("known: {field: date_sent_to_company, after_days: 7}", "known: {}", "label.known: name a field or after_days"),
+        ("after_days: 7", "after_days: -7", "label.known.after_days: input should be greater .* \\(found -7\\)"),
+        (
+            "type: number",
+            "type: integer",
+            "source.fields.complaint_id.type: input should be 'text', 'number', 'day' or",
+        ),
+        ("{names: [State]}", "{names: [company]}", "source: fields: two are called 'company' in the source"),
+        ("{names: [State]}", "{names: [State], formats: [x]}", "source.fields.state: formats are those of a day or an"),
+        ("    tags: {", "    line: {", "source: fields.line: object_id, line, content_hash are the reader's own"),
+        (
+            "source:\n",
+            "source:\n  delimiter: ' '\n",
+            "source.delimiter: input should be ',', ';', '|' or .* \\(found ' '",
+        ),
     ],
 )
 def test_a_mistake_in_the_domain_is_one_line(configs: Path, old: str, new: str, message: str) -> None:
@@ -88,6 +120,26 @@ def test_a_mistake_in_the_domain_is_one_line(configs: Path, old: str, new: str, 
     with pytest.raises(SettingsError, match=rf"^configs/domain\.yaml: {message}") as raised:
         load_domain()
     assert "\n" not in str(raised.value)
+
+
+def test_a_domain_of_its_own_folder_is_laid_over_the_projects_settings(
+    configs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path_factory.mktemp("domain") / "configs"
+    (own / "profiles").mkdir(parents=True)
+    (own / "domain.yaml").write_text((configs / "domain.yaml").read_text().replace("name: complaints", "name: own"))
+    (own / "scoring.yaml").write_text("window_days: 3")
+    (own / "profiles" / "quick.yaml").write_text("snapshot: {test_rows: 7}")
+    before = load_settings("quick")
+    monkeypatch.setenv("EVERGREEN_DOMAIN", str(own.parent))
+    settings = load_settings("quick")
+    assert load_domain().name == "own"
+    assert (settings.scoring.window_days, settings.snapshot.test_rows) == (3, 7)
+    assert settings.training == before.training
+    assert settings.snapshot.min_train_rows == before.snapshot.min_train_rows
+    (own / "scoring.yaml").write_text("window_days: many")
+    with pytest.raises(SettingsError, match=rf"{own}/scoring.yaml: scoring.window_days: .* \(found 'many'\)"):
+        load_settings("quick")
 
 
 def test_costs_name_labels_of_the_domain(configs: Path) -> None:

@@ -66,6 +66,7 @@ def raw_records(
     if not sources:
         raise dg.Failure("no source: set `sources` of raw_records or EVERGREEN_SOURCES", allow_retries=False)
     try:
+        evergreen.home.claim()
         landing = ingest(
             sources, evergreen.home.lake, evergreen.settings.ingestion, as_of(context), history=config.history
         )

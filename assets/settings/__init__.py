@@ -1,7 +1,8 @@
 """What a run can be told: `configs/*.yaml`, with a profile laid over them, validated as a whole.
 
 Each section of `Settings` is one file in `configs/`; a profile in `configs/profiles/` holds the same sections and
-overrides single fields. An unknown or impossible value is a SettingsError that names the file and the field.
+overrides single fields. A domain of its own folder lays its `configs/` over both. An unknown or impossible value is a
+SettingsError that names the file and the field.
 """
 
 from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
@@ -10,6 +11,8 @@ from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettin
 from assets.settings.loading import (
     CONFIGS,
     Settings,
+    domain_configs,
+    domain_folder,
     load_domain,
     load_ledger_settings,
     load_policy,
@@ -35,6 +38,8 @@ __all__ = [
     "SnapshotSettings",
     "TrainingSettings",
     "WarehouseSettings",
+    "domain_configs",
+    "domain_folder",
     "load_domain",
     "load_ledger_settings",
     "load_policy",

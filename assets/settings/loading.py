@@ -1,5 +1,6 @@
-"""Reads `configs/`: a profile laid over the sections, and mistakes that name their file and field."""
+"""Reads `configs/`: a domain's settings and a profile laid over the sections, and mistakes that name file and field."""
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,10 @@ from assets.settings.section import Section
 from assets.settings.serving import DriftSettings, RetentionSettings, RetrainingPolicy, ScoringSettings
 from assets.settings.training import TrainingSettings
 
-__all__ = ["CONFIGS", "Settings", "load_domain", "load_ledger_settings", "load_policy", "load_settings", "profiles"]
+__all__ = [
+    *("CONFIGS", "Settings", "domain_configs", "domain_folder"),
+    *("load_domain", "load_ledger_settings", "load_policy", "load_settings", "profiles"),
+]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -37,40 +41,53 @@ class Settings(Section):
     retention: RetentionSettings
 
 
+def domain_folder() -> Path:
+    """`EVERGREEN_DOMAIN`, or the project itself, which is a domain, too."""
+    return Path(os.environ.get("EVERGREEN_DOMAIN") or CONFIGS.parent).absolute()
+
+
+def domain_configs() -> Path:
+    """The domain's own `configs/`, with domain.yaml and what it sets otherwise than the project's."""
+    return domain_folder() / "configs" if os.environ.get("EVERGREEN_DOMAIN") else CONFIGS
+
+
 def profiles() -> list[str]:
     """Names of the profiles in `configs/profiles`, sorted."""
-    return sorted(path.stem for path in (CONFIGS / "profiles").glob("*.yaml"))
+    return sorted({path.stem for folder in _layers() for path in (folder / "profiles").glob("*.yaml")})
 
 
 def load_settings(profile: str) -> Settings:
     """The settings of a profile. Raises SettingsError for an unknown profile, section or field."""
     if profile not in profiles():
         raise SettingsError(f"unknown profile {profile!r}; configs/profiles has {', '.join(profiles())}")
-    overrides = _read(CONFIGS / "profiles" / f"{profile}.yaml")
-    if unknown := sorted(set(overrides) - set(Settings.model_fields)):
-        raise SettingsError(f"configs/profiles/{profile}.yaml: unknown section {unknown[0]!r}")
-    sections = {name: _read(CONFIGS / f"{name}.yaml") | overrides.get(name, {}) for name in Settings.model_fields}
+    overrides: dict[str, dict[str, Any]] = {}
+    for path in _existing(f"profiles/{profile}.yaml"):
+        found = _read(path)
+        if unknown := sorted(set(found) - set(Settings.model_fields)):
+            raise SettingsError(f"{_named(path)}: unknown section {unknown[0]!r}")
+        overrides = {name: overrides.get(name, {}) | found.get(name, {}) for name in overrides | found}
+    sections = {name: _section(f"{name}.yaml") | overrides.get(name, {}) for name in Settings.model_fields}
     try:
         settings = Settings.model_validate(sections)
     except ValidationError as error:
-        raise SettingsError(_explain(error, profile, overrides)) from None
+        raise SettingsError(_explain(error, profile)) from None
     _check_costs(settings)
     return settings
 
 
 def load_ledger_settings() -> LedgerSettings:
     """`configs/ledger.yaml`. Raises SettingsError for an unknown or impossible field."""
-    return _load(LedgerSettings, CONFIGS / "ledger.yaml")
+    return _validated(LedgerSettings, _section("ledger.yaml"), CONFIGS / "ledger.yaml")
 
 
 def load_domain() -> Domain:
-    """`configs/domain.yaml`, whatever the profile. Raises SettingsError for an unknown or impossible field."""
-    return _domain(CONFIGS)
+    """The domain's `configs/domain.yaml`, for every profile. Raises SettingsError for an unknown or impossible field."""
+    return _domain(domain_configs() / "domain.yaml")
 
 
 @cache
-def _domain(configs: Path) -> Domain:
-    return _load(Domain, configs / "domain.yaml")
+def _domain(path: Path) -> Domain:
+    return _validated(Domain, _read(path), path)
 
 
 def load_policy(name: str) -> RetrainingPolicy:
@@ -82,15 +99,28 @@ def load_policy(name: str) -> RetrainingPolicy:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in (CONFIGS / "policies").glob("*.yaml")))
         raise SettingsError(f"no policy {name!r}: name a YAML file, or one of configs/policies: {known}")
-    try:
-        return RetrainingPolicy.model_validate(_read(CONFIGS / "retraining.yaml") | _read(path))
-    except ValidationError as error:
-        raise SettingsError(_first(error, path)) from None
+    return _validated(RetrainingPolicy, _section("retraining.yaml") | _read(path), path)
 
 
-def _load(section: type[_Section], path: Path) -> _Section:
+def _layers() -> tuple[Path, ...]:
+    """The project's settings, and the domain's own, which are laid over them."""
+    return (CONFIGS,) if domain_configs() == CONFIGS else (CONFIGS, domain_configs())
+
+
+def _existing(name: str) -> list[Path]:
+    return [folder / name for folder in _layers() if (folder / name).exists()]
+
+
+def _section(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in _existing(name):
+        found |= _read(path)
+    return found
+
+
+def _validated(section: type[_Section], fields: dict[str, Any], path: Path) -> _Section:
     try:
-        return section.model_validate(_read(path))
+        return section.model_validate(fields)
     except ValidationError as error:
         raise SettingsError(_first(error, path)) from None
 
@@ -103,12 +133,18 @@ def _check_costs(settings: Settings) -> None:
 
 
 def _first(error: ValidationError, path: Path) -> str:
+    return _mistake(error, path, error.errors()[0]["loc"])
+
+
+def _mistake(error: ValidationError, path: Path, place: tuple[int | str, ...]) -> str:
+    """The first mistake in a line: its file, its field, what is wrong and, unless that is a section, what was found."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    field = ".".join(str(part) for part in place if part != "[key]")
     what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing" or not field:  # what was found is all of the file
-        return f"{_named(path)}: {field}: {what}" if field else f"{_named(path)}: {what}"
-    return f"{_named(path)}: {field}: {what[0].lower()}{what[1:]} (found {first['input']!r})"
+    where = f"{_named(path)}: {field}" if field else _named(path)
+    if first["type"] == "missing" or isinstance(first["input"], dict):
+        return f"{where}: {what}"
+    return f"{where}: {what[0].lower()}{what[1:]} (found {first['input']!r})"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -126,10 +162,10 @@ def _named(path: Path) -> str:
     return f"configs/{path.relative_to(CONFIGS)}" if path.is_relative_to(CONFIGS) else str(path)
 
 
-def _explain(error: ValidationError, profile: str, overrides: dict[str, Any]) -> str:
-    first = error.errors()[0]
-    section, *field = [str(part) for part in first["loc"]]
-    overridden = bool(field) and field[0] in overrides.get(section, {})
-    file = f"profiles/{profile}.yaml" if overridden else f"{section}.yaml"
-    what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
-    return f"configs/{file}: {'.'.join([section, *field])}: {what} (found {first['input']!r})"
+def _explain(error: ValidationError, profile: str) -> str:
+    """The first mistake, in the uppermost of the files that set its field."""
+    section, *field = map(str, error.errors()[0]["loc"])
+    laid = [(path, _read(path).get(section, {})) for path in _existing(f"profiles/{profile}.yaml")]
+    laid = [*((path, _read(path)) for path in _existing(f"{section}.yaml")), *laid]
+    path = next((path for path, found in reversed(laid) if field and field[0] in found), laid[0][0])
+    return _mistake(error, path, (section, *field))
