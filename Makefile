@@ -11,7 +11,11 @@ COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(UV) pip compile --quiet --
   --generate-hashes --no-annotate --no-header
 # A file's tests share costly fixtures, so one process takes a whole file; conftest.py puts the longest file first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
-export EVERGREEN_HOME ?= $(CURDIR)/.evergreen
+# make run DOMAIN=DIR runs the domain of another folder, in a home of its own there.
+ifdef DOMAIN
+export EVERGREEN_DOMAIN := $(abspath $(DOMAIN))
+endif
+export EVERGREEN_HOME ?= $(or $(EVERGREEN_DOMAIN),$(CURDIR))/.evergreen
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 
 # torch: a CPU wheel that pip is told to find locally, else the build that fits this machine (CPU where there is no GPU).
@@ -25,11 +29,11 @@ endif
 
 .PHONY: help run ui drift test test-all lint bench sbom lock clean
 
-help:  ## Show the targets
+help:  ## Show the targets; run, ui and drift take another domain's folder: DOMAIN=DIR
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: $(READY)  ## Simulate half a year of complaints and run the whole graph on them
-	@echo "== Simulating complaints into $(EVERGREEN_HOME)/source"
+run: $(READY)  ## Simulate half a year of records and run the whole graph on them
+	@echo "== Simulating records into $(EVERGREEN_HOME)/source"
 	@$(BIN)/evergreen simulate --output "$(EVERGREEN_HOME)/source" --from 2024-01-01 --to 2024-06-30 --rate 50 --seed 7 --scenario calm
 	@echo "== Running the graph as of 2024-07-01, profile quick"
 	@$(BIN)/evergreen run --source "$(EVERGREEN_HOME)/source" --as-of 2024-07-01 --profile quick

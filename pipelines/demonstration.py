@@ -62,7 +62,8 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     source = home.root / "source"
     say(f"Simulating {_RATE} {home.domain.record.many} a day, in scenario {_SCENARIO}")
     change = simulator(home.domain)(source, _START, _END, _RATE, _SEED, _SCENARIO).change
-    assert change is not None
+    if change is None:
+        raise EvergreenError(f"scenario {_SCENARIO} of the domain's simulator has no change from {_START} to {_END}")
     say(f"From {change} on, people write in new words")
     with serving(home, "code", "daemon") as processes, ThreadPoolExecutor(1) as pool:
         switched_on = pool.submit(_switch_on, home, processes, "retraining_due")
@@ -79,7 +80,8 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
     verdict = Ledger.of(home).entries("verdict")[-1].body["decision"]
     marks = {f"new words, {change}": change, f"retrained, verdict {verdict}, {decided}": decided}
     picture = _draw(weeks, marks, home.reports / "demonstration.png")
-    say(f"Open next: {picture}, or EVERGREEN_HOME={home.root} make ui")
+    domain = os.environ.get("EVERGREEN_DOMAIN")
+    say(f"Open next: {picture}, or EVERGREEN_HOME={home.root} make ui{f' DOMAIN={domain}' if domain else ''}")
 
 
 def _clock(say: Callable[[str], None]) -> Callable[[str], None]:

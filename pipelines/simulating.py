@@ -1,12 +1,13 @@
 """The domain's simulator, where it has one."""
 
+import sys
 from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
 from assets.exceptions import SettingsError
-from assets.settings import Domain
+from assets.settings import Domain, domain_configs, domain_folder
 
 __all__ = ["Simulate", "Simulated", "simulator"]
 
@@ -34,7 +35,17 @@ class Simulate(Protocol):
 
 
 def simulator(domain: Domain) -> Simulate:
-    """The domain's `simulate`. Raises SettingsError when it has none."""
+    """The domain's `simulate`, of the module that domain.yaml names in the domain's folder.
+
+    Raises SettingsError when it names none, or one that is not there.
+    """
+    where = f"{domain_configs() / 'domain.yaml'}: simulator"
     if domain.simulator is None:
-        raise SettingsError(f"configs/domain.yaml: simulator: the domain {domain.name} has none")
+        raise SettingsError(f"{where}: the domain {domain.name} has none; name a module of its folder with `simulate`")
+    folder = domain_folder()
+    place = folder.joinpath(*domain.simulator.split("."))
+    if not (place.with_suffix(".py").exists() or (place / "__init__.py").exists()):
+        raise SettingsError(f"{where}: there is no module {domain.simulator} in {folder}")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     return cast(Simulate, import_module(domain.simulator).simulate)
