@@ -81,7 +81,7 @@ def load_ledger_settings() -> LedgerSettings:
 
 
 def load_domain() -> Domain:
-    """The domain's `configs/domain.yaml`, for every profile. Raises SettingsError for an unknown or impossible field."""
+    """The domain's `configs/domain.yaml`, for every profile. Raises SettingsError for an impossible field."""
     return _domain(domain_configs() / "domain.yaml")
 
 
