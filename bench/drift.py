@@ -115,8 +115,8 @@ def fit(train: pd.DataFrame, features: list[str]) -> Callable[[pd.DataFrame], np
     """The linear branch of a challenger: a function from rows to probabilities [rows, labels]."""
     from tokenizers import Tokenizer, models
 
-    from assets.training.preprocessing import fit_preprocessing
-    from assets.training.words import fit_words
+    from assets.training.tasks.classification.preprocessing import fit_preprocessing
+    from assets.training.tasks.classification.words import fit_words
 
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     rows, settings = train.tail(FITTED), SETTINGS.training

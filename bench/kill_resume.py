@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from assets.training.process import lean_imports, use_cores
+from assets.training.program.process import lean_imports, use_cores
 
 use_cores()
 lean_imports()
@@ -35,9 +35,10 @@ import torch
 from assets.features.snapshot import Snapshot
 from assets.lake import hash_file
 from assets.settings import TrainingSettings, load_domain, load_settings
-from assets.training import checkpoints, data, model, output, saving, worker  # noqa: F401 - before the forks
 from assets.training.base_model import resolve_base_model
-from assets.training.launch import override, plan_training
+from assets.training.launchers.launch import override, plan_training
+from assets.training.program import checkpoints, output, saving, worker  # noqa: F401 - before the forks
+from assets.training.tasks.classification import data, model  # noqa: F401 - before the forks
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -91,7 +92,7 @@ def prepare(folder: Path) -> tuple[Snapshot, TrainingSettings]:
         **{name: dice.random(ROWS) for name in FEATURES},
     }
     pq.write_table(pa.table(columns), folder / "train.parquet")
-    manifest = {"snapshot_id": "0" * 16, "domain": DOMAIN.model_dump()}
+    manifest = {"snapshot_id": "0" * 16, "domain": DOMAIN.model_dump(mode="json")}
     snapshot = Snapshot("0" * 16, "2024-01-01", folder, FEATURES, ROWS, 0, 0, manifest)
     changes = {
         **{"base_model": str(folder / "encoder"), "max_tokens": 32, "hashed_words": 512, "trainable_layers": None},

@@ -27,7 +27,7 @@ from assets.lake import Home
 from assets.replay.history import steps
 from assets.replay.replay import Replay, replay, table
 from assets.settings import Settings, load_policy, load_settings
-from assets.training.launch import override
+from assets.training.launchers.launch import override
 from complaints.simulation import simulate
 from pipelines.runs import run_worker
 

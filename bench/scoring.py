@@ -55,10 +55,10 @@ def fitted(rows: Any, window: int) -> Any:
     from tokenizers import Tokenizer
 
     from assets.training.base_model import DEFAULT, resolve_base_model
-    from assets.training.batches import token_batches
     from assets.training.bundle import Bundle
-    from assets.training.model import new_classifier
-    from assets.training.preprocessing import fit_preprocessing
+    from assets.training.program.batches import token_batches
+    from assets.training.tasks.classification.model import new_classifier
+    from assets.training.tasks.classification.preprocessing import fit_preprocessing
 
     base = resolve_base_model(DEFAULT).path
     preprocessing = fit_preprocessing(rows, (), DOMAIN, window, 65536, 10)
@@ -85,7 +85,7 @@ def stock(bundle: Any, window: int) -> Any:
     from transformers import AutoModel, AutoTokenizer, PreTrainedModel, logging, pipeline
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    from assets.training.model import mean_pooling
+    from assets.training.tasks.classification.model import mean_pooling
 
     class TextClassifier(PreTrainedModel):
         _supports_sdpa = True
@@ -109,7 +109,7 @@ def stock(bundle: Any, window: int) -> Any:
 def ways(bundle: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
     """From rows to labels."""
     from assets.settings import load_settings
-    from assets.training.inference import compile_classifier
+    from assets.training.tasks.classification.inference import compile_classifier
 
     classify, tokens = stock(bundle, window), load_settings("quick").scoring.batch_tokens
 

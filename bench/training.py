@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from assets.training.process import keep_memory, lean_imports, use_cores
+from assets.training.program.process import keep_memory, lean_imports, use_cores
 
 VALIDATION, EVALUATIONS = 400, 6
 GOALS = {"engine": 0.9, "checkpoint": 0.03, "startup": 1.4, "stock": 4.0, "bf16": 1.5}
@@ -38,11 +38,18 @@ def make_plan(folder: Path, profile: str = "full", **changes: Any) -> Any:
 
     from assets.features.snapshot import Snapshot
     from assets.settings import load_domain, load_settings
-    from assets.training.launch import override, plan_training
+    from assets.training.launchers.launch import override, plan_training
 
     rows = pq.ParquetFile(folder / "train.parquet").metadata.num_rows
     snapshot = Snapshot(
-        "0" * 16, "2024-01-01", folder, (), rows, 0, 0, {"snapshot_id": "0" * 16, "domain": load_domain().model_dump()}
+        "0" * 16,
+        "2024-01-01",
+        folder,
+        (),
+        rows,
+        0,
+        0,
+        {"snapshot_id": "0" * 16, "domain": load_domain().model_dump(mode="json")},
     )
     settings = override(load_settings(profile).training, {"epochs": 1.0, **changes})
     (folder / "out").mkdir(exist_ok=True)
@@ -52,7 +59,7 @@ def make_plan(folder: Path, profile: str = "full", **changes: Any) -> Any:
 def make_classifier(plan: Any, data: Any) -> Any:
     import torch
 
-    from assets.training.model import freeze, new_classifier
+    from assets.training.tasks.classification.model import freeze, new_classifier
 
     torch.manual_seed(0)
     classifier = new_classifier(plan.base_model, data.preprocessing)
@@ -61,8 +68,8 @@ def make_classifier(plan: Any, data: Any) -> Any:
 
 
 def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
-    from assets.training import loop
-    from assets.training.engine import Agreement, start_engine
+    from assets.training.program import loop
+    from assets.training.program.engine import Agreement, start_engine
 
     engine = start_engine(make_classifier(plan, data), plan, data.trained)
     engine.train()
@@ -80,8 +87,8 @@ def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
 
 def alone(plan: Any) -> Any:
     """This process as the run's only rank, and its data."""
-    from assets.training.data import load_training_data
-    from assets.training.engine import join_processes
+    from assets.training.program.engine import join_processes
+    from assets.training.tasks.classification.data import load_training_data
 
     join_processes(1, use_cores())
     return load_training_data(plan)
@@ -99,7 +106,7 @@ def engine(folder: Path) -> None:
     import torch
     from peers.plain_loop import plain_loop
 
-    from assets.training.attention import use_cpu_kernels
+    from assets.training.tasks.classification.attention import use_cpu_kernels
 
     on_gpu = torch.cuda.is_available()
     plan = make_plan(folder, "gpu" if on_gpu else "full")
@@ -130,9 +137,9 @@ def engine(folder: Path) -> None:
 def checkpoint(folder: Path) -> None:
     import numpy as np
 
-    from assets.training.checkpoints import Checkpoints
-    from assets.training.progress import Progress
-    from assets.training.saving import Saver
+    from assets.training.program.checkpoints import Checkpoints
+    from assets.training.program.progress import Progress
+    from assets.training.program.saving import Saver
 
     plan, block, pairs = make_plan(folder, epochs=20.0), 8, 3
     data = alone(plan)
@@ -165,7 +172,7 @@ def checkpoint(folder: Path) -> None:
 
 
 def startup(folder: Path) -> None:
-    from assets.training.launch import worker_command
+    from assets.training.launchers.launch import worker_command
 
     plan_file = folder / "plan.json"
     plan_file.write_text(make_plan(folder).model_dump_json())
@@ -210,10 +217,10 @@ def first_step(command: list[str]) -> float:
 
 def train_ours(folder: Path) -> dict[str, Any]:
     """The worker's own loop, by the encoder alone and without class weights; time stands still while it validates."""
-    from assets.training import loop
-    from assets.training.checkpoints import Checkpoints
-    from assets.training.engine import start_engine
-    from assets.training.saving import Saver
+    from assets.training.program import loop
+    from assets.training.program.checkpoints import Checkpoints
+    from assets.training.program.engine import start_engine
+    from assets.training.program.saving import Saver
 
     rows = count_rows(folder)
     every = (rows - VALIDATION) // 32 // EVALUATIONS

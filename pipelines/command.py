@@ -4,7 +4,7 @@ import sys
 from typing import NoReturn
 
 from assets.lean import look_for_garbage_rarely
-from assets.training.process import leave
+from assets.training.program.process import leave
 from pipelines.stopping import Stopped, listen
 
 __all__ = ["program"]

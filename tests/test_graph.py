@@ -367,7 +367,9 @@ def kill_in_training(home: Path) -> None:
     """When training has left a checkpoint, kill its worker and all that is above it, up to the server of the code."""
     while not list(home.glob("checkpoints/*/CURRENT")):
         time.sleep(0.1)
-    workers = (p for p in psutil.process_iter(["cmdline"]) if "assets.training.worker" in (p.info["cmdline"] or []))
+    workers = (
+        p for p in psutil.process_iter(["cmdline"]) if "assets.training.program.worker" in (p.info["cmdline"] or [])
+    )
     worker = next(process for process in workers if process.environ().get("EVERGREEN_HOME") == str(home))
     for process in (worker, *takewhile(lambda above: "grpc" not in above.cmdline(), worker.parents())):
         process.kill()

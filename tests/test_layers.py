@@ -102,6 +102,6 @@ def test_the_loader_stays_under_sixty_lines() -> None:
 
 
 def test_the_training_worker_imports_no_dagster() -> None:
-    code = "import sys, assets.training.worker; print('dagster' in sys.modules)"
+    code = "import sys, assets.training.program.worker; print('dagster' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

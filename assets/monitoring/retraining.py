@@ -18,7 +18,7 @@ from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import RegisteredVersion
 from assets.settings import RetrainingPolicy, Settings
 from assets.training.bundle import read_json
-from assets.training.usage import cost
+from assets.training.program.usage import cost
 
 __all__ = [
     *("ATTEMPT_AT", "Past", "attempts", "days_between", "decide_retraining", "decision_inputs", "drifting_since"),

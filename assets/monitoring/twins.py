@@ -25,7 +25,7 @@ from assets.settings import Domain, RetrainingPolicy, Settings, SnapshotSettings
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from assets.training.preprocessing import Encoded
+    from assets.training.tasks.classification.preprocessing import Encoded
 
 __all__ = ["Candidate", "Twin", "Twins", "ask", "candidate", "learn", "measure_twins"]
 
@@ -85,8 +85,8 @@ def candidate(home: Home, as_of: str, settings: SnapshotSettings, policy: Retrai
 
 def learn(rows: pd.DataFrame, domain: Domain, settings: TrainingSettings, policy: RetrainingPolicy) -> Twin:
     """The twin of the newest of some training rows, in order of time: a domain's columns."""
-    from assets.training.data import class_weights
-    from assets.training.words import fit_words
+    from assets.training.tasks.classification.data import class_weights
+    from assets.training.tasks.classification.words import fit_words
 
     newest, labels = rows[-policy.twin_rows :], list(domain.labels)
     truth = np.array([labels.index(label) for label in newest["label"]], np.int64)
@@ -148,7 +148,7 @@ def _keep(path: Path, weights: NDArray[np.float32]) -> None:
 
 
 def _encode(rows: pd.DataFrame, domain: Domain) -> "Encoded":
-    from assets.training.preprocessing import fit_preprocessing
+    from assets.training.tasks.classification.preprocessing import fit_preprocessing
 
     words = fit_preprocessing({"label": []}, (), domain, 1, _BUCKETS, 1.0)
     return words.encode(rows, cast("Tokenizer", _NoTokens()))

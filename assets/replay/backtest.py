@@ -15,7 +15,7 @@ from assets.monitoring.retraining import days_between, drifting_since, expected_
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
 from assets.settings import GatePolicy, RetrainingPolicy
-from assets.training.usage import cost
+from assets.training.program.usage import cost
 
 __all__ = ["Backtest", "Step", "backtest"]
 

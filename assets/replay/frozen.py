@@ -20,16 +20,16 @@ from torch import Tensor, nn
 from assets.lake import replacing
 from assets.settings import Domain, TrainingSettings
 from assets.training.base_model import resolve_base_model
-from assets.training.batches import Sampler, collate, share_of_loss, token_batches
-from assets.training.bert import Hidden
-from assets.training.calibration import TEMPERATURES, losses_by_temperature
-from assets.training.data import class_weights
-from assets.training.inference import compile_encoder, run_batches
-from assets.training.model import TextClassifier, classifier_config, load_encoder, mean_pooling
-from assets.training.optimization import schedule
 from assets.training.plan import count_validation_rows
-from assets.training.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing
-from assets.training.words import fit_words, one_thread
+from assets.training.program.batches import Sampler, collate, share_of_loss, token_batches
+from assets.training.program.optimization import schedule
+from assets.training.tasks.classification.bert import Hidden
+from assets.training.tasks.classification.calibration import TEMPERATURES, losses_by_temperature
+from assets.training.tasks.classification.data import class_weights
+from assets.training.tasks.classification.inference import compile_encoder, run_batches
+from assets.training.tasks.classification.model import TextClassifier, classifier_config, load_encoder, mean_pooling
+from assets.training.tasks.classification.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing
+from assets.training.tasks.classification.words import fit_words, one_thread
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -92,7 +92,7 @@ def _trainer(
 
     def learn(snapshot: Snapshot) -> tuple[Model, float]:
         from assets.training.bundle import load_bundle
-        from assets.training.launch import train
+        from assets.training.launchers.launch import train
 
         trained = train(history.home.lake, snapshot.as_of, snapshot, settings, run)
         bundle = load_bundle(trained.path)

@@ -21,13 +21,13 @@ from assets.exceptions import BundleError, describe
 from assets.lake import hash_file
 from assets.settings import Precision
 from assets.training.model_files import check_folder, read_json, require_plain
-from assets.training.preprocessing import Encoded, Preprocessing, load_preprocessing
+from assets.training.tasks.classification.preprocessing import Encoded, Preprocessing, load_preprocessing
 
 if TYPE_CHECKING:
     import pandas as pd
     from tokenizers import Tokenizer
 
-    from assets.training.model import TextClassifier
+    from assets.training.tasks.classification.model import TextClassifier
 
 __all__ = ["FILES", "Bundle", "load_bundle", "read_json", "verify_bundle", "write_manifest"]
 
@@ -95,7 +95,7 @@ class Bundle:
 
     def compile(self, precision: Precision) -> None:
         """Have all rows from now on answered as many are: on a GPU or by OpenVINO, where that agrees with torch."""
-        from assets.training.inference import compile_classifier
+        from assets.training.tasks.classification.inference import compile_classifier
 
         if precision not in self._compiled:
             self._compiled[precision] = compile_classifier(self.classifier, precision)
@@ -121,8 +121,8 @@ class Bundle:
         """Write the probabilities of some rows into `answers`, batch by batch."""
         import torch
 
-        from assets.training.batches import collate, token_batches
-        from assets.training.inference import run_batches
+        from assets.training.program.batches import collate, token_batches
+        from assets.training.tasks.classification.inference import run_batches
 
         classifier = self._compiled.get(precision, self.classifier)
         device = classifier.output.weight.device
@@ -143,7 +143,7 @@ def load_bundle(path: Path) -> Bundle:
     verify_bundle(path)
     from tokenizers import Tokenizer
 
-    from assets.training.model import load_classifier
+    from assets.training.tasks.classification.model import load_classifier
 
     try:
         check_folder(path)

@@ -13,7 +13,7 @@ from assets.exceptions import BundleError
 from assets.features.snapshot import load_snapshot
 from assets.resources import AS_OF, Evergreen, as_of, worker_runner
 from assets.training.bundle import verify_bundle
-from assets.training.launch import Training, override, train
+from assets.training.launchers.launch import Training, override, train
 from assets.training.pictures import loss_curve
 
 __all__ = ["TrainingOverrides", "challenger"]
@@ -78,7 +78,7 @@ def challenger(
 
     def run(command: list[str]) -> None:
         # The evaluation needs torch and transformers, seconds of imports: while the worker starts, a core has no work.
-        Thread(target=import_module, args=("assets.training.model",)).start()
+        Thread(target=import_module, args=("assets.training.tasks.classification.model",)).start()
         worker_runner(context)(command)
 
     lake, date = evergreen.home.lake, as_of(context)

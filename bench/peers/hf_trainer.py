@@ -18,7 +18,7 @@ from transformers import (
 
 from assets.settings import load_domain
 from assets.training.plan import TrainingPlan
-from assets.training.preprocessing import fit_preprocessing
+from assets.training.tasks.classification.preprocessing import fit_preprocessing
 
 LABELS = tuple(load_domain().labels)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import torch
 
-from assets.training.batches import collate, share_of_loss
-from assets.training.data import TrainingData
-from assets.training.model import TextClassifier
-from assets.training.optimization import parameter_groups, schedule
 from assets.training.plan import TrainingPlan
+from assets.training.program.batches import collate, share_of_loss
+from assets.training.program.optimization import parameter_groups, schedule
+from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.model import TextClassifier
 
 __all__ = ["plain_loop"]
 

@@ -96,7 +96,7 @@ def train(home: Home, champion: RegisteredVersion, monkeypatch: pytest.MonkeyPat
             drawn = world.rows(rows, "2023-06-01", 180, "t")
             drawn[[*columns, *FEATURES]].to_parquet(staged / "train.parquet", index=False)
             manifest = {"features": FEATURES, "settings": {"reference_share": 0.0}, "removed_starts": [*kept_out]}
-            manifest["domain"] = DOMAIN.model_dump()
+            manifest["domain"] = DOMAIN.model_dump(mode="json")
             manifest |= {"snapshot_id": champion.snapshot_id, "train_rows": rows, "test_rows": 0, "reference_rows": 0}
             (staged / "manifest.json").write_text(json.dumps(manifest))
             home.lake.publish("training_set/2024-01-01", champion.snapshot_id, staged)

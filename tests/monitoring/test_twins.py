@@ -60,7 +60,12 @@ def changed(home: Home, champion: RegisteredVersion, publish_marts: Any) -> Home
     with home.lake.staging(f"training_set/{champion.as_of}") as staged:
         old.to_parquet(staged / "train.parquet", index=False)
         sizes = {f"{part}_rows": 0 for part in ("train", "test", "reference")}
-        manifest = {"snapshot_id": champion.snapshot_id, "features": [], "domain": DOMAIN.model_dump(), **sizes}
+        manifest = {
+            "snapshot_id": champion.snapshot_id,
+            "features": [],
+            "domain": DOMAIN.model_dump(mode="json"),
+            **sizes,
+        }
         (staged / "manifest.json").write_text(json.dumps(manifest))
         home.lake.publish(f"training_set/{champion.as_of}", champion.snapshot_id, staged)
     rows = pd.concat([old, new])

@@ -81,7 +81,7 @@ class Past(History):
             for name, rows in zip(("train", "test"), parts, strict=False)
         }
         sizes = [len(part) for part in parts]
-        manifest = {"period": period, "settings": {"reference_share": 0.0}, "domain": DOMAIN.model_dump()}
+        manifest = {"period": period, "settings": {"reference_share": 0.0}, "domain": DOMAIN.model_dump(mode="json")}
         return Rows(as_of, as_of, Path(), self.features, *sizes, manifest, parts)
 
     def refit_set(self, snapshot: Snapshot) -> Snapshot:

@@ -9,9 +9,9 @@ import torch
 from assets.replay.frozen import TextTable, train_frozen
 from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.base_model import resolve_base_model
-from assets.training.batches import collate
-from assets.training.launch import override
-from assets.training.model import load_encoder, new_classifier
+from assets.training.launchers.launch import override
+from assets.training.program.batches import collate
+from assets.training.tasks.classification.model import load_encoder, new_classifier
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)

@@ -42,7 +42,7 @@ def test_policies_are_replayed_on_history(home: Home, tmp_path: Path) -> None:
 def test_a_training_is_priced_by_all_of_its_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = SimpleNamespace(path=tmp_path, report={"seconds": 10.0})
     bundle = SimpleNamespace(provenance={"world_size": 2})
-    monkeypatch.setattr("assets.training.launch.train", lambda *_: trained)
+    monkeypatch.setattr("assets.training.launchers.launch.train", lambda *_: trained)
     monkeypatch.setattr("assets.training.bundle.load_bundle", lambda _: bundle)
     history = SimpleNamespace(settings=load_settings("quick"), home=Home(tmp_path))
     learn = _trainer(Home(tmp_path), history, print)  # type: ignore[arg-type]

@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
-from assets.training.process import lean_imports, leave, use_cores
+from assets.training.program.process import lean_imports, leave, use_cores
 
 if __name__ == "__main__":
     use_cores()
     lean_imports()
-    from assets.training import model, worker
+    from assets.training.program import worker
+    from assets.training.tasks.classification import model
 
     model._DROPOUT = 0.0
     leave(worker.main(Path(sys.argv[1])))

@@ -15,8 +15,8 @@ from assets.features.snapshot import Snapshot, load_snapshot
 from assets.lake import Lake, hash_file
 from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.bundle import Bundle, load_bundle
-from assets.training.checkpoints import Checkpoints
-from assets.training.launch import Run, override, train
+from assets.training.launchers.launch import Run, override, train
+from assets.training.program.checkpoints import Checkpoints
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -101,7 +101,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     manifest = {
         "snapshot_id": "0123456789abcdef",
         "features": FEATURES,
-        "domain": DOMAIN.model_dump(),
+        "domain": DOMAIN.model_dump(mode="json"),
         "train_rows": len(train_rows),
         "test_rows": len(test_rows),
         "reference_rows": 0,
@@ -152,7 +152,7 @@ def alone() -> None:
     """This process is the only rank of a run: engines can be started in it. Processes that it starts know nothing."""
     import torch
 
-    from assets.training.engine import join_processes
+    from assets.training.program.engine import join_processes
 
     before, threads = dict(os.environ), torch.get_num_threads()
     join_processes(world_size=1, threads=threads)

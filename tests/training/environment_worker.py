@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from assets.training.process import take_environment
+from assets.training.program.process import take_environment
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]).parent

@@ -5,12 +5,12 @@ import signal
 import sys
 from pathlib import Path
 
-from assets.training.process import lean_imports, leave, use_cores
+from assets.training.program.process import lean_imports, leave, use_cores
 
 if __name__ == "__main__":
     use_cores()
     lean_imports()
-    from assets.training import loop, worker
+    from assets.training.program import loop, worker
 
     make_step = loop.make_step
 

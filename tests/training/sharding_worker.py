@@ -5,7 +5,7 @@ import resource
 import sys
 from pathlib import Path
 
-from assets.training.process import lean_imports, use_cores
+from assets.training.program.process import lean_imports, use_cores
 
 if __name__ == "__main__":
     threads = use_cores()
@@ -14,9 +14,9 @@ if __name__ == "__main__":
     from deepspeed import zero  # noqa: F401 - before memory is looked at
     from transformers.models.bert import modeling_bert  # noqa: F401 - likewise
 
-    from assets.training.engine import join_processes
-    from assets.training.model import load_encoder
-    from assets.training.sharding import sharded_reader
+    from assets.training.program.engine import join_processes
+    from assets.training.program.sharding import sharded_reader
+    from assets.training.tasks.classification.model import load_encoder
 
     def peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

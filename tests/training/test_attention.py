@@ -9,10 +9,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from assets.features.snapshot import Snapshot
 from assets.settings import load_domain
-from assets.training.attention import Dropout, attend, use_cpu_kernels
-from assets.training.batches import collate
-from assets.training.model import TextClassifier, new_classifier
-from assets.training.preprocessing import fit_preprocessing
+from assets.training.program.batches import collate
+from assets.training.tasks.classification.attention import Dropout, attend, use_cpu_kernels
+from assets.training.tasks.classification.model import TextClassifier, new_classifier
+from assets.training.tasks.classification.preprocessing import fit_preprocessing
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)

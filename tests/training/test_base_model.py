@@ -13,8 +13,8 @@ import pytest
 from assets.exceptions import BaseModelError
 from assets.training import base_model
 from assets.training.base_model import DEFAULT, resolve_base_model
-from assets.training.bert import Bert
-from assets.training.model import load_encoder
+from assets.training.tasks.classification.bert import Bert
+from assets.training.tasks.classification.model import load_encoder
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from assets.training.batches import Sampler, collate, count_steps, share_of_loss, token_batches
-from assets.training.preprocessing import Encoded
+from assets.training.program.batches import Sampler, collate, count_steps, share_of_loss, token_batches
+from assets.training.tasks.classification.preprocessing import Encoded
 
 
 def lengths(rows: int, window: int) -> NDArray[np.int64]:

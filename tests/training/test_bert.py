@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from assets.training.attention import attend
-from assets.training.bert import Bert, BertSettings
+from assets.training.tasks.classification.attention import attend
+from assets.training.tasks.classification.bert import Bert, BertSettings
 
 
 @pytest.fixture

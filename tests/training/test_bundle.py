@@ -13,8 +13,8 @@ import pytest
 from assets.exceptions import BundleError
 from assets.features.snapshot import Snapshot
 from assets.settings import load_domain
-from assets.training.bert import Bert
 from assets.training.bundle import FILES, Bundle, load_bundle, verify_bundle, write_manifest
+from assets.training.tasks.classification.bert import Bert
 
 LABELS = tuple(load_domain().labels)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.training.checkpoints import Checkpoints
+from assets.training.program.checkpoints import Checkpoints
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RANK = """
 import os, sys
-from assets.training.companions import together
+from assets.training.program.companions import together
 
 rank = int(sys.argv[1])
 

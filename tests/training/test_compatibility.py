@@ -8,8 +8,8 @@ import pytest
 
 from assets.exceptions import SettingsError
 from assets.settings import CONFIGS, TrainingSettings, load_settings
-from assets.training.compatibility import KEYS, ZERO_KEYS, Machine, check_training
-from assets.training.launch import override
+from assets.training.launchers.compatibility import KEYS, ZERO_KEYS, Machine, check_training
+from assets.training.launchers.launch import override
 
 CPU = Machine(gpus=0, bf16=True, libaio=True, compiler=True)
 BARE = Machine(gpus=0, bf16=False, libaio=False, compiler=False)
@@ -107,7 +107,7 @@ def test_auto_is_bf16_where_the_processor_computes_in_it(
     cpu = tmp_path / "cpuinfo"
     if flags is not None:
         cpu.write_text(f"processor\t: 0\n{flags}\n")
-    monkeypatch.setattr("assets.training.compatibility._CPU", cpu)
+    monkeypatch.setattr("assets.training.launchers.compatibility._CPU", cpu)
     caplog.set_level("WARNING", "evergreen")
     machine = Machine.here(0, file())
     assert machine.precision(override(plain, {"precision": "auto"})) == precision

@@ -14,12 +14,12 @@ import pytest
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.settings import TrainingSettings, load_domain
-from assets.training import data
-from assets.training.cache import cached
-from assets.training.data import TrainingData, load_training_data
-from assets.training.launch import override, plan_training
+from assets.training.launchers.launch import override, plan_training
 from assets.training.plan import TrainingPlan
-from assets.training.preprocessing import Encoded, fit_preprocessing
+from assets.training.program.cache import cached
+from assets.training.tasks.classification import data
+from assets.training.tasks.classification.data import TrainingData, load_training_data
+from assets.training.tasks.classification.preprocessing import Encoded, fit_preprocessing
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -161,7 +161,7 @@ def test_a_maker_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
     code = """
 import signal, sys
 from pathlib import Path
-from assets.training.cache import cached
+from assets.training.program.cache import cached
 def make(folder):
     (folder / "content").write_text("half")
     print("making", flush=True)

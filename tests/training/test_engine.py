@@ -19,20 +19,20 @@ from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_domain
-from assets.training.batches import collate
 from assets.training.bundle import load_bundle
-from assets.training.checkpoints import Checkpoints
-from assets.training.compatibility import Machine
-from assets.training.data import TrainingData
-from assets.training.engine import _prepare, consolidated_weights, engine_config, make_classifier, start_engine
-from assets.training.launch import Run, _deepspeed_config, override, plan_training, train
-from assets.training.model import TextClassifier, freeze, new_classifier
-from assets.training.optimization import parameter_groups, rate_factor
+from assets.training.launchers.compatibility import Machine
+from assets.training.launchers.launch import Run, _deepspeed_config, override, plan_training, train
 from assets.training.plan import TrainingPlan
-from assets.training.preprocessing import fit_preprocessing
-from assets.training.progress import Progress
-from assets.training.saving import Saver
-from assets.training.words import one_thread
+from assets.training.program.batches import collate
+from assets.training.program.checkpoints import Checkpoints
+from assets.training.program.engine import _prepare, consolidated_weights, engine_config, make_classifier, start_engine
+from assets.training.program.optimization import parameter_groups, rate_factor
+from assets.training.program.progress import Progress
+from assets.training.program.saving import Saver
+from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.model import TextClassifier, freeze, new_classifier
+from assets.training.tasks.classification.preprocessing import fit_preprocessing
+from assets.training.tasks.classification.words import one_thread
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -267,7 +267,7 @@ def test_settings_of_the_engine_train_a_bundle(
 
 
 def test_the_checks_before_a_run_import_no_torch() -> None:
-    code = "import sys, assets.training.launch; print('torch' in sys.modules)"
+    code = "import sys, assets.training.launchers.launch; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -11,15 +11,16 @@ from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_domain, load_settings
-from assets.training import launch, usage
 from assets.training.base_model import resolve_base_model
-from assets.training.compatibility import Machine, check_training
-from assets.training.estimate import Free, check_memory, estimate_memory, free_memory
-from assets.training.launch import Run, _deepspeed_config, override, train
-from assets.training.model import freeze, new_classifier
-from assets.training.model_size import ModelSize, measure_model, model_flops
-from assets.training.preprocessing import fit_preprocessing
-from assets.training.usage import cost, expected, matmul_peak, peak_memory
+from assets.training.launchers import launch
+from assets.training.launchers.compatibility import Machine, check_training
+from assets.training.launchers.estimate import Free, check_memory, estimate_memory, free_memory
+from assets.training.launchers.launch import Run, _deepspeed_config, override, train
+from assets.training.program import usage
+from assets.training.program.usage import cost, expected, matmul_peak, peak_memory
+from assets.training.tasks.classification.model import freeze, new_classifier
+from assets.training.tasks.classification.model_size import ModelSize, measure_model, model_flops
+from assets.training.tasks.classification.preprocessing import fit_preprocessing
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)

@@ -18,13 +18,13 @@ from assets.lake import Lake, hash_file
 from assets.settings import TrainingSettings, load_domain
 from assets.training import bundle as bundles
 from assets.training.bundle import Bundle
-from assets.training.data import load_training_data
-from assets.training.engine import Agreement, make_classifier, seed_everything, start_engine
-from assets.training.estimate import estimate_memory
-from assets.training.launch import Run, override, plan_training, train
-from assets.training.loop import _made, class_weights, make_step, take_step
-from assets.training.model_size import measure_model
+from assets.training.launchers.estimate import estimate_memory
+from assets.training.launchers.launch import Run, override, plan_training, train
 from assets.training.plan import TrainingPlan
+from assets.training.program.engine import Agreement, make_classifier, seed_everything, start_engine
+from assets.training.program.loop import _made, class_weights, make_step, take_step
+from assets.training.tasks.classification.data import load_training_data
+from assets.training.tasks.classification.model_size import measure_model
 
 LABELS = tuple(load_domain().labels)
 
@@ -136,7 +136,7 @@ def test_a_run_on_a_gpu_goes_on_to_the_same_bits(
     expected = train(lake, "2024-12-11", snapshot, chosen, run)
 
     def noticed(command: list[str]) -> None:
-        told = [word.replace("assets.training.worker", "tests.training.noticed_worker") for word in command]
+        told = [word.replace("assets.training.program.worker", "tests.training.noticed_worker") for word in command]
         assert subprocess.run(told, cwd=ROOT, capture_output=True, check=False).returncode == 143
         raise TrainingError("ended early")
 

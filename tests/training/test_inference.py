@@ -14,9 +14,9 @@ import torch
 
 from assets.features.snapshot import Snapshot
 from assets.training import bundle as bundles
-from assets.training import inference
 from assets.training.bundle import Bundle
-from assets.training.inference import compile_classifier
+from assets.training.tasks.classification import inference
+from assets.training.tasks.classification.inference import compile_classifier
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_nothing_is_reported_over_the_network() -> None:
         "import sys; tried = []\n"
         "def hook(event, _):\n    if event in ('socket.connect', 'socket.getaddrinfo'): tried.append(event)\n"
         "sys.addaudithook(hook)\n"
-        "import transformers, assets.training.inference as inference\n"
+        "import transformers, assets.training.tasks.classification.inference as inference\n"
         "config = transformers.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)\n"
         "encoder = transformers.BertModel(config).eval()\n"
         "inference._compile(encoder, 'float32')\n"

@@ -9,8 +9,8 @@ from assets.exceptions import BaseModelError, SettingsError, TrainingError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_settings
-from assets.training import launch
-from assets.training.launch import Run, override, plan_training, train, worker_command
+from assets.training.launchers import launch
+from assets.training.launchers.launch import Run, override, plan_training, train, worker_command
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_hostfile_counts_its_slots(snapshot: Snapshot, settings: TrainingSetti
 
 def test_several_ranks_go_through_a_launcher() -> None:
     plan = Path("plan.json")
-    assert worker_command(plan, 1, None) == [sys.executable, "-m", "assets.training.worker", "plan.json"]
+    assert worker_command(plan, 1, None) == [sys.executable, "-m", "assets.training.program.worker", "plan.json"]
     assert "--nproc-per-node=4" in worker_command(plan, 4, None)
     assert worker_command(plan, 4, "hosts")[3:6] == ["deepspeed", "--hostfile", "hosts"]
 

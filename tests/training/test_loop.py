@@ -11,12 +11,12 @@ from deepspeed import DeepSpeedEngine
 
 from assets.exceptions import TrainingError
 from assets.settings import TrainingSettings
-from assets.training.batches import Sampler, ahead
-from assets.training.data import TrainingData
-from assets.training.engine import Agreement
-from assets.training.launch import override
-from assets.training.loop import _made, class_weights, make_step
-from assets.training.preprocessing import Encoded
+from assets.training.launchers.launch import override
+from assets.training.program.batches import Sampler, ahead
+from assets.training.program.engine import Agreement
+from assets.training.program.loop import _made, class_weights, make_step
+from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.preprocessing import Encoded
 
 ROWS = 64
 

@@ -16,8 +16,8 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle
-from assets.training.launch import override, train, worker_command
-from assets.training.process import hand_over_environment, take_environment
+from assets.training.launchers.launch import override, train, worker_command
+from assets.training.program.process import hand_over_environment, take_environment
 
 ROOT = Path(__file__).parents[2]
 SECRET = "not to be seen"
@@ -61,7 +61,7 @@ def test_every_machine_has_what_the_first_one_was_told_and_no_command_tells_secr
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     command = [
-        word.replace("assets.training.worker", "tests.training.environment_worker")
+        word.replace("assets.training.program.worker", "tests.training.environment_worker")
         for word in worker_command(tmp_path / "plan.json", 2, str(machines))
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -130,4 +130,5 @@ def test_a_rank_that_dies_elsewhere_ends_the_run_in_one_line(
 
 
 def is_worker(process: psutil.Process) -> bool:
-    return "assets.training.worker" in process.cmdline() and "deepspeed.launcher.launch" not in process.cmdline()
+    command = process.cmdline()
+    return "assets.training.program.worker" in command and "deepspeed.launcher.launch" not in command

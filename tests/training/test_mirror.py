@@ -15,9 +15,9 @@ from assets.exceptions import SettingsError, TrainingError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file, hash_tree
 from assets.settings import TrainingSettings
-from assets.training.checkpoints import Checkpoints
-from assets.training.launch import override, train
-from assets.training.mirror import Mirror, Uploads
+from assets.training.launchers.launch import override, train
+from assets.training.program.checkpoints import Checkpoints
+from assets.training.program.mirror import Mirror, Uploads
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 from assets.exceptions import BaseModelError, SettingsError
 from assets.features.snapshot import Snapshot
 from assets.settings import load_domain
-from assets.training.batches import collate
-from assets.training.model import TextClassifier, freeze, new_classifier
-from assets.training.preprocessing import Preprocessing, fit_preprocessing
+from assets.training.program.batches import collate
+from assets.training.tasks.classification.model import TextClassifier, freeze, new_classifier
+from assets.training.tasks.classification.preprocessing import Preprocessing, fit_preprocessing
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from assets.features.snapshot import Snapshot
 from assets.settings import load_domain
-from assets.training.preprocessing import (
+from assets.training.tasks.classification.preprocessing import (
     Preprocessing,
     fit_preprocessing,
     load_preprocessing,

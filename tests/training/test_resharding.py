@@ -19,8 +19,8 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.bundle import read_json
-from assets.training.launch import Training, override, train
-from assets.training.resharding import refuse_code, to_universal
+from assets.training.launchers.launch import Training, override, train
+from assets.training.program.resharding import refuse_code, to_universal
 
 ROOT = Path(__file__).parents[2]
 LOSS, WEIGHTS = 1e-4, 1e-4
@@ -39,7 +39,7 @@ def calm(settings: TrainingSettings, encoder: Path, tmp_path_factory: pytest.Tem
 
 
 def start(command: list[str]) -> "subprocess.Popen[str]":
-    calmly = [word.replace("assets.training.worker", "tests.training.calm_worker") for word in command]
+    calmly = [word.replace("assets.training.program.worker", "tests.training.calm_worker") for word in command]
     return subprocess.Popen(calmly, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

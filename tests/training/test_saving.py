@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from assets.lake import hash_file
-from assets.training.checkpoints import Checkpoints
-from assets.training.mirror import Mirror, Uploads
-from assets.training.progress import Progress
-from assets.training.saving import Saver, _Writing
+from assets.training.program.checkpoints import Checkpoints
+from assets.training.program.mirror import Mirror, Uploads
+from assets.training.program.progress import Progress
+from assets.training.program.saving import Saver, _Writing
 
 STEP = 7
 

@@ -30,7 +30,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def grown(folder: Path, how: str) -> float:
     """By how much the second rank's peak has grown, as a share of the weights in float32."""
-    command = ["assets.training.launcher", "torch", "--standalone", "--nproc-per-node=2", "--module"]
+    command = ["assets.training.launchers.launcher", "torch", "--standalone", "--nproc-per-node=2", "--module"]
     program = ["tests.training.sharding_worker", str(folder), how]
     given_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}  # malloc would keep more or less of what was freed
     done = subprocess.run(

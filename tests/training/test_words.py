@@ -7,8 +7,8 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
 from assets.settings import load_domain
-from assets.training.preprocessing import Encoded
-from assets.training.words import fit_words
+from assets.training.tasks.classification.preprocessing import Encoded
+from assets.training.tasks.classification.words import fit_words
 
 LABELS = tuple(load_domain().labels)
 

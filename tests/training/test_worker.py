@@ -14,16 +14,21 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle
-from assets.training.launch import Run, override, plan_training, train, worker_command
+from assets.training.launchers.launch import Run, override, plan_training, train, worker_command
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_worker_imports_neither_dagster_nor_boto3_nor_transformers() -> None:
-    modules = ["worker", "data", "engine", "model", "output", "launcher", "saving", "mirror"]
-    start = "import sys; from assets.training.process import lean_imports; lean_imports()"
+    rooms = {
+        "program": ["worker", "engine", "output", "saving", "mirror"],
+        "tasks.classification": ["data", "model"],
+        "launchers": ["launcher"],
+    }
+    modules = "; ".join(f"from assets.training.{room} import {', '.join(names)}" for room, names in rooms.items())
+    start = "import sys; from assets.training.program.process import lean_imports; lean_imports()"
     heavy = "{'dagster', 'boto3', 'transformers'}"
-    code = f"{start}; from assets.training import {', '.join(modules)}; print({heavy} & {{*sys.modules}})"
+    code = f"{start}; {modules}; print({heavy} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "set()"
 
@@ -37,8 +42,8 @@ def test_a_run_imports_no_compiler(
     short = override(settings, {"epochs": 0.1})
     (tmp_path / "plan.json").write_text(plan_training(snapshot, short, tmp_path / "out", tmp_path).model_dump_json())
     code = (
-        "import sys; from pathlib import Path; from assets.training.worker import main\n"
-        "from assets.training.process import lean_imports; lean_imports()\n"
+        "import sys; from pathlib import Path; from assets.training.program.worker import main\n"
+        "from assets.training.program.process import lean_imports; lean_imports()\n"
         f"import deepspeed.runtime.engine as engine; engine.is_deepcompile_supported = lambda: {on_gpu}\n"
         "print(main(Path(sys.argv[1])), {'sympy', 'torch._dynamo', 'transformers'} & {*sys.modules}, file=sys.stderr)"
     )
@@ -145,7 +150,7 @@ def test_a_run_that_is_told_to_stop_saves_itself_and_goes_on_from_there(
 
     def noticed(command: list[str]) -> None:
         """One rank alone gets the notice."""
-        told = [word.replace("assets.training.worker", "tests.training.noticed_worker") for word in command]
+        told = [word.replace("assets.training.program.worker", "tests.training.noticed_worker") for word in command]
         done = subprocess.run(told, cwd=ROOT, capture_output=True, check=False)
         assert done.returncode == (143 if ranks == 1 else 1)  # of the launcher, which had no notice
         raise TrainingError("ended early")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from assets.training.bert import Bert
+from assets.training.tasks.classification.bert import Bert
 
 __all__ = ["Dropout", "attend", "use_cpu_kernels"]
 

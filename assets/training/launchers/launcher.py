@@ -1,7 +1,7 @@
-"""Several ranks: `python -m assets.training.launcher {torch|deepspeed} ARGUMENTS`, which starts one worker each.
+"""Several ranks, one worker each: `python -m assets.training.launchers.launcher {torch|deepspeed} ARGUMENTS`.
 
 Both launchers end all ranks when one fails or when they are told to stop. This one also stops when its parent is
-killed, and its workers are killed with it however it ends (assets/training/process.py).
+killed, and its workers are killed with it however it ends (assets/training/program/process.py).
 """
 
 import signal
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from assets.training.process import die_with_parent, hand_over_environment, lean_imports, silence_stdout
+from assets.training.program.process import die_with_parent, hand_over_environment, lean_imports, silence_stdout
 
 __all__ = ["main"]
 

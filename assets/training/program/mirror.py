@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from assets.ingestion.sources import s3_client, s3_errors
-from assets.training.checkpoints import MANIFEST, POINTER, Checkpoints, newest_first, outdated, read_manifest, step_of
 from assets.training.plan import TrainingPlan
+from assets.training.program.checkpoints import (
+    MANIFEST,
+    POINTER,
+    Checkpoints,
+    newest_first,
+    outdated,
+    read_manifest,
+    step_of,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

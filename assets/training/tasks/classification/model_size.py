@@ -82,7 +82,7 @@ def model_flops(size: ModelSize, tokens: int, squared_lengths: int) -> float:
 
 
 def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) -> bool:
-    """Whether a tensor outside the layers is frozen, as `freeze` (assets/training/model.py) has it."""
+    """Whether a tensor outside the layers is frozen, as `freeze` (model.py) has it."""
     is_words = any(word in name for word in _WORDS)
     return (without_embeddings and "embed" in name) or (is_words and not settings.train_embeddings)
 

@@ -1,4 +1,4 @@
-"""The training program: `python -m assets.training.worker PLAN.json`, one process a rank.
+"""The training program: `python -m assets.training.program.worker PLAN.json`, one process a rank.
 
 Reads the plan, builds the engine, loops, writes the bundle. It runs under Dagster Pipes, under a launcher, and alone.
 """
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from assets.exceptions import EvergreenError, Stopped
 from assets.training.plan import TrainingPlan
-from assets.training.process import (
+from assets.training.program.process import (
     die_with_parent,
     keep_memory,
     lean_imports,
@@ -22,7 +22,7 @@ from assets.training.process import (
     take_environment,
     use_cores,
 )
-from assets.training.progress import Phases, report_lines
+from assets.training.program.progress import Phases, report_lines
 
 __all__ = ["main", "train"]
 
@@ -52,14 +52,14 @@ def main(path: Path) -> int:
 def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     """Fine-tune as the plan says, and write the bundle. Raises TrainingError, BaseModelError or SettingsError."""
     phases = Phases()
-    from assets.training.checkpoints import Checkpoints
-    from assets.training.data import load_training_data
-    from assets.training.engine import join_processes, make_classifier, seed_everything, start_engine
-    from assets.training.loop import run_steps
-    from assets.training.mirror import Mirror, Uploads
-    from assets.training.output import usage, write_bundle
-    from assets.training.saving import Saver
-    from assets.training.usage import matmul_peak
+    from assets.training.program.checkpoints import Checkpoints
+    from assets.training.program.engine import join_processes, make_classifier, seed_everything, start_engine
+    from assets.training.program.loop import run_steps
+    from assets.training.program.mirror import Mirror, Uploads
+    from assets.training.program.output import usage, write_bundle
+    from assets.training.program.saving import Saver
+    from assets.training.program.usage import matmul_peak
+    from assets.training.tasks.classification.data import load_training_data
 
     phases.end("imports")
     join_processes(plan.world_size, threads)
@@ -87,8 +87,8 @@ def _companions(plan: TrainingPlan) -> AbstractContextManager[None]:
     """Across machines ranks watch each other; on one, the launcher ends all of them with the first that ends."""
     if plan.settings.hostfile is None:
         return nullcontext()
-    from assets.training.companions import together
-    from assets.training.engine import tell_all
+    from assets.training.program.companions import together
+    from assets.training.program.engine import tell_all
 
     def lost(rank: int) -> NoReturn:
         if not plan.failure.exists():

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from assets.exceptions import BaseModelError, SettingsError, describe
-from assets.training.bert import Bert, BertSettings
 from assets.training.model_files import read_config, read_shapes
-from assets.training.preprocessing import Preprocessing
+from assets.training.tasks.classification.bert import Bert, BertSettings
+from assets.training.tasks.classification.preprocessing import Preprocessing
 
 __all__ = [
     "ClassifierConfig",

@@ -15,12 +15,19 @@ from tokenizers import Tokenizer
 from assets.exceptions import BaseModelError
 from assets.lake import hash_file, hash_json
 from assets.settings import TrainingSettings
-from assets.training import cache, preprocessing, words
-from assets.training.batches import Sampler, token_batches
-from assets.training.cache import cached, map_array, write_arrays
 from assets.training.plan import TrainingPlan, count_validation_rows
-from assets.training.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing, load_preprocessing
-from assets.training.words import fit_words
+from assets.training.program import cache
+from assets.training.program.batches import Sampler, token_batches
+from assets.training.program.cache import cached, map_array, write_arrays
+from assets.training.tasks.classification import preprocessing, words
+from assets.training.tasks.classification.preprocessing import (
+    Encoded,
+    Integers,
+    Preprocessing,
+    fit_preprocessing,
+    load_preprocessing,
+)
+from assets.training.tasks.classification.words import fit_words
 
 __all__ = ["TrainingData", "load_training_data"]
 

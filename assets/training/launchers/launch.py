@@ -15,12 +15,12 @@ from assets.lake import Lake, hash_file, hash_json
 from assets.settings import CONFIGS, TrainingSettings
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle
-from assets.training.checkpoints import Checkpoints
-from assets.training.compatibility import Machine, check_training, offloads
-from assets.training.estimate import check_memory, free_memory
-from assets.training.mirror import Mirror
-from assets.training.model_size import measure_model
+from assets.training.launchers.compatibility import Machine, check_training, offloads
+from assets.training.launchers.estimate import check_memory, free_memory
 from assets.training.plan import TrainingPlan, count_validation_rows
+from assets.training.program.checkpoints import Checkpoints
+from assets.training.program.mirror import Mirror
+from assets.training.tasks.classification.model_size import measure_model
 
 if TYPE_CHECKING:
     from assets.features.snapshot import Snapshot
@@ -37,10 +37,10 @@ _ASIDE = {"refit", "price_per_hour", "checkpoint_seconds", "checkpoints_kept", "
 """Settings that no weight depends on."""
 
 _OUTSIDE = {
-    *("companions.py", "definitions.py", "launch.py", "mirror.py"),
-    *("compatibility.py", "estimate.py", "model_files.py", "model_size.py", "usage.py"),
+    *("definitions.py", "model_files.py", "tasks/classification/model_size.py"),
+    *("program/companions.py", "program/mirror.py", "program/usage.py"),
 }
-"""Files of this room that no weight depends on."""
+"""Files of this stage that no weight depends on, beside the launchers."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,14 @@ def worker_command(plan_file: Path, world_size: int, hostfile: str | None) -> li
 
     With a hostfile, the plan and the home must be on storage that all of its machines share.
     """
-    python, program = [sys.executable, "-m"], ["assets.training.worker", str(plan_file)]
+    python, program = [sys.executable, "-m"], ["assets.training.program.worker", str(plan_file)]
     if hostfile is not None:
         hosts = ["--hostfile", hostfile, "--no_local_rank", "--module"]
-        return [*python, "assets.training.launcher", "deepspeed", *hosts, *program]
+        return [*python, "assets.training.launchers.launcher", "deepspeed", *hosts, *program]
     if world_size == 1:
         return [*python, *program]
     ranks = ["--standalone", f"--nproc-per-node={world_size}", "--module"]
-    return [*python, "assets.training.launcher", "torch", *ranks, *program]
+    return [*python, "assets.training.launchers.launcher", "torch", *ranks, *program]
 
 
 def override(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
@@ -255,5 +255,7 @@ def _gpus() -> int:
 
 def _code() -> str:
     """Hash of the code that the workers run, and of what turns rows into numbers."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hash_json({file.name: hash_file(file) for file in files if file.name not in _OUTSIDE})
+    stage = Path(__file__).parents[1]
+    files = {file.relative_to(stage).as_posix(): file for file in sorted(stage.rglob("*.py"))}
+    outside = {name for name in files if name in _OUTSIDE or name.startswith("launchers/")}
+    return hash_json({name: hash_file(file) for name, file in files.items() if name not in outside})

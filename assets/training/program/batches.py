@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from assets.training.preprocessing import Encoded, Integers, starts
+from assets.training.tasks.classification.preprocessing import Encoded, Integers, starts
 
 __all__ = ["Sampler", "ahead", "collate", "count_steps", "share_of_loss", "token_batches"]
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from assets.lean import hide
 from assets.settings import Precision
-from assets.training.bert import Bert, Hidden
-from assets.training.model import TextClassifier
+from assets.training.tasks.classification.bert import Bert, Hidden
+from assets.training.tasks.classification.model import TextClassifier
 
 if TYPE_CHECKING:
     import openvino

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 from assets.exceptions import TrainingError
 from assets.training.bundle import write_manifest
-from assets.training.data import TrainingData
-from assets.training.engine import consolidated_weights
-from assets.training.model_size import measure_model, model_flops
 from assets.training.plan import TrainingPlan
-from assets.training.progress import Progress
-from assets.training.usage import cost, peak_memory
+from assets.training.program.engine import consolidated_weights
+from assets.training.program.progress import Progress
+from assets.training.program.usage import cost, peak_memory
+from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.model_size import measure_model, model_flops
 
 __all__ = ["usage", "write_bundle"]
 

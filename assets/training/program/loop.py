@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from assets.settings import TrainingSettings
-from assets.training.batches import Sampler, ahead, collate, share_of_loss
-from assets.training.calibration import TEMPERATURES, losses_by_temperature
-from assets.training.data import TrainingData
-from assets.training.engine import Agreement, consolidated_weights
-from assets.training.preprocessing import Integers
-from assets.training.process import notice
-from assets.training.progress import Progress
-from assets.training.saving import Saver
-from assets.training.usage import cost, expected
+from assets.training.program.batches import Sampler, ahead, collate, share_of_loss
+from assets.training.program.engine import Agreement, consolidated_weights
+from assets.training.program.process import notice
+from assets.training.program.progress import Progress
+from assets.training.program.saving import Saver
+from assets.training.program.usage import cost, expected
+from assets.training.tasks.classification.calibration import TEMPERATURES, losses_by_temperature
+from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.preprocessing import Integers
 
 __all__ = ["Step", "class_weights", "make_step", "run_steps", "take_step"]
 

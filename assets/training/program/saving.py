@@ -22,11 +22,11 @@ from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointComm
 
 from assets.exceptions import Stopped
 from assets.lake import hash_file, write_atomically
-from assets.training.checkpoints import Checkpoints, read_manifest, sync
-from assets.training.engine import tell_all
-from assets.training.mirror import Uploads
-from assets.training.progress import Progress
-from assets.training.resharding import load_resharded, refuse_code
+from assets.training.program.checkpoints import Checkpoints, read_manifest, sync
+from assets.training.program.engine import tell_all
+from assets.training.program.mirror import Uploads
+from assets.training.program.progress import Progress
+from assets.training.program.resharding import load_resharded, refuse_code
 
 __all__ = ["Saver"]
 

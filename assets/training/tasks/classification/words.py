@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from assets.training.preprocessing import Encoded, Integers
+from assets.training.tasks.classification.preprocessing import Encoded, Integers
 
 __all__ = ["fit_words", "one_thread"]
 

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from assets.training.model import Reader, TextClassifier, empty_encoder
+from assets.training.tasks.classification.model import Reader, TextClassifier, empty_encoder
 
 __all__ = ["deal_out_rest", "sharded_reader"]
 

@@ -20,13 +20,13 @@ from torch.optim import Adam, Optimizer
 
 from assets.exceptions import SettingsError, TrainingError
 from assets.settings import TrainingSettings
-from assets.training.attention import use_cpu_kernels
-from assets.training.batches import count_steps
-from assets.training.data import TrainingData
-from assets.training.model import TextClassifier, freeze, new_classifier
-from assets.training.optimization import parameter_groups, schedule
 from assets.training.plan import TrainingPlan
-from assets.training.sharding import deal_out_rest, sharded_reader
+from assets.training.program.batches import count_steps
+from assets.training.program.optimization import parameter_groups, schedule
+from assets.training.program.sharding import deal_out_rest, sharded_reader
+from assets.training.tasks.classification.attention import use_cpu_kernels
+from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.model import TextClassifier, freeze, new_classifier
 
 __all__ = [
     "Agreement",
@@ -247,5 +247,5 @@ def _prepare(encoder: Any, settings: TrainingSettings) -> None:
             raise SettingsError(f"training.activation_checkpointing: {type(encoder).__name__} does not support it")
         encoder.activation_checkpointing_enable({"use_reentrant": False})
     if settings.compile:
-        os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the start switches it off (assets/training/process.py)
+        os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the start switches it off (assets/training/program/process.py)
         encoder.compile(dynamic=True)

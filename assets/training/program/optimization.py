@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from assets.settings import TrainingSettings
-from assets.training.model import TextClassifier, encoder_layers
+from assets.training.tasks.classification.model import TextClassifier, encoder_layers
 
 __all__ = ["parameter_groups", "rate_factor", "schedule"]
 

@@ -1,0 +1,1 @@
+"""Classification of texts: one label a row, with its probability."""
