@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circle(imported: dict[str, set[str]]) -> list[str] | None:
+    """Modules that import one another, the first again at the end; None without such."""
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return None
 
 
 def stage_of(module: str) -> str | None:
@@ -74,6 +89,15 @@ def test_no_definitions_import_another_stages_definitions(path: Path) -> None:
     for name in imports(path):
         assert not name.startswith("pipelines"), name
         assert ".definitions" not in name, name
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Imports within functions and for types alone count, too."""
+    paths = {module_of(path): path for path in (ROOT / "assets").rglob("*.py")}
+    named = {module: set(imports(path)) for module, path in paths.items()}
+    owners = {name: name if name in paths else name.rpartition(".")[0] for names in named.values() for name in names}
+    assert circle({module: {owners[name] for name in names} & set(paths) for module, names in named.items()}) is None
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
 
 
 def test_the_engine_does_not_know_what_its_records_are() -> None:

@@ -9,8 +9,8 @@ from assets.resources import AS_OF, Evergreen, as_of, report_url
 
 if TYPE_CHECKING:
     from assets.monitoring.decision import RetrainingDecision
-    from assets.monitoring.drift import DriftReport
     from assets.monitoring.performance import Performance, Scores
+    from assets.monitoring.report import DriftReport
 
 __all__ = ["drift_report", "performance", "retraining_decision"]
 

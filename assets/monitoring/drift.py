@@ -13,14 +13,14 @@ few columns, which would drown among forty statistics.
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from assets.lake import Home, Lake, hash_json
-from assets.monitoring.comparison import Column, judge, measure_columns, shares
-from assets.monitoring.page import Earlier, render
+from assets.monitoring.comparison import Column, judge, measure_columns
+from assets.monitoring.page import render
 from assets.monitoring.performance import Performance, load_performance
+from assets.monitoring.report import DriftReport, Earlier, load_drift, read_drift
 from assets.monitoring.sides import Compared, Reference, read_reference, read_window
 from assets.monitoring.widgets import by_evidently
 from assets.monitoring.wording import hash_words, measure_wording, wording_rows
@@ -28,34 +28,7 @@ from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings
 
-__all__ = ["DriftReport", "load_drift", "measure_drift"]
-
-
-@dataclass(frozen=True)
-class DriftReport:
-    """What was compared and found; `detected` and `share` are None when it could not be measured."""
-
-    as_of: str
-    model_version: str | None
-    detected: bool | None
-    share: float | None
-    """The largest share of drifted columns of any group."""
-    reason: str
-    """One sentence with the numbers."""
-    reference_rows: int
-    current_rows: int
-    columns: tuple[Column, ...]
-    since: dict[str, str] = field(default_factory=dict)
-    """By drifted column, the first of the windows in a row, this one the last, in which it had drifted."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """By group that was not measured, why not."""
-    training_id: str | None = None
-    """The champion's, which it was measured of; None without one."""
-
-    @property
-    def groups(self) -> dict[str, float]:
-        """The share of drifted columns by group."""
-        return shares(self.columns)
+__all__ = ["measure_drift"]
 
 
 def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, settings: DriftSettings) -> DriftReport:
@@ -82,12 +55,6 @@ def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, se
     return load_drift(lake, as_of)
 
 
-def load_drift(lake: Lake, as_of: str) -> DriftReport:
-    """The published report of an as-of date. Raises NotPublished."""
-    content = _read(lake.current(f"drift/{as_of}"))
-    return DriftReport(**{**content, "columns": tuple(Column(**column) for column in content["columns"])})
-
-
 def _show(page: Path, served: Path) -> None:
     """Serve a page, as the same file: it is large. One that `evergreen prune` has removed is not made again."""
     if page.exists():
@@ -97,11 +64,6 @@ def _show(page: Path, served: Path) -> None:
             (Path(beside) / "page").replace(served)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "drift.json").read_text())
-    return content
-
-
 def _scored_version(lake: Lake, as_of: str) -> str | None:
     return lake.version(f"predictions/{as_of}")
 
@@ -109,7 +71,7 @@ def _scored_version(lake: Lake, as_of: str) -> str | None:
 def _earlier(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> tuple[Earlier, ...]:
     """The windows before as_of that were measured of this champion, the newest last."""
     tables = [table for table in lake.tables("drift") if table.removeprefix("drift/") < as_of]
-    published = [_read(lake.current(table)) for table in tables]
+    published = [read_drift(lake.current(table)) for table in tables]
     return tuple(
         Earlier(content["as_of"], frozenset(c["name"] for c in content["columns"] if c["drifted"]), content["share"])
         for content in published

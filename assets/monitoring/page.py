@@ -4,17 +4,13 @@ Numbers and names of columns only: no text of a record. The page loads nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from assets.monitoring.comparison import Column
 from assets.monitoring.performance import Performance
+from assets.monitoring.report import DriftReport, Earlier
 
-if TYPE_CHECKING:
-    from assets.monitoring.drift import DriftReport
-
-__all__ = ["Earlier", "render"]
+__all__ = ["render"]
 
 _STYLE = """
 <style>
@@ -41,17 +37,7 @@ _BAR = 120
 """Pixels of a bar that is as long as bars get: three times the threshold."""
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """An earlier window of the same champion."""
-
-    as_of: str
-    drifted: frozenset[str]
-    """The columns that had drifted."""
-    share: float | None
-
-
-def render(report: "DriftReport", widgets: str, earlier: Sequence[Earlier], performance: Performance | None) -> str:
+def render(report: DriftReport, widgets: str, earlier: Sequence[Earlier], performance: Performance | None) -> str:
     """The page of a window: the dashboard, and below it Evidently's page `widgets`, if there is one."""
     dashboard = "".join(
         (
@@ -69,7 +55,7 @@ def render(report: "DriftReport", widgets: str, earlier: Sequence[Earlier], perf
     return f"<!DOCTYPE html><html><head>{title}</head><body>{dashboard}</body></html>"
 
 
-def _heading(report: "DriftReport") -> str:
+def _heading(report: DriftReport) -> str:
     found = {True: "Drift", False: "No drift", None: "Drift not measured"}[report.detected]
     sides = (
         f"<p>{report.current_rows:,} records that version {escape(str(report.model_version))} routed and was not "
@@ -114,7 +100,7 @@ def _maturity(found: Performance) -> str:
     return f"{found.maturity:.0%} of its labels known" if found.maturity is not None else "no rows"
 
 
-def _moved(report: "DriftReport") -> str:
+def _moved(report: DriftReport) -> str:
     ordered = sorted(report.columns, key=lambda column: -column.times)
     drifted = [column for column in ordered if column.drifted]
     groups = "; ".join(f"{group} {share:.0%}" for group, share in report.groups.items())
@@ -148,7 +134,7 @@ def _column(column: Column, since: str) -> str:
     return _row("td", names, numbers, "drifted" if column.drifted else "")
 
 
-def _windows(report: "DriftReport", earlier: Sequence[Earlier], performance: Performance) -> str:
+def _windows(report: DriftReport, earlier: Sequence[Earlier], performance: Performance) -> str:
     """Every window of the champion, the newest first."""
     found = {window.as_of: (len(window.drifted), window.share) for window in earlier}
     if report.columns:
@@ -185,7 +171,7 @@ def _windows(report: "DriftReport", earlier: Sequence[Earlier], performance: Per
     return f"<h2>{champion}</h2><table>{head}{rows}</table>" if rows else ""
 
 
-def _contents(report: "DriftReport") -> str:
+def _contents(report: DriftReport) -> str:
     groups = dict.fromkeys(column.group for column in report.columns if column.statistic == "psi")
     return f"<h2>Columns, by Evidently</h2><p>A summary a group, in this order: {', '.join(groups)}.</p>"
 

@@ -10,9 +10,9 @@ from statistics import fmean, median
 from assets.evaluation.gate import met
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
-from assets.monitoring.drift import DriftReport, load_drift
 from assets.monitoring.performance import Performance, load_performance
 from assets.monitoring.probe import Probe, weigh
+from assets.monitoring.report import DriftReport, load_drift
 from assets.monitoring.twins import Twins, measure_twins
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import RegisteredVersion

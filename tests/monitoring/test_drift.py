@@ -10,8 +10,9 @@ import pytest
 
 from assets.features.duplicates import hash_starts
 from assets.lake import Home
-from assets.monitoring.drift import load_drift, measure_drift
+from assets.monitoring.drift import measure_drift
 from assets.monitoring.performance import measure_performance
+from assets.monitoring.report import load_drift
 from assets.monitoring.sides import arrived_labels
 from assets.settings import load_settings
 

@@ -1,0 +1,60 @@
+"""What a comparison found: the content of `drift.json`, published as the lake table `drift/<as_of>`."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets.lake import Lake
+from assets.monitoring.comparison import Column, shares
+
+__all__ = ["DriftReport", "Earlier", "load_drift", "read_drift"]
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What was compared and found; `detected` and `share` are None when it could not be measured."""
+
+    as_of: str
+    model_version: str | None
+    detected: bool | None
+    share: float | None
+    """The largest share of drifted columns of any group."""
+    reason: str
+    """One sentence with the numbers."""
+    reference_rows: int
+    current_rows: int
+    columns: tuple[Column, ...]
+    since: dict[str, str] = field(default_factory=dict)
+    """By drifted column, the first of the windows in a row, this one the last, in which it had drifted."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """By group that was not measured, why not."""
+    training_id: str | None = None
+    """The champion's, which it was measured of; None without one."""
+
+    @property
+    def groups(self) -> dict[str, float]:
+        """The share of drifted columns by group."""
+        return shares(self.columns)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier window of the same champion."""
+
+    as_of: str
+    drifted: frozenset[str]
+    """The columns that had drifted."""
+    share: float | None
+
+
+def load_drift(lake: Lake, as_of: str) -> DriftReport:
+    """The published report of an as-of date. Raises NotPublished."""
+    content = read_drift(lake.current(f"drift/{as_of}"))
+    return DriftReport(**{**content, "columns": tuple(Column(**column) for column in content["columns"])})
+
+
+def read_drift(folder: Path) -> dict[str, Any]:
+    """The content of a published report, as JSON."""
+    content: dict[str, Any] = json.loads((folder / "drift.json").read_text())
+    return content
