@@ -1,54 +1,20 @@
-"""The features: rolling statistics of the company and the state, and what the record itself shows."""
-
-from datetime import timedelta
-from pathlib import Path
+"""What a complaint itself shows. A module of this folder stands alone: it imports none beside it."""
 
 import pandas as pd
-import yaml
-from entities import company, state
-from feast import FeatureView, Field
+from feast import Field, RequestSource
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Float64, Int64
-from sources import company_daily, record, state_daily
+from feast.types import Float64, String
 
-__all__ = ["company_statistics", "record_request", "state_statistics"]
+__all__ = ["record", "record_request"]
 
-LABELS = tuple(yaml.safe_load((Path(__file__).parents[1] / "configs" / "domain.yaml").read_text())["labels"])
-
-# A statistic holds until the next row of its key, and there is a row whenever one changes: it never expires.
-NO_EXPIRY = timedelta(0)
-
-
-def _statistics(key: str) -> list[Field]:
-    return [
-        Field(name=f"{key}_records_7d", dtype=Int64, description="Records received in the last 7 days"),
-        Field(name=f"{key}_records_30d", dtype=Int64, description="Records received in the last 30 days"),
-        Field(name=f"{key}_records_90d", dtype=Int64, description="Records received in the last 90 days"),
-        Field(name=f"{key}_text_share", dtype=Float64, description="Share of all records that have a text"),
-        Field(name=f"{key}_labels", dtype=Int64, description="Labels known so far"),
-        *(
-            Field(name=f"{key}_share_{label}", dtype=Float64, description=f"Share of {label} among known labels")
-            for label in LABELS
-        ),
-    ]
-
-
-company_statistics = FeatureView(
-    name="company_statistics",
-    entities=[company],
-    schema=_statistics("company"),
-    source=company_daily,
-    ttl=NO_EXPIRY,
-    description="How much is complained about the company, and which labels its records went to.",
-)
-
-state_statistics = FeatureView(
-    name="state_statistics",
-    entities=[state],
-    schema=_statistics("state"),
-    source=state_daily,
-    ttl=NO_EXPIRY,
-    description="How much is complained in the state, and which labels its records went to.",
+record = RequestSource(
+    name="record",
+    schema=[
+        Field(name="text", dtype=String),
+        Field(name="tags", dtype=String),
+        Field(name="channel", dtype=String),
+    ],
+    description="What the record itself says; an empty string stands for a missing value.",
 )
 
 

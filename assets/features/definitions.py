@@ -46,7 +46,7 @@ def _specs(asset: str, checks: dict[str, str]) -> list[dg.AssetCheckSpec]:
     owners=["team:evergreen"],
 )
 def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Feast's registry as `feature_repo/` defines it: entities, views and the service that the model uses."""
+    """Feast's entities, views and the service that the model uses: the engine's, and those of `feature_repo/`."""
     from assets.features.store import SERVICE, apply_definitions
 
     applied = apply_definitions(evergreen.home)

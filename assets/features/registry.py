@@ -1,4 +1,4 @@
-"""Feast's registry in memory: what `feature_repo/` defines, and never what a file says."""
+"""Feast's registry in memory: what the engine and the domain define, and never what a file says."""
 
 from pathlib import Path
 

@@ -98,10 +98,12 @@ def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) 
 
     Rows need the domain's columns that are known when a record comes in; order and index are kept. `folder`
     has the online store to read, the home's by default. Raises NotPublished when it was never filled, or by other
-    definitions than `feature_repo/` has now: request features are computed by its code.
+    definitions than there are now: request features are computed by their code.
     """
     if online_store(folder or home.features).definitions != digest():
-        raise NotPublished("feature_repo/ has changed since the online store was filled; materialize it again")
+        raise NotPublished(
+            "the feature definitions have changed since the online store was filled; materialize it again"
+        )
     applied = definitions(home)
     store = open_store(home, folder=folder)
     service = store.get_feature_service(SERVICE)

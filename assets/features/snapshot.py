@@ -197,8 +197,9 @@ def _read(path: Path, as_of: str) -> Snapshot:
 def with_features(home: Home, marts: Path, rows: pa.Table, features: tuple[str, ...]) -> pa.Table:
     """Rows with the feature service's columns behind them, joined by Feast as of each row's `known_at`."""
     store = open_store(home, marts=marts)
-    request = list(definitions(home).request)
-    entities = rows.select(["record_id", "known_at", *home.domain.entities, *request]).to_pandas()
+    applied = definitions(home)
+    request = list(applied.request)
+    entities = rows.select(list(dict.fromkeys(["record_id", "known_at", *applied.entities, *request]))).to_pandas()
     # Feast guesses types from values: an absent text is an empty one, offline as online.
     entities[request] = entities[request].fillna("")
     entities = entities.rename(columns={"known_at": "event_timestamp"})

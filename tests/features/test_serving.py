@@ -12,7 +12,7 @@ from assets.exceptions import NotPublished
 from assets.features import serving
 from assets.features.serving import materialize, online_features, online_store, pinned
 from assets.features.snapshot import with_features
-from assets.features.store import definitions
+from assets.features.store import definitions, repository_registry
 from assets.lake import Home
 
 LATE, EARLY = "2020-03-10", "2020-02-01"
@@ -91,11 +91,10 @@ def test_a_failure_half_way_leaves_the_store_as_it_was(
 
 
 def test_what_killed_runs_have_left_is_swept(home: Home, marts: Path) -> None:
-    abandoned = [home.lake.root / name / ".staging-x" for name in ("online_features", "feature_definitions")]
-    for folder in abandoned:
-        folder.mkdir(parents=True)
+    abandoned = home.lake.root / "online_features" / ".staging-x"
+    abandoned.mkdir(parents=True)
     materialize(home, LATE)
-    assert not any(folder.exists() for folder in abandoned)
+    assert not abandoned.exists()
 
 
 def test_the_same_date_is_not_filled_again(home: Home, marts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +135,10 @@ def test_an_empty_store_says_what_to_do(home: Home, marts: Path, rows: pd.DataFr
         online_features(home, rows)
 
 
-def test_code_planted_in_the_registry_is_never_run(home: Home, marts: Path, rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_code_planted_in_a_registry_is_never_run(home: Home, marts: Path, rows: pd.DataFrame, tmp_path: Path) -> None:
     materialize(home, LATE)
     expected, planted = online_features(home, rows), tmp_path / "ran"
+    (home.features / "registry.db").write_bytes(repository_registry())
     plant(home.features / "registry.db", f"open({str(planted)!r}, 'w')")
     pd.testing.assert_frame_equal(online_features(home, rows), expected)
     offline(home, marts, rows, LATE)
@@ -168,7 +168,7 @@ def test_features_of_other_definitions_are_not_served(
 ) -> None:
     materialize(home, LATE)
     monkeypatch.setattr(serving, "digest", lambda: "another")
-    with pytest.raises(NotPublished, match="feature_repo/ has changed"):
+    with pytest.raises(NotPublished, match="the feature definitions have changed"):
         online_features(home, rows)
 
 

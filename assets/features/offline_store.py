@@ -36,9 +36,9 @@ _POINTER = "CURRENT"
 
 
 class AsOfOfflineStoreConfig(FeastConfigBaseModel):
-    """What `offline_store:` in feature_store.yaml can say."""
+    """What the offline store is configured with."""
 
-    type: Literal["offline_store.AsOfOfflineStore"] = "offline_store.AsOfOfflineStore"
+    type: Literal["assets.features.offline_store.AsOfOfflineStore"] = "assets.features.offline_store.AsOfOfflineStore"
     tables: StrictStr
     """The folder that relative source paths start from; its CURRENT file, if any, names the subfolder to read."""
 
