@@ -21,7 +21,7 @@ GOAL_RATIO, GOAL_SECONDS, GOAL_GB = 2, 180, 4
 OURS = {
     "ingestion": """
 from assets.ingestion.landing import ingest
-ingest([source], home.lake, settings.ingestion, as_of)
+ingest([source], home.lake, settings.ingestion, home.domain, as_of)
 """,
     "warehouse": """
 from assets.warehouse.project import build_marts

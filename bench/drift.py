@@ -89,7 +89,7 @@ def simulate(folder: Path, scenario: str) -> pd.DataFrame:
 
     home, as_of = Home(folder / scenario), (END + timedelta(days=40)).isoformat()
     simulate(folder / f"{scenario}-source", START, END, RATE, 7, scenario)
-    ingest([str(folder / f"{scenario}-source")], home.lake, SETTINGS.ingestion, as_of)
+    ingest([str(folder / f"{scenario}-source")], home.lake, SETTINGS.ingestion, home.domain, as_of)
     build_marts(home)
     publish(home, audit(home, as_of, SETTINGS.warehouse), SETTINGS.warehouse)
     return _with_features(home)

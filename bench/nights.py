@@ -42,7 +42,7 @@ def spend(stage):
     spent[stage], spend.last = now - spend.last, now
 spend.last = 0
 spend("imports")
-ingest(sources, home.lake, settings.ingestion, as_of)
+ingest(sources, home.lake, settings.ingestion, home.domain, as_of)
 spend("ingestion")
 build_marts(home)
 spend("warehouse")

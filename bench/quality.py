@@ -90,7 +90,7 @@ def read(home: Home, sources: list[str]) -> None:
     """What the graph makes of some sources before it freezes a training set."""
     settings = load_settings("full")
     os.environ["EVERGREEN_HOME"] = str(home.root)
-    ingest(sources, home.lake, settings.ingestion, AS_OF)
+    ingest(sources, home.lake, settings.ingestion, home.domain, AS_OF)
     build_marts(home)
     publish(home, audit(home, AS_OF, settings.warehouse), settings.warehouse)
 

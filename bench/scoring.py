@@ -40,11 +40,13 @@ def read(path: Path, texts: int) -> Any:
     from assets.ingestion.records import Record
     from assets.settings import load_settings
 
-    found = [row for row in read_rows(path, load_settings("quick").ingestion) if isinstance(row, Record)]
-    whole = [row for row in found if row.text and row.company and row.state and row.product]
+    rows = read_rows(path, load_settings("quick").ingestion, DOMAIN, outcomes=True)
+    found = [row.fields for row in rows if isinstance(row, Record)]
+    needed = ("narrative", "company", "state", "product")
+    whole = [fields for fields in found if all(fields[name] for name in needed)]
     drawn = [whole[place] for place in np.random.default_rng(0).permutation(len(whole))[:texts]]
-    frame = pd.DataFrame([{name: getattr(row, name) for name in ("text", "company", "state")} for row in drawn])
-    labels = pd.factorize(np.array([row.product for row in drawn]))[0] % len(LABELS)
+    frame = pd.DataFrame(drawn)[["narrative", "company", "state"]].rename(columns={"narrative": "text"})
+    labels = pd.factorize(np.array([fields["product"] for fields in drawn]))[0] % len(LABELS)
     return frame.assign(label=[LABELS[code] for code in labels])
 
 

@@ -26,7 +26,7 @@ from moto.server import ThreadedMotoServer
 from assets.ingestion.landing import ingest
 from assets.lake import Home, Lake, hash_file, locked
 from assets.retention.prune import prune
-from assets.settings import load_settings
+from assets.settings import load_domain, load_settings
 from assets.warehouse.marts import mart
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
@@ -447,5 +447,5 @@ def test_a_run_of_the_command_and_a_job_of_the_daemon_end_as_one_after_the_other
 def one_after_the_other(lake: Lake, order: list[tuple[Path, bool]]) -> str | None:
     """The version of the raw table that comes of reading one source after the other, as history or not."""
     for source, history in order:
-        ingest([str(source)], lake, load_settings("quick").ingestion, AS_OF, history=history)
+        ingest([str(source)], lake, load_settings("quick").ingestion, load_domain(), AS_OF, history=history)
     return lake.version("raw_records")

@@ -17,17 +17,15 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from assets.ingestion.layout import Layout
-from assets.ingestion.records import COLUMNS, tabulate
+from assets.ingestion.records import tabulate
 
 __all__ = ["Clean", "Places", "Stretch", "parse"]
 
 Places = npt.NDArray[np.int64]
 """Offsets of bytes, ascending."""
 
-_NUL, _LF, _CR, _QUOTE, _COMMA, _HIGH = 0, 10, 13, 34, 44, 128
+_NUL, _LF, _CR, _QUOTE, _HIGH = 0, 10, 13, 34, 128
 _NONE: Places = np.empty(0, np.int64)
-_BEFORE_OPENING = np.isin(np.arange(256), [_LF, _QUOTE, _COMMA])
-_AFTER_CLOSING = np.isin(np.arange(256), [_LF, _CR, _QUOTE, _COMMA])
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
@@ -41,7 +39,7 @@ class Stretch:
         self.data, self.layout, self.max_record = data, layout, max_record
         self.array = np.frombuffer(data, np.uint8)
         self.quotes: Places = np.flatnonzero(self.array == _QUOTE)
-        self.commas: Places = np.flatnonzero(self.array == _COMMA)
+        self.separators: Places = np.flatnonzero(self.array == ord(layout.delimiter))
         self.line_ends: Places = np.flatnonzero(self.array == _LF)
 
     def lines_before(self, places: Places | int) -> Places:
@@ -55,13 +53,13 @@ class Stretch:
         return starts if starts[-1] == len(self.data) else [*starts, len(self.data)]
 
     @cached_property
-    def commas_in_line(self) -> Places:
-        return np.diff(np.searchsorted(self.commas, self.line_ends), prepend=0)
+    def separators_in_line(self) -> Places:
+        return np.diff(np.searchsorted(self.separators, self.line_ends), prepend=0)
 
     def may_start_records(self) -> list[int]:
         """Lines that `Layout.starts_record` may be true of; the last one among them if it has no end."""
         starts = np.concatenate([[0], self.line_ends + 1])
-        may = self.layout.may_start_record(self.commas_in_line, self.array[starts[:-1]])
+        may = self.layout.may_start_record(self.separators_in_line, self.array[starts[:-1]])
         return [*np.flatnonzero(may).tolist(), len(self.line_ends)]
 
     def parts_records(self, line: int) -> bool:
@@ -145,16 +143,18 @@ class _Count:
 
     def _misplaced(self) -> Iterator[Places]:
         """Quotes that do not stand around a field, carriage returns outside of quotes and of line ends, NUL bytes."""
-        array = self._stretch.array
+        array, separator = self._stretch.array, ord(self._stretch.layout.delimiter)
+        before_opening = np.isin(np.arange(256), [_LF, _QUOTE, separator])
+        after_closing = before_opening | (np.arange(256) == _CR)
         opening, closing = self._stretch.quotes[self._odd :: 2], self._stretch.quotes[1 - self._odd :: 2]
-        yield opening[~_BEFORE_OPENING[array.take(opening - 1, mode="clip")]]
-        yield closing[~_AFTER_CLOSING[array.take(closing + 1, mode="clip")]]
+        yield opening[~before_opening[array.take(opening - 1, mode="clip")]]
+        yield closing[~after_closing[array.take(closing + 1, mode="clip")]]
         returns = np.flatnonzero(array == _CR)
         yield returns[(array.take(returns + 1, mode="clip") != _LF) & ~self._inside(returns)]
         yield np.flatnonzero(array == _NUL)
 
     def _miscounted(self) -> Places:
-        separators = self._stretch.commas[~self._inside(self._stretch.commas)]
+        separators = self._stretch.separators[~self._inside(self._stretch.separators)]
         starts, ends = self._bounds[:-1] + 1, self._bounds[1:]
         found = np.diff(np.searchsorted(separators, self._bounds))
         miscounted: Places = starts[(found != self._stretch.layout.width - 1) & ~self._blank(starts, ends)]
@@ -173,7 +173,7 @@ class _Count:
         return odd
 
     def _may_part(self, lines: Places) -> npt.NDArray[np.bool_]:
-        counts = np.append(self._stretch.commas_in_line, 0)
+        counts = np.append(self._stretch.separators_in_line, 0)
         first = self._stretch.array.take(self._stretch.line_ends[lines] + 1, mode="clip")
         may: npt.NDArray[np.bool_] = self._stretch.layout.may_part_records(counts[lines], counts[lines + 1], first)
         return may
@@ -192,13 +192,13 @@ def _is_odd_text(data: bytes) -> bool:
 
 
 def parse(data: bytes, layout: Layout, lines: Places) -> pa.Table:
-    """Clean records, one after the other, as a table by RECORDS; `lines` has the number of each."""
-    names = [name if name in COLUMNS else f"{place}" for place, name in enumerate(layout.columns)]
-    known = [name for name in names if name in COLUMNS]
+    """Clean records, one after the other, as a table by `record_schema`; `lines` has the number of each."""
+    names = [name or f"{place}" for place, name in enumerate(layout.columns)]
+    known = [name for name in layout.columns if name]
     table = pacsv.read_csv(
         pa.BufferReader(data),
         pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-        pacsv.ParseOptions(newlines_in_values=True),
+        pacsv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
         pacsv.ConvertOptions(
             check_utf8=False,
             column_types=dict.fromkeys(known, pa.string()),
@@ -208,4 +208,4 @@ def parse(data: bytes, layout: Layout, lines: Places) -> pa.Table:
         ),
     ).combine_chunks()
     assert len(table) == len(lines), "Arrow cuts these records in another way"
-    return tabulate({name: table[name].chunk(0) for name in known}, pa.array(lines))
+    return tabulate(layout.domain, {name: table[name].chunk(0) for name in known}, pa.array(lines))

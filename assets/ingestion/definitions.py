@@ -23,8 +23,9 @@ class IngestionConfig(dg.Config):
     sources: list[str] = Field(
         default=[],
         description=(
-            "Local files, folders or s3://bucket/prefix, with the bureau's CSV export (plain, .gz, .zst, .zip) or "
-            "Parquet. When empty: the environment variable EVERGREEN_SOURCES, separated by blanks or commas."
+            "Local files, folders or s3://bucket/prefix, with CSV (plain, .gz, .zst, .zip) or Parquet, as "
+            "configs/domain.yaml declares its fields. When empty: the environment variable EVERGREEN_SOURCES, "
+            "separated by blanks or commas."
         ),
     )
     history: bool = Field(
@@ -67,9 +68,8 @@ def raw_records(
         raise dg.Failure("no source: set `sources` of raw_records or EVERGREEN_SOURCES", allow_retries=False)
     try:
         evergreen.home.claim()
-        landing = ingest(
-            sources, evergreen.home.lake, evergreen.settings.ingestion, as_of(context), history=config.history
-        )
+        home, settings = evergreen.home, evergreen.settings.ingestion
+        landing = ingest(sources, home.lake, settings, home.domain, as_of(context), history=config.history)
     except UnreachableError as error:
         # Not by a retry policy, which would also begin again when a run is told to stop.
         raise dg.RetryRequested(max_retries=1, seconds_to_wait=2) from error

@@ -8,22 +8,45 @@ import csv
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from assets.ingestion.clean import Stretch
-from assets.ingestion.records import NOT_UTF_8, NUL_BYTE, SEPARATOR, Record, Reject, make_record, readable
+from assets.ingestion.records import NOT_UTF_8, NUL_BYTE, TOO_LONG, Record, Reject, make_record, readable
 
-__all__ = ["TOO_LONG", "Doubtful"]
+__all__ = ["Doubtful"]
 
-_BROKEN_QUOTE, _STRAY_RETURN, TOO_LONG = "broken-quote", "stray-carriage-return", "too-long"
+_BROKEN_QUOTE, _STRAY_RETURN = "broken-quote", "stray-carriage-return"
 _TOO_FEW, _TOO_MANY = "too-few-fields", "too-many-fields"
 
 _QUOTED = r'"[^"]*+(?:""[^"]*+)*+'
-_FIELD = rf'(?:{_QUOTED}"(?=[,\r\n]|\Z)|[^",\r\n]*+)'
-_QUOTES = re.compile(rf"(?:{_FIELD},)*+{_FIELD}[\r\n]*+")
-"""Text whose quotes are all where RFC 4180 has them: around a field, or doubled inside one."""
-_LINE = re.compile(rf"(?:{_FIELD},)*+(?:{_FIELD}[\r\n]*+\Z|(?P<open>{_QUOTED}\Z))")
-"""The same of a line, whose last quote may stay open."""
 _INSIDE = re.compile(rf'{_QUOTED}"?')
+
+
+class _Patterns:
+    """What text looks like whose fields stand apart by a delimiter."""
+
+    def __init__(self, delimiter: str) -> None:
+        self.delimiter, separator = delimiter, re.escape(delimiter)
+        field = rf'(?:{_QUOTED}"(?=[{separator}\r\n]|\Z)|[^"{separator}\r\n]*+)'
+        self.quotes = re.compile(rf"(?:{field}{separator})*+{field}[\r\n]*+")
+        """Text whose quotes are all where RFC 4180 has them: around a field, or doubled inside one."""
+        self.line = re.compile(rf"(?:{field}{separator})*+(?:{field}[\r\n]*+\Z|(?P<open>{_QUOTED}\Z))")
+        """The same of a line, whose last quote may stay open."""
+
+    def separators(self, text: str) -> int:
+        return _INSIDE.sub("", text).count(self.delimiter)
+
+    def precise(self, reason: str, raw: str) -> str:
+        """The reason, now that all of the raw text is known: a count of fields may be off because of a quote."""
+        one_line = raw.replace("\n", self.delimiter)
+        if reason in (_TOO_FEW, _TOO_MANY) and not self.quotes.fullmatch(one_line):
+            return _BROKEN_QUOTE
+        if reason == _BROKEN_QUOTE and "\r" in raw and self.quotes.fullmatch(one_line.replace("\r", " ")):
+            return _STRAY_RETURN
+        return reason
+
+
+_patterns = cache(_Patterns)
 
 
 class Doubtful:
@@ -33,10 +56,11 @@ class Doubtful:
         """`over`: no line follows. `cut`: why a reject that reaches the end is one, `damaged`: of the whole object."""
         self._stretch, self._starts, self._first_line = stretch, stretch.line_starts, first_line
         self._over, self._cut, self._damaged = over, cut, damaged
+        self._patterns = _patterns(stretch.layout.delimiter)
         lines = range(len(self._starts))
         self._closing, self._parting, self._starting = _Next(lines), _Next(lines), _Next(stretch.may_start_records())
         self._separators = [0] * len(self._starts)
-        """Before each line: the commas outside of quotes in the lines at whose start a quote was open."""
+        """Before each line: the separators outside of quotes in the lines at whose start a quote was open."""
         self._misplaced = set[int]()
         """Lines at whose start a quote is open, and whose quotes are not where they should be."""
 
@@ -61,7 +85,7 @@ class Doubtful:
     def _reject(self, reason: str, line: int, stop: int) -> Reject:
         raw = self._text(line, stop)
         at_cut = self._cut is not None and stop == self._end
-        reason = str(self._cut) if at_cut else _precise(reason, raw)
+        reason = str(self._cut) if at_cut else self._patterns.precise(reason, raw)
         return Reject(self._first_line + line, reason, readable(raw.rstrip("\r\n")), of_object=at_cut and self._damaged)
 
     def _found(self, line: int) -> tuple[Record | str, int] | None:
@@ -69,11 +93,11 @@ class Doubtful:
         if self._too_long(line, line + 1):
             return TOO_LONG, line + 1
         text = self._text(line, line + 1)
-        placed = _LINE.match(text)
+        placed = self._patterns.line.match(text)
         if placed is None:
             return _BROKEN_QUOTE, line + 1
         if placed["open"] is None:
-            return self._record(line, line + 1, _separators(text))
+            return self._record(line, line + 1, self._patterns.separators(text))
         close = self._closing.first(line + 1, self._end, self._closes)
         stop = self._end if close is None else close + 1
         if (
@@ -84,7 +108,8 @@ class Doubtful:
             return _BROKEN_QUOTE, line + 1
         if close is None:
             return (_BROKEN_QUOTE, line + 1) if self._over else None
-        return self._record(line, stop, _separators(text) + self._separators[stop] - self._separators[line + 1])
+        inside = self._separators[stop] - self._separators[line + 1]
+        return self._record(line, stop, self._patterns.separators(text) + inside)
 
     def _record(self, line: int, stop: int, separators: int) -> tuple[Record | str, int]:
         width = self._stretch.layout.width
@@ -94,8 +119,9 @@ class Doubtful:
             return (_TOO_FEW if separators + 1 < width else _TOO_MANY), stop
         if self._cut is not None and stop == self._end and not self._stretch.data.endswith(b"\n"):
             return self._cut, stop
-        fields = self._stretch.layout.pick(next(csv.reader(self._lines(line, stop), strict=True)))
-        return make_record(fields, SEPARATOR.join(fields), self._first_line + line), stop
+        layout = self._stretch.layout
+        row = next(csv.reader(self._lines(line, stop), strict=True, delimiter=layout.delimiter))
+        return make_record(layout.domain, layout.pick(row), self._first_line + line), stop
 
     def _next_start(self, line: int, search: int) -> int | None:
         """The first line from `search` on at which a record may start, the end of the object, or None: unknown yet."""
@@ -108,8 +134,8 @@ class Doubtful:
     def _closes(self, line: int) -> bool:
         """Whether a quote that is open where a line starts is closed where it ends, or stands where none can."""
         text = '"' + self._text(line, line + 1)
-        placed = _LINE.match(text)
-        self._separators[line + 1] = self._separators[line] + _separators(text)
+        placed = self._patterns.line.match(text)
+        self._separators[line + 1] = self._separators[line] + self._patterns.separators(text)
         if placed is None:
             self._misplaced.add(line)
         return placed is None or placed["open"] is None
@@ -147,16 +173,3 @@ class _Next:
                 self._found = line if holds(line) else None
                 self._place += 1
         return self._found if self._found is not None and self._found < stop else None
-
-
-def _separators(text: str) -> int:
-    return _INSIDE.sub("", text).count(",")
-
-
-def _precise(reason: str, raw: str) -> str:
-    """The reason, now that all of the raw text is known: a count of fields may be off because of a quote."""
-    if reason in (_TOO_FEW, _TOO_MANY) and not _QUOTES.fullmatch(raw.replace("\n", ",")):
-        return _BROKEN_QUOTE
-    if reason == _BROKEN_QUOTE and "\r" in raw and _QUOTES.fullmatch(raw.replace("\r", " ").replace("\n", ",")):
-        return _STRAY_RETURN
-    return reason

@@ -30,7 +30,7 @@ from assets.ingestion.reading import READER, Content, contents, refused
 from assets.ingestion.seen import Seen
 from assets.ingestion.sources import Listing, SourceObject, list_objects
 from assets.lake import Lake, hash_json
-from assets.settings import IngestionSettings
+from assets.settings import Domain, IngestionSettings
 
 __all__ = [
     *("TABLE", "Imbalance", "Landing", "ObjectRead"),
@@ -76,7 +76,7 @@ class ObjectRead:
     last_line: str | None = None
     """Of a last line that has no end: 'refused', or 'taken' since the file did not change from one run to the next."""
     notes: str | None = None
-    """What was accepted though it is not as the official export has it."""
+    """What was accepted though it is not as the domain declares it."""
 
 
 _OBJECTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.string()) for f in fields(ObjectRead)])
@@ -125,7 +125,13 @@ class Imbalance:
 
 
 def ingest(
-    sources: Sequence[str], lake: Lake, settings: IngestionSettings, as_of: str, *, history: bool = False
+    sources: Sequence[str],
+    lake: Lake,
+    settings: IngestionSettings,
+    domain: Domain,
+    as_of: str,
+    *,
+    history: bool = False,
 ) -> Landing:
     """Read each object of the sources once, by key and content, and publish it beside all that was read before.
 
@@ -140,7 +146,7 @@ def ingest(
     """
     listing = list_objects(sources)
     try:
-        return _ingest(listing, lake, settings, as_of, history=history)
+        return _ingest(listing, lake, settings, domain, as_of, history=history)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -170,8 +176,8 @@ def withdraw(lake: Lake, object_id: str, reason: str) -> None:
         reads = [replace(r, withdrawn=r.withdrawn or reason) if r.object_id == object_id else r for r in known]
         for folder in ("records", "rejects"):
             (staged / folder).mkdir()
-        with Parts(staged, object_id, "", 1):
-            pass  # two files without a row
+            part = f"{folder}/{object_id}.parquet"
+            pq.write_table(pq.read_schema(lake.current(TABLE) / part).empty_table(), staged / part)
         if reads != known:
             _publish(lake, staged, known, reads)
 
@@ -205,7 +211,9 @@ def find_imbalances(published: Path) -> list[Imbalance]:
     return [Imbalance(*row) for row in rows]
 
 
-def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: str, *, history: bool) -> Landing:
+def _ingest(
+    listing: Listing, lake: Lake, settings: IngestionSettings, domain: Domain, as_of: str, *, history: bool
+) -> Landing:
     with lake.staging(TABLE) as staged:
         first = lake.version(TABLE) is None and settings.published_in_key is None
         calendar = Calendar(as_of, history or first, settings.published_in_key)
@@ -213,7 +221,7 @@ def _ingest(listing: Listing, lake: Lake, settings: IngestionSettings, as_of: st
         seen = Seen.load(lake.root / TABLE)
         for folder in ("records", "rejects", "scratch"):
             (staged / folder).mkdir()
-        reads = _Reads(known, seen, staged, settings)
+        reads = _Reads(known, seen, staged, settings, domain)
         for found in listing.objects:
             if calendar.has_come(found.key):
                 reads.take(found, calendar)
@@ -254,9 +262,11 @@ def _as_history(reads: Sequence[ObjectRead], listing: Listing, calendar: Calenda
 class _Reads:
     """All that was ever read, and what is read now."""
 
-    def __init__(self, known: Sequence[ObjectRead], seen: Seen, staged: Path, settings: IngestionSettings) -> None:
+    def __init__(
+        self, known: Sequence[ObjectRead], seen: Seen, staged: Path, settings: IngestionSettings, domain: Domain
+    ) -> None:
         self._reads = {(read.key, read.sha256): read for read in known}
-        self._seen, self._staged, self._settings = seen, staged, settings
+        self._seen, self._staged, self._settings, self._domain = seen, staged, settings, domain
         self.overwritten: list[str] = []
 
     @property
@@ -280,9 +290,10 @@ class _Reads:
 
     def _open(self, found: SourceObject, stack: ExitStack, *, whole: bool) -> tuple[bool, list[Content]]:
         if found.bytes > self._settings.max_object_bytes:
-            return True, [refused(found.key, hash_json(found.stamp), found.bytes, "object-too-large")]
+            return True, [refused(found.key, hash_json(found.stamp), found.bytes, self._domain, "object-too-large")]
         fetched = stack.enter_context(found.fetch(self._staged / "scratch"))
-        opened = contents(fetched.path, found.key, fetched.sha256, self._settings, whole=whole and fetched.stable)
+        given = (fetched.path, found.key, fetched.sha256, self._settings, self._domain)
+        opened = contents(*given, whole=whole and fetched.stable)
         return fetched.stable, stack.enter_context(opened)
 
     def _is_due(self, key: str, sha256: str, *, whole: bool) -> bool:
@@ -303,7 +314,7 @@ class _Reads:
         if before:
             known_from, landed_on = before.known_from, before.landed_on
         started = time.perf_counter()
-        with Parts(self._staged, object_id, content.key, self._settings.batch_records) as parts:
+        with Parts(self._staged, object_id, content.key, self._settings.batch_records, self._domain) as parts:
             for rows in content.rows():
                 parts.write(rows)
         seconds = time.perf_counter() - started

@@ -1,6 +1,8 @@
-"""Reads a Parquet file of the official columns, in batches that are bounded before they are decoded."""
+"""Reads a Parquet file, in batches that are bounded before they are decoded; dotted names lead into structs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +12,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.ingestion.doubtful import TOO_LONG
-from assets.ingestion.layout import HeaderError, Layout, read_header
+from assets.ingestion.layout import HeaderError, plain, read_header
 from assets.ingestion.records import (
-    COLUMNS,
     SEPARATOR,
+    TOO_LONG,
     Record,
     Reject,
     Rows,
     make_record,
+    no_records,
     readable,
     tabulate,
     tabulate_records,
 )
-from assets.ingestion.splitting import Limits
 from assets.ingestion.unpacking import DamagedError
+from assets.ingestion.windows import Limits
+from assets.settings import Domain
+from assets.settings.domain import Source
 
 __all__ = ["parquet_rows"]
 
@@ -32,7 +36,27 @@ _MAX_FOOTER_TEXT, _MAX_FOOTER_ITEMS = 16 << 20, 1 << 20
 _BATCH_ROWS = 10_000
 
 
-def parquet_rows(path: Path, limits: Limits, max_expanded: int, optional: frozenset[str]) -> Iterator[Rows]:
+@dataclass(frozen=True)
+class _Column:
+    """A column that is a field of the domain."""
+
+    field: str
+    path: tuple[str, ...]
+    """Its name, or the names that lead to it through structs."""
+    type: pa.DataType
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
+
+    def of(self, batch: pa.RecordBatch) -> pa.Array:
+        top, *inner = self.path
+        return pc.struct_field(batch[top], inner) if inner else batch[top]
+
+
+def parquet_rows(
+    path: Path, limits: Limits, max_expanded: int, domain: Domain, optional: frozenset[str]
+) -> Iterator[Rows]:
     """The rows of a file; what cannot be read is a reject, of the whole file if need be.
 
     Text is counted by the lengths in its dictionaries before it is decoded: a row that is longer than a record may be
@@ -42,30 +66,32 @@ def parquet_rows(path: Path, limits: Limits, max_expanded: int, optional: frozen
     row, names = 1, ""
     try:
         with _open(path) as file:
-            names, schema, metadata = ", ".join(file.schema_arrow.names), file.schema_arrow, file.metadata
-            layout = read_header(schema.names, optional)
+            found, metadata = _nodes(file.schema_arrow, domain.source), file.metadata
+            names = ", ".join(found)
+            layout = read_header(list(found), domain, optional)
         if layout.notes:
-            yield Rows(tabulate_records([]), (), layout.notes)
-        known = {field.name: name for field, name in zip(schema, layout.columns, strict=True) if name in COLUMNS}
-        _require_flat([schema.field(name) for name in known])
+            yield Rows(no_records(domain), (), layout.notes)
+        pairs = zip(layout.columns, found.values(), strict=True)
+        columns = [_Column(field, *node) for field, node in pairs if field is not None]
+        _require_flat(columns)
         if sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups)) > max_expanded:
             raise DamagedError("expands-too-far")
-        texts = [name for name in known if _is_text(schema.field(name).type)]
+        texts, chosen = [c.name for c in columns if _is_text(c.type)], [c.name for c in columns]
         with _open(path, buffer_size=limits.chunk, read_dictionary=texts) as file:
-            for found in file.iter_batches(_batch_rows(metadata, limits.chunk), columns=[*known], use_threads=False):
-                batch = found.rename_columns([known[name] for name in found.schema.names])
+            for whole in file.iter_batches(_batch_rows(metadata, limits.chunk), columns=chosen, use_threads=False):
+                batch = pa.RecordBatch.from_arrays([c.of(whole) for c in columns], names=[c.field for c in columns])
                 sizes = _sizes(batch) + layout.width
                 max_expanded -= int(np.where(sizes > limits.record, 0, sizes).sum())
                 if max_expanded < 0:
                     raise DamagedError("expands-too-far")
-                yield from _batch_pieces(batch, sizes, row, limits)
+                yield from _batch_pieces(domain, batch, sizes, row, limits)
                 row += batch.num_rows
     except HeaderError as fault:
-        yield _refused(1, str(fault), names)
+        yield _refused(domain, 1, str(fault), names, fault.fault)
     except DamagedError as damage:
-        yield _refused(row, str(damage), "")
+        yield _refused(domain, row, str(damage), "")
     except (pa.ArrowException, OSError) as error:
-        yield _refused(row, "unreadable-parquet", str(error))
+        yield _refused(domain, row, "unreadable-parquet", str(error))
 
 
 def _open(path: Path, **options: Any) -> pq.ParquetFile:
@@ -77,14 +103,36 @@ def _open(path: Path, **options: Any) -> pq.ParquetFile:
     )
 
 
-def _refused(row: int, reason: str, text: str) -> Rows:
-    return Rows(tabulate_records([]), [Reject(row, reason, readable(text), of_object=True)])
+def _refused(domain: Domain, row: int, reason: str, text: str, fault: str | None = None) -> Rows:
+    return Rows(no_records(domain), [Reject(row, reason, readable(text), of_object=True)], header_fault=fault)
 
 
-def _require_flat(fields: Sequence[pa.Field]) -> None:
-    for field in fields:
-        if pa.types.is_nested(field.type):
-            raise pa.ArrowInvalid(f"{field.name}: {field.type} is no text, number or date")
+def _nodes(schema: pa.Schema, source: Source) -> dict[str, tuple[tuple[str, ...], pa.DataType]]:
+    """Columns by name, and what lies in structs by dotted names; a column of the same name comes before these."""
+    wanted = {plain(name) for field in source.fields for name in source.names(field)}
+    tops = {plain(field.name) for field in schema}
+    found = [node for field in schema for node in _leaves(field, (), wanted)]
+    repeated = Counter(path for path, _ in found)
+    if twice := [path for path, count in repeated.items() if count > 1]:
+        raise HeaderError(f"repeated-column: {'.'.join(twice[0])}")
+    return {".".join(path): (path, kind) for path, kind in found if len(path) == 1 or plain(".".join(path)) not in tops}
+
+
+def _leaves(
+    field: pa.Field, above: tuple[str, ...], wanted: Container[str]
+) -> Iterator[tuple[tuple[str, ...], pa.DataType]]:
+    path = (*above, field.name)
+    if pa.types.is_struct(field.type) and plain(".".join(path)) not in wanted:
+        for inner in field.type:
+            yield from _leaves(inner, path, wanted)
+    else:
+        yield path, field.type
+
+
+def _require_flat(columns: Sequence[_Column]) -> None:
+    for column in columns:
+        if pa.types.is_nested(column.type):
+            raise pa.ArrowInvalid(f"{column.name}: {column.type} is no text, number or date")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -113,55 +161,72 @@ def _sizes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     return sizes
 
 
-def _batch_pieces(batch: pa.RecordBatch, sizes: npt.NDArray[np.int64], row: int, limits: Limits) -> Iterator[Rows]:
+def _batch_pieces(
+    domain: Domain, batch: pa.RecordBatch, sizes: npt.NDArray[np.int64], row: int, limits: Limits
+) -> Iterator[Rows]:
     long = sizes > limits.record
     rejects = [Reject(row + int(place), TOO_LONG, "") for place in np.flatnonzero(long)]
     if rejects:
-        yield Rows(tabulate_records([]), rejects)
+        yield Rows(no_records(domain), rejects)
     kept = np.flatnonzero(~long)
     chunks = np.cumsum(sizes[kept]) // limits.chunk
     for piece in np.split(kept, np.flatnonzero(np.diff(chunks)) + 1):
         if len(piece):
-            yield _rows({name: _text(column) for name, column in _taken(batch, piece)}, row + piece)
+            taken = batch.take(pa.array(piece))
+            kinds = [domain.source.fields[name].type for name in taken.schema.names]
+            texts = map(_text, taken.columns, kinds)
+            yield _rows(domain, dict(zip(taken.schema.names, texts, strict=True)), row + piece)
 
 
-def _taken(batch: pa.RecordBatch, places: npt.NDArray[np.int64]) -> Iterator[tuple[str, pa.Array]]:
-    taken = batch.take(pa.array(places))
-    return zip(taken.schema.names, taken.columns, strict=True)
-
-
-def _text(column: pa.Array) -> pa.Array:
-    """A column as bytes: dates in ISO, an empty field null."""
+def _text(column: pa.Array, kind: str) -> pa.Array:
+    """A column as bytes: times in ISO 8601 (those with a zone in UTC), an empty field null."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type):
-        column = pc.strftime(column, format="%Y-%m-%d")
+        column = pc.strftime(column, format="%Y-%m-%d") if kind == "day" else _instant(column)
+    elif pa.types.is_floating(column.type):
+        column = _number(column.cast(pa.float64()))
     elif not _is_text(column.type):
         column = column.cast(pa.string())
     column = column.cast(pa.binary())
     return pc.if_else(pc.equal(column, b""), pa.scalar(None, pa.binary()), column)
 
 
-def _rows(columns: Mapping[str, pa.Array], lines: npt.NDArray[np.int64]) -> Rows:
+def _instant(column: pa.Array) -> pa.Array:
+    zone = "Z" if column.type.tz else ""
+    if zone:
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+    text = pc.strftime(column, format=f"%Y-%m-%dT%H:%M:%S{zone}")
+    return pc.replace_substring_regex(text, r"\.0+(Z?)$", r"\1")
+
+
+def _number(column: pa.Array) -> pa.Array:
+    """Numbers as text, whole ones without a fraction: an id with gaps in its column is a float."""
+    whole = pc.and_(pc.equal(column, pc.trunc(column)), pc.less(pc.abs(column), float(1 << 63)))
+    integers = pc.if_else(whole, column, None).cast(pa.int64()).cast(pa.string())
+    return pc.coalesce(integers, column.cast(pa.string()))
+
+
+def _rows(domain: Domain, columns: Mapping[str, pa.Array], lines: npt.NDArray[np.int64]) -> Rows:
     """The rows of text columns; one by one where a byte is in them that no text has."""
     try:
         texts = {name: column.cast(pa.string()) for name, column in columns.items()}
     except pa.ArrowInvalid:
-        return _single_rows(columns, lines)
+        return _single_rows(domain, columns, lines)
     if any(pc.any(pc.match_substring(text, SEPARATOR)).as_py() for text in texts.values()):
-        return _single_rows(columns, lines)
-    return Rows(tabulate(texts, pa.array(lines)))
+        return _single_rows(domain, columns, lines)
+    return Rows(tabulate(domain, texts, pa.array(lines)))
 
 
-def _single_rows(columns: Mapping[str, pa.Array], lines: npt.NDArray[np.int64]) -> Rows:
-    names = list(columns)
-    layout, records, rejects = Layout(tuple(names)), list[Record](), list[Reject]()
-    for line, row in zip(lines.tolist(), zip(*(columns[name].to_pylist() for name in names), strict=True), strict=True):
+def _single_rows(domain: Domain, columns: Mapping[str, pa.Array], lines: npt.NDArray[np.int64]) -> Rows:
+    records, rejects = list[Record](), list[Reject]()
+    absent = [None] * len(lines)
+    values = [columns[name].to_pylist() if name in columns else absent for name in domain.source.fields]
+    for line, row in zip(lines.tolist(), zip(*values, strict=True), strict=True):
         texts = ["" if value is None else value.decode(errors="surrogateescape") for value in row]
-        fields = layout.pick(texts)
-        made = make_record(fields, SEPARATOR.join(fields), line)
+        made = make_record(domain, texts, line)
         if isinstance(made, Record):
             records.append(made)
         else:
             rejects.append(Reject(line, made, readable(str(texts))))
-    return Rows(tabulate_records(records), rejects)
+    return Rows(tabulate_records(domain, records), rejects)

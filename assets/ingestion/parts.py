@@ -8,16 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.ingestion.records import RECORDS, Reject, Rows
-from assets.ingestion.splitting import UNFINISHED
+from assets.ingestion.records import Reject, Rows, record_schema
+from assets.ingestion.windows import UNFINISHED
+from assets.settings import Domain
 
 __all__ = ["Parts", "shown"]
 
-_RECORDS = RECORDS.insert(0, pa.field("object_id", pa.string()))
 _REJECTS = pa.schema(
     [("object_id", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("raw_text", pa.string())]
 )
-_NO_DICTIONARY = {"narrative", "complaint_id", "content_hash", "raw_text", "line"}
+_NO_DICTIONARY = {"content_hash", "raw_text", "line"}
 _PROGRESS_RECORDS = 250_000
 
 _log = logging.getLogger("evergreen")
@@ -26,15 +26,17 @@ _log = logging.getLogger("evergreen")
 class Parts:
     """The two files of one object, written batch by batch; both exist even when they hold no row."""
 
-    def __init__(self, staged: Path, object_id: str, key: str, batch: int) -> None:
+    def __init__(self, staged: Path, object_id: str, key: str, batch: int, domain: Domain) -> None:
         self.records = self.rejects = 0
         self.error: str | None = None
         self.unfinished = False
         self.notes: list[str] = []
         self._object_id, self._key, self._batch = object_id, key, batch
         self._open = ExitStack()
-        self._records = self._writer(staged / "records" / f"{object_id}.parquet", _RECORDS)
-        self._rejects = self._writer(staged / "rejects" / f"{object_id}.parquet", _REJECTS)
+        records = record_schema(domain).insert(0, pa.field("object_id", pa.string()))
+        varied = {domain.id, *domain.text.fields}
+        self._records = self._writer(staged / "records" / f"{object_id}.parquet", records, varied)
+        self._rejects = self._writer(staged / "rejects" / f"{object_id}.parquet", _REJECTS, set())
         self._held: list[pa.Table] = []
 
     @property
@@ -78,8 +80,8 @@ class Parts:
     def _write(self, writer: pq.ParquetWriter, table: pa.Table) -> None:
         writer.write_table(table.add_column(0, "object_id", pa.repeat(self._object_id, len(table))))
 
-    def _writer(self, path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-        dictionary = [name for name in schema.names if name not in _NO_DICTIONARY]
+    def _writer(self, path: Path, schema: pa.Schema, varied: set[str]) -> pq.ParquetWriter:
+        dictionary = [name for name in schema.names if name not in _NO_DICTIONARY | varied]
         return self._open.enter_context(pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary))
 
 

@@ -1,4 +1,4 @@
-"""Reads one local file of the official layout, CSV (plain or packed) or Parquet, by streaming."""
+"""Reads one local file as the domain declares its source, CSV (plain or packed) or Parquet, by streaming."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -9,9 +9,10 @@ from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 from assets.exceptions import SourceError
+from assets.ingestion.layout import may_lack
 from assets.ingestion.parquet import parquet_rows
-from assets.ingestion.records import OUTCOMES, SPARE, Record, Reject, Rows, tabulate_records
-from assets.ingestion.splitting import Limits, split
+from assets.ingestion.records import Record, Reject, Rows, no_records
+from assets.ingestion.splitting import split
 from assets.ingestion.unpacking import (
     DamagedError,
     bounded,
@@ -21,9 +22,10 @@ from assets.ingestion.unpacking import (
     open_zip,
     zstd_blocks,
 )
-from assets.settings import IngestionSettings
+from assets.ingestion.windows import Limits
+from assets.settings import Domain, IngestionSettings
 
-__all__ = ["FORMATS", "READER", "Content", "contents", "is_read", "read_rows", "refused"]
+__all__ = ["EXPLAINED", "FORMATS", "READER", "Content", "contents", "is_read", "read_rows", "refused"]
 
 FORMATS = (".csv", ".csv.gz", ".zst", ".zip", ".parquet")
 """What a name ends in, in any case. A zip holds .csv files; .zst is a CSV file."""
@@ -31,6 +33,8 @@ FORMATS = (".csv", ".csv.gz", ".zst", ".zip", ".parquet")
 READER = 2
 """Raised whenever this package reads something otherwise than before: what was refused by an earlier one is read again.
 """
+
+EXPLAINED = "configs/domain.yaml says what a source has; docs/your-own-data.md explains it"
 
 _MAC_FORK = "__MACOSX/"
 
@@ -60,53 +64,60 @@ class Content:
             return hashlib.sha256(file.read(size)).hexdigest() == sha256
 
 
-def refused(key: str, sha256: str, size: int, reason: str) -> Content:
+def refused(key: str, sha256: str, size: int, domain: Domain, reason: str) -> Content:
     """An object that is not read, for this reason."""
-    rows = Rows(tabulate_records([]), [Reject(1, reason, "", of_object=True)])
+    rows = Rows(no_records(domain), [Reject(1, reason, "", of_object=True)])
     return Content(key, sha256, size, lambda: iter([rows]))
 
 
 @contextmanager
-def contents(path: Path, key: str, sha256: str, settings: IngestionSettings, *, whole: bool) -> Iterator[list[Content]]:
+def contents(
+    path: Path, key: str, sha256: str, settings: IngestionSettings, domain: Domain, *, whole: bool
+) -> Iterator[list[Content]]:
     """What a file holds, while the context lasts; `key`'s ending says the format, `sha256` is the file's.
 
     `whole` says that it is known to be complete. Packed files and Parquet tell by themselves.
     """
     if key.lower().endswith(".zip"):
-        with _zipped(path, key, sha256, settings) as found:
+        with _zipped(path, key, sha256, settings, domain) as found:
             yield found
     else:
-        rows = partial(_read, path, key, settings, SPARE, whole=whole)
+        rows = partial(_read, path, key, settings, domain, may_lack(domain.source), whole=whole)
         yield [Content(key, sha256, path.stat().st_size, rows, path)]
 
 
-def read_rows(path: Path, settings: IngestionSettings) -> Iterator[Record | Reject]:
-    """Every row of a file to be scored, in order; columns that are outcomes may be missing.
+def read_rows(
+    path: Path, settings: IngestionSettings, domain: Domain, *, outcomes: bool = False
+) -> Iterator[Record | Reject]:
+    """Every row of a file, in order; unless `outcomes` are asked for, as of a file to be scored, they may be missing.
 
     Raises SourceError, when the first row is asked for, if the file is missing or cannot be read as a whole.
     """
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file")
     if path.name.lower().endswith(".zip"):
-        raise SourceError(f"{path}: a zip may hold several files; unpack it and score one of them")
-    for rows in _read(path, path.name, settings, OUTCOMES, whole=True):
+        raise SourceError(f"{path}: a zip may hold several files; unpack it and name one of them")
+    optional = may_lack(domain.source, outcomes=not outcomes)
+    for rows in _read(path, path.name, settings, domain, optional, whole=True):
+        if rows.header_fault is not None:
+            raise SourceError(f"{path}: {rows.header_fault}; {EXPLAINED}")
         for row in rows.in_order():
             if isinstance(row, Reject) and row.of_object and row.line == 1:
-                raise SourceError(f"{path}: {row.reason}; expected the columns of the bureau's official export")
+                raise SourceError(f"{path}: {row.reason}; {EXPLAINED}")
             yield row
 
 
 def _read(
-    path: Path, key: str, settings: IngestionSettings, optional: frozenset[str], *, whole: bool
+    path: Path, key: str, settings: IngestionSettings, domain: Domain, optional: frozenset[str], *, whole: bool
 ) -> Iterator[Rows]:
     name, size = key.lower(), path.stat().st_size
     limits = Limits(settings.max_record_bytes, settings.chunk_bytes)
     if name.endswith(".parquet") and size > 0:
-        return parquet_rows(path, limits, _expanded(size, settings), optional)
+        return parquet_rows(path, limits, _expanded(size, settings), domain, optional)
     unpack = gzip_blocks if name.endswith(".gz") else zstd_blocks if name.endswith(".zst") else None
     if unpack is None:
-        return split(file_blocks(path, limits.chunk), limits, optional, whole=whole)
-    return split(bounded(unpack(path), _expanded(size, settings)), limits, optional, whole=True)
+        return split(file_blocks(path, limits.chunk), limits, domain, optional, whole=whole)
+    return split(bounded(unpack(path), _expanded(size, settings)), limits, domain, optional, whole=True)
 
 
 def _expanded(size: int, settings: IngestionSettings) -> int:
@@ -115,27 +126,29 @@ def _expanded(size: int, settings: IngestionSettings) -> int:
 
 
 @contextmanager
-def _zipped(path: Path, key: str, sha256: str, settings: IngestionSettings) -> Iterator[list[Content]]:
+def _zipped(path: Path, key: str, sha256: str, settings: IngestionSettings, domain: Domain) -> Iterator[list[Content]]:
     size = path.stat().st_size
     try:
         opened = open_zip(path)
     except DamagedError as damage:
-        yield [refused(key, sha256, size, str(damage))]
+        yield [refused(key, sha256, size, domain, str(damage))]
         return
     with opened as archive:
         csvs = [info for info in archive.infolist() if _is_member(info.filename)]
         read, left = list[Content](), _expanded(size, settings)
         for info in csvs:
-            read.append(_member(archive, info, key, left, settings))
+            read.append(_member(archive, info, key, left, settings, domain))
             left = max(0, left - read[-1].bytes)
-        yield read or [refused(key, sha256, size, "no-csv-in-zip")]
+        yield read or [refused(key, sha256, size, domain, "no-csv-in-zip")]
 
 
 def _is_member(name: str) -> bool:
     return name.lower().endswith(".csv") and not name.startswith(_MAC_FORK)
 
 
-def _member(archive: ZipFile, info: ZipInfo, key: str, left: int, settings: IngestionSettings) -> Content:
+def _member(
+    archive: ZipFile, info: ZipInfo, key: str, left: int, settings: IngestionSettings, domain: Domain
+) -> Content:
     """A member; what it expands to counts against `left`. It is unpacked twice: to be named by its hash, and read."""
 
     def blocks() -> Iterator[bytes]:
@@ -149,5 +162,5 @@ def _member(archive: ZipFile, info: ZipInfo, key: str, left: int, settings: Inge
             size += len(block)
     except DamagedError as damage:
         digest.update(str(damage).encode())
-    read = partial(split, limits=limits, optional=SPARE, whole=True)
+    read = partial(split, limits=limits, domain=domain, optional=may_lack(domain.source), whole=True)
     return Content(f"{key}/{info.filename}", digest.hexdigest(), size, lambda: read(blocks()))

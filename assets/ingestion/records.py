@@ -9,94 +9,28 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.settings import Domain
+
 __all__ = [
-    "COLUMNS",
-    "NOT_UTF_8",
-    "NUL_BYTE",
-    "OUTCOMES",
-    "RECORDS",
-    "SEPARATOR",
-    "SPARE",
-    "Record",
-    "Reject",
-    "Rows",
-    "make_record",
-    "readable",
-    "tabulate",
-    "tabulate_records",
+    *("NOT_UTF_8", "NUL_BYTE", "SEPARATOR", "TOO_LONG", "Record", "Reject", "Rows"),
+    *("make_record", "no_records", "readable", "record_schema", "tabulate", "tabulate_records"),
 ]
 
-NUL_BYTE, NOT_UTF_8 = "nul-byte", "not-utf-8"
+NUL_BYTE, NOT_UTF_8, TOO_LONG = "nul-byte", "not-utf-8", "too-long"
 
 SEPARATOR = "\0"
 """Between fields under the content hash. No field can hold it: a NUL byte is a reject."""
 
-COLUMNS = {
-    "Date received": "date_received",
-    "Product": "product",
-    "Sub-product": "sub_product",
-    "Issue": "issue",
-    "Sub-issue": "sub_issue",
-    "Consumer complaint narrative": "narrative",
-    "Company public response": "company_public_response",
-    "Company": "company",
-    "State": "state",
-    "ZIP code": "zip_code",
-    "Tags": "tags",
-    "Consumer consent provided?": "consent",
-    "Submitted via": "channel",
-    "Date sent to company": "date_sent_to_company",
-    "Company response to consumer": "company_response",
-    "Timely response?": "timely_response",
-    "Consumer disputed?": "disputed",
-    "Complaint ID": "complaint_id",
-}
-"""The bureau's official header and our names for it, in the official order."""
-
-SPARE = frozenset(
-    {
-        "Company public response",
-        "Consumer consent provided?",
-        "Company response to consumer",
-        "Timely response?",
-        "Consumer disputed?",
-    }
-)
-"""Columns that nothing reads: an export without them (the one of 2026 lost two) is accepted, as nulls."""
-
-OUTCOMES = SPARE | {"Product", "Sub-product", "Issue", "Sub-issue", "Date sent to company"}
-"""Columns that are not known before a complaint is routed: a file to score may lack them."""
-
 
 class Record(NamedTuple):
-    """One well-formed row, all text; an empty field is None."""
+    """One well-formed row."""
 
-    date_received: str | None
-    product: str | None
-    sub_product: str | None
-    issue: str | None
-    sub_issue: str | None
-    narrative: str | None
-    company_public_response: str | None
-    company: str | None
-    state: str | None
-    zip_code: str | None
-    tags: str | None
-    consent: str | None
-    channel: str | None
-    date_sent_to_company: str | None
-    company_response: str | None
-    timely_response: str | None
-    disputed: str | None
-    complaint_id: str | None
+    fields: Mapping[str, str | None]
+    """All text, by the domain's names and in its order; an empty field is None."""
     line: int
     """The physical line on which the record starts, from 1 (the header); in Parquet the row, from 1."""
     content_hash: str
-    """MD5 over the 18 fields, in hex."""
-
-
-RECORDS = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in Record._fields])
-"""Records as a table."""
+    """MD5 over the fields, in hex."""
 
 
 class Reject(NamedTuple):
@@ -114,54 +48,70 @@ class Rows:
     """A stretch of an object: its records and its rejects, each in the order of their lines."""
 
     records: pa.Table
-    """By the schema RECORDS."""
+    """By `record_schema`."""
     rejects: Sequence[Reject] = ()
     notes: Sequence[str] = ()
-    """What was accepted though it is not as the official export has it."""
+    """What was accepted though it is not as the domain declares it."""
+    header_fault: str | None = None
+    """Of an object that is refused for its header: what is missing, and what was found."""
 
     def __len__(self) -> int:
         return len(self.records) + len(self.rejects)
 
     def in_order(self) -> Iterator[Record | Reject]:
         """Records and rejects by line."""
-        columns = [column.to_pylist() for column in self.records.columns]
-        records = map(Record._make, zip(*columns, strict=True))
-        return heapq.merge(records, self.rejects, key=lambda row: row.line)
+        names = self.records.schema.names[:-2]
+        *fields, lines, hashes = (column.to_pylist() for column in self.records.columns)
+        mappings = (dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True))
+        return heapq.merge(map(Record, mappings, lines, hashes), self.rejects, key=lambda row: row.line)
 
 
-def make_record(fields: Sequence[str], joined: str, line: int) -> Record | str:
-    """A record of 18 fields in the official order, or the reason why they are none.
+def record_schema(domain: Domain) -> pa.Schema:
+    """Records as a table: the source's fields, line and content_hash."""
+    fields = [(name, pa.string()) for name in domain.source.fields]
+    return pa.schema([*fields, ("line", pa.int64()), ("content_hash", pa.string())])
 
-    `joined` is the fields with SEPARATOR between them. Bytes that are not UTF-8 are expected as surrogates
-    (`errors="surrogateescape"`).
+
+def no_records(domain: Domain) -> pa.Table:
+    return record_schema(domain).empty_table()
+
+
+def make_record(domain: Domain, fields: Sequence[str], line: int) -> Record | str:
+    """A record of the source's fields, in their order, or the reason why they are none.
+
+    Bytes that are not UTF-8 are expected as surrogates (`errors="surrogateescape"`).
     """
-    if joined.count(SEPARATOR) != len(COLUMNS) - 1:
+    joined = SEPARATOR.join(fields)
+    if joined.count(SEPARATOR) != len(domain.source.fields) - 1:
         return NUL_BYTE
     try:
         content = joined.encode()
     except UnicodeEncodeError:
         return NOT_UTF_8
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return Record._make((*[field or None for field in fields], line, digest))
+    values = (field or None for field in fields)
+    return Record(dict(zip(domain.source.fields, values, strict=True)), line, digest)
 
 
-def tabulate_records(records: Sequence[Record]) -> pa.Table:
-    """Records as a table by RECORDS."""
-    columns = zip(*records, strict=True) if records else [()] * len(RECORDS)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, RECORDS, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=RECORDS)
+def tabulate_records(domain: Domain, records: Sequence[Record]) -> pa.Table:
+    """Records as a table by `record_schema`."""
+    columns: list[list[str | int | None]] = [[row.fields[name] for row in records] for name in domain.source.fields]
+    columns += [[row.line for row in records], [row.content_hash for row in records]]
+    schema = record_schema(domain)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def tabulate(columns: Mapping[str, pa.Array], lines: pa.Array) -> pa.Table:
-    """A table by RECORDS of text columns by their official names, an empty field null; absent columns are null.
+def tabulate(domain: Domain, columns: Mapping[str, pa.Array], lines: pa.Array) -> pa.Table:
+    """A table by `record_schema` of text columns, an empty field null; absent columns are null.
 
     The text has no NUL byte.
     """
     absent = pa.nulls(len(lines), pa.string())
-    fields = [columns.get(name, absent) for name in COLUMNS]
+    fields = [columns.get(name, absent) for name in domain.source.fields]
     joined = pc.binary_join_element_wise(*fields, SEPARATOR, null_handling="replace", null_replacement="")
     hashes = [hashlib.md5(text, usedforsecurity=False).hexdigest() for text in joined.cast(pa.binary()).to_pylist()]
-    return pa.Table.from_arrays([*fields, lines, pa.array(hashes, pa.string())], schema=RECORDS)
+    return pa.Table.from_arrays([*fields, lines, pa.array(hashes, pa.string())], schema=record_schema(domain))
 
 
 def readable(text: str) -> str:

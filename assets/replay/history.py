@@ -82,7 +82,7 @@ def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings
     own = Home(home.root / "replay" / hash_json(sorted(sources))[:12])
     own.root.mkdir(parents=True, exist_ok=True)
     os.utime(own.root)  # the last used stay
-    ingest(sources, own.lake, settings.ingestion, days[-1], history=True)
+    ingest(sources, own.lake, settings.ingestion, own.domain, days[-1], history=True)
     build_marts(own)
     publish(own, audit(own, days[-1], settings.warehouse), settings.warehouse)
     features = apply_definitions(own).features

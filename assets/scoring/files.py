@@ -16,6 +16,7 @@ import pyarrow.parquet
 
 from assets.exceptions import EvergreenError, RegistryError, SettingsError
 from assets.features.serving import online_features, online_store
+from assets.ingestion.inputs import model_inputs
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject
 from assets.lake import Home, hash_file, hash_json
@@ -40,11 +41,6 @@ _SCHEMA = pa.schema(
 _FORMULA = r"\A(['=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - spreadsheets know the wide ones, too
 """How a text begins that is not safe in a spreadsheet."""
 _FORMATS = (".parquet", ".csv")
-_INPUTS = {
-    **{"record_id": "complaint_id", "text": "narrative"},
-    **{name: name for name in ("company", "state", "zip_code", "tags", "channel")},
-}
-"""Columns of rows to answer, and the fields of a record that they are."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,11 @@ class ScoredFile:
 
 
 def score_file(home: Home, path: Path, output: Path, settings: Settings) -> ScoredFile:
-    """Score any file of the official layout with the champion; labels are not needed.
+    """Score any file of the domain's source with the champion; outcomes are not needed.
 
     One output row per input row, in order: record_id, predicted, confidence, model_version, reason. A row that cannot
     be read keeps its place with the reader's reason. In a CSV file, text that a spreadsheet would take for a formula,
-    and text that begins with an apostrophe, has an apostrophe before it; no id of the official layout is such a text.
+    and text that begins with an apostrophe, has an apostrophe before it.
 
     `output` ends in .parquet or .csv and appears in one step, when it is complete; the same call after a kill goes on
     with the chunks that were not scored, and the same call in several processes shares them. Raises SettingsError for
@@ -75,7 +71,7 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
     require_agreement(answer_golden_rows(home.lake, champion, bundle, settings.scoring), champion)
     with _disk_of(output), resumable(output.parent, output.name, _key(home, path, champion, settings)) as parts:
         parts.fill(
-            lambda: _chunks(read_rows(path, settings.ingestion), settings.scoring.chunk_rows),
+            lambda: _chunks(read_rows(path, settings.ingestion, home.domain), settings.scoring.chunk_rows),
             lambda chunk: _answers(home, chunk, bundle, champion.version, settings.scoring),
         )
         rows, scored = _assemble(parts, output)
@@ -98,7 +94,7 @@ def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings
     """What the answers are a function of."""
     source = hash_file(path) if path.is_file() else ""
     store = asdict(online_store(home.features))
-    how = [settings.ingestion.model_dump(), settings.scoring.model_dump()]
+    how = [settings.ingestion.model_dump(), settings.scoring.model_dump(), home.domain.model_dump(mode="json")]
     return hash_json([source, store, champion.version, champion.training_id, how])[:16]
 
 
@@ -156,8 +152,8 @@ def _answers(
     answers.loc[list(rejects), "reason"] = list(rejects.values())
     answers["model_version"] = version
     if records:
-        inputs = [[getattr(row, field) for field in _INPUTS.values()] for row in records.values()]
-        rows = online_features(home, pd.DataFrame(inputs, columns=list(_INPUTS), index=list(records)))
+        inputs = [model_inputs(home.domain, row) for row in records.values()]
+        rows = online_features(home, pd.DataFrame(inputs, index=list(records), dtype=object))
         scored = score_rows(bundle, rows, version, settings).assign(record_id=rows["record_id"])
         answers.loc[list(records)] = scored[_SCHEMA.names].astype(object)
     return pa.Table.from_pandas(answers.astype({"confidence": "float64"}), schema=_SCHEMA, preserve_index=False)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record
-from assets.settings import load_settings
+from assets.settings import load_domain, load_settings
 from complaints.simulation import simulate
 
 __all__ = ["write_rows"]
@@ -24,13 +24,14 @@ def write_rows(folder: Path, count: int) -> None:
     """Write train.parquet: records with different beginnings, in random order."""
     if not REAL.is_dir():
         simulate(folder / "source", date(2024, 1, 1), date(2024, 6, 30), 10 + count // 60, 7, "calm")
+    domain = load_domain()
     files = sorted((REAL if REAL.is_dir() else folder / "source").glob("*.csv*"))
-    found = (row for file in files for row in read_rows(file, load_settings("full").ingestion))
+    found = (row for file in files for row in read_rows(file, load_settings("full").ingestion, domain, outcomes=True))
     label_of = _labels()
     rows = {
-        row.text[:120]: (label_of(row), row.text, row.company or "unknown", row.state or "unknown")
+        text[:120]: (label, text, row.fields["company"] or "unknown", row.fields["state"] or "unknown")
         for row in found
-        if isinstance(row, Record) and row.text and label_of(row)
+        if isinstance(row, Record) and (text := row.fields["narrative"]) and (label := label_of(row))
     }
     order = np.random.default_rng(0).permutation(len(rows))[:count]
     columns = zip(*[list(rows.values())[i] for i in order], strict=True)
@@ -44,11 +45,12 @@ def _labels() -> Callable[[Record], str | None]:
         seed = list(csv.DictReader(file))
 
     def label_of(row: Record) -> str | None:
+        received = (row.fields["date_received"] or "")[:10]
         matches = (
             entry["label"]
             for entry in seed
-            if entry["product"] == row.product and entry["valid_from"] <= row.date_received[:10]
-            if not entry["valid_to"] or row.date_received[:10] <= entry["valid_to"]
+            if entry["product"] == row.fields["product"] and entry["valid_from"] <= received
+            if not entry["valid_to"] or received <= entry["valid_to"]
         )
         return next(matches, None)
 

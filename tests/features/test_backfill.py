@@ -42,7 +42,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def publish(home: Home, source: Path, as_of: str, settings: IngestionSettings) -> None:
     """As a night does, but for the audit."""
-    ingest([str(source)], home.lake, settings, as_of)
+    ingest([str(source)], home.lake, settings, home.domain, as_of)
     build_marts(home)
     with home.lake.staging("marts") as folder:
         shutil.copytree(built(home), folder, dirs_exist_ok=True)
@@ -66,7 +66,7 @@ def nights(home: Home, delivered: Path, source: Path) -> Iterator[str]:
             publish(home, source, day, LANDING_TELLS)
             yield day
         else:
-            ingest([str(source)], home.lake, LANDING_TELLS, day)
+            ingest([str(source)], home.lake, LANDING_TELLS, home.domain, day)
 
 
 @pytest.mark.slow

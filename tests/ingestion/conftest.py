@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from assets.ingestion.records import COLUMNS
-from assets.settings import IngestionSettings, load_settings
+from assets.settings import IngestionSettings, load_domain, load_settings
+from complaints.simulation.world import COLUMNS
 
 HEADER = ",".join(COLUMNS) + "\n"
 
@@ -21,7 +21,7 @@ def complaint() -> Callable[..., list[str]]:
     """A plain, valid complaint; fields are overridden by our names for them."""
 
     def make(number: int, **fields: str) -> list[str]:
-        values = dict.fromkeys(COLUMNS.values(), "") | {
+        values = dict.fromkeys(load_domain().source.fields, "") | {
             "date_received": "2023-01-15",
             "product": "Credit card",
             "issue": "Fees, interest",

@@ -11,22 +11,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import SourceError
+from assets.ingestion.layout import may_lack
 from assets.ingestion.reading import contents, read_rows
-from assets.ingestion.records import COLUMNS, OUTCOMES, Record, Reject
+from assets.ingestion.records import Record, Reject
 from assets.lake import hash_file
-from assets.settings import IngestionSettings
+from assets.settings import IngestionSettings, load_domain
+from complaints.simulation.world import COLUMNS
+
+DOMAIN = load_domain()
 
 Complaint = Callable[..., list[str]]
 WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
 
 
 def read(path: Path, settings: IngestionSettings) -> list[Record | Reject]:
-    with contents(path, path.name, "", settings, whole=True) as found:
+    with contents(path, path.name, "", settings, DOMAIN, whole=True) as found:
         return [row for content in found for rows in content.rows() for row in rows.in_order()]
 
 
 def ids(rows: Iterable[Record | Reject]) -> list[str | None]:
-    return [row.complaint_id if isinstance(row, Record) else row.reason for row in rows]
+    return [row.fields["complaint_id"] if isinstance(row, Record) else row.reason for row in rows]
 
 
 @pytest.fixture
@@ -101,9 +105,9 @@ def test_parquet_gives_the_records_of_the_same_csv(
     pq.write_table(typed, tmp_path / "a.parquet")
     rows = read(tmp_path / "a.parquet", settings)
     plain = read(write_csv(tmp_path / "a.csv", complaints), settings)
-    assert [row[:18] for row in rows] == [row[:18] for row in plain]
+    assert [row[0] for row in rows] == [row[0] for row in plain]
     assert [row.line for row in rows] == list(range(1, 31))
-    assert [row[19] for row in rows] == [row[19] for row in plain]
+    assert [row[2] for row in rows] == [row[2] for row in plain]
 
 
 def test_parquet_rejects_single_rows_and_whole_objects(
@@ -127,12 +131,13 @@ def test_rows_to_score_keep_their_order_and_their_place(
     tmp_path: Path, settings: IngestionSettings, complaint: Complaint, write_csv: WriteCsv
 ) -> None:
     path = write_csv(tmp_path / "in.csv", [complaint(1), complaint(2)[:-1], complaint(3)])
-    assert ids(read_rows(path, settings)) == ["1", "too-few-fields", "3"]
-    names = [name for name in COLUMNS if name not in OUTCOMES]
+    assert ids(read_rows(path, settings, DOMAIN)) == ["1", "too-few-fields", "3"]
+    fields = DOMAIN.source.fields
+    names = [f.names[0] for name, f in fields.items() if name not in may_lack(DOMAIN.source, outcomes=True)]
     path.write_text(",".join(names) + "\n" + ",".join("x" * len(names)) + "\n")
-    (row,) = read_rows(path, settings)
+    (row,) = read_rows(path, settings, DOMAIN)
     assert isinstance(row, Record)
-    assert (row.company, row.product) == ("x", None)
+    assert (row.fields["company"], row.fields["product"]) == ("x", None)
 
 
 @pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n"])
@@ -143,7 +148,7 @@ def test_a_file_that_cannot_be_scored_is_one_clear_error(
     if content is not None:
         path.write_text(content)
     with pytest.raises(SourceError, match=r"in\.csv: ") as caught:
-        list(read_rows(path, settings))
+        list(read_rows(path, settings, DOMAIN))
     assert "\n" not in str(caught.value)
 
 
@@ -193,7 +198,7 @@ def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFL
 def test_each_csv_in_a_zip_is_an_object_of_its_own(plain: Path, settings: IngestionSettings) -> None:
     data = plain.read_bytes()
     path = zipped(plain.with_name("a.ZIP"), {"x/../../b.CSV": data, "c.csv": data[:-1], "__MACOSX/._c.csv": b"x"})
-    with contents(path, "in/a.ZIP", "", settings, whole=False) as found:
+    with contents(path, "in/a.ZIP", "", settings, DOMAIN, whole=False) as found:
         assert [content.key for content in found] == ["in/a.ZIP/x/../../b.CSV", "in/a.ZIP/c.csv"]
         assert found[0].sha256 == hash_file(plain)
         for content in found:

@@ -12,7 +12,9 @@ from assets.exceptions import SourceError
 from assets.ingestion.landing import Landing, ingest
 from assets.ingestion.sources import UnreachableError, fingerprint, list_objects
 from assets.lake import Lake, hash_file, hash_tree
-from assets.settings import IngestionSettings
+from assets.settings import IngestionSettings, load_domain
+
+DOMAIN = load_domain()
 
 WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
 
@@ -59,9 +61,9 @@ def test_a_bucket_gives_the_same_publication_as_the_folder(
     (folder / "c.csv").write_text("a neighbour of the prefix")
     upload(folder, "in-2/")
     (folder / "c.csv").unlink()
-    local = ingest([str(folder)], Lake(tmp_path / "local"), settings, "2023-02-01")
+    local = ingest([str(folder)], Lake(tmp_path / "local"), settings, DOMAIN, "2023-02-01")
     for source in ("s3://complaints/in", "s3://complaints/in/"):
-        remote = ingest([source], Lake(tmp_path / "remote"), settings, "2023-02-01")
+        remote = ingest([source], Lake(tmp_path / "remote"), settings, DOMAIN, "2023-02-01")
         assert remote.version == local.version
         assert hash_tree(remote.path) == hash_tree(local.path)
         assert {p.name for p in remote.path.iterdir()} == {"records", "rejects", "objects.parquet"}
@@ -83,7 +85,7 @@ def test_a_night_over_s3_gets_only_what_is_new_or_changed(
 ) -> None:
     def night(lake: Lake) -> tuple[Landing, list[str]]:
         caplog.clear()
-        landing = ingest(["s3://complaints/in"], lake, settings, "2023-02-01")
+        landing = ingest(["s3://complaints/in"], lake, settings, DOMAIN, "2023-02-01")
         gets = [
             record.getMessage().split()[6] for record in caplog.records if "GET /complaints/" in record.getMessage()
         ]
@@ -114,9 +116,9 @@ def test_an_object_in_s3_is_whole_whatever_its_last_line(
     (folder / "b.csv").write_bytes((folder / "b.csv").read_bytes()[:-1])
     upload(folder, "in/")
     lake = Lake(tmp_path / "lake")
-    local = ingest([str(folder / "b.csv")], lake, settings, "2023-02-01")
+    local = ingest([str(folder / "b.csv")], lake, settings, DOMAIN, "2023-02-01")
     assert (local.records, local.reasons) == (1, {"unfinished-last-line": 1})
-    remote = ingest(["s3://complaints/in/b.csv"], lake, settings, "2023-02-02")
+    remote = ingest(["s3://complaints/in/b.csv"], lake, settings, DOMAIN, "2023-02-02")
     assert (remote.records, remote.rejects, len(remote.objects)) == (2, 0, 1)
 
 

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 
 from assets.ingestion.clean import Stretch, _Count
 from assets.ingestion.doubtful import Doubtful
-from assets.ingestion.layout import Layout, read_header
-from assets.ingestion.records import COLUMNS, OUTCOMES, SPARE, Record, Reject
-from assets.ingestion.splitting import UNFINISHED, Limits, split
+from assets.ingestion.layout import Layout, may_lack, read_header
+from assets.ingestion.records import Record, Reject
+from assets.ingestion.splitting import split
 from assets.ingestion.unpacking import DamagedError
+from assets.ingestion.windows import UNFINISHED, Limits
+from assets.settings import load_domain
+from complaints.simulation.world import COLUMNS
 
+DOMAIN = load_domain()
+SPARE, OUTCOMES = may_lack(DOMAIN.source), may_lack(DOMAIN.source, outcomes=True)
 LIMIT = 1 << 16
 LIMITS = Limits(LIMIT, LIMIT)
 HEADER = ",".join(COLUMNS) + "\n"
@@ -36,19 +41,19 @@ def blocks(data: bytes, size: int) -> Iterator[bytes]:
 def read(text: str | bytes, size: int = 1 << 20, optional: frozenset[str] = SPARE) -> list[Record | Reject]:
     data = text.encode() if isinstance(text, str) else text
     limits = Limits(LIMIT, min(size, LIMIT))
-    return [row for rows in split(blocks(data, size), limits, optional, whole=True) for row in rows.in_order()]
+    return [row for rows in split(blocks(data, size), limits, DOMAIN, optional, whole=True) for row in rows.in_order()]
 
 
 def ids(rows: list[Record | Reject]) -> list[str | None]:
     """Complaint ids of records, and reasons of rejects, in order."""
-    return [row.complaint_id if isinstance(row, Record) else row.reason for row in rows]
+    return [row.fields["complaint_id"] if isinstance(row, Record) else row.reason for row in rows]
 
 
 def test_a_record_has_its_fields_its_line_and_a_hash_of_its_content() -> None:
     rows = read(HEADER + line(1, '"two\nlines, ""quoted"""') + line(2) + line(2))
     first, second, third = (row for row in rows if isinstance(row, Record))
-    assert first.narrative == 'two\nlines, "quoted"'
-    assert (first.company, first.company_public_response) == ("ACME, INC.", None)
+    assert first.fields["narrative"] == 'two\nlines, "quoted"'
+    assert (first.fields["company"], first.fields["company_public_response"]) == ("ACME, INC.", None)
     assert [row.line for row in rows] == [2, 4, 5]
     assert second.content_hash == third.content_hash != first.content_hash
 
@@ -83,7 +88,7 @@ def test_a_broken_record_takes_no_neighbour(broken: str, reason: str, neighbour:
     good = [line(number, neighbour) for number in range(1, 5)]
     rows = read(HEADER + good[0] + good[1] + broken + good[2] + broken + good[3])
     records = [row for row in rows if isinstance(row, Record)]
-    assert [row.complaint_id for row in records] == ["1", "2", "3", "4"]
+    assert [row.fields["complaint_id"] for row in records] == ["1", "2", "3", "4"]
     rejects = [row for row in rows if isinstance(row, Reject)]
     assert rejects[0].reason == reason
     text = broken.rstrip("\n").replace("\0", "\\x00")
@@ -145,7 +150,7 @@ def test_a_valid_narrative_survives_whatever_it_says(narrative: str) -> None:
     rows = read(HEADER + line(1) + line(2, quoted) + line(3, quoted) + line(4))
     assert ids(rows) == ["1", "2", "3", "4"]
     assert isinstance(rows[1], Record)
-    assert rows[1].narrative == narrative
+    assert rows[1].fields["narrative"] == narrative
 
 
 def test_prose_that_has_as_many_commas_as_a_record_is_no_record() -> None:
@@ -206,11 +211,12 @@ def test_a_header_that_leaves_no_doubt_is_accepted_and_reported(change: Callable
     official |= {"company": "ACME", "state": "CA", "complaint id": "7"}
     names = [name.strip("\ufeff ").casefold() for name in change(HEADER).rstrip("\n").split(",")]
     row = ",".join(official.get(name, "red") for name in names) + "\n"
-    parts = list(split(blocks((change(HEADER) + row).encode(), 100), LIMITS, SPARE, whole=True))
+    parts = list(split(blocks((change(HEADER) + row).encode(), 100), LIMITS, DOMAIN, SPARE, whole=True))
     assert [found for part in parts for found in part.notes] == [note]
     (record,) = (row for part in parts for row in part.in_order())
     assert isinstance(record, Record)
-    assert (record.company, record.state, record.complaint_id, record.issue) == ("ACME", "CA", "7", "Fees")
+    expected = {"company": "ACME", "state": "CA", "complaint_id": "7", "issue": "Fees"}
+    assert {name: record.fields[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -218,7 +224,7 @@ def test_a_header_that_leaves_no_doubt_is_accepted_and_reported(change: Callable
 )
 def test_a_last_line_without_an_end_is_refused_unless_the_object_is_known_to_be_whole(last: str) -> None:
     def rows(text: str, *, whole: bool) -> list[Record | Reject]:
-        found = split(blocks(text.encode(), 64), LIMITS, SPARE, whole=whole)
+        found = split(blocks(text.encode(), 64), LIMITS, DOMAIN, SPARE, whole=whole)
         return [row for part in found for row in part.in_order()]
 
     start = HEADER + line(1) + line(2)
@@ -244,11 +250,12 @@ def test_columns_come_in_any_order_and_the_spare_ones_may_be_gone() -> None:
     rows = read(text.getvalue() + body.replace('"8"', '8"') + body)
     assert ids(rows) == ["7", "8", "7", "broken-quote", "7", "8"]
     assert isinstance(rows[0], Record)
-    assert (rows[0].company, rows[0].disputed, rows[0].date_received) == ('A "B", C', None, "2023-01-15")
+    expected = {"company": 'A "B", C', "disputed": None, "date_received": "2023-01-15"}
+    assert {name: rows[0].fields[name] for name in expected} == expected
 
 
 def test_what_is_scored_needs_no_outcome_column() -> None:
-    names = [name for name in COLUMNS if name not in OUTCOMES]
+    names = [field.names[0] for name, field in DOMAIN.source.fields.items() if name not in OUTCOMES]
     rows = read(",".join(names) + "\n2023-01-15,text,ACME,CA,90001,,Web,7\n", optional=OUTCOMES)
     assert ids(rows) == ["7"]
     assert ids(read(",".join(names) + "\n")) == ["missing-column: Product"]
@@ -262,7 +269,7 @@ def test_a_damaged_end_is_one_reject(cut: str) -> None:
         yield (HEADER + line(1) + line(2) + cut).encode()
         raise DamagedError("truncated-gzip")
 
-    rows = [row for rows in split(damaged(), LIMITS, SPARE, whole=True) for row in rows.in_order()]
+    rows = [row for rows in split(damaged(), LIMITS, DOMAIN, SPARE, whole=True) for row in rows.in_order()]
     assert ids(rows) == ["1", "2", "truncated-gzip"]
     assert rows[2] == Reject(4, "truncated-gzip", cut.rstrip("\n"), of_object=True)
 
@@ -272,7 +279,7 @@ def test_damage_before_the_first_line_ends_is_of_the_whole_object() -> None:
         yield b"Date rec"
         raise DamagedError("truncated-gzip")
 
-    (rows,) = split(damaged(), LIMITS, SPARE, whole=True)
+    (rows,) = split(damaged(), LIMITS, DOMAIN, SPARE, whole=True)
     assert list(rows.in_order()) == [Reject(1, "truncated-gzip", "Date rec", of_object=True)]
 
 
@@ -329,7 +336,7 @@ def test_each_byte_is_looked_at_a_few_times_whatever_it_says(piece: str, monkeyp
 
 @pytest.mark.parametrize("field", ['"a""', '""', "a,", ",2023-01-15", '"a",', "a "])
 def test_a_long_line_takes_time_by_its_length(field: str) -> None:
-    layout = read_header(list(COLUMNS), SPARE)
+    layout = read_header(list(COLUMNS), DOMAIN, SPARE)
     costs = []
     for size in (100_000, 200_000):
         text = field * (size // len(field)) + "\n"
@@ -357,7 +364,7 @@ def test_a_stretch_is_gone_as_soon_as_its_rows_are_made(piece: str, monkeypatch:
     monkeypatch.setattr(Stretch, "__init__", noted)
     gc.disable()
     try:
-        for _ in split(blocks((HEADER + piece * 1000).encode(), 1000), Limits(1024, 1000), SPARE, whole=True):
+        for _ in split(blocks((HEADER + piece * 1000).encode(), 1000), Limits(1024, 1000), DOMAIN, SPARE, whole=True):
             assert not any(stretch() for stretch in stretches)
     finally:
         gc.enable()
@@ -407,7 +414,7 @@ def broken(draw: st.DrawFn) -> bytes:
 def test_every_valid_record_comes_back(plan: list[tuple[bytes, bytes]], size: int) -> None:
     rows = read(HEADER.encode() + b"".join(bad + good for bad, good in plan), size)
     expected = [next(csv.reader(io.StringIO(good.decode(), newline=""))) for _, good in plan]
-    found = [[field or "" for field in row[:18]] for row in rows if isinstance(row, Record)]
+    found = [[field or "" for field in row.fields.values()] for row in rows if isinstance(row, Record)]
     assert found == expected
     assert len(rows) >= len(plan) + sum(bad != b"" for bad, _ in plan)
 

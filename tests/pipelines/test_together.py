@@ -14,7 +14,7 @@ import pytest
 
 from assets.ingestion.landing import ingest
 from assets.lake import Home, Lake, alive, locked
-from assets.settings import load_settings
+from assets.settings import load_domain, load_settings
 from complaints.simulation import simulate
 from pipelines.definitions import defs
 from pipelines.runs import close_killed_runs, open_instance
@@ -119,7 +119,7 @@ def one_after_the_other(folder: Path, sources: Sequence[Path]) -> str | None:
     """The version of the raw table that comes of reading one source after the other."""
     lake = Lake(folder / sources[0].name)
     for source in sources:
-        ingest([str(source)], lake, load_settings("quick").ingestion, "2024-07-01")
+        ingest([str(source)], lake, load_settings("quick").ingestion, load_domain(), "2024-07-01")
     return lake.version("raw_records")
 
 

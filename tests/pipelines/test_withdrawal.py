@@ -10,12 +10,12 @@ import pytest
 
 from assets.exceptions import EvergreenError
 from assets.ingestion.landing import ObjectRead, ingest
-from assets.ingestion.records import COLUMNS
 from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.settings import load_settings
 from assets.warehouse.marts import partition_file
+from complaints.simulation.world import COLUMNS
 from pipelines import withdrawal
 from pipelines.withdrawal import withdraw
 
@@ -28,7 +28,7 @@ def landed(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     for name in ("a.csv", "b.csv"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_text(f"{','.join(COLUMNS)}\nnone\n")
-    a, b = ingest([str(tmp_path / "in")], home.lake, load_settings("quick").ingestion, AS_OF).objects
+    a, b = ingest([str(tmp_path / "in")], home.lake, load_settings("quick").ingestion, home.domain, AS_OF).objects
     for version, objects in (("m1", [a]), ("m2", [a, b])):
         with home.lake.staging("marts") as staged:
             counts = pd.DataFrame({"object_id": [read.object_id for read in objects], "landed": 1})

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import EvergreenError, RegistryError, SettingsError, SourceError
-from assets.ingestion.records import COLUMNS
 from assets.lake import Home
 from assets.scoring.files import score_file
 from assets.scoring.parts import Parts
 from assets.settings import load_settings
+from complaints.simulation.world import COLUMNS
 
 HEADER = list(COLUMNS)
 SETTINGS = load_settings("quick")
