@@ -35,8 +35,9 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Home
 from assets.replay.frozen import TextTable, train_frozen
 from assets.replay.history import read_history, steps
-from assets.replay.workshop import Model, Trained, Workshop
+from assets.replay.workshop import Trained, Workshop
 from assets.settings import Settings, load_domain, load_settings
+from assets.training.task import Predictor
 from complaints.simulation import simulate
 
 LABELS = tuple(load_domain().labels)
@@ -120,8 +121,8 @@ def sources(world: str, folder: Path) -> list[str]:
     return [str(folder / world)]
 
 
-def teacher(settings: Settings, texts: TextTable) -> Callable[[Snapshot], tuple[Model, float]]:
-    def learn(snapshot: Snapshot) -> tuple[Model, float]:
+def teacher(settings: Settings, texts: TextTable) -> Callable[[Snapshot], tuple[Predictor, float]]:
+    def learn(snapshot: Snapshot) -> tuple[Predictor, float]:
         started = time.process_time()
         model = train_frozen(snapshot.train(), snapshot.features, snapshot.domain, settings.training, texts)
         return model, time.process_time() - started

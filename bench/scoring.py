@@ -1,8 +1,8 @@
 """Texts scored in a second, against `transformers.pipeline` as it comes: same model, same texts, and the same answers.
 
-Ours is all that `Bundle.predict_proba` does: cleaning, tokens, hashed words, encoder, head. Compiling, once a run, is
-shown beside. The ways take turns on a quarter of the texts each. The goal: five times the pipeline, the same best label
-on 999 of 1,000 texts. Simulated records, or those of `--records FILE`, in the official layout.
+Ours is all that `TextPredictor.predict_proba` does: cleaning, tokens, hashed words, encoder, head. Compiling, once a
+run, is shown beside. The ways take turns on a quarter of the texts each. The goal: five times the pipeline, the same
+best label on 999 of 1,000 texts. Simulated records, or those of `--records FILE`, in the official layout.
 """
 
 import argparse
@@ -51,27 +51,27 @@ def read(path: Path, texts: int) -> Any:
 
 
 def fitted(rows: Any, window: int) -> Any:
-    """A bundle around the packaged encoder, its last layer a logistic regression, so that some answers are close."""
+    """A predictor around the packaged encoder, its last layer a logistic regression, so that some answers are close."""
     import torch
     from sklearn.linear_model import LogisticRegression
     from tokenizers import Tokenizer
 
     from assets.training.base_model import DEFAULT, resolve_base_model
-    from assets.training.bundle import Bundle
     from assets.training.program.batches import token_batches
     from assets.training.tasks.classification.model import new_classifier
+    from assets.training.tasks.classification.predictor import TextPredictor
     from assets.training.tasks.classification.preprocessing import fit_preprocessing
 
     base = resolve_base_model(DEFAULT).path
     preprocessing = fit_preprocessing(rows, (), DOMAIN, window, 65536, 10)
     classifier = new_classifier(base, preprocessing)
     classifier.train(False)
-    bundle = Bundle(base, {}, preprocessing, Tokenizer.from_file(str(base / "tokenizer.json")), classifier)
+    predictor = TextPredictor(preprocessing, Tokenizer.from_file(str(base / "tokenizer.json")), classifier)
     kept: list[Any] = []
     hook = classifier.output.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
-    bundle.predict_proba(rows)
+    predictor.predict_proba(rows)
     hook.remove()
-    lengths = preprocessing.encode(rows, bundle.tokenizer).lengths
+    lengths = preprocessing.encode(rows, predictor.tokenizer).lengths
     order = np.concatenate(token_batches(np.arange(len(rows)), lengths, 2048, rank=0, world_size=1))
     learned = LogisticRegression(C=10, max_iter=200).fit(torch.cat(kept).numpy(), rows["label"].to_numpy()[order])
     known = [LABELS.index(label) for label in learned.classes_]
@@ -79,14 +79,15 @@ def fitted(rows: Any, window: int) -> Any:
         classifier.output.bias.fill_(-9.0)
         classifier.output.weight[known] = torch.from_numpy(learned.coef_).float()
         classifier.output.bias[known] = torch.from_numpy(learned.intercept_).float()
-    return bundle
+    return predictor
 
 
-def stock(bundle: Any, window: int) -> Any:
+def stock(predictor: Any, window: int) -> Any:
     """`transformers.pipeline` around transformers' encoder and the classifier's last layer, without features."""
     from transformers import AutoModel, AutoTokenizer, PreTrainedModel, logging, pipeline
     from transformers.modeling_outputs import SequenceClassifierOutput
 
+    from assets.training.base_model import DEFAULT, resolve_base_model
     from assets.training.tasks.classification.model import mean_pooling
 
     class TextClassifier(PreTrainedModel):
@@ -94,7 +95,7 @@ def stock(bundle: Any, window: int) -> Any:
 
         def __init__(self, encoder: Any) -> None:
             super().__init__(encoder.config)
-            self.encoder, self.last = encoder, bundle.classifier.output
+            self.encoder, self.last = encoder, predictor.classifier.output
 
         def forward(self, input_ids: Any, attention_mask: Any, **_: Any) -> Any:
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -102,32 +103,32 @@ def stock(bundle: Any, window: int) -> Any:
 
     logging.set_verbosity(logging.CRITICAL)  # it says that it does not know the class
     logging.disable_progress_bar()
-    model = TextClassifier(AutoModel.from_pretrained(bundle.path)).eval()
+    model = TextClassifier(AutoModel.from_pretrained(resolve_base_model(DEFAULT).path)).eval()
     model.config.id2label = dict(enumerate(LABELS))
-    tokenizer = AutoTokenizer.from_pretrained(bundle.path)
+    tokenizer = AutoTokenizer.from_pretrained(resolve_base_model(DEFAULT).path)
     return pipeline("text-classification", model=model, tokenizer=tokenizer, truncation=True, max_length=window)
 
 
-def ways(bundle: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
+def ways(predictor: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
     """From rows to labels."""
     from assets.settings import load_settings
     from assets.training.tasks.classification.inference import compile_classifier
 
-    classify, tokens = stock(bundle, window), load_settings("quick").scoring.batch_tokens
+    classify, tokens = stock(predictor, window), load_settings("quick").scoring.batch_tokens
 
     def piped(size: int) -> Callable[[Any], list[str]]:
         def run(rows: Any) -> list[str]:
-            texts = bundle.preprocessing.read(rows, bundle.preprocessing.clean(rows))
+            texts = predictor.preprocessing.read(rows, predictor.preprocessing.clean(rows))
             return [answer["label"] for answer in classify(texts, batch_size=size)]
 
         return run
 
     def ours(precision: Any) -> Callable[[Any], list[str]]:
-        bundle.compile(precision)
-        return lambda rows: [LABELS[best] for best in bundle.predict_proba(rows, tokens, precision).argmax(axis=1)]
+        predictor.compile(precision)
+        return lambda rows: [LABELS[best] for best in predictor.predict_proba(rows, tokens, precision).argmax(axis=1)]
 
     started = time.perf_counter()
-    by = "OpenVINO" if compile_classifier(bundle.classifier, "float32") is not bundle.classifier else "torch"
+    by = "OpenVINO" if compile_classifier(predictor.classifier, "float32") is not predictor.classifier else "torch"
     print(f"compiled in {time.perf_counter() - started:.1f} s")
     return {
         "pipeline, batch 1 (stock)": piped(1),
@@ -139,8 +140,8 @@ def ways(bundle: Any, window: int) -> dict[str, Callable[[Any], list[str]]]:
 
 def measure(labelled: Any, rows: Any, window: int) -> None:
     print(f"\n{len(rows)} texts of at most {window} tokens")
-    bundle = fitted(labelled, window)
-    candidates = ways(bundle, window)
+    predictor = fitted(labelled, window)
+    candidates = ways(predictor, window)
     wall, cores = dict.fromkeys(candidates, 0.0), dict.fromkeys(candidates, 0.0)
     answers: dict[str, list[str]] = {name: [] for name in candidates}
     for turn in np.array_split(np.arange(len(rows)), TURNS):

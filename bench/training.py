@@ -67,18 +67,30 @@ def make_classifier(plan: Any, data: Any) -> Any:
     return classifier
 
 
-def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
-    from assets.training.program import loop
-    from assets.training.program.engine import Agreement, start_engine
+def start(plan: Any, data: Any) -> Any:
+    """The worker's engine around the classifier."""
+    import torch
 
-    engine = start_engine(make_classifier(plan, data), plan, data.trained)
+    from assets.training.program.engine import make_model, start_engine
+    from assets.training.tasks import TASKS
+
+    torch.manual_seed(0)
+    return start_engine(TASKS[plan.task], make_model(TASKS[plan.task], plan, data), plan, data.trained)
+
+
+def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
+    from assets.training.program.batches import Sampler
+    from assets.training.program.engine import Agreement
+    from assets.training.program.fit import make_step, take_step
+    from assets.training.tasks import TASKS
+
+    engine, task = start(plan, data), TASKS[plan.task]
     engine.train()
-    sampler, agreement = data.sampler(plan.settings, 1), Agreement(engine, 1)
-    weights = loop.class_weights(data, plan.settings)
-    moved = weights.to(engine.device)
+    sampler, agreement = Sampler.of(data, plan.settings, 1), Agreement(engine, 1)
+    objective = task.objective(data).to(engine.device)
 
     def step(number: int) -> None:
-        loss = loop.take_step(engine, moved, loop.make_step(engine, data, weights, sampler, number))
+        loss = take_step(engine, objective, make_step(engine, task, data, sampler, number))
         agreement.answer()
         agreement.ask(loss, [0.0])
 
@@ -88,10 +100,10 @@ def our_loop(plan: Any, data: Any) -> tuple[Any, Callable[[int], None]]:
 def alone(plan: Any) -> Any:
     """This process as the run's only rank, and its data."""
     from assets.training.program.engine import join_processes
-    from assets.training.tasks.classification.data import load_training_data
+    from assets.training.tasks import TASKS
 
     join_processes(1, use_cores())
-    return load_training_data(plan)
+    return TASKS[plan.task].data(plan)
 
 
 def timed(work: Callable[[], Any], wait: Callable[[], None] = lambda: None) -> float:
@@ -106,6 +118,7 @@ def engine(folder: Path) -> None:
     import torch
     from peers.plain_loop import plain_loop
 
+    from assets.training.program.batches import Sampler
     from assets.training.tasks.classification.attention import use_cpu_kernels
 
     on_gpu = torch.cuda.is_available()
@@ -117,7 +130,7 @@ def engine(folder: Path) -> None:
         faster = make_classifier(plan, data)
         use_cpu_kernels(faster, faster.encoder)
         loops |= {"plain loop": plain_loop(faster, plan, data), "plain loop, torch's attention and dropout": stock}
-    sampler, steps = data.sampler(plan.settings, 1), range(2, 18)
+    sampler, steps = Sampler.of(data, plan.settings, 1), range(2, 18)
     for step in loops.values():
         step(0)
         step(1)
@@ -125,7 +138,7 @@ def engine(folder: Path) -> None:
     for number in steps:
         for name, step in loops.items():
             seconds[name].append(timed(partial(step, number), torch.cuda.synchronize if on_gpu else lambda: None))
-    tokens = np.array([data.rows.lengths[sampler.rows(number)].sum() for number in steps])
+    tokens = np.array([data.lengths[sampler.rows(number)].sum() for number in steps])
     ours, peer = next(iter(loops)), "plain loop"
     for name, times in seconds.items():
         ratio = np.median(np.array(seconds[peer]) / np.array(times))
@@ -219,8 +232,8 @@ def train_ours(folder: Path) -> dict[str, Any]:
     """The worker's own loop, by the encoder alone and without class weights; time stands still while it validates."""
     from assets.training.program import loop
     from assets.training.program.checkpoints import Checkpoints
-    from assets.training.program.engine import start_engine
     from assets.training.program.saving import Saver
+    from assets.training.tasks import TASKS
 
     rows = count_rows(folder)
     every = (rows - VALIDATION) // 32 // EVALUATIONS
@@ -228,7 +241,7 @@ def train_ours(folder: Path) -> dict[str, Any]:
         folder, validation_share=VALIDATION / rows, class_weight_power=0.0, hashed_words=0, evaluate_every=every
     )
     data = alone(plan)
-    trained = start_engine(make_classifier(plan, data), plan, data.trained)
+    trained = start(plan, data)
     saver = Saver(trained, Checkpoints(plan.checkpoints, 1), float("inf"), print)
     evaluate, spent, curve, began = loop._evaluate, [0.0], [], time.perf_counter()
 
@@ -239,7 +252,7 @@ def train_ours(folder: Path) -> dict[str, Any]:
         spent[0] += time.perf_counter() - before
 
     loop._evaluate = timed_evaluate
-    progress = loop.run_steps(trained, data, plan.settings, saver, lambda _: None)
+    progress = loop.run_steps(trained, TASKS[plan.task], data, plan.settings, saver, lambda _: None)
     return {"tokens": progress.tokens, "seconds": curve[-1][0], "curve": curve}
 
 

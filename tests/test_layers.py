@@ -123,6 +123,13 @@ def test_the_loader_stays_under_sixty_lines() -> None:
     assert len((ROOT / "pipelines" / "definitions.py").read_text().splitlines()) < 60
 
 
+def test_the_training_program_knows_tasks_by_their_registry_alone() -> None:
+    training = ROOT / "assets" / "training"
+    for path in [*(training / "program").glob("*.py"), *(training / "launchers").glob("*.py"), training / "bundle.py"]:
+        known = {name for name in imports(path) if name.startswith("assets.training.tasks")}
+        assert known <= {"assets.training.tasks.TASKS"}, path
+
+
 def test_the_training_worker_imports_no_dagster() -> None:
     code = "import sys, assets.training.program.worker; print('dagster' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -85,11 +85,11 @@ def candidate(home: Home, as_of: str, settings: SnapshotSettings, policy: Retrai
 
 def learn(rows: pd.DataFrame, domain: Domain, settings: TrainingSettings, policy: RetrainingPolicy) -> Twin:
     """The twin of the newest of some training rows, in order of time: a domain's columns."""
-    from assets.training.tasks.classification.data import class_weights
+    from assets.training.tasks.classification.labels import class_weights, places
     from assets.training.tasks.classification.words import fit_words
 
     newest, labels = rows[-policy.twin_rows :], list(domain.labels)
-    truth = np.array([labels.index(label) for label in newest["label"]], np.int64)
+    truth = places(newest["label"], labels)
     counts = np.maximum(np.bincount(truth, minlength=len(labels)), 0.5)
     weights = class_weights(counts / counts.sum(), truth, settings.class_weight_power)
     return Twin(domain, fit_words(_encode(newest, domain), truth, weights, _BUCKETS))

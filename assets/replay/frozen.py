@@ -6,8 +6,7 @@ What is trained is the classifier itself, around a table in place of the encoder
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -21,22 +20,23 @@ from assets.lake import replacing
 from assets.settings import Domain, TrainingSettings
 from assets.training.base_model import resolve_base_model
 from assets.training.plan import count_validation_rows
-from assets.training.program.batches import Sampler, collate, share_of_loss, token_batches
-from assets.training.program.optimization import schedule
+from assets.training.program.batches import Integers, Sampler, token_batches
+from assets.training.program.fit import fit, validate
+from assets.training.program.local import LocalEngine
 from assets.training.tasks.classification.bert import Hidden
-from assets.training.tasks.classification.calibration import TEMPERATURES, losses_by_temperature
-from assets.training.tasks.classification.data import class_weights
+from assets.training.tasks.classification.data import TrainingData
 from assets.training.tasks.classification.inference import compile_encoder, run_batches
-from assets.training.tasks.classification.model import TextClassifier, classifier_config, load_encoder, mean_pooling
-from assets.training.tasks.classification.preprocessing import Encoded, Integers, Preprocessing, fit_preprocessing
+from assets.training.tasks.classification.labels import class_weights, places
+from assets.training.tasks.classification.model import around, load_encoder, mean_pooling
+from assets.training.tasks.classification.predictor import TextPredictor
+from assets.training.tasks.classification.preprocessing import fit_preprocessing
+from assets.training.tasks.classification.task import Classification
 from assets.training.tasks.classification.words import fit_words, one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FrozenClassifier", "TextTable", "train_frozen"]
-
-_CHUNK_ROWS = 4096
+__all__ = ["TextTable", "train_frozen"]
 
 
 class _Token(NamedTuple):
@@ -120,94 +120,39 @@ class _Lookup(nn.Module):
         return Hidden(last_hidden_state=torch.from_numpy(self._table.outputs[input_ids.numpy()]))
 
 
-@dataclass(frozen=True)
-class FrozenClassifier:
-    """A trained classifier and what it reads rows by."""
-
-    classifier: TextClassifier
-    preprocessing: Preprocessing
-    texts: TextTable
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self.preprocessing.labels
-
-    def predict_proba(self, rows: "pd.DataFrame") -> NDArray[np.float64]:
-        """Probabilities [rows, labels], as a bundle's `predict_proba` gives them."""
-        answers = [np.empty((0, len(self.labels)))]
-        encoded = _encode(rows, self.preprocessing, self.texts)
-        with torch.inference_mode():
-            for start in range(0, len(rows), _CHUNK_ROWS):
-                batch = np.arange(start, min(start + _CHUNK_ROWS, len(rows)))
-                logits = self.classifier(**collate(encoded, batch, pad=0))
-                answers.append(logits.double().softmax(dim=1).numpy())
-        return np.concatenate(answers)
-
-
 def train_frozen(
     rows: "pd.DataFrame",
     features: tuple[str, ...],
     domain: Domain,
     settings: TrainingSettings,
     texts: TextTable,
-) -> FrozenClassifier:
+) -> TextPredictor:
     """The classifier of some training rows of a domain, by the worker's recipe, in this process."""
+    task, data = Classification(), _data(rows, features, domain, settings, texts)
+    torch.manual_seed(settings.seed)
+    lookup: Any = _Lookup(texts)
+    classifier = around(lookup, data.preprocessing, data.word_weights, settings.word_share)
+    objective, sampler = task.objective(data), Sampler.of(data, settings, world_size=1)
+    with one_thread():
+        engine = LocalEngine(classifier, task.groups(classifier, settings), sampler.steps, settings)
+        for _ in fit(engine, task, data, objective, sampler):
+            pass
+    if data.trained < len(rows):
+        sums = validate(engine, task, data, objective, settings.batch_tokens)
+        classifier.config.calibration_temperature = objective.findings(sums[2:])["temperature"]
+    classifier.eval()
+    return TextPredictor(data.preprocessing, data.tokenizer, classifier, _compiled={"float32": classifier})
+
+
+def _data(
+    rows: "pd.DataFrame", features: tuple[str, ...], domain: Domain, settings: TrainingSettings, texts: TextTable
+) -> TrainingData:
     trained = len(rows) - count_validation_rows(len(rows), settings)
     fitted = fit_preprocessing(
         rows[:trained], features, domain, settings.max_tokens, settings.hashed_words, settings.prior_labels
     )
-    encoded, truth = (
-        _encode(rows, fitted, texts),
-        np.array([fitted.labels.index(label) for label in rows["label"]], np.int64),
-    )
-    learned, held = np.split(np.arange(len(rows)), [trained])
-    weights = class_weights(fitted.frequencies, truth[learned], settings.class_weight_power)
-    torch.manual_seed(settings.seed)
-    classifier = TextClassifier(classifier_config(texts.config, fitted, settings.word_share), cast(Any, _Lookup(texts)))
-    if classifier.words is not None:
-        found = fit_words(encoded.take(learned), truth[learned], weights, fitted.hashed_words)
-        classifier.words.weight.copy_(torch.from_numpy(found))
-    with one_thread():
-        _fit(classifier, encoded.take(learned), torch.from_numpy(truth[learned]), torch.from_numpy(weights), settings)
-    classifier.eval()
-    if len(held):
-        _calibrate(classifier, encoded.take(held), torch.from_numpy(truth[held]))
-    return FrozenClassifier(classifier, fitted, texts)
-
-
-def _calibrate(classifier: TextClassifier, rows: Encoded, labels: Tensor) -> None:
-    with torch.inference_mode():
-        losses = losses_by_temperature(classifier(**collate(rows, np.arange(len(rows)), pad=0)), labels)
-    classifier.config.calibration_temperature = TEMPERATURES[int(torch.stack(losses).argmin())]
-
-
-def _fit(
-    classifier: TextClassifier, rows: Encoded, labels: Tensor, weights: Tensor, settings: TrainingSettings
-) -> None:
-    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), settings.head_learning_rate, fused=True)
-    batches = _batches(rows, settings)
-    rates = schedule(optimizer, len(batches), settings)
-    classifier.train()
-    for batch in batches:
-        chosen = labels[torch.from_numpy(batch)]
-        logits = classifier(**collate(rows, batch, pad=0))
-        share_of_loss(logits, chosen, weights, float(weights[chosen].sum())).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, settings.gradient_clipping or float("inf"))
-        optimizer.step()
-        rates.step()
-        optimizer.zero_grad()
-
-
-def _groups(parameters: list[nn.Parameter], decay: float) -> Iterator[dict[str, Any]]:
-    yield {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay}
-    yield {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
-
-
-def _batches(rows: Encoded, settings: TrainingSettings) -> list[Integers]:
-    sampler = Sampler(rows.lengths, settings.epochs, settings.batch_rows, settings.batch_rows, settings.seed, 1)
-    return [sampler.rows(step) for step in range(sampler.steps)]
-
-
-def _encode(rows: "pd.DataFrame", fitted: Preprocessing, texts: TextTable) -> Encoded:
-    return fitted.encode(rows, cast(Tokenizer, texts))
+    tokenizer = cast(Tokenizer, texts)
+    encoded, labels = fitted.encode(rows, tokenizer), places(rows["label"], fitted.labels)
+    weights = class_weights(fitted.frequencies, labels[:trained], settings.class_weight_power)
+    words = fit_words(encoded.take(np.arange(trained)), labels[:trained], weights, fitted.hashed_words)
+    return TrainingData(encoded, labels, trained, weights, words, fitted, tokenizer, window=None)

@@ -14,8 +14,9 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Home
 from assets.replay.backtest import Backtest, backtest
 from assets.replay.history import History, read_history
-from assets.replay.workshop import Model, Workshop
+from assets.replay.workshop import Workshop
 from assets.settings import RetrainingPolicy, Settings
+from assets.training.task import Predictor
 
 __all__ = ["Replay", "replay", "table"]
 
@@ -84,13 +85,13 @@ def _share(value: float | None) -> str:
 
 def _trainer(
     home: Home, history: History, run: Callable[[list[str]], None]
-) -> Callable[[Snapshot], tuple[Model, float]]:
+) -> Callable[[Snapshot], tuple[Predictor, float]]:
     """By the worker; or, where the encoder stays as it came, here, from its outputs that are kept in the home."""
     settings = history.settings.training
     if settings.trainable_layers == 0:
         return _frozen(home, history)
 
-    def learn(snapshot: Snapshot) -> tuple[Model, float]:
+    def learn(snapshot: Snapshot) -> tuple[Predictor, float]:
         from assets.training.bundle import load_bundle
         from assets.training.launchers.launch import train
 
@@ -101,12 +102,12 @@ def _trainer(
     return learn
 
 
-def _frozen(home: Home, history: History) -> Callable[[Snapshot], tuple[Model, float]]:
+def _frozen(home: Home, history: History) -> Callable[[Snapshot], tuple[Predictor, float]]:
     from assets.replay.frozen import TextTable, train_frozen
 
     settings, texts = history.settings.training, TextTable(history.settings.training, home.root / "cache" / "texts")
 
-    def learn(snapshot: Snapshot) -> tuple[Model, float]:
+    def learn(snapshot: Snapshot) -> tuple[Predictor, float]:
         rows, started = snapshot.train(), time.perf_counter()
         return train_frozen(rows, snapshot.features, snapshot.domain, settings, texts), time.perf_counter() - started
 

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.evaluate import Champion, facts, on_reference, scores
@@ -24,20 +23,11 @@ from assets.monitoring.twins import Twins, ask, learn
 from assets.monitoring.wording import hash_words, measure_wording
 from assets.replay.history import History
 from assets.settings import DriftSettings, RetrainingPolicy
+from assets.training.task import Predictor
 
-__all__ = ["Model", "Trained", "Workshop"]
+__all__ = ["Trained", "Workshop"]
 
 T = TypeVar("T")
-
-
-class Model(Protocol):
-    """What answers rows: a frozen classifier, or a bundle."""
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-
-    def predict_proba(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Probabilities [rows, labels]."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class Trained:
     """A model, the snapshot that it learned from, and the device seconds that it took."""
 
     snapshot: Snapshot
-    model: Model
+    model: Predictor
     seconds: float
     evaluated: "Trained | None" = None
     """The one that the gate has promoted, when this is a refit of it."""
@@ -69,7 +59,7 @@ class Workshop:
     """A history, what trains on its snapshots, and all that was made of them so far."""
 
     def __init__(
-        self, history: History, train: Callable[[Snapshot], tuple[Model, float]], say: Callable[[str], None]
+        self, history: History, train: Callable[[Snapshot], tuple[Predictor, float]], say: Callable[[str], None]
     ) -> None:
         self.history, self._train, self._say = history, train, say
         self._made: dict[Hashable, Any] = {}
@@ -216,7 +206,7 @@ def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
     return drawn.assign(label=arrived)
 
 
-def _answered(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
+def _answered(model: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
     probabilities = model.predict_proba(rows)
     predicted = np.array(model.labels, dtype=object)[probabilities.argmax(axis=1)]
     return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1))

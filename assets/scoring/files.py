@@ -23,9 +23,10 @@ from assets.lake import Home, hash_file, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.scoring.golden import answer_golden_rows, require_agreement
 from assets.scoring.parts import Parts, resumable
-from assets.scoring.score import Classifier, score_rows
+from assets.scoring.score import score_rows
 from assets.settings import ScoringSettings, Settings
 from assets.training.bundle import load_bundle
+from assets.training.task import Predictor
 
 __all__ = ["ScoredFile", "score_file"]
 
@@ -129,7 +130,7 @@ def _check(output: Path) -> None:
         raise SettingsError(f"--output {output}: there is no folder {output.parent}")
 
 
-def _champion(home: Home) -> tuple[RegisteredVersion, Classifier]:
+def _champion(home: Home) -> tuple[RegisteredVersion, Predictor]:
     registry = Registry(home)
     champion = registry.champion()
     if champion is None:
@@ -144,7 +145,7 @@ def _chunks(rows: Iterable[Record | Reject], size: int) -> Iterator[list[Record 
 
 
 def _answers(
-    home: Home, chunk: list[Record | Reject], bundle: Classifier, version: str, settings: ScoringSettings
+    home: Home, chunk: list[Record | Reject], bundle: Predictor, version: str, settings: ScoringSettings
 ) -> pa.Table:
     records = {place: row for place, row in enumerate(chunk) if isinstance(row, Record)}
     rejects = {place: row.reason for place, row in enumerate(chunk) if isinstance(row, Reject)}

@@ -9,8 +9,8 @@ from assets.evaluation.report import table
 from assets.exceptions import RegistryError
 from assets.lake import Lake
 from assets.registry.registry import RegisteredVersion
-from assets.scoring.score import Classifier
 from assets.settings import ScoringSettings
+from assets.training.task import Predictor
 
 __all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows", "require_agreement"]
 
@@ -35,7 +35,7 @@ class GoldenAnswers:
 
 
 def answer_golden_rows(
-    lake: Lake, champion: RegisteredVersion, bundle: Classifier, settings: ScoringSettings
+    lake: Lake, champion: RegisteredVersion, bundle: Predictor, settings: ScoringSettings
 ) -> GoldenAnswers:
     """Answer the golden rows as records will be answered, and compare with what was evaluated.
 

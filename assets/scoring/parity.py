@@ -11,8 +11,9 @@ from assets.features.checks import rows_at
 from assets.features.serving import materialize, online_features
 from assets.features.snapshot import with_features
 from assets.lake import Home
-from assets.scoring.score import Classifier, has_text, score_rows
+from assets.scoring.score import has_text, score_rows
 from assets.settings import ScoringSettings
+from assets.training.task import Predictor
 
 __all__ = ["TOLERANCE", "Parity", "measure_parity"]
 
@@ -36,7 +37,7 @@ class Parity:
         return self.rows > 0 and self.others == 0 and self.max_difference <= TOLERANCE
 
 
-def measure_parity(home: Home, as_of: str, bundle: Classifier, settings: ScoringSettings) -> Parity:
+def measure_parity(home: Home, as_of: str, bundle: Predictor, settings: ScoringSettings) -> Parity:
     """Route records as if they had come in at as-of, by either path, in float32.
 
     Training's: features joined by the offline store, the bundle asked directly. Scoring's: features from an online
@@ -52,7 +53,7 @@ def measure_parity(home: Home, as_of: str, bundle: Classifier, settings: Scoring
     return found[0]
 
 
-def _compare(home: Home, as_of: str, folder: Path, bundle: Classifier, settings: ScoringSettings) -> Parity:
+def _compare(home: Home, as_of: str, folder: Path, bundle: Predictor, settings: ScoringSettings) -> Parity:
     marts = home.lake.current("marts")
     rows = rows_at(marts, datetime.fromisoformat(as_of), home.domain.known)
     rows = rows[has_text(rows)].head(_ROWS).reset_index(drop=True)

@@ -23,8 +23,10 @@ from assets.lake import Home, hash_json
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.golden import GoldenAnswers, answer_golden_rows
 from assets.scoring.parts import Parts, resumable
-from assets.scoring.score import Classifier, score_rows
+from assets.scoring.score import score_rows
 from assets.settings import ScoringSettings
+from assets.training.bundle import Bundle
+from assets.training.task import Predictor
 from assets.warehouse.marts import mart
 
 __all__ = ["Manifest", "Predictions", "load_manifest", "predict"]
@@ -83,7 +85,7 @@ def predict(
     home: Home,
     as_of: str,
     champion: RegisteredVersion,
-    load: Callable[[], Classifier],
+    load: Callable[[], Bundle],
     settings: ScoringSettings,
 ) -> Predictions:
     """Score every visible record received in the window that ends at as_of, and publish the rows.
@@ -155,13 +157,13 @@ class _Window:
         return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})
 
 
-def _schema(bundle: Classifier) -> pa.Schema:
+def _schema(bundle: Predictor) -> pa.Schema:
     text = [(name, pa.float64() if name == "confidence" else pa.string()) for name in _COLUMNS]
     return pa.schema([*text, *((name, pa.float64()) for name in bundle.features)])
 
 
 def _answers(
-    home: Home, online: Path, window: _Window, bundle: Classifier, version: str, chunk: pd.DataFrame
+    home: Home, online: Path, window: _Window, bundle: Predictor, version: str, chunk: pd.DataFrame
 ) -> pa.Table:
     rows = online_features(home, chunk, online)
     scored = score_rows(bundle, rows, version, window.settings)

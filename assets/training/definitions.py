@@ -77,8 +77,8 @@ def challenger(
     """
 
     def run(command: list[str]) -> None:
-        # The evaluation needs torch and transformers, seconds of imports: while the worker starts, a core has no work.
-        Thread(target=import_module, args=("assets.training.tasks.classification.model",)).start()
+        # The evaluation needs torch, seconds of imports: while the worker starts, a core has no work.
+        Thread(target=import_module, args=("torch",)).start()
         worker_runner(context)(command)
 
     lake, date = evergreen.home.lake, as_of(context)

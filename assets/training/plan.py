@@ -16,6 +16,8 @@ class TrainingPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     training_id: str
+    task: str
+    """What is learned: a name in `assets/training/tasks`."""
     as_of: str
     snapshot_id: str
     snapshot: Path

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 
 from assets.training.plan import TrainingPlan
-from assets.training.program.batches import collate, share_of_loss
-from assets.training.program.optimization import parameter_groups, schedule
+from assets.training.program.batches import Sampler
+from assets.training.program.optimization import schedule
 from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.groups import parameter_groups
 from assets.training.tasks.classification.model import TextClassifier
+from assets.training.tasks.classification.objective import CrossEntropy
 
 __all__ = ["plain_loop"]
 
@@ -23,16 +25,15 @@ def plain_loop(classifier: TextClassifier, plan: TrainingPlan, data: TrainingDat
         group["params"] = [parameter.detach().float() for parameter in group["params"]]
     masters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
-    sampler = data.sampler(settings, 1)
-    weights = torch.from_numpy(data.class_weights(settings.class_weight_power)).to(device)
+    sampler = Sampler.of(data, settings, 1)
+    loss = CrossEntropy(data.class_weights).to(device)
     rates = schedule(optimizer, sampler.steps, settings)
 
     def step(number: int) -> None:
         rows = sampler.rows(number)
-        labels = torch.from_numpy(data.labels[rows]).to(device)
-        batch = collate(data.rows, rows, classifier.padding, data.preprocessing.max_tokens)
-        logits = classifier(**{name: tensor.to(device) for name, tensor in batch.items()})
-        share_of_loss(logits, labels, weights, float(weights[labels].sum())).backward()
+        batch = data.batch(rows, classifier.padding)
+        logits = classifier(**{name: tensor.to(device) for name, tensor in batch.inputs.items()})
+        (loss(logits, batch.targets.to(device)) / data.weight(rows)).backward()
         for weight, master in zip(low, masters, strict=True):
             master.grad, weight.grad = weight.grad.float(), None
         torch.nn.utils.clip_grad_norm_(masters, settings.gradient_clipping)

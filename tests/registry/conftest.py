@@ -17,7 +17,8 @@ from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
 from assets.settings import GatePolicy, load_domain, load_settings
-from assets.training.bundle import FILES, write_manifest
+from assets.training.bundle import files_of, write_manifest
+from assets.training.tasks import TASKS
 
 LABELS = tuple(load_domain().labels)
 
@@ -70,9 +71,9 @@ def make_bundle(home: Home, training_id: str) -> Path:
         **{"cost": 0.25, "start_seconds": {"imports": 3.5}},
     }
     contents = {"provenance.json": provenance, "training.json": training}
-    for name in FILES:
+    for name in files_of(TASKS["classification"]):
         (folder / name).write_text(json.dumps(contents.get(name, {"of": training_id})))
-    write_manifest(folder)
+    write_manifest(folder, TASKS["classification"])
     return folder
 
 

@@ -19,6 +19,7 @@ from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
 from assets.settings import GatePolicy, load_domain
 from assets.training.bundle import write_manifest
+from assets.training.tasks import TASKS
 
 A, B, C, DAY = "a" * 16, "b" * 16, "c" * 16, "2024-06-01"
 WRITES = [
@@ -226,7 +227,7 @@ def test_a_training_that_came_out_otherwise_does_not_take_a_versions_place(
     shutil.rmtree(bundle)
     (bundle_of(A) / "config.json").write_text("of another machine")
     (bundle / "MANIFEST.json").unlink()
-    write_manifest(bundle)
+    write_manifest(bundle, TASKS["classification"])
     with pytest.raises(RegistryError, match=f"training {A} is version 1 in MLflow with other files than"):
         Registry(home).register(bundle, evaluation_of(A, accuracy=0.8))
     assert Registry(home).champion() == champion

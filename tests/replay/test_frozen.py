@@ -10,7 +10,7 @@ from assets.replay.frozen import TextTable, train_frozen
 from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.base_model import resolve_base_model
 from assets.training.launchers.launch import override
-from assets.training.program.batches import collate
+from assets.training.tasks.classification.collate import collate
 from assets.training.tasks.classification.model import load_encoder, new_classifier
 
 DOMAIN = load_domain()

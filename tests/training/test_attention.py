@@ -9,8 +9,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from assets.features.snapshot import Snapshot
 from assets.settings import load_domain
-from assets.training.program.batches import collate
 from assets.training.tasks.classification.attention import Dropout, attend, use_cpu_kernels
+from assets.training.tasks.classification.collate import collate
 from assets.training.tasks.classification.model import TextClassifier, new_classifier
 from assets.training.tasks.classification.preprocessing import fit_preprocessing
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from assets.training.program.batches import Sampler, collate, count_steps, share_of_loss, token_batches
+from assets.training.program.batches import Sampler, count_steps, token_batches
+from assets.training.tasks.classification.collate import collate
+from assets.training.tasks.classification.objective import CrossEntropy
 from assets.training.tasks.classification.preprocessing import Encoded
 
 
@@ -123,10 +125,10 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut(world_size: int, batch_tok
     torch.nn.functional.cross_entropy(model(inputs[whole]), labels[whole], weight=weights).backward()
     expected = model.weight.grad.clone()
     model.zero_grad()
-    rank_weight = float(weights[labels[whole]].sum()) / world_size
+    objective, rank_weight = CrossEntropy(weights.numpy()), float(weights[labels[whole]].sum()) / world_size
     for rank in range(world_size):
         for rows in map(torch.from_numpy, found.micro_batches(0, rank)):
-            loss = share_of_loss(model(inputs[rows]), labels[rows], weights, rank_weight)
+            loss = objective(model(inputs[rows]), labels[rows]) / rank_weight
             (loss / world_size).backward()  # what averaging over the ranks does
     torch.testing.assert_close(model.weight.grad, expected)
 

@@ -13,10 +13,13 @@ import pytest
 from assets.exceptions import BundleError
 from assets.features.snapshot import Snapshot
 from assets.settings import load_domain
-from assets.training.bundle import FILES, Bundle, load_bundle, verify_bundle, write_manifest
+from assets.training.bundle import Bundle, files_of, load_bundle, verify_bundle, write_manifest
+from assets.training.tasks import TASKS
 from assets.training.tasks.classification.bert import Bert
 
 LABELS = tuple(load_domain().labels)
+TASK = TASKS["classification"]
+FILES = files_of(TASK)
 
 
 @pytest.fixture
@@ -64,6 +67,13 @@ def test_a_file_that_nobody_wrote_is_found(copy: Path) -> None:
         verify_bundle(copy)
 
 
+@pytest.mark.parametrize("manifest", [{}, {"task": "planted.Task", "files": {}}, {"task": "classification"}])
+def test_a_manifest_without_a_task_that_is_known_is_refused(copy: Path, manifest: dict[str, Any]) -> None:
+    (copy / "MANIFEST.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"names no task that is known here \(classification\), or no files"):
+        load_bundle(copy)
+
+
 def configure(copy: Path, changes: dict[str, Any], inner: dict[str, Any]) -> None:
     """Change a bundle's configuration and its manifest with it, as whoever made the bundle can."""
     config = json.loads((copy / "config.json").read_text())
@@ -74,7 +84,7 @@ def configure(copy: Path, changes: dict[str, Any], inner: dict[str, Any]) -> Non
 
 def sign(copy: Path) -> None:
     (copy / "MANIFEST.json").unlink()
-    write_manifest(copy)
+    write_manifest(copy, TASK)
 
 
 def test_loading_runs_no_code_of_the_artifact(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +104,7 @@ def test_loading_runs_no_code_of_the_artifact(copy: Path, tmp_path: Path, monkey
 def test_what_its_configuration_says_about_attention_is_not_obeyed(copy: Path) -> None:
     other = {"_attn_implementation": "eager", "attn_implementation": "kernels-community/attention"}
     configure(copy, other, other)
-    assert isinstance(load_bundle(copy).classifier.encoder, Bert)
+    assert isinstance(load_bundle(copy).predictor.classifier.encoder, Bert)
 
 
 @pytest.mark.parametrize(

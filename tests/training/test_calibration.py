@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from assets.training.tasks.classification.calibration import TEMPERATURES, losses_by_temperature
+from assets.training.tasks.classification.objective import TEMPERATURES, losses_by_temperature
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])

@@ -16,6 +16,7 @@ from assets.features.snapshot import Snapshot
 from assets.settings import TrainingSettings, load_domain
 from assets.training.launchers.launch import override, plan_training
 from assets.training.plan import TrainingPlan
+from assets.training.program.batches import Sampler, validation_batches
 from assets.training.program.cache import cached
 from assets.training.tasks.classification import data
 from assets.training.tasks.classification.data import TrainingData, load_training_data
@@ -197,15 +198,14 @@ def test_the_last_used_is_kept_though_the_clock_was_set_back(tmp_path: Path) -> 
 def test_nothing_is_held_back_unless_asked_for(plan: TrainingPlan) -> None:
     found = load_training_data(plan)
     assert found.trained == len(found.rows) == 256
-    assert found.validation.tolist() == []
-    assert found.validation_batches(100, 0, 2) == []
+    assert validation_batches(found, 100, 0, 2) == []
 
 
 def test_the_newest_rows_are_held_back_and_never_trained_on(plan: TrainingPlan, frame: pd.DataFrame) -> None:
     found = load_training_data(changed(plan, validation_share=0.1, epochs=2))
     newest = frame.sort_values(["known_at", "record_id"]).index[-26:]
-    assert found.validation.tolist() == newest.tolist()
-    sampler = found.sampler(changed(plan, epochs=2).settings, world_size=2)
+    assert np.arange(found.trained, len(found.rows)).tolist() == newest.tolist()
+    sampler = Sampler.of(found, changed(plan, epochs=2).settings, world_size=2)
     seen = {int(row) for step in range(sampler.steps) for row in sampler.rows(step)}
     assert seen == set(range(230))
 
@@ -217,7 +217,8 @@ def test_preprocessing_and_class_weights_come_from_the_rows_trained_on(plan: Tra
         frame.iloc[:128], plan.features, DOMAIN, settings.max_tokens, settings.hashed_words, settings.prior_labels
     )
     assert found.preprocessing == expected
-    weights = found.class_weights(0.5)
+    assert settings.class_weight_power == 0.5
+    weights = found.class_weights
     assert weights[found.labels[:128]].mean() == pytest.approx(1)
     rarest = np.argmin(np.bincount(found.labels[:128], minlength=len(LABELS)))
     assert weights.argmax() == rarest
@@ -225,10 +226,10 @@ def test_preprocessing_and_class_weights_come_from_the_rows_trained_on(plan: Tra
 
 def test_validation_batches_are_as_many_on_every_rank(plan: TrainingPlan) -> None:
     found = load_training_data(changed(plan, validation_share=0.1))
-    ranks = [found.validation_batches(100, rank, world_size=4) for rank in range(4)]
+    ranks = [validation_batches(found, 100, rank, world_size=4) for rank in range(4)]
     assert len({len(batches) for batches in ranks}) == 1
     rows = np.concatenate([batch for batches in ranks for batch in batches])
-    assert sorted(rows.tolist()) == found.validation[2:].tolist()
+    assert sorted(rows.tolist()) == list(range(found.trained + 2, len(found.rows)))
     assert max(len(batch) * found.rows.lengths[batch].max() for batches in ranks for batch in batches) <= 100
 
 

@@ -23,19 +23,23 @@ from assets.training.bundle import load_bundle
 from assets.training.launchers.compatibility import Machine
 from assets.training.launchers.launch import Run, _deepspeed_config, override, plan_training, train
 from assets.training.plan import TrainingPlan
-from assets.training.program.batches import collate
 from assets.training.program.checkpoints import Checkpoints
-from assets.training.program.engine import _prepare, consolidated_weights, engine_config, make_classifier, start_engine
-from assets.training.program.optimization import parameter_groups, rate_factor
+from assets.training.program.engine import consolidated_weights, engine_config, make_model, start_engine
+from assets.training.program.optimization import rate_factor
 from assets.training.program.progress import Progress
 from assets.training.program.saving import Saver
+from assets.training.tasks import TASKS
+from assets.training.tasks.classification.collate import collate
 from assets.training.tasks.classification.data import TrainingData
+from assets.training.tasks.classification.groups import parameter_groups
 from assets.training.tasks.classification.model import TextClassifier, freeze, new_classifier
 from assets.training.tasks.classification.preprocessing import fit_preprocessing
+from assets.training.tasks.classification.tuning import tune
 from assets.training.tasks.classification.words import one_thread
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
+TASK = TASKS["classification"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +100,7 @@ class Trial:
         self.rows = self.fitted.encode(frame, tokenizer)
         torch.manual_seed(0)
         data = cast(TrainingData, SimpleNamespace(preprocessing=self.fitted, word_weights=None))
-        self.engine = start_engine(make_classifier(plan, data), plan, rows=256)
+        self.engine = start_engine(TASK, make_model(TASK, plan, data), plan, rows=256)
         self.engine.eval()
 
     def backward(self, first: int, last: int, micro_batches: int) -> None:
@@ -225,11 +229,11 @@ def test_the_engine_is_told_what_the_settings_say(
 
 def test_an_encoder_that_keeps_its_activations_says_so(classifier: TextClassifier, settings: TrainingSettings) -> None:
     chosen = override(settings, {"activation_checkpointing": True})
-    _prepare(classifier.encoder, chosen)
+    tune(classifier, chosen)
     assert classifier.encoder.is_activation_checkpointing
     classifier.encoder.supports_gradient_checkpointing = False
     with pytest.raises(SettingsError, match="activation_checkpointing: Bert does not support it"):
-        _prepare(classifier.encoder, chosen)
+        tune(classifier, chosen)
 
 
 def test_activations_computed_again_change_no_gradient(classifier: TextClassifier, settings: TrainingSettings) -> None:
@@ -239,9 +243,10 @@ def test_activations_computed_again_change_no_gradient(classifier: TextClassifie
         classifier.encoder(torch.arange(8)[None]).last_hidden_state.square().sum().backward()
         return classifier.encoder.encoder.layer[0].output.dense.weight.grad.clone()
 
+    tune(classifier, settings)
     classifier.train()
     kept = gradient()
-    _prepare(classifier.encoder, override(settings, {"activation_checkpointing": True}))
+    tune(classifier, override(settings, {"activation_checkpointing": True}))
     assert torch.equal(gradient(), kept)
 
 
@@ -262,7 +267,7 @@ def test_settings_of_the_engine_train_a_bundle(
     training = train(lake, "2024-09-09", snapshot, override(settings, change), run)
     curve = [loss for _, loss in training.report["loss_curve"]]
     assert curve[-1] < curve[0]
-    names = load_bundle(training.path).classifier.state_dict()
+    names = load_bundle(training.path).predictor.classifier.state_dict()
     assert not [name for name in names if "_orig_mod" in name]
 
 

@@ -16,11 +16,12 @@ from assets.training.launchers import launch
 from assets.training.launchers.compatibility import Machine, check_training
 from assets.training.launchers.estimate import Free, check_memory, estimate_memory, free_memory
 from assets.training.launchers.launch import Run, _deepspeed_config, override, train
+from assets.training.model_size import ModelSize, model_flops
 from assets.training.program import usage
 from assets.training.program.usage import cost, expected, matmul_peak, peak_memory
 from assets.training.tasks.classification.model import freeze, new_classifier
-from assets.training.tasks.classification.model_size import ModelSize, measure_model, model_flops
 from assets.training.tasks.classification.preprocessing import fit_preprocessing
+from assets.training.tasks.classification.size import measure_model
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)

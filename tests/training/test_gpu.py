@@ -15,18 +15,18 @@ import torch
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file
-from assets.settings import TrainingSettings, load_domain
-from assets.training import bundle as bundles
+from assets.settings import TrainingSettings
 from assets.training.bundle import Bundle
 from assets.training.launchers.estimate import estimate_memory
 from assets.training.launchers.launch import Run, override, plan_training, train
 from assets.training.plan import TrainingPlan
-from assets.training.program.engine import Agreement, make_classifier, seed_everything, start_engine
-from assets.training.program.loop import _made, class_weights, make_step, take_step
-from assets.training.tasks.classification.data import load_training_data
-from assets.training.tasks.classification.model_size import measure_model
+from assets.training.program.batches import Sampler
+from assets.training.program.engine import Agreement, make_model, seed_everything, start_engine
+from assets.training.program.fit import _made, make_step, take_step
+from assets.training.tasks import TASKS
+from assets.training.tasks.classification import predictor
 
-LABELS = tuple(load_domain().labels)
+TASK = TASKS["classification"]
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
@@ -49,21 +49,20 @@ class Engine:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         self.before = torch.cuda.memory_allocated()
-        self.plan, self.data = plan, load_training_data(plan)
+        self.plan, self.data = plan, TASK.data(plan)
         seed_everything(0)
-        self.engine = start_engine(make_classifier(plan, self.data), plan, self.data.trained)
+        self.engine = start_engine(TASK, make_model(TASK, plan, self.data), plan, self.data.trained)
         self.engine.train()
         self.agreement = Agreement(self.engine, votes=1)
-        self.weights = class_weights(self.data, plan.settings)
-        self.moved = self.weights.to(self.engine.device)
+        self.objective = TASK.objective(self.data).to(self.engine.device)
 
     def steps(self, numbers: Sequence[int]) -> list[float]:
         """Make steps of the rows of these; the losses that are known when the last one is under way."""
         losses: list[float] = []
-        sampler = self.data.sampler(self.plan.settings, 1)
-        make = partial(make_step, self.engine, self.data, self.weights, sampler)
+        sampler = Sampler.of(self.data, self.plan.settings, 1)
+        make = partial(make_step, self.engine, TASK, self.data, sampler)
         for step in _made(self.engine, make, numbers):
-            loss = take_step(self.engine, self.moved, step)
+            loss = take_step(self.engine, self.objective, step)
             losses += self.agreement.answer()[0]
             self.agreement.ask(loss, [0.0])
         return losses
@@ -113,8 +112,7 @@ def test_the_estimate_of_a_gpus_memory_is_within_15_percent(
     one = start(deepspeed="zero-1", base_model=wide(encoder, tmp_path / "wide"), batch_rows=256, batch_tokens=8192)
     one.steps(range(3))
     plan = one.plan
-    size = measure_model(plan.base_model, len(plan.features), len(LABELS), plan.settings)
-    device = estimate_memory(size, plan.settings, plan.deepspeed, 1, has_gpu=True).device
+    device = estimate_memory(TASK.size(plan), plan.settings, plan.deepspeed, 1, has_gpu=True).device
     assert sum(device.values()) - device["process"] == pytest.approx(one.peak, rel=0.15)
 
 
@@ -153,8 +151,8 @@ def test_a_gpu_gives_the_answers_of_the_cpu(
 ) -> None:
     rows = snapshot.test()
     exact = bundle.predict_proba(rows)
-    monkeypatch.setattr(bundles, "_WORTH_COMPILING", 1)
-    fresh = replace(bundle, _compiled={})
+    monkeypatch.setattr(predictor, "_WORTH_COMPILING", 1)
+    fresh = replace(bundle.predictor, _compiled={})
     assert np.abs(fresh.predict_proba(rows) - exact).max() < 1e-5
     fast = fresh.predict_proba(rows, precision="bfloat16")
     assert (fast.argmax(axis=1) == exact.argmax(axis=1)).all()

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from assets.features.snapshot import Snapshot
-from assets.training import bundle as bundles
 from assets.training.bundle import Bundle
-from assets.training.tasks.classification import inference
+from assets.training.tasks.classification import inference, predictor
 from assets.training.tasks.classification.inference import compile_classifier
+from assets.training.tasks.classification.predictor import TextPredictor
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def rows_to_route(snapshot: Snapshot) -> pd.DataFrame:
 
 
 @pytest.fixture
-def fresh(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """The bundle as it was loaded, which compiles its encoder from the first row on."""
-    monkeypatch.setattr(bundles, "_WORTH_COMPILING", 1)
-    return replace(bundle, _compiled={})
+def fresh(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> TextPredictor:
+    """The model as it was loaded, which compiles its encoder from the first row on."""
+    monkeypatch.setattr(predictor, "_WORTH_COMPILING", 1)
+    return replace(bundle.predictor, _compiled={})
 
 
-def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.DataFrame) -> None:
+def test_openvino_gives_the_answers_of_torch(fresh: TextPredictor, rows_to_route: pd.DataFrame) -> None:
     pytest.importorskip("openvino")
     exact = replace(fresh, _compiled={"float32": fresh.classifier}).predict_proba(rows_to_route)
     for batch_tokens in (1, 100, 2048):
@@ -42,7 +42,7 @@ def test_openvino_gives_the_answers_of_torch(fresh: Bundle, rows_to_route: pd.Da
 
 
 def test_every_core_has_its_batches_and_torch_its_threads_afterwards(
-    fresh: Bundle, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    fresh: TextPredictor, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
     cores, used = torch.get_num_threads(), set()
@@ -64,18 +64,18 @@ def test_every_core_has_its_batches_and_torch_its_threads_afterwards(
 
 
 def test_few_rows_are_not_worth_compiling(bundle: Bundle, rows_to_route: pd.DataFrame) -> None:
-    fresh = replace(bundle, _compiled={})
+    fresh = replace(bundle.predictor, _compiled={})
     fresh.predict_proba(rows_to_route, precision="bfloat16")
     assert fresh._compiled == {}
 
 
 def test_close_calls_are_settled_in_float32(
-    fresh: Bundle, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    fresh: TextPredictor, rows_to_route: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A classifier that is less sure of everything: what it finds close is answered anew."""
     exact = fresh.predict_proba(rows_to_route)
-    lead = bundles._lead(exact)
-    monkeypatch.setattr(bundles, "_CLOSE_CALL", float(np.median(lead)))
+    lead = predictor._lead(exact)
+    monkeypatch.setattr(predictor, "_CLOSE_CALL", float(np.median(lead)))
 
     class Flat:
         encoder, output = fresh.classifier.encoder, fresh.classifier.output
@@ -96,7 +96,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "gpu", lambda: torch.device("cpu"))
 
 
-def test_a_gpu_gives_the_answers_of_the_cpu(fresh: Bundle, rows_to_route: pd.DataFrame, fake_gpu: None) -> None:
+def test_a_gpu_gives_the_answers_of_the_cpu(fresh: TextPredictor, rows_to_route: pd.DataFrame, fake_gpu: None) -> None:
     exact = replace(fresh, _compiled={"float32": fresh.classifier}).predict_proba(rows_to_route)
     assert np.abs(fresh.predict_proba(rows_to_route) - exact).max() < 1e-5
     fast = fresh.predict_proba(rows_to_route, precision="bfloat16")
@@ -108,7 +108,7 @@ def test_a_gpu_gives_the_answers_of_the_cpu(fresh: Bundle, rows_to_route: pd.Dat
 
 
 def test_the_cpu_scores_where_a_gpus_answers_differ(
-    fresh: Bundle, fake_gpu: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fresh: TextPredictor, fake_gpu: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(inference._TOLERANCE, "bfloat16", 1e-12)
@@ -116,13 +116,13 @@ def test_the_cpu_scores_where_a_gpus_answers_differ(
     assert "the GPU cannot be used, the CPU scores: its answers differ" in caplog.text
 
 
-def test_torch_scores_where_openvino_is_not_installed(fresh: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_scores_where_openvino_is_not_installed(fresh: TextPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert compile_classifier(fresh.classifier, "bfloat16") is fresh.classifier
 
 
 def test_torch_scores_where_the_encoder_cannot_be_converted(
-    fresh: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fresh: TextPredictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("openvino")
 
@@ -135,7 +135,7 @@ def test_torch_scores_where_the_encoder_cannot_be_converted(
 
 
 def test_torch_scores_where_the_answers_differ(
-    fresh: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fresh: TextPredictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setitem(inference._TOLERANCE, "float32", 1e-12)

@@ -14,7 +14,8 @@ from assets.settings import TrainingSettings
 from assets.training.launchers.launch import override
 from assets.training.program.batches import Sampler, ahead
 from assets.training.program.engine import Agreement
-from assets.training.program.loop import _made, class_weights, make_step
+from assets.training.program.fit import _made, make_step
+from assets.training.tasks import TASKS
 from assets.training.tasks.classification.data import TrainingData
 from assets.training.tasks.classification.preprocessing import Encoded
 
@@ -41,10 +42,17 @@ def data() -> TrainingData:
         features=random.random((ROWS, 2), np.float32),
         priors=np.zeros((ROWS, 1, 9), np.float32),
     )
-    labels, fitted = random.integers(9, size=ROWS), SimpleNamespace(max_tokens=32)
-    weights = np.ones(9, np.float32)
-    found = SimpleNamespace(rows=rows, labels=labels, preprocessing=fitted, class_weights=lambda _: weights)
-    return cast(TrainingData, found)
+    nothing: Any = None
+    return TrainingData(
+        rows=rows,
+        labels=random.integers(9, size=ROWS),
+        trained=ROWS,
+        class_weights=np.linspace(0.5, 2.0, 9, dtype=np.float32),
+        word_weights=np.zeros((0, 9), np.float32),
+        preprocessing=nothing,
+        tokenizer=nothing,
+        window=32,
+    )
 
 
 def test_ranks_are_answered_one_step_later(alone: None) -> None:
@@ -98,12 +106,11 @@ def test_a_gpus_batches_are_made_ahead_and_pinned_and_the_same(
     chosen, makers = override(settings, {"batch_rows": 16, "batch_tokens": 100}), set()
 
     def steps(device: str) -> list[Any]:
-        sampler = Sampler(data.rows.lengths, 2.0, chosen.batch_rows, chosen.batch_tokens, seed=0, world_size=1)
-        weights, on = class_weights(data, chosen), engine(device)
+        sampler, on = Sampler.of(data, chosen, world_size=1), engine(device)
 
         def make(number: int) -> Any:
             makers.add((device, threading.get_ident() == threading.main_thread().ident))
-            return make_step(on, data, weights, sampler, number)
+            return make_step(on, TASKS["classification"], data, sampler, number)
 
         return list(_made(on, make, range(sampler.steps)))
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from assets.exceptions import BaseModelError, SettingsError
 from assets.features.snapshot import Snapshot
 from assets.settings import load_domain
-from assets.training.program.batches import collate
+from assets.training.tasks.classification.collate import collate
 from assets.training.tasks.classification.model import TextClassifier, freeze, new_classifier
 from assets.training.tasks.classification.preprocessing import Preprocessing, fit_preprocessing
 

@@ -104,7 +104,8 @@ def test_training_stops_early_and_keeps_the_best_weights(
     losses = [loss for _, loss in training.report["validation_loss"]]
     assert losses.index(min(losses)) == len(losses) - 3
     assert training.report["steps"] == 8 * len(losses) < 200 * 204 // 16
-    assert load_bundle(training.path).classifier.config.calibration_temperature == training.report["temperature"]
+    classifier = load_bundle(training.path).predictor.classifier
+    assert classifier.config.calibration_temperature == training.report["temperature"]
     assert training.report["cost"] == pytest.approx(training.report["seconds"], rel=0.05)
     assert 0 < training.report["utilisation"] < 1
     assert training.report["peak_memory"]["host"] > 100 << 20

@@ -21,7 +21,7 @@ from assets.exceptions import SettingsError
 from assets.settings import CONFIGS, TrainingSettings
 from assets.training.bundle import read_json
 from assets.training.launchers.compatibility import offloads
-from assets.training.tasks.classification.model_size import ModelSize
+from assets.training.model_size import ModelSize
 
 __all__ = ["Free", "Memory", "check_memory", "estimate_memory", "free_memory"]
 

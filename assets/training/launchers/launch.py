@@ -20,7 +20,7 @@ from assets.training.launchers.estimate import check_memory, free_memory
 from assets.training.plan import TrainingPlan, count_validation_rows
 from assets.training.program.checkpoints import Checkpoints
 from assets.training.program.mirror import Mirror
-from assets.training.tasks.classification.model_size import measure_model
+from assets.training.tasks import TASKS
 
 if TYPE_CHECKING:
     from assets.features.snapshot import Snapshot
@@ -30,6 +30,9 @@ __all__ = ["Run", "Training", "override", "plan_training", "train", "worker_comm
 Run = Callable[[list[str]], None]
 """Starts a command, shows what it reports, and returns when it ended well; raises TrainingError when it did not."""
 
+_TASK = "classification"
+"""What a domain's rows are for: they have labels."""
+
 _PLACES = {"base_model", "ranks", "hostfile", "deepspeed", "nvme"}
 """Settings that say where things are; what they lead to is in the id by content."""
 
@@ -37,7 +40,7 @@ _ASIDE = {"refit", "price_per_hour", "checkpoint_seconds", "checkpoints_kept", "
 """Settings that no weight depends on."""
 
 _OUTSIDE = {
-    *("definitions.py", "model_files.py", "tasks/classification/model_size.py"),
+    *("definitions.py", "model_files.py", "model_size.py", "tasks/classification/size.py"),
     *("program/companions.py", "program/mirror.py", "program/usage.py"),
 }
 """Files of this stage that no weight depends on, beside the launchers."""
@@ -90,6 +93,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     run = _run_id(snapshot, settings, deepspeed, base)
     return TrainingPlan(
         training_id=hash_json([run, world_size])[:16],
+        task=_TASK,
         as_of=snapshot.as_of,
         snapshot_id=snapshot.id,
         snapshot=snapshot.path.resolve(),
@@ -125,6 +129,7 @@ def _run_id(snapshot: "Snapshot", settings: TrainingSettings, deepspeed: Mapping
     Checkpoints go by it, as they can be gone on from with other ranks; the bundle's name has the ranks, too.
     """
     made_of = {
+        "task": _TASK,
         "snapshot": snapshot.id,
         "labels": snapshot.labels,
         "text": snapshot.domain.text.model_dump(),
@@ -224,8 +229,7 @@ def _check_memory(plan: TrainingPlan) -> None:
     """Raises SettingsError when this machine has less memory than the run needs; other machines are not asked."""
     settings = plan.settings
     if settings.hostfile is None:
-        size = measure_model(plan.base_model, len(plan.features), len(plan.labels), settings)
-        check_memory(size, settings, plan.deepspeed, plan.world_size, free_memory(_gpus()))
+        check_memory(TASKS[plan.task].size(plan), settings, plan.deepspeed, plan.world_size, free_memory(_gpus()))
 
 
 def _world_size(settings: TrainingSettings, gpus: int) -> int:

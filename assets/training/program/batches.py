@@ -1,4 +1,4 @@
-"""Which rows make which step, on which rank and in which micro-batch, and rows as tensors."""
+"""Which rows make which step, on which rank and in which micro-batch."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from assets.training.tasks.classification.preprocessing import Encoded, Integers, starts
+from assets.settings import TrainingSettings
+from assets.training.task import Data
 
-__all__ = ["Sampler", "ahead", "collate", "count_steps", "share_of_loss", "token_batches"]
+__all__ = ["Integers", "Sampler", "ahead", "count_steps", "token_batches", "validation_batches", "widths"]
+
+Integers = NDArray[np.int64]
 
 _POOL = 50
 """Batches among which rows of like length are gathered: 50 leave about 2% padding and keep batches random."""
@@ -51,14 +51,14 @@ class Sampler:
     """The rows of every step of a run, found from the step's number alone.
 
     lengths: tokens of each row; batch_rows: rows of a step over all ranks, a multiple of world_size; batch_tokens:
-    padded tokens of a micro-batch on one rank, as `collate` pads it with the same window.
+    padded tokens of a micro-batch on one rank, as `widths` has them.
 
     Which rows make a step is a function of the seed and the epoch, and the same for every number of ranks; which rank
     gets them, and in which micro-batches, is one of the world size, too. All ranks have as many micro-batches in a
     step, as each of them is a collective operation.
 
-    A step's loss does not depend on how it is cut when each micro-batch contributes `share_of_loss`, gradients are
-    summed over a rank's micro-batches, and averaged over the ranks.
+    A step's loss does not depend on how it is cut when each micro-batch contributes as `fit.take_step` has it,
+    gradients are summed over a rank's micro-batches, and averaged over the ranks.
     """
 
     lengths: Integers
@@ -69,6 +69,19 @@ class Sampler:
     world_size: int
     window: int | None = None
     _epoch: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, data: Data, settings: TrainingSettings, world_size: int) -> "Sampler":
+        """The rows of every step of a run over some data, as indices into it."""
+        return cls(
+            lengths=data.lengths[: data.trained],
+            epochs=settings.epochs,
+            batch_rows=settings.batch_rows,
+            batch_tokens=settings.batch_tokens,
+            seed=settings.seed,
+            world_size=world_size,
+            window=data.window,
+        )
 
     @property
     def steps(self) -> int:
@@ -95,45 +108,29 @@ def token_batches(
 ) -> list[Integers]:
     """A rank's part of some rows, cut into batches of at most `batch_tokens` tokens, or of a single row.
 
-    Padding counts, as `collate` adds it with the same window.
+    Padding counts, as `widths` has it.
 
     Every rank gets as many batches, each of as many rows of like length: rows are dealt out one by one in the order of
     their length, so that ranks never differ by more tokens than one row has. There must be a multiple of `world_size`
     of them.
     """
     dealt = rows[np.argsort(lengths[rows], kind="stable")].reshape(-1, world_size)
-    return np.split(dealt[:, rank], _cuts(_widths(lengths[dealt[:, -1]], window), batch_tokens))
+    return np.split(dealt[:, rank], _cuts(widths(lengths[dealt[:, -1]], window), batch_tokens))
 
 
-def share_of_loss(logits: Tensor, labels: Tensor, weights: Tensor, rank_weight: float) -> Tensor:
-    """What a micro-batch contributes to its step's loss: its weighted cross-entropies' sum over `rank_weight`.
+def validation_batches(data: Data, batch_tokens: int, rank: int, world_size: int) -> list[Integers]:
+    """A rank's part of the rows held back, in as many batches as every other rank has.
 
-    weights: one a label; rank_weight: the weights of all rows of the step, summed over all ranks, divided by the number
-    of ranks. The step's loss is the sum over a rank's micro-batches, averaged over the ranks: the weighted mean over
-    the step's rows, however they are cut.
+    Rows that cannot be shared evenly, fewer than there are ranks, are left out: the oldest.
     """
-    return cross_entropy(logits, labels, weight=weights, reduction="sum") / rank_weight
+    held = np.arange(data.trained, len(data.lengths))
+    shared = held[len(held) % world_size :]
+    return token_batches(shared, data.lengths, batch_tokens, rank, world_size, data.window) if len(shared) else []
 
 
-def collate(rows: Encoded, index: Integers, pad: int, window: int | None = None) -> dict[str, Tensor]:
-    """The chosen rows as the model's arguments, tokens padded to the longest of them.
-
-    window: of a run, which trains for hours and pads to a multiple of 16 or to the whole window: for each further width
-    of a batch, kernels and gaps among freed memory stay behind.
-    """
-    chosen = rows.take(index)
-    mask = np.arange(*_widths(chosen.lengths.max(keepdims=True), window)) < chosen.lengths[:, None]
-    ids = np.full(mask.shape, pad, np.int64)
-    ids[mask] = chosen.tokens
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-        "features": torch.from_numpy(chosen.features),
-        "priors": torch.from_numpy(chosen.priors),
-        "buckets": torch.from_numpy(chosen.buckets.astype(np.int64)),
-        "bucket_weights": torch.from_numpy(chosen.weights),
-        "bucket_offsets": torch.from_numpy(starts(chosen.words)),
-    }
+def widths(longest: Integers, window: int | None) -> Integers:
+    """To how many tokens batches are padded whose longest rows have so many: to multiples of 16 within a window."""
+    return longest if window is None else np.minimum(-(-longest // _WIDTH) * _WIDTH, window)
 
 
 def _shuffle(lengths: Integers, batch_rows: int, seed: int, epoch: int) -> Integers:
@@ -147,10 +144,6 @@ def _shuffle(lengths: Integers, batch_rows: int, seed: int, epoch: int) -> Integ
     pools = [pool.ravel() for pool in np.array_split(order, -(-count // _POOL))]
     batches = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
     return batches.reshape(count, batch_rows)[random.permutation(count)]
-
-
-def _widths(longest: Integers, window: int | None) -> Integers:
-    return longest if window is None else np.minimum(-(-longest // _WIDTH) * _WIDTH, window)
 
 
 def _cuts(longest: Integers, batch_tokens: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""DeepSpeed around a classifier: processes, precision, partitioning, optimizer and schedule."""
+"""DeepSpeed around a model: processes, precision, partitioning, optimizer and schedule."""
 
 import inspect
 import math
@@ -13,27 +13,24 @@ from deepspeed.runtime import compiler
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from deepspeed.runtime.utils import is_invalid_grad_norm
 from deepspeed.runtime.zero import stage_1_and_2
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 from torch.distributed import init_process_group
 from torch.optim import Adam, Optimizer
 
-from assets.exceptions import SettingsError, TrainingError
-from assets.settings import TrainingSettings
+from assets.exceptions import TrainingError
 from assets.training.plan import TrainingPlan
 from assets.training.program.batches import count_steps
-from assets.training.program.optimization import parameter_groups, schedule
+from assets.training.program.optimization import schedule
 from assets.training.program.sharding import deal_out_rest, sharded_reader
-from assets.training.tasks.classification.attention import use_cpu_kernels
-from assets.training.tasks.classification.data import TrainingData
-from assets.training.tasks.classification.model import TextClassifier, freeze, new_classifier
+from assets.training.task import Data, Task
 
 __all__ = [
     "Agreement",
     "consolidated_weights",
     "engine_config",
     "join_processes",
-    "make_classifier",
+    "make_model",
     "seed_everything",
     "start_engine",
     "tell_all",
@@ -83,35 +80,30 @@ def seed_everything(seed: int) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def make_classifier(plan: TrainingPlan, data: TrainingData) -> TextClassifier:
-    """The classifier before its training: under ZeRO-3 dealt out to the ranks, on each of them whole otherwise.
+def make_model(task: Task[Any, Any], plan: TrainingPlan, data: Data) -> nn.Module:
+    """The model before its training: under ZeRO-3 dealt out to the ranks, on each of them whole otherwise.
 
-    Raises BaseModelError and SettingsError when the encoder cannot be read or has fewer layers than are to be trained.
+    Raises BaseModelError and SettingsError as `Task.model` does.
     """
-    settings, config = plan.settings, engine_config(plan)
+    config = engine_config(plan)
     in_parts = config.get("zero_optimization", {}).get("stage", 0) == 3
-    read = sharded_reader(config) if in_parts else None
-    classifier = new_classifier(plan.base_model, data.preprocessing, data.word_weights, settings.word_share, read)
-    freeze(classifier, settings.trainable_layers, settings.train_embeddings)
+    model: nn.Module = task.model(plan, data, sharded_reader(config) if in_parts else None)
     if in_parts:
-        deal_out_rest(classifier, _DTYPES[settings.precision])
-    return classifier
+        deal_out_rest(model, _DTYPES[plan.settings.precision])
+    return model
 
 
-def start_engine(classifier: TextClassifier, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
-    """Put the classifier under DeepSpeed: ZeRO stage and offload are those of the file in configs/deepspeed.
+def start_engine(task: Task[Any, Any], model: nn.Module, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
+    """Put the model under DeepSpeed: ZeRO stage and offload are those of the file in configs/deepspeed.
 
-    Weights start as rank 0 has them. Raises SettingsError when the encoder cannot compute activations again.
+    Weights start as rank 0 has them; `rows` are trained on.
     """
     settings = plan.settings
     steps = count_steps(rows, settings.epochs, settings.batch_rows)
     _look_at_norms(settings.precision == "fp16")
-    _prepare(classifier.encoder, settings)
-    if not torch.cuda.is_available() and not settings.compile:
-        use_cpu_kernels(classifier, classifier.encoder)
     engine, *_ = deepspeed.initialize(
-        model=classifier,
-        model_parameters=parameter_groups(classifier, settings),
+        model=model,
+        model_parameters=task.groups(model, settings),
         lr_scheduler=lambda optimizer: schedule(optimizer, steps, settings),
         config=engine_config(plan),
     )
@@ -238,14 +230,3 @@ def _undo_first_step(optimizer: FP16_UnfusedOptimizer) -> None:
         for own, used in zip(optimizer.fp32_groups, optimizer.fp16_groups, strict=True):
             for weight, source in zip(own, used, strict=True):
                 weight.copy_(source)
-
-
-def _prepare(encoder: Any, settings: TrainingSettings) -> None:
-    """Let the encoder compute activations again, and compile it, where the settings ask for it."""
-    if settings.activation_checkpointing:
-        if not encoder.supports_gradient_checkpointing:
-            raise SettingsError(f"training.activation_checkpointing: {type(encoder).__name__} does not support it")
-        encoder.activation_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
-        os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the start switches it off (assets/training/program/process.py)
-        encoder.compile(dynamic=True)

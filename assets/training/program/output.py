@@ -12,24 +12,25 @@ from safetensors.torch import save_file
 
 from assets.exceptions import TrainingError
 from assets.training.bundle import write_manifest
+from assets.training.model_size import model_flops
 from assets.training.plan import TrainingPlan
 from assets.training.program.engine import consolidated_weights
 from assets.training.program.progress import Progress
 from assets.training.program.usage import cost, peak_memory
-from assets.training.tasks.classification.data import TrainingData
-from assets.training.tasks.classification.model_size import measure_model, model_flops
+from assets.training.task import Data, Task
 
 __all__ = ["usage", "write_bundle"]
 
 
-def usage(plan: TrainingPlan, engine: DeepSpeedEngine, progress: Progress, peak: float) -> dict[str, Any]:
+def usage(
+    task: Task[Any, Any], plan: TrainingPlan, engine: DeepSpeedEngine, progress: Progress, peak: float
+) -> dict[str, Any]:
     """What the run cost and used: its price, the share of the ranks' `peak` FLOP/s, and the most bytes of any rank.
 
     Every rank takes part.
     """
     settings, seconds = plan.settings, time.perf_counter() - progress.started
-    size = measure_model(plan.base_model, len(plan.features), len(plan.labels), settings)
-    flops = model_flops(size, progress.tokens, progress.squares)
+    flops = model_flops(task.size(plan), progress.tokens, progress.squares)
     memory = torch.tensor(list(peak_memory().values()), device=engine.device)
     torch.distributed.all_reduce(memory, torch.distributed.ReduceOp.MAX)
     return {
@@ -40,9 +41,10 @@ def usage(plan: TrainingPlan, engine: DeepSpeedEngine, progress: Progress, peak:
 
 
 def write_bundle(
+    task: Task[Any, Any],
     plan: TrainingPlan,
     engine: DeepSpeedEngine,
-    data: TrainingData,
+    data: Data,
     progress: Progress,
     world_sizes: list[int],
     training: dict[str, Any],
@@ -58,14 +60,11 @@ def write_bundle(
     if broken := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:
         raise TrainingError(f"after the last step {broken[0]} is not finite; lower training.learning_rate")
     save_file(weights, plan.output / "model.safetensors", metadata={"format": "pt"})
-    engine.module.config.calibration_temperature = progress.temperature
-    engine.module.config.save(plan.output)
-    data.tokenizer.save(str(plan.output / "tokenizer.json"))
-    data.preprocessing.save(plan.output / "preprocessing.json")
+    task.save(plan.output, engine.module, data, progress.findings)
     provenance = _provenance(plan, data.trained, engine) | {"world_sizes": world_sizes}
     for name, content in (("provenance.json", provenance), ("training.json", training)):
         (plan.output / name).write_text(json.dumps(content, indent=1))
-    write_manifest(plan.output)
+    write_manifest(plan.output, task)
 
 
 def _provenance(plan: TrainingPlan, rows: int, engine: DeepSpeedEngine) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Progress:
     """Step and loss of each evaluation."""
     best: dict[str, Any] | None = None
     """The trained weights at the lowest validation loss, when training stops early."""
-    temperature: float = 1.0
-    """Of those weights, or of the last ones, by the validation rows."""
+    findings: dict[str, float] = field(default_factory=dict)
+    """What the task has found by the validation rows of those weights, or of the last ones."""
     times: list[float] = field(default_factory=list)
     """Seconds of each step since this process began."""
     tokens: int = 0
@@ -83,7 +83,7 @@ class Progress:
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
         seconds = time.perf_counter() - self.started
-        names = ("losses", "validation", "best", "temperature", "tokens", "rows", "squares")
+        names = ("losses", "validation", "best", "findings", "tokens", "rows", "squares")
         return {name: copy.copy(getattr(self, name)) for name in names} | {"seconds": seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -104,10 +104,10 @@ class Progress:
             "seconds": round(seconds, 3),
             "tokens_per_second": round(self.tokens / seconds, 1),
             "validation_loss": self.validation,
-            "temperature": self.temperature,
             "loss_curve": [
                 [min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)
             ],
+            **self.findings,
         }
 
     def _line(self, seconds: float) -> str:

@@ -1,6 +1,6 @@
 """An encoder that no rank ever holds whole: ZeRO-3 deals out every tensor as soon as it is made or read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +9,31 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from assets.training.tasks.classification.model import Reader, TextClassifier, empty_encoder
+from assets.training.task import Reader
 
 __all__ = ["deal_out_rest", "sharded_reader"]
 
 
 def sharded_reader(config: Mapping[str, Any]) -> Reader:
-    """What reads an encoder for `load_encoder` under a DeepSpeed configuration of stage 3; all ranks call it.
+    """What reads an encoder under a DeepSpeed configuration of stage 3; all ranks call it.
 
     Rank 0 reads tensor by tensor, and each goes to its parts at once. Raises ValueError when the files lack a weight.
     """
 
-    def read(folder: Path, encoder_config: Mapping[str, Any]) -> nn.Module:
+    def read(folder: Path, make: Callable[[], nn.Module]) -> nn.Module:
         # What is drawn here is read over, and must not change what is drawn after it.
         with torch.random.fork_rng(), deepspeed.zero.Init(config_dict_or_path=dict(config)):
-            encoder = empty_encoder(encoder_config)
+            encoder = make()
         _fill(encoder, folder)
         return encoder
 
     return read
 
 
-def deal_out_rest(classifier: TextClassifier, dtype: torch.dtype) -> None:
+def deal_out_rest(model: nn.Module, dtype: torch.dtype) -> None:
     """Put what is not dealt out yet, and small, where DeepSpeed leaves it when it finds the rest dealt out."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for parameter in classifier.parameters():
+    for parameter in model.parameters():
         if not hasattr(parameter, "ds_id"):
             parameter.data = parameter.data.to(device, dtype)
 

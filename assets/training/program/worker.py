@@ -23,6 +23,7 @@ from assets.training.program.process import (
     use_cores,
 )
 from assets.training.program.progress import Phases, report_lines
+from assets.training.tasks import TASKS
 
 __all__ = ["main", "train"]
 
@@ -51,36 +52,35 @@ def main(path: Path) -> int:
 
 def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     """Fine-tune as the plan says, and write the bundle. Raises TrainingError, BaseModelError or SettingsError."""
-    phases = Phases()
+    phases, task = Phases(), TASKS[plan.task]
     from assets.training.program.checkpoints import Checkpoints
-    from assets.training.program.engine import join_processes, make_classifier, seed_everything, start_engine
+    from assets.training.program.engine import join_processes, make_model, seed_everything, start_engine
     from assets.training.program.loop import run_steps
     from assets.training.program.mirror import Mirror, Uploads
     from assets.training.program.output import usage, write_bundle
     from assets.training.program.saving import Saver
     from assets.training.program.usage import matmul_peak
-    from assets.training.tasks.classification.data import load_training_data
 
     phases.end("imports")
     join_processes(plan.world_size, threads)
     with _companions(plan):
         peak = matmul_peak(plan.settings.precision)
         phases.end("processes")
-        data = load_training_data(plan)
+        data = task.data(plan)
         phases.end("data")
         seed_everything(plan.settings.seed)
-        engine = start_engine(make_classifier(plan, data), plan, rows=data.trained)
+        engine = start_engine(task, make_model(task, plan, data), plan, rows=data.trained)
         phases.end("engine")
         say(str(phases))
         checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
         mirror = Mirror.of(plan)
         uploads = Uploads(mirror, say) if mirror else None
         saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say, uploads)
-        progress = run_steps(engine, data, plan.settings, saver, say)
+        progress = run_steps(engine, task, data, plan.settings, saver, say)
         started = {"start_seconds": phases.seconds, "threads": threads}
-        used = usage(plan, engine, progress, peak)
+        used = usage(task, plan, engine, progress, peak)
         report = progress.summary() | started | used | {"resumed": saver.resumed}
-        write_bundle(plan, engine, data, progress, saver.world_sizes, report)
+        write_bundle(task, plan, engine, data, progress, saver.world_sizes, report)
 
 
 def _companions(plan: TrainingPlan) -> AbstractContextManager[None]:

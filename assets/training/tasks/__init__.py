@@ -1,1 +1,11 @@
-"""What is learned: a room per task."""
+"""What is learned: a room per task, and all of them by name. Nobody else names one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from assets.training.task import Task
+from assets.training.tasks.classification.task import Classification
+
+__all__ = ["TASKS"]
+
+TASKS: Mapping[str, Task[Any, Any]] = {task.name: task for task in (Classification(),)}

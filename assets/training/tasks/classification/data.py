@@ -1,6 +1,6 @@
 """The training rows of a snapshot, ready for the model: encoded once, then mapped from the cache by every rank."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from assets.exceptions import BaseModelError
 from assets.lake import hash_file, hash_json
-from assets.settings import TrainingSettings
 from assets.training.plan import TrainingPlan, count_validation_rows
 from assets.training.program import cache
-from assets.training.program.batches import Sampler, token_batches
+from assets.training.program.batches import Integers
 from assets.training.program.cache import cached, map_array, write_arrays
-from assets.training.tasks.classification import preprocessing, words
+from assets.training.task import Batch
+from assets.training.tasks.classification.collate import collate
+from assets.training.tasks.classification.labels import class_weights, places
 from assets.training.tasks.classification.preprocessing import (
     Encoded,
-    Integers,
     Preprocessing,
     fit_preprocessing,
     load_preprocessing,
@@ -32,6 +33,11 @@ from assets.training.tasks.classification.words import fit_words
 __all__ = ["TrainingData", "load_training_data"]
 
 _ARRAYS = tuple(field.name for field in fields(Encoded))
+_CODE = (
+    Path(cache.__file__),
+    *(Path(__file__).with_name(f"{name}.py") for name in ("data", "labels", "preprocessing", "words")),
+)
+"""The code that makes a cache."""
 _CHUNK_ROWS = 8192
 """Rows encoded at a time: what bounds the memory of making a cache."""
 _FITTED_ROWS = 50_000
@@ -48,45 +54,26 @@ class TrainingData:
     rows: Encoded
     labels: Integers
     trained: int
+    class_weights: NDArray[np.float32]
+    """What a row of each label counts for in the loss, [labels]."""
     word_weights: NDArray[np.float32]
     """The fitted weights of the linear branch, [buckets, labels]."""
     preprocessing: Preprocessing
     tokenizer: Tokenizer
+    window: int | None
 
     @property
-    def validation(self) -> Integers:
-        """The rows that are never trained on: the newest. Empty when none are held back."""
-        return np.arange(self.trained, len(self.rows))
+    def lengths(self) -> Integers:
+        """Tokens of each row."""
+        return self.rows.lengths
 
-    def sampler(self, settings: TrainingSettings, world_size: int) -> Sampler:
-        """The rows of every step, as indices into `rows`."""
-        return Sampler(
-            lengths=self.rows.lengths[: self.trained],
-            epochs=settings.epochs,
-            batch_rows=settings.batch_rows,
-            batch_tokens=settings.batch_tokens,
-            seed=settings.seed,
-            world_size=world_size,
-            window=self.preprocessing.max_tokens,
-        )
+    def weight(self, rows: Integers) -> float:
+        """What some rows count for in the loss."""
+        return float(torch.from_numpy(self.class_weights[self.labels[rows]]).sum())
 
-    def validation_batches(self, batch_tokens: int, rank: int, world_size: int) -> list[Integers]:
-        """A rank's part of the validation rows, in as many batches as every other rank has.
-
-        Rows that cannot be shared evenly, fewer than there are ranks, are left out: the oldest.
-        """
-        shared, window = self.validation[len(self.validation) % world_size :], self.preprocessing.max_tokens
-        return token_batches(shared, self.rows.lengths, batch_tokens, rank, world_size, window) if len(shared) else []
-
-    def class_weights(self, power: float) -> NDArray[np.float32]:
-        """One weight a label, its frequency to minus `power`, such that the mean over the rows trained on is 1."""
-        return class_weights(self.preprocessing.frequencies, self.labels[: self.trained], power)
-
-
-def class_weights(frequencies: Sequence[float], labels: Integers, power: float) -> NDArray[np.float32]:
-    """One weight a label, its frequency to minus `power`, such that the mean over rows with these labels is 1."""
-    weights = np.array(frequencies) ** -power
-    return np.asarray(weights / weights[labels].mean(), np.float32)
+    def batch(self, rows: Integers, padding: int) -> Batch:
+        """The arguments of the model and the labels of some rows; `padding` is the token that fills up short ones."""
+        return Batch(collate(self.rows, rows, padding, self.window), torch.from_numpy(self.labels[rows]))
 
 
 def load_training_data(plan: TrainingPlan) -> TrainingData:
@@ -95,10 +82,12 @@ def load_training_data(plan: TrainingPlan) -> TrainingData:
 
     def read(folder: Path) -> TrainingData:
         fitted = load_preprocessing(folder / "preprocessing.json")
-        rows = _map_rows(folder)
-        labels = map_array(folder / "labels.npy")
+        rows, labels, words = _map_rows(folder), map_array(folder / "labels.npy"), folder / "word_weights.npy"
         trained = len(rows) - count_validation_rows(len(rows), plan.settings)
-        return TrainingData(rows, labels, trained, map_array(folder / "word_weights.npy"), fitted, tokenizer)
+        weights = class_weights(fitted.frequencies, labels[:trained], plan.settings.class_weight_power)
+        return TrainingData(
+            rows, labels, trained, weights, map_array(words), fitted, tokenizer, window=fitted.max_tokens
+        )
 
     return cached(plan.cache, _key(plan, tokenizer), lambda folder: _make(folder, plan, tokenizer), read)
 
@@ -113,9 +102,6 @@ def _make(folder: Path, plan: TrainingPlan, tokenizer: Tokenizer) -> None:
 def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> None:
     """Fit the linear branch to the rows that are trained on."""
     rows, labels = _map_rows(folder), map_array(folder / "labels.npy")
-    if not fitted.hashed_words:
-        np.save(folder / "word_weights.npy", np.zeros((0, len(fitted.labels)), np.float32))
-        return
     newest = np.arange(len(rows) - count_validation_rows(len(rows), plan.settings))[-_FITTED_ROWS:]
     weights = class_weights(fitted.frequencies, labels[newest], plan.settings.class_weight_power)
     np.save(folder / "word_weights.npy", fit_words(rows.take(newest), labels[newest], weights, fitted.hashed_words))
@@ -141,8 +127,8 @@ def _encode(plan: TrainingPlan, fitted: Preprocessing, tokenizer: Tokenizer) -> 
         for batch in file.iter_batches(_CHUNK_ROWS, columns=["label", *fitted.columns, *plan.features]):
             rows = _columns(batch, plan)
             encoded = fitted.encode(rows, tokenizer)
-            labels = np.array([fitted.labels.index(label) for label in rows["label"]], np.int64)
-            yield {name: getattr(encoded, name) for name in _ARRAYS} | {"labels": labels}
+            arrays = {name: getattr(encoded, name) for name in _ARRAYS}
+            yield arrays | {"labels": places(rows["label"], fitted.labels)}
 
 
 def _map_rows(folder: Path) -> Encoded:
@@ -173,7 +159,7 @@ def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
         "text": plan.domain.text.model_dump(),
         "tokenizer": tokenizer.to_str(),
         "settings": settings,
-        "code": [hash_file(Path(file)) for file in (__file__, cache.__file__, preprocessing.__file__, words.__file__)],
+        "code": [hash_file(file) for file in _CODE],
         "software": {name: version(name) for name in ("numpy", "tokenizers")},
     }
     return hash_json(made_of)[:16]

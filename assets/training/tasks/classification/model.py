@@ -27,13 +27,14 @@ from torch.overrides import TorchFunctionMode
 
 from assets.exceptions import BaseModelError, SettingsError, describe
 from assets.training.model_files import read_config, read_shapes
+from assets.training.task import Reader
 from assets.training.tasks.classification.bert import Bert, BertSettings
 from assets.training.tasks.classification.preprocessing import Preprocessing
 
 __all__ = [
     "ClassifierConfig",
     "TextClassifier",
-    "classifier_config",
+    "around",
     "empty_encoder",
     "encoder_layers",
     "freeze",
@@ -42,8 +43,6 @@ __all__ = [
     "mean_pooling",
     "new_classifier",
 ]
-
-Reader = Callable[[Path, Mapping[str, Any]], nn.Module]
 
 _FEATURE_WIDTH = 64
 _DROPOUT = 0.1
@@ -156,14 +155,13 @@ def mean_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 def load_encoder(base: Path, max_tokens: int, read: Reader | None = None) -> Any:
     """A pretrained encoder. No code from the folder is run and no pickled weights are read.
 
-    A plain BERT is one of ours, any other encoder transformers'. read: reads the weights of a folder into an encoder of
-    this config.json; None reads them whole, in float32. Raises BaseModelError when it cannot be read or takes fewer
-    tokens than asked for.
+    A plain BERT is one of ours, any other encoder transformers'. read: None reads the weights whole, in float32.
+    Raises BaseModelError when it cannot be read or takes fewer tokens than asked for.
     """
     try:
         config = read_config(base)
         _require_weights(base, lambda: empty_encoder(config))
-        encoder: Any = (read or _read_encoder)(base, config)
+        encoder: Any = read(base, lambda: empty_encoder(config)) if read else _read_encoder(base, config)
     except Exception as error:  # each architecture has errors of its own for a configuration that makes no sense
         raise BaseModelError(f"training.base_model: {base} cannot be read: {describe(error)}") from None
     limit = getattr(encoder.config, "max_position_embeddings", max_tokens)
@@ -184,15 +182,20 @@ def new_classifier(
     words: weights [buckets, labels] of the linear branch, which has `word_share` of the answer; none are zeros.
     Raises BaseModelError as `load_encoder` does.
     """
-    encoder = load_encoder(base, preprocessing.max_tokens, read)
-    classifier = TextClassifier(classifier_config(encoder.config, preprocessing, word_share), encoder)
+    return around(load_encoder(base, preprocessing.max_tokens, read), preprocessing, words, word_share)
+
+
+def around(
+    encoder: Any, preprocessing: Preprocessing, words: NDArray[np.float32] | None, word_share: float
+) -> TextClassifier:
+    """A new classifier around an encoder, of the widths that rows encoded by `preprocessing` ask for."""
+    classifier = TextClassifier(_config(encoder.config, preprocessing, word_share), encoder)
     if classifier.words is not None and words is not None:
         classifier.words.weight.copy_(torch.tensor(words))
     return classifier
 
 
-def classifier_config(encoder: Any, preprocessing: Preprocessing, word_share: float) -> ClassifierConfig:
-    """The widths that rows encoded by `preprocessing` ask for, around an encoder of this configuration."""
+def _config(encoder: Any, preprocessing: Preprocessing, word_share: float) -> ClassifierConfig:
     return ClassifierConfig(
         encoder=encoder.to_diff_dict() | {"model_type": encoder.model_type},
         labels=list(preprocessing.labels),

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets.settings import Domain
+from assets.training.program.batches import Integers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 Rows: TypeAlias = "Mapping[str, Any] | pd.DataFrame"
 """Columns by name: a data frame, or lists and arrays of one length."""
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from assets.training.tasks.classification.preprocessing import Encoded, Integers
+from assets.training.program.batches import Integers
+from assets.training.tasks.classification.preprocessing import Encoded
 
 __all__ = ["fit_words", "one_thread"]
 
@@ -28,6 +29,8 @@ def fit_words(rows: Encoded, labels: Integers, class_weights: NDArray[np.float32
     Sums depend on how many threads share them, and the weights are to be the same for any number of ranks.
     `labels` [rows] are places in all labels; `class_weights` [labels] weigh the loss of a row.
     """
+    if not buckets:
+        return np.zeros((0, len(class_weights)), np.float32)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         matrix = torch.sparse_csr_tensor(*_compressed(rows), (len(rows), buckets), check_invariants=False)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -10,32 +9,13 @@ from typing import Any
 from assets.exceptions import BaseModelError
 from assets.settings import TrainingSettings
 from assets.training.model_files import read_config, read_shapes
+from assets.training.model_size import ModelSize
 
-__all__ = ["ModelSize", "measure_model", "model_flops"]
+__all__ = ["measure_model"]
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 _WORDS = ("word_embeddings", "embed_tokens", "tok_embeddings", "wte")
 _FEATURE_WIDTH = 64
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """A classifier's size, read from its encoder's files: parameters as counts, widths as numbers of units."""
-
-    trained: int
-    frozen: int
-    layers: int
-    trained_layers: int
-    layer_parameters: int
-    hidden: int
-    intermediate: int
-    heads: int
-    largest: int
-    """Parameters of the largest tensor."""
-
-    @property
-    def parameters(self) -> int:
-        return self.trained + self.frozen
 
 
 def measure_model(base: Path, features: int, labels: int, settings: TrainingSettings) -> ModelSize:
@@ -68,17 +48,6 @@ def measure_model(base: Path, features: int, labels: int, settings: TrainingSett
         heads=_first(config, "num_attention_heads", "n_heads", "num_heads"),
         largest=max(*own.values(), words),
     )
-
-
-def model_flops(size: ModelSize, tokens: int, squared_lengths: int) -> float:
-    """Floating-point operations of the encoder's layers for a run's useful tokens, forward and backward.
-
-    A parameter costs 2 a token forward and 4 backward, attention 4 x hidden x length a token and layer forward and
-    twice that backward (Chowdhery et al. 2022, PaLM, appendix B). Layers that are not trained have no backward pass.
-    `squared_lengths`: the rows' tokens, each squared, summed. Nothing that is computed twice or for padding counts.
-    """
-    forward = 2 * size.layer_parameters * tokens + 4 * size.hidden * squared_lengths
-    return float(forward * (size.layers + 2 * size.trained_layers))
 
 
 def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) -> bool:

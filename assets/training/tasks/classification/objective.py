@@ -1,0 +1,43 @@
+"""The loss, and the temperature at which a model is as sure as it is right (Guo et al., On Calibration, 2017)."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+__all__ = ["TEMPERATURES", "CrossEntropy", "losses_by_temperature"]
+
+TEMPERATURES = tuple(round(0.5 + 0.05 * place, 2) for place in range(21))
+"""Those that are tried. The loss is flat around its lowest: finer steps would follow the draw of the rows."""
+
+
+class CrossEntropy(nn.Module):
+    """The cross-entropy of logits [rows, labels] and the places of the right labels [rows], weighted by label."""
+
+    weights: Tensor
+
+    def __init__(self, weights: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.from_numpy(weights))
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Summed over rows."""
+        return cross_entropy(logits, labels, weight=self.weights, reduction="sum")
+
+    def measure(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The sums of the losses, of their weights, and of the plain losses at each of TEMPERATURES."""
+        losses = losses_by_temperature(logits, labels)
+        return torch.stack([self(logits, labels), self.weights[labels].sum(), *losses]).double()
+
+    def findings(self, sums: Tensor) -> dict[str, float]:
+        """The temperature with the lowest loss."""
+        return {"temperature": TEMPERATURES[int(sums.argmin())]}
+
+
+def losses_by_temperature(logits: Tensor, labels: Tensor) -> list[Tensor]:
+    """The cross-entropy, summed over rows, at each of TEMPERATURES. logits: [rows, labels]; labels: [rows].
+
+    Sums add up over batches and ranks, so that no rank needs all logits.
+    """
+    return [cross_entropy(logits / temperature, labels, reduction="sum") for temperature in TEMPERATURES]
