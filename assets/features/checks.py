@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.features.landed import open_landed
+from assets.features.repository import statistics
 from assets.features.serving import online_features, online_store
 from assets.features.snapshot import Snapshot, with_features
 from assets.features.store import definitions, open_store
 from assets.lake import Home
+from assets.settings import Domain
 from assets.warehouse.marts import mart
 
 __all__ = [
@@ -50,9 +52,6 @@ RECOUNTED_ROWS = 200
 BRUTE_FORCE_ROWS = 200
 """Rows of either side whose shingles are compared pair by pair."""
 
-OUTCOMES = re.compile(r"(^|_)(product|issue|response|disputed|timely|consent|date_sent)(_|$)")
-"""Words in the names of columns that are known only after routing."""
-
 _PARTS = ("train", "test", "reference")
 
 
@@ -75,7 +74,8 @@ def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
     """Everything that a training set has to be, in the order of what would be worst."""
     return [
         check_landed(home, snapshot),
-        check_point_in_time(home, snapshot),
+        # Without entities there is nothing to look up.
+        *([check_point_in_time(home, snapshot)] if home.domain.entities else []),
         check_canary(home, snapshot),
         check_shift(home, snapshot),
         check_labels(snapshot),
@@ -88,12 +88,13 @@ def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
 def check_landed(home: Home, snapshot: Snapshot) -> Finding:
     """Every row is the version that had landed by as-of, and sampled statistics count what had landed the day before.
 
-    Rows of companies with corrected records are sampled first: what arrived late would show in them.
+    Rows of entities with corrected records are sampled first: what arrived late would show in them.
     """
     rows = pd.concat(_read(snapshot, [*home.domain.columns, *snapshot.features]), ignore_index=True)
     with open_landed(home, snapshot) as landed:
         faults = landed.other_rows(rows[list(home.domain.columns)], snapshot.as_of)
-        doubtful = rows["company"].isin(landed.corrected())
+        columns = ("record_id", *home.domain.entities)
+        doubtful = np.logical_or.reduce([rows[name].isin(landed.corrected(name)) for name in columns])
         sampled = _sample(rows[doubtful], RECOUNTED_ROWS // 2), _sample(rows, RECOUNTED_ROWS // 2)
         sample = pd.concat(sampled, ignore_index=True)
         for key in home.domain.entities:
@@ -109,37 +110,43 @@ def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
     rows = _sample(pd.concat(_read(snapshot, [*_row(home), *snapshot.features])), SAMPLE_ROWS)
     faults = 0
     for key in home.domain.entities:
-        names = [name for name in snapshot.features if name.startswith(f"{key}_")]
+        names = _statistics(home.domain, key)
         expected = _look_up(mart(marts, f"{key}_daily"), key, names, rows)
         faults += _differences(rows[names].to_numpy(np.float64), expected)
     return Finding("point_in_time", len(rows), faults, "values that differ from an independent look-up")
 
 
 def check_shift(home: Home, snapshot: Snapshot) -> Finding:
-    """Rows that come in a day earlier get what a look-up finds a day earlier, which is not all what they had."""
+    """Rows that come in a day earlier get what a look-up finds a day earlier, which is not all what they had.
+
+    What the records themselves show is the same on any day, and whatever other rows it is computed with.
+    """
     marts, columns = home.lake.path("marts", snapshot.manifest["marts"]), [*_row(home), *definitions(home).request]
+    columns = list(dict.fromkeys([*columns, *definitions(home).entities]))
     rows = _sample(pd.concat(_read(snapshot, [*columns, *snapshot.features])), SAMPLE_ROWS)
     earlier = rows.assign(known_at=rows["known_at"] - pd.Timedelta(days=1))
     found = with_features(home, marts, pa.Table.from_pandas(earlier[columns], preserve_index=False), snapshot.features)
     faults, changed = 0, 0
     for key in home.domain.entities:
-        names = [name for name in snapshot.features if name.startswith(f"{key}_")]
+        names = _statistics(home.domain, key)
         shifted = found.select(names).to_pandas().to_numpy(np.float64)
         faults += _differences(shifted, _look_up(mart(marts, f"{key}_daily"), key, names, earlier))
         changed += _differences(shifted, rows[names].to_numpy(np.float64))
-    return Finding("shifted_by_a_day", len(rows), faults if changed else len(rows), "values that do not follow time")
+    shown = _shown(home)
+    faults += _differences(found.select(shown).to_pandas().to_numpy(np.float64), rows[shown].to_numpy(np.float64))
+    follows = changed > 0 or not home.domain.entities
+    return Finding("shifted_by_a_day", len(rows), faults if follows else len(rows), "values that do not follow time")
 
 
 def check_canary(home: Home, snapshot: Snapshot) -> Finding:
     """A planted value that became known only after as-of is null; one that was known all along shows."""
     rows = _sample(pd.concat(_read(snapshot, _row(home))), SAMPLE_ROWS)
     after = datetime.fromisoformat(snapshot.as_of) + timedelta(days=1)
-    long_ago = datetime(1990, 1, 1)
-    key = home.domain.entities[0]
-    # By entity: what is known of old, without a canary; a canary of the future, and one that arrived in the future.
+    long_ago = rows["known_at"].min().to_pydatetime() - timedelta(days=1)
+    # By record: what is known of old, without a canary; a canary of the future, and one that arrived in the future.
     planted = [
         row
-        for name in sorted(set(rows[key]))
+        for name in rows["record_id"]
         for row in (
             (name, long_ago, long_ago, 1, None),
             (name, after, after, None, 1),
@@ -149,9 +156,9 @@ def check_canary(home: Home, snapshot: Snapshot) -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "canary.parquet"
         columns = list(zip(*planted, strict=True))
-        names = [key, "event_timestamp", "created_timestamp", "known", "canary"]
+        names = ["record_id", "event_timestamp", "created_timestamp", "known", "canary"]
         pq.write_table(pa.table(columns, names=names), source)
-        seen = _join_canary(home, key, source, rows)
+        seen = _join_canary(home, source, rows)
     faults = int(((seen["known"] != 1) | seen["canary"].notna()).sum())
     return Finding("future_canary_is_null", len(rows), faults, "rows that see a value of the future")
 
@@ -194,22 +201,27 @@ def check_overlap(snapshot: Snapshot) -> Finding:
 
 
 def check_labels(snapshot: Snapshot) -> Finding:
-    """Every row and its label known by as-of, every test row later than every train row."""
+    """Every row and its label known by as-of, every test row of a later day than every train row."""
     train, test, reference = _read(snapshot, ["known_at", "label_known_at", "label"])
     as_of = pd.Timestamp(snapshot.as_of)
     rows = pd.concat([train, test, reference])
     faults = int(((rows["label_known_at"] > as_of) | (rows["known_at"] > as_of) | rows["label"].isna()).sum())
-    faults += int((train["known_at"] >= test["known_at"].min()).sum())
+    faults += int((train["known_at"] >= test["known_at"].dt.floor("D").min()).sum())
     return Finding("labels_known", len(rows), faults, "rows or labels from after as-of, or on the wrong side")
 
 
 def check_columns(snapshot: Snapshot) -> Finding:
-    """Only the columns of the contract and the features, none of which is an outcome."""
+    """Only the columns of the contract and the features, none of which is an outcome or named after one."""
+    domain = snapshot.domain
     names = [name for part in _PARTS for name in pq.read_schema(snapshot.path / f"{part}.parquet").names]
-    expected = {*snapshot.domain.columns, *snapshot.features}
-    faults = sum(name not in expected or bool(OUTCOMES.search(name)) for name in names)
+    expected = {*domain.columns, *snapshot.features}
+    # Statistics are of entities and labels, which an outcome may be called like.
+    counted = {name for entity in domain.entities for name in _statistics(domain, entity)}
+    outcome = re.compile(rf"(^|_)({'|'.join(domain.outcomes)})(_|$)")
+    late = {name for name in names if outcome.search(name)} - counted - set(domain.columns)
+    faults = sum(name not in expected or name in late for name in names)
     faults += "label" in snapshot.features
-    return Finding("no_outcome_columns", len(names), faults, "columns known only after routing")
+    return Finding("no_outcome_columns", len(names), faults, "columns that are known only with the label, or later")
 
 
 def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
@@ -233,6 +245,16 @@ def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
 def _row(home: Home) -> list[str]:
     """What a look-up needs of a row."""
     return ["record_id", "known_at", *home.domain.entities]
+
+
+def _statistics(domain: Domain, entity: str) -> list[str]:
+    return [statistic.name for statistic in statistics(entity, domain.labels)]
+
+
+def _shown(home: Home) -> list[str]:
+    """Features that the records themselves show: of on-demand views that read no other view."""
+    views = open_store(home).list_on_demand_feature_views()
+    return [field.name for view in views if not view.source_feature_view_projections for field in view.features]
 
 
 def _read(snapshot: Snapshot, columns: list[str]) -> list[pd.DataFrame]:
@@ -267,20 +289,23 @@ def _differences(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float6
     return int((~((found == expected) | (np.isnan(found) & np.isnan(expected)))).sum())
 
 
-def _join_canary(home: Home, key: str, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
+def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
     store = open_store(home)
-    from feast import FeatureView, Field, FileSource
-    from feast.types import Int64
+    from feast import Entity, FeatureView, Field, FileSource
+    from feast.types import Int64, String
+    from feast.value_type import ValueType
 
     view = FeatureView(
         name="canary",
-        entities=[store.get_entity(key)],
-        schema=[Field(name=name, dtype=Int64) for name in ("known", "canary")],
+        entities=[Entity(name="record_id", join_keys=["record_id"], value_type=ValueType.STRING)],
+        schema=[
+            Field(name="record_id", dtype=String),
+            *(Field(name=name, dtype=Int64) for name in ("known", "canary")),
+        ],
         source=FileSource(
             path=str(source), timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
         ),
     )
-    view.entity_columns = next(v for v in store.list_batch_feature_views() if v.entities == [key]).entity_columns
     job = store.provider.get_historical_features(
         config=store.config,
         feature_views=[view],

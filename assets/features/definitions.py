@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets.display import markdown_list, markdown_table
 from assets.resources import AS_OF, Evergreen, as_of
+from assets.settings import Domain, load_domain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,18 +14,23 @@ if TYPE_CHECKING:
     from assets.features.checks import Finding
     from assets.features.snapshot import Snapshot
 
-__all__ = ["feature_definitions", "online_features", "training_set"]
+__all__ = ["feature_definitions", "online_features", "training_set", "training_set_checks"]
 
-_TRAINING_SET_CHECKS = {
-    "as_it_had_landed": "Rows and sampled features equal those counted from the raw records by the day they landed.",
-    "point_in_time": "Sampled features equal an independent look-up of what was known when the record came in.",
-    "future_canary_is_null": "Planted values of the day after as-of, and late arrivals, are not seen by any row.",
-    "shifted_by_a_day": "Rows that come in a day earlier get the statistics of a day earlier.",
-    "labels_known": "Every label was known by as-of, and every test row is later than every train row.",
-    "no_overlap": "No record and no near duplicate is on both sides.",
-    "no_outcome_columns": "Nothing that is known only after routing is among the columns.",
-    "rows_conserved": "As many rows as there are usable records, less those removed as duplicates.",
-}
+
+def training_set_checks(domain: Domain) -> dict[str, str]:
+    """What is proved of a training set, by check; without entities there are no statistics to look up."""
+    looked_up = "Sampled statistics equal an independent look-up of what was known when the record came in."
+    return {
+        "as_it_had_landed": "Rows and sampled statistics equal those counted from the raw records by the day they "
+        "landed; labels too, if values are their names or the domain has dbt/checks/mapped_labels.sql.",
+        **({"point_in_time": looked_up} if domain.entities else {}),
+        "future_canary_is_null": "Planted values of the day after as-of, and late arrivals, are not seen by any row.",
+        "shifted_by_a_day": "Rows that come in a day earlier get statistics of a day earlier, and else the same.",
+        "labels_known": "Every label was known by as-of, and every test row is of a later day than every train row.",
+        "no_overlap": "No record and no near duplicate is on both sides.",
+        "no_outcome_columns": "Nothing that is known only with the label, or later, is among the columns.",
+        "rows_conserved": "As many rows as there are usable records, less those removed as duplicates.",
+    }
 
 
 _ADVERSARIAL = dg.AssetCheckSpec(
@@ -69,7 +75,7 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
     deps=["feature_definitions", "marts"],
     kinds={"feast", "duckdb"},
     owners=["team:evergreen"],
-    check_specs=[*_specs("training_set", _TRAINING_SET_CHECKS), _ADVERSARIAL],
+    check_specs=[*_specs("training_set", training_set_checks(load_domain())), _ADVERSARIAL],
 )
 def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Records with known labels and the features of their own instant, split by time and frozen as a snapshot."""

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnlineStore", "materialize", "online_features", "online_store", "pinned"]
 
-_BEGINNING = datetime(1970, 1, 1)
+_BEGINNING = datetime(1700, 1, 1)
+"""Before every record; timestamps in nanoseconds begin not long before."""
 _CHUNK_ROWS = 5000
 """Rows of one request to Feast, which holds a message per value."""
 

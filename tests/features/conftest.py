@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.lake import Home, hash_json
-from assets.settings import SnapshotSettings, load_domain
+from assets.settings import Domain, SnapshotSettings, load_domain
 from assets.warehouse.marts import partition_file
 
 LABELS = tuple(load_domain().labels)
@@ -54,20 +54,22 @@ def records(days: int = 90, per_day: int = 6, seed: int = 0) -> list[Record]:
     return [record(day * per_day + n, day, rng) for day in range(days) for n in range(per_day)]
 
 
-def statistics(key: str) -> str:
+def statistics(key: str, labels: Sequence[str]) -> str:
     """One row per key and day, by brute force: slow and obviously right."""
     shares = ", ".join(
         f"(case when labels.n = 0 then 0 else labels.{label} / labels.n end)::double as {key}_share_{label}"
-        for label in LABELS
+        for label in labels
     )
-    counts = ", ".join(f"count(*) filter (label = '{label}') as {label}" for label in LABELS)
+    counts = ", ".join(f"count(*) filter (label = '{label}') as {label}" for label in labels)
     windows = ", ".join(
         f"count(*) filter (known_at >= day - interval {n} day) as {key}_records_{n}d" for n in (7, 30, 90)
     )
     return f"""
         with days as (
             select distinct k.{key}, d.day from fct k, (
-                select unnest(generate_series(min(known_at), max(known_at) + interval 100 day, interval 1 day)) as day
+                select unnest(generate_series(
+                    date_trunc('day', min(known_at)), max(known_at) + interval 100 day, interval 1 day
+                )) as day
                 from fct
             ) d
         )
@@ -77,7 +79,7 @@ def statistics(key: str) -> str:
             lateral (select count(*) as n, count(text) / count(*) as share, {windows} from fct c
                 where c.{key} = days.{key} and c.known_at < day) seen,
             lateral (select count(*) as n, {counts} from fct c
-                where c.{key} = days.{key} and c.label_known_at < day) labels
+                where c.{key} = days.{key} and c.label_known_at < day and c.label is not null) labels
         where seen.n > 0
     """
 
@@ -87,14 +89,14 @@ def publish_raw(home: Home, objects: list[Object], withdrawn: Sequence[str] = ()
 
     Of those withdrawn by then there are no records left, and nothing counts.
     """
-    text = ("complaint_id", "company", "state", "narrative", "product", "date_received", "date_sent_to_company")
     counts = []
     with home.lake.staging("raw_records") as staged:
         (staged / "records").mkdir()
         for seq, (object_id, known_from, rows) in enumerate(objects):
             out = object_id in withdrawn
-            records = [] if out else [raw_record(object_id, row) for row in rows]
-            schema = pa.schema([(name, pa.string()) for name in ("object_id", "content_hash", *text)])
+            records = [] if out else [raw_record(home.domain, object_id, row) for row in rows]
+            names = ("object_id", "content_hash", *home.domain.source.fields)
+            schema = pa.schema([(name, pa.string()) for name in names])
             table = pa.Table.from_pylist(records, schema.append(pa.field("line", pa.int64())))
             pq.write_table(table, staged / "records" / f"{object_id}.parquet")
             named = {"object_id": object_id, "seq": seq, "known_from": known_from, "landed": len(rows)}
@@ -120,19 +122,38 @@ PRODUCTS = {
 """A product of each label."""
 
 
-def raw_record(object_id: str, row: Record) -> dict[str, Any]:
+def raw_record(domain: Domain, object_id: str, row: Record) -> dict[str, Any]:
     """The record of which the marts made a row."""
-    named = {name: None if row[name] == "unknown" else row[name] for name in ("company", "state")}
-    return named | {
+    known = domain.label.known.field
+    return {
+        **{name: None if row[name] == "unknown" else row[name] for name in domain.known},
         "object_id": object_id,
         "content_hash": hashlib.md5(repr(row).encode()).hexdigest(),
-        "complaint_id": row["record_id"],
-        "narrative": row["text"],
-        "product": PRODUCTS[row["label"]] if row["label"] else None,
-        "date_received": str(row["known_at"].date()),
-        "date_sent_to_company": str(row["label_known_at"].date()),
+        domain.id: row["record_id"],
+        **dict(zip(domain.text.fields, (row["text"] or "").split("\n") if row["text"] else (None,), strict=False)),
+        **dict(zip(domain.label.fields, label_values(domain, row["label"]), strict=True)),
+        domain.received.field: written(domain, domain.received.field, row["known_at"]),
+        **({known: written(domain, known, row["label_known_at"])} if known else {}),
         "line": row["line"],
     }
+
+
+def label_values(domain: Domain, label: str | None) -> Sequence[str | None]:
+    """Of complaints a product; else what people call a label, or the words of its name."""
+    if label is None:
+        return [None] * len(domain.label.fields)
+    if len(domain.label.fields) > 1:
+        return label.split("_")
+    return [PRODUCTS.get(label, domain.labels[label].upper())]
+
+
+def written(domain: Domain, field: str, instant: datetime | None) -> str | None:
+    """As the source writes it: an instant in the time of another zone, to the second."""
+    if instant is None:
+        return None
+    if domain.source.fields[field].type == "instant":
+        return instant.replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=-5))).isoformat()
+    return instant.strftime(domain.source.fields[field].formats[-1])
 
 
 def publish_marts(
@@ -150,14 +171,11 @@ def publish_marts(
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
     with home.lake.staging("marts") as staged, duckdb.connect() as connection:
         connection.register("fct", pa.Table.from_pylist(rows, schema))
-        tables = {
-            "fct_records": "from fct",
-            "company_daily": statistics("company"),
-            "state_daily": statistics("state"),
-        }
+        labels = list(home.domain.labels)
+        tables = {f"{entity}_daily": statistics(entity, labels) for entity in home.domain.entities}
         counted = publish_raw(home, landed or [("0" * 16, None, rows)], withdrawn)
         pq.write_table(counted, partition_file(staged, "record_counts", "all"))
-        for name, sql in tables.items():
+        for name, sql in (tables | {"fct_records": "from fct"}).items():
             connection.execute(f"copy (from ({sql}) order by {order}) to '{partition_file(staged, name, 'all')}'")
         return home.lake.publish("marts", version, staged)
 
