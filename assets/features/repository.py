@@ -1,8 +1,9 @@
 """What Feast is given: the daily statistics of the domain's entities, and what its own `feature_repo/` adds to them.
 
 Every feature view and on-demand feature view that a module of `feature_repo/` has is part of the feature service,
-after the engine's. Such a module is loaded by its path and stands alone: it imports no other of its folder. A domain
-without an on-demand view of its own has the one in `default_views.py`.
+after the engine's. Such a module is loaded by its path and stands alone: it imports no other of its folder. Keys and
+inputs of its views are columns of a record that are known when it comes in; Feast takes none as both. A domain without
+an on-demand view of its own has the one in `default_views.py`.
 """
 
 from collections.abc import Iterable, Iterator

@@ -43,6 +43,7 @@ source:
     product: {required: false}
     product_line: {required: false}
     priority: {required: false}
+    channel: {required: false}
     area: {outcome: true, required: false}
     kind: {outcome: true, required: false}
     resolved: {type: instant, outcome: true, required: false}
@@ -51,7 +52,7 @@ received: {field: opened}
 label: {one: team, many: teams, fields: [area, kind], known: {field: resolved}}
 labels: {billing_bug: Billing bugs, billing_wish: Billing wishes, login_bug: Login bugs}
 entities: [product, product_line]
-request: [priority]
+request: [priority, channel]
 text: {fields: [title, body]}
 """
 NOTES = """
@@ -85,6 +86,26 @@ def urgency(inputs: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame({"is_urgent": inputs["priority"].eq("high").astype(float)})
+"""
+FACTS = """
+from datetime import timedelta
+from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast.types import Int64
+
+product, channel = (
+    Entity(name=name, join_keys=[name], value_type=ValueType.STRING) for name in ("product", "channel")
+)
+sources = [
+    FileSource(name=f"{key}_facts", path=f"{key}_facts/*.parquet", timestamp_field="since")
+    for key in ("product", "channel")
+]
+of_product, of_channel = (
+    FeatureView(
+        name=f"{key.name}_facts", entities=[key], schema=[Field(name=f"{key.name}_size", dtype=Int64)], source=source,
+        ttl=timedelta(0),
+    )
+    for key, source in zip((product, channel), sources)
+)
 """
 OF_OTHER_ROWS = VIEWS.replace('inputs["priority"].eq("high").astype(float)', 'inputs["priority"].eq("high").rank()')
 MAPPED = "select distinct area, kind, received_at, area || '_' || kind as label from versions -- as said"
@@ -328,6 +349,15 @@ def test_an_unlikely_time_and_an_empty_id_do_not_count(of_notes: Snapshot, home:
     assert found == 3
 
 
+def test_a_label_of_an_impossible_time_does_not_count(of_tickets: Snapshot, home: Home, publish: Publish) -> None:
+    rows = records(1)
+    rows[0] |= {"label_known_at": datetime(1969, 12, 31)}
+    publish(home, rows, "odd")
+    with open_landed(home, build_of(of_tickets, "odd")) as landed:
+        found = landed.statistics("product", pd.DataFrame({"known_at": [INSTANT], "product": [rows[0]["product"]]}))
+    assert found["product_records_90d"].tolist() == [sum(row["product"] == rows[0]["product"] for row in rows) - 1]
+
+
 def test_a_store_that_ignores_when_a_value_was_known_is_found(
     of_notes: Snapshot, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +365,28 @@ def test_a_store_that_ignores_when_a_value_was_known_is_found(
     assert faults(home, of_notes) == {
         "future_canary_is_null": of_notes.train_rows + of_notes.test_rows + of_notes.reference_rows
     }
+
+
+def test_a_view_of_the_domain_is_joined_checked_and_served(
+    tickets: Path, home: Home, publish: Publish, settings: SnapshotSettings
+) -> None:
+    (tickets / "feature_repo/facts.py").write_text(FACTS)
+    marts = publish(home, records())
+    for key, name in (("product", "A"), ("channel", "high")):
+        facts = pd.DataFrame({key: [name] * 2, "since": [datetime(2020, 1, 1), INSTANT], f"{key}_size": [1, 2]})
+        (marts / f"{key}_facts").mkdir()
+        facts.to_parquet(marts / f"{key}_facts" / "all.parquet")
+    made = build_training_set(home, AS_OF, settings)
+    assert made.features[-3:] == ("product_size", "channel_size", "is_urgent")
+    assert faults(home, made) == {}
+    rows = made.train()
+    assert rows["product_size"].notna().equals(rows["product"] == "A")
+    assert rows["channel_size"].notna().equals(rows["channel"] == "high")
+    assert set(rows["product_size"].dropna()) == {1}
+    materialize(home, AS_OF)
+    assert check_online(home, AS_OF).passed
+    served = online_features(home, rows[list(home.domain.columns)])
+    assert set(served["product_size"].dropna()) == {2}
 
 
 def test_what_was_known_before_1970_is_served(tickets: Path, home: Home, publish: Publish) -> None:
