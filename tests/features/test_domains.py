@@ -66,10 +66,10 @@ source:
     number: {type: number}
     written: {type: day, formats: ['%d.%m.%Y']}
     body: {}
-    label: {outcome: true}
+    sort: {names: [label], outcome: true}
 id: number
 received: {field: written, not_before: 1950-01-01}
-label: {one: kind, many: kinds, fields: [label], known: {after_days: 0}}
+label: {one: kind, many: kinds, fields: [sort], known: {after_days: 0}}
 labels: {idea: An idea, task: A task}
 text: {fields: [body]}
 """
