@@ -23,9 +23,9 @@ class IngestionConfig(dg.Config):
     sources: list[str] = Field(
         default=[],
         description=(
-            "Local files, folders or s3://bucket/prefix, with CSV (plain, .gz, .zst, .zip) or Parquet, as "
-            "configs/domain.yaml declares its fields. When empty: the environment variable EVERGREEN_SOURCES, "
-            "separated by blanks or commas."
+            "Local files, folders or s3://bucket/prefix, with CSV or JSON Lines (plain, .gz, .zst, .zip) or "
+            "Parquet, as configs/domain.yaml declares the fields. When empty: the environment variable "
+            "EVERGREEN_SOURCES, separated by blanks or commas."
         ),
     )
     history: bool = Field(

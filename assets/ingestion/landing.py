@@ -23,10 +23,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.exceptions import AuditError, EvergreenError
+from assets.exceptions import AuditError, EvergreenError, SourceError
 from assets.ingestion.calendar import Calendar
 from assets.ingestion.parts import Parts, shown
-from assets.ingestion.reading import READER, Content, contents, refused
+from assets.ingestion.reading import EXPLAINED, READER, Content, contents, refused
 from assets.ingestion.seen import Seen
 from assets.ingestion.sources import Listing, SourceObject, list_objects
 from assets.lake import Lake, hash_json
@@ -77,6 +77,8 @@ class ObjectRead:
     """Of a last line that has no end: 'refused', or 'taken' since the file did not change from one run to the next."""
     notes: str | None = None
     """What was accepted though it is not as the domain declares it."""
+    source: str = ""
+    """A hash of the source that the domain declared then."""
 
 
 _OBJECTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.string()) for f in fields(ObjectRead)])
@@ -135,13 +137,15 @@ def ingest(
 ) -> Landing:
     """Read each object of the sources once, by key and content, and publish it beside all that was read before.
 
-    An object that lies where it lay, with the same stamp, is not fetched. What an earlier reader refused is read again;
-    so is a file whose last line has no end, once it is the same in two runs.
+    An object that lies where it lay, with the same stamp, is not fetched. What an earlier reader refused is read again,
+    as is what was refused when the domain declared another source, and a file whose last line has no end, once it is
+    the same in two runs.
 
     What is read lands on `as_of` (YYYY-MM-DD); what was published later is not there yet. `history` takes what does not
     say when it was published as known by its records' own dates, also of the sources' objects that had landed before;
     so does the first landing, when the settings declare nothing. Nothing new publishes nothing. Memory does not grow
-    with an object. Raises SourceError for a source that cannot be listed or read, AuditError when the written rows are
+    with an object. Raises SourceError for a source that cannot be listed or read, and when all that
+    is new is refused for its header, AuditError when the written rows are
     not what was counted, EvergreenError when the disk is full; the previous version then stays as it is.
     """
     listing = list_objects(sources)
@@ -226,6 +230,7 @@ def _ingest(
             if calendar.has_come(found.key):
                 reads.take(found, calendar)
         (staged / "scratch").rmdir()
+        reads.require_a_header()
         ordered = _in_order(_as_history(reads.all, listing, calendar) if calendar.history else reads.all)
         if _version(ordered) != lake.version(TABLE):
             _publish(lake, staged, known, ordered)
@@ -267,11 +272,21 @@ class _Reads:
     ) -> None:
         self._reads = {(read.key, read.sha256): read for read in known}
         self._seen, self._staged, self._settings, self._domain = seen, staged, settings, domain
+        self._source = hash_json(domain.source.model_dump(mode="json"))[:16]
         self.overwritten: list[str] = []
+        self._new = 0
+        self._faults: list[str] = []
+        """Of new objects that were refused for their headers."""
 
     @property
     def all(self) -> list[ObjectRead]:
         return list(self._reads.values())
+
+    def require_a_header(self) -> None:
+        """Raises SourceError if all that is new was refused for its header: no such source was declared."""
+        if self._faults and len(self._faults) == self._new:
+            others = f" (and {len(self._faults) - 1} more like it)" if len(self._faults) > 1 else ""
+            raise SourceError(f"{self._faults[0]}{others}; {EXPLAINED}")
 
     def take(self, found: SourceObject, calendar: Calendar) -> None:
         """Read an object, unless it is what it was when it was read, and there is nothing to read again."""
@@ -297,13 +312,14 @@ class _Reads:
         return fetched.stable, stack.enter_context(opened)
 
     def _is_due(self, key: str, sha256: str, *, whole: bool) -> bool:
-        """Whether a content is new, or was refused by an earlier reader or for an end that can be trusted now."""
+        """Whether a content is new, or was refused and may be read now: by another reader or source, or to its end."""
         read = self._reads.get((key, sha256))
         if read is None:
             return True
         if read.withdrawn is not None:
             return False
-        return (read.rejects > 0 and read.reader < READER) or (read.last_line == "refused" and whole)
+        read_otherwise = read.reader < READER or read.source != self._source
+        return (read.rejects > 0 and read_otherwise) or (read.last_line == "refused" and whole)
 
     def _read(self, content: Content, calendar: Calendar) -> None:
         """Write a content's rows to its two files; the days of an earlier reading of it stay."""
@@ -322,6 +338,7 @@ class _Reads:
         _log.info("%s: %d records, %d rejects in %.1f s", shown(content.key), *counts[:2], seconds)
         for note in parts.notes:
             _log.warning("%s: %s", shown(content.key), note)
+        self._count(content, parts, is_new=before is None)
         taken = "taken" if before and before.last_line else None
         self._supersede(content)
         self._reads[content.key, content.sha256] = ObjectRead(
@@ -331,7 +348,13 @@ class _Reads:
             reader=READER,
             last_line="refused" if parts.unfinished else taken,
             notes="; ".join(parts.notes) or None,
+            source=self._source,
         )
+
+    def _count(self, content: Content, parts: Parts, *, is_new: bool) -> None:
+        self._new += is_new
+        if is_new and parts.header_fault is not None:
+            self._faults.append(f"{shown(content.key)}: {parts.header_fault}")
 
     def _supersede(self, content: Content) -> None:
         """Drop a reading whose last line was taken, and was only the beginning of a line, as is seen now."""

@@ -3,10 +3,10 @@
 That is what the repair of a broken CSV record rests on. The domain's types are the evidence: the time of receipt in its
 place, other days and instants, a number as the id, the opening quote of the long text (the last of `text.fields`) in
 its own place, and the columns from the first typed one after the text to the last, when the id and a time are among
-them. A record that is written as RFC 4180 has it is read whatever a domain declares. Where it declares little (a
-textual id, few columns, no time before the text) a line inside quotes is taken for a record of its own only if the
-time of receipt stands in its place; then two lone quotes in nearby records can enclose what lies between, and after a
-broken record those over several lines can be lost up to the next record that is known by its looks.
+them. A file as RFC 4180 has it is read as it is, unless a text holds whole lines that look like records. Where a domain
+declares little (a textual id, few columns, no time before the text) lines look like that only with a time of receipt in
+its place; then two lone quotes in nearby records can enclose what lies between, and after a broken record those over
+several lines can be lost up to the next one that is known by its looks.
 """
 
 import csv
@@ -30,6 +30,8 @@ _FIRST_HEAD_COLUMN = 3
 """An opened quote after fewer columns than this is too common in prose to be taken for the start of a record."""
 _TELLING_COLUMNS = 8
 """So many columns with a number as the id in its place are a record, whatever its time of receipt is."""
+_TELLING_TAIL = 4
+"""So many columns after the text, some of them empty, end no line of prose or of a log."""
 _NUMBER = r"(?:[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)?"
 
 
@@ -93,6 +95,8 @@ class Layout:
     def is_record(self, line: str, *, surely: bool = False) -> bool:
         """Whether a single line is a whole record, with an id and times in their places; `surely`: no text is."""
         if line.count(self.delimiter) < self._separators:
+            return False
+        if surely and not self._is_telling and not self._well_quoted.fullmatch(line):
             return False
         row = read_row(line, self.delimiter)
         return row is not None and len(row) == self.width and self._is_plausible(row, surely)
@@ -187,6 +191,12 @@ class Layout:
         return rf'(?:"[^"\n]*+(?:""[^"\n]*+)*+"|(?! )[^"{self._separator}\n]*+)'
 
     @cached_property
+    def _well_quoted(self) -> re.Pattern[str]:
+        """A line whose quotes are around fields, unlike the last one of a text over several, which has what follows."""
+        field = rf'(?:"[^"\n]*+(?:""[^"\n]*+)*+"|[^"{self._separator}\n]*+)'
+        return re.compile(rf"(?:{field}{self._separator})*+{field}\n?")
+
+    @cached_property
     def _separator(self) -> str:
         return re.escape(self.delimiter)
 
@@ -232,7 +242,7 @@ class Layout:
 
     @cached_property
     def _tail(self) -> tuple[str | None, ...]:
-        """The columns from the first typed one after the text, if the id and a time are among them."""
+        """The columns from the first typed one after the text, if they are several, the id and a time among them."""
         if self._text is None:
             return ()
         kinds = {name: field.type for name, field in self.domain.source.fields.items()}
@@ -240,7 +250,7 @@ class Layout:
         first = next((place for place, name in enumerate(after) if name and kinds[name] != "text"), len(after))
         tail = after[first:]
         timed = any(name and kinds[name] in ("day", "instant") for name in tail)
-        return tail if self.domain.id in tail and timed else ()
+        return tail if self.domain.id in tail and timed and len(tail) >= _TELLING_TAIL else ()
 
     @cached_property
     def _end_separators(self) -> int:

@@ -30,6 +30,7 @@ class Parts:
         self.records = self.rejects = 0
         self.error: str | None = None
         self.unfinished = False
+        self.header_fault: str | None = None
         self.notes: list[str] = []
         self._object_id, self._key, self._batch = object_id, key, batch
         self._open = ExitStack()
@@ -57,6 +58,7 @@ class Parts:
         self.records += len(rows.records)
         self.rejects += len(rows.rejects)
         self.notes += rows.notes
+        self.header_fault = self.header_fault or rows.header_fault
         self._held.append(rows.records)
         if sum(map(len, self._held)) >= self._batch:
             self._write_records()

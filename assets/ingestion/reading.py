@@ -1,4 +1,4 @@
-"""Reads one local file as the domain declares its source, CSV (plain or packed) or Parquet, by streaming."""
+"""Reads one local file as the domain declares its source: CSV, JSON Lines (both plain or packed) or Parquet."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 from assets.exceptions import SourceError
+from assets.ingestion.jsonlines import json_rows
 from assets.ingestion.layout import may_lack
 from assets.ingestion.parquet import parquet_rows
 from assets.ingestion.records import Record, Reject, Rows, no_records
@@ -27,10 +28,12 @@ from assets.settings import Domain, IngestionSettings
 
 __all__ = ["EXPLAINED", "FORMATS", "READER", "Content", "contents", "is_read", "read_rows", "refused"]
 
-FORMATS = (".csv", ".csv.gz", ".zst", ".zip", ".parquet")
-"""What a name ends in, in any case. A zip holds .csv files; .zst is a CSV file."""
+_JSON = (".jsonl", ".ndjson")
+_TEXT_FORMATS = (".csv", *_JSON)
+FORMATS = (*_TEXT_FORMATS, *(f"{ending}.gz" for ending in _TEXT_FORMATS), ".zst", ".zip", ".parquet")
+"""What a name ends in, in any case. A zip holds .csv, .jsonl and .ndjson files; .zst is one of them, CSV by default."""
 
-READER = 2
+READER = 3
 """Raised whenever this package reads something otherwise than before: what was refused by an earlier one is read again.
 """
 
@@ -116,8 +119,14 @@ def _read(
         return parquet_rows(path, limits, _expanded(size, settings), domain, optional)
     unpack = gzip_blocks if name.endswith(".gz") else zstd_blocks if name.endswith(".zst") else None
     if unpack is None:
-        return split(file_blocks(path, limits.chunk), limits, domain, optional, whole=whole)
-    return split(bounded(unpack(path), _expanded(size, settings)), limits, domain, optional, whole=True)
+        return _rows_of(name)(file_blocks(path, limits.chunk), limits, domain, optional, whole=whole)
+    return _rows_of(name)(bounded(unpack(path), _expanded(size, settings)), limits, domain, optional, whole=True)
+
+
+def _rows_of(name: str) -> Callable[..., Iterator[Rows]]:
+    """How the content of a text file of this name is read: `split` or `json_rows`."""
+    inner = name.lower().removesuffix(".gz").removesuffix(".zst")
+    return json_rows if inner.endswith(_JSON) else split
 
 
 def _expanded(size: int, settings: IngestionSettings) -> int:
@@ -134,16 +143,16 @@ def _zipped(path: Path, key: str, sha256: str, settings: IngestionSettings, doma
         yield [refused(key, sha256, size, domain, str(damage))]
         return
     with opened as archive:
-        csvs = [info for info in archive.infolist() if _is_member(info.filename)]
+        members = [info for info in archive.infolist() if _is_member(info.filename)]
         read, left = list[Content](), _expanded(size, settings)
-        for info in csvs:
+        for info in members:
             read.append(_member(archive, info, key, left, settings, domain))
             left = max(0, left - read[-1].bytes)
-        yield read or [refused(key, sha256, size, domain, "no-csv-in-zip")]
+        yield read or [refused(key, sha256, size, domain, "no-data-in-zip")]
 
 
 def _is_member(name: str) -> bool:
-    return name.lower().endswith(".csv") and not name.startswith(_MAC_FORK)
+    return name.lower().endswith(_TEXT_FORMATS) and not name.startswith(_MAC_FORK)
 
 
 def _member(
@@ -162,5 +171,5 @@ def _member(
             size += len(block)
     except DamagedError as damage:
         digest.update(str(damage).encode())
-    read = partial(split, limits=limits, domain=domain, optional=may_lack(domain.source), whole=True)
+    read = partial(_rows_of(info.filename), limits=limits, domain=domain, optional=may_lack(domain.source), whole=True)
     return Content(f"{key}/{info.filename}", digest.hexdigest(), size, lambda: read(blocks()))

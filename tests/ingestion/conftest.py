@@ -2,10 +2,11 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from assets.settings import IngestionSettings, load_domain, load_settings
+from assets.settings import Domain, IngestionSettings, load_domain, load_settings
 from complaints.simulation.world import COLUMNS
 
 HEADER = ",".join(COLUMNS) + "\n"
@@ -63,3 +64,24 @@ def write_csv(
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def domain_of() -> Callable[..., Domain]:
+    """A domain whose source has these fields, `id`, `at`, `body` and `queue` in the roles of their names."""
+
+    def make(fields: dict[str, dict[str, Any]], delimiter: str = ",") -> Domain:
+        needed: dict[str, Any] = {
+            **{"name": "tickets", "title": "t", "purpose": "p", "record": {"one": "ticket", "many": "tickets"}},
+            **{
+                "id": "id",
+                "received": {"field": "at"},
+                "text": {"fields": [n for n in ("title", "body") if n in fields]},
+            },
+            "label": {"one": "queue", "many": "queues", "fields": ["queue"], "known": {"after_days": 0}},
+            "labels": {"a": "A", "b": "B"},
+            "entities": [name for name in ("customer",) if name in fields],
+        }
+        return Domain.model_validate({**needed, "source": {"delimiter": delimiter, "fields": fields}})
+
+    return make

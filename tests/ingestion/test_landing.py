@@ -18,14 +18,14 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from assets.exceptions import AuditError, EvergreenError
+from assets.exceptions import AuditError, EvergreenError, SourceError
 from assets.ingestion import landing as landing_module
 from assets.ingestion.landing import Imbalance, Landing, find_imbalances, find_object, ingest, withdraw
 from assets.ingestion.reading import READER, Content, contents
 from assets.ingestion.records import readable, record_schema
 from assets.ingestion.windows import UNFINISHED
 from assets.lake import Lake, hash_tree
-from assets.settings import IngestionSettings, load_domain
+from assets.settings import Domain, IngestionSettings, load_domain
 
 AS_OF = "2023-02-01"
 DOMAIN = load_domain()
@@ -290,6 +290,42 @@ def test_what_an_earlier_reader_refused_is_read_again_in_its_place(
     assert {path.stem for path in again.path.glob("records/*")} == {read.object_id for read in again.objects}
     assert (again.landed, again.rejects, find_imbalances(again.path)) == (first.landed, first.rejects, [])
     assert ingest([str(folder)], lake, settings, DOMAIN, "2023-03-02").version == again.version
+
+
+def test_what_was_refused_is_read_again_when_the_domain_declares_another_source(
+    folder: Path, lake: Lake, settings: IngestionSettings, complaint: Complaint, write_csv: WriteCsv
+) -> None:
+    renamed = write_csv(folder / "c.csv", [complaint(7)])
+    renamed.write_text(renamed.read_text().replace("Company,", "Firm,", 1))
+    first = ingest([str(folder)], lake, settings, DOMAIN, AS_OF)
+    assert [read.error for read in first.objects] == [None, None, "missing-column: Company"]
+    declared = DOMAIN.model_dump(mode="json")
+    declared["source"]["fields"]["company"]["names"] = ["Company", "Firm"]
+    again = ingest([str(folder)], lake, settings, Domain.model_validate(declared), AS_OF)
+    assert [read.key for read in again.new] == ["a.csv", "c.csv"]
+    assert (again.landed, again.records, find_imbalances(again.path)) == (6, 5, [])
+
+
+def test_sources_of_another_header_publish_nothing_and_say_what_is_missing(
+    folder: Path, lake: Lake, settings: IngestionSettings, complaint: Complaint, write_csv: WriteCsv
+) -> None:
+    for path in folder.iterdir():
+        path.write_text("id;when\n1;2\n")
+    with pytest.raises(SourceError) as caught:
+        ingest([str(folder)], lake, settings, DOMAIN, AS_OF)
+    assert str(caught.value) == (
+        "a.csv: there is no Date received, Product, Sub-product, Issue, Sub-issue, Consumer complaint narrative, "
+        "Company, State, ZIP code, Tags, Submitted via, Date sent to company, Complaint ID; found id;when "
+        "(and 1 more like it); configs/domain.yaml says what a source has; docs/your-own-data.md explains it"
+    )
+    assert lake.version("raw_records") is None
+    write_csv(folder / "c.csv", [complaint(7)])
+    landing = ingest([str(folder)], lake, settings, DOMAIN, AS_OF)
+    assert [read.error for read in landing.objects] == [*["missing-column: Date received"] * 2, None]
+    (folder / "d.csv").write_text("x" * 60 + "," + ",".join(map(str, range(20))) + "\n")
+    with pytest.raises(SourceError, match=r"^d\.csv: .*; found x{40}, 0, 1, 2, 3, 4, 5, 6, 7, 8, \.\.\.; configs"):
+        ingest([str(folder)], lake, settings, DOMAIN, AS_OF)
+    assert lake.version("raw_records") == landing.version
 
 
 def complaints(landing: Landing) -> list[str]:

@@ -207,7 +207,7 @@ def test_each_csv_in_a_zip_is_an_object_of_its_own(plain: Path, settings: Ingest
 
 def test_a_zip_that_cannot_be_read_is_one_reject(plain: Path, settings: IngestionSettings) -> None:
     path = plain.with_name("a.zip")
-    assert read(zipped(path, {"README.md": b"hello"}), settings) == [Reject(1, "no-csv-in-zip", "", of_object=True)]
+    assert read(zipped(path, {"README.md": b"hello"}), settings) == [Reject(1, "no-data-in-zip", "", of_object=True)]
     assert ids(read(zipped(path, {"a.csv": b"x"}, zipfile.ZIP_LZMA), settings)) == ["unreadable-member"]
     whole = zipped(path, {"a.csv": plain.read_bytes()}).read_bytes()
     path.write_bytes(whole[:-200])
