@@ -104,7 +104,7 @@ def evaluation(rows: pd.DataFrame, found: dict[str, np.ndarray], name: str = "e"
         milliseconds=1.0,
         reference=None,
         settings={},
-        **scores(rows, DOMAIN, found, Champion("1", "champion", Path()), SETTINGS.evaluation),
+        **scores(rows, DOMAIN, found, Champion("1", "champion", Path()), SETTINGS.evaluation, SETTINGS.gate),
     )
 
 

@@ -50,6 +50,7 @@ def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergree
         home.lake.current(f"challenger/{day}"),
         _champion(home, day),
         evergreen.settings.evaluation,
+        evergreen.settings.gate,
     )
     return dg.MaterializeResult(metadata=_metadata(evaluation, home), check_results=[_golden(evaluation)])
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from assets.evaluation.baseline import baseline_probabilities
-from assets.evaluation.metrics import Slice, codes, confusion, correct, measure, reliability, slices
-from assets.evaluation.paired import pair_up
+from assets.evaluation.criteria import criteria
+from assets.evaluation.metrics import (
+    Metrics,
+    Slice,
+    codes,
+    confusion,
+    correct,
+    label_scores,
+    measure,
+    reliability,
+    slices,
+)
+from assets.evaluation.paired import compare_probabilities, pair_up
 from assets.evaluation.pictures import draw
 from assets.evaluation.report import (
     Evaluation,
@@ -28,7 +39,7 @@ from assets.evaluation.report import (
 from assets.exceptions import BundleError, SnapshotError
 from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file, hash_json
-from assets.settings import Domain, EvaluationSettings
+from assets.settings import Domain, EvaluationSettings, GatePolicy
 from assets.training.bundle import Bundle, load_bundle
 
 __all__ = ["Champion", "evaluate", "evaluate_refit", "facts", "on_reference", "scores"]
@@ -52,36 +63,50 @@ def evaluate(
     bundle_path: Path,
     champion: Champion | None,
     settings: EvaluationSettings,
+    policy: GatePolicy,
 ) -> Evaluation:
     """Measure the bundle in `bundle_path` (named by its training id) on the snapshot's test rows.
+
+    Of the policy it needs the metrics that decide, and what mistakes cost.
 
     An evaluation of the same inputs is reused. A challenger that is the champion is not compared with itself: the
     evaluation that it was promoted by stands. One whose golden rows do not come out equal is not published.
     Raises BundleError, and SnapshotError when the champion needs a feature that the snapshot lacks.
     """
     training_id = bundle_path.name
-    basis = hash_json([training_id, snapshot.id, settings.model_dump(), _code()])[:16]
+    basis = hash_json([training_id, snapshot.id, settings.model_dump(), *_decisive(policy), _code()])[:16]
     itself = champion is not None and champion.training_id == training_id
     rival = None if itself else champion
     found = _published(lake, as_of, _version(basis, rival))
     if found and (found.id == _version(basis, rival) or (itself and found.basis == basis)):
         lake.publish(table(as_of), found.id, found.folder(lake))
         return found
-    return _measure(lake, as_of, snapshot, bundle_path, rival, settings, basis)
+    return _measure(lake, as_of, snapshot, bundle_path, rival, settings, policy, basis)
 
 
 def evaluate_refit(
-    lake: Lake, as_of: str, snapshot: Snapshot, bundle_path: Path, evaluated: Champion, settings: EvaluationSettings
+    lake: Lake,
+    as_of: str,
+    snapshot: Snapshot,
+    bundle_path: Path,
+    evaluated: Champion,
+    settings: EvaluationSettings,
+    policy: GatePolicy,
 ) -> Evaluation:
     """Measure a refit on the reference rows, beside the version that was evaluated; kept beside its evaluation.
 
     Raises as `evaluate` does.
     """
-    basis = hash_json([bundle_path.name, snapshot.id, settings.model_dump(), _code(), "refit"])[:16]
+    inputs = [bundle_path.name, snapshot.id, settings.model_dump(), *_decisive(policy), _code(), "refit"]
+    basis = hash_json(inputs)[:16]
     folder = lake.path(table(as_of), _version(basis, evaluated))
     if folder.exists():
         return read_evaluation(folder)
-    return _measure(lake, as_of, snapshot, bundle_path, evaluated, settings, basis, refit=True)
+    return _measure(lake, as_of, snapshot, bundle_path, evaluated, settings, policy, basis, refit=True)
+
+
+def _decisive(policy: GatePolicy) -> tuple[Any, ...]:
+    return sorted(policy.decided_by), policy.costs
 
 
 def _version(basis: str, rival: Champion | None) -> str:
@@ -104,6 +129,7 @@ def _measure(
     bundle_path: Path,
     champion: Champion | None,
     settings: EvaluationSettings,
+    policy: GatePolicy,
     basis: str,
     refit: bool = False,
 ) -> Evaluation:
@@ -132,7 +158,7 @@ def _measure(
         ),
         settings=settings.model_dump(),
         refit_of=champion.training_id if champion and refit else None,
-        **scores(test, snapshot.domain, found, champion, settings),
+        **scores(test, snapshot.domain, found, champion, settings, policy),
     )
     if evaluation.golden.equal:
         _publish(lake, evaluation, snapshot.domain, predictions(test, snapshot.labels, found), golden)
@@ -197,16 +223,13 @@ def scores(
     found: dict[str, Probabilities],
     champion: Champion | None,
     settings: EvaluationSettings,
+    policy: GatePolicy,
 ) -> dict[str, Any]:
     """What an Evaluation says of the probabilities that challenger, baseline and champion gave to the test rows."""
-    truth, bins = codes(test["label"], list(domain.labels)), settings.calibration_bins
-    metrics = {who: measure(truth, probabilities, bins) for who, probabilities in found.items()}
-    rival = champion and Rival(
-        version=champion.version,
-        training_id=champion.training_id,
-        metrics=metrics["champion"],
-        pairs=pair_up(truth, *(found[who].argmax(axis=1) for who in ("challenger", "champion"))),
-    )
+    labels, bins = list(domain.labels), settings.calibration_bins
+    truth = codes(test["label"], labels)
+    metrics = {who: _metrics(truth, probabilities, labels, bins, policy) for who, probabilities in found.items()}
+    rival = champion and _rival(champion, truth, found, metrics["champion"], labels, policy)
     right = {who: correct(truth, probabilities) for who, probabilities in found.items()}
     return {
         "challenger": metrics["challenger"],
@@ -215,9 +238,40 @@ def scores(
         "slices": tuple(
             _slice_scores(part, right, settings.min_slice_rows) for part in slices(test, domain) if part.rows
         ),
+        "by_label": tuple(label_scores(truth, found["challenger"], labels, bins)),
         "reliability": {who: tuple(reliability(truth, chance, bins)) for who, chance in found.items()},
         "confusion": tuple(tuple(row) for row in confusion(truth, found["challenger"]).tolist()),
     }
+
+
+def _metrics(
+    truth: npt.NDArray[np.int64], probabilities: Probabilities, labels: list[str], bins: int, policy: GatePolicy
+) -> Metrics:
+    """With the metrics that decide among them; what cannot be computed is NaN."""
+    found = measure(truth, probabilities, bins)
+    wanted = criteria([name for name in policy.decided_by if not hasattr(found, name)], labels, policy.costs)
+    sound = len(truth) > 0 and bool(np.isfinite(probabilities).all())
+    others = {name: one.value(truth, probabilities) if sound else np.nan for name, one in wanted.items()}
+    return replace(found, others=others)
+
+
+def _rival(
+    champion: Champion,
+    truth: npt.NDArray[np.int64],
+    found: dict[str, Probabilities],
+    metrics: Metrics,
+    labels: list[str],
+    policy: GatePolicy,
+) -> Rival:
+    ours, theirs = found["challenger"], found["champion"]
+    wanted = criteria(policy.decided_by, labels, policy.costs).values()
+    return Rival(
+        version=champion.version,
+        training_id=champion.training_id,
+        metrics=metrics,
+        pairs=pair_up(truth, ours.argmax(axis=1), theirs.argmax(axis=1)),
+        gains=compare_probabilities(truth, ours, theirs, wanted),
+    )
 
 
 def _slice_scores(part: Slice, right: dict[str, npt.NDArray[np.bool_]], min_rows: int) -> SliceScores:
@@ -294,5 +348,5 @@ def _code() -> list[str]:
     """Hashes of the files that decide what is measured."""
     return [
         hash_file(Path(__file__).with_name(f"{name}.py"))
-        for name in ("metrics", "baseline", "evaluate", "report", "paired")
+        for name in ("metrics", "criteria", "baseline", "evaluate", "report", "paired")
     ]

@@ -1,8 +1,8 @@
 """The gate: whether a challenger becomes the champion, by rules alone.
 
-Against the champion it asks for proof, on the rows that both have answered: that accuracy or macro-F1 is better beyond
-chance, and that neither is worse by more than is allowed. A part of the rows on which it likely loses more than it may
-stands against it; when nothing else does, a person decides.
+Against the champion it asks for proof, on the rows that both have answered: that one of the metrics that decide is
+better beyond chance, and that none of them is worse by more than is allowed. A part of the rows on which it likely
+loses more than it may stands against it; when nothing else does, a person decides.
 """
 
 import math
@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Literal
 
+import numpy as np
+
+from assets.evaluation.criteria import Criterion, criteria, title
 from assets.evaluation.harm import Part, paired_gain, parts
-from assets.evaluation.paired import Gain, compare, mcnemar
+from assets.evaluation.paired import Gain, Pair, compare, mcnemar
 from assets.evaluation.report import Evaluation, Reference, Rival
 from assets.settings import GatePolicy
 
@@ -20,8 +23,6 @@ __all__ = ["Decision", "Verdict", "count_reign", "decide", "decide_refit", "met"
 
 Decision = Literal["promote", "awaiting-approval", "reject", "inconclusive", "unchanged"]
 """`inconclusive` is the answer of a gate that cannot measure; only `promote` moves the alias by itself."""
-
-_METRICS = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,24 @@ def _decide_refit(evaluation: Evaluation, policy: GatePolicy) -> tuple[Decision,
     unknown = tuple(f"cannot measure: {why}" for why in _unmeasurable(evaluation, needed, evaluation.refit_of))
     if unknown or evaluation.champion is None or evaluation.reference is None:
         return "inconclusive", unknown or ("cannot measure: there are no reference rows",)
-    findings = (_holds_on_reference(evaluation.reference, policy), _agrees(evaluation.champion, policy))
+    held = _refit_holds(evaluation, evaluation.champion, evaluation.reference, policy)
+    findings = (*held, _agrees(evaluation.champion, policy))
     if failed := tuple(finding.sentence for finding in findings if not finding.holds):
         return "reject", failed
     decision: Decision = "promote" if policy.approval == "automatic" else "awaiting-approval"
     return decision, tuple(finding.sentence for finding in findings)
+
+
+def _refit_holds(evaluation: Evaluation, rival: Rival, reference: Reference, policy: GatePolicy) -> Iterator[_Finding]:
+    """By accuracy or, where that does not decide, by each metric that does: most rows say nothing of a rare label."""
+    if "accuracy" in policy.decided_by:
+        yield _holds_on_reference(reference, policy)
+        return
+    for metric, gain in _gains(evaluation, rival, policy):
+        worst = policy.max_loss + NormalDist().inv_cdf(1 - policy.significance) * gain.error
+        found = f"{title(metric.name)} is {_above(metric.sign * gain.gain)} the champion's"
+        seen = f"on {reference.rows} reference rows {found}; {worst:.4f} {metric.worse} is allowed"
+        yield _Finding(gain.gain >= -worst, f"{seen}: {policy.max_loss:g}, and what is within chance")
 
 
 def _agrees(rival: Rival, policy: GatePolicy) -> _Finding:
@@ -188,7 +202,10 @@ def _unmeasurable(evaluation: Evaluation, policy: GatePolicy, champion: str | No
     rows, rival = evaluation.challenger.rows, evaluation.champion
     if rows < policy.min_test_rows:
         yield f"{rows} test rows, and at least {policy.min_test_rows} are needed"
-    if strange := [name for name, value in _measured(evaluation).items() if not math.isfinite(value)]:
+    for label, seen in _rows_of(evaluation, policy).items():
+        if seen < policy.min_label_rows:
+            yield f"{seen} test rows of {label}, and at least {policy.min_label_rows} are needed"
+    if strange := [name for name, value in _measured(evaluation, policy).items() if not math.isfinite(value)]:
         yield f"not a finite number: {', '.join(strange)}"
     if not evaluation.golden.equal:
         yield f"served and evaluated outputs differ by {evaluation.golden.max_difference:.2g} on the golden rows"
@@ -199,6 +216,12 @@ def _unmeasurable(evaluation: Evaluation, policy: GatePolicy, champion: str | No
         yield f"it was evaluated beside {beside or 'no champion'}, and the champion is {champion or 'none'}"
     if rival and (paired := sum(count for *_, count in rival.pairs)) != rows:
         yield f"{paired} of {rows} test rows were answered by both"
+
+
+def _rows_of(evaluation: Evaluation, policy: GatePolicy) -> dict[str, int]:
+    """Test rows of the labels whose own metrics decide."""
+    rows = {scores.label: scores.rows for scores in evaluation.by_label}
+    return {label: rows.get(label, 0) for name in policy.decided_by if (label := name.partition(":")[2])}
 
 
 def _may_return(evaluation: Evaluation, former: frozenset[str], withdrawn_to: str) -> Iterator[_Finding]:
@@ -217,20 +240,33 @@ def _findings(evaluation: Evaluation, policy: GatePolicy, nth: int, harm: list[P
     if evaluation.champion is None:
         yield _Finding(True, "there is no champion yet")
         return
-    yield from _beats_champion(evaluation.champion, policy, nth)
+    yield from _beats_champion(evaluation, evaluation.champion, policy, nth)
     yield _harms_none(harm, policy)
     if evaluation.reference is not None:
         yield _holds_on_reference(evaluation.reference, policy)
 
 
 def _beats_baseline(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
-    for name, attribute in _METRICS.items():
-        ours, theirs = getattr(evaluation.challenger, attribute), getattr(evaluation.baseline, attribute)
-        needed = f", and must be more than {policy.min_gain_over_baseline:g} above it"
-        yield _Finding(
-            ours - theirs > policy.min_gain_over_baseline,
-            f"{name} {ours:.4f} is {_above(ours - theirs)} the baseline's {theirs:.4f}{needed}",
-        )
+    for name, metric in criteria(policy.decided_by, evaluation.labels, policy.costs).items():
+        ours, theirs = evaluation.challenger.value(name), evaluation.baseline.value(name)
+        needed, found = policy.min_gain_over_baseline, f"{title(name)} {ours:.4f} is"
+        asked = f", and must be more than {needed:g} {metric.better} it"
+        beside = f"{found} {_above(ours - theirs)} the baseline's {theirs:.4f}{asked}"
+        yield _Finding(metric.sign * (ours - theirs) > needed, beside)
+        blind = _without_reading(metric, evaluation)
+        if metric.sign * (ours - blind) <= needed:
+            yield _Finding(False, f"{found} {_above(ours - blind)} that of one answer to all rows, {blind:.4f}{asked}")
+
+
+def _without_reading(metric: Criterion, evaluation: Evaluation) -> float:
+    """The best that who reads no row can do: answer all of them alike, or as likely as the labels are."""
+    rows = np.array(evaluation.confusion).sum(axis=1)
+    labels, shares = np.arange(len(rows)), rows / rows.sum()
+    if metric.of_probabilities:
+        return float(metric.of_probabilities(labels, np.tile(shares, (len(rows), 1)), rows[None])[0])
+    assert metric.of_answers
+    alike = [float(metric.of_answers(labels, np.full(len(rows), label), rows[None])[0]) for label in labels]
+    return metric.sign * max(metric.sign * value for value in alike)
 
 
 def _is_calibrated(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
@@ -247,29 +283,54 @@ def _is_fast(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     return _Finding(took <= bound, f"a row takes {took:.1f} ms, of {bound:g} that it may")
 
 
-def _beats_champion(rival: Rival, policy: GatePolicy, nth: int) -> Iterator[_Finding]:
-    """Better in one metric, each tested at half the significance; not worse than is allowed in either."""
-    gains = compare(rival.pairs)
+def _beats_champion(evaluation: Evaluation, rival: Rival, policy: GatePolicy, nth: int) -> Iterator[_Finding]:
+    """Better in one metric, each tested at its share of the significance; not worse than is allowed in any."""
+    gains = _gains(evaluation, rival, policy)
     yield _is_better(rival, gains, policy, nth)
-    for name, attribute in _METRICS.items():
-        worst = gains[attribute].at_least(1 - policy.significance)
-        found = f"{name} is {_above(gains[attribute].gain)} champion {rival.version}'s"
-        at_worst = f"with {1 - policy.significance:.0%} confidence {_above(worst)} it at worst"
-        yield _Finding(worst >= -policy.max_loss, f"{found}, {at_worst}; {policy.max_loss:g} below is allowed")
+    for metric, gain in gains:
+        worst = gain.at_least(1 - policy.significance)
+        found = f"{title(metric.name)} is {_above(metric.sign * gain.gain)} champion {rival.version}'s"
+        at_worst = f"with {1 - policy.significance:.0%} confidence {_above(metric.sign * worst)} it at worst"
+        allowed = f"{policy.max_loss:g} {metric.worse} is allowed"
+        yield _Finding(worst >= -policy.max_loss, f"{found}, {at_worst}; {allowed}")
 
 
-def _is_better(rival: Rival, gains: dict[str, Gain], policy: GatePolicy, nth: int) -> _Finding:
-    """The k-th of a reign is tested at 2 / (k (k + 1)) of the significance: over all, that sums to twice it."""
-    level = policy.significance / (nth * (nth + 1))
-    only_ours = sum(count for true, ours, theirs, count in rival.pairs if ours == true != theirs)
-    only_theirs = sum(count for true, ours, theirs, count in rival.pairs if theirs == true != ours)
-    chance, worst = mcnemar(only_ours, only_theirs), gains["macro_f1"].at_least(1 - level)
-    accurate = chance <= level and gains["accuracy"].gain >= policy.min_gain
-    balanced = worst > 0 and gains["macro_f1"].gain >= policy.min_gain
-    rows = f"{only_ours} rows are right only by the challenger, {only_theirs} only by the champion"
-    found = f"{rows} (chance {chance:.2g}); macro-F1 is {_above(worst)} the champion's at worst"
-    better = f"better by at least {policy.min_gain:g}, beyond a chance of {level:.2g}, in accuracy or macro-F1"
-    return _Finding(accurate or balanced, f"{'' if accurate or balanced else 'not '}{better}: {found}")
+def _gains(evaluation: Evaluation, rival: Rival, policy: GatePolicy) -> list[tuple[Criterion, Gain]]:
+    """The metrics that decide, and what the challenger gains in each."""
+    metrics = criteria(policy.decided_by, evaluation.labels, policy.costs)
+    found = compare(rival.pairs, metrics.values()) | rival.gains
+    return [(metric, found[name]) for name, metric in metrics.items()]
+
+
+def _is_better(rival: Rival, gains: list[tuple[Criterion, Gain]], policy: GatePolicy, nth: int) -> _Finding:
+    """In one metric: of accuracy the chance is exact, of another what is gained at worst says as much."""
+    level, better, found = policy.level(nth), False, []
+    for metric, gain in gains:
+        if metric.name == "accuracy":
+            only_ours, only_theirs = _only(rival.pairs)
+            chance = mcnemar(only_ours, only_theirs)
+            sure = chance <= level
+            rows = f"{only_ours} rows are right only by the challenger, {only_theirs} only by the champion"
+            found.append(f"{rows} (chance {chance:.2g})")
+        else:
+            worst = gain.at_least(1 - level)
+            sure = worst > 0
+            found.append(f"{title(metric.name)} is {_above(metric.sign * worst)} the champion's at worst")
+        better |= sure and gain.gain >= policy.min_gain
+    either = _either(metric.name for metric, _ in gains)
+    asked = f"better by at least {policy.min_gain:g}, beyond a chance of {level:.2g}, in {either}"
+    return _Finding(better, f"{'' if better else 'not '}{asked}: {'; '.join(found)}")
+
+
+def _only(pairs: Iterable[Pair]) -> tuple[int, int]:
+    """The rows that only the challenger gets right, and only the champion."""
+    ours = sum(count for true, ours, theirs, count in pairs if ours == true != theirs)
+    return ours, sum(count for true, ours, theirs, count in pairs if theirs == true != ours)
+
+
+def _either(names: Iterable[str]) -> str:
+    *others, last = map(title, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _harms_none(found: list[Part], policy: GatePolicy) -> _Finding:
@@ -298,17 +359,23 @@ def _above(difference: float) -> str:
     return f"{abs(difference):.4f} {'above' if difference >= 0 else 'below'}"
 
 
-def _measured(evaluation: Evaluation) -> dict[str, float]:
+def _measured(evaluation: Evaluation, policy: GatePolicy) -> dict[str, float]:
     """Every measured number that a rule reads."""
     found = {"golden_difference": evaluation.golden.max_difference, "milliseconds": evaluation.milliseconds}
+    names = dict.fromkeys(("accuracy", "macro_f1", "log_loss", "ece", *policy.decided_by))
     for who, metrics in evaluation.contenders().items():
-        found |= {f"{who}_{name}": getattr(metrics, name) for name in ("accuracy", "macro_f1", "log_loss", "ece")}
+        found |= {f"{who}_{name}": metrics.value(name) for name in names}
     if evaluation.reference is not None:
         found["reference_loss"] = evaluation.reference.loss
+    if evaluation.champion is not None:
+        wanted = criteria(policy.decided_by, evaluation.labels, policy.costs)
+        kept = {name: evaluation.champion.gains.get(name) for name, one in wanted.items() if one.of_probabilities}
+        found |= {f"gain_{name}": gain.gain if gain else math.nan for name, gain in kept.items()}
+        found |= {f"error_{name}": gain.error if gain else math.nan for name, gain in kept.items()}
     return found
 
 
 def _numbers(evaluation: Evaluation, policy: GatePolicy, harm: list[Part]) -> dict[str, float]:
     limits = {f"policy_{name}": value for name, value in policy.model_dump().items() if isinstance(value, int | float)}
     by_part = {f"{what}/{part.name}": getattr(part, what) for part in harm for what in ("gain", "chance")}
-    return {"test_rows": float(evaluation.challenger.rows)} | _measured(evaluation) | by_part | limits
+    return {"test_rows": float(evaluation.challenger.rows)} | _measured(evaluation, policy) | by_part | limits

@@ -1,7 +1,8 @@
 """How good predicted probabilities are: overall, in bins of confidence, and on slices of the test rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,13 @@ import pandas as pd
 
 from assets.settings import Domain
 
-__all__ = ["Bin", "Metrics", "Slice", "codes", "confusion", "correct", "measure", "reliability", "slices"]
+__all__ = [
+    *("Bin", "LabelScores", "Metrics", "Slice", "average_precision", "codes", "confusion", "correct", "counted"),
+    *("f1", "label_scores", "macro_f1", "macro_f1_of", "measure", "reliability", "slices"),
+]
 
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
 
 _TOP = 10
 _LENGTHS = {"under 300": (0, 300), "300 to 799": (300, 800), "800 to 1999": (800, 2000), "2000 and more": (2000, None)}
@@ -26,6 +32,30 @@ class Metrics:
     macro_f1: float
     log_loss: float
     ece: float
+    others: dict[str, float] = field(default_factory=dict)
+    """Metrics that decide, by the names of `GatePolicy.decided_by`, and are none of these."""
+
+    def value(self, name: str) -> float:
+        """A metric that decides, by its name; NaN when it was not measured."""
+        return self.others.get(name, float(getattr(self, name, np.nan)))
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """How a label fares. Shares are 0 where nothing was answered, or is true."""
+
+    label: str
+    rows: int
+    """Test rows that are truly of it."""
+    expected: float
+    """The sum of its probabilities: as many rows as the model expects."""
+    precision: float
+    recall: float
+    f1: float
+    average_precision: float
+    """The area under its precision-recall curve; for answers drawn by lot, its share of the rows."""
+    ece: float
+    """Expected calibration error of its own probability, 0 to 1; of a rare label it is small by itself."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +99,18 @@ def confusion(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float6
     return pairs.astype(np.int64).reshape(size, size)
 
 
+def counted(truth: npt.ArrayLike, answers: npt.ArrayLike, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
+    """The confusion table of labels by their names [kinds], of which there are `rows` each, by default one."""
+    names, codes = np.unique(np.concatenate([truth, answers]).astype(str), return_inverse=True)
+    true, answered = np.split(codes, 2)
+    table = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(table, (true, answered), 1 if rows is None else np.asarray(rows, np.int64))
+    return table
+
+
 def measure(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], bins: int) -> Metrics:
     """Metrics of probabilities [rows, labels] against true codes [rows].
 
-    Macro-F1 is the mean over the labels present in `truth`: a label without a test row would add a zero.
     Numbers that cannot be computed (no rows, probabilities that are not finite) come out as NaN.
     """
     if not len(truth) or not np.isfinite(probabilities).all():
@@ -83,10 +121,68 @@ def measure(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
     return Metrics(
         rows=len(truth),
         accuracy=float(correct(truth, probabilities).mean()),
-        macro_f1=_macro_f1(confusion(truth, probabilities)),
+        macro_f1=macro_f1_of(confusion(truth, probabilities)),
         log_loss=float(-np.log(chosen).mean()),
         ece=sum(gaps) / len(truth),
     )
+
+
+def f1(right: Floats, mistakes: Floats) -> Floats:
+    """F1 by right answers and mistakes, those from a label and those to it; 0 where there are neither."""
+    return np.asarray(2 * right / np.maximum(2 * right + mistakes, np.finfo(np.float64).tiny), np.float64)
+
+
+def macro_f1(right: Floats, mistakes: Floats, true: Floats) -> Floats:
+    """[...] mean F1 of [..., labels] over the labels that are true of a row: one without would add a zero.
+
+    Counts that are expected, not seen, are of a row from a half on.
+    """
+    occurs = true >= 0.5
+    return np.asarray((f1(right, mistakes) * occurs).sum(axis=-1) / occurs.sum(axis=-1), np.float64)
+
+
+def macro_f1_of(table: npt.NDArray[Any]) -> float:
+    """Macro-F1 of rows, counted or expected, by true label (down) and predicted label (across)."""
+    right, true, answered = np.diag(table), table.sum(axis=1), table.sum(axis=0)
+    return float(macro_f1(right, true + answered - 2 * right, true))
+
+
+def label_scores(truth: Codes, probabilities: Floats, labels: Sequence[str], bins: int) -> list[LabelScores]:
+    """How each label fares that is true of any row, the rarest first. Probabilities are [rows, labels], and finite."""
+    table = confusion(truth, probabilities)
+    true, answered, right = table.sum(axis=1), table.sum(axis=0), np.diag(table)
+    return [
+        LabelScores(
+            label=labels[code],
+            rows=int(true[code]),
+            expected=float(probabilities[:, code].sum()),
+            precision=float(right[code] / max(answered[code], 1)),
+            recall=float(right[code] / true[code]),
+            f1=float(2 * right[code] / (true[code] + answered[code])),
+            average_precision=float(average_precision(truth == code, probabilities[:, code])[0]),
+            ece=_label_ece(truth == code, probabilities[:, code], bins),
+        )
+        for code in np.argsort(true, kind="stable").tolist()
+        if true[code]
+    ]
+
+
+def average_precision(
+    positive: npt.NDArray[np.bool_], score: Floats, weights: npt.NDArray[Any] | None = None
+) -> Floats:
+    """[draws] areas under the precision-recall curve, of rows that count `weights` [draws, rows], by default once.
+
+    Precision at each score that a positive row has, weighted by the recall that it adds; rows of equal score are one
+    step. NaN in a draw without a positive row.
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    drawn = (np.ones((1, len(score))) if weights is None else weights)[:, order]
+    found = np.cumsum(drawn * positive[order], axis=1)[:, ends]
+    answered = np.cumsum(drawn, axis=1)[:, ends]
+    steps = np.diff(found, axis=1, prepend=0.0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((steps * found / np.maximum(answered, 1)).sum(axis=1) / found[:, -1], np.float64)
 
 
 def reliability(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], bins: int) -> list[Bin]:
@@ -133,11 +229,11 @@ def _by_value(by: str, values: pd.Series, top: int | None = None) -> list[Slice]
     return [Slice(by, str(value), (values == value).to_numpy()) for value in sorted(kept)]
 
 
+def _label_ece(positive: npt.NDArray[np.bool_], score: Floats, bins: int) -> float:
+    place = np.minimum((score * bins).astype(np.int64), bins - 1)
+    expected, found = (np.bincount(place, side, bins) for side in (score, positive.astype(np.float64)))
+    return float(np.abs(expected - found).sum() / len(score))
+
+
 def _between(length: pd.Series, low: int, high: int | None) -> npt.NDArray[np.bool_]:
     return ((length >= low) & (length < (high or np.inf))).to_numpy()
-
-
-def _macro_f1(table: npt.NDArray[np.int64]) -> float:
-    present = table.sum(axis=1) > 0
-    both = table.sum(axis=1) + table.sum(axis=0)
-    return float((2 * np.diag(table)[present] / both[present]).mean())

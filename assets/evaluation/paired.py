@@ -3,7 +3,7 @@
 Each row is answered by both, so that what both get right or wrong says nothing: the tests rest on the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -11,7 +11,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Costs", "Gain", "Pair", "compare", "compare_labels", "mcnemar", "pair_up", "power"]
+from assets.evaluation.criteria import Costs, Criterion, label_f1, priced
+
+__all__ = ["Gain", "Pair", "compare", "compare_labels", "compare_probabilities", "mcnemar", "pair_up", "power"]
 
 _RESAMPLES = 2000
 _SEED = 0
@@ -20,27 +22,20 @@ _SEED = 0
 Pair = tuple[int, int, int, int]
 """True label, challenger's, champion's (as indices into all labels), and how many rows are so."""
 
-Costs = Mapping[str, Mapping[str, float]]
-"""What an answer costs, by the true label and the label that was answered; 1 where nothing is said."""
-
 _Counts = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A metric of the challenger minus the champion's: as it is, and on rows drawn again."""
+    """By how much the challenger is better than the champion in a metric, and the standard error of that."""
 
     gain: float
-    drawn: npt.NDArray[np.float64]
+    error: float
 
     def at_least(self, confidence: float) -> float:
         """What it exceeds with this confidence, one-sided: the normal interval, as few draws show no rare chances."""
         return self.gain - NormalDist().inv_cdf(confidence) * self.error
-
-    @property
-    def error(self) -> float:
-        """Its standard error."""
-        return float(self.drawn.std())
 
 
 def pair_up(truth: _Counts, challenger: _Counts, champion: _Counts) -> tuple[Pair, ...]:
@@ -49,26 +44,49 @@ def pair_up(truth: _Counts, challenger: _Counts, champion: _Counts) -> tuple[Pai
     return tuple((int(t), int(a), int(b), int(count)) for (t, a, b), count in zip(cells, rows, strict=True))
 
 
-def compare(pairs: tuple[Pair, ...]) -> dict[str, Gain]:
-    """Gains of accuracy and macro-F1, with a paired bootstrap over rows.
+def compare(pairs: tuple[Pair, ...], metrics: Iterable[Criterion]) -> dict[str, Gain]:
+    """Gains in the metrics of answers, by their names, with a paired bootstrap over rows.
 
-    Rows are drawn again with both answers (Efron and Tibshirani 1993, chapter 16), as counts of their kinds. Macro-F1
-    is the mean over the labels that are true of any row drawn.
+    Rows are drawn again with both answers (Efron and Tibshirani 1993, chapter 16), as counts of their kinds.
     """
     cells, rows = _draw(pairs)
-    found = {}
-    for name, metric in (("accuracy", _accuracy), ("macro_f1", _macro_f1)):
-        gain, *gains = metric(cells, rows, 1) - metric(cells, rows, 2)
-        found[name] = Gain(float(gain), np.array(gains))
-    return found
+    truth, *sides = cells[:, :3].T
+    return {
+        metric.name: _gain(metric.sign * np.subtract(*(metric.of_answers(truth, side, rows) for side in sides)))
+        for metric in metrics
+        if metric.of_answers
+    }
+
+
+def compare_probabilities(
+    truth: _Counts, challenger: _Floats, champion: _Floats, metrics: Iterable[Criterion]
+) -> dict[str, Gain]:
+    """Gains in the metrics of probabilities [rows, labels], by their names, with the same bootstrap over rows.
+
+    A draw in which a metric cannot be computed, as there is no row of a label, does not count.
+    """
+    drawn = np.random.default_rng(_SEED).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), _RESAMPLES)
+    rows = np.vstack([np.ones(len(truth), np.int64), drawn])
+    return {
+        metric.name: _gain(
+            metric.sign * np.subtract(*(metric.of_probabilities(truth, side, rows) for side in (challenger, champion)))
+        )
+        for metric in metrics
+        if metric.of_probabilities
+    }
 
 
 def compare_labels(pairs: tuple[Pair, ...], labels: Sequence[str], costs: Costs) -> dict[str, Gain]:
     """The gain of F1 on each label that is true of any row, with the same bootstrap; mistakes weigh what they cost."""
     cells, rows = _draw(pairs)
-    weights = [[costs.get(true, {}).get(answer, 1.0) for answer in labels] for true in labels]
-    gains = np.subtract(*(_f1(cells, rows, column, np.array(weights)) for column in (1, 2)))
-    return {labels[true]: Gain(float(gains[0, true]), gains[1:, true]) for true in np.unique(cells[:, 0])}
+    truth, *sides = cells[:, :3].T
+    gains = np.subtract(*(label_f1(truth, side, rows, priced(labels, costs)) for side in sides))
+    return {labels[true]: _gain(gains[:, true]) for true in np.unique(truth)}
+
+
+def _gain(gains: _Floats) -> Gain:
+    """Of the rows as they are, which come first, and as they were drawn."""
+    return Gain(float(gains[0]), float(np.nanstd(gains[1:])) if np.isfinite(gains[0]) else float("nan"))
 
 
 @lru_cache(maxsize=1)
@@ -103,28 +121,3 @@ def power(
     enough = max(binom.isf(level, decided, 0.5) + 1, np.ceil((decided + min_gain * rows) / 2))
     ours = np.clip((1 + gain / discordant) / 2, 0.0, 1.0)
     return np.asarray(binom.sf(enough - 1, decided, ours), np.float64)
-
-
-def _accuracy(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.float64]:
-    right = cells[:, 0] == cells[:, column]
-    return np.asarray(drawn[:, right].sum(axis=1) / drawn.sum(axis=1))
-
-
-def _macro_f1(cells: _Counts, drawn: _Counts, column: int) -> npt.NDArray[np.float64]:
-    """[draws] means over the labels that are true of a row."""
-    size = int(cells[:, :3].max()) + 1
-    f1, true = _f1(cells, drawn, column, np.ones((size, size))), drawn @ _one_hot(cells[:, 0], size)
-    return np.asarray(f1.sum(axis=1) / (true > 0).sum(axis=1))
-
-
-def _f1(cells: _Counts, drawn: _Counts, column: int, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """[draws, labels]: right answers against mistakes to and from a label, which weigh costs [true, answered]."""
-    right, wrong = cells[:, 0] == cells[:, column], costs[cells[:, 0], cells[:, column]]
-    true, answered = (_one_hot(cells[:, side], len(costs)) for side in (0, column))
-    both = drawn @ (true * right[:, None])
-    mistakes = drawn @ ((true + answered) * (wrong * ~right)[:, None])
-    return np.asarray(2 * both / np.maximum(2 * both + mistakes, np.finfo(np.float64).tiny))
-
-
-def _one_hot(codes: _Counts, size: int) -> npt.NDArray[np.float64]:
-    return np.asarray(codes[:, None] == np.arange(size), np.float64)

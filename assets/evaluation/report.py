@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from assets.evaluation.metrics import Bin, Metrics
-from assets.evaluation.paired import Pair
+from assets.evaluation.metrics import Bin, LabelScores, Metrics
+from assets.evaluation.paired import Gain, Pair
 from assets.lake import Lake, hash_file
 
 __all__ = [
@@ -42,6 +42,8 @@ class Rival(_Part):
     metrics: Metrics
     pairs: tuple[Pair, ...]
     """The rows by true label, the challenger's answer and this one's."""
+    gains: dict[str, Gain] = {}
+    """The challenger's in the metrics of probabilities that decide; those of answers follow from `pairs`."""
 
 
 class SliceScores(_Part):
@@ -117,6 +119,8 @@ class Evaluation(_Part):
     slices: tuple[SliceScores, ...]
     rare_labels: dict[str, int] = {}
     """The labels with fewer training rows than `min_label_rows`, with how many."""
+    by_label: tuple[LabelScores, ...] = ()
+    """How the challenger fares on each label, the rarest of the test rows first."""
     reliability: dict[str, tuple[Bin, ...]]
     confusion: tuple[tuple[int, ...], ...]
     golden: Golden

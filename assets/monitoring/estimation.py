@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from assets.evaluation.metrics import macro_f1_of
+
 __all__ = ["Answers", "Estimate", "chances", "estimate_quality"]
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +53,8 @@ def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answer
     labels = np.unique(np.concatenate([truth, evaluated.labels, window.labels]))
     mistakes = _mistakes(truth, evaluated.labels, labels)
     sure = float((window.confidence >= _threshold(truth, evaluated)).mean())
-    return Estimate(float(chance.mean()), sure, _macro_f1(chance, window.labels, labels, mistakes))
+    table = _expected(chance, window.labels, labels, mistakes)
+    return Estimate(float(chance.mean()), sure, macro_f1_of(table))
 
 
 def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Floats:
@@ -83,10 +86,8 @@ def _mistakes(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], labels: npt.
     return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _macro_f1(chance: Floats, predicted: npt.NDArray[Any], labels: npt.NDArray[Any], mistakes: Floats) -> float:
-    """Expected right answers of every label, against those it is predicted and expected to have."""
-    answered = np.array([(predicted == label).sum() for label in labels], dtype=np.float64)
-    right = np.array([chance[predicted == label].sum() for label in labels])
-    true = right + (answered - right) @ mistakes
-    occurs = true >= 0.5
-    return float((2 * right[occurs] / (true[occurs] + answered[occurs])).mean())
+def _expected(chance: Floats, predicted: npt.NDArray[Any], labels: npt.NDArray[Any], mistakes: Floats) -> Floats:
+    """The rows to expect, by true label (down) and predicted label (across)."""
+    places = np.searchsorted(labels, predicted)
+    right, answered = (np.bincount(places, side, len(labels)) for side in (chance, None))
+    return np.asarray((mistakes * (answered - right)[:, None]).T + np.diag(right), np.float64)

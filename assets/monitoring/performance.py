@@ -23,6 +23,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from assets.evaluation.metrics import counted, macro_f1_of
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.champion import evaluated_rows
@@ -336,10 +337,8 @@ def _scores(counts: pd.DataFrame) -> Scores:
     rows = int(counts["rows"].sum())
     if not rows:
         return Scores(0, None, None)
-    right = counts[counts["label"] == counts["predicted"]].groupby("label")["rows"].sum()
-    true, predicted = (counts.groupby(side)["rows"].sum() for side in ("label", "predicted"))
-    f1 = [2 * right.get(label, 0) / (true[label] + predicted.get(label, 0)) for label in true.index]
-    return Scores(rows, float(right.sum() / rows), float(np.mean(f1)))
+    table = counted(counts["label"], counts["predicted"], counts["rows"])
+    return Scores(rows, float(np.trace(table) / rows), macro_f1_of(table))
 
 
 def _recall(counts: pd.DataFrame) -> dict[str, float]:

@@ -55,7 +55,7 @@ def weigh(
     gain, spread = gain_per_day * age_days * (1 - trust) + difference * trust, before * sqrt(1 - trust)
     gains = gain + spread * ndtri((np.arange(_GAINS) + 0.5) / _GAINS)
     discordant = (twins.only_challenger + twins.only_champion + 1) / (twins.rows + 2)
-    chances = power(gains, discordant, twins.test_rows, gate.significance / (nth * (nth + 1)), gate.min_gain)
+    chances = power(gains, discordant, twins.test_rows, gate.level(nth), gate.min_gain)
     chance = float(chances.mean())
     promoted = float((gains * chances).mean() / chance) if chance else gain
     return Probe(twins.rows, difference, error, gain, spread, chance, promoted)

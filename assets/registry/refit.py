@@ -51,7 +51,9 @@ def refit_champion(home: Home, settings: Settings, run: Run, dagster_run: str | 
     recipe = TrainingSettings.model_validate(read_json(bundle / "provenance.json")["settings"])
     training = train(home.lake, evaluated.as_of, snapshot, recipe, run, publish=False)
     beside = Champion(evaluated.version, evaluated.training_id, bundle)
-    found = evaluate_refit(home.lake, evaluated.as_of, snapshot, training.path, beside, settings.evaluation)
+    found = evaluate_refit(
+        home.lake, evaluated.as_of, snapshot, training.path, beside, settings.evaluation, settings.gate
+    )
     version = registry.register(training.path, found, dagster_run)
     verdict = succession.judge_refit(version.version, found, settings.gate)
     return Refit(version, evaluated, verdict, training)

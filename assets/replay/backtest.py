@@ -9,6 +9,7 @@ import pandas as pd
 
 from assets.evaluation.gate import Verdict, count_reign, decide_refit
 from assets.evaluation.gate import decide as judge
+from assets.evaluation.metrics import counted, macro_f1_of
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.performance import recent
 from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall, retraining_cost
@@ -215,10 +216,7 @@ def _note(world: _World, kind: str, as_of: str, body: dict[str, Any]) -> None:
 
 
 def _macro_f1(rows: pd.DataFrame) -> float | None:
-    from sklearn.metrics import f1_score
-
-    present = sorted(rows["label"].unique())
-    return float(f1_score(rows["label"], rows["predicted"], average="macro", labels=present)) if present else None
+    return macro_f1_of(counted(rows["label"], rows["predicted"])) if len(rows) else None
 
 
 def _accuracy(rows: pd.DataFrame) -> float | None:

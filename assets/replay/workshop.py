@@ -175,7 +175,7 @@ class Workshop:
             ),
             settings=settings.model_dump(),
             refit_of=challenger.evaluated.id if challenger.evaluated else None,
-            **scores(test, snapshot.domain, found, rival, settings),
+            **scores(test, snapshot.domain, found, rival, settings, self.history.settings.gate),
         )
 
     def _compare(self, champion: Trained, window: pd.DataFrame) -> tuple[Column, ...] | None:

@@ -71,7 +71,7 @@ def load_settings(profile: str) -> Settings:
         settings = Settings.model_validate(sections)
     except ValidationError as error:
         raise SettingsError(_explain(error, profile)) from None
-    _check_costs(settings)
+    _check_labels(settings)
     return settings
 
 
@@ -125,11 +125,14 @@ def _validated(section: type[_Section], fields: dict[str, Any], path: Path) -> _
         raise SettingsError(_first(error, path)) from None
 
 
-def _check_costs(settings: Settings) -> None:
-    costs, labels = settings.gate.costs, load_domain().labels
-    if unknown := {name for true, answers in costs.items() for name in (true, *answers)} - set(labels):
-        found = f"{sorted(unknown)[0]!r} is no label; configs/domain.yaml has {', '.join(labels)}"
-        raise SettingsError(f"configs/gate.yaml: gate.costs: {found}")
+def _check_labels(settings: Settings) -> None:
+    gate, labels = settings.gate, load_domain().labels
+    named = {"costs": {name for true, answers in gate.costs.items() for name in (true, *answers)}}
+    named["decided_by"] = {label for name in gate.decided_by if (label := name.partition(":")[2])}
+    for field, names in named.items():
+        if unknown := sorted(names - set(labels)):
+            found = f"{unknown[0]!r} is no label; configs/domain.yaml has {', '.join(labels)}"
+            raise SettingsError(f"configs/gate.yaml: gate.{field}: {found}")
 
 
 def _first(error: ValidationError, path: Path) -> str:

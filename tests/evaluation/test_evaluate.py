@@ -16,9 +16,10 @@ from assets.evaluation.report import load_evaluation
 from assets.evaluation.tables import slices_table
 from assets.exceptions import BundleError, SnapshotError
 from assets.lake import Lake
-from assets.settings import load_domain
+from assets.settings import load_domain, load_settings
 
 LABELS = tuple(load_domain().labels)
+GATE = load_settings("quick").gate
 
 DAY = "2024-06-01"
 CHALLENGER, CHAMPION = Path("models/challenger"), Champion("3", "champion", Path("models/champion"))
@@ -37,7 +38,7 @@ def bundles(fake_bundle: type) -> tuple[object, object]:
 
 def test_everyone_is_measured_on_the_same_rows(lake, snapshot, settings, serve: Serve, bundles) -> None:
     serve(*bundles)
-    found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     test = snapshot.test()
     for who, bundle in zip(("challenger", "champion"), bundles, strict=True):
         assert found.contenders()[who] == measure(codes(test["label"], LABELS), bundle.predict_proba(test), 10)
@@ -52,12 +53,12 @@ def test_another_model_than_the_challenger_is_not_measured(
 ) -> None:
     monkeypatch.setattr("assets.evaluation.evaluate.load_bundle", lambda _: fake_bundle("another"))
     with pytest.raises(BundleError, match=r"challenger: holds another model, another"):
-        evaluate(lake, DAY, snapshot, CHALLENGER, None, settings)
+        evaluate(lake, DAY, snapshot, CHALLENGER, None, settings, GATE)
 
 
 def test_what_it_leaves_is_readable_and_small(lake, snapshot, settings, serve: Serve, bundles) -> None:
     serve(*bundles)
-    folder = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings).folder(lake)
+    folder = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE).folder(lake)
     answers = pd.read_parquet(folder / "predictions.parquet")
     assert list(answers["record_id"]) == list(snapshot.test()["record_id"])
     assert np.allclose(answers["confidence"], [max(row) for row in answers["probabilities"]])
@@ -76,7 +77,7 @@ def test_any_name_of_a_slice_is_drawn_and_shown(
     test = snapshot.test().assign(channel=(names * 2)[:240])
     monkeypatch.setattr(type(snapshot), "test", lambda _: test)
     serve(*bundles)
-    found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     channels = {part.name for part in found.slices if part.by == "channel"}
     assert len(channels) == 10
     assert {f"channel {name}" for name in names[:4]} <= channels
@@ -86,7 +87,7 @@ def test_any_name_of_a_slice_is_drawn_and_shown(
 
 def test_small_slices_decide_nothing(lake, snapshot, settings, serve: Serve, bundles) -> None:
     serve(*bundles)
-    parts = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings).slices
+    parts = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings, GATE).slices
     assert {part.decides for part in parts} == {True, False}
     assert all(part.decides == (part.rows >= 30 and part.by != "label") for part in parts)
     assert sum(part.rows for part in parts if part.by == "label") == 240
@@ -101,7 +102,7 @@ def test_labels_with_few_training_rows_are_named(
     place = train.groupby("label").cumcount()
     train = train[place < train["label"].map(rows).fillna(np.inf)]
     monkeypatch.setattr(type(snapshot), "train", lambda _: train)
-    found = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings)
+    found = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings, GATE)
     assert found.rare_labels == {"mortgage": 9, "other": 0}
     assert load_evaluation(lake, DAY).rare_labels == found.rare_labels
     assert set(train["label"]) == set(LABELS) - {"other"}
@@ -109,21 +110,21 @@ def test_labels_with_few_training_rows_are_named(
 
 def test_the_same_inputs_are_not_measured_twice(lake, snapshot, settings, serve: Serve, bundles) -> None:
     loaded = serve(*bundles)
-    first = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    first = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     loaded.clear()
-    assert evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings) == first
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE) == first
     assert loaded == []
 
 
 @pytest.mark.parametrize("change", ["champion", "snapshot", "settings"])
 def test_other_inputs_are_measured_anew(change, lake, snapshot, settings, serve: Serve, bundles) -> None:
     loaded = serve(*bundles)
-    first = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    first = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     loaded.clear()
     champion = None if change == "champion" else CHAMPION
     snapshot = replace(snapshot, id="another") if change == "snapshot" else snapshot
     settings = settings.model_copy(update={"calibration_bins": 5}) if change == "settings" else settings
-    assert evaluate(lake, DAY, snapshot, CHALLENGER, champion, settings).id != first.id
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, champion, settings, GATE).id != first.id
     assert "challenger" in loaded
 
 
@@ -131,9 +132,9 @@ def test_a_challenger_that_became_champion_keeps_the_evaluation_it_won(
     lake, snapshot, settings, serve: Serve, bundles
 ) -> None:
     loaded = serve(*bundles)
-    won = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    won = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     loaded.clear()
-    assert evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings) == won
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings, GATE) == won
     assert loaded == []
 
 
@@ -145,23 +146,26 @@ def test_a_champion_that_knows_other_labels_is_compared_by_their_names(
             return np.column_stack([super().predict_proba(rows, batch_rows)[:, ::-1], np.zeros(len(rows))])
 
     serve(*bundles)
-    known = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    known = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     serve(bundles[0], Reordered("champion", 0.7, labels=(*reversed(LABELS), "gone")))
-    found = evaluate(Lake(lake.root / "other"), DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    found = evaluate(Lake(lake.root / "other"), DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     assert found.champion == known.champion
 
 
 def test_a_champion_is_not_compared_with_itself(lake, snapshot, settings, serve: Serve, bundles) -> None:
     serve(*bundles)
-    assert evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings).champion is None
+    assert (
+        evaluate(lake, DAY, snapshot, CHALLENGER, Champion("4", "challenger", CHALLENGER), settings, GATE).champion
+        is None
+    )
 
 
 def test_a_refit_is_measured_on_the_reference_rows_beside_what_it_is_a_refit_of(
     lake, snapshot, settings, serve: Serve, bundles
 ) -> None:
     loaded = serve(*bundles)
-    published = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings)
-    refit = evaluate_refit(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+    published = evaluate(lake, DAY, snapshot, CHALLENGER, None, settings, GATE)
+    refit = evaluate_refit(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     assert refit.refit_of == "champion"
     assert refit.challenger.rows == refit.reference.rows == snapshot.reference_rows
     assert set(pd.read_parquet(refit.folder(lake) / "golden.parquet")["record_id"]) <= set(
@@ -169,7 +173,7 @@ def test_a_refit_is_measured_on_the_reference_rows_beside_what_it_is_a_refit_of(
     )
     assert load_evaluation(lake, DAY) == published
     loaded.clear()
-    assert evaluate_refit(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings) == refit
+    assert evaluate_refit(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE) == refit
     assert loaded == []
 
 
@@ -177,7 +181,7 @@ def test_a_champion_that_needs_a_lost_feature_is_a_clear_error(lake, snapshot, s
     challenger, champion = bundles
     serve(challenger, replace(champion, features=("x", "lost")))
     with pytest.raises(SnapshotError, match=r"champion version 3 needs the feature 'lost'"):
-        evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings)
+        evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     assert lake.version(f"evaluation/{DAY}") is None
 
 
@@ -187,7 +191,7 @@ def test_a_bundle_that_serves_other_numbers_is_not_published(
 ) -> None:
     loads = iter([bundles[0], replace(bundles[0], noise=noise)])
     monkeypatch.setattr(module, "load_bundle", lambda path: next(loads))
-    assert evaluate(lake, DAY, snapshot, CHALLENGER, None, settings).golden.equal is equal
+    assert evaluate(lake, DAY, snapshot, CHALLENGER, None, settings, GATE).golden.equal is equal
     assert (lake.version(f"evaluation/{DAY}") is not None) is equal
 
 

@@ -15,7 +15,9 @@ NAN = float("nan")
 POLICY = GatePolicy(
     approval="automatic",
     alias_edits="restore",
+    decided_by=("accuracy", "macro_f1"),
     min_test_rows=200,
+    min_label_rows=20,
     min_gain_over_baseline=0.01,
     significance=0.05,
     min_gain=0.005,
@@ -76,7 +78,7 @@ def evaluation(
         champion=beside,
         slices=slices,
         reliability={},
-        confusion=(),
+        confusion=((400, 0), (0, 100)),
         golden=Golden(rows=8, max_difference=golden),
         milliseconds=milliseconds,
         reference=reference,

@@ -60,7 +60,7 @@ def told(home: Home, bundle_of: Any, evaluation_of: Any, monkeypatch: pytest.Mon
         world["recipe"] = recipe
         return SimpleNamespace(path=path if path.exists() else bundle_of(training), report={"seconds": 1.5})
 
-    def measure(lake: Any, as_of: str, found: Any, path: Path, beside: Champion, _: Any) -> Evaluation:
+    def measure(lake: Any, as_of: str, found: Any, path: Path, beside: Champion, *_: Any) -> Evaluation:
         right = {"only_challenger": 2, "only_champion": world["lost"], "rows": 200}
         seen = Reference(challenger=0.85 + (2 - world["lost"]) / 200, champion=0.85, **right)
         version = Registry(home).version(beside.version)
