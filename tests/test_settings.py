@@ -146,3 +146,31 @@ def test_costs_name_labels_of_the_domain(configs: Path) -> None:
     (configs / "profiles" / "quick.yaml").write_text("gate: {costs: {cards: {lottery: 2.0}}}")
     with pytest.raises(SettingsError, match=r"gate\.costs: 'lottery' is no label; configs/domain\.yaml has bank_"):
         load_settings("quick")
+
+
+@pytest.mark.parametrize(
+    ("decided_by", "message"),
+    [
+        (
+            "[acuracy]",
+            r"gate\.decided_by: 'acuracy' is no metric; there are accuracy, .*, f1:<label>, average_",
+        ),
+        ("['f1:']", r"gate\.decided_by: 'f1:' is no metric; there are accuracy"),
+        ("['cost:cards']", r"gate\.decided_by: 'cost:cards' is no metric; there are accuracy"),
+        ("[cost, cost]", r"gate\.decided_by: 'cost' is named twice"),
+        ("[]", r"gate\.decided_by: .* at least 1 item"),
+        ("['f1:lottery']", r"gate\.decided_by: 'lottery' is no label; configs/domain\.yaml has bank_account, "),
+    ],
+)
+def test_what_decides_is_a_metric_there_is(configs: Path, decided_by: str, message: str) -> None:
+    policy = (configs / "gate.yaml").read_text()
+    (configs / "gate.yaml").write_text(policy.replace("[accuracy, macro_f1]", decided_by))
+    with pytest.raises(SettingsError, match=rf"^configs/gate\.yaml: {message}") as raised:
+        load_settings("quick")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("decided_by", [("accuracy",), ("accuracy", "macro_f1"), ("cost", "f1:cards", "log_loss")])
+def test_metrics_and_challengers_share_the_significance(decided_by: tuple[str, ...]) -> None:
+    gate = load_settings("quick").gate.model_copy(update={"decided_by": decided_by})
+    assert len(decided_by) * sum(gate.level(nth) for nth in range(1, 100_000)) == pytest.approx(0.1, rel=1e-4)
