@@ -77,14 +77,16 @@ def _golden(evaluation: "Evaluation") -> dg.AssetCheckResult:
 
 def _metadata(evaluation: "Evaluation", home: Home) -> dict[str, dg.MetadataValue | str | float | int]:
     from assets.evaluation.pictures import PICTURES
-    from assets.evaluation.tables import metrics_table, rare_labels_table, slices_table
+    from assets.evaluation.tables import labels_table, metrics_table, rare_labels_table, slices_table
 
-    numbers = {name: getattr(evaluation.challenger, name) for name in ("accuracy", "macro_f1", "log_loss", "ece")}
+    names = ("accuracy", "macro_f1", "log_loss", "ece")
+    numbers = evaluation.challenger.others | {name: evaluation.challenger.value(name) for name in names}
     pictures = PICTURES if evaluation.golden.equal else {}  # an evaluation that failed its check was not published
     return numbers | {
         "metrics": dg.MetadataValue.md(metrics_table(evaluation)),
         **{title: _picture(evaluation.folder(home.lake) / name) for title, name in pictures.items()},
         "slices": dg.MetadataValue.md(slices_table(evaluation)),
+        "labels, the rarest first": dg.MetadataValue.md(labels_table(evaluation)),
         "labels with few training rows": dg.MetadataValue.md(rare_labels_table(evaluation)),
         "test rows": evaluation.challenger.rows,
         "snapshot": evaluation.snapshot.id,

@@ -25,6 +25,7 @@ from assets.evaluation.metrics import (
 )
 from assets.evaluation.paired import compare_probabilities, pair_up
 from assets.evaluation.pictures import draw
+from assets.evaluation.rare import Answered
 from assets.evaluation.report import (
     Evaluation,
     Golden,
@@ -161,7 +162,8 @@ def _measure(
         **scores(test, snapshot.domain, found, champion, settings, policy),
     )
     if evaluation.golden.equal:
-        _publish(lake, evaluation, snapshot.domain, predictions(test, snapshot.labels, found), golden)
+        answered = Answered(codes(test["label"], snapshot.labels), found, policy.costs)
+        _publish(lake, evaluation, snapshot.domain, answered, predictions(test, snapshot.labels, found), golden)
     return evaluation
 
 
@@ -335,11 +337,18 @@ def _names(probabilities: Probabilities, labels: Sequence[str]) -> list[str]:
     return [labels[code] for code in probabilities.argmax(axis=1)]
 
 
-def _publish(lake: Lake, evaluation: Evaluation, domain: Domain, answers: pd.DataFrame, golden: pd.DataFrame) -> None:
+def _publish(
+    lake: Lake,
+    evaluation: Evaluation,
+    domain: Domain,
+    answered: Answered,
+    answers: pd.DataFrame,
+    golden: pd.DataFrame,
+) -> None:
     with lake.staging(table(evaluation.as_of)) as staged:
         answers.to_parquet(staged / "predictions.parquet", index=False)
         golden.to_parquet(staged / "golden.parquet", index=False)
-        draw(evaluation, domain, staged)
+        draw(evaluation, domain, answered, staged)
         write_evaluation(evaluation, staged)
         (lake.keep if evaluation.refit_of else lake.publish)(table(evaluation.as_of), evaluation.id, staged)
 

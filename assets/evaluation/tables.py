@@ -1,19 +1,38 @@
 """The numbers of an evaluation as Markdown tables, for Dagster and for MLflow."""
 
 from assets.display import markdown_table
+from assets.evaluation.criteria import title
 from assets.evaluation.report import Evaluation
 
-__all__ = ["metrics_table", "rare_labels_table", "slices_table"]
+__all__ = ["labels_table", "metrics_table", "rare_labels_table", "slices_table"]
 
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)", "ece": "calibration error"}
 
 
 def metrics_table(evaluation: Evaluation) -> str:
-    """The metrics of challenger, baseline and champion, side by side, as a Markdown table."""
+    """The metrics of challenger, baseline and champion, side by side, as a Markdown table; those that decide first."""
     contenders = evaluation.contenders()
     names = [_title(evaluation, who) for who in contenders]
-    rows = [[title, *(f"{getattr(m, name):.4f}" for m in contenders.values())] for name, title in _METRICS.items()]
+    titles = {name: title(name) for name in evaluation.challenger.others} | _METRICS
+    rows = [[words, *(f"{m.value(name):.4f}" for m in contenders.values())] for name, words in titles.items()]
     return markdown_table(["metric", *names], rows)
+
+
+def labels_table(evaluation: Evaluation, most: int | None = None) -> str:
+    """How the challenger fares on each label, the rarest first, as a Markdown table; with `most`, on so many."""
+    rows = [
+        [
+            scores.label,
+            f"{scores.rows:,}",
+            f"{scores.expected:,.1f}",
+            *(f"{share:.3f}" for share in (scores.precision, scores.recall, scores.f1)),
+            f"{scores.average_precision:.3f}",
+            f"{scores.ece:.4f}",
+        ]
+        for scores in evaluation.by_label[:most]
+    ]
+    head = ["label", "test rows", "expected", "precision", "recall", "F1", "average precision", "calibration error"]
+    return markdown_table(head, rows)
 
 
 def slices_table(evaluation: Evaluation, most: int | None = None) -> str:

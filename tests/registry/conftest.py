@@ -104,7 +104,7 @@ def make_evaluation(
         champion=rival,
         slices=(_slice(0.85 if champion else None),),
         reliability={"challenger": ()},
-        confusion=tuple((0,) * len(LABELS) for _ in LABELS),
+        confusion=tuple((2,) * len(LABELS) for _ in LABELS),
         golden=Golden(rows=8, max_difference=0.0),
         milliseconds=5.0,
         reference=None,

@@ -1,0 +1,95 @@
+"""The gate where 97 of 100 rows are of one label: what is right on nearly all rows may still be worth nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.evaluation.evaluate import on_reference
+from assets.evaluation.gate import decide, decide_refit
+from assets.evaluation.report import Evaluation
+from assets.evaluation.tables import labels_table, metrics_table
+from assets.settings import Settings
+
+GATE = ("average_precision:abuse", "cost")
+
+
+def test_the_domain_says_what_decides(settings: Settings, judged) -> None:
+    assert settings.gate.decided_by == GATE
+    found = judged(0, 3.0, 2.0)
+    for metrics in found.contenders().values():
+        assert set(metrics.others) == set(GATE)
+    cells = metrics_table(found)
+    assert "average precision of abuse" in cells
+    assert "cost" in cells
+
+
+def test_a_better_model_replaces_the_champion_and_an_equal_one_does_not(settings: Settings, judged) -> None:
+    """On 1,500 rows, of which some 45 are abuse."""
+    better = [decide(judged(seed, 3.5, 2.0), settings.gate, "champion") for seed in range(6)]
+    assert [verdict.decision for verdict in better] == ["promote"] * 6
+    equal = [decide(judged(seed, 2.0, 2.0), settings.gate, "champion") for seed in range(12)]
+    assert sum(verdict.decision == "promote" for verdict in equal) <= 1
+    worse = [decide(judged(seed, 1.5, 2.5), settings.gate, "champion") for seed in range(6)]
+    assert {verdict.decision for verdict in worse} == {"reject"}
+
+
+def test_the_verdict_says_what_decided(settings: Settings, judged) -> None:
+    verdict = decide(judged(0, 3.5, 2.0), settings.gate, "champion")
+    reasons = "; ".join(verdict.reasons)
+    assert "better by at least 0.02, beyond a chance of 0.025, in average precision of abuse or cost" in reasons
+    assert "below champion 1's" in reasons  # the cost: less is better
+    assert "0.1 above is allowed" in reasons
+    assert "accuracy is" not in reasons
+    for name in ("challenger_cost", "baseline_average_precision:abuse", "gain_average_precision:abuse"):
+        assert np.isfinite(verdict.numbers[name])
+
+
+def test_who_finds_no_abuse_is_right_on_97_of_100_rows_and_is_rejected(settings: Settings, judged) -> None:
+    blind = judged(0, 0.0, 0.0, baseline=0.0)
+    assert blind.challenger.accuracy > 0.96
+    verdict = decide(blind, settings.gate, "champion")
+    assert verdict.decision == "reject"
+    reasons = [reason for reason in verdict.reasons if "that of one answer to all rows" in reason]
+    assert [reason.split(" 0.")[0] for reason in reasons] == ["average precision of abuse", "cost"]
+
+
+def test_few_rows_of_the_label_that_decides_cannot_tell(settings: Settings, judged) -> None:
+    verdict = decide(judged(0, 3.5, 2.0, rows=300), settings.gate, "champion")
+    assert verdict.decision == "inconclusive"
+    assert any(reason.endswith("test rows of abuse, and at least 20 are needed") for reason in verdict.reasons)
+
+
+def test_a_refit_that_agrees_on_all_that_is_fine_is_not_enough(settings: Settings, judged) -> None:
+    """It answers 97 rows of 100 as the version does that was evaluated, and finds no abuse."""
+
+    def refit(found: Evaluation) -> Evaluation:
+        rival = found.champion
+        assert rival is not None
+        pairs = np.array(rival.pairs)
+        truth, ours, theirs = (np.repeat(side, pairs[:, 3]) for side in pairs[:, :3].T)
+        rows = pd.DataFrame({"label": np.array(found.labels)[truth]})
+        seen = on_reference(rows, found.labels, {"challenger": np.eye(2)[ours], "champion": np.eye(2)[theirs]})
+        return found.model_copy(update={"refit_of": rival.training_id, "reference": seen})
+
+    blind, equal = (decide_refit(refit(judged(0, skill, 3.0)), settings.gate, "2024-05-01") for skill in (0.0, 3.0))
+    assert blind.decision == "reject"
+    assert any("on 1500 reference rows average precision of abuse is 0." in reason for reason in blind.reasons)
+    assert equal.decision == "promote"
+
+
+def test_the_table_of_labels_shows_what_an_error_over_all_rows_hides(judged) -> None:
+    rows = labels_table(judged(0, 3.0, 2.0)).splitlines()
+    assert [cell.strip() for cell in rows[0].strip("| ").split("|")][:3] == ["label", "test rows", "expected"]
+    assert rows[2].startswith("| abuse | ")
+
+
+@pytest.mark.parametrize(("overstated", "least"), [(1.0, 0.0), (3.0, 0.03)])
+def test_a_rare_label_that_is_overstated_is_seen_in_its_own_calibration(overstated, least, judged, settings) -> None:
+    from assets.evaluation.metrics import label_scores
+
+    dice = np.random.default_rng(0)
+    abuse = np.minimum(dice.beta(1, 32, 20_000) * overstated, 1.0)
+    truth = (dice.random(20_000) < abuse / overstated).astype(int)
+    rare, _ = label_scores(truth, np.column_stack([1 - abuse, abuse]), ("fine", "abuse"), bins=15)
+    assert rare.expected / rare.rows == pytest.approx(overstated, rel=0.15)
+    assert least <= rare.ece < least + 0.04
