@@ -5,6 +5,7 @@ from typing import Any
 
 import duckdb
 
+from assets.evaluation.criteria import title
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.report import load_evaluation
 from assets.features.snapshot import load_snapshot
@@ -16,6 +17,8 @@ from assets.warehouse.marts import mart
 from pipelines.runs import GraphRun, open_instance
 
 __all__ = ["status", "summarize", "table"]
+
+_TITLES = {"ece": "ECE"}
 
 
 def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
@@ -52,10 +55,13 @@ def table(summary: dict[str, Any]) -> str:
         f"Snapshot    {snapshot['id']}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
     )
     lines.append("")
-    lines.append(f"{'':<12}{'accuracy':>10}{'macro-F1':>10}{'log loss':>10}{'ECE':>10}")
+    titles = [_TITLES.get(name, title(name)) for name in challenger["metrics"]]
+    widths = [max(10, len(words) + 2) for words in titles]
+    lines.append(f"{'':<12}" + "".join(f"{words:>{width}}" for words, width in zip(titles, widths, strict=True)))
     for name in ("challenger", "baseline", "champion"):
         metrics = challenger["metrics"] if name == "challenger" else challenger[name]
-        cells = "".join(f"{v:>10.3f}" for v in metrics.values()) if metrics else f"{'none yet':>10}"
+        values = zip(metrics.values(), widths, strict=True) if metrics else ()
+        cells = "".join(f"{value:>{width}.3f}" for value, width in values) or f"{'none yet':>10}"
         lines.append(f"{name:<12}{cells}")
     lines.append("")
     lines.append(f"Verdict     {summary['verdict']['decision']}: {'; '.join(summary['verdict']['reasons'])}")
@@ -103,7 +109,7 @@ def _records(home: Home, as_of: str | None) -> dict[str, int]:
 
 def _metrics(metrics: Metrics) -> dict[str, float]:
     names = ("accuracy", "macro_f1", "log_loss", "ece")
-    return {name: round(float(getattr(metrics, name)), 6) for name in names}
+    return {name: round(metrics.value(name), 6) for name in (*metrics.others, *names)}
 
 
 def _part(home: Home, name: str, file: str, fields: tuple[str, ...]) -> dict[str, Any]:

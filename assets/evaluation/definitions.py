@@ -80,9 +80,10 @@ def _metadata(evaluation: "Evaluation", home: Home) -> dict[str, dg.MetadataValu
     from assets.evaluation.tables import labels_table, metrics_table, rare_labels_table, slices_table
 
     names = ("accuracy", "macro_f1", "log_loss", "ece")
-    numbers = evaluation.challenger.others | {name: evaluation.challenger.value(name) for name in names}
+    numbers = {name: evaluation.challenger.value(name) for name in (*evaluation.challenger.others, *names)}
     pictures = PICTURES if evaluation.golden.equal else {}  # an evaluation that failed its check was not published
-    return numbers | {
+    return {
+        **numbers,
         "metrics": dg.MetadataValue.md(metrics_table(evaluation)),
         **{title: _picture(evaluation.folder(home.lake) / name) for title, name in pictures.items()},
         "slices": dg.MetadataValue.md(slices_table(evaluation)),

@@ -129,11 +129,10 @@ def _performance_metadata(found: "Performance") -> Metadata:
         "evaluated (test rows of its snapshot)": found.evaluated,
     }
     quality = [(name, *_cells(scores)) for name, scores in kinds.items()]
-    recall = [(label, f"{share:.1%}") for label, share in found.recall.items()]
     metadata: Metadata = {
         "finding": found.sentence,
         "quality": dg.MetadataValue.md(markdown_table(["of", "rows", "accuracy", "macro-F1"], quality)),
-        "realised recall": dg.MetadataValue.md(markdown_table(["label", "right"], recall)),
+        "labels": dg.MetadataValue.md(_labels(found)),
         "windows": dg.MetadataValue.md(_windows(found)),
         "matured rows": found.realised.rows,
         "new labels": found.new_labels,
@@ -145,6 +144,21 @@ def _performance_metadata(found: "Performance") -> Metadata:
         "estimated macro-F1": found.estimated_macro_f1,
     }
     return {**metadata, **{name: number for name, number in numbers.items() if number is not None}}
+
+
+def _labels(found: "Performance") -> str:
+    """Realised beside estimated precision and recall of each label."""
+    expected = {label.label: label for label in found.estimated_labels}
+    names = sorted({*found.recall, *found.precision, *expected})
+    rows = [
+        (
+            name,
+            *(_share(shares.get(name)) for shares in (found.precision, found.recall)),
+            *((_share(one.precision), _share(one.recall)) if (one := expected.get(name)) else ("", "")),
+        )
+        for name in names
+    ]
+    return markdown_table(["label", "precision", "recall", "estimated precision", "estimated recall"], rows)
 
 
 def _windows(found: "Performance") -> str:

@@ -1,12 +1,14 @@
 """What the champion's answers are worth before their labels arrive: confidence-based performance estimation (CBPE).
 
 The chance that an answer is right is its confidence, calibrated on the champion's evaluated test rows by isotonic
-regression (Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability estimates, 2002).
-Its mean is the accuracy to expect, as in NannyML's estimator of the same name. It sees that a window is harder than
-the test rows were; it cannot see that the same text now belongs to another label, nor that the model has become surer
-than it is right.
+regression (Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability estimates, 2002),
+and shifted so that as many answers of each label are expected to be right as were: a rare label that a model names too
+readily is named as surely as others, and right less often. Its mean is the accuracy to expect, as in NannyML's
+estimator of the same name. It sees that a window is harder than the test rows were; it cannot see that the same text
+now belongs to another label, nor that the model has become surer than it is right.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +17,12 @@ import numpy.typing as npt
 
 from assets.evaluation.metrics import macro_f1_of
 
-__all__ = ["Answers", "Estimate", "chances", "estimate_quality"]
+__all__ = ["Answers", "Estimate", "LabelEstimate", "chances", "estimate_quality"]
 
 Floats = npt.NDArray[np.float64]
+
+_PRIOR_ROWS = 5
+"""Answers of a label that count as right as those of all labels with their confidence, beside those that were seen."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,17 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class LabelEstimate:
+    """What is expected of a label; shares are 0 where nothing is answered with it, or none of its rows is expected."""
+
+    label: str
+    rows: float
+    """That are truly of it."""
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What the quality of some answers is expected to be, both 0 to 1."""
 
@@ -40,6 +56,8 @@ class Estimate:
     """The accuracy by the average thresholded confidence."""
     macro_f1: float
     """The mean over the labels that half a row or more is expected to belong to."""
+    labels: tuple[LabelEstimate, ...] = ()
+    """By their names."""
 
 
 def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Estimate:
@@ -54,16 +72,37 @@ def estimate_quality(truth: npt.NDArray[Any], evaluated: Answers, window: Answer
     mistakes = _mistakes(truth, evaluated.labels, labels)
     sure = float((window.confidence >= _threshold(truth, evaluated)).mean())
     table = _expected(chance, window.labels, labels, mistakes)
-    return Estimate(float(chance.mean()), sure, macro_f1_of(table))
+    return Estimate(float(chance.mean()), sure, macro_f1_of(table), tuple(_labels(table, labels)))
 
 
 def chances(truth: npt.NDArray[Any], evaluated: Answers, window: Answers) -> Floats:
     """The chance that each answer of a window is right, [rows]."""
+    from scipy.special import expit, logit  # type: ignore[import-untyped]
     from sklearn.isotonic import IsotonicRegression
 
     calibration = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    calibration.fit(evaluated.confidence, truth == evaluated.labels)
-    return np.asarray(calibration.predict(window.confidence), dtype=np.float64)
+    right = truth == evaluated.labels
+    calibration.fit(evaluated.confidence, right)
+    seen, found = (np.asarray(calibration.predict(side.confidence), np.float64) for side in (evaluated, window))
+    least = 1 / (2 * len(seen))
+    for label in np.unique(window.labels):
+        own = evaluated.labels == label
+        expected = seen[own].sum()
+        wanted = expected + (right[own].sum() - expected) * own.sum() / (own.sum() + _PRIOR_ROWS)
+        if own.any() and wanted != expected:
+            odds = logit(np.clip(seen[own], least, 1 - least))
+            moved = logit(np.clip(found[window.labels == label], least, 1 - least)) + _shift(odds, wanted)
+            found[window.labels == label] = expit(moved)
+    return found
+
+
+def _shift(odds: Floats, wanted: float) -> float:
+    """What is added to log-odds so that as many are expected to be right as are wanted."""
+    from scipy.optimize import brentq  # type: ignore[import-untyped]
+    from scipy.special import expit
+
+    bounds = 0.5, len(odds) - 0.5
+    return float(brentq(lambda shift: expit(odds + shift).sum() - np.clip(wanted, *bounds), -40, 40))
 
 
 def _threshold(truth: npt.NDArray[Any], evaluated: Answers) -> float:
@@ -91,3 +130,10 @@ def _expected(chance: Floats, predicted: npt.NDArray[Any], labels: npt.NDArray[A
     places = np.searchsorted(labels, predicted)
     right, answered = (np.bincount(places, side, len(labels)) for side in (chance, None))
     return np.asarray((mistakes * (answered - right)[:, None]).T + np.diag(right), np.float64)
+
+
+def _labels(table: Floats, labels: npt.NDArray[Any]) -> Iterator[LabelEstimate]:
+    for place, label in enumerate(labels):
+        right, true, answered = table[place, place], table[place].sum(), table[:, place].sum()
+        shares = (float(right / rows) if rows else 0.0 for rows in (answered, true))
+        yield LabelEstimate(str(label), float(true), *shares)

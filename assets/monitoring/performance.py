@@ -15,7 +15,7 @@ labels had arrived: that is how far the estimates can be trusted.
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from assets.lake import Home, Lake, hash_json
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.champion import evaluated_rows
 from assets.monitoring.comparison import Column
-from assets.monitoring.estimation import Answers, Estimate, estimate_quality
+from assets.monitoring.estimation import Answers, Estimate, LabelEstimate, estimate_quality
 from assets.registry.ledger import Ledger
 from assets.registry.registry import RegisteredVersion
 from assets.registry.removed import names_gone
@@ -154,6 +154,10 @@ class Performance:
     recall: dict[str, float]
     """Realised share of right answers by true label."""
     estimated_macro_f1: float | None = None
+    precision: dict[str, float] = field(default_factory=dict)
+    """Realised share of right answers by answered label."""
+    estimated_labels: tuple[LabelEstimate, ...] = ()
+    """What is expected of each label in the window, beside its realised precision and recall."""
     estimated_by_threshold: float | None = None
     """The accuracy by another estimator: the truth is expected between the two."""
     windows: tuple[WindowQuality, ...] = ()
@@ -238,7 +242,8 @@ def load_performance(lake: Lake, as_of: str) -> Performance:
     scores = {name: Scores(**content[name]) for name in ("realised", "before_label", "evaluated")}
     windows = tuple(WindowQuality(**window) for window in content.get("windows", ()))
     answers = tuple(Column(**column) for column in content.get("answers", ()))
-    return Performance(**{**content, **scores, "windows": windows, "answers": answers})
+    labels = tuple(LabelEstimate(**label) for label in content.get("estimated_labels", ()))
+    return Performance(**{**content, **scores, "windows": windows, "answers": answers, "estimated_labels": labels})
 
 
 def _predictions(lake: Lake, as_of: str, champion: RegisteredVersion) -> dict[str, Path]:
@@ -300,7 +305,9 @@ def _measure(
         estimated_accuracy=estimate.accuracy if estimate else None,
         new_labels=new_labels,
         sentence=_sentence(champion, realised, policy),
-        recall=_recall(counts),
+        recall=_right(counts, "label"),
+        precision=_right(counts, "predicted"),
+        estimated_labels=estimate.labels if estimate else (),
         estimated_macro_f1=estimate.macro_f1 if estimate else None,
         estimated_by_threshold=estimate.by_threshold if estimate else None,
         windows=tuple(WindowQuality(name, size, known, None, accuracy) for name, size, known, accuracy in windows),
@@ -341,9 +348,10 @@ def _scores(counts: pd.DataFrame) -> Scores:
     return Scores(rows, float(np.trace(table) / rows), macro_f1_of(table))
 
 
-def _recall(counts: pd.DataFrame) -> dict[str, float]:
+def _right(counts: pd.DataFrame, side: str) -> dict[str, float]:
+    """Shares of right answers by the true or the predicted label."""
     right = counts["rows"].where(counts["label"] == counts["predicted"], 0)
-    shares = right.groupby(counts["label"]).sum() / counts.groupby("label")["rows"].sum()
+    shares = right.groupby(counts[side]).sum() / counts.groupby(side)["rows"].sum()
     return {str(label): float(share) for label, share in shares.items()}
 
 

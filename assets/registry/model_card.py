@@ -6,7 +6,7 @@ from typing import Any
 from assets.display import markdown, markdown_table
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
-from assets.evaluation.tables import metrics_table, slices_table
+from assets.evaluation.tables import labels_table, metrics_table, slices_table
 from assets.settings import Domain
 
 __all__ = ["flatten", "model_card"]
@@ -60,6 +60,8 @@ def model_card(
         *([_REFIT.format(evaluated=evaluation.refit_of)] if evaluation.refit_of else []),
         f"## Quality on the {'reference' if evaluation.refit_of else 'frozen test'} rows",
         metrics_table(evaluation),
+        f"## Rarest {domain.label.many}",
+        labels_table(evaluation, _SLICE_ROWS),
         "## Largest slices",
         slices_table(evaluation, _SLICE_ROWS),
         *(

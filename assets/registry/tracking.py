@@ -188,15 +188,20 @@ def _metrics(
     found = []
     for who, measured in evaluation.contenders().items():
         step = int(evaluation.champion.version) if who == "champion" and evaluation.champion else place
-        for name in _MEASURES:
-            value = getattr(measured, name)
+        for name in (*_MEASURES, *measured.others):
+            value = measured.value(name)
             if who == "challenger":
-                found.append(Metric(name, value, now, step, model_id, dataset, evaluation.snapshot.id))
+                found.append(Metric(_key(name), value, now, step, model_id, dataset, evaluation.snapshot.id))
             else:
-                found.append(Metric(f"{who}_{name}", value, now, step))
+                found.append(Metric(f"{who}_{_key(name)}", value, now, step))
     found += [Metric("training_loss", loss, now, step) for step, loss in training["loss_curve"]]
     numbers = {name: value for name, value in flatten(training).items() if isinstance(value, int | float)}
     return [*found, *(Metric(f"training.{name}", float(value), now, 0) for name, value in numbers.items())]
+
+
+def _key(name: str) -> str:
+    """A metric's name in MLflow, which allows no colon everywhere."""
+    return name.replace(":", ".")
 
 
 def _tags(evaluation: Evaluation, bundle: Path, model_id: str) -> dict[str, str]:
@@ -210,6 +215,7 @@ def _tags(evaluation: Evaluation, bundle: Path, model_id: str) -> dict[str, str]
         "manifest_sha256": hash_file(bundle / "MANIFEST.json"),
         "accuracy": f"{measured.accuracy:.4f}",
         "macro_f1": f"{measured.macro_f1:.4f}",
+        **{_key(name): f"{value:.4f}" for name, value in measured.others.items()},
         **({"refit_of": evaluation.refit_of} if evaluation.refit_of else {}),
         "evaluation": evaluation.id,
     }
