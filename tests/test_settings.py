@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,19 @@ def test_a_mistake_in_the_domain_is_one_line(configs: Path, old: str, new: str, 
     with pytest.raises(SettingsError, match=rf"^configs/domain\.yaml: {message}") as raised:
         load_domain()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "taken", "where"),
+    [("state", "known_until", "entities"), ("tags", "status", "request"), ("product", "label", "label.fields")],
+)
+def test_a_field_may_not_be_called_as_a_column_of_the_marts_making(
+    configs: Path, field: str, taken: str, where: str
+) -> None:
+    text = (configs / "domain.yaml").read_text()
+    (configs / "domain.yaml").write_text(re.sub(rf"\b{field}\b", taken, text))
+    with pytest.raises(SettingsError, match=rf"domain\.yaml: {where}: '{taken}' is a column .*names: \[{taken}\]"):
+        load_domain()
 
 
 def test_a_domain_of_its_own_folder_is_laid_over_the_projects_settings(

@@ -16,6 +16,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length
 
 _OWN = ("record_id", "known_at", "label_known_at", "label", "text")
 """What a row has in every domain."""
+_OF_THE_MARTS = ("known_until", "received_at", "label_reason", "event_timestamp")
+_OF_STAGING = ("position", "status", "reason", "known_from", "raw_text", "is_new")
+"""What the marts and their making have beside it."""
 _OF_THE_READER = ("object_id", "line", "content_hash")
 """What the reader adds to the fields of a record."""
 
@@ -204,9 +207,20 @@ class Domain(Section):
         return self
 
     @model_validator(mode="after")
+    def _names_no_column_of_ours(self) -> "Domain":
+        named = {"entities": self.entities, "request": self.request, "label.fields": self.label.fields}
+        for where, names in named.items():
+            if taken := [name for name in names if name in (*_OWN, *_OF_THE_MARTS, *_OF_STAGING)]:
+                raise ValueError(
+                    f"{where}: {taken[0]!r} is a column of Evergreen's own; in source.fields give the field another "
+                    f"name, with names: [{taken[0]}]"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_its_columns(self) -> "Domain":
         if repeated := [name for place, name in enumerate(self.columns) if name in self.columns[:place]]:
-            raise ValueError(f"{repeated[0]!r} is named twice; entities, request and {', '.join(_OWN)} are all columns")
+            raise ValueError(f"{repeated[0]!r} is named twice; entities and request are all columns")
         named = {"text.before": self.text.before, "text.whole": self.text.whole, "watched": self.watched}
         for where, names in (named | {"slices": tuple(self.slices), "expected": tuple(self.expected)}).items():
             _require(where, names, self.known, "neither of entities nor of request:")

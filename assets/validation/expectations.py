@@ -167,7 +167,7 @@ def _figures_frame(figures: Figures, problems: Problems) -> pd.DataFrame:
             "known": [figures.known],
             "staleness_days": [figures.staleness_days],
             "quarantined_share": [figures.quarantined / max(figures.landed, 1)],
-            "unmapped_share": [figures.unmapped / max(figures.rows["fct_records"], 1)],
+            "unmapped_share": [figures.unmapped / max(figures.label_values, 1)],
             "mix_shift": [figures.mix_shift],
             "labels": [len(figures.label_mix)],
             "records": [figures.rows["fct_records"]],

@@ -29,8 +29,10 @@ class Figures:
     """Records visible as of the as-of date."""
     staleness_days: int | None
     """Days from the newest day of receipt of what is known as of the as-of date to that date; None when none is."""
+    label_values: int
+    """Versions of records that have something to read a label from."""
     unmapped: int
-    """Versions of records without a label."""
+    """Those of them without a label."""
     label_mix: dict[str, float]
     """Share of each label among those of the newest versions."""
     published_mix: dict[str, float] | None
@@ -53,6 +55,7 @@ def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
             **_counts(connection, staged),
             known=_number(connection, _KNOWN, staged, "fct_records", as_of),
             staleness_days=_number(connection, _STALENESS, staged, "fct_records", as_of),
+            label_values=_number(connection, _LABEL_VALUES, staged, "fct_records"),
             unmapped=_number(connection, _UNMAPPED, staged, "fct_records"),
             label_mix=mix,
             published_mix=published,
@@ -70,7 +73,8 @@ _STALENESS = """
     where known_at <= cast($2 as timestamp)
 """
 
-_UNMAPPED = "select count(*) from read_parquet($1) where label is null"
+_LABEL_VALUES = "select count(*) from read_parquet($1) where label_reason is distinct from 'no-label-yet'"
+_UNMAPPED = "select count(*) from read_parquet($1) where label_reason = 'unmapped-label'"
 
 _COUNTS = """
     select

@@ -25,7 +25,7 @@ _NEW = """
         where landed > 0 and object_id not in (select unnest($published))
     ), records as (
         select object_id, label, count(*) as n from read_parquet($records)
-        where object_id in (select object_id from counts) group by all
+        where object_id in (select object_id from counts) and label_reason is distinct from 'no-label-yet' group by all
     )
     select object_key, landed, quarantined, error, coalesce(sum(n), 0)::bigint,
         coalesce(map_from_entries(list((label, n)) filter (label is not null)), map {})
@@ -44,7 +44,7 @@ class NewObject:
     error: str | None
     """Why the object, or its end, could not be read."""
     records: int
-    """Versions of records that it brought."""
+    """Versions of records that it brought and that have something to read a label from."""
     labels: dict[str, int]
     """Those of them that have one, by label."""
 

@@ -4,23 +4,18 @@ An expectation of severity critical stops the publication, one of severity warni
 means in one sentence; that sentence is its name in the audit and in Data Docs.
 """
 
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import TYPE_CHECKING
 
 from assets.settings import Domain, WarehouseSettings
 from assets.validation.objects import Problems, named
+from assets.warehouse.composing import END_OF_TIME
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
     from great_expectations.expectations.metadata_types import FailureSeverity
 
 __all__ = ["columns", "suites"]
-
-FIRST_DAY = datetime(2011, 7, 21)
-"""The bureau opened."""
-LAST_DAY = datetime(2200, 1, 1)
-
-CHANNELS = ("Email", "Fax", "Phone", "Postal mail", "Referral", "Web", "Web Referral")
 
 
 def _statistics(entity: str, domain: Domain) -> tuple[str, ...]:
@@ -79,7 +74,7 @@ def _publication(domain: Domain, policy: WarehouseSettings) -> list["Expectation
     ]
 
 
-_UNMAPPED = "Of {} records at most {:.0%} have no label mapped to them"
+_UNMAPPED = "Of {} records with a value for the label at most {:.0%} have one that is no label's"
 
 
 def _objects(policy: WarehouseSettings, problems: Problems) -> list["Expectation"]:
@@ -112,15 +107,18 @@ def _comparison(policy: WarehouseSettings) -> list["Expectation"]:
 def _records(domain: Domain) -> list["Expectation"]:
     return [
         _schema("fct_records", domain),
-        *(_filled(column) for column in ("record_id", "known_at", *domain.entities, "label_known_at")),
+        *(_filled(column) for column in ("record_id", "known_at", *domain.entities)),
         _unique("record_id", "known_at"),
-        _first_known_after(FIRST_DAY),
-        _last_known_before(LAST_DAY),
+        _first_known_after(domain.received.not_before),
+        _last_known_before(END_OF_TIME),
         _ordered("known_until", "known_at", "A version is replaced after it became known", strictly=True),
         _ordered("known_at", "received_at", "No record is known before it was received"),
         _ordered("label_known_at", "known_at", "No label is known before its record"),
         _among("label", tuple(domain.labels), "A label is one of the known ones"),
-        _among("channel", CHANNELS, "The channel is one of the bureau's", critical=False),
+        *(
+            _among(column, values, f"{column} is one of the expected values", critical=False)
+            for column, values in domain.expected.items()
+        ),
         _long("text", 1, 100_000, "A text has between 1 and 100,000 characters", critical=False),
     ]
 
@@ -206,18 +204,18 @@ def _figure(name: str, low: float | None, high: float | None, sentence: str, cri
     )
 
 
-def _first_known_after(day: datetime) -> "Expectation":
+def _first_known_after(day: date) -> "Expectation":
     from great_expectations.expectations.core.expect_column_min_to_be_between import ExpectColumnMinToBeBetween
 
-    sentence = "No record is older than the bureau"
-    return ExpectColumnMinToBeBetween(column="known_at", min_value=day, description=sentence)
+    sentence = f"No record is older than {day}"
+    return ExpectColumnMinToBeBetween(column="known_at", min_value=datetime.combine(day, time()), description=sentence)
 
 
-def _last_known_before(day: datetime) -> "Expectation":
+def _last_known_before(day: str) -> "Expectation":
     from great_expectations.expectations.core.expect_column_max_to_be_between import ExpectColumnMaxToBeBetween
 
     sentence = "No record is of a day that timestamps cannot hold"
-    return ExpectColumnMaxToBeBetween(column="known_at", max_value=day, description=sentence)
+    return ExpectColumnMaxToBeBetween(column="known_at", max_value=datetime.fromisoformat(day), description=sentence)
 
 
 def _among(column: str, values: tuple[str, ...], sentence: str, critical: bool = True) -> "Expectation":

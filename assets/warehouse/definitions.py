@@ -14,7 +14,8 @@ from packaging.version import Version
 
 from assets.lake import Home
 from assets.resources import Evergreen
-from assets.warehouse.project import DBT, PROJECT, building, explain_failure, manifest_path
+from assets.warehouse.composing import ENGINE, project_folder
+from assets.warehouse.project import DBT, building, explain_failure, manifest_path
 
 __all__ = ["Dbt", "warehouse"]
 
@@ -64,8 +65,13 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
     """Typed, deduplicated records, their labels, and what was known of each entity on each day."""
     home, (python, *module) = evergreen.home, DBT
-    dbt = Dbt(project_dir=str(PROJECT), dbt_executable=python, global_config_flags=module)
     with building(home) as variables:
+        dbt = Dbt(
+            project_dir=str(project_folder(home)),
+            profiles_dir=str(ENGINE),
+            dbt_executable=python,
+            global_config_flags=module,
+        )
         with _environment(variables):
             build = dbt.cli(["build"], context=context, target_path=home.warehouse / "target", raise_on_error=False)
         build.termination_timeout_seconds = TIMEOUT_MAX  # dbt ends when it is told to, later on a busy machine

@@ -1,4 +1,4 @@
-"""The dbt project: what it is told, its manifest, and what went wrong in a build.
+"""The dbt project at work: what it is told, its manifest, and what went wrong in a build.
 
 Staging adds new objects to what earlier builds left in the warehouse. That is right only as long as the same project
 built it, from objects that all come before the new ones, and ended. A note beside the warehouse says so; without it
@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,14 +23,14 @@ import duckdb
 import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
-from assets.lake import Home, hash_file, hash_json, write_atomically
-from assets.settings import load_domain
+from assets.lake import Home, write_atomically
+from assets.settings import domain_folder
+from assets.warehouse.composing import ENGINE, compose, fingerprint, project_folder
 from assets.warehouse.marts import adopt, mart_names, seal
 from assets.warehouse.staging import stage
 
 __all__ = [
     "DBT",
-    "PROJECT",
     "build_marts",
     "building",
     "built",
@@ -40,8 +39,6 @@ __all__ = [
     "manifest_path",
     "rebuild",
 ]
-
-PROJECT = Path(__file__).parents[2] / "dbt"
 
 DBT = (sys.executable, "-P", "-m", "assets.warehouse.command")
 """dbt's command in this environment."""
@@ -60,7 +57,7 @@ def building(home: Home) -> Iterator[dict[str, str]]:
     with home.lake.staging("marts") as folder:
         adopt(home.lake)
         raw = home.lake.current("raw_records")
-        note = _note(raw)
+        note = _note(home, raw)
         if why := _unfit(home, note):
             rebuild(home, why)
         last = json.loads(_ended(home).read_text()) if _database(home).exists() else None
@@ -68,6 +65,7 @@ def building(home: Home) -> Iterator[dict[str, str]]:
         _run_results(home).unlink(missing_ok=True)
         _raw(home).unlink(missing_ok=True)
         _raw(home).symlink_to(os.path.relpath(raw, home.warehouse))
+        compose(home)
         yield _variables(home)
         if _passed(home):
             before = _last_built(home) if last else None
@@ -95,7 +93,6 @@ def build_marts(home: Home) -> None:
     with building(home) as variables:
         ended = subprocess.run(
             [*DBT, "build", "--quiet"],
-            cwd=PROJECT,
             env=os.environ | variables,
             capture_output=True,
             text=True,
@@ -117,7 +114,7 @@ def manifest_path(home: Home) -> Path:
 
     Raises EvergreenError when dbt cannot parse the project.
     """
-    manifest = home.warehouse / "manifests" / f"{_fingerprint()}.json"
+    manifest = home.warehouse / "manifests" / f"{fingerprint(home.domain)}.json"
     if not manifest.exists():
         with home.in_use(f"evergreen-parse-{uuid4().hex}"):
             _parse(home, manifest)
@@ -135,11 +132,11 @@ def _last_built(home: Home) -> Path | None:
     return folder if folder and folder.is_dir() else None
 
 
-def _note(raw: Path) -> dict[str, Any]:
+def _note(home: Home, raw: Path) -> dict[str, Any]:
     """What a build is made by, and of which objects: in the order of their versions, with all that decides its rows."""
     objects = pq.read_table(raw / "objects.parquet").sort_by("seq").to_pylist()
     what = [[row["object_id"], row["known_from"], row["withdrawn"]] for row in objects]
-    return {"project": _fingerprint(), "objects": what}
+    return {"project": fingerprint(home.domain), "objects": what}
 
 
 def _unfit(home: Home, note: dict[str, Any]) -> str | None:
@@ -156,7 +153,7 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
         return "the last build did not end"
     last = json.loads(_ended(home).read_text())
     if last["project"] != note["project"]:
-        return "dbt/ has changed"
+        return "the SQL or the domain has changed"
     if last["objects"] != note["objects"][: len(last["objects"])]:
         return "objects came before those that it was built of, or those are not in the lake any more"
     try:
@@ -213,24 +210,17 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _fingerprint() -> str:
-    files = [p for p in PROJECT.rglob("*") if p.is_file() and p.suffix in (".sql", ".yml", ".csv")]
-    hashes = {p.relative_to(PROJECT).as_posix(): hash_file(p) for p in files}
-    return hash_json(
-        {"files": hashes, "labels": list(load_domain().labels), "dbt": [version("dbt-core"), version("dbt-duckdb")]}
-    )[:16]
-
-
 def _parse(home: Home, manifest: Path) -> None:
     """Run `dbt parse` beside the target folder, and move what it wrote into place."""
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".parse-", dir=home.warehouse) as folder:
         here = {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder, "DBT_WRITE_JSON": "true"}
+        compose(home)
         environment = os.environ | _variables(home) | here
-        command = [*DBT, "--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
-        done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+        command = [*DBT, "--quiet", "parse"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise EvergreenError(f"dbt/: cannot be parsed: {_one_line(done.stdout)}")
+            raise EvergreenError(f"{domain_folder() / 'dbt'}: cannot be parsed: {_one_line(done.stdout)}")
         (home.warehouse / "target").mkdir(exist_ok=True)
         # A build that finds dbt's parsed state need not parse again.
         Path(folder, "partial_parse.msgpack").replace(home.warehouse / "target" / "partial_parse.msgpack")
@@ -240,13 +230,13 @@ def _parse(home: Home, manifest: Path) -> None:
 def _variables(home: Home) -> dict[str, str]:
     return {
         "EVERGREEN_RAW": _quoted(str(_raw(home).absolute())),
-        "EVERGREEN_LABELS": ",".join(home.domain.labels),
         "EVERGREEN_WAREHOUSE": str(_database(home).absolute()),
         "DBT_TARGET_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_PATH": str((home.warehouse / "target").absolute()),
         "DBT_LOG_LEVEL_FILE": "none",
         "DBT_WRITE_JSON": "false",
-        "DBT_PROFILES_DIR": str(PROJECT),
+        "DBT_PROJECT_DIR": str(project_folder(home).absolute()),
+        "DBT_PROFILES_DIR": str(ENGINE),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
     }

@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ import pytest
 from assets.exceptions import AuditError
 from assets.lake import Home, hash_tree
 from assets.settings import load_domain
-from assets.warehouse import project as project_module
+from assets.settings.loading import CONFIGS, _domain
+from assets.warehouse import composing
+from assets.warehouse.composing import ENGINE
 from assets.warehouse.marts import mart, mart_names
 from assets.warehouse.project import (
     DBT,
-    PROJECT,
     build_marts,
     building,
     built,
@@ -146,9 +147,7 @@ def record(record_id: str | None, received: str, **changes: str | None) -> dict[
 def build(home: Home) -> subprocess.CompletedProcess[str]:
     """Run `dbt build` as the asset does."""
     with building(home) as variables:
-        return subprocess.run(
-            [*DBT, "build"], cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False
-        )
+        return subprocess.run([*DBT, "build"], env=os.environ | variables, capture_output=True, text=True, check=False)
 
 
 def read(home: Home, name: str, columns: str = "*") -> list[tuple[Any, ...]]:
@@ -235,7 +234,7 @@ class Version:
     record_id: str
     received: date
     known: date
-    label_known: date
+    label_known: date | None
     label: str | None
     company: str
     state: str
@@ -275,7 +274,7 @@ def _version(source: Source, line: int, fields: dict[str, str | None]) -> Versio
     if not (fields["complaint_id"] or "").strip() or received.year < 2011:
         return None
     known = max(received, date.fromisoformat(source.known_from)) if source.known_from else received
-    label_known = max(known, sent if sent else received + timedelta(days=7))
+    label_known = max(known, sent if sent else received + timedelta(days=7)) if fields["product"] else None
     labels = {name.lower(): label for name, label in QUEUE_BY_NAME.items()}
     label = labels.get((fields["product"] or "").strip().lower())
     company, state = fields["company"] or "unknown", fields["state"] or "unknown"
@@ -290,11 +289,14 @@ def visible(versions: list[Version], day: date) -> dict[str, Version]:
 
 
 def first_visible(versions: list[Version]) -> list[Version]:
+    """Each record as it was first known, with the first label that a version of it has."""
     days = sorted({version.known for version in versions})
     firsts: dict[str, Version] = {}
     for day in days:
         for record_id, version in visible(versions, day).items():
-            firsts.setdefault(record_id, version)
+            first = firsts.setdefault(record_id, version)
+            if first.label is None and version.label is not None:
+                firsts[record_id] = replace(first, label=version.label, label_known=version.label_known)
     return list(firsts.values())
 
 
@@ -340,8 +342,8 @@ def test_labels_follow_the_taxonomies_and_their_dates(full: Home, sources: list[
     rows = read(full, "fct_records", "object_id, line, label, label_known_at, label_reason")
     for object_id, line, label, label_known_at, reason in rows:
         version = versions[object_id, line]
-        assert (label, label_known_at.date()) == (version.label, version.label_known)
-        assert reason == (None if label else "unmapped-product")
+        assert (label, label_known_at and label_known_at.date()) == (version.label, version.label_known)
+        assert reason == (None if label else "unmapped-label" if version.label_known else "no-label-yet")
     assert {label for _, _, label, _, _ in rows} == {*LABELS, None}
     assert len(read(full, "labels")) == sum(label is not None for _, _, label, _, _ in rows)
 
@@ -360,7 +362,7 @@ def _by_hand(versions: list[Version], event: date) -> tuple[float, ...]:
     ages = [((event - version.received).days, version) for version in versions if version.known < event]
     counts = [sum(1 for age, _ in ages if age <= days) for days in (7, 30, 90)]
     texts = sum(1 for _, version in ages if version.text is not None)
-    labels = [version.label for version in versions if version.label and version.label_known < event]
+    labels = [v.label for v in versions if v.label and v.label_known and v.label_known < event]
     shares = [labels.count(label) / len(labels) if labels else 0.0 for label in LABELS]
     return (*counts, texts / len(ages), len(labels), *shares)
 
@@ -459,16 +461,25 @@ def test_any_nights_equal_one_build_after_each_and_after_a_withdrawal(tmp_path: 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of dbt/ that is taken for it."""
-    copy = shutil.copytree(PROJECT, tmp_path / "dbt")
-    monkeypatch.setattr(project_module, "PROJECT", copy)
-    return copy
+    """Copies of the engine's SQL and of the domain that are taken for them, in `engine` and `domain`."""
+    return _taken_for_it(tmp_path, monkeypatch)
+
+
+def _taken_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ENGINE, folder / "engine")
+    shutil.copytree(CONFIGS.parent / "dbt", folder / "domain" / "dbt")
+    (folder / "domain" / "configs").mkdir()
+    shutil.copy(CONFIGS / "domain.yaml", folder / "domain" / "configs")
+    monkeypatch.setattr(composing, "ENGINE", folder / "engine")
+    monkeypatch.setenv("EVERGREEN_DOMAIN", str(folder / "domain"))
+    return folder
 
 
 def _edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+    _domain.cache_clear()
 
 
 @pytest.mark.slow
@@ -476,7 +487,7 @@ def test_objects_that_were_staged_before_follow_a_changed_project(tmp_path: Path
     home = Home(tmp_path / "home")
     land(home, [Source("one.csv", [record("1", "2024-01-02", date_sent_to_company=None)])], "v1")
     build_marts(home)
-    _edit(project / "dbt_project.yml", "days_to_label: 7", "days_to_label: 9")
+    _edit(project / "domain" / "configs" / "domain.yaml", "after_days: 7", "after_days: 9")
     build_marts(home)
     assert read(home, "labels", "label_known_at") == [(datetime(2024, 1, 11),)]
 
@@ -509,10 +520,12 @@ _EVERY_KEY = """
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("dbt_project.yml", "days_to_label: 7", "days_to_label: 9"),
-        ("models/staging/stg_records.sql", "'unknown'", "'none'"),
-        ("macros/fields.sql", "%m/%d/%Y", "%d/%m/%Y"),
-        ("seeds/queue_by_product.csv", "Payday loan,", "Payday loans,"),
+        ("domain/configs/domain.yaml", "after_days: 7", "after_days: 9"),
+        ("domain/dbt/models/mapped_labels.sql", "nearness = 1", "nearness < 2"),
+        ("domain/dbt/seeds/queue_by_product.csv", "Payday loan,", "Payday loans,"),
+        ("engine/models/staging/stg_records.sql", "'unknown'", "'none'"),
+        ("engine/macros/fields.sql", "%Y-%m-%d", "%d.%m.%Y"),
+        ("engine/entities/daily.sql", "view", "table"),
     ],
 )
 def test_a_warehouse_of_another_project_is_built_anew(
@@ -570,7 +583,7 @@ def test_a_build_writes_its_results_and_neither_manifest_nor_log(full: Home) -> 
 
 
 def test_a_wrong_command_is_said_as_dbt_says_it() -> None:
-    done = subprocess.run([*DBT, "bild"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run([*DBT, "bild"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "No such command 'bild'.\n")
 
 
@@ -627,7 +640,7 @@ def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source],
     for _ in range(6):
         with building(home) as variables:
             environment = os.environ | variables
-            with subprocess.Popen([*DBT, "build"], cwd=PROJECT, env=environment, stdout=subprocess.PIPE) as process:
+            with subprocess.Popen([*DBT, "build"], env=environment, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 for _ in range(chance.randint(1, 40)):
                     assert process.stdout.readline()
@@ -640,24 +653,28 @@ def test_a_killed_build_leaves_nothing_behind(full: Home, sources: list[Source],
 def test_a_checkout_may_have_a_quote_and_a_space_in_its_path(
     sources: list[Source], full: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkout, home = tmp_path / "it's a checkout" / "dbt", Home(tmp_path / "home")
-    shutil.copytree(PROJECT, checkout)
-    monkeypatch.setattr(project_module, "PROJECT", checkout)
+    home = Home(tmp_path / "home")
+    _taken_for_it(tmp_path / "it's a checkout", monkeypatch)
     land(home, sources, "v1")
     build_marts(home)
     assert hash_tree(built(home)) == hash_tree(built(full))
 
 
-def test_the_manifest_is_parsed_once_and_the_project_stays_clean(tmp_path: Path) -> None:
-    before = sorted(PROJECT.rglob("*"))
+def test_the_manifest_is_parsed_once_and_the_folders_it_is_made_of_stay_clean(tmp_path: Path) -> None:
+    folders = (ENGINE, CONFIGS.parent / "dbt")
+    before = [sorted(folder.rglob("*")) for folder in folders]
     manifest = manifest_path(Home(tmp_path))
     written = manifest.stat().st_mtime_ns
     assert manifest_path(Home(tmp_path)).stat().st_mtime_ns == written
     nodes = json.loads(manifest.read_text())["nodes"]
     assert {f"model.evergreen.{mart}" for mart in MARTS} <= nodes.keys()
-    assert sorted(PROJECT.rglob("*")) == before
+    assert [sorted(folder.rglob("*")) for folder in folders] == before
 
 
 def test_every_model_says_what_a_row_is() -> None:
-    for path in PROJECT.glob("models/**/[!_]*.sql"):
-        assert re.search(r"[Oo]ne row per", path.with_suffix(".yml").read_text()), path.name
+    folders = [*(ENGINE / part for part in ("models", "mapping", "entities")), CONFIGS.parent / "dbt" / "models"]
+    for folder in folders:
+        models = list(folder.rglob("*.sql"))
+        assert models, folder
+        for path in models:
+            assert re.search(r"[Oo]ne row per", path.with_suffix(".yml").read_text()), path.name

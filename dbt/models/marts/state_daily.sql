@@ -1,3 +1,0 @@
-{{ config(materialized='view') }}
-
-{{ daily_statistics('state') }}

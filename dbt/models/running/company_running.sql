@@ -1,8 +1,0 @@
--- depends_on: {{ ref('touched_statistics') }}
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    pre_hook="{% if is_incremental() %}{{ forget_touched('company') }}{% endif %}"
-) }}
-
-{{ running_statistics('company') }}
