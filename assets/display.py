@@ -7,10 +7,36 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["markdown", "markdown_list", "markdown_table", "names_are_text", "plain"]
+from assets.settings import Domain
+
+__all__ = [
+    "capitalized",
+    "label_name",
+    "markdown",
+    "markdown_list",
+    "markdown_table",
+    "names_are_text",
+    "plain",
+    "slice_name",
+]
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~])")
 _AT_THE_START = re.compile(r"^([-+#=]|\d+(?=[.)](?:\s|$)))")
+
+
+def label_name(domain: Domain, label: str) -> str:
+    """What people call a label; one that the domain does not know (any more) is called as it is."""
+    return domain.labels.get(label, label)
+
+
+def slice_name(domain: Domain, by: str, value: str) -> str:
+    """What people call a slice: a label by its own name, any other by its column and value."""
+    return f"{domain.label.one} {label_name(domain, value)}" if by == "label" else f"{by.replace('_', ' ')} {value}"
+
+
+def capitalized(words: str) -> str:
+    """Words as a line begins with them; capitals within them stay."""
+    return words[:1].upper() + words[1:]
 
 
 def plain(value: object, most: int | None = None) -> str:

@@ -120,7 +120,7 @@ def run(
         _say(f"evergreen: {failure} (log: {home.root / 'logs' / outcome.run_id}.log)")
         raise typer.Exit(1)
     summary = summarize(home, as_of, outcome)
-    _say(table(summary))
+    _say(table(summary, home.domain))
     if as_json:
         typer.echo(json.dumps(summary))
 
@@ -131,13 +131,15 @@ def _absolute(source: str) -> str:
 
 @app.command()
 def score(
-    source: Annotated[Path, typer.Option("--input", help="Records in the official layout; labels are not needed.")],
+    source: Annotated[
+        Path, typer.Option("--input", help="Records as the domain's sources have them; labels are not needed.")
+    ],
     output: Annotated[Path, typer.Option(help="Where to write; its ending, .parquet or .csv, is the format.")],
     profile: Annotated[
         str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
     ] = "quick",
 ) -> None:
-    """Route the records of a file with the champion: one output row per input row."""
+    """Answer the records of a file with the champion: one output row per input row."""
     settings = load_settings(profile)
     from assets.scoring.files import score_file
 
@@ -241,16 +243,18 @@ def withdraw(
     from pipelines.withdrawal import withdraw as take_out
 
     done = take_out(Home.from_environment(), name, reason)
-    _say(f"{done.object.key}: {done.object.landed:,} records are withdrawn: {done.object.withdrawn}")
+    _say(
+        f"{done.object.key}: {done.object.landed:,} {load_domain().record.many} are withdrawn: {done.object.withdrawn}"
+    )
     if done.published:
-        _say("the published marts hold them until the next run")
+        _say("the published marts contain them until the next run")
     if done.snapshots:
-        _say(f"made of it, and left as they are: {', '.join(done.snapshots)}")
+        _say(f"made from it, and left as they are: {', '.join(done.snapshots)}")
     if done.versions:
         _say(f"trained on those: version {', '.join(done.versions)}")
     if done.unknown:
-        gone = "what it was made of was removed (reproducible in configs/retention.yaml)"
-        _say(f"not to be told of version {', '.join(done.unknown)}: {gone}")
+        gone = "its training set was removed (reproducible in configs/retention.yaml)"
+        _say(f"unknown for version {', '.join(done.unknown)}: {gone}")
 
 
 @app.command()
@@ -353,15 +357,16 @@ def simulate(
     end: Annotated[str, typer.Option("--to", parser=_date, metavar="YYYY-MM-DD", help="Last day.")],
     rate: Annotated[int, typer.Option(help="Records a day.")] = 50,
     seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
-    scenario: Annotated[str, typer.Option(help="A scenario of configs/simulator.yaml.")] = "calm",
+    scenario: Annotated[str, typer.Option(help="A scenario of the domain's simulator.")] = "calm",
     daily: Annotated[bool, typer.Option("--daily", help="Write one file per day.")] = False,
 ) -> None:
     """Write simulated records as the domain's sources have them, dirt included."""
     from pipelines.simulating import simulator
 
-    write = simulator(load_domain())
+    domain = load_domain()
+    write = simulator(domain)
     done = write(output, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario, daily=daily)
-    _say(f"{done.records} records in {len(done.files)} files: {output}")
+    _say(f"{done.records} {domain.record.many} in {len(done.files)} files: {output}")
 
 
 @app.command()

@@ -86,7 +86,8 @@ def reports(home: Home) -> Iterator[ASGIApp]:
         found = [path for pattern in _SHOWN for path in sorted(home.reports.glob(pattern))]
         names = [html.escape(path.relative_to(home.reports).as_posix()) for path in found]
         items = "".join(f'<li><a href="/{name}">{name}</a></li>' for name in names)
-        return HTMLResponse(f"<!DOCTYPE html><title>Reports</title><h1>Reports</h1><ul>{items or 'None yet.'}</ul>")
+        title = f"{html.escape(home.domain.title)}: reports"
+        return HTMLResponse(f"<!DOCTYPE html><title>{title}</title><h1>{title}</h1><ul>{items or 'None yet.'}</ul>")
 
     home.reports.mkdir(parents=True, exist_ok=True)
     yield Starlette(routes=[Route("/", index), Mount("/", Reports(directory=home.reports))])

@@ -5,6 +5,7 @@ from typing import Any
 
 import duckdb
 
+from assets.display import capitalized
 from assets.evaluation.criteria import title
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.report import load_evaluation
@@ -13,6 +14,7 @@ from assets.lake import Home
 from assets.registry.judgement import load_verdict
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
+from assets.settings import Domain
 from assets.warehouse.marts import mart
 from pipelines.runs import GraphRun, open_instance
 
@@ -46,11 +48,12 @@ def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
     }
 
 
-def table(summary: dict[str, Any]) -> str:
+def table(summary: dict[str, Any], domain: Domain) -> str:
     """The summary as lines for a person."""
     records, snapshot, challenger = summary["records"], summary["snapshot"], summary["challenger"]
-    lines = [f"\nAs of {summary['as_of']}", ""]
-    lines.append("Records     " + ", ".join(f"{count:,} {name}" for name, count in records.items()))
+    lines = [f"\n{domain.title}, as of {summary['as_of']}", ""]
+    counts = ", ".join(f"{count:,} {name}" for name, count in records.items())
+    lines.append(f"{capitalized(domain.record.many):<11} {counts}")
     lines.append(
         f"Snapshot    {snapshot['id']}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
     )

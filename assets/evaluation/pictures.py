@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from assets.display import names_are_text, plain
+from assets.display import label_name, names_are_text, plain, slice_name
 from assets.evaluation.rare import Answered, panels
 from assets.evaluation.report import Evaluation, SliceScores
 from assets.settings import Domain
@@ -57,7 +57,7 @@ def draw(evaluation: Evaluation, domain: Domain, answered: Answered, folder: Pat
             _reliability(evaluation),
             _rarest(evaluation, domain, answered),
             _confusion(evaluation, domain),
-            _slices(evaluation),
+            _slices(evaluation, domain),
         )
         for name, figure in zip(PICTURES.values(), figures, strict=True):
             _save(figure, folder / name)
@@ -138,7 +138,7 @@ def _confusion(evaluation: Evaluation, domain: Domain) -> "Figure":
         if count:
             ink = "white" if shares[row, column] > 0.55 else _INK
             axes.text(column, row, f"{count:,}", ha="center", va="center", color=ink, fontsize=8.5 if size < 15 else 6)
-    names = [plain(domain.labels.get(label, label), _LABEL) for label in (evaluation.labels[code] for code in shown)]
+    names = [plain(label_name(domain, label), _LABEL) for label in (evaluation.labels[code] for code in shown)]
     names += [f"{len(evaluation.labels) - len(shown)} others"] if len(shown) < size else []
     axes.set_xticks(range(size), names, rotation=35 if size < 15 else 90, ha="right" if size < 15 else "center")
     axes.set_yticks(
@@ -172,7 +172,7 @@ def _of_all(shown: int, size: int, many: str) -> str:
     return f": of {size} {many}, the {shown} with the most mistakes" if shown < size else ""
 
 
-def _slices(evaluation: Evaluation) -> "Figure":
+def _slices(evaluation: Evaluation, domain: Domain) -> "Figure":
     parts = _worst(evaluation.slices)
     figure = _figure(7.4, 1.3 + 0.24 * len(parts))
     axes = figure.subplots()
@@ -192,7 +192,7 @@ def _slices(evaluation: Evaluation) -> "Figure":
     if evaluation.champion:
         theirs = [part.champion for part in parts if part.champion is not None]
         axes.scatter(theirs, places, color=_COLOURS["champion"], marker="D", s=20, zorder=3, label="champion")
-    axes.set_yticks(places, [f"{_label(part)}  ({part.rows:,})" for part in parts])
+    axes.set_yticks(places, [f"{_label(part, domain)}  ({part.rows:,})" for part in parts])
     fewer = len(parts) < sum(part.rows > 0 for part in evaluation.slices)
     caption = _caption(parts) + (f"\nof each kind the {_MOST} with the most wrong answers" if fewer else "")
     axes.set(title="Accuracy by slice", xlim=(0, 1), ylim=(places[-1] + 0.8, places[0] - 0.8), xlabel=caption)
@@ -212,8 +212,8 @@ def _worst(parts: tuple[SliceScores, ...]) -> list[SliceScores]:
     return kept
 
 
-def _label(part: SliceScores) -> str:
-    return plain(part.name.replace("_", " "), _LABEL)
+def _label(part: SliceScores, domain: Domain) -> str:
+    return plain(slice_name(domain, part.by, part.value), _LABEL)
 
 
 def _caption(parts: list[SliceScores]) -> str:

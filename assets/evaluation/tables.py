@@ -1,8 +1,9 @@
 """The numbers of an evaluation as Markdown tables, for Dagster and for MLflow."""
 
-from assets.display import markdown_table
+from assets.display import label_name, markdown_table, slice_name
 from assets.evaluation.criteria import title
 from assets.evaluation.report import Evaluation
+from assets.settings import Domain
 
 __all__ = ["labels_table", "metrics_table", "rare_labels_table", "slices_table"]
 
@@ -18,11 +19,11 @@ def metrics_table(evaluation: Evaluation) -> str:
     return markdown_table(["metric", *names], rows)
 
 
-def labels_table(evaluation: Evaluation, most: int | None = None) -> str:
+def labels_table(evaluation: Evaluation, domain: Domain, most: int | None = None) -> str:
     """How the challenger fares on each label, the rarest first, as a Markdown table; with `most`, on so many."""
     rows = [
         [
-            scores.label,
+            label_name(domain, scores.label),
             f"{scores.rows:,}",
             f"{scores.expected:,.1f}",
             *(f"{share:.3f}" for share in (scores.precision, scores.recall, scores.f1)),
@@ -31,16 +32,16 @@ def labels_table(evaluation: Evaluation, most: int | None = None) -> str:
         ]
         for scores in evaluation.by_label[:most]
     ]
-    head = ["label", "test rows", "expected", "precision", "recall", "F1", "average precision", "calibration error"]
-    return markdown_table(head, rows)
+    head = ["test rows", "expected", "precision", "recall", "F1", "average precision", "calibration error"]
+    return markdown_table([domain.label.one, *head], rows)
 
 
-def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
+def slices_table(evaluation: Evaluation, domain: Domain, most: int | None = None) -> str:
     """Accuracy by slice as a Markdown table; with `most`, of the largest slices only."""
     parts = sorted(evaluation.slices, key=lambda part: -part.rows)[:most] if most else evaluation.slices
     rows = [
         [
-            part.name,
+            slice_name(domain, part.by, part.value),
             f"{part.rows:,}" + ("" if part.decides else " (shown only)"),
             f"{part.challenger:.3f}",
             f"{part.baseline:.3f}",
@@ -51,9 +52,10 @@ def slices_table(evaluation: Evaluation, most: int | None = None) -> str:
     return markdown_table(["slice", "rows", *evaluation.contenders()], rows)
 
 
-def rare_labels_table(evaluation: Evaluation) -> str:
+def rare_labels_table(evaluation: Evaluation, domain: Domain) -> str:
     """The labels with few training rows as a Markdown table, or `none`."""
-    return markdown_table(["label", "training rows"], list(evaluation.rare_labels.items()))
+    rows = [(label_name(domain, label), count) for label, count in evaluation.rare_labels.items()]
+    return markdown_table([domain.label.one, "training rows"], rows)
 
 
 def _title(evaluation: Evaluation, who: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from assets.monitoring.probe import Probe
-from assets.settings import RetrainingPolicy
+from assets.settings import Domain, RetrainingPolicy
 
 __all__ = ["DecisionInputs", "RetrainingDecision", "decide"]
 
@@ -139,38 +139,40 @@ class _Gain:
     """That there will be a new champion: a training is paid for anyway."""
 
 
-def decide(numbers: DecisionInputs, policy: RetrainingPolicy) -> RetrainingDecision:
+def decide(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> RetrainingDecision:
     """The verdict: `retrain`; `retrain-when-labels-mature`; `skip`; `alert-a-human` for what retraining cannot mend.
 
     A drift or a performance that could not be measured is never taken for calm: the reason of a skip names it, and
-    when it lasts, a person is told.
+    when that lasts, a person is asked. The domain gives the words of the reason.
     """
-    calls = list(_calls(numbers, policy))
+    calls = list(_calls(numbers, policy, domain))
     if not calls:
-        decision, reason = _without_a_call(numbers, policy)
+        decision, reason = _without_a_call(numbers, policy, domain)
         return RetrainingDecision(decision, reason, None, numbers, policy)
     # What stands against one call, as that its drift has had its retraining, need not stand against another.
-    call = next((call for call in calls if not any(_against(call, numbers, policy))), calls[0])
-    decision, against = next(_against(call, numbers, policy), ("retrain", None))
+    call = next((call for call in calls if not any(_against(call, numbers, policy, domain))), calls[0])
+    decision, against = next(_against(call, numbers, policy, domain), ("retrain", None))
     reason = f"{call.sentence}, but {against}" if against else f"{call.sentence}{_again(numbers, policy)}"
     return RetrainingDecision(decision, reason, call.ground, numbers, policy)
 
 
-def _calls(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Call]:
+def _calls(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> Iterator[_Call]:
     if numbers.champion is None:
         yield _Call("no champion", "there is no champion")
         return
     for gain in _gains(numbers, policy):
         worth = _worth(gain, numbers, policy)
         if worth is not None and gain.chance * (worth - numbers.promotion_cost) > numbers.training_cost:
-            yield _Call("worth", f"{gain.sentence}: {_balance(worth, numbers, policy)}", gain.by_drift)
+            yield _Call("worth", f"{gain.sentence}: {_balance(worth, numbers, policy, domain)}", gain.by_drift)
     if policy.on_drift and _is_drifting(numbers, policy):
         yield _Call("drift", _drift(numbers, policy), by_drift=True)
     if policy.max_age_days is not None and (numbers.age_days or 0) >= policy.max_age_days:
         yield _Call("age", _age(numbers, policy))
 
 
-def _against(call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[tuple[Decision, str]]:
+def _against(
+    call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain
+) -> Iterator[tuple[Decision, str]]:
     if numbers.failed >= policy.attempts:
         yield "alert-a-human", f"{numbers.failed} attempts at it have ended without a verdict; the ledger says why"
     ago, wait = numbers.days_since_failed, 2 ** (numbers.failed - 1)
@@ -179,16 +181,16 @@ def _against(call: _Call, numbers: DecisionInputs, policy: RetrainingPolicy) -> 
     since = numbers.days_since_retraining
     if call.ground != "no champion" and since is not None and since < policy.cooldown_days:
         yield "skip", f"a retraining was decided on {since} days ago (cooldown {policy.cooldown_days} days)"
-    if call.by_drift and (waits := _waits_for_labels(numbers, policy)):
+    if call.by_drift and (waits := _waits_for_labels(numbers, policy, domain)):
         yield "alert-a-human", f"retraining {numbers.tried} of this drift did not end it ({waits})"
     if call.ground != "no champion" and numbers.new_labels < policy.min_new_labels:
-        yield "retrain-when-labels-mature", f"there are only {_labels(numbers, policy)}"
+        yield "retrain-when-labels-mature", f"there are only {_labels(numbers, policy, domain)}"
     if numbers.spent + numbers.cost > policy.budget_per_month:
         left = f"{numbers.spent:.2f} of the month's {policy.budget_per_month:.2f} are spent"
         yield "alert-a-human", f"{left} and another costs {numbers.cost:.2f}"
 
 
-def _waits_for_labels(numbers: DecisionInputs, policy: RetrainingPolicy) -> str | None:
+def _waits_for_labels(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> str | None:
     """What the next retraining of a drift waits for, after those that the gate has refused; None when it may come.
 
     Twice as many labels each time: a challenger with nothing new to learn from is refused again.
@@ -196,21 +198,24 @@ def _waits_for_labels(numbers: DecisionInputs, policy: RetrainingPolicy) -> str 
     if not numbers.tried:
         return None
     fresh, enough = numbers.new_labels - numbers.tried_labels, policy.min_new_labels * 2 ** (numbers.tried - 1)
-    return f"the next comes {enough} labels after the last, and {fresh} have come" if fresh < enough else None
+    if fresh >= enough:
+        return None
+    known = f"{enough} more {domain.record.many} with a known {domain.label.one}"
+    return f"the next waits for {known}, and {fresh} have come"
 
 
 def _again(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
     return f" (attempt {numbers.failed + 1} of {policy.attempts})" if numbers.failed else ""
 
 
-def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy) -> tuple[Decision, str]:
-    findings = [_drift(numbers, policy), _performance(numbers, policy), _labels(numbers, policy)]
+def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> tuple[Decision, str]:
+    findings = [_drift(numbers, policy), _performance(numbers, policy), _labels(numbers, policy, domain)]
     if policy.probe and numbers.probe is None:
         findings.insert(0, "twins had no rows to answer that are blind for both")
     gain = max(_gains(numbers, policy), key=lambda gain: gain.accuracy, default=None)
     worth = _worth(gain, numbers, policy) if gain else None
     if gain and worth is not None:
-        findings.insert(0, f"{gain.sentence}: {_balance(worth, numbers, policy)}")
+        findings.insert(0, f"{gain.sentence}: {_balance(worth, numbers, policy, domain)}")
     blind = numbers.mature_rows < policy.min_mature_rows and len(numbers.drifted) == policy.windows
     if blind and all(found is None for found in numbers.drifted):
         return "alert-a-human", f"nothing could be measured in {policy.windows} windows: {'; '.join(findings[-3:])}"
@@ -256,9 +261,9 @@ def _worth(gain: _Gain, numbers: DecisionInputs, policy: RetrainingPolicy) -> fl
     return gain.accuracy * numbers.answers_per_day * policy.horizon_days * policy.value_per_answer
 
 
-def _balance(worth: float, numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
+def _balance(worth: float, numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> str:
     assert numbers.answers_per_day is not None
-    volume = f"{numbers.answers_per_day:.0f} records a day over {policy.horizon_days} days"
+    volume = f"{numbers.answers_per_day:.0f} {domain.record.many} a day over {policy.horizon_days} days"
     return f"worth {worth:.2f} on {volume}, and a retraining costs {numbers.cost:.2f}"
 
 
@@ -290,5 +295,6 @@ def _age(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
     return f"the champion's snapshot is {numbers.age_days} days old (at most {policy.max_age_days})"
 
 
-def _labels(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
-    return f"{numbers.new_labels} new labels (at least {policy.min_new_labels})"
+def _labels(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> str:
+    known = f"{numbers.new_labels} {domain.record.many} with a newly known {domain.label.one}"
+    return f"{known} (at least {policy.min_new_labels})"

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.display import markdown_table
+from assets.display import label_name, markdown_table
 from assets.resources import AS_OF, Evergreen, as_of, report_url
+from assets.settings import load_domain
 
 if TYPE_CHECKING:
     from assets.monitoring.decision import RetrainingDecision
@@ -148,17 +149,18 @@ def _performance_metadata(found: "Performance") -> Metadata:
 
 def _labels(found: "Performance") -> str:
     """Realised beside estimated precision and recall of each label."""
-    expected = {label.label: label for label in found.estimated_labels}
+    domain, expected = load_domain(), {label.label: label for label in found.estimated_labels}
     names = sorted({*found.recall, *found.precision, *expected})
     rows = [
         (
-            name,
+            label_name(domain, name),
             *(_share(shares.get(name)) for shares in (found.precision, found.recall)),
             *((_share(one.precision), _share(one.recall)) if (one := expected.get(name)) else ("", "")),
         )
         for name in names
     ]
-    return markdown_table(["label", "precision", "recall", "estimated precision", "estimated recall"], rows)
+    head = ["precision", "recall", "estimated precision", "estimated recall"]
+    return markdown_table([domain.label.one, *head], rows)
 
 
 def _windows(found: "Performance") -> str:

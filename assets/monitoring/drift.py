@@ -26,7 +26,7 @@ from assets.monitoring.widgets import by_evidently
 from assets.monitoring.wording import hash_words, measure_wording, wording_rows
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
-from assets.settings import DriftSettings
+from assets.settings import Domain, DriftSettings
 
 __all__ = ["measure_drift"]
 
@@ -47,9 +47,9 @@ def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, se
         lake.publish(table, path.name, path)
     else:
         with lake.staging(table) as staged:
-            report, widgets = _report(lake, as_of, champion, earlier, performance, settings)
+            report, widgets = _report(home, as_of, champion, earlier, performance, settings)
             (staged / "drift.json").write_text(json.dumps(asdict(report), indent=1))
-            (staged / "report.html").write_text(render(report, widgets, earlier, performance))
+            (staged / "report.html").write_text(render(report, widgets, earlier, performance, home.domain))
             lake.publish(table, path.name, staged)
     _show(path / "report.html", home.reports / "drift" / f"{as_of}.html")
     return load_drift(lake, as_of)
@@ -87,7 +87,7 @@ def _performance(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> 
 
 
 def _report(
-    lake: Lake,
+    home: Home,
     as_of: str,
     champion: RegisteredVersion | None,
     earlier: tuple[Earlier, ...],
@@ -95,6 +95,7 @@ def _report(
     settings: DriftSettings,
 ) -> tuple[DriftReport, str]:
     """The report, and Evidently's page: empty when nothing was measured."""
+    lake, domain = home.lake, home.domain
     why = _unmeasurable(lake, as_of, champion)
     if why is not None or champion is None:
         return _unmeasured(as_of, champion, why or "", 0), ""
@@ -102,12 +103,12 @@ def _report(
     current = read_window(lake, as_of, reference, settings)
     rows = reference.side.rows, current.side.rows
     if rows[1] < settings.min_rows:
-        why = f"the window has {rows[1]} scored records that the champion was not trained on"
+        why = f"the window has {rows[1]} scored {domain.record.many} that the champion was not trained on"
         return _unmeasured(as_of, champion, f"{why}, fewer than {settings.min_rows}", rows[1]), ""
     if rows[0] < settings.min_rows:
         why = f"the champion's snapshot gives {rows[0]} reference rows, fewer than {settings.min_rows}"
         return _unmeasured(as_of, champion, why, rows[1]), ""
-    columns, widgets = _compare(reference, current, settings)
+    columns, widgets = _compare(reference, current, domain, settings)
     columns = (*columns, *(performance.answers if performance else ()))
     left_out = _left_out({column.group for column in columns}, reference, current, performance, settings)
     found = judge(columns, settings, left_out)
@@ -118,9 +119,11 @@ def _report(
     ), widgets
 
 
-def _compare(reference: Reference, current: Compared, settings: DriftSettings) -> tuple[tuple[Column, ...], str]:
+def _compare(
+    reference: Reference, current: Compared, domain: Domain, settings: DriftSettings
+) -> tuple[tuple[Column, ...], str]:
     measured = measure_columns(reference.side, current.side, settings)
-    columns, widgets = by_evidently(measured, reference.side, current.side, settings)
+    columns, widgets = by_evidently(measured, reference.side, current.side, domain, settings)
     words = hash_words(reference.texts), hash_words(current.texts)
     wording = measure_wording(*words, reference.side.stretches, settings)
     return (*columns, wording) if wording else columns, widgets

@@ -4,11 +4,13 @@ Numbers and names of columns only: no text of a record. The page loads nothing.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from assets.monitoring.comparison import Column
 from assets.monitoring.performance import Performance
 from assets.monitoring.report import DriftReport, Earlier
+from assets.settings import Domain
 
 __all__ = ["render"]
 
@@ -37,34 +39,61 @@ _BAR = 120
 """Pixels of a bar that is as long as bars get: three times the threshold."""
 
 
-def render(report: DriftReport, widgets: str, earlier: Sequence[Earlier], performance: Performance | None) -> str:
+@dataclass(frozen=True)
+class _Words:
+    """What people call things, as HTML."""
+
+    title: str
+    records: str
+    label: str
+    columns: dict[tuple[str, str], str]
+    """By group and column, where it is not called by its own name."""
+
+    @classmethod
+    def of(cls, domain: Domain) -> "_Words":
+        label, names = domain.label.one, domain.labels.items()
+        columns = {("labels", "label"): label, ("predictions", "predicted_label"): f"predicted {label}"}
+        columns |= {("answers", f"answered_{one}"): f"answered {name}" for one, name in names}
+        columns |= {("answers", f"true_{one}"): f"{label} is {name}" for one, name in names}
+        shown = {column: escape(name) for column, name in columns.items()}
+        return cls(escape(domain.title), escape(domain.record.many), escape(label), shown)
+
+    def column(self, column: Column) -> str:
+        return self.columns.get((column.group, column.name), escape(column.name))
+
+
+def render(
+    report: DriftReport, widgets: str, earlier: Sequence[Earlier], performance: Performance | None, domain: Domain
+) -> str:
     """The page of a window: the dashboard, and below it Evidently's page `widgets`, if there is one."""
+    words = _Words.of(domain)
     dashboard = "".join(
         (
-            f"{_STYLE}<section class='evergreen'>{_heading(report)}",
-            _tiles(performance) if performance else "",
-            _moved(report) if report.columns else "",
-            _windows(report, earlier, performance) if performance else "",
+            f"{_STYLE}<section class='evergreen'>{_heading(report, words)}",
+            _tiles(performance, words) if performance else "",
+            _moved(report, words) if report.columns else "",
+            _windows(report, earlier, performance, words) if performance else "",
             _contents(report) if widgets else "",
             "</section>",
         )
     )
     if widgets:
         return widgets.replace("<body>", f"<body>{dashboard}", 1)
-    title = f"<meta charset='utf-8'><title>Drift as of {report.as_of}</title>"
+    title = f"<meta charset='utf-8'><title>{words.title}: drift as of {report.as_of}</title>"
     return f"<!DOCTYPE html><html><head>{title}</head><body>{dashboard}</body></html>"
 
 
-def _heading(report: DriftReport) -> str:
+def _heading(report: DriftReport, words: _Words) -> str:
     found = {True: "Drift", False: "No drift", None: "Drift not measured"}[report.detected]
     sides = (
-        f"<p>{report.current_rows:,} records that version {escape(str(report.model_version))} routed and was not "
-        f"trained on, against {report.reference_rows:,} that it was trained on.</p>"
+        f"<p>{report.current_rows:,} {words.records} that version {escape(str(report.model_version))} answered and was "
+        f"not trained on, compared with {report.reference_rows:,} that it was trained on.</p>"
     )
-    return f"<h1>{found} as of {report.as_of}</h1><p>{escape(report.reason)}.</p>{sides if report.columns else ''}"
+    heading = f"<p>{words.title}</p><h1>{found} as of {report.as_of}</h1>"
+    return f"{heading}<p>{escape(report.reason)}.</p>{sides if report.columns else ''}"
 
 
-def _tiles(found: Performance) -> str:
+def _tiles(found: Performance, words: _Words) -> str:
     evaluated, realised, estimated = found.evaluated, found.realised, found.estimated_accuracy
     tiles = [
         ("evaluated accuracy", _percent(evaluated.accuracy), f"{_f1(evaluated.macro_f1)}{evaluated.rows:,} test rows"),
@@ -72,14 +101,15 @@ def _tiles(found: Performance) -> str:
             "estimated accuracy of this window",
             _percent(estimated),
             f"{_points(estimated, evaluated.accuracy)}{_between(found)}{_f1(found.estimated_macro_f1)}"
-            f"{_maturity(found)}",
+            f"{_maturity(found, words)}",
         ),
         (
             "realised accuracy so far",
             _percent(realised.accuracy),
-            f"{_points(realised.accuracy, evaluated.accuracy)}{_f1(realised.macro_f1)}{realised.rows:,} labels",
+            f"{_points(realised.accuracy, evaluated.accuracy)}{_f1(realised.macro_f1)}"
+            f"{realised.rows:,} {words.records} whose {words.label} is known",
         ),
-        ("estimated cost of this window", *_cost(found, evaluated.accuracy)),
+        ("estimated cost of this window", *_cost(found, evaluated.accuracy, words)),
     ]
     return "<div class='tiles'>" + "".join(_tile(*tile) for tile in tiles) + "</div>"
 
@@ -88,19 +118,19 @@ def _tile(name: str, value: str, note: str) -> str:
     return f"<div class='tile'><span>{name}</span><b>{value}</b><span>{note}</span></div>"
 
 
-def _cost(found: Performance, evaluated: float | None) -> tuple[str, str]:
-    """How many records more are misrouted than at the evaluated accuracy."""
+def _cost(found: Performance, evaluated: float | None, words: _Words) -> tuple[str, str]:
+    """How many more answers are wrong than at the evaluated accuracy."""
     if evaluated is None or found.estimated_accuracy is None:
         return "not measured", "needs the champion's evaluation and a scored window"
     more = round((evaluated - found.estimated_accuracy) * found.window_rows)
-    return f"{more:+,}", f"misrouted records of {found.window_rows:,}, against the evaluated accuracy"
+    return f"{more:+,}", f"wrong answers on {found.window_rows:,} {words.records}, compared with the evaluated accuracy"
 
 
-def _maturity(found: Performance) -> str:
-    return f"{found.maturity:.0%} of its labels known" if found.maturity is not None else "no rows"
+def _maturity(found: Performance, words: _Words) -> str:
+    return f"{words.label} known of {found.maturity:.0%}" if found.maturity is not None else "no rows"
 
 
-def _moved(report: DriftReport) -> str:
+def _moved(report: DriftReport, words: _Words) -> str:
     ordered = sorted(report.columns, key=lambda column: -column.times)
     drifted = [column for column in ordered if column.drifted]
     groups = "; ".join(f"{group} {share:.0%}" for group, share in report.groups.items())
@@ -110,17 +140,18 @@ def _moved(report: DriftReport) -> str:
         "quantiles, rare categories pooled; AUC: how well a classifier tells the window's texts from the reference's; "
         "EVIDENCE: that the champion errs more than its confidence promised, as the logarithm of an e-value. "
         "Calm: what stretches of the champion's own training period allow; threshold: that, or the configured bound "
-        f"where it is larger.</p>{_table(ordered, report.since)}</details>"
+        f"where it is larger.</p>{_table(ordered, report.since, words)}</details>"
     )
-    return f"<h2>What moved</h2>{_table(drifted, report.since) if drifted else '<p>No column.</p>'}{every}"
+    return f"<h2>What moved</h2>{_table(drifted, report.since, words) if drifted else '<p>No column.</p>'}{every}"
 
 
-def _table(columns: Iterable[Column], since: dict[str, str]) -> str:
+def _table(columns: Iterable[Column], since: dict[str, str], words: _Words) -> str:
     head = _row("th", ("column", "group", ""), ("times the threshold", "measured", "calm", "threshold", "since"))
-    return f"<table>{head}{''.join(_column(column, since.get(column.name, '')) for column in columns)}</table>"
+    rows = (_column(column, since.get(column.name, ""), words) for column in columns)
+    return f"<table>{head}{''.join(rows)}</table>"
 
 
-def _column(column: Column, since: str) -> str:
+def _column(column: Column, since: str, words: _Words) -> str:
     numbers = (
         f"{max(column.times, 0):.2f}",
         f"{column.statistic.upper()} {column.value:.3f}{f' ({escape(column.note)})' if column.note else ''}",
@@ -130,11 +161,11 @@ def _column(column: Column, since: str) -> str:
     )
     length = round(_BAR * min(max(column.times, 0), 3) / 3)
     bar = f"<span class='bar' style='width:{length}px'></span>"
-    names = (escape(column.name), escape(column.group), bar)
+    names = (words.column(column), escape(column.group), bar)
     return _row("td", names, numbers, "drifted" if column.drifted else "")
 
 
-def _windows(report: DriftReport, earlier: Sequence[Earlier], performance: Performance) -> str:
+def _windows(report: DriftReport, earlier: Sequence[Earlier], performance: Performance, words: _Words) -> str:
     """Every window of the champion, the newest first."""
     found = {window.as_of: (len(window.drifted), window.share) for window in earlier}
     if report.columns:
@@ -145,8 +176,8 @@ def _windows(report: DriftReport, earlier: Sequence[Earlier], performance: Perfo
         (
             "drifted columns",
             "share of a group",
-            "records",
-            "labels known",
+            words.records,
+            f"{words.label} known",
             "estimated",
             "realised",
             "estimate too high by",
@@ -204,7 +235,7 @@ def _points(share: float | None, evaluated: float | None) -> str:
     """Against the evaluated accuracy."""
     if share is None or evaluated is None:
         return ""
-    return f"{(share - evaluated) * 100:+.1f} points to the evaluated; "
+    return f"{(share - evaluated) * 100:+.1f} points against the evaluated; "
 
 
 def _f1(macro_f1: float | None) -> str:

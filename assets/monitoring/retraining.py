@@ -80,7 +80,7 @@ def _decide(
     if champion:
         found = probe(twins, entries, champion.training_id, numbers, settings)
         numbers = replace(numbers, probe=found)
-    return decide(numbers, policy)
+    return decide(numbers, policy, home.domain)
 
 
 def probe(

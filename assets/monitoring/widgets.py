@@ -4,19 +4,24 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from html import escape
 
 import pandas as pd
 
+from assets.display import label_name
 from assets.monitoring.columns import fit_binning
 from assets.monitoring.comparison import Column, Side
-from assets.settings import DriftSettings
+from assets.settings import Domain, DriftSettings
 
 __all__ = ["by_evidently"]
 
+_LABELS = ("label", "predicted_label")
+"""Columns whose categories are labels."""
+
 
 def by_evidently(
-    columns: Iterable[Column], reference: Side, current: Side, settings: DriftSettings
+    columns: Iterable[Column], reference: Side, current: Side, domain: Domain, settings: DriftSettings
 ) -> tuple[tuple[Column, ...], str]:
     """The columns with the PSI that Evidently finds, and its page as HTML that loads nothing."""
     measured = list(columns)
@@ -27,8 +32,11 @@ def by_evidently(
         sides = reference.groups[column.group][column.name], current.groups[column.group][column.name]
         binning = fit_binning(sides[0], settings.bins, len(sides[1]))
         for into, values in zip(binned, sides, strict=True):
+            names = binning.apply(values)
+            if column.name in _LABELS:
+                names = names.map(partial(label_name, domain))
             # Plotly takes the names of categories for markup.
-            into[column.name] = binning.apply(values).map(escape).reset_index(drop=True)
+            into[column.name] = names.map(escape).reset_index(drop=True)
     found, html = _evidently(binned, list(members.values()), settings.share_threshold)
     seen = (replace(c, value=found[c.name], drifted=found[c.name] >= c.threshold) for c in measured)
     return tuple(seen), html

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from assets.display import markdown, markdown_table
+from assets.display import label_name, markdown, markdown_table
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import labels_table, metrics_table, slices_table
@@ -15,8 +15,8 @@ _RUN_URL = "http://127.0.0.1:3000/runs"
 _SLICE_ROWS = 8
 
 _LIMITS = """\
-- A {record} without a text is not scored.
-- Measured on the newest {records} whose {label} had arrived, of the period below; it ages with the world, so watch the
+- {records} without a text are not answered.
+- Measured on the newest {records} whose {label} was known, of the period below; it ages with the world, so watch the
   drift report and the realised performance.
 - Slices marked (shown only) decide nothing by accuracy: {labels} are judged by F1, others have too few test rows."""
 
@@ -60,10 +60,10 @@ def model_card(
         *([_REFIT.format(evaluated=evaluation.refit_of)] if evaluation.refit_of else []),
         f"## Quality on the {'reference' if evaluation.refit_of else 'frozen test'} rows",
         metrics_table(evaluation),
-        f"## Rarest {domain.label.many}",
-        labels_table(evaluation, _SLICE_ROWS),
+        f"## Rarest {markdown(domain.label.many)}",
+        labels_table(evaluation, domain, _SLICE_ROWS),
         "## Largest slices",
-        slices_table(evaluation, _SLICE_ROWS),
+        slices_table(evaluation, domain, _SLICE_ROWS),
         *(
             f"![{title}](/get-artifact?path=evaluation/{file}&run_uuid={mlflow_run})"
             for title, file in PICTURES.items()
@@ -88,11 +88,13 @@ def _judged_on(evaluation: Evaluation) -> dict[str, str]:
 
 def _limits(domain: Domain, evaluation: Evaluation) -> Iterator[str]:
     record, label = domain.record, domain.label
-    yield _LIMITS.format(record=record.one, records=record.many, label=label.one, labels=label.many)
+    words = {"record": record.one, "records": record.many, "label": label.one, "labels": label.many}
+    yield _LIMITS.format(**{name: markdown(word) for name, word in words.items()})
     yield from (f"- {markdown(limit)}" for limit in domain.limits)
     if evaluation.rare_labels:
-        bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a {label.one}"
-        named = ", ".join(f"{markdown(label)} ({rows})" for label, rows in evaluation.rare_labels.items())
+        bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a {markdown(label.one)}"
+        rare = evaluation.rare_labels.items()
+        named = ", ".join(f"{markdown(label_name(domain, name))} ({rows})" for name, rows in rare)
         yield f"- Learned from {bound}, so hardly to be relied on there: {named}."
 
 

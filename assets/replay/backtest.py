@@ -15,7 +15,7 @@ from assets.monitoring.performance import recent
 from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall, retraining_cost
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
-from assets.settings import GatePolicy, RetrainingPolicy
+from assets.settings import GatePolicy, RetrainingPolicy, load_domain
 from assets.training.program.usage import cost
 
 __all__ = ["Backtest", "Step", "backtest"]
@@ -82,7 +82,7 @@ def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtes
     world, steps, answered = _World(workshop, policy), [], []
     for step, as_of in enumerate(workshop.history.days[:-1]):
         numbers = _measure(world, step, as_of)
-        decision = decide(numbers, policy)
+        decision = decide(numbers, policy, load_domain())
         _note(world, "retraining", as_of, decision.body())
         verdict, cost = _retrain(world, step, as_of) if decision.decision == "retrain" else (None, 0.0)
         rows = _labelled(world, step + 1)

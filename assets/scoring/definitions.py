@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.display import markdown_table
+from assets.display import label_name, markdown_table
 from assets.resources import AS_OF, Evergreen, as_of
+from assets.settings import load_domain
 
 if TYPE_CHECKING:
     from assets.scoring.predictions import Predictions
@@ -111,11 +112,12 @@ def _golden(scored: "Predictions") -> dg.AssetCheckResult:
 
 
 def _metadata(scored: "Predictions") -> dict[str, dg.MetadataValue | int | float | str]:
-    rows = [(label, f"{count:,}") for label, count in scored.labels.items()]
+    domain = load_domain()
+    rows = [(label_name(domain, label), f"{count:,}") for label, count in scored.labels.items()]
     found: dict[str, dg.MetadataValue | int | float | str] = {
         "dagster/row_count": scored.manifest.rows,
         "model version": scored.manifest.model_version,
-        "labels": dg.MetadataValue.md(markdown_table(["label", "records"], rows)),
+        "labels": dg.MetadataValue.md(markdown_table([domain.label.one, domain.record.many], rows)),
         "window (days)": scored.manifest.window_days,
         "publication": scored.version,
         "reused": str(scored.reused),

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from string import Template
 
+from assets.display import capitalized, label_name
+from assets.settings import Domain
 from assets.validation.figures import Figures
 
 __all__ = ["stand_alone", "write_index"]
@@ -25,8 +27,9 @@ _EMPTY = "Data asset: None<br>"
 _INDEX = Template("""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="UTF-8"><meta name="viewport" content="width=device-width, initial-scale=1.0">
-<title>Data Docs: the audit as of $as_of</title><style>$style</style></head>
+<title>$title: the audit as of $as_of</title><style>$style</style></head>
 <body class="index"><main>
+<p>$title</p>
 <h1>The audit of the marts as of $as_of</h1>
 <p class="verdict $outcome">$verdict</p>
 <h2>Expectations</h2>
@@ -46,7 +49,12 @@ def stand_alone(page: str, suite: str) -> str:
 
 
 def write_index(
-    site: Path, as_of: str, checked: dict[str, int], failed: list[tuple[str, str, str]], figures: Figures
+    site: Path,
+    as_of: str,
+    checked: dict[str, int],
+    failed: list[tuple[str, str, str]],
+    figures: Figures,
+    domain: Domain,
 ) -> None:
     """Write a site's index.html.
 
@@ -55,12 +63,13 @@ def write_index(
     pages = {path.relative_to(site).parts[1]: path.relative_to(site) for path in site.glob("validations/**/*.html")}
     critical = sum(severity == "critical" for _, _, severity in failed)
     index = _INDEX.substitute(
+        title=html.escape(domain.title),
         as_of=as_of,
         style=_STYLE.read_text(),
         outcome="bad" if critical else "good",
         verdict=_verdict(critical, len(failed) - critical),
         suites="".join(_suite_row(suite, count, failed, pages[suite], figures) for suite, count in checked.items()),
-        figures="".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in _lines(figures)),
+        figures="".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in _lines(figures, domain)),
     )
     (site / "index.html").write_text(index)
 
@@ -79,18 +88,21 @@ def _suite_row(suite: str, count: int, failed: list[tuple[str, str, str]], page:
     return f'<tr><td><a href="{page.as_posix()}">{suite}</a></td><td>{rows}</td><td>{count}</td>{cell}</tr>'
 
 
-def _lines(figures: Figures) -> list[tuple[str, str]]:
-    mix = ", ".join(f"{html.escape(label)} {share:.1%}" for label, share in figures.label_mix.items())
+def _lines(figures: Figures, domain: Domain) -> list[tuple[str, str]]:
+    named = [(label_name(domain, label), share) for label, share in figures.label_mix.items()]
+    mix = ", ".join(f"{html.escape(name)} {share:.1%}" for name, share in named)
+    record, label = html.escape(domain.record.one), html.escape(domain.label.one)
+    records = html.escape(domain.record.many)
     shift = "no previous publication to compare with" if figures.mix_shift is None else f"{figures.mix_shift:.4f}"
-    age = "no record is known" if figures.staleness_days is None else f"{figures.staleness_days} days"
+    age = f"no {record} is known" if figures.staleness_days is None else f"{figures.staleness_days} days"
     return [
-        ("Records landed", f"{figures.landed:,}"),
+        (f"{capitalized(records)} landed", f"{figures.landed:,}"),
         ("Valid", f"{figures.valid:,}"),
         ("Quarantined", f"{figures.quarantined:,}"),
         ("Duplicate", f"{figures.duplicate:,}"),
         ("Withdrawn with their objects", f"{figures.withdrawn:,}"),
-        ("Records known as of the date", f"{figures.known:,}"),
+        (f"{capitalized(records)} known as of the date", f"{figures.known:,}"),
         ("Age of the newest of them", age),
-        ("Label mix", mix or "no labels"),
+        (f"Mix by {label}", mix or f"no {label} is known"),
         ("Distance of the mix from the previous publication's", shift),
     ]

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.display import markdown_table
+from assets.display import label_name, markdown_table
 from assets.resources import AS_OF, Evergreen, as_of, report_url
 from assets.settings import load_domain
 from assets.validation.audit import Audit, audit, load_audit, publish
@@ -99,7 +99,8 @@ def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]
     figures = verdict.figures
     shift = "no previous publication" if figures.mix_shift is None else figures.mix_shift
     age = "no record is known" if figures.staleness_days is None else figures.staleness_days
-    mix = [(label, f"{share:.1%}") for label, share in figures.label_mix.items()]
+    domain = load_domain()
+    mix = [(label_name(domain, label), f"{share:.1%}") for label, share in figures.label_mix.items()]
     return {
         "data_docs": report_url("data-docs/index.html"),
         "verdict": "passed" if verdict.passed else "failed",
@@ -108,5 +109,5 @@ def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]
         "content": verdict.content,
         "staleness_days": age,
         "mix_shift": shift,
-        "label_mix": dg.MetadataValue.md(markdown_table(["label", "share"], mix)),
+        "label_mix": dg.MetadataValue.md(markdown_table([domain.label.one, "share"], mix)),
     }

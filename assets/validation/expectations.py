@@ -60,7 +60,7 @@ def validate(
         }
         context.build_data_docs()
         outcome = _outcome(results)
-        write_index(pages, as_of, outcome.checked, outcome.failed, figures)
+        write_index(pages, as_of, outcome.checked, outcome.failed, figures, home.domain)
         memory.save()
         shutil.rmtree(site, ignore_errors=True)
         pages.rename(site)

@@ -82,7 +82,7 @@ def test_any_name_of_a_slice_is_drawn_and_shown(
     assert len(channels) == 10
     assert {f"channel {name}" for name in names[:4]} <= channels
     assert (found.folder(lake) / PICTURES["accuracy by slice"]).stat().st_size < 150_000
-    assert {plain(name) for name in channels} <= {row[0] for row in cells(slices_table(found))}
+    assert {plain(name) for name in channels} <= {row[0] for row in cells(slices_table(found, load_domain()))}
 
 
 def test_small_slices_decide_nothing(lake, snapshot, settings, serve: Serve, bundles) -> None:

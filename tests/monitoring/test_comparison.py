@@ -10,7 +10,7 @@ import pytest
 
 from assets.monitoring.comparison import Column, Side, judge, measure_columns, shares
 from assets.monitoring.widgets import by_evidently
-from assets.settings import load_settings
+from assets.settings import load_domain, load_settings
 
 SETTINGS = load_settings("quick").drift
 
@@ -24,7 +24,7 @@ def test_evidentlys_numbers_are_ours(world: Any) -> None:
         *((name, "features") for name in columns),
         ("label", "predictions"),
     ]
-    seen, page = by_evidently(measured, *sides, SETTINGS)
+    seen, page = by_evidently(measured, *sides, load_domain(), SETTINGS)
     for ours, theirs in zip(measured, seen, strict=True):
         assert theirs.value == pytest.approx(ours.value, rel=1e-9)
         assert theirs.drifted == ours.drifted
@@ -56,7 +56,7 @@ def test_names_cannot_leave_the_script_of_evidentlys_page(world: Any) -> None:
     def read(name: str) -> Scripts:
         frames = [world(seed).rows(400, "2024-01-01", 30, "a")[["company"]].assign(channel=name) for seed in (1, 2)]
         sides = [Side({"features": frame.rename(columns={"company": f"of {name}"})}) for frame in frames]
-        return Scripts(by_evidently(measure_columns(*sides, SETTINGS), *sides, SETTINGS)[1])
+        return Scripts(by_evidently(measure_columns(*sides, SETTINGS), *sides, load_domain(), SETTINGS)[1])
 
     calm, hostile = read("Web"), read(name)
     assert (len(hostile.scripts), hostile.others) == (len(calm.scripts), calm.others)

@@ -211,7 +211,7 @@ def test_too_few_rows_cannot_be_judged(home: Home, champion: Any, world: Any, tr
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert (report.detected, report.share, report.current_rows) == (None, None, 99)
     assert "cannot be measured" in report.reason
-    assert "99 scored records" in (home.reports / "drift" / f"{AS_OF}.html").read_text()
+    assert "99 scored complaints" in (home.reports / "drift" / f"{AS_OF}.html").read_text()
 
 
 def test_a_window_whose_marts_were_removed_cannot_be_judged(
@@ -249,7 +249,7 @@ def test_rows_that_the_champion_was_trained_on_are_left_out(
     publish_predictions(AS_OF, trained)
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is None
-    assert "the window has 0 scored records that the champion was not trained on" in report.reason
+    assert "the window has 0 scored complaints that the champion was not trained on" in report.reason
 
 
 @pytest.mark.parametrize("kept_out", [True, False])

@@ -20,7 +20,7 @@ from assets.replay.history import History, steps
 from assets.replay.picture import draw
 from assets.replay.replay import Replay, table
 from assets.replay.workshop import Workshop
-from assets.settings import RetrainingPolicy, load_domain, load_policy, load_settings
+from assets.settings import Domain, RetrainingPolicy, load_domain, load_policy, load_settings
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -195,7 +195,7 @@ def test_a_drift_that_goes_on_after_a_refusal_is_retrained_again_with_more_label
     found = backtest("on-drift", policy("on-drift"), workshop(words_that_mean_nothing_yet))
     verdicts = [step.verdict for step in found.steps if step.verdict]
     assert verdicts == ["promote", "reject", "reject", "promote"]
-    assert any(step.decision == "alert-a-human" and "labels after the last" in step.reason for step in found.steps)
+    assert any(step.decision == "alert-a-human" and "the next waits for" in step.reason for step in found.steps)
 
 
 def test_nothing_is_decided_by_what_was_not_known_yet(workshop: Callable[..., Workshop]) -> None:
@@ -245,9 +245,9 @@ def test_what_is_promoted_is_refitted_as_the_profile_says(
     shop = workshop(newest_words, WithReference)
     asked: list[DecisionInputs] = []
 
-    def decide_and_tell(numbers: DecisionInputs, policy: RetrainingPolicy) -> RetrainingDecision:
+    def decide_and_tell(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> RetrainingDecision:
         asked.append(numbers)
-        return decide(numbers, policy)
+        return decide(numbers, policy, domain)
 
     monkeypatch.setattr("assets.replay.backtest.decide", decide_and_tell)
     refitted = backtest("every-step", policy("every-step"), shop)
