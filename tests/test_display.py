@@ -5,7 +5,17 @@ from io import BytesIO
 
 import pytest
 
-from assets.display import markdown, markdown_list, markdown_table, names_are_text, plain
+from assets.display import (
+    capitalized,
+    label_name,
+    markdown,
+    markdown_list,
+    markdown_table,
+    names_are_text,
+    plain,
+    slice_name,
+)
+from assets.settings import load_domain
 
 Cells = Callable[[str], list[list[str]]]
 
@@ -64,3 +74,13 @@ def test_matplotlib_draws_the_value(value: str) -> None:
         axes.set_title(value)
         axes.legend()
         figure.savefig(BytesIO())
+
+
+def test_labels_and_slices_are_called_as_the_domain_calls_them() -> None:
+    domain = load_domain()
+    assert label_name(domain, "cards") == "Cards"
+    assert label_name(domain, "of_another_day") == "of_another_day"
+    assert slice_name(domain, "label", "credit_reporting") == "queue Credit reporting"
+    assert slice_name(domain, "text_length", "0 to 99") == "text length 0 to 99"
+    assert capitalized("API calls") == "API calls"
+    assert capitalized("tickets") == "Tickets"

@@ -127,7 +127,7 @@ def _cost(found: Performance, evaluated: float | None, words: _Words) -> tuple[s
 
 
 def _maturity(found: Performance, words: _Words) -> str:
-    return f"{words.label} known of {found.maturity:.0%}" if found.maturity is not None else "no rows"
+    return f"{words.label} known for {found.maturity:.0%}" if found.maturity is not None else "no rows"
 
 
 def _moved(report: DriftReport, words: _Words) -> str:

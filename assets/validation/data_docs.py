@@ -94,7 +94,8 @@ def _lines(figures: Figures, domain: Domain) -> list[tuple[str, str]]:
     record, label = html.escape(domain.record.one), html.escape(domain.label.one)
     records = html.escape(domain.record.many)
     shift = "no previous publication to compare with" if figures.mix_shift is None else f"{figures.mix_shift:.4f}"
-    age = f"no {record} is known" if figures.staleness_days is None else f"{figures.staleness_days} days"
+    days = figures.staleness_days
+    age = f"no {record} is known" if days is None else f"{days} day{'s' * (days != 1)}"
     return [
         (f"{capitalized(records)} landed", f"{figures.landed:,}"),
         ("Valid", f"{figures.valid:,}"),

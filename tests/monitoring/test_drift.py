@@ -11,10 +11,12 @@ import pytest
 from assets.features.duplicates import hash_starts
 from assets.lake import Home
 from assets.monitoring.drift import measure_drift
+from assets.monitoring.page import render
 from assets.monitoring.performance import measure_performance
 from assets.monitoring.report import load_drift
 from assets.monitoring.sides import arrived_labels
-from assets.settings import load_settings
+from assets.settings import load_domain, load_settings
+from assets.settings.domain import Words
 
 AS_OF = "2024-02-01"
 SETTINGS = load_settings("quick").drift
@@ -154,6 +156,21 @@ def test_the_page_says_since_when_and_at_what_cost(
     for number in (f"{performance.evaluated.accuracy:.1%}", f"{performance.estimated_accuracy:.1%}", f"{more:+,}"):
         assert f"<b>{number}</b>" in shown
     assert [as_of for as_of in days if f"<td class='name'>{as_of}</td>" in shown] == list(days)
+
+
+def test_the_page_calls_things_as_the_domain_does_and_takes_no_name_for_markup(
+    home: Home, champion: Any, world: Any, train: Any, score_window: Any
+) -> None:
+    train(world(1))
+    score_window(world(2))
+    report, ours = measure_drift(home, AS_OF, champion, SETTINGS), load_domain()
+    assert "predicted queue" in page(home)
+    assert "1,500 complaints that version 3 answered" in page(home)
+    words = {"record": Words(one="ticket", many="<b>tickets"), "label": Words(one="<i>team", many="teams")}
+    shown = render(report, "", (), None, ours.model_copy(update=words))
+    assert "1,500 &lt;b&gt;tickets that version 3 answered" in shown
+    assert "predicted &lt;i&gt;team" in shown
+    assert not {"<b>tickets", "<i>team"} & set(re.findall(r"<\w>\w+", shown))
 
 
 @pytest.mark.parametrize("swapped", [False, True])
