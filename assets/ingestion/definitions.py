@@ -9,8 +9,9 @@ from pydantic import Field
 from assets.display import markdown_table
 from assets.exceptions import EvergreenError
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
-from assets.ingestion.sources import UnreachableError, configured_sources
+from assets.ingestion.sources import configured_sources
 from assets.resources import AS_OF, Evergreen, as_of
+from assets.s3 import UnreachableError
 
 __all__ = ["IngestionConfig", "raw_records"]
 

@@ -17,22 +17,18 @@ from assets.exceptions import SourceError
 from assets.ingestion.reading import FORMATS, is_read
 from assets.ingestion.records import readable
 from assets.lake import hash_json
+from assets.s3 import s3_client, s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 __all__ = [
-    *("Fetched", "Listing", "SourceObject", "UnreachableError", "configured_sources", "fingerprint", "list_objects"),
-    *("s3_client", "s3_errors"),
+    *("Fetched", "Listing", "SourceObject", "configured_sources", "fingerprint", "list_objects"),
 ]
 
 _BLOCK = 1 << 20
 _ENDINGS = ", ".join(f"*{ending}" for ending in FORMATS)
-
-
-class UnreachableError(SourceError):
-    """A source that may be back later: asking again can help."""
 
 
 @dataclass(frozen=True)
@@ -197,32 +193,3 @@ def _open_s3(client: "S3Client", bucket: str, name: str, etag: str, scratch: Pat
             found = client.get_object(Bucket=bucket, Key=name)
             spooled, digest = stack.enter_context(_spooled(found["Body"].iter_chunks(_BLOCK), scratch))
         yield Fetched(spooled, digest, found["ETag"] == etag)
-
-
-def s3_client() -> "S3Client":
-    """A client by the standard AWS variables that gives up on an endpoint within about 10 s."""
-    import boto3
-    from botocore.config import Config
-
-    patience = Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 2})
-    return boto3.client("s3", config=patience)
-
-
-@contextmanager
-def s3_errors(what: str) -> Iterator[None]:
-    """Turns what boto3 raises into a SourceError: one line that names the object and the endpoint."""
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
-
-    try:
-        yield
-    except ClientError as error:
-        raise SourceError(f"{what}: {error.response['Error'].get('Message', error)}{_endpoint()}") from None
-    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-        raise UnreachableError(f"{what}: no answer{_endpoint()}: {type(error).__name__}") from None
-    except BotoCoreError as error:
-        raise SourceError(f"{what}: {str(error).rstrip('.')}{_endpoint()}") from None
-
-
-def _endpoint() -> str:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return f" (S3 endpoint {endpoint})" if endpoint else ""

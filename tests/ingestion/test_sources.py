@@ -10,8 +10,9 @@ from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SourceError
 from assets.ingestion.landing import Landing, ingest
-from assets.ingestion.sources import UnreachableError, fingerprint, list_objects
+from assets.ingestion.sources import fingerprint, list_objects
 from assets.lake import Lake, hash_file, hash_tree
+from assets.s3 import UnreachableError
 from assets.settings import IngestionSettings, load_domain
 
 DOMAIN = load_domain()

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from assets.ingestion.sources import s3_client, s3_errors
+from assets.s3 import s3_client, s3_errors
 from assets.training.plan import TrainingPlan
 from assets.training.program.checkpoints import (
     MANIFEST,

@@ -1,0 +1,46 @@
+"""S3 by the standard AWS variables, AWS_ENDPOINT_URL included: a client, and its errors in one line."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from assets.exceptions import SourceError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["UnreachableError", "s3_client", "s3_errors"]
+
+
+class UnreachableError(SourceError):
+    """A source that may be back later: asking again can help."""
+
+
+def s3_client() -> "S3Client":
+    """A client by the standard AWS variables that gives up on an endpoint within about 10 s."""
+    import boto3
+    from botocore.config import Config
+
+    patience = Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 2})
+    return boto3.client("s3", config=patience)
+
+
+@contextmanager
+def s3_errors(what: str) -> Iterator[None]:
+    """Turns what boto3 raises into a SourceError: one line that names the object and the endpoint."""
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
+
+    try:
+        yield
+    except ClientError as error:
+        raise SourceError(f"{what}: {error.response['Error'].get('Message', error)}{_endpoint()}") from None
+    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
+        raise UnreachableError(f"{what}: no answer{_endpoint()}: {type(error).__name__}") from None
+    except BotoCoreError as error:
+        raise SourceError(f"{what}: {str(error).rstrip('.')}{_endpoint()}") from None
+
+
+def _endpoint() -> str:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return f" (S3 endpoint {endpoint})" if endpoint else ""
