@@ -24,8 +24,8 @@ from assets.exceptions import EvergreenError, NotPublished, SettingsError, Super
 from assets.settings import Domain, domain_folder, load_domain
 
 __all__ = [
-    *("Home", "Lake", "alive", "has_died", "is_alive", "locked"),
-    *("hash_file", "hash_json", "hash_tree", "replacing", "write_atomically"),
+    *("Home", "Lake", "alive", "claimed", "has_died", "is_alive", "locked", "remove_unshared", "share"),
+    *("hash_file", "hash_json", "hash_tree", "replacing", "sync", "write_atomically"),
 ]
 
 _POINTER = "CURRENT"
@@ -179,7 +179,7 @@ class Lake:
         if not target.exists():
             _sync_tree(staged)
             staged.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         return target
 
     def point(self, table: str, version: str, upon: str | None) -> None:
@@ -240,11 +240,11 @@ class Lake:
 
 
 @contextmanager
-def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file, made where there is none; whoever finds it held says what it waits for, and waits.
+def locked(path: Path, what: str | None = None, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, made where there is none; whoever finds it held waits.
 
-    The kernel frees it when its holder ends, however that is. what: what one run at a time does or writes, for people.
-    shared: any number may hold it so at once.
+    The kernel frees it when its holder ends, however that is. what: what one run at a time does or writes, for people,
+    who are told what is waited for; None where that takes a moment. shared: any number may hold it so at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -252,9 +252,45 @@ def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.warning("waiting for another run to be done with %s", what)
+            if what is not None:
+                _log.warning("waiting for another run to be done with %s", what)
             fcntl.flock(file, kind)
         yield
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process holds the lock of a file, made where there is none; without `wait` another may hold it."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def share(folder: Path) -> int:
+    """A handle that keeps others from removing a folder (`remove_unshared`), which is made when it is not there."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.fstat(handle).st_nlink:  # otherwise it was removed before the lock was had
+            return handle
+        os.close(handle)
+
+
+def remove_unshared(handle: int, folder: Path) -> None:
+    """Close a handle on a folder, and remove the folder where no other process shares it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_nlink:
+            shutil.rmtree(folder)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -305,7 +341,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         Path(beside).replace(path)
     finally:
         Path(beside).unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def hash_file(path: Path) -> str:
@@ -326,10 +362,11 @@ def hash_json(value: Any) -> str:
 
 def _sync_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
+        sync(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's names, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

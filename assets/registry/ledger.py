@@ -5,18 +5,17 @@ reordered without all that follow being written again. Anchors remember the last
 its end, or become another one, unnoticed: a small file beside it and, by a setting, one elsewhere.
 """
 
-import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from assets.exceptions import RegistryError
-from assets.lake import Home, hash_json, write_atomically
+from assets.lake import Home, hash_json, locked, write_atomically
 from assets.settings import load_ledger_settings
 
 __all__ = ["Entry", "Ledger"]
@@ -105,7 +104,7 @@ class Ledger:
         ledger that an anchor remembers: then nothing is written, so that the anchor keeps what it knows.
         """
         text = json.dumps(body, sort_keys=True, allow_nan=False)
-        with self._locked(fcntl.LOCK_EX):
+        with self._locked():
             with self._transaction("immediate") as connection:
                 head = self._anchored_head(connection)
                 known = "select 1 from entries where kind = ? and key = ?"
@@ -122,7 +121,7 @@ class Ledger:
         """Every entry, or every entry of a kind, oldest first. Raises RegistryError when the file cannot be read."""
         if self._is_empty:
             return []
-        with self._locked(fcntl.LOCK_SH), self._transaction("deferred") as connection:
+        with self._locked(shared=True), self._transaction("deferred") as connection:
             return _select(connection, "where ? is null or kind = ?", (kind, kind))
 
     def champion_at(self, day: str) -> Entry | None:
@@ -152,7 +151,7 @@ class Ledger:
         if self._is_empty:
             return {}, None
         hashes: dict[int, str] = {0: ""}
-        with self._locked(fcntl.LOCK_SH), self._transaction("deferred") as connection:
+        with self._locked(shared=True), self._transaction("deferred") as connection:
             for seq, *row, found in connection.execute(f"{_COLUMNS} order by seq"):
                 if seq != len(hashes):
                     return hashes, f"entry {len(hashes)} was removed"
@@ -186,13 +185,9 @@ class Ledger:
             if head.seq and known.get(path) != head:
                 write_atomically(path, json.dumps({"ledger": str(self.path), **head._asdict()}))
 
-    @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        """One process at a time appends and anchors, and none reads meanwhile; the lock dies with its holder."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, how)
-            yield
+    def _locked(self, *, shared: bool = False) -> AbstractContextManager[None]:
+        """One process at a time appends and anchors, and none reads meanwhile."""
+        return locked(self.path.with_suffix(".lock"), shared=shared)
 
     @contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:

@@ -3,9 +3,8 @@
 A version is the training and the files that the ledger tells of; its number is what MLflow happens to call it.
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from assets.display import markdown
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home, hash_file
+from assets.lake import Home, hash_file, locked
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
@@ -261,13 +260,9 @@ class Registry:
             raise RegistryError(f"version {version.version} was never evaluated: it has no tag {lacking[0]!r}")
         self.fetch(version.version)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """One process at a time changes the registry."""
-        self.home.mlflow.mkdir(parents=True, exist_ok=True)
-        with (self.home.mlflow / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return locked(self.home.mlflow / ".lock")
 
     def _model(self) -> "RegisteredModel | None":
         if not self._tracking.exists:

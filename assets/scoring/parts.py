@@ -1,8 +1,6 @@
 """A long scoring in parts: one that was killed goes on where it stopped, and several processes share one."""
 
-import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.lake import replacing
+from assets.lake import claimed, remove_unshared, replacing, share
 
 __all__ = ["Parts", "resumable"]
 
@@ -51,13 +49,8 @@ class Parts:
     @contextmanager
     def _claim(self, number: int, wait: bool) -> Iterator[bool]:
         """Whether a part is to be written by this process, and by no other meanwhile; the claim ends with either."""
-        with self._path(number).with_suffix(".claim").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield not self._path(number).exists()
+        with claimed(self._path(number).with_suffix(".claim"), wait=wait) as ours:
+            yield ours and not self._path(number).exists()
 
     def _write(self, number: int, table: pa.Table) -> None:
         with replacing(self._path(number)) as file:
@@ -77,36 +70,13 @@ def resumable(folder: Path, name: str, key: str) -> Iterator[Parts]:
     own = folder / f".{name}-{key}.parts"
     for other in set(folder.glob(f".{name}-*.parts")) - {own}:
         with suppress(FileNotFoundError):  # another process was faster
-            _remove(os.open(other, os.O_RDONLY), other)
-    handle, done = _share(own), False
+            remove_unshared(os.open(other, os.O_RDONLY), other)
+    handle, done = share(own), False
     try:
         yield Parts(own)
         done = True
     finally:
         if done or not any(own.glob("*.parquet")):
-            _remove(handle, own)
+            remove_unshared(handle, own)
         else:
             os.close(handle)
-
-
-def _share(folder: Path) -> int:
-    """A handle that keeps others from removing the folder, which is made when it is not there."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        if os.fstat(handle).st_nlink:  # otherwise it was removed before the lock was had
-            return handle
-        os.close(handle)
-
-
-def _remove(handle: int, folder: Path) -> None:
-    """Close the handle on parts, and remove them where no other process works on them."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_nlink:
-            shutil.rmtree(folder)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(handle)

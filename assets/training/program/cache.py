@@ -3,12 +3,11 @@
 <cache>/tokens/<key>/    one .npy file per array, and whatever else its maker wrote
 """
 
-import fcntl
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from assets.lake import Lake
+from assets.lake import Lake, locked
 
 __all__ = ["cached", "map_array", "write_arrays"]
 
@@ -36,7 +35,7 @@ def cached(cache: Path, key: str, make: Callable[[Path], None], read: Callable[[
     """
     lake = Lake(cache)
     folder = lake.path(_TABLE, key)
-    with _alone(folder.parent):
+    with locked(folder.parent / ".lock"):
         try:
             content = read(folder)
         except (OSError, ValueError):
@@ -79,15 +78,6 @@ def _write_header(file: IO[bytes], part: NDArray[Any], rows: int) -> None:
     """A header leaves room for any number of rows, so that it can be written again when they are counted."""
     header = {"descr": npy.dtype_to_descr(part.dtype), "fortran_order": False, "shape": (rows, *part.shape[1:])}
     npy.write_array_header_1_0(file, header)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait for the other processes that are in here. The lock of one that dies is freed by the kernel."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _note_use(folder: Path) -> None:

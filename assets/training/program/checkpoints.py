@@ -7,15 +7,14 @@ CURRENT             the name of the newest
 """
 
 import json
-import os
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.lake import hash_file, write_atomically
+from assets.lake import hash_file, sync, write_atomically
 
-__all__ = ["MANIFEST", "POINTER", "Checkpoints", "newest_first", "outdated", "read_manifest", "step_of", "sync"]
+__all__ = ["MANIFEST", "POINTER", "Checkpoints", "newest_first", "outdated", "read_manifest", "step_of"]
 
 MANIFEST = "MANIFEST.json"
 POINTER = "CURRENT"
@@ -79,15 +78,6 @@ def outdated(names: Collection[str], current: str, kept: int) -> list[str]:
     """Which checkpoints go when one becomes current: the oldest, and all that are newer, as those were damaged."""
     older = sorted(name for name in names if name <= current)
     return [*older[:-kept], *(name for name in names if name > current)]
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder's entries are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_manifest(folder: Path) -> dict[str, str]:

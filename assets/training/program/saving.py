@@ -21,8 +21,8 @@ from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
 from assets.exceptions import Stopped
-from assets.lake import hash_file, write_atomically
-from assets.training.program.checkpoints import Checkpoints, read_manifest, sync
+from assets.lake import hash_file, sync, write_atomically
+from assets.training.program.checkpoints import Checkpoints, read_manifest
 from assets.training.program.engine import tell_all
 from assets.training.program.mirror import Uploads
 from assets.training.program.progress import Progress
