@@ -73,7 +73,9 @@ def test_matplotlib_draws_the_value(value: str) -> None:
         axes.set_yticks([0, 1], [value, plain(value, 10)])
         axes.set_title(value)
         axes.legend()
-        figure.savefig(BytesIO())
+        figure.savefig(drawn := BytesIO())
+    assert drawn.getvalue().startswith(b"\x89PNG")
+    assert (axes.get_title(), axes.get_yticklabels()[0].get_text()) == (value, value)
 
 
 def test_labels_and_slices_are_called_as_the_domain_calls_them() -> None:

@@ -435,8 +435,15 @@ def attempt(act: Act) -> bool:
     ("examples", "steps"), [(8, 12), pytest.param(100, 30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_there_is_always_a_champion_that_the_ledger_explains(world: World, examples: int, steps: int) -> None:
+    machines: list[SuccessionMachine] = []
+
+    def machine() -> SuccessionMachine:
+        machines.append(SuccessionMachine(world))
+        return machines[-1]
+
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: SuccessionMachine(world),
+        machine,
         # Making a failure smaller takes minutes, and a dozen steps can be read as they are.
         settings=settings(max_examples=examples, stateful_step_count=steps, phases=[Phase.generate]),
     )
+    assert len(machines) >= examples

@@ -208,9 +208,16 @@ def test_an_edited_evaluation_is_found_and_not_judged_again(
     assert (verify(Registry(home)).evaluations, verify(Registry(home)).gone) == (1, 2)
 
 
-@pytest.mark.parametrize("forgotten", [[], ["anchor"], ["anchor", "mlflow"]])
+@pytest.mark.parametrize(
+    ("forgotten", "why"),
+    [
+        ([], "the ledger is gone"),
+        (["anchor"], "is not the one that MLflow knows of"),
+        (["anchor", "mlflow"], "it holds no verdict, and the lake has verdict/"),
+    ],
+)
 def test_a_deleted_ledger_is_noticed_while_anything_remembers_it(
-    forgotten: list[str], home: Home, promoted: Promote, empty_database: Path
+    forgotten: list[str], why: str, home: Home, promoted: Promote, empty_database: Path
 ) -> None:
     promoted(A)
     with home.lake.staging(f"verdict/{DAY}") as staged:
@@ -220,7 +227,7 @@ def test_a_deleted_ledger_is_noticed_while_anything_remembers_it(
         home.ledger.with_suffix(".anchor").unlink()
     if "mlflow" in forgotten:
         shutil.copy(empty_database, home.mlflow)
-    refused(Registry(home), "")
+    refused(Registry(home), why)
 
 
 def test_nothing_is_judged_beside_a_lost_ledger(

@@ -145,6 +145,7 @@ def test_the_links_of_the_hubs_cache_are_followed(copy: Path, tmp_path: Path) ->
     copy.mkdir()
     for file in blobs.iterdir():
         (copy / file.name).symlink_to(file)
+    assert resolve_base_model(str(copy)).weights_sha256 == resolve_base_model(str(blobs)).weights_sha256
     load(copy)
 
 

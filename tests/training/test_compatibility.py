@@ -33,6 +33,8 @@ def plain() -> TrainingSettings:
 def test_every_file_is_allowed(plain: TrainingSettings, name: str, precision: str) -> None:
     settings = override(plain, {"deepspeed": name, "precision": precision, "nvme": "/nvme"})
     check_training(settings, file(name), 2, CPU)
+    with pytest.raises(SettingsError, match=f"^configs/deepspeed/{name}.json: train_batch_size"):
+        check_training(settings, file(name) | {"train_batch_size": 8}, 2, CPU)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,10 @@ def test_settings_that_do_not_go_together_are_one_line(
 
 
 def test_fp16_trains_on_gpus(plain: TrainingSettings) -> None:
-    check_training(override(plain, {"precision": "fp16"}), file(), 2, TWO_GPUS)
+    settings = override(plain, {"precision": "fp16"})
+    check_training(settings, file(), 2, TWO_GPUS)
+    with pytest.raises(SettingsError, match="fp16 needs a GPU"):
+        check_training(settings, file(), 2, CPU)
 
 
 @pytest.mark.parametrize(
