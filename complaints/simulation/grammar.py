@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 
 from complaints import QUEUES
+from complaints.simulation.letters import LETTERS
+from complaints.simulation.phrases import SHARED, Rules
+from complaints.simulation.queues import EMERGING, QUEUE_RULES
 from complaints.simulation.settings import TextSettings
-from complaints.simulation.vocabulary import EMERGING, LETTERS, QUEUE_RULES, SHARED, Rules
 
 __all__ = ["Draw", "Grammar", "Rule"]
 

@@ -1,127 +1,14 @@
-"""The words of the simulator: alternatives by rule name, `{rule}` standing for a draw from another rule.
+"""What complaints of each queue say, and what they begin to say when the world changes.
 
 What decides a complaint's queue is who did what to what. Every queue's words occur in every other queue as well: in
-clauses that are declared settled or beside the point (`settled`), in asides and in consequences.
+clauses that are declared settled or irrelevant (`settled`), in asides and in consequences.
 """
 
 from collections.abc import Mapping
 
-__all__ = ["EMERGING", "LETTERS", "QUEUE_RULES", "SHARED", "Rules"]
+from complaints.simulation.phrases import Rules
 
-Rules = Mapping[str, tuple[str, ...]]
-
-SHARED: Rules = {
-    "someone": ("XXXX", "XXXX XXXX", "the company", "the company", "this company", "their office"),
-    "date": ("XX/XX/XXXX", "XX/XX/YYYY", "XX/XX/YYYY", "XXXX YYYY"),
-    "number": ("two", "three", "four", "five", "six", "eight", "ten", "twelve"),
-    "relative": (
-        "sister",
-        "mother",
-        "father",
-        "daughter",
-        "son",
-        "brother",
-        "wife",
-        "husband",
-        "ex husband",
-        "neighbor",
-    ),
-    # One clause is alive, the other is not: only the frame around a clause says which.
-    "alive_lead": (
-        "",
-        "",
-        "",
-        "This is about something else: ",
-        "My complaint is that ",
-        "The problem today is that ",
-        "What is still open is that ",
-        "I need help because ",
-        "What nobody will fix is that ",
-        "I am filing this because ",
-        "The reason I write is that ",
-    ),
-    "settled": (
-        "{Clause}, but that was corrected and I have no complaint there.",
-        "{Clause}, and to be fair they made it right within days.",
-        "{Clause}, but that one is closed and not why I write.",
-        "Last year {clause}; I got an apology and that matter is over.",
-        "I do not complain that {clause}, since it was refunded.",
-        "Please do not mix this up with my old case, in which {clause}.",
-        "You will find an earlier file where {clause}; ignore it, it was resolved.",
-        "I once wrote to you because {clause}, and that has been taken care of.",
-        "It happened to my {relative} that {clause}, which is not my case.",
-        "The agent kept answering as if {clause}, which never happened.",
-        "They closed my ticket as if I had said that {clause}. I never said that.",
-    ),
-    "mention": (
-        "This has nothing to do with {object}.",
-        "I have no quarrel with {actor}.",
-        "{Actor} only told me to write to you.",
-        "They told me to ask {actor}, who cannot do anything.",
-        "I want to be clear that {object} is fine and not in question.",
-        "{Actor} looked at it and agreed with me.",
-        "Do not send this to {actor} again.",
-    ),
-    "opening": (
-        "To whom it may concern,",
-        "I am writing to ask for your help.",
-        "I am at my wits end.",
-        "This has gone on since {date}.",
-        "This began {number} weeks ago.",
-        "I have been a customer for {number} years.",
-        "On {date} I noticed something wrong.",
-        "Hello.",
-        "I never thought I would have to do this.",
-        "I tried to solve this on my own for {number} months.",
-        "Please read this carefully.",
-    ),
-    "detail": (
-        "I called on {date} and was on hold for over {number} hours.",
-        "I spoke to {number} different people and each one told me something else.",
-        "A supervisor named XXXX promised a call back that never came.",
-        "I sent a certified letter on {date} and have the receipt.",
-        "The amount in question is {amount}.",
-        "I have screenshots, letters and a recording of the call on {date}.",
-        "They said it would take {number} business days, which have long passed.",
-        "I uploaded all of the documents they asked for, twice.",
-        "Their answer was a form letter that did not address anything I wrote.",
-        "I asked for proof in writing and got nothing.",
-        "The person on the phone laughed at me and hung up.",
-        "My case number is XXXX and nobody can find it.",
-        'The representative said, "that is just our policy", and ended the chat.',
-        "Their web site shows one thing, their letters another.",
-        "I paid {amount} on {date} and have the confirmation.",
-    ),
-    "consequence": (
-        "My credit score dropped by {number} points because of this.",
-        "I was about to close on a mortgage and now the lender is asking questions.",
-        "I am afraid that it will end up with a collection agency.",
-        "I had to borrow from my {relative} to pay rent and my student loan.",
-        "I could not use my card for groceries or gas.",
-        "My bank says that there is nothing they can do about it.",
-        "I pay my mortgage, my car loan and my cards on time every month.",
-        "I had to wire money from my savings just to get by.",
-        "I even thought of hiring a credit repair firm.",
-        "It shows on my credit report and on my bank statement alike.",
-        "A friend told me to freeze my report and close my account.",
-        "I lost {amount} in fees, interest and wages over this.",
-        "I checked my report, my bank and my loan papers and it all adds up to {amount}.",
-        "They threatened to report me to the bureaus and to send me to collections.",
-        "I am a senior on a fixed income and cannot afford it.",
-        "I cannot sleep and my {relative} is worried sick.",
-    ),
-    "closing": (
-        "I want this fixed and confirmed in writing.",
-        "Please make them do the right thing.",
-        "I want my {amount} back.",
-        "I will take legal action if this goes on.",
-        "All I ask for is a straight answer.",
-        "Thank you for any help.",
-        "This has to be against the law.",
-        "I expect an answer within {number} days.",
-        "Please investigate.",
-    ),
-}
+__all__ = ["EMERGING", "QUEUE_RULES"]
 
 QUEUE_RULES: Mapping[str, Rules] = {
     "bank_account": {
@@ -582,49 +469,3 @@ EMERGING: Mapping[str, Rules] = {
     },
 }
 """What people write about from the date of a new vocabulary on; it replaces the rules of the same queue."""
-
-LETTERS: Mapping[str, tuple[str, ...]] = {
-    "bank_account": (
-        "I am submitting this complaint regarding the restriction of my deposit account and the failure of the "
-        "institution to release my available funds under Regulation CC. {tail}",
-    ),
-    "cards": (
-        "This is a formal billing error notice under the Fair Credit Billing Act. I dispute the charge that appears on "
-        "my periodic statement and I request that it be removed at once. {tail}",
-    ),
-    "consumer_loan": (
-        "I am a consumer as defined by law and I hereby give notice that the finance agreement for my vehicle was not "
-        "disclosed as the Truth in Lending Act requires, and I rescind it. {tail}",
-    ),
-    "credit_reporting": (
-        "In accordance with the Fair Credit Reporting Act, the list of accounts below has violated my federally "
-        "protected consumer rights to privacy and confidentiality under 15 USC 1681. {tail}",
-        "I am a victim of identity theft. Due to the inaccurate information that appears on my consumer file I ask "
-        "that the following fraudulent items be blocked within four business days. {tail}",
-        "The data furnisher and the consumer reporting agency did not conduct a reasonable investigation of the items "
-        "that I disputed and returned them as verified without any document. {tail}",
-    ),
-    "debt_collection": (
-        "I am sending this notice under the Fair Debt Collection Practices Act. I do not have a contract with this "
-        "company, I never gave my consent, and I demand full validation of the debt. {tail}",
-        "This is not a refusal to pay but a notice that your claim is disputed. Under 15 USC 1692g you must cease all "
-        "contact until the alleged account has been validated in full. {tail}",
-    ),
-    "money_transfer": (
-        "I report an unauthorized electronic fund transfer under Regulation E. I did not authorize the payment that "
-        "was sent from my wallet and the provider closed my claim without a review. {tail}",
-    ),
-    "mortgage": (
-        "This letter is a qualified written request under the Real Estate Settlement Procedures Act concerning the "
-        "servicing of my home loan and the accounting of my escrow balance. {tail}",
-    ),
-    "other": (
-        "I request a full refund of all advance fees under the Telemarketing Sales Rule. I enrolled in a program to "
-        "reduce what I owe and none of the promised services were performed. {tail}",
-    ),
-    "student_loan": (
-        "I submit this borrower defense complaint because my education loan was obtained through misrepresentation "
-        "and the servicer has refused to apply the discharge that I am entitled to. {tail}",
-    ),
-}
-"""Form letters: texts that share more than their first 120 characters and differ in their tail, or not at all."""
