@@ -1,6 +1,6 @@
 """Where things live: one home folder, and in it a lake of immutable versions behind one atomic pointer per table.
 
-<home>/lake/<table>/<version>/...     written beside as .staging-*, synced, renamed into place
+<home>/lake/<table>/<version>/...     written as .staging-* next to it, synced, renamed into place
 <home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
 <home>/lake/.writing/<table>.lock     held by the one that writes the table; the lock ends with its holder
 <home>/running/<name>.lock            held by each process at work in the home
@@ -148,7 +148,7 @@ class Lake:
 
     @contextmanager
     def staging(self, table: str) -> Iterator[Path]:
-        """An empty folder beside the table's versions; whatever `publish` has not moved is removed at the end.
+        """An empty folder next to the table's versions; whatever `publish` has not moved is removed at the end.
 
         One writer at a time is in here; others say what they wait for. So what it finds staged was left by one that
         was killed, and is removed. What the new version is made of must be read in here, too.
@@ -330,7 +330,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside a path, which takes its place in one step when it is whole and on the disk, or goes on an error."""
+    """A file that takes a path's place in one step when it is whole and on the disk; an error removes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:

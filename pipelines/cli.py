@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 _AT_WORK = ("score", "status", "approve", "reject", "rollback", "withdraw", "rebuild-registry", "reproduce", "replay")
-"""Commands that come upon things in the home; `run` says so itself, as every run of the graph does."""
+"""Commands that read what is in the home; `run` says so itself, as every run of the graph does."""
 _POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -62,7 +62,7 @@ def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
     if status is not dg.DagsterRunStatus.FAILURE or ended is None:
         return f"attempt {len(runs)}, run {runs[0].dagster_run.run_id}: {status.value.lower()}"
     if len(runs) >= attempts:
-        return f"{len(runs)} attempts have failed; the next decision tells a person"
+        return f"{len(runs)} attempts have failed; the next decision alerts a person"
     failed, now = datetime.fromtimestamp(ended, UTC), datetime.now(UTC)
     again = failed + _FIRST_DELAY * 2 ** (len(runs) - 1)
     # A failure that is still to come was written by a clock that has been set back: how long ago it was, nobody knows.

@@ -26,7 +26,7 @@ class Withdrawal:
     versions: tuple[str, ...]
     """Model versions that were trained on those."""
     unknown: tuple[str, ...] = ()
-    """Model versions of which that cannot be told: what they were made of was removed."""
+    """Model versions of which that is unknown: what they were made of was removed."""
 
 
 def withdraw(home: Home, name: str, reason: str) -> Withdrawal:

@@ -56,7 +56,7 @@ class DecisionInputs:
     days_since_retraining: int | None
     """Days since the last retraining that ended with a verdict was decided on; None for never."""
     failed: int
-    """Attempts at a retraining since then: they have ended without a verdict, or go on."""
+    """Attempts at a retraining since then: they have ended without a verdict, or are under way."""
     days_since_failed: int | None
     """Days since the last of them was decided on; None for none."""
     tried: int

@@ -164,7 +164,7 @@ def _labels(found: "Performance") -> str:
 
 
 def _windows(found: "Performance") -> str:
-    """Estimated beside realised accuracy, the newest window first."""
+    """Estimated next to realised accuracy, the newest window first."""
     rows = [
         (
             w.as_of,

@@ -32,7 +32,7 @@ __all__ = ["measure_drift"]
 
 
 def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, settings: DriftSettings) -> DriftReport:
-    """Compare the champion's window with its training, publish the numbers as `drift/<as_of>` and the HTML beside.
+    """Compare the champion's window with its training, publish the numbers as `drift/<as_of>` and the HTML with them.
 
     The page is `reports/drift/<as_of>.html`; without a champion, its predictions or enough rows it says so. The
     version is a function of the predictions, the settings, the champion's earlier windows and, for the page, its

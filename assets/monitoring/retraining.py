@@ -34,7 +34,7 @@ _TRAININGS = 3
 
 @dataclass(frozen=True)
 class Past:
-    """What the ledger knows of earlier retrainings, as of a day and beside a champion."""
+    """What the ledger knows of earlier retrainings, as of a day, under a champion."""
 
     gain_per_day: float
     spent: float

@@ -8,8 +8,8 @@ learn from, so every comparison here learns from as many; it is the surer, the m
 The window is compared with each stretch of the reference, and what counts are those that it is hardest to tell from: a
 December is like the December before, and after a change the window is like what the champion has learned of it. As many
 as chance allows to be the nearest count together: the least of many areas would be small by luck, and lower the more
-stretches there are. Calm is how well stretches are told from the others that are most like them, without the ones that
-are least like any: a single change within the training, or a season, is no measure of calm.
+stretches there are. Calm is how well stretches are distinguished from the others that are most like them, without the
+ones that are least like any: a single change within the training, or a season, is no measure of calm.
 """
 
 from collections.abc import Iterable, Iterator
@@ -119,7 +119,7 @@ def _nearest(areas: Floats, side: _Texts, texts: _Texts, settings: DriftSettings
 
 
 def _noise(left: int, right: int) -> float:
-    """The standard error of an area of so many texts where nothing tells the sides apart.
+    """The standard error of an area of so many texts where nothing distinguishes the sides.
 
     It is that of one half: what one teaches of the other is what the other teaches of it, so that both areas agree
     (correlation 0.94 of 150 pairs of 2,000 texts each, standard error 0.0133 for 0.0129).

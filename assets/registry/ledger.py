@@ -2,7 +2,7 @@
 
 Every entry carries a hash over itself and the hash of the one before it, so that none can be edited, removed or
 reordered without all that follow being written again. Anchors remember the last entry, so that the ledger cannot lose
-its end, or become another one, unnoticed: a small file beside it and, by a setting, one elsewhere.
+its end, or become another one, unnoticed: a small file next to it and, by a setting, one elsewhere.
 """
 
 import json

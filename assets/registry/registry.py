@@ -1,6 +1,6 @@
 """Model versions in MLflow: registered once per training, served only when intact. The ledger names the champion.
 
-A version is the training and the files that the ledger tells of; its number is what MLflow happens to call it.
+A version is the training and the files that the ledger names; its number is what MLflow happens to call it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -250,7 +250,7 @@ class Registry:
         return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
 
     def tags(self) -> dict[str, str]:
-        """What MLflow keeps beside the model."""
+        """What MLflow keeps with the model."""
         model = self._model()
         return dict(model.tags) if model else {}
 

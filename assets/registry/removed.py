@@ -1,4 +1,4 @@
-"""What `evergreen prune` has removed, as far as somebody asks for it: the ledger tells when."""
+"""What `evergreen prune` has removed, as far as somebody asks for it: the ledger says when."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from assets.registry.ledger import Ledger
 __all__ = ["ENTRY", "names_gone", "why_gone"]
 
 ENTRY = "prune"
-"""The kind of the ledger's entries that tell what was removed: body["removed"] has the names by setting."""
+"""The kind of the ledger's entries that say what was removed: body["removed"] has the names by setting."""
 
 
 def why_gone(home: Home, path: Path, setting: str) -> str | None:

@@ -41,7 +41,7 @@ class Reproduction:
 
 
 def reproduce(home: Home, version: str, run: Run) -> Reproduction:
-    """Make a registered version again, beside everything, and compare.
+    """Make a registered version again, apart from everything else, and compare.
 
     bitwise: the weights are equal. equivalent: they are not, but were made of the same things, and metrics on the test
     rows are within TOLERANCE. changed: data, code, packages or metrics are not what they were. impossible: something

@@ -22,7 +22,7 @@ def approvable_until(verdict: Entry) -> date:
 def unlawful(entries: Sequence[Entry]) -> str | None:
     """The first alias entry that does not follow from those before it, and why; None when each does.
 
-    A version becomes champion by a verdict to promote or an approval of its training, decided beside the champion that
+    A version becomes champion by a verdict to promote or an approval of its training, decided against the champion that
     it replaces (of which it is, when it is a refit); it comes back by a rollback, or by an edit by hand that was
     accepted.
     """
@@ -79,7 +79,7 @@ def _not_decided(move: Entry, known: _Known, held: Mapping[str, str | None], cha
     if verdict.body.get("training_id") != move.body.get("training_id"):
         return "its verdict is of another training"
     if verdict.body.get("champion") != champion:
-        return "its verdict was reached beside another champion"
+        return "its verdict was reached against another champion"
     if verdict.body.get("refit_of") not in (None, champion):
         return "it is a refit of another version than the champion"
     if move.body["training_id"] in held:

@@ -1,9 +1,9 @@
 """Who is champion, and who was: verdicts, approvals, rollbacks and edits by hand, written down and then acted on.
 
 The ledger is written first, and MLflow's alias `champion` follows it; a tag of the model says which entry it has
-followed. Whatever is killed between the two, the next call ends in the state that the ledger tells, and an alias that
-somebody has moved is told from one that has yet to follow. On a ledger that is not as it was written nothing is judged
-and nothing moves.
+followed. Whatever is killed between the two, the next call ends in the state that the ledger gives, and an alias that
+somebody has moved is distinguished from one that has yet to follow. On a ledger that is not as it was written nothing
+is judged and nothing moves.
 """
 
 from dataclasses import dataclass

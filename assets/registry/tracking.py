@@ -30,9 +30,9 @@ _PARAMS_AT_ONCE = 100  # MLflow's limit for one call
 
 
 def database(folder: Path) -> str:
-    """The address of MLflow's database in a folder. It is made beside, when there is none, and moved into place.
+    """The address of MLflow's database in a folder. Where there is none it is made elsewhere, and moved into place.
 
-    MLflow makes it in steps, and cannot go on with what a kill has left.
+    MLflow makes it in steps, and cannot continue with what a kill has left.
     """
     path = folder / _DATABASE
     if not path.exists():

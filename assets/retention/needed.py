@@ -18,7 +18,7 @@ __all__ = ["Needed", "find_needed"]
 
 @dataclass(frozen=True)
 class Needed:
-    """What stays beside the current version of each table."""
+    """What stays besides the current version of each table."""
 
     bundles: frozenset[str]
     """Training ids."""
@@ -44,7 +44,7 @@ class _Trained:
 def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
     """What the ledger's state and the retention policy ask for.
 
-    Raises RegistryError when the ledger is not as it was written, or MLflow lacks the champion: then nobody can tell.
+    Raises RegistryError when the ledger is not as it was written, or MLflow lacks the champion: then nobody knows.
     """
     champion, entries, home = registry.champion(), registry.ledger.entries(), registry.home
     trained = _trainings(registry, entries)

@@ -1,11 +1,11 @@
-"""Removes what nothing needs: it is written down, moved out of sight, told to the ledger, and only then deleted.
+"""Removes what nothing needs: it is written down, moved out of sight, recorded in the ledger, and only then deleted.
 
     <home>/pruned/<batch>/batch.json     what is to go, written first
     <home>/pruned/<batch>/<path>         where each thing is moved to, by one rename
     <home>/running/.door                 held while things are looked at and moved: nobody comes in, nobody is in here
 
-Nothing is moved while any other process is at work in the home: whoever reads may have come upon anything in it. A
-batch that a kill has left is told and deleted by the next call; what it had not moved yet is looked at again.
+Nothing is moved while any other process is at work in the home: whoever reads may be using anything in it. A
+batch that a kill has left is recorded and deleted by the next call; what it had not moved yet is looked at again.
 """
 
 import json
@@ -39,7 +39,7 @@ class Pruned:
 
     removed: tuple[Removable, ...]
     at_work: tuple[str, ...] = ()
-    """Others at work in the home, runs by their ids: nothing is moved beside them."""
+    """Others at work in the home, runs by their ids: nothing is moved meanwhile."""
 
     @property
     def bytes(self) -> int:
@@ -55,7 +55,7 @@ class Pruned:
 
 
 def plan(home: Home, settings: RetentionSettings, as_of: str | None = None) -> list[Removable]:
-    """What `prune` would remove now. Raises RegistryError when the ledger cannot tell what is needed."""
+    """What `prune` would remove now. Raises RegistryError when the ledger does not say what is needed."""
     registry = Registry(home)
     needed = find_needed(registry, settings)
     return find_removable(registry, as_of or _newest_day(registry), settings, needed)
@@ -102,7 +102,7 @@ def _move(home: Home, as_of: str, found: Sequence[Removable]) -> None:
 
 
 def _finish(home: Home) -> tuple[Removable, ...]:
-    """Tell the ledger of every batch, and delete it; what was in them. One that has no list is told already."""
+    """Record every batch in the ledger, and delete it; what was in them. One that has no list is recorded already."""
     done: list[Removable] = []
     for name in folders(_pruned(home)):
         batch = _pruned(home) / name

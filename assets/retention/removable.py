@@ -110,7 +110,7 @@ class _Search:
             held |= records
 
     def aside(self) -> Iterator[Removable]:
-        """What is beside the lake: each can be made again."""
+        """What is next to the lake: each can be made again."""
         root, settings = self._root, self.settings
         for name, kept in (("checkpoints", settings.checkpoints), ("replay", settings.replays)):
             found = [root / name / folder for folder in folders(root / name)]

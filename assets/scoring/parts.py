@@ -1,4 +1,4 @@
-"""A long scoring in parts: one that was killed goes on where it stopped, and several processes share one."""
+"""A long scoring in parts: one that was killed continues where it stopped, and several processes share one."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator

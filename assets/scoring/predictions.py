@@ -44,7 +44,7 @@ _WINDOW = """
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a publication of predictions is, kept beside its rows."""
+    """What a publication of predictions is, kept with its rows."""
 
     as_of: str
     model_version: str
@@ -91,7 +91,7 @@ def predict(
     """Score every visible record received in the window that ends at as_of, and publish the rows.
 
     The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
-    exists is reused and `load` (the champion's bundle) is not called. After a kill the same call goes on with the
+    exists is reused and `load` (the champion's bundle) is not called. After a kill the same call continues with the
     chunks that were not scored. Nothing is published when any record was not scored exactly once, or when the champion
     answers its golden rows otherwise than it was evaluated, or they are not in this home. Features are those as
     of as_of, whatever another run has filled the online store with. Raises NotPublished without marts, and when the

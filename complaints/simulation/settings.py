@@ -1,4 +1,4 @@
-"""What the simulator can be told: `configs/simulator.yaml`."""
+"""The settings of the simulator: `configs/simulator.yaml`."""
 
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -28,7 +28,7 @@ class TextSettings(_Section):
     identical_letter_share: float = Share
     """Of the form letters, those that are equal to the last character."""
     settled_share: float = Share
-    """Narratives that also tell, in full, what another queue would handle, and that it is settled or not the point."""
+    """Narratives that also describe in full what another queue handles, and say that it is settled or irrelevant."""
     mention_share: float = Share
     """Narratives that mention another queue's actor or product in passing."""
     opening_share: float = Share

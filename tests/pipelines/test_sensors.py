@@ -57,7 +57,7 @@ def test_a_failed_retraining_is_tried_again_with_growing_delays_and_then_left_to
         monkeypatch.setattr(sensors, "_FIRST_DELAY", timedelta())
         request = tick(instance)
         assert attempt == 4 or f"attempt {attempt} has failed; the next comes at" in str(waits)
-    assert request == "4 attempts have failed; the next decision tells a person"
+    assert request == "4 attempts have failed; the next decision alerts a person"
     assert keys == [("2", "2024-02-01")] * 4
     assert [entry.body["attempt"] for entry in ledger.entries("attempt")] == [1, 2, 3, 4]
     assert recall(ledger.entries(), "2024-02-03", "1", None, load_settings("quick").retraining).failed == 5
