@@ -120,8 +120,8 @@ def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run) 
     assert "| metric | challenger | baseline |" in shown["metrics"]
     for picture in PICTURES:
         assert "data:image/png;base64," in shown[picture]
-    assert "| label cards |" in shown["slices"]
-    assert "| student\\_loan | 0 |" in shown["labels with few training rows"]
+    assert "| queue Cards |" in shown["slices"]
+    assert "| Student loan | 0 |" in shown["labels with few training rows"]
     assert metadata(result, "registered_model")["page"].endswith("/#/models/text-classifier/versions/1")
     assert metadata(result, "champion")["decision"] == "promote"
     assert all(check.passed for check in result.get_asset_check_evaluations())
