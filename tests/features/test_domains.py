@@ -340,12 +340,11 @@ def build_of(made: Snapshot, marts: str) -> Snapshot:
 def test_an_unlikely_time_and_an_empty_id_do_not_count(of_notes: Snapshot, home: Home, publish: Publish) -> None:
     rows = records(1)
     rows[0] |= {"record_id": " "}
-    rows[1] |= {"known_at": datetime(1949, 12, 31)}
-    rows[2] |= {"known_at": datetime(2200, 1, 1)}
-    rows[3] |= {"known_at": datetime(1950, 1, 1), "label_known_at": datetime(1950, 1, 1)}
+    for place, then in enumerate((datetime(1949, 12, 31), datetime(2200, 1, 1), datetime(1950, 1, 1)), start=1):
+        rows[place] |= {"known_at": then, "label_known_at": then}
     publish(home, rows, "odd")
     with open_landed(home, build_of(of_notes, "odd")) as landed:
-        found = landed.other_rows(pd.DataFrame(rows)[list(home.domain.columns)], AS_OF)
+        found = landed.other_rows(pd.DataFrame(rows)[list(home.domain.columns)], "2201-01-01")
     assert found == 3
 
 
