@@ -56,14 +56,13 @@ def repository(domain: Domain, folder: Path) -> list[Any]:
 
     Raises SettingsError naming the module that cannot be run.
     """
-    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
+    from feast import FeatureService, FeatureView, OnDemandFeatureView
 
     entities = [_entity(name, domain) for name in domain.entities]
     ours = [_statistics_view(entity, domain) for entity in entities]
     own = [value for path in sorted(folder.glob("*.py")) for value in _defined_in(path)]
     if not any(isinstance(value, OnDemandFeatureView) for value in own):
         own += _defined_in(_DEFAULT)
-    own = [value for value in own if not (isinstance(value, Entity) and value.name in domain.entities)]
     views = [value for value in own if isinstance(value, FeatureView | OnDemandFeatureView)]
     service = FeatureService(
         name=SERVICE,

@@ -46,6 +46,7 @@ source:
     channel: {required: false}
     area: {outcome: true, required: false}
     kind: {outcome: true, required: false}
+    bug: {outcome: true, required: false}
     resolved: {type: instant, outcome: true, required: false}
 id: ticket
 received: {field: opened}
