@@ -1,9 +1,9 @@
 """Reads JSON Lines: an object a line, its fields by names whose dots lead into objects inside."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from assets.ingestion.layout import HeaderError, plain, require_fields
 from assets.ingestion.records import (
@@ -27,8 +27,8 @@ _NOT_JSON, _NO_OBJECT = "not-json", "not-an-object"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ONE_VALUE = "one-json-value: write one object per line"
 _SHOWN_NAMES, _SHOWN_DEPTH = 20, 3
-_KEPT_NAMES, _LONGEST_NAME = 1 << 10, 200
-"""Keys that are not read anew each time, and how long they are at most."""
+_KEPT_KEYS, _LONGEST_KEPT = 1 << 10, 200
+"""How many keys are kept by what they are, and how long these are at most."""
 
 
 class _Number(str):
@@ -146,7 +146,7 @@ class _Fields:
         self._names = {field: [plain(name) for name in domain.source.names(field)] for field in domain.source.fields}
         self._wanted = {name for names in self._names.values() for name in names}
         self._above = {name[:place] for name in self._wanted for place, mark in enumerate(name) if mark == "."}
-        self._plain = lru_cache(_KEPT_NAMES)(plain)
+        self._roles = defaultdict[str, dict[str, _Role]](dict)
         self._checked = False
         self._seen, self._shown = set[str](), dict[str, None]()
 
@@ -157,7 +157,7 @@ class _Fields:
             self._seen |= values.keys()
             if len(self._shown) < _SHOWN_NAMES:
                 self._shown |= dict.fromkeys(_dotted(value, _SHOWN_DEPTH))
-        return [next(filter(None, (_text(values.get(name)) for name in names)), "") for names in self._names.values()]
+        return [_first(values, names) for names in self._names.values()]
 
     def require_all(self) -> None:
         """Raises HeaderError, 'missing-column: NAME', if none of the records so far had a required field."""
@@ -167,18 +167,35 @@ class _Fields:
 
     def _values(self, value: Mapping[str, Any], above: str) -> dict[str, Any]:
         """What is there by the names that are asked for."""
-        here, inside = dict[str, Any](), dict[str, Any]()
+        here, inside, roles = dict[str, Any](), dict[str, Any](), self._roles[above]
         for key, found in value.items():
-            name = above + (self._plain(key) if len(key) <= _LONGEST_NAME else key)
-            if name in self._above:
-                inside |= self._values(found, f"{name}.") if isinstance(found, dict) else self._none(found, f"{name}.")
-            if name in self._wanted:
-                here[name] = found
-        return inside | here
+            role = roles.get(key) or self._role(above, key)
+            if role.leads_inside:
+                inside |= self._values(found, role.above) if isinstance(found, dict) else self._none(found, role.above)
+            if role.is_wanted:
+                here[role.name] = found
+        return inside | here if inside else here
+
+    def _role(self, above: str, key: str) -> "_Role":
+        name = above + plain(key)
+        role = _Role(name, f"{name}.", name in self._wanted, name in self._above)
+        if len(key) <= _LONGEST_KEPT and len(self._roles[above]) < _KEPT_KEYS:
+            self._roles[above][key] = role
+        return role
 
     def _none(self, found: object, above: str) -> dict[str, None]:
         """The names inside an object that is null."""
         return dict.fromkeys(name for name in self._wanted if found is None and name.startswith(above))
+
+
+class _Role(NamedTuple):
+    """What a key is to the fields."""
+
+    name: str
+    above: str
+    """What the names of keys inside begin with."""
+    is_wanted: bool
+    leads_inside: bool
 
 
 def _dotted(value: Mapping[str, Any], depth: int) -> Iterator[str]:
@@ -189,10 +206,13 @@ def _dotted(value: Mapping[str, Any], depth: int) -> Iterator[str]:
             yield key
 
 
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return _json(value)
+def _first(values: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The first value that is not empty, as text."""
+    for name in names:
+        value = values.get(name)
+        if value is not None and (text := value if isinstance(value, str) else _json(value)):
+            return text
+    return ""
 
 
 def _json(value: Any) -> str:
