@@ -3,6 +3,8 @@
 import csv
 import datetime as dt
 import io
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from hypothesis import strategies as st
 
 from assets.exceptions import SourceError
 from assets.ingestion.inputs import model_inputs
+from assets.ingestion.landing import find_imbalances, ingest
 from assets.ingestion.layout import may_lack
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject, Rows
 from assets.ingestion.splitting import split
 from assets.ingestion.times import time_pattern
 from assets.ingestion.windows import Limits
+from assets.lake import Lake
 from assets.settings import Domain, IngestionSettings
 
 LIMITS = Limits(1 << 14, 1 << 12)
@@ -183,8 +187,6 @@ def test_no_byte_is_lost_or_read_twice(domains: dict[tuple[str, str], Domain], p
     ],
 )
 def test_times_are_known_by_their_formats(formats: list[str], to_the_day: bool, text: str, is_time: bool) -> None:
-    import re
-
     pattern = time_pattern(formats, to_the_day=to_the_day)
     assert pattern is not None
     assert (re.fullmatch(pattern, text) is not None) == is_time
@@ -266,6 +268,28 @@ def test_what_a_model_is_given_is_what_the_marts_have(domain_of: Callable[..., D
     assert model_inputs(domain, record) == given
     empty = Record({**dict.fromkeys(TICKETS), "id": " ", "body": None, "customer": "ACME"}, 1, "")
     assert model_inputs(domain, empty) == {"record_id": None, "text": None, "customer": "ACME"}
+
+
+def test_every_row_of_every_format_is_accounted_for(
+    domains: dict[tuple[str, str], Domain], settings: IngestionSettings, tmp_path: Path
+) -> None:
+    domain, folder = domains["tickets", ";"], tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text(write([ticket(1), ticket(2)], domain) + "2024-01-01;too;few\n")
+    (folder / "b.jsonl").write_text("\n".join([json.dumps(ticket(3)), "{", "[]", json.dumps(ticket(4)), '{"torn": ']))
+    pq.write_table(pa.Table.from_pylist([ticket(5), ticket(6, "nul\0byte")]), folder / "c.parquet")
+    pq.write_table(pa.table({"other": ["x"]}), folder / "d.parquet")
+    landing = ingest([str(folder)], Lake(tmp_path / "lake"), settings, domain, "2024-02-01")
+    assert (landing.landed, landing.records, landing.rejects) == (11, 5, 6)
+    assert [read.error for read in landing.objects] == [None, None, None, "missing-column: at"]
+    assert landing.reasons == {
+        **{"missing-column: at": 1, "not-an-object": 1, "not-json": 1, "nul-byte": 1},
+        **{"too-few-fields": 1, "unfinished-last-line": 1},
+    }
+    assert find_imbalances(landing.path) == []
+    records = pq.read_table(landing.path / "records")
+    assert records.column_names == ["object_id", *domain.source.fields, "line", "content_hash"]
+    assert sorted(records["id"].to_pylist()) == ["T-1", "T-2", "T-3", "T-4", "T-5"]
 
 
 def test_a_file_to_be_scored_lacks_outcomes_only(

@@ -84,6 +84,16 @@ def test_a_source_that_does_not_exist_fails_once_with_its_name(home: Home) -> No
     assert "/no/such/folder: there is no such file or folder" in str(failures[-1].step_failure_data.error)
 
 
+def test_sources_of_another_header_fail_before_anything_is_built(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("number;text\n1;x\n")
+    result = materialize(home, tmp_path / "a.csv")
+    (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    error = str(failure.step_failure_data.error)
+    assert "a.csv: there is no Date received, " in error
+    assert "; found number;text; configs/domain.yaml says what a source has; docs/your-own-data.md explains it" in error
+    assert home.lake.version("raw_records") is None
+
+
 def test_what_is_not_as_it_was_is_seen_and_stops_nothing(home: Home, source: Path) -> None:
     source.with_name("sheet.xlsx").touch()
     source.with_name("broken.csv").touch()

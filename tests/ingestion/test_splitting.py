@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import hashlib
 import io
 import time
 import weakref
@@ -56,6 +57,8 @@ def test_a_record_has_its_fields_its_line_and_a_hash_of_its_content() -> None:
     assert (first.fields["company"], first.fields["company_public_response"]) == ("ACME, INC.", None)
     assert [row.line for row in rows] == [2, 4, 5]
     assert second.content_hash == third.content_hash != first.content_hash
+    joined = b"\0".join(field.encode() for field in next(csv.reader([line(2)])))
+    assert second.content_hash == hashlib.md5(joined, usedforsecurity=False).hexdigest()
 
 
 @pytest.mark.parametrize(
