@@ -74,8 +74,6 @@ class Layout:
         if self.columns == fields:
             return lambda row: row
         places = [self.columns.index(name) if name in self.columns else self.width for name in fields]
-        if len(places) == 1:
-            return lambda row: [[*row, ""][places[0]]]
         getter = itemgetter(*places)
         return lambda row: getter([*row, ""])
 

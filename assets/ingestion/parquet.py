@@ -1,6 +1,5 @@
 """Reads a Parquet file, in batches that are bounded before they are decoded; dotted names lead into structs."""
 
-from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +66,12 @@ def parquet_rows(
     try:
         with _open(path) as file:
             found, metadata = _nodes(file.schema_arrow, domain.source), file.metadata
-            names = ", ".join(found)
-            layout = read_header(list(found), domain, optional)
+            heads = [".".join(path) for path, _ in found]
+            names = ", ".join(heads)
+            layout = read_header(heads, domain, optional)
         if layout.notes:
             yield Rows(no_records(domain), (), layout.notes)
-        pairs = zip(layout.columns, found.values(), strict=True)
+        pairs = zip(layout.columns, found, strict=True)
         columns = [_Column(field, *node) for field, node in pairs if field is not None]
         _require_flat(columns)
         if sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups)) > max_expanded:
@@ -107,15 +107,12 @@ def _refused(domain: Domain, row: int, reason: str, text: str, fault: str | None
     return Rows(no_records(domain), [Reject(row, reason, readable(text), of_object=True)], header_fault=fault)
 
 
-def _nodes(schema: pa.Schema, source: Source) -> dict[str, tuple[tuple[str, ...], pa.DataType]]:
-    """Columns by name, and what lies in structs by dotted names; a column of the same name comes before these."""
+def _nodes(schema: pa.Schema, source: Source) -> list[tuple[tuple[str, ...], pa.DataType]]:
+    """Columns, and what lies in structs by its path; a column whose name has dots comes before these."""
     wanted = {plain(name) for field in source.fields for name in source.names(field)}
     tops = {plain(field.name) for field in schema}
     found = [node for field in schema for node in _leaves(field, (), wanted)]
-    repeated = Counter(path for path, _ in found)
-    if twice := [path for path, count in repeated.items() if count > 1]:
-        raise HeaderError(f"repeated-column: {'.'.join(twice[0])}")
-    return {".".join(path): (path, kind) for path, kind in found if len(path) == 1 or plain(".".join(path)) not in tops}
+    return [(path, kind) for path, kind in found if len(path) == 1 or plain(".".join(path)) not in tops]
 
 
 def _leaves(

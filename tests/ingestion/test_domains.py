@@ -261,6 +261,17 @@ def test_parquet_has_structs_instants_and_numbers(
         parquet(tmp_path / "a.parquet", {name: columns[name] for name in columns if name != "ticket"}, domain, settings)
 
 
+def test_parquet_may_repeat_only_what_nobody_reads(
+    domains: dict[tuple[str, str], Domain], settings: IngestionSettings, tmp_path: Path
+) -> None:
+    domain, values = domains["plain", ","], [pa.array([name]) for name in PLAIN]
+    pq.write_table(pa.table([*values, *[pa.array(["x"])] * 2], names=[*PLAIN, "more", "more"]), tmp_path / "a.parquet")
+    assert ids(list(read_rows(tmp_path / "a.parquet", settings, domain))) == ["id"]
+    pq.write_table(pa.table([*values, pa.array(["x"])], names=[*PLAIN, "ID"]), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="id is there twice; found id, body, at, queue, ID; configs"):
+        list(read_rows(tmp_path / "a.parquet", settings, domain))
+
+
 def test_what_a_model_is_given_is_what_the_marts_have(domain_of: Callable[..., Domain]) -> None:
     domain = domain_of(TICKETS)
     record = Record({**dict.fromkeys(TICKETS), "id": " T-1 ", "title": "Help", "body": "It broke."}, 1, "")
