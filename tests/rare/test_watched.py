@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit, logit
 
 from assets.monitoring.answers import measure_answers
-from assets.monitoring.comparison import Column
+from assets.monitoring.comparison import Column, Side, measure_columns
 from assets.monitoring.estimation import Answers, LabelEstimate, estimate_quality
 from assets.settings import Settings
 
@@ -74,3 +74,23 @@ def test_abuse_that_looks_like_what_is_fine_is_found_though_most_answers_are_rig
         seen.append(any(column.drifted for column in columns.values()))
         assert columns["true_abuse"].value > columns["answered_abuse"].value
     assert sum(seen) >= 5
+
+
+def measured(reference: pd.DataFrame, current: pd.DataFrame, settings: Settings) -> dict[str, Column]:
+    sides = [Side({"labels": rows[["label"]], "predictions": rows[["predicted"]]}) for rows in (reference, current)]
+    return {column.group: column for column in measure_columns(*sides, settings.drift)}
+
+
+def test_three_times_as_much_abuse_is_drift_and_chance_is_not(settings: Settings) -> None:
+    seen = []
+    for seed in range(20):
+        dice = np.random.default_rng(seed)
+        reference, calm, moved = draw(dice, 1500), draw(dice, 1500), draw(dice, 6000)
+        fine = moved["label"] == "fine"
+        moved = moved[~fine | (dice.random(len(moved)) < 0.32)]
+        both = [measured(reference, rows, settings) for rows in (calm, moved)]
+        seen.append([columns[group].drifted for columns in both for group in ("labels", "predictions")])
+    labels, predictions, more_labels, more_predictions = np.sum(seen, axis=0)
+    assert labels + predictions <= 1
+    assert more_labels == 20
+    assert more_predictions >= 8  # few rows are answered with it: labels see it sooner
