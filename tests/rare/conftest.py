@@ -32,6 +32,7 @@ def records(dice: np.random.Generator, rows: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "label": np.where(dice.random(rows) < SHARE, "abuse", "fine"),
+            "room": dice.choice(["games", "help"], rows),
             "channel": dice.choice(["app", "web"], rows),
             "known_at": pd.Timestamp("2024-05-01"),
             "text": "x",
@@ -69,7 +70,10 @@ def judged(settings: Settings) -> Judge:
             training_id="challenger",
             labels=LABELS,
             snapshot=SnapshotFacts(
-                id="s", train_rows=1, test_rows=rows, period={"train": ("2024-01-01", "2024-05-01")}
+                id="s",
+                train_rows=1,
+                test_rows=rows,
+                period={"train": ("2024-01-01", "2024-05-01"), "test": ("2024-05-01", "2024-05-01")},
             ),
             golden=Golden(rows=8, max_difference=0.0),
             milliseconds=1.0,

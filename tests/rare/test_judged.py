@@ -1,14 +1,20 @@
 """The gate where 97 of 100 rows are of one label: what is right on nearly all rows may still be worth nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from assets.evaluation.evaluate import on_reference
 from assets.evaluation.gate import decide, decide_refit
+from assets.evaluation.metrics import label_scores
 from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import labels_table, metrics_table
-from assets.settings import Settings
+from assets.registry.model_card import model_card
+from assets.registry.tracking import _tags
+from assets.settings import Settings, load_domain
+from pipelines.summary import _metrics, table
 
 GATE = ("average_precision:abuse", "cost")
 
@@ -85,11 +91,39 @@ def test_the_table_of_labels_shows_what_an_error_over_all_rows_hides(judged) -> 
 
 @pytest.mark.parametrize(("overstated", "least"), [(1.0, 0.0), (3.0, 0.03)])
 def test_a_rare_label_that_is_overstated_is_seen_in_its_own_calibration(overstated, least, judged, settings) -> None:
-    from assets.evaluation.metrics import label_scores
-
     dice = np.random.default_rng(0)
     abuse = np.minimum(dice.beta(1, 32, 20_000) * overstated, 1.0)
     truth = (dice.random(20_000) < abuse / overstated).astype(int)
     rare, _ = label_scores(truth, np.column_stack([1 - abuse, abuse]), ("fine", "abuse"), bins=15)
     assert rare.expected / rare.rows == pytest.approx(overstated, rel=0.15)
     assert least <= rare.ece < least + 0.04
+
+
+def test_registry_and_page_name_what_decides(judged, tmp_path: Path) -> None:
+    found = judged(0, 3.0, 2.0)
+    (tmp_path / "MANIFEST.json").write_text("{}")
+    tags = _tags(found, tmp_path, "m")
+    assert tags["average_precision.abuse"] == f"{found.challenger.value('average_precision:abuse'):.4f}"
+    assert tags["cost"] == f"{found.challenger.value('cost'):.4f}"
+    page = model_card(load_domain(), found, {"settings": {}}, {"loss_curve": []}, None, "run")
+    assert "| average precision of abuse | " in page
+    assert "## Rarest verdicts" in page
+
+
+def test_the_summary_of_a_run_names_what_decides(judged) -> None:
+    found = judged(0, 3.0, 2.0)
+    measured = {who: _metrics(metrics) for who, metrics in found.contenders().items()}
+    summary = {
+        "as_of": "2024-06-01",
+        "records": {},
+        "snapshot": {"id": "s", "train_rows": 1, "test_rows": 1},
+        "challenger": {"version": "2", "metrics": measured.pop("challenger"), **measured},
+        "verdict": {"decision": "promote", "reasons": []},
+        "champion": {"version": "2"},
+        "drift": {"detected": False, "share": None},
+        "retraining": {"decision": "skip", "reason": ""},
+    }
+    lines = table(summary).splitlines()
+    head = next(place for place, line in enumerate(lines) if "average precision of abuse" in line)
+    assert lines[head].split("abuse")[1].split() == ["cost", "accuracy", "macro-F1", "log", "loss", "ECE"]
+    assert {len(line) for line in lines[head : head + 4]} == {len(lines[head])}
