@@ -120,9 +120,11 @@ def fit(train: pd.DataFrame, features: list[str]) -> Callable[[pd.DataFrame], np
 
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     rows, settings = train.tail(FITTED), SETTINGS.training
-    read = fit_preprocessing(rows, features, DOMAIN, 8, settings.hashed_words, settings.prior_labels)
+    read = fit_preprocessing(rows, features, DOMAIN, 8, settings.model.hashed_words, settings.model.prior_labels)
     truth = np.array([LABELS.index(label) for label in rows["label"]])
-    weights = fit_words(read.encode(rows, tokenizer), truth, np.ones(len(LABELS), np.float32), settings.hashed_words)
+    weights = fit_words(
+        read.encode(rows, tokenizer), truth, np.ones(len(LABELS), np.float32), settings.model.hashed_words
+    )
 
     def answer(asked: pd.DataFrame) -> np.ndarray:
         found = read.encode(asked, tokenizer)

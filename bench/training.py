@@ -63,7 +63,7 @@ def make_classifier(plan: Any, data: Any) -> Any:
 
     torch.manual_seed(0)
     classifier = new_classifier(plan.base_model, data.preprocessing)
-    freeze(classifier, plan.settings.trainable_layers, plan.settings.train_embeddings)
+    freeze(classifier, plan.settings.model.trainable_layers, plan.settings.model.train_embeddings)
     return classifier
 
 
@@ -125,7 +125,7 @@ def engine(folder: Path) -> None:
     plan = make_plan(folder, "gpu" if on_gpu else "full")
     data = alone(plan)
     stock = plain_loop(make_classifier(plan, data).to("cuda" if on_gpu else "cpu"), plan, data)
-    loops = {f"DeepSpeed, {plan.settings.deepspeed}": our_loop(plan, data)[1], "plain loop": stock}
+    loops = {f"DeepSpeed, {plan.settings.hardware.deepspeed}": our_loop(plan, data)[1], "plain loop": stock}
     if not on_gpu:
         faster = make_classifier(plan, data)
         use_cpu_kernels(faster, faster.encoder)
@@ -158,7 +158,7 @@ def checkpoint(folder: Path) -> None:
     data = alone(plan)
     trained, step = our_loop(plan, data)
     progress = Progress(block, lambda _: None)
-    saver = Saver(trained, Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept), float("inf"), print)
+    saver = Saver(trained, Checkpoints(plan.checkpoints, plan.settings.storage.checkpoints_kept), float("inf"), print)
     plan.checkpoints.mkdir(parents=True, exist_ok=True)
     delays: list[float] = []
 
@@ -176,8 +176,11 @@ def checkpoint(folder: Path) -> None:
     plain, saving = zip(*[(timed(lambda: steps(False)), timed(lambda: steps(True))) for _ in range(pairs)], strict=True)
     saver.close()
     tensors = [np.empty(file.stat().st_size, np.uint8) for file in plan.checkpoints.glob("*/*.pt")]
-    bytes_kept = sum(tensor.nbytes for tensor in tensors) / plan.settings.checkpoints_kept
-    copy = min(timed(lambda: [tensor.copy() for tensor in tensors]) for _ in range(3)) / plan.settings.checkpoints_kept
+    bytes_kept = sum(tensor.nbytes for tensor in tensors) / plan.settings.storage.checkpoints_kept
+    copy = (
+        min(timed(lambda: [tensor.copy() for tensor in tensors]) for _ in range(3))
+        / plan.settings.storage.checkpoints_kept
+    )
     cost = float(np.median(np.array(saving) - np.array(plain)))
     print(f"{pairs} blocks of {block} steps: {np.median(plain):.2f} s without, {np.median(saving):.2f} s with one")
     print(f"{bytes_kept / 1e6:.0f} MB; the step after it waits {max(delays):.3f} s at most, a copy takes {copy:.3f} s")

@@ -30,10 +30,28 @@ def test_a_profile_overrides_single_fields(configs: Path) -> None:
     assert small.snapshot.min_train_rows == full.snapshot.min_train_rows
 
 
+def test_a_profile_overrides_single_fields_of_a_group(configs: Path) -> None:
+    (configs / "profiles" / "small.yaml").write_text("training: {optimizer: {epochs: 7}}")
+    small, whole = load_settings("small").training, load_settings("full").training
+    assert small.optimizer.epochs == 7
+    assert small.optimizer.learning_rate == whole.optimizer.learning_rate
+    assert small.hardware == whole.hardware
+    text = (configs / "training.yaml").read_text()
+    (configs / "training.yaml").write_text(text.replace("learning_rate: 0.00025", "learning_rate: fast"))
+    with pytest.raises(SettingsError, match=r"^configs/training.yaml: training.optimizer.learning_rate: .*'fast'"):
+        load_settings("small")
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("profiles/quick.yaml", "training: {epoch: 2}", r"profiles/quick.yaml: training.epoch: unknown setting"),
+        ("profiles/quick.yaml", "training: {epochs: 2}", r"profiles/quick.yaml: training.epochs: unknown setting"),
+        (
+            "profiles/quick.yaml",
+            "training: {optimizer: {epoch: 2}}",
+            r"profiles/quick.yaml: training.optimizer.epoch: unknown setting",
+        ),
+        ("training.yaml", "model: {base_model: 3}", r"training.yaml: training.model.base_model: .* \(found 3\)"),
         ("profiles/quick.yaml", "trainings: {}", r"profiles/quick.yaml: unknown section 'trainings'"),
         ("profiles/quick.yaml", "gate: {min_test_rows: 0}", r"profiles/quick.yaml: gate.min_test_rows: .* \(found 0\)"),
         ("scoring.yaml", "window_days: many", r"scoring.yaml: scoring.window_days: .* \(found 'many'\)"),

@@ -75,7 +75,7 @@ def _decide(
     windows = _windows(lake, as_of, champion)
     since = drifting_since([(report.as_of, report.detected) for report in windows])
     past = recall(entries, as_of, champion.training_id if champion else None, since, policy)
-    training = expected_cost(_device_seconds(lake), settings.training.price_per_hour)
+    training = expected_cost(_device_seconds(lake), settings.training.cost.price_per_hour)
     numbers = decision_inputs(as_of, champion, windows, load_performance(lake, as_of), past, training, settings)
     if champion:
         found = probe(twins, entries, champion.training_id, numbers, settings)
@@ -119,7 +119,7 @@ def decision_inputs(
         estimated_accuracy=performed.estimated_accuracy if performed else None,
         answers_per_day=performed.window_rows / days if performed and performed.window_rows else None,
         training_cost=training_cost,
-        cost=retraining_cost(training_cost, settings.training.refit, policy),
+        cost=retraining_cost(training_cost, settings.training.cost.refit, policy),
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,

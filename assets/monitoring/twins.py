@@ -91,7 +91,7 @@ def learn(rows: pd.DataFrame, domain: Domain, settings: TrainingSettings, policy
     newest, labels = rows[-policy.twin_rows :], list(domain.labels)
     truth = places(newest["label"], labels)
     counts = np.maximum(np.bincount(truth, minlength=len(labels)), 0.5)
-    weights = class_weights(counts / counts.sum(), truth, settings.class_weight_power)
+    weights = class_weights(counts / counts.sum(), truth, settings.optimizer.class_weight_power)
     return Twin(domain, fit_words(_encode(newest, domain), truth, weights, _BUCKETS))
 
 
@@ -110,7 +110,11 @@ def measure_twins(home: Home, as_of: str, champion: RegisteredVersion, settings:
     The version is a function of the marts, the champion's snapshot and the settings; one that exists is reused.
     """
     lake, table, marts = home.lake, f"twins/{as_of}", home.lake.current("marts")
-    sizes = [settings.snapshot.model_dump(), settings.retraining.twin_rows, settings.training.class_weight_power]
+    sizes = [
+        settings.snapshot.model_dump(),
+        settings.retraining.twin_rows,
+        settings.training.optimizer.class_weight_power,
+    ]
     path = lake.path(table, hash_json([as_of, marts.name, champion.snapshot_id, sizes])[:16])
     if not path.exists():
         asked = candidate(home, as_of, settings.snapshot, settings.retraining)
@@ -128,7 +132,7 @@ def measure_twins(home: Home, as_of: str, champion: RegisteredVersion, settings:
 
 def _of_champion(home: Home, champion: RegisteredVersion, settings: Settings) -> Twin:
     """The champion's twin, learned once."""
-    policy, power = settings.retraining, settings.training.class_weight_power
+    policy, power = settings.retraining, settings.training.optimizer.class_weight_power
     name = f"{champion.snapshot_id}-{hash_json([policy.twin_rows, power])[:8]}.npy"
     kept = home.root / "cache" / "twins" / name
     snapshot = read_snapshot(home.lake, champion.as_of, champion.snapshot_id)

@@ -40,10 +40,10 @@ def refit_champion(home: Home, settings: Settings, run: Run, dagster_run: str | 
     """
     registry = Registry(home)
     succession = Succession(registry)
-    evaluated = succession.due_refit() if settings.training.refit else None
+    evaluated = succession.due_refit() if settings.training.cost.refit else None
     if evaluated is None:
         why = "no champion is without a verdict on its refit"
-        return why if settings.training.refit else "training.refit is false"
+        return why if settings.training.cost.refit else "training.cost.refit is false"
     snapshot = _snapshot(home, evaluated)
     if snapshot.reference_rows < (needed := settings.gate.min_reference_rows):
         return f"{snapshot.reference_rows} reference rows, and at least {needed} are needed to judge a refit"

@@ -116,7 +116,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         estimated_accuracy=workshop.estimate(champion, window) if champion else None,
         answers_per_day=len(window) / workshop.history.settings.drift.window_days if len(window) else None,
         training_cost=training_cost,
-        cost=retraining_cost(training_cost, workshop.history.settings.training.refit, policy),
+        cost=retraining_cost(training_cost, workshop.history.settings.training.cost.refit, policy),
         gain_per_day=past.gain_per_day,
         spent=past.spent,
         days_since_retraining=past.days_since_retraining,
@@ -141,7 +141,7 @@ def _retrain(world: _World, step: int, as_of: str) -> tuple[Verdict, float]:
         return verdict, _price(world, challenger.seconds)
     world.reigned, world.windows = step, []
     _crown(world, as_of, challenger, "promote")
-    refit = _refit(world, as_of, challenger) if world.workshop.history.settings.training.refit else 0.0
+    refit = _refit(world, as_of, challenger) if world.workshop.history.settings.training.cost.refit else 0.0
     return verdict, _price(world, challenger.seconds + refit) + world.policy.price_per_retraining
 
 
@@ -183,7 +183,7 @@ def _price(world: _World, seconds: float) -> float:
 
 
 def _price_per_hour(world: _World) -> float:
-    return world.workshop.history.settings.training.price_per_hour
+    return world.workshop.history.settings.training.cost.price_per_hour
 
 
 def _window(world: _World, champion: Trained, step: int) -> pd.DataFrame:

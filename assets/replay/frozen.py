@@ -50,12 +50,12 @@ class TextTable:
     """
 
     def __init__(self, settings: TrainingSettings, folder: Path) -> None:
-        base = resolve_base_model(settings.base_model)
-        self._base, self._max_tokens = base.path, settings.max_tokens
-        self._folder = folder / f"{base.digest[:16]}-{settings.max_tokens}"
+        base = resolve_base_model(settings.model.base_model)
+        self._base, self._max_tokens = base.path, settings.model.max_tokens
+        self._folder = folder / f"{base.digest[:16]}-{settings.model.max_tokens}"
         self._folder.mkdir(parents=True, exist_ok=True)
         os.utime(self._folder)  # the last used stay
-        self.config = load_encoder(base.path, settings.max_tokens).config
+        self.config = load_encoder(base.path, settings.model.max_tokens).config
         self.outputs = np.empty((0, self.config.hidden_size), np.float32)
         self._rows: dict[bytes, int] = {}
         for file in sorted(self._folder.glob("*.npz")):
@@ -129,16 +129,16 @@ def train_frozen(
 ) -> TextPredictor:
     """The classifier of some training rows of a domain, by the worker's recipe, in this process."""
     task, data = Classification(), _data(rows, features, domain, settings, texts)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.optimizer.seed)
     lookup: Any = _Lookup(texts)
-    classifier = around(lookup, data.preprocessing, data.word_weights, settings.word_share)
+    classifier = around(lookup, data.preprocessing, data.word_weights, settings.model.word_share)
     objective, sampler = task.objective(data), Sampler.of(data, settings, world_size=1)
     with one_thread():
         engine = LocalEngine(classifier, task.groups(classifier, settings), sampler.steps, settings)
         for _ in fit(engine, task, data, objective, sampler):
             pass
     if data.trained < len(rows):
-        sums = validate(engine, task, data, objective, settings.batch_tokens)
+        sums = validate(engine, task, data, objective, settings.hardware.batch_tokens)
         classifier.config.calibration_temperature = objective.findings(sums[2:])["temperature"]
     classifier.eval()
     return TextPredictor(data.preprocessing, data.tokenizer, classifier, _compiled={"float32": classifier})
@@ -149,10 +149,15 @@ def _data(
 ) -> TrainingData:
     trained = len(rows) - count_validation_rows(len(rows), settings)
     fitted = fit_preprocessing(
-        rows[:trained], features, domain, settings.max_tokens, settings.hashed_words, settings.prior_labels
+        rows[:trained],
+        features,
+        domain,
+        settings.model.max_tokens,
+        settings.model.hashed_words,
+        settings.model.prior_labels,
     )
     tokenizer = cast(Tokenizer, texts)
     encoded, labels = fitted.encode(rows, tokenizer), places(rows["label"], fitted.labels)
-    weights = class_weights(fitted.frequencies, labels[:trained], settings.class_weight_power)
+    weights = class_weights(fitted.frequencies, labels[:trained], settings.optimizer.class_weight_power)
     words = fit_words(encoded.take(np.arange(trained)), labels[:trained], weights, fitted.hashed_words)
     return TrainingData(encoded, labels, trained, weights, words, fitted, tokenizer, window=None)

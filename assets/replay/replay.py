@@ -88,7 +88,7 @@ def _trainer(
 ) -> Callable[[Snapshot], tuple[Predictor, float]]:
     """By the worker; or, where the encoder stays as it came, here, from its outputs that are kept in the home."""
     settings = history.settings.training
-    if settings.trainable_layers == 0:
+    if settings.model.trainable_layers == 0:
         return _frozen(home, history)
 
     def learn(snapshot: Snapshot) -> tuple[Predictor, float]:

@@ -65,8 +65,10 @@ def load_settings(profile: str) -> Settings:
         found = _read(path)
         if unknown := sorted(set(found) - set(Settings.model_fields)):
             raise SettingsError(f"{_named(path)}: unknown section {unknown[0]!r}")
-        overrides = {name: overrides.get(name, {}) | found.get(name, {}) for name in overrides | found}
-    sections = {name: _section(f"{name}.yaml") | overrides.get(name, {}) for name in Settings.model_fields}
+        overrides = _laid(Settings, overrides, found)
+    sections = _laid(
+        Settings, {name: _section(f"{name}.yaml", inner) for name, inner in _inner(Settings).items()}, overrides
+    )
     try:
         settings = Settings.model_validate(sections)
     except ValidationError as error:
@@ -77,7 +79,7 @@ def load_settings(profile: str) -> Settings:
 
 def load_ledger_settings() -> LedgerSettings:
     """`configs/ledger.yaml`. Raises SettingsError for an unknown or impossible field."""
-    return _validated(LedgerSettings, _section("ledger.yaml"), CONFIGS / "ledger.yaml")
+    return _validated(LedgerSettings, _section("ledger.yaml", LedgerSettings), CONFIGS / "ledger.yaml")
 
 
 def load_domain() -> Domain:
@@ -99,7 +101,22 @@ def load_policy(name: str) -> RetrainingPolicy:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in (CONFIGS / "policies").glob("*.yaml")))
         raise SettingsError(f"no policy {name!r}: name a YAML file, or one of configs/policies: {known}")
-    return _validated(RetrainingPolicy, _section("retraining.yaml") | _read(path), path)
+    return _validated(RetrainingPolicy, _section("retraining.yaml", RetrainingPolicy) | _read(path), path)
+
+
+def _laid(section: type[Section], below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Fields over fields, in sections of a section, too: what is `above` hides what is `below`."""
+    found = below | above
+    for name, inner in _inner(section).items():
+        if isinstance(below.get(name), dict) and isinstance(above.get(name), dict):
+            found[name] = _laid(inner, below[name], above[name])
+    return found
+
+
+def _inner(section: type[Section]) -> dict[str, type[Section]]:
+    """The fields that are sections themselves."""
+    types = {name: field.annotation for name, field in section.model_fields.items()}
+    return {name: kind for name, kind in types.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
 def _layers() -> tuple[Path, ...]:
@@ -111,10 +128,10 @@ def _existing(name: str) -> list[Path]:
     return [folder / name for folder in _layers() if (folder / name).exists()]
 
 
-def _section(name: str) -> dict[str, Any]:
+def _section(name: str, section: type[Section]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in _existing(name):
-        found |= _read(path)
+        found = _laid(section, found, _read(path))
     return found
 
 
@@ -170,5 +187,12 @@ def _explain(error: ValidationError, profile: str) -> str:
     section, *field = map(str, error.errors()[0]["loc"])
     laid = [(path, _read(path).get(section, {})) for path in _existing(f"profiles/{profile}.yaml")]
     laid = [*((path, _read(path)) for path in _existing(f"{section}.yaml")), *laid]
-    path = next((path for path, found in reversed(laid) if field and field[0] in found), laid[0][0])
+    path, _ = max(reversed(laid), key=lambda each: _depth(each[1], field)) if field else laid[0]
     return _mistake(error, path, (section, *field))
+
+
+def _depth(found: Any, field: list[str]) -> int:
+    """How many names on the way to a field are there."""
+    if not field or not isinstance(found, dict) or field[0] not in found:
+        return 0
+    return 1 + _depth(found[field[0]], field[1:])

@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""How a model is trained, by who owns a setting."""
 
 from typing import Literal
 
@@ -9,17 +9,32 @@ from assets.settings.section import Section
 __all__ = ["TrainingSettings"]
 
 
-class TrainingSettings(Section):
+class ModelSettings(Section):
+    """What is learned: an encoder, and what is around it."""
+
     base_model: str
     """A local folder, a hub id, or the packaged default."""
     max_tokens: int = Field(ge=8)
     """Text beyond this many tokens is cut."""
+    trainable_layers: int | None = Field(ge=0)
+    """Encoder layers that are trained, counted from the top; None for all."""
+    train_embeddings: bool
+    """Whether the encoder's word embeddings are trained."""
+    hashed_words: int = Field(ge=0)
+    """Buckets of the linear branch over hashed words; 0 leaves the branch out."""
+    word_share: float = Field(ge=0, le=1)
+    """The linear branch's share of the answer: the mean of its logits and of the encoder's is weighted so."""
+    prior_labels: float = Field(gt=0)
+    """Labels that the overall mix of labels counts for in the log-prior of an entity."""
+
+
+class OptimizerSettings(Section):
+    """How it is learned: from which rows, how fast and for how long."""
+
     epochs: float = Field(gt=0)
     """Passes over the training rows."""
     batch_rows: int = Field(ge=1)
     """Rows of one optimizer step, over all ranks."""
-    batch_tokens: int = Field(ge=1)
-    """Padded tokens of one micro-batch on one rank: what bounds the memory of a step."""
     validation_share: float = Field(ge=0, lt=1)
     """The share of the newest training rows that is held back for early stopping and the temperature; 0 for none."""
     learning_rate: float = Field(gt=0)
@@ -42,19 +57,14 @@ class TrainingSettings(Section):
     """Evaluations without improvement after which training stops; None trains to the end."""
     class_weight_power: float = Field(ge=0, le=1)
     """Class weights are frequency to minus this power: 0 is none, 1 is balanced."""
-    trainable_layers: int | None = Field(ge=0)
-    """Encoder layers that are trained, counted from the top; None for all."""
-    train_embeddings: bool
-    """Whether the encoder's word embeddings are trained."""
-    hashed_words: int = Field(ge=0)
-    """Buckets of the linear branch over hashed words; 0 leaves the branch out."""
-    word_share: float = Field(ge=0, le=1)
-    """The linear branch's share of the answer: the mean of its logits and of the encoder's is weighted so."""
-    prior_labels: float = Field(gt=0)
-    """Labels that the overall mix of labels counts for in the log-prior of an entity."""
-    refit: bool = False
-    """Whether a version that the gate promotes is trained again with its test rows, to answer in its place."""
     seed: int
+
+
+class HardwareSettings(Section):
+    """What it is learned on, and how that is used."""
+
+    batch_tokens: int = Field(ge=1)
+    """Padded tokens of one micro-batch on one rank: what bounds the memory of a step."""
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     """Of weights, activations and gradients; the optimizer always works in float32. Plans never say auto."""
     gradient_precision: Literal["fp32"] | None
@@ -69,6 +79,11 @@ class TrainingSettings(Section):
     """A DeepSpeed hostfile, for several machines."""
     deepspeed: str
     """A file in configs/deepspeed, without its ending."""
+
+
+class StorageSettings(Section):
+    """Where a run is kept while it is under way."""
+
     checkpoint_seconds: float = Field(gt=0)
     """Seconds between two checkpoints of a run."""
     checkpoints_kept: int = Field(ge=1)
@@ -77,5 +92,22 @@ class TrainingSettings(Section):
     """An s3://bucket/prefix that they are copied to, so that a run outlives its machine; None for none."""
     nvme: str | None
     """A folder on a local NVMe drive, for the files in configs/deepspeed that offload to one."""
+
+
+class CostSettings(Section):
+    """What a training may cost, and costs."""
+
     price_per_hour: float = Field(ge=0)
     """What an hour of one rank costs, in any currency."""
+    refit: bool = False
+    """Whether a version that the gate promotes is trained again with its test rows, to answer in its place."""
+
+
+class TrainingSettings(Section):
+    """Groups of settings; no two fields of theirs have one name."""
+
+    model: ModelSettings
+    optimizer: OptimizerSettings
+    hardware: HardwareSettings
+    storage: StorageSettings
+    cost: CostSettings

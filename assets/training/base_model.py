@@ -33,7 +33,7 @@ class BaseModel:
 
 
 def resolve_base_model(name: str) -> BaseModel:
-    """Find the encoder that `training.base_model` names: a local folder, or a hub id in the hub's cache.
+    """Find the encoder that `training.model.base_model` names: a local folder, or a hub id in the hub's cache.
 
     The hub itself is asked only when HF_HUB_OFFLINE=0 says so. The default needs neither: a package carries it.
     Raises BaseModelError when it cannot be found, has no safetensors weights, has files that are not what they should
@@ -43,7 +43,7 @@ def resolve_base_model(name: str) -> BaseModel:
     path = _folder(name) or _cached(_HUB_ID if is_default else name) or (_packaged() if is_default else None)
     if path is None:
         raise BaseModelError(
-            f"training.base_model: {name!r} is neither a local folder nor in the hub's cache; "
+            f"training.model.base_model: {name!r} is neither a local folder nor in the hub's cache; "
             "give a folder, or fetch it once with HF_HUB_OFFLINE=0"
         )
     model = _describe(name, path)
@@ -78,7 +78,7 @@ def _describe(name: str, path: Path) -> BaseModel:
     weights = sorted(path.glob("*.safetensors"))
     if not weights or not (path / "config.json").is_file():
         raise BaseModelError(
-            f"training.base_model: {path} needs config.json and *.safetensors (pickled weights are not loaded)"
+            f"training.model.base_model: {path} needs config.json and *.safetensors (pickled weights are not loaded)"
         )
     files = sorted({file for pattern in _FILES for file in path.glob(pattern)})
     try:
@@ -86,7 +86,7 @@ def _describe(name: str, path: Path) -> BaseModel:
             require_plain(file, links=True)  # the hub's cache is made of links
         check_folder(path)
     except (OSError, ValueError) as error:
-        raise BaseModelError(f"training.base_model: {error}") from None
+        raise BaseModelError(f"training.model.base_model: {error}") from None
     hashes = {file.name: hash_file(file) for file in files}
     own = {file.name: hashes[file.name] for file in weights}
     sha256 = next(iter(own.values())) if len(own) == 1 else hash_json(own)

@@ -5,13 +5,16 @@ from importlib import import_module
 from math import isfinite
 from pathlib import Path
 from threading import Thread
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 from assets.exceptions import BundleError
 from assets.features.snapshot import load_snapshot
 from assets.resources import AS_OF, Evergreen, as_of, worker_runner
+from assets.settings import TrainingSettings
 from assets.training.bundle import verify_bundle
 from assets.training.launchers.launch import Training, override, train
 from assets.training.pictures import loss_curve
@@ -19,29 +22,25 @@ from assets.training.pictures import loss_curve
 __all__ = ["TrainingOverrides", "challenger"]
 
 
-class TrainingOverrides(dg.Config):
-    """What this run does otherwise than its profile; a field that is left out is as in the profile."""
+def _fields() -> type[dg.Config]:
+    """Every field of every group of the settings, or nothing; the settings themselves check what is given."""
+    groups = (get_type_hints(TrainingSettings)[name] for name in TrainingSettings.model_fields)
+    fields = {name: field for group in groups for name, field in group.model_fields.items()}
+    optional: dict[str, Any] = {
+        name: (_plain(field.annotation) | None, Field(None, description=field.description))
+        for name, field in fields.items()
+    }
+    return create_model("Fields", __base__=dg.Config, **optional)
 
-    base_model: str | None = Field(None, description="A local folder, a hub id, or all-MiniLM-L6-v2.")
-    max_tokens: int | None = Field(None, description="Text beyond this many tokens is cut.")
-    epochs: float | None = Field(None, description="Passes over the training rows.")
-    batch_rows: int | None = Field(None, description="Rows of one optimizer step, over all ranks.")
-    learning_rate: float | None = Field(None, description="Of the encoder.")
-    head_learning_rate: float | None = Field(None, description="Of what is new on top of the encoder.")
-    trainable_layers: int | None = Field(None, description="Encoder layers that are trained, from the top.")
-    schedule: str | None = Field(None, description="linear, cosine or constant, after the warm-up.")
-    layer_rate_decay: float | None = Field(None, description="A layer's rate, of that of the layer above.")
-    patience: int | None = Field(None, description="Evaluations without improvement after which training stops.")
-    precision: str | None = Field(None, description="auto, bf16, fp16 or fp32.")
-    activation_checkpointing: bool | None = Field(None, description="Less memory, slower.")
-    seed: int | None = Field(None, description="Another seed is another model.")
-    ranks: int | None = Field(None, description="Worker processes.")
-    deepspeed: str | None = Field(
-        None, description="A file in configs/deepspeed: zero-0 to zero-3, zero-2-offload, ..."
-    )
-    hashed_words: int | None = Field(None, description="Buckets of the linear branch; 0 leaves it out.")
-    class_weight_power: float | None = Field(None, description="0 weighs all rows alike, 1 all labels.")
-    checkpoint_seconds: float | None = Field(None, description="Seconds between two checkpoints of the run.")
+
+def _plain(annotation: Any) -> Any:
+    """What Dagster can show of a field's type: a choice of words is text."""
+    inner = next((each for each in get_args(annotation) if each is not NoneType), annotation)
+    return str if isinstance(inner, str) or get_origin(inner) is Literal else inner
+
+
+class TrainingOverrides(_fields()):  # type: ignore[misc]
+    """What this run does otherwise than its profile; a field that is left out is as in the profile."""
 
     def changes(self) -> dict[str, object]:
         """What was set."""

@@ -54,4 +54,4 @@ class TrainingPlan(BaseModel):
 
 def count_validation_rows(rows: int, settings: TrainingSettings) -> int:
     """How many of a snapshot's training rows are held back: the newest."""
-    return round(settings.validation_share * rows)
+    return round(settings.optimizer.validation_share * rows)

@@ -51,7 +51,7 @@ def train_theirs(plan: TrainingPlan, validation: int, evaluations: int, fast: bo
     logging.disable_progress_bar()
     rows = _encode(plan)
     training, held_out = rows[:-validation], sorted(rows[-validation:], key=lambda row: int(row["length"]))
-    steps = len(training) // plan.settings.batch_rows
+    steps = len(training) // plan.settings.optimizer.batch_rows
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(
         plan.base_model, num_labels=len(LABELS), local_files_only=True
@@ -60,16 +60,16 @@ def train_theirs(plan: TrainingPlan, validation: int, evaluations: int, fast: bo
     arguments = _arguments(plan, steps, fast)
     watch = Watch(steps // evaluations, lambda: _loss(model, held_out, pad, arguments.bf16))
     Trainer(model=model, args=arguments, train_dataset=training, data_collator=pad, callbacks=[watch]).train()
-    tokens = sum(row["length"] for row in training) * steps * plan.settings.batch_rows / len(training)
+    tokens = sum(row["length"] for row in training) * steps * plan.settings.optimizer.batch_rows / len(training)
     return {"tokens": tokens, "seconds": watch.curve[-1][0], "curve": watch.curve}
 
 
 def _encode(plan: TrainingPlan) -> list[dict[str, Any]]:
     tokenizer = Tokenizer.from_file(str(plan.base_model / "tokenizer.json"))
-    tokenizer.enable_truncation(plan.settings.max_tokens)
+    tokenizer.enable_truncation(plan.settings.model.max_tokens)
     tokenizer.no_padding()
     rows = pq.read_table(plan.snapshot / "train.parquet").to_pydict()
-    reading = fit_preprocessing(rows, (), plan.domain, plan.settings.max_tokens, 0, 1.0)
+    reading = fit_preprocessing(rows, (), plan.domain, plan.settings.model.max_tokens, 0, 1.0)
     texts = reading.read(rows, reading.clean(rows))
     found = zip(tokenizer.encode_batch(texts), (LABELS.index(label) for label in rows["label"]), strict=True)
     return [
@@ -81,13 +81,15 @@ def _encode(plan: TrainingPlan) -> list[dict[str, Any]]:
 def _arguments(plan: TrainingPlan, steps: int, fast: bool) -> TrainingArguments:
     settings = plan.settings
     quiet = {"save_strategy": "no", "logging_strategy": "no", "report_to": [], "disable_tqdm": True}
-    faster = {"bf16": settings.precision == "bf16", "train_sampling_strategy": "group_by_length"} if fast else {}
+    faster = (
+        {"bf16": settings.hardware.precision == "bf16", "train_sampling_strategy": "group_by_length"} if fast else {}
+    )
     return TrainingArguments(
         output_dir=str(plan.output / "hf"),
         max_steps=steps,
-        per_device_train_batch_size=settings.batch_rows,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
+        per_device_train_batch_size=settings.optimizer.batch_rows,
+        learning_rate=settings.optimizer.learning_rate,
+        weight_decay=settings.optimizer.weight_decay,
         warmup_steps=steps // 10,
         use_cpu=True,
         **quiet,

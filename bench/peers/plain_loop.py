@@ -18,7 +18,7 @@ __all__ = ["plain_loop"]
 def plain_loop(classifier: TextClassifier, plan: TrainingPlan, data: TrainingData) -> Callable[[int], None]:
     """What makes step number n, over the same rows as ours."""
     settings, device = plan.settings, next(classifier.parameters()).device
-    classifier.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32).train()
+    classifier.to(torch.bfloat16 if settings.hardware.precision == "bf16" else torch.float32).train()
     groups = parameter_groups(classifier, settings)
     low = [parameter for group in groups for parameter in group["params"]]
     for group in groups:
@@ -36,7 +36,7 @@ def plain_loop(classifier: TextClassifier, plan: TrainingPlan, data: TrainingDat
         (loss(logits, batch.targets.to(device)) / data.weight(rows)).backward()
         for weight, master in zip(low, masters, strict=True):
             master.grad, weight.grad = weight.grad.float(), None
-        torch.nn.utils.clip_grad_norm_(masters, settings.gradient_clipping)
+        torch.nn.utils.clip_grad_norm_(masters, settings.optimizer.gradient_clipping)
         optimizer.step()
         rates.step()
         with torch.no_grad():

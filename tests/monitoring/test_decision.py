@@ -18,6 +18,7 @@ from assets.monitoring.retraining import decide_retraining, recall
 from assets.registry.ledger import Entry, Ledger
 from assets.resources import Evergreen
 from assets.settings import CONFIGS, RetrainingPolicy, load_domain, load_settings
+from assets.training.launchers.launch import override
 
 AS_OF = "2024-02-01"
 SETTINGS = load_settings("quick")
@@ -313,7 +314,7 @@ def test_the_price_of_a_retraining_has_its_refit(
     measured: Home, champion: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assets.monitoring.retraining._device_seconds", lambda lake: [3600.0])
-    training = SETTINGS.training.model_copy(update={"refit": True, "price_per_hour": 0.5})
+    training = override(SETTINGS.training, {"refit": True, "price_per_hour": 0.5})
     settings = SETTINGS.model_copy(update={"training": training, "retraining": POLICY})
     found = decide_retraining(measured, AS_OF, champion, settings).inputs
     assert (found.training_cost, found.cost, found.promotion_cost) == (0.5, 6.0, 5.5)

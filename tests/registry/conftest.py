@@ -18,6 +18,7 @@ from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
 from assets.settings import GatePolicy, load_domain, load_settings
 from assets.training.bundle import files_of, write_manifest
+from assets.training.launchers.launch import override
 from assets.training.tasks import TASKS
 
 LABELS = tuple(load_domain().labels)
@@ -58,7 +59,7 @@ def make_bundle(home: Home, training_id: str) -> Path:
         "training_id": training_id,
         "as_of": DAY,
         "snapshot_id": "5" * 16,
-        "settings": load_settings("quick").training.model_dump() | {"epochs": 1.0, "seed": 0},
+        "settings": override(load_settings("quick").training, {"epochs": 1.0, "seed": 0}).model_dump(),
         "deepspeed": {"zero_optimization": {"stage": 2}},
         "base_model": {"name": "tiny", "sha256": "ab" * 32},
         "code": "c0de",

@@ -206,7 +206,7 @@ def refitted() -> dg.ExecuteInProcessResult:
 
 def test_a_profile_without_refits_says_so(home: Home) -> None:
     result = refitted()
-    assert metadata(result, "refit") == {"decision": "none", "reason": "training.refit is false"}
+    assert metadata(result, "refit") == {"decision": "none", "reason": "training.cost.refit is false"}
     assert failed(result) == []
 
 

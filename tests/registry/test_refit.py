@@ -40,7 +40,7 @@ def never(command: list[str]) -> None:
 @pytest.fixture
 def settings(policy: GatePolicy) -> Settings:
     found = load_settings("full")
-    assert found.training.refit
+    assert found.training.cost.refit
     return found.model_copy(update={"gate": policy})
 
 
@@ -97,7 +97,7 @@ def test_a_champion_is_refitted_once(home: Home, promoted: Promote, told: dict[s
     assert (champion.training_id, champion.refit_of, champion.version) == (REFIT_OF_A, A, "2")
     assert registry.evaluated_champion().training_id == A
     assert registry.aliases() == {"challenger": "1", "champion": "2"}
-    assert told["recipe"].epochs == 1.0  # as the evaluated version's, not the profile's
+    assert told["recipe"].optimizer.epochs == 1.0  # as the evaluated version's, not the profile's
     *_, verdict, move = Ledger(home.ledger).entries()
     assert (verdict.body["decision"], verdict.body["refit_of"], verdict.body["champion"]) == ("promote", A, A)
     assert (move.body["action"], move.body["previous"]["training_id"]) == ("refit", A)
@@ -132,7 +132,7 @@ def test_its_page_says_what_it_is(home: Home, promoted: Promote, told: dict[str,
 
 def test_nothing_is_refitted_unless_it_is_asked_for(home: Home, promoted: Promote, told: dict[str, Any]) -> None:
     promoted(A)
-    assert refit_champion(home, load_settings("quick"), never) == "training.refit is false"
+    assert refit_champion(home, load_settings("quick"), never) == "training.cost.refit is false"
     assert told["trained"] == []
 
 

@@ -106,7 +106,7 @@ def test_a_version_tells_all_there_is_to_know(home: Home, bundle_of, evaluation_
     for text in ("ab" * 32, "c0de", "software.torch", "Intended use", "Limits", r"zero\_optimization.stage"):
         assert text in page.description
     run = client(home).get_run(page.run_id)
-    assert run.data.params["settings.epochs"] == "1.0"
+    assert run.data.params["settings.optimizer.epochs"] == "1.0"
     assert run.data.metrics["baseline_accuracy"] == 0.8
     assert run.data.metrics["training.tokens_per_second"] == 10.0
     assert run.data.metrics["training.start_seconds.imports"] == 3.5

@@ -21,6 +21,7 @@ from assets.replay.picture import draw
 from assets.replay.replay import Replay, table
 from assets.replay.workshop import Workshop
 from assets.settings import Domain, RetrainingPolicy, load_domain, load_policy, load_settings
+from assets.training.launchers.launch import override
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -152,7 +153,7 @@ def workshop(home: Home, teacher: Teacher) -> Callable[..., Workshop]:
     def make(
         changed: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows, history: type[Past] = Past, **training: Any
     ) -> Workshop:
-        asked = settings.model_copy(update={"training": settings.training.model_copy(update=training)})
+        asked = settings.model_copy(update={"training": override(settings.training, training)})
         return Workshop(history(home, asked, DAYS, changed(records()), ("x",)), teacher, lambda _: None)
 
     return make
@@ -238,7 +239,7 @@ def test_what_is_promoted_is_refitted_as_the_profile_says(
         late = (rows["known_at"] >= "2024-04-23") & (rows.index % 2 == 0)
         return rows.assign(text=rows["text"].mask(late, rows["text"].str.replace("new_", "newest_")))
 
-    assert load_settings("replay").training.refit
+    assert load_settings("replay").training.cost.refit
     evaluated = backtest("every-step", policy("every-step"), workshop(newest_words, WithReference, refit=False))
     assert teacher.trained == list(DAYS[:-1])
     teacher.trained.clear()

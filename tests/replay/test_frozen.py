@@ -51,7 +51,7 @@ def texts(settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory) 
 def test_a_text_is_what_the_encoder_makes_of_it(texts: TextTable, settings: TrainingSettings) -> None:
     from tokenizers import Tokenizer
 
-    base = resolve_base_model(settings.base_model).path
+    base = resolve_base_model(settings.model.base_model).path
     told = ["a short one", "a text of a few more words than that"]
     places = [token.ids[0] for token in texts.encode_batch(told)]
     encoder, tokenizer = load_encoder(base, 32).eval(), Tokenizer.from_file(str(base / "tokenizer.json"))
@@ -95,8 +95,8 @@ def test_it_is_the_router_around_the_encoder(texts: TextTable, settings: Trainin
     from tokenizers import Tokenizer
 
     frozen, test = train_frozen(rows(128, seed=0), FEATURES, DOMAIN, settings, texts), rows(20, seed=1)
-    base = resolve_base_model(settings.base_model).path
-    whole = new_classifier(base, frozen.preprocessing, word_share=settings.word_share).eval()
+    base = resolve_base_model(settings.model.base_model).path
+    whole = new_classifier(base, frozen.preprocessing, word_share=settings.model.word_share).eval()
     whole.config.calibration_temperature = frozen.classifier.config.calibration_temperature
     lacking = whole.load_state_dict(frozen.classifier.state_dict(), strict=False)
     assert not lacking.unexpected_keys

@@ -40,15 +40,24 @@ def test_every_file_is_allowed(plain: TrainingSettings, name: str, precision: st
 @pytest.mark.parametrize(
     ("deepspeed", "line"),
     [
-        (file() | {"train_batch_size": 8}, "train_batch_size is for configs/training.yaml .* training.batch_rows"),
+        (
+            file() | {"train_batch_size": 8},
+            "train_batch_size is for configs/training.yaml .* training.optimizer.batch_rows",
+        ),
         (file() | {"gradient_accumulation_steps": 2}, "gradient_accumulation_steps is for configs/training.yaml"),
-        (file() | {"bf16": {"enabled": True}}, "bf16 is for configs/training.yaml to say, as training.precision"),
-        (file() | {"scheduler": {"type": "WarmupLR"}}, "scheduler is for .* training.schedule"),
+        (
+            file() | {"bf16": {"enabled": True}},
+            "bf16 is for configs/training.yaml to say, as training.hardware.precision",
+        ),
+        (file() | {"scheduler": {"type": "WarmupLR"}}, "scheduler is for .* training.optimizer.schedule"),
         (file() | {"zero_optimisation": {}}, "unknown key 'zero_optimisation'"),
         (file(stag=1), "unknown key 'stag' in zero_optimization"),
         (file(stage=4), "stage is 4; there are 0, 1, 2 and 3"),
         (file() | {"optimizer": {"type": "OneBitAdam"}}, "optimizer.type is 'OneBitAdam', not Adam or AdamW"),
-        (file() | {"optimizer": {"type": "AdamW", "params": {"lr": 1}}}, "params.lr .* training.learning_rate"),
+        (
+            file() | {"optimizer": {"type": "AdamW", "params": {"lr": 1}}},
+            "params.lr .* training.optimizer.learning_rate",
+        ),
         (file(offload_param={"device": "cpu"}), "offload_param needs ZeRO stage 3 or above; stage 2 would ignore it"),
         (file(stage=0, offload_optimizer={"device": "cpu"}), "offload_optimizer needs ZeRO stage 1 or above"),
         (file(offload_optimizer={"device": "disk"}), "offload_optimizer.device is 'disk', not cpu or nvme"),
@@ -64,13 +73,13 @@ def test_a_file_that_cannot_be_is_one_line(plain: TrainingSettings, deepspeed: d
 @pytest.mark.parametrize(
     ("change", "ranks", "machine", "line"),
     [
-        ({"precision": "fp16"}, 1, CPU, "training.precision: fp16 needs a GPU"),
-        ({"batch_rows": 16}, 3, CPU, "training.batch_rows: 16 rows cannot be shared by 3 ranks"),
-        ({}, 4, TWO_GPUS, "training.ranks: 4, but this machine has 2 GPUs"),
-        ({"compile": True}, 1, BARE, r"training.compile: torch.compile needs a C\+\+ compiler"),
-        ({"patience": 3}, 1, CPU, "training.patience: .* set training.validation_share above 0"),
+        ({"precision": "fp16"}, 1, CPU, "training.hardware.precision: fp16 needs a GPU"),
+        ({"batch_rows": 16}, 3, CPU, "training.optimizer.batch_rows: 16 rows cannot be shared by 3 ranks"),
+        ({}, 4, TWO_GPUS, "training.hardware.ranks: 4, but this machine has 2 GPUs"),
+        ({"compile": True}, 1, BARE, r"training.hardware.compile: torch.compile needs a C\+\+ compiler"),
+        ({"patience": 3}, 1, CPU, "training.optimizer.patience: .* set training.optimizer.validation_share above 0"),
         ({"deepspeed": "zero-0", "gradient_precision": "fp32"}, 1, CPU, "gradient_precision: fp32 needs ZeRO stage 1"),
-        ({"deepspeed": "zero-3-nvme"}, 1, CPU, "training.nvme: zero-3-nvme offloads to NVMe: name a folder"),
+        ({"deepspeed": "zero-3-nvme"}, 1, CPU, "training.storage.nvme: zero-3-nvme offloads to NVMe: name a folder"),
         ({"deepspeed": "zero-3-nvme", "nvme": "/nvme"}, 1, BARE, "needs libaio and a C"),
     ],
 )
@@ -79,7 +88,7 @@ def test_settings_that_do_not_go_together_are_one_line(
 ) -> None:
     settings = override(plain, change)
     with pytest.raises(SettingsError, match=line) as error:
-        check_training(settings, file(settings.deepspeed), ranks, machine)
+        check_training(settings, file(settings.hardware.deepspeed), ranks, machine)
     assert "\n" not in str(error.value)
 
 
@@ -134,7 +143,7 @@ def test_auto_on_gpus_goes_by_their_generation(
 
 
 def test_an_unknown_schedule_names_those_there_are(plain: TrainingSettings) -> None:
-    with pytest.raises(SettingsError, match=r"training.schedule: .*'linear', 'cosine' or 'constant'"):
+    with pytest.raises(SettingsError, match=r"training.optimizer.schedule: .*'linear', 'cosine' or 'constant'"):
         override(plain, {"schedule": "triangle"})
 
 

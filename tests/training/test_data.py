@@ -214,10 +214,15 @@ def test_preprocessing_and_class_weights_come_from_the_rows_trained_on(plan: Tra
     held = changed(plan, validation_share=0.5)
     found, settings = load_training_data(held), held.settings
     expected = fit_preprocessing(
-        frame.iloc[:128], plan.features, DOMAIN, settings.max_tokens, settings.hashed_words, settings.prior_labels
+        frame.iloc[:128],
+        plan.features,
+        DOMAIN,
+        settings.model.max_tokens,
+        settings.model.hashed_words,
+        settings.model.prior_labels,
     )
     assert found.preprocessing == expected
-    assert settings.class_weight_power == 0.5
+    assert settings.optimizer.class_weight_power == 0.5
     weights = found.class_weights
     assert weights[found.labels[:128]].mean() == pytest.approx(1)
     rarest = np.argmin(np.bincount(found.labels[:128], minlength=len(LABELS)))

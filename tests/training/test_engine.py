@@ -66,7 +66,7 @@ def test_each_layer_learns_more_slowly_than_the_one_above(
     assert found["encoder.encoder.layer.1.output.dense.weight"] == (0.1, 0.02)
     assert found["encoder.encoder.layer.0.output.dense.weight"] == (0.05, 0.02)
     assert found["encoder.embeddings.position_embeddings.weight"] == (0.025, 0.02)
-    assert found["output.weight"] == (settings.head_learning_rate, 0.02)
+    assert found["output.weight"] == (settings.optimizer.head_learning_rate, 0.02)
     assert "words.weight" not in found
     assert found["encoder.encoder.layer.0.output.dense.bias"] == (0.05, 0.0)
     assert found["encoder.embeddings.LayerNorm.weight"] == (0.025, 0.0)

@@ -47,7 +47,7 @@ def test_parameters_are_those_of_the_classifier(
 ) -> None:
     chosen = override(settings, {"trainable_layers": layers, "train_embeddings": train_embeddings})
     fitted = fit_preprocessing(
-        snapshot.train(), snapshot.features, DOMAIN, 32, chosen.hashed_words, chosen.prior_labels
+        snapshot.train(), snapshot.features, DOMAIN, 32, chosen.model.hashed_words, chosen.model.prior_labels
     )
     classifier = new_classifier(encoder, fitted)
     freeze(classifier, layers, train_embeddings)
@@ -148,11 +148,11 @@ def test_what_fits_is_not_refused(settings: TrainingSettings) -> None:
 @pytest.mark.parametrize(("profile", "gpus"), [("gpu", 1), ("gpu-8", 8)])
 def test_a_profile_for_gpus_fits_them_in_one_micro_batch_a_step(profile: str, gpus: int) -> None:
     chosen = load_settings(profile).training
-    deepspeed = _deepspeed_config(chosen.deepspeed)
+    deepspeed = _deepspeed_config(chosen.hardware.deepspeed)
     check_training(chosen, deepspeed, gpus, Machine(gpus, bf16=True, libaio=False, compiler=False))
-    size = measure_model(resolve_base_model(chosen.base_model).path, 40, len(LABELS), chosen)
+    size = measure_model(resolve_base_model(chosen.model.base_model).path, 40, len(LABELS), chosen)
     check_memory(size, chosen, deepspeed, gpus, Free(host=64 * GB, device=16 * GB))
-    assert chosen.batch_rows // gpus * chosen.max_tokens <= chosen.batch_tokens
+    assert chosen.optimizer.batch_rows // gpus * chosen.model.max_tokens <= chosen.hardware.batch_tokens
     assert deepspeed["zero_optimization"].get("overlap_comm", False) == (gpus > 1)
 
 
@@ -171,8 +171,8 @@ def test_the_estimate_is_within_15_percent_of_peaks_that_were_measured(
     megabytes: int, change: dict[str, object]
 ) -> None:
     chosen = override(load_settings("full").training, change)
-    size = measure_model(resolve_base_model(chosen.base_model).path, 0, len(LABELS), chosen)
-    found = estimate_memory(size, chosen, _deepspeed_config(chosen.deepspeed), 1, has_gpu=False).total
+    size = measure_model(resolve_base_model(chosen.model.base_model).path, 0, len(LABELS), chosen)
+    found = estimate_memory(size, chosen, _deepspeed_config(chosen.hardware.deepspeed), 1, has_gpu=False).total
     assert found / (megabytes * 1e6) == pytest.approx(1, abs=0.15)
 
 
@@ -277,7 +277,7 @@ def test_the_gpus_that_are_asked_are_those_that_are_used(tmp_path: Path, monkeyp
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert free_memory(gpus=1).device == least
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    with pytest.raises(SettingsError, match=r"training.ranks: the GPUs do not tell .*IndexError"):
+    with pytest.raises(SettingsError, match=r"training.hardware.ranks: the GPUs do not tell .*IndexError"):
         free_memory(gpus=1)
 
 

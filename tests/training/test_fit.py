@@ -64,7 +64,7 @@ def trained(chosen: TrainingSettings, stop_at: float) -> tuple[LocalEngine, Any,
     for step, loss in fit(engine, task, data, squares, sampler, lambda: bool(losses) and losses[-1] < stop_at):
         assert len(step.lengths) == sum(len(batch.targets) for batch in step.batches) == 16
         losses.append(float(loss))
-    return engine, validate(engine, task, data, squares, chosen.batch_tokens), losses
+    return engine, validate(engine, task, data, squares, chosen.hardware.batch_tokens), losses
 
 
 def test_another_task_is_learned(chosen: TrainingSettings) -> None:

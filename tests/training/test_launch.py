@@ -16,10 +16,10 @@ from assets.training.launchers.launch import Run, override, plan_training, train
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"epochs": 0}, "epochs"),
+        ({"epochs": 0}, "optimizer.epochs"),
         ({"epochz": 1}, "epochz"),
-        ({"batch_rows": "many"}, "batch_rows"),
-        ({"seed": 1.5}, "seed"),
+        ({"batch_rows": "many"}, "optimizer.batch_rows"),
+        ({"seed": 1.5}, "optimizer.seed"),
     ],
 )
 def test_an_override_that_cannot_be_is_named(change: dict[str, object], field: str) -> None:

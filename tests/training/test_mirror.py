@@ -217,15 +217,17 @@ def test_an_s3_that_does_not_answer_stops_the_run_before_it_starts(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        with pytest.raises(SettingsError, match=r"training.checkpoints: s3://team/evergreen/\w+: no answer") as error:
+        with pytest.raises(
+            SettingsError, match=r"training.storage.checkpoints: s3://team/evergreen/\w+: no answer"
+        ) as error:
             train(Lake(tmp_path / "lake"), "2024-01-01", snapshot, copied, never)
     assert "\n" not in str(error.value)
     elsewhere = override(copied, {"checkpoints": "s3://nowhere"})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*s3.get_host_and_port()))
-    with pytest.raises(SettingsError, match=r"training.checkpoints: s3://nowhere/.*does not exist"):
+    with pytest.raises(SettingsError, match=r"training.storage.checkpoints: s3://nowhere/.*does not exist"):
         train(Lake(tmp_path / "lake"), "2024-01-01", snapshot, elsewhere, never)
 
 
 def test_the_setting_is_an_address_in_s3(copied: TrainingSettings) -> None:
-    with pytest.raises(SettingsError, match=r"training.checkpoints: "):
+    with pytest.raises(SettingsError, match=r"training.storage.checkpoints: "):
         override(copied, {"checkpoints": "/a/folder"})

@@ -7,7 +7,8 @@ import pytest
 
 from assets.lake import Lake
 from assets.resources import Evergreen
-from assets.training.definitions import challenger
+from assets.settings import load_settings
+from assets.training.definitions import TrainingOverrides, challenger
 
 AS_OF = "2024-01-01"
 
@@ -48,6 +49,14 @@ def test_the_challenger_is_trained_once_and_checked(
     printed = capfd.readouterr()
     assert "tokens/s" in printed.err
     assert "tokens/s" not in printed.out
+
+
+def test_the_launchpad_offers_every_setting() -> None:
+    offered = dict(TrainingOverrides.to_fields_dict())
+    settings = load_settings("quick").training.model_dump()
+    assert set(offered) == {name for group in settings.values() for name in group}
+    assert offered["epochs"].description == "Passes over the training rows."
+    assert TrainingOverrides(epochs=2.0, schedule="cosine").changes() == {"epochs": 2.0, "schedule": "cosine"}
 
 
 def test_a_mistake_in_the_config_is_the_run_s_error(evergreen: Evergreen) -> None:

@@ -40,15 +40,15 @@ ZERO_KEYS = frozenset(
 """What its zero_optimization may say."""
 
 _OURS = {
-    "train_batch_size": "batch_rows",
-    "train_micro_batch_size_per_gpu": "batch_rows",
-    "gradient_accumulation_steps": "batch_rows",
-    "gradient_clipping": "gradient_clipping",
-    "scheduler": "schedule",
-    "activation_checkpointing": "activation_checkpointing",
-    "compile": "compile",
-    "data_types": "gradient_precision",
-    **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast"), "precision"),
+    **dict.fromkeys(
+        ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), "optimizer.batch_rows"
+    ),
+    "gradient_clipping": "optimizer.gradient_clipping",
+    "scheduler": "optimizer.schedule",
+    "activation_checkpointing": "hardware.activation_checkpointing",
+    "compile": "hardware.compile",
+    "data_types": "hardware.gradient_precision",
+    **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast"), "hardware.precision"),
 }
 _log = logging.getLogger("evergreen")
 
@@ -80,15 +80,17 @@ class Machine:
 
     def precision(self, settings: TrainingSettings) -> str:
         """The precision of the settings; for `auto` what it comes to. Machines of a hostfile are taken to have bf16."""
-        computed = self.bf16 or settings.hostfile is not None
-        if settings.precision == "bf16" and not computed:
-            _log.warning("training.precision: this machine has no bf16, and is some 20 times slower in it than in fp32")
-        return settings.precision if settings.precision != "auto" else "bf16" if computed else "fp32"
+        computed = self.bf16 or settings.hardware.hostfile is not None
+        if settings.hardware.precision == "bf16" and not computed:
+            _log.warning(
+                "training.hardware.precision: this machine has no bf16, and is some 20 times slower in it than in fp32"
+            )
+        return settings.hardware.precision if settings.hardware.precision != "auto" else "bf16" if computed else "fp32"
 
 
 def check_training(settings: TrainingSettings, deepspeed: Mapping[str, Any], world_size: int, machine: Machine) -> None:
     """Raises SettingsError for the first combination that cannot be or makes no sense, naming its settings."""
-    file = f"configs/deepspeed/{settings.deepspeed}.json"
+    file = f"configs/deepspeed/{settings.hardware.deepspeed}.json"
     rules = (
         _keys(deepspeed, file),
         _zero(deepspeed, file),
@@ -142,7 +144,7 @@ def _keys(deepspeed: Mapping[str, Any], file: str) -> Iterator[str]:
         yield f"{file}: optimizer.type is {kind!r}, not {' or '.join(_OPTIMIZERS)}"
     for key in {"lr", "weight_decay"} & set(optimizer.get("params", {})):
         name = "learning_rate" if key == "lr" else key
-        yield f"{file}: optimizer.params.{key} is for configs/training.yaml to say, as training.{name}"
+        yield f"{file}: optimizer.params.{key} is for configs/training.yaml to say, as training.optimizer.{name}"
 
 
 def _zero(deepspeed: Mapping[str, Any], file: str) -> Iterator[str]:
@@ -162,32 +164,36 @@ def _zero(deepspeed: Mapping[str, Any], file: str) -> Iterator[str]:
 def _nvme(settings: TrainingSettings, deepspeed: Mapping[str, Any], machine: Machine) -> Iterator[str]:
     if "nvme" not in offloads(deepspeed).values():
         return
-    if settings.nvme is None:
-        yield f"training.nvme: {settings.deepspeed} offloads to NVMe: name a folder on such a drive"
+    name = settings.hardware.deepspeed
+    if settings.storage.nvme is None:
+        yield f"training.storage.nvme: {name} offloads to NVMe: name a folder on such a drive"
     if not (machine.libaio and machine.compiler):
         yield (
-            f"training.deepspeed: {settings.deepspeed} offloads to NVMe, which needs libaio and a C++ compiler: "
+            f"training.hardware.deepspeed: {name} offloads to NVMe, which needs libaio and a C++ compiler: "
             "install libaio-dev and g++"
         )
 
 
 def _gradients(settings: TrainingSettings, deepspeed: Mapping[str, Any]) -> Iterator[str]:
-    stage = deepspeed.get("zero_optimization", {}).get("stage", 0)
-    if stage == 0 and settings.gradient_precision == "fp32" and settings.precision != "fp32":
+    stage, hardware = deepspeed.get("zero_optimization", {}).get("stage", 0), settings.hardware
+    if stage == 0 and hardware.gradient_precision == "fp32" and hardware.precision != "fp32":
         yield (
-            f"training.gradient_precision: fp32 needs ZeRO stage 1 or above where training.precision is "
-            f"{settings.precision}; {settings.deepspeed} is stage 0"
+            "training.hardware.gradient_precision: fp32 needs ZeRO stage 1 or above where training.hardware.precision "
+            f"is {hardware.precision}; {hardware.deepspeed} is stage 0"
         )
 
 
 def _run(settings: TrainingSettings, world_size: int, machine: Machine) -> Iterator[str]:
-    if settings.batch_rows % world_size:
-        yield f"training.batch_rows: {settings.batch_rows} rows cannot be shared by {world_size} ranks"
-    if settings.hostfile is None and 0 < machine.gpus < world_size:
-        yield f"training.ranks: {world_size}, but this machine has {machine.gpus} GPUs, and a GPU takes one rank"
-    if settings.precision == "fp16" and settings.hostfile is None and machine.gpus == 0:
-        yield "training.precision: fp16 needs a GPU; bf16 and fp32 train on CPU"
-    if settings.compile and not machine.compiler:
-        yield "training.compile: torch.compile needs a C++ compiler: install g++, or set compile to false"
-    if settings.patience is not None and not settings.validation_share:
-        yield "training.patience: early stopping needs validation rows: set training.validation_share above 0"
+    optimizer, hardware = settings.optimizer, settings.hardware
+    if optimizer.batch_rows % world_size:
+        yield f"training.optimizer.batch_rows: {optimizer.batch_rows} rows cannot be shared by {world_size} ranks"
+    if hardware.hostfile is None and 0 < machine.gpus < world_size:
+        has = f"this machine has {machine.gpus} GPUs, and a GPU takes one rank"
+        yield f"training.hardware.ranks: {world_size}, but {has}"
+    if hardware.precision == "fp16" and hardware.hostfile is None and machine.gpus == 0:
+        yield "training.hardware.precision: fp16 needs a GPU; bf16 and fp32 train on CPU"
+    if hardware.compile and not machine.compiler:
+        yield "training.hardware.compile: torch.compile needs a C++ compiler: install g++, or set compile to false"
+    if optimizer.patience is not None and not optimizer.validation_share:
+        needed = "set training.optimizer.validation_share above 0"
+        yield f"training.optimizer.patience: early stopping needs validation rows: {needed}"

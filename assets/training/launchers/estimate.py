@@ -77,7 +77,7 @@ def estimate_memory(
     has_master = width == 2 or stage > 0
     parts = {
         "weights": width * size.parameters // shared[2],
-        "gradients": (width if settings.gradient_precision is None else 4) * size.trained // shared[1],
+        "gradients": (width if settings.hardware.gradient_precision is None else 4) * size.trained // shared[1],
         "optimizer": (12 if has_master else 8) * size.trained // shared[0],
         "step": 4 * size.trained // shared[0] if has_master else 0,
         "gathered": width * gathered,
@@ -113,7 +113,9 @@ def free_memory(gpus: int) -> Free:
         return Free(host, None)
     asked = subprocess.run([sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, check=False)
     if asked.returncode:
-        raise SettingsError(f"training.ranks: the GPUs do not tell their free memory: {asked.stderr.splitlines()[-1]}")
+        raise SettingsError(
+            f"training.hardware.ranks: the GPUs do not tell their free memory: {asked.stderr.splitlines()[-1]}"
+        )
     return Free(host, min(map(int, asked.stdout.split())))
 
 
@@ -133,14 +135,20 @@ def check_memory(
             advice = f"{name} would fit"
             break
     else:
-        advice = "no file in configs/deepspeed would fit: lower training.batch_tokens or take a smaller base_model"
-    raise SettingsError(f"training.deepspeed: {settings.deepspeed} {_too_large(memory, ranks, free)}; {advice}")
+        advice = (
+            "no file in configs/deepspeed would fit: lower training.hardware.batch_tokens or take a smaller base_model"
+        )
+    raise SettingsError(
+        f"training.hardware.deepspeed: {settings.hardware.deepspeed} {_too_large(memory, ranks, free)}; {advice}"
+    )
 
 
 def _micro_batch_tokens(settings: TrainingSettings, ranks: int) -> int:
     """Tokens of a rank's largest micro-batch, padding included: whole rows, at least one, within `batch_tokens`."""
-    rows = min(settings.batch_rows // ranks, max(1, settings.batch_tokens // settings.max_tokens))
-    return rows * settings.max_tokens
+    rows = min(
+        settings.optimizer.batch_rows // ranks, max(1, settings.hardware.batch_tokens // settings.model.max_tokens)
+    )
+    return rows * settings.model.max_tokens
 
 
 def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool) -> int:
@@ -149,13 +157,13 @@ def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool
     On a GPU that is the gradients of a feed-forward network and of what surrounds it. On CPU it is two more layers, and
     no fused kernel drops attention out: scores are kept, in float32, as noise, before it and after it.
     """
-    width, again = _width(settings), settings.activation_checkpointing
+    width, again = _width(settings), settings.hardware.activation_checkpointing
     linear = width * (7 * size.hidden + 2 * size.intermediate)
     if has_gpu:
         layer = linear + (width + 2) * size.hidden
         space = width * (4 * size.hidden + 2 * size.intermediate) + (layer if again else 0)
     else:
-        layer = linear + 12 * (size.hidden + size.heads * settings.max_tokens)
+        layer = linear + 12 * (size.hidden + size.heads * settings.model.max_tokens)
         space = 2 * layer
     kept = width * size.hidden if again else layer
     return size.trained_layers * kept + space
@@ -173,15 +181,15 @@ def _reused(parts: Mapping[str, int], settings: TrainingSettings, ranks: int, mo
 
     The gradients of a micro-batch before are there at the same time.
     """
-    rows = settings.batch_rows // ranks
-    has_more = _micro_batch_tokens(settings, ranks) < rows * settings.max_tokens
+    rows = settings.optimizer.batch_rows // ranks
+    has_more = _micro_batch_tokens(settings, ranks) < rows * settings.model.max_tokens
     after = ("step",) if has_more else ("gradients", "step")
     later = sum(parts[name] for name in after if _OFFLOADED.get(name) not in moved)
     return min(parts["activations"], later)
 
 
 def _width(settings: TrainingSettings) -> int:
-    return 4 if settings.precision == "fp32" else 2
+    return 4 if settings.hardware.precision == "fp32" else 2
 
 
 def _swap_buffers(zero: Mapping[str, Any], width: int, size: ModelSize) -> int:
@@ -217,7 +225,7 @@ def _gb(amount: int) -> str:
 def _by_effort(settings: TrainingSettings) -> list[tuple[str, dict[str, Any]]]:
     """The files in configs/deepspeed: those that keep more on the device first, then by stage."""
     files = [(file.stem, read_json(file)) for file in (CONFIGS / "deepspeed").glob("*.json")]
-    usable = [(name, file) for name, file in files if settings.nvme or "nvme" not in offloads(file).values()]
+    usable = [(name, file) for name, file in files if settings.storage.nvme or "nvme" not in offloads(file).values()]
     cost = {"cpu": 1, "nvme": 3}
     return sorted(
         usable,

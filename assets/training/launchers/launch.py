@@ -33,11 +33,13 @@ Run = Callable[[list[str]], None]
 _TASK = "classification"
 """What a domain's rows are for: they have labels."""
 
-_PLACES = {"base_model", "ranks", "hostfile", "deepspeed", "nvme"}
-"""Settings that say where things are; what they lead to is in the id by content."""
-
-_ASIDE = {"refit", "price_per_hour", "checkpoint_seconds", "checkpoints_kept", "checkpoints"}
-"""Settings that no weight depends on."""
+_ASIDE: dict[str, Any] = {
+    "model": {"base_model"},
+    "hardware": {"ranks", "hostfile", "deepspeed"},
+    "storage": True,
+    "cost": True,
+}
+"""Settings that say where things are, what they lead to being in the id by content; and what no weight depends on."""
 
 _OUTSIDE = {
     *("definitions.py", "model_files.py", "model_size.py", "tasks/classification/size.py"),
@@ -84,10 +86,10 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
 
     Raises BaseModelError, and SettingsError for settings that do not fit.
     """
-    base = resolve_base_model(settings.base_model)
-    deepspeed, gpus = _deepspeed_config(settings.deepspeed), _gpus()
+    base = resolve_base_model(settings.model.base_model)
+    deepspeed, gpus = _deepspeed_config(settings.hardware.deepspeed), _gpus()
     world_size, machine = _world_size(settings, gpus), Machine.here(gpus, deepspeed)
-    settings = settings.model_copy(update={"precision": machine.precision(settings)})
+    settings = override(settings, {"precision": machine.precision(settings)})
     check_training(settings, deepspeed, world_size, machine)
     _check_rows(snapshot.train_rows, settings, world_size)
     run = _run_id(snapshot, settings, deepspeed, base)
@@ -100,7 +102,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         features=snapshot.features,
         domain=snapshot.domain,
         settings=settings,
-        deepspeed=_with_nvme(deepspeed, settings.nvme),
+        deepspeed=_with_nvme(deepspeed, settings.storage.nvme),
         base_model=base.path,
         base_model_name=base.name,
         base_model_sha256=base.weights_sha256,
@@ -113,14 +115,14 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
 
 
 def _check_rows(rows: int, settings: TrainingSettings, world_size: int) -> None:
-    held_back = count_validation_rows(rows, settings)
-    if settings.validation_share and held_back < world_size:
+    held_back, share = count_validation_rows(rows, settings), settings.optimizer.validation_share
+    if share and held_back < world_size:
         raise SettingsError(
-            f"training.validation_share: {settings.validation_share} of {rows} rows are {held_back}, fewer than the "
-            f"ranks ({world_size}); raise it, or set it to 0"
+            f"training.optimizer.validation_share: {share} of {rows} rows are {held_back}, fewer than the ranks "
+            f"({world_size}); raise it, or set it to 0"
         )
-    if settings.batch_rows > rows - held_back:
-        raise SettingsError(f"training.batch_rows: {settings.batch_rows}, of {rows - held_back} training rows")
+    if (batch_rows := settings.optimizer.batch_rows) > rows - held_back:
+        raise SettingsError(f"training.optimizer.batch_rows: {batch_rows}, of {rows - held_back} training rows")
 
 
 def _run_id(snapshot: "Snapshot", settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel) -> str:
@@ -133,7 +135,7 @@ def _run_id(snapshot: "Snapshot", settings: TrainingSettings, deepspeed: Mapping
         "snapshot": snapshot.id,
         "labels": snapshot.labels,
         "text": snapshot.domain.text.model_dump(),
-        "settings": settings.model_dump(exclude=_PLACES | _ASIDE),
+        "settings": settings.model_dump(exclude=_ASIDE),
         "deepspeed": deepspeed,
         "code": _code(),
         "base_model": base.digest,
@@ -157,9 +159,16 @@ def worker_command(plan_file: Path, world_size: int, hostfile: str | None) -> li
 
 
 def override(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
-    """The settings with some fields changed. Raises SettingsError naming the field that cannot be so."""
+    """The settings with some fields changed, which are named without their groups.
+
+    Raises SettingsError naming the field that cannot be so.
+    """
+    groups = {field: group for group, fields in settings.model_dump().items() for field in fields}
+    content = settings.model_dump()
+    for name, value in changes.items():
+        content.get(groups.get(name, ""), content)[name] = value
     try:
-        return TrainingSettings.model_validate(settings.model_dump() | dict(changes))
+        return TrainingSettings.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -168,7 +177,7 @@ def override(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
 
 def _run_worker(plan: TrainingPlan, plan_file: Path, run: Run) -> None:
     try:
-        run(worker_command(plan_file, plan.world_size, plan.settings.hostfile))
+        run(worker_command(plan_file, plan.world_size, plan.settings.hardware.hostfile))
     except TrainingError:
         if plan.failure.exists():
             raise TrainingError(plan.failure.read_text()) from None
@@ -180,9 +189,9 @@ def _fetch_checkpoint(plan: TrainingPlan) -> None:
     """Bring back from S3 what this machine does not have. Raises SettingsError when S3 does not answer."""
     if mirror := Mirror.of(plan):
         try:
-            mirror.fetch(Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept))
+            mirror.fetch(Checkpoints(plan.checkpoints, plan.settings.storage.checkpoints_kept))
         except SourceError as error:
-            raise SettingsError(f"training.checkpoints: {error}") from None
+            raise SettingsError(f"training.storage.checkpoints: {error}") from None
 
 
 def _remove_checkpoints(plan: TrainingPlan) -> None:
@@ -209,7 +218,7 @@ def _deepspeed_config(name: str) -> dict[str, Any]:
     path = CONFIGS / "deepspeed" / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
-        raise SettingsError(f"training.deepspeed: no {name!r} in configs/deepspeed; it has {known}")
+        raise SettingsError(f"training.hardware.deepspeed: no {name!r} in configs/deepspeed; it has {known}")
     try:
         return read_json(path)
     except ValueError as error:
@@ -228,23 +237,23 @@ def _with_nvme(deepspeed: dict[str, Any], folder: str | None) -> dict[str, Any]:
 def _check_memory(plan: TrainingPlan) -> None:
     """Raises SettingsError when this machine has less memory than the run needs; other machines are not asked."""
     settings = plan.settings
-    if settings.hostfile is None:
+    if settings.hardware.hostfile is None:
         check_memory(TASKS[plan.task].size(plan), settings, plan.deepspeed, plan.world_size, free_memory(_gpus()))
 
 
 def _world_size(settings: TrainingSettings, gpus: int) -> int:
-    if settings.hostfile is not None:
-        return _slots(Path(settings.hostfile))
-    return settings.ranks or gpus or 1
+    if settings.hardware.hostfile is not None:
+        return _slots(Path(settings.hardware.hostfile))
+    return settings.hardware.ranks or gpus or 1
 
 
 def _slots(hostfile: Path) -> int:
     if not hostfile.is_file():
-        raise SettingsError(f"training.hostfile: no file {hostfile}")
+        raise SettingsError(f"training.hardware.hostfile: no file {hostfile}")
     lines = [line.split("#")[0].split() for line in hostfile.read_text().splitlines()]
     slots = [word.removeprefix("slots=") for line in lines for word in line[1:] if word.startswith("slots=")]
     if not slots or not all(number.isdigit() for number in slots):
-        raise SettingsError(f"training.hostfile: {hostfile} needs lines such as `worker-1 slots=4`")
+        raise SettingsError(f"training.hardware.hostfile: {hostfile} needs lines such as `worker-1 slots=4`")
     return sum(map(int, slots))
 
 

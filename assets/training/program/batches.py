@@ -75,10 +75,10 @@ class Sampler:
         """The rows of every step of a run over some data, as indices into it."""
         return cls(
             lengths=data.lengths[: data.trained],
-            epochs=settings.epochs,
-            batch_rows=settings.batch_rows,
-            batch_tokens=settings.batch_tokens,
-            seed=settings.seed,
+            epochs=settings.optimizer.epochs,
+            batch_rows=settings.optimizer.batch_rows,
+            batch_tokens=settings.hardware.batch_tokens,
+            seed=settings.optimizer.seed,
             world_size=world_size,
             window=data.window,
         )

@@ -58,7 +58,9 @@ def join_processes(world_size: int, threads: int) -> None:
         init_process_group(backend, store=HashStore(), rank=0, world_size=1, device_id=device)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     if (found := torch.distributed.get_world_size()) != world_size:
-        raise TrainingError(f"{found} ranks were started for a plan of {world_size}; mend training.hostfile or ranks")
+        raise TrainingError(
+            f"{found} ranks were started for a plan of {world_size}; mend training.hardware.hostfile or ranks"
+        )
 
 
 def tell_all(first: int, second: int) -> tuple[int, int]:
@@ -89,7 +91,7 @@ def make_model(task: Task[Any, Any], plan: TrainingPlan, data: Data) -> nn.Modul
     in_parts = config.get("zero_optimization", {}).get("stage", 0) == 3
     model: nn.Module = task.model(plan, data, sharded_reader(config) if in_parts else None)
     if in_parts:
-        deal_out_rest(model, _DTYPES[plan.settings.precision])
+        deal_out_rest(model, _DTYPES[plan.settings.hardware.precision])
     return model
 
 
@@ -99,8 +101,8 @@ def start_engine(task: Task[Any, Any], model: nn.Module, plan: TrainingPlan, row
     Weights start as rank 0 has them; `rows` are trained on.
     """
     settings = plan.settings
-    steps = count_steps(rows, settings.epochs, settings.batch_rows)
-    _look_at_norms(settings.precision == "fp16")
+    steps = count_steps(rows, settings.optimizer.epochs, settings.optimizer.batch_rows)
+    _look_at_norms(settings.hardware.precision == "fp16")
     engine, *_ = deepspeed.initialize(
         model=model,
         model_parameters=task.groups(model, settings),
@@ -117,12 +119,12 @@ def engine_config(plan: TrainingPlan) -> dict[str, Any]:
     """DeepSpeed's configuration: the plan's file, and what configs/training.yaml says."""
     settings = plan.settings
     return plan.deepspeed | {
-        "bf16": {"enabled": settings.precision == "bf16", "check_grad_overflow": False},  # Agreement looks
-        "fp16": {"enabled": settings.precision == "fp16"},
-        "data_types": {"grad_accum_dtype": settings.gradient_precision},
-        "gradient_clipping": settings.gradient_clipping,
-        "train_batch_size": settings.batch_rows,
-        "train_micro_batch_size_per_gpu": settings.batch_rows // plan.world_size,
+        "bf16": {"enabled": settings.hardware.precision == "bf16", "check_grad_overflow": False},  # Agreement looks
+        "fp16": {"enabled": settings.hardware.precision == "fp16"},
+        "data_types": {"grad_accum_dtype": settings.hardware.gradient_precision},
+        "gradient_clipping": settings.optimizer.gradient_clipping,
+        "train_batch_size": settings.optimizer.batch_rows,
+        "train_micro_batch_size_per_gpu": settings.optimizer.batch_rows // plan.world_size,
     }
 
 
@@ -188,7 +190,7 @@ class Agreement:
         for name, value in (("loss", loss), ("norm of the gradients", norm)):
             if not math.isfinite(value):
                 at = f"training stopped at step {step}"
-                raise TrainingError(f"{at}: the {name} is {value}; lower training.learning_rate")
+                raise TrainingError(f"{at}: the {name} is {value}; lower training.optimizer.learning_rate")
         return [loss], votes
 
 
@@ -196,7 +198,7 @@ def _leave_compiler_out() -> None:
     """Spare the start torch._dynamo and sympy, a second of imports, but under stage 3, whose hooks ask for them.
 
     torch's optimizers do to hide from a compiler, and DeepSpeed does to compile the kernels of Muon, and on a GPU for
-    DeepCompile: neither is used. What the encoder is compiled by (training.compile) is not touched.
+    DeepCompile: neither is used. What the encoder is compiled by (training.hardware.compile) is not touched.
     """
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
         setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))

@@ -23,7 +23,7 @@ class LocalEngine:
     def __init__(self, module: nn.Module, groups: list[dict[str, Any]], steps: int, settings: TrainingSettings) -> None:
         self.module, self.global_steps = module, 0
         self._trained = [parameter for group in groups for parameter in group["params"]]
-        self._clipping = settings.gradient_clipping or float("inf")
+        self._clipping = settings.optimizer.gradient_clipping or float("inf")
         self._optimizer = torch.optim.AdamW(groups, fused=True)
         self._rates = schedule(self._optimizer, steps, settings)
         self.train()

@@ -38,7 +38,7 @@ def run_steps(
     sampler, objective = Sampler.of(data, settings, engine.world_size), task.objective(data).to(engine.device)
     progress, agreement = Progress(sampler.steps, say), Agreement(engine, votes=4)
     saver.resume(progress)
-    settled = partial(_has_settled, progress, settings.patience)
+    settled = partial(_has_settled, progress, settings.optimizer.patience)
     has_validation = data.trained < len(data.lengths)
     engine.train()
     with notice() as told_to_stop:
@@ -47,7 +47,7 @@ def run_steps(
             agreement.ask(loss, [*saver.votes(), float(told_to_stop())])
             progress.step(step.lengths)
             progress.tell(losses)
-            if has_validation and _is_time(engine.global_steps, sampler.steps, settings.evaluate_every):
+            if has_validation and _is_time(engine.global_steps, sampler.steps, settings.optimizer.evaluate_every):
                 _evaluate(engine, task, data, objective, settings, progress)
             _save(saver, votes, agreement, progress)
             if len(progress.times) == 1:  # a person waits for it; what it says of votes, the next one says again
@@ -78,14 +78,14 @@ def _evaluate(
     progress: Progress,
 ) -> None:
     """The loss on the rows that are held back, over all ranks; the weights are kept while it falls."""
-    sums = validate(engine, task, data, objective, settings.batch_tokens)
+    sums = validate(engine, task, data, objective, settings.hardware.batch_tokens)
     torch.distributed.all_reduce(sums)
     progress.validation.append((engine.global_steps, float(sums[0] / sums[1])))
     progress.say(f"validation loss {progress.validation[-1][1]:.3f}")
     is_best = _best(progress) == len(progress.validation) - 1
-    if settings.patience is None or is_best:
+    if settings.optimizer.patience is None or is_best:
         progress.findings = objective.findings(sums[2:])
-    if settings.patience is not None and is_best:
+    if settings.optimizer.patience is not None and is_best:
         progress.best = consolidated_weights(engine, trained=True)
 
 
@@ -109,5 +109,5 @@ def _tell_cost(
     engine: DeepSpeedEngine, settings: TrainingSettings, progress: Progress, say: Callable[[str], None]
 ) -> None:
     seconds = expected(progress.times, progress.steps)
-    price = cost(seconds, engine.world_size, settings.price_per_hour)
+    price = cost(seconds, engine.world_size, settings.cost.price_per_hour)
     say(f"expects {seconds:.0f} s for {progress.steps} steps" + (f", at a cost of {price:.2f}" if price else ""))

@@ -45,11 +45,11 @@ class Mirror:
     @classmethod
     def of(cls, plan: TrainingPlan) -> "Mirror | None":
         """Where a run's checkpoints are copied to; None when the settings name no place."""
-        if plan.settings.checkpoints is None:
+        if plan.settings.storage.checkpoints is None:
             return None
-        bucket, _, prefix = plan.settings.checkpoints.removeprefix("s3://").partition("/")
+        bucket, _, prefix = plan.settings.storage.checkpoints.removeprefix("s3://").partition("/")
         prefix = "/".join(filter(None, [*prefix.split("/"), plan.checkpoints.name]))
-        return cls(bucket, prefix, plan.settings.checkpoints_kept)
+        return cls(bucket, prefix, plan.settings.storage.checkpoints_kept)
 
     def fetch(self, checkpoints: Checkpoints) -> int | None:
         """Publish the newest whole copy in the run's own folder; None when that has one as new, or no copy is whole."""

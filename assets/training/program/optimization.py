@@ -22,12 +22,12 @@ def rate_factor(steps: int, settings: TrainingSettings) -> Callable[[int], float
     It rises over the warm-up in a line, and then falls to nothing in a line or half a cosine (Loshchilov and Hutter
     2017), or stays.
     """
-    warmup = max(1, math.ceil(steps * settings.warmup_share))
+    warmup = max(1, math.ceil(steps * settings.optimizer.warmup_share))
     rest = max(1, steps - warmup + 1)
 
     def factor(step: int) -> float:
         left = (steps - step) / rest
         after = {"linear": left, "cosine": (1 - math.cos(math.pi * min(left, 1.0))) / 2, "constant": 1.0}
-        return min((step + 1) / warmup, after[settings.schedule])
+        return min((step + 1) / warmup, after[settings.optimizer.schedule])
 
     return factor

@@ -34,7 +34,7 @@ def usage(
     memory = torch.tensor(list(peak_memory().values()), device=engine.device)
     torch.distributed.all_reduce(memory, torch.distributed.ReduceOp.MAX)
     return {
-        "cost": cost(seconds, plan.world_size, settings.price_per_hour),
+        "cost": cost(seconds, plan.world_size, settings.cost.price_per_hour),
         "utilisation": flops / seconds / (peak * plan.world_size),
         "peak_memory": dict(zip(peak_memory(), memory.tolist(), strict=True)),
     }
@@ -58,7 +58,7 @@ def write_bundle(
     if engine.global_rank > 0:
         return
     if broken := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:
-        raise TrainingError(f"after the last step {broken[0]} is not finite; lower training.learning_rate")
+        raise TrainingError(f"after the last step {broken[0]} is not finite; lower training.optimizer.learning_rate")
     save_file(weights, plan.output / "model.safetensors", metadata={"format": "pt"})
     task.save(plan.output, engine.module, data, progress.findings)
     provenance = _provenance(plan, data.trained, engine) | {"world_sizes": world_sizes}
@@ -79,7 +79,7 @@ def _provenance(plan: TrainingPlan, rows: int, engine: DeepSpeedEngine) -> dict[
         "deepspeed": plan.deepspeed,
         "base_model": {"name": plan.base_model_name, "sha256": plan.base_model_sha256},
         "code": plan.code,
-        "seed": plan.settings.seed,
+        "seed": plan.settings.optimizer.seed,
         "world_size": engine.world_size,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),

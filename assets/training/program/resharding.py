@@ -39,8 +39,8 @@ def load_resharded(engine: DeepSpeedEngine, saved: Path, scratch: Path) -> None:
     """
     if engine.zero_nvme_offload_optimizer():
         raise SettingsError(
-            "training.ranks: what is offloaded to NVMe goes on with the number of ranks that saved it only; set it to "
-            f"that, or remove {saved.parent} to start again"
+            "training.hardware.ranks: what is offloaded to NVMe goes on with the number of ranks that saved it only; "
+            f"set it to that, or remove {saved.parent} to start again"
         )
     if engine.zero_optimization_stage() == 0:  # every rank holds everything, and saved nothing of its own
         engine.load_checkpoint(str(saved.parent), tag=saved.name, load_module_strict=False)

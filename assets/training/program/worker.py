@@ -64,18 +64,18 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
     phases.end("imports")
     join_processes(plan.world_size, threads)
     with _companions(plan):
-        peak = matmul_peak(plan.settings.precision)
+        peak = matmul_peak(plan.settings.hardware.precision)
         phases.end("processes")
         data = task.data(plan)
         phases.end("data")
-        seed_everything(plan.settings.seed)
+        seed_everything(plan.settings.optimizer.seed)
         engine = start_engine(task, make_model(task, plan, data), plan, rows=data.trained)
         phases.end("engine")
         say(str(phases))
-        checkpoints = Checkpoints(plan.checkpoints, plan.settings.checkpoints_kept)
+        checkpoints = Checkpoints(plan.checkpoints, plan.settings.storage.checkpoints_kept)
         mirror = Mirror.of(plan)
         uploads = Uploads(mirror, say) if mirror else None
-        saver = Saver(engine, checkpoints, plan.settings.checkpoint_seconds, say, uploads)
+        saver = Saver(engine, checkpoints, plan.settings.storage.checkpoint_seconds, say, uploads)
         progress = run_steps(engine, task, data, plan.settings, saver, say)
         started = {"start_seconds": phases.seconds, "threads": threads}
         used = usage(task, plan, engine, progress, peak)
@@ -85,7 +85,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
 
 def _companions(plan: TrainingPlan) -> AbstractContextManager[None]:
     """Across machines ranks watch each other; on one, the launcher ends all of them with the first that ends."""
-    if plan.settings.hostfile is None:
+    if plan.settings.hardware.hostfile is None:
         return nullcontext()
     from assets.training.program.companions import together
     from assets.training.program.engine import tell_all

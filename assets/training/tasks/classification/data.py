@@ -84,7 +84,7 @@ def load_training_data(plan: TrainingPlan) -> TrainingData:
         fitted = load_preprocessing(folder / "preprocessing.json")
         rows, labels, words = _map_rows(folder), map_array(folder / "labels.npy"), folder / "word_weights.npy"
         trained = len(rows) - count_validation_rows(len(rows), plan.settings)
-        weights = class_weights(fitted.frequencies, labels[:trained], plan.settings.class_weight_power)
+        weights = class_weights(fitted.frequencies, labels[:trained], plan.settings.optimizer.class_weight_power)
         return TrainingData(
             rows, labels, trained, weights, map_array(words), fitted, tokenizer, window=fitted.max_tokens
         )
@@ -103,7 +103,7 @@ def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> Non
     """Fit the linear branch to the rows that are trained on."""
     rows, labels = _map_rows(folder), map_array(folder / "labels.npy")
     newest = np.arange(len(rows) - count_validation_rows(len(rows), plan.settings))[-_FITTED_ROWS:]
-    weights = class_weights(fitted.frequencies, labels[newest], plan.settings.class_weight_power)
+    weights = class_weights(fitted.frequencies, labels[newest], plan.settings.optimizer.class_weight_power)
     np.save(folder / "word_weights.npy", fit_words(rows.take(newest), labels[newest], weights, fitted.hashed_words))
 
 
@@ -116,9 +116,9 @@ def _fit(plan: TrainingPlan) -> Preprocessing:
         _columns(trained, plan),
         plan.features,
         plan.domain,
-        settings.max_tokens,
-        settings.hashed_words,
-        settings.prior_labels,
+        settings.model.max_tokens,
+        settings.model.hashed_words,
+        settings.model.prior_labels,
     )
 
 
@@ -149,16 +149,17 @@ def _columns(rows: pa.Table | pa.RecordBatch, plan: TrainingPlan) -> dict[str, A
 
 def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
     """All that encoded rows are a function of, the window's length being in the tokenizer."""
-    settings = plan.settings.model_dump(
-        include={"hashed_words", "class_weight_power", "prior_labels", "validation_share"}
-    )
+    of_settings: dict[str, set[str]] = {
+        "model": {"hashed_words", "prior_labels"},
+        "optimizer": {"class_weight_power", "validation_share"},
+    }
     made_of = {
         "snapshot": plan.snapshot_id,
         "features": plan.features,
         "labels": plan.labels,
         "text": plan.domain.text.model_dump(),
         "tokenizer": tokenizer.to_str(),
-        "settings": settings,
+        "settings": plan.settings.model_dump(include=of_settings),
         "code": [hash_file(file) for file in _CODE],
         "software": {name: version(name) for name in ("numpy", "tokenizers")},
     }
@@ -168,7 +169,7 @@ def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
 def _tokenizer(plan: TrainingPlan) -> Tokenizer:
     """The base model's own, cutting at the window's length: it is the bundle's, too."""
     tokenizer = _read_tokenizer(plan.base_model)
-    tokenizer.enable_truncation(plan.settings.max_tokens)
+    tokenizer.enable_truncation(plan.settings.model.max_tokens)
     tokenizer.no_padding()
     return tokenizer
 
@@ -180,6 +181,6 @@ def _read_tokenizer(base_model: Path) -> Tokenizer:
 
     found = AutoTokenizer.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
     if not found.is_fast:
-        raise BaseModelError(f"training.base_model: {base_model} has no tokenizer.json and none can be made")
+        raise BaseModelError(f"training.model.base_model: {base_model} has no tokenizer.json and none can be made")
     tokenizer: Tokenizer = found.backend_tokenizer
     return tokenizer

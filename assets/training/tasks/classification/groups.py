@@ -20,10 +20,14 @@ def parameter_groups(classifier: TextClassifier, settings: TrainingSettings) -> 
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            rate = settings.learning_rate if name.startswith("encoder.") else settings.head_learning_rate
-            rate *= settings.layer_rate_decay ** depths.get(parameter, 0)
+            rate = (
+                settings.optimizer.learning_rate
+                if name.startswith("encoder.")
+                else settings.optimizer.head_learning_rate
+            )
+            rate *= settings.optimizer.layer_rate_decay ** depths.get(parameter, 0)
             shape = getattr(parameter, "ds_shape", parameter.shape)  # what ZeRO-3 has dealt out has none of its own
-            decay = settings.weight_decay if len(shape) > 1 else 0.0
+            decay = settings.optimizer.weight_decay if len(shape) > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
 

@@ -163,10 +163,10 @@ def load_encoder(base: Path, max_tokens: int, read: Reader | None = None) -> Any
         _require_weights(base, lambda: empty_encoder(config))
         encoder: Any = read(base, lambda: empty_encoder(config)) if read else _read_encoder(base, config)
     except Exception as error:  # each architecture has errors of its own for a configuration that makes no sense
-        raise BaseModelError(f"training.base_model: {base} cannot be read: {describe(error)}") from None
+        raise BaseModelError(f"training.model.base_model: {base} cannot be read: {describe(error)}") from None
     limit = getattr(encoder.config, "max_position_embeddings", max_tokens)
     if max_tokens > limit:
-        raise BaseModelError(f"training.max_tokens: {max_tokens}, but the base model takes at most {limit}")
+        raise BaseModelError(f"training.model.max_tokens: {max_tokens}, but the base model takes at most {limit}")
     return encoder
 
 
@@ -225,7 +225,9 @@ def freeze(classifier: TextClassifier, trainable_layers: int | None, train_embed
     """
     layers = encoder_layers(classifier.encoder)
     if trainable_layers is not None and trainable_layers > len(layers):
-        raise SettingsError(f"training.trainable_layers: {trainable_layers}, but the base model has {len(layers)}")
+        raise SettingsError(
+            f"training.model.trainable_layers: {trainable_layers}, but the base model has {len(layers)}"
+        )
     frozen = list(layers) if trainable_layers == 0 else list(layers)[:-trainable_layers] if trainable_layers else []
     modules: list[nn.Module] = [*frozen]
     if trainable_layers is not None and trainable_layers < len(layers):
@@ -241,7 +243,7 @@ def encoder_layers(encoder: Any) -> nn.ModuleList:
     count = encoder.config.num_hidden_layers
     found = [m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not found:
-        raise BaseModelError(f"training.base_model: no list of {count} layers in {type(encoder).__name__}")
+        raise BaseModelError(f"training.model.base_model: no list of {count} layers in {type(encoder).__name__}")
     return found[0]
 
 

@@ -27,7 +27,7 @@ def measure_model(base: Path, features: int, labels: int, settings: TrainingSett
     config, shapes = read_config(base), read_shapes(base)
     hidden = _first(config, "hidden_size", "dim", "d_model")
     layers = _first(config, "num_hidden_layers", "n_layers", "num_layers")
-    trained_layers = layers if settings.trainable_layers is None else min(settings.trainable_layers, layers)
+    trained_layers = layers if settings.model.trainable_layers is None else min(settings.model.trainable_layers, layers)
     own = {name: prod(shape) for name, shape in shapes.items() if "pooler" not in name and "position_ids" not in name}
     in_layers = {name: int(found[1]) for name in own if (found := _LAYER.search(name))}
     frozen = sum(size for name, size in own.items() if in_layers.get(name, layers) < layers - trained_layers)
@@ -36,7 +36,7 @@ def measure_model(base: Path, features: int, labels: int, settings: TrainingSett
         for name, size in own.items()
         if name not in in_layers and _is_frozen(name, trained_layers < layers, settings)
     )
-    words = settings.hashed_words * labels
+    words = settings.model.hashed_words * labels
     return ModelSize(
         trained=sum(own.values()) - frozen + _head_parameters(hidden, features, labels),
         frozen=frozen + words,
@@ -53,7 +53,7 @@ def measure_model(base: Path, features: int, labels: int, settings: TrainingSett
 def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) -> bool:
     """Whether a tensor outside the layers is frozen, as `freeze` (model.py) has it."""
     is_words = any(word in name for word in _WORDS)
-    return (without_embeddings and "embed" in name) or (is_words and not settings.train_embeddings)
+    return (without_embeddings and "embed" in name) or (is_words and not settings.model.train_embeddings)
 
 
 def _head_parameters(hidden: int, features: int, labels: int) -> int:
@@ -68,5 +68,5 @@ def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -
         if isinstance(config.get(name), int):
             return int(config[name])
     if default is None:
-        raise BaseModelError(f"training.base_model: config.json has no {names[0]}")
+        raise BaseModelError(f"training.model.base_model: config.json has no {names[0]}")
     return default

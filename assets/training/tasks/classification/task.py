@@ -39,8 +39,10 @@ class Classification:
         from assets.training.tasks.classification.tuning import tune
 
         settings = plan.settings
-        classifier = new_classifier(plan.base_model, data.preprocessing, data.word_weights, settings.word_share, read)
-        freeze(classifier, settings.trainable_layers, settings.train_embeddings)
+        classifier = new_classifier(
+            plan.base_model, data.preprocessing, data.word_weights, settings.model.word_share, read
+        )
+        freeze(classifier, settings.model.trainable_layers, settings.model.train_embeddings)
         tune(classifier, settings)
         return classifier
 

@@ -20,11 +20,13 @@ def tune(classifier: TextClassifier, settings: TrainingSettings) -> None:
     encoder cannot compute activations again.
     """
     encoder: Any = classifier.encoder
-    if settings.activation_checkpointing:
+    if settings.hardware.activation_checkpointing:
         if not encoder.supports_gradient_checkpointing:
-            raise SettingsError(f"training.activation_checkpointing: {type(encoder).__name__} does not support it")
+            raise SettingsError(
+                f"training.hardware.activation_checkpointing: {type(encoder).__name__} does not support it"
+            )
         encoder.activation_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
+    if settings.hardware.compile:
         os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the start switches it off (assets/training/program/process.py)
         encoder.compile(dynamic=True)
     elif not torch.cuda.is_available():
