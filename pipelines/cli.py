@@ -15,6 +15,7 @@ import typer
 from assets.exceptions import SettingsError
 from assets.lake import Home
 from assets.settings import load_domain, load_policy, load_settings
+from pipelines import onboarding
 
 __all__ = ["app", "main"]
 
@@ -54,6 +55,10 @@ def main() -> int:
             raise
         _say(f"evergreen: {line}")
         return 2 if isinstance(error, SettingsError) else 1
+
+
+app.command()(onboarding.init)
+app.command()(onboarding.check)
 
 
 @app.callback()

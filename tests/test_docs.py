@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from assets.onboarding.reference import reference
 from pipelines.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -45,12 +46,19 @@ def test_commands_exist(page: Path, line: str) -> None:
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
     elif words[0].endswith("evergreen"):
         group = typer.main.get_command(app)
+        if words[1] == "--domain":
+            words = words[:1] + words[3:]
         command = group.commands[words[1]]  # type: ignore[attr-defined]
         command.make_context(words[1], words[2:])
     elif words[0].endswith("python"):
         assert (ROOT / words[1]).exists(), line
     else:
         assert words[0] in {"dagster", "dg", "export"}, f"{page.name}: nothing tests {line!r}"
+
+
+def test_the_reference_of_a_domain_is_that_of_its_types() -> None:
+    page = ROOT / "docs" / "domain.md"
+    assert TEXT[page] == reference(), "run python -m assets.onboarding.reference > docs/domain.md"
 
 
 def test_the_readme_names_where_each_package_works() -> None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STAGES = [
     *("ingestion", "warehouse", "validation", "features", "training"),
-    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay"),
+    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay", "onboarding"),
 ]
 FOUNDATION = {"assets.settings", "assets.lake", "assets.exceptions", "assets.display", "assets.lean", "assets.s3"}
 DAGSTER_FILES = {"definitions.py", "resources.py"}

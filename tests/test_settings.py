@@ -66,7 +66,7 @@ def test_a_mistake_names_its_file_and_field(configs: Path, file: str, text: str,
     (configs / file).write_text(text)
     with pytest.raises(SettingsError, match=message) as raised:
         load_settings("quick")
-    assert "\n" not in str(raised.value).split(": cannot be read")[0]
+    assert "\n" not in str(raised.value)
 
 
 def test_an_unknown_profile_names_those_there_are() -> None:
@@ -91,6 +91,7 @@ def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
         ("name: complaints", "name: complaints\nshape: round", "shape: unknown setting \\(found 'round'\\)"),
         ("{one: queue, many: queues, ", "{one: queue, ", "label.many: Field required"),
         ("  cards: Cards", "  Cards: Cards", "labels.Cards: string should match pattern .* \\(found 'Cards'\\)"),
+        ("  cards: Cards", "  no: Cards", "labels.0: write it in quotes: YAML takes yes, no, on and off for False"),
         ("  cards: Cards", "  cards: ' mortgage '", "labels: two are called 'mortgage'"),
         ("[company, state]", "[company, company]", "'company' is named twice"),
         ("[company, state]", "[company, firm]", "entities: 'firm' is no field of source.fields date_received, product"),

@@ -106,8 +106,8 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
 def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion trained again with its test rows, by the same settings; if it is no worse, it answers instead.
 
-    Where training.cost.refit asks for it. It is judged on the reference rows, against the version that was evaluated, which
-    the gate keeps comparing with.
+    Where training.cost.refit asks for it. It is judged on the reference rows, against the version that was evaluated,
+    which the gate keeps comparing with.
     """
     from assets.registry.refit import refit_champion
 

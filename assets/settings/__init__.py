@@ -5,7 +5,7 @@ overrides single fields. A domain of its own folder lays its `configs/` over bot
 SettingsError that names the file and the field.
 """
 
-from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
+from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.loading import (
@@ -14,6 +14,7 @@ from assets.settings.loading import (
     domain_configs,
     domain_folder,
     load_domain,
+    load_hints,
     load_ledger_settings,
     load_policy,
     load_settings,
@@ -30,6 +31,7 @@ __all__ = [
     "GatePolicy",
     "IngestionSettings",
     "LedgerSettings",
+    "NameHints",
     "Precision",
     "RetentionSettings",
     "RetrainingPolicy",
@@ -41,6 +43,7 @@ __all__ = [
     "domain_configs",
     "domain_folder",
     "load_domain",
+    "load_hints",
     "load_ledger_settings",
     "load_policy",
     "load_settings",

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from assets.settings.section import Section
 
-__all__ = ["IngestionSettings", "SnapshotSettings", "WarehouseSettings"]
+__all__ = ["IngestionSettings", "NameHints", "SnapshotSettings", "WarehouseSettings"]
 
 
 class IngestionSettings(Section):
@@ -69,3 +69,16 @@ class SnapshotSettings(Section):
     """How well a small model may tell test rows from train rows by their features before it is reported."""
     reference_rows: int = Field(ge=0)
     """How many of them challenger and champion are compared on: always the same ones, until there are more."""
+
+
+class NameHints(Section):
+    """What a column's name hints at: words, or parts of words."""
+
+    id: tuple[str, ...]
+    title: tuple[str, ...]
+    received: tuple[str, ...]
+    settled: tuple[str, ...]
+    """When its label became known."""
+    label: tuple[str, ...]
+    entities: tuple[str, ...]
+    request: tuple[str, ...]

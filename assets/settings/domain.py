@@ -27,11 +27,13 @@ class Words(Section):
     """What people call one of something, and many."""
 
     one: str = Field(min_length=1)
+    """Such as review."""
     many: str = Field(min_length=1)
+    """Such as reviews."""
 
 
 class SourceField(Section):
-    """A field of the source's records."""
+    """A field of a record."""
 
     names: tuple[str, ...] = ()
     """What the source has called it, now or before: a column's head, or in JSON Lines a key, whose dots lead into
@@ -59,6 +61,7 @@ class Source(Section):
     delimiter: Literal[",", ";", "|", "\t"] = ","
     """What stands between the fields of a CSV file."""
     fields: dict[Name, SourceField] = Field(min_length=1)
+    """The fields of a record, by the names that the rest of the domain calls them."""
 
     @model_validator(mode="after")
     def _tells_its_fields_apart(self) -> "Source":
@@ -107,9 +110,12 @@ class Label(Words):
     """Fields of the source that it is read from; dbt/models/mapped_labels.sql maps them. Without that model it is one
     field, whose values are the labels' names or what people call them."""
     known: LabelKnown
+    """From when on."""
 
 
 class Replacement(Section):
+    """What is replaced in a text, wherever it occurs."""
+
     pattern: str
     """A regular expression."""
     by: str
@@ -139,7 +145,10 @@ class TextReading(Section):
 
 
 class Domain(Section):
+    """What is particular to a kind of records."""
+
     name: Name
+    """Lower-case letters, digits and underscores. A home is one domain's, by its name."""
     title: str = Field(min_length=1)
     """What a model of the domain does, as a heading."""
     purpose: str = Field(min_length=1)
@@ -147,11 +156,15 @@ class Domain(Section):
     limits: tuple[str, ...] = ()
     """What a model of the domain is not for or does not see, a sentence each."""
     record: Words
+    """What people call a record."""
     source: Source
+    """How files are read, and the fields of a record in them."""
     id: Name
     """The field that says which record it is: the same in each of its versions."""
     received: Received
+    """When a record came in."""
     label: Label
+    """What people call a label, where it is read from, and when it is known."""
     labels: dict[Name, str] = Field(min_length=2)
     """What the model answers with, in the order of its outputs, and what people call it."""
     entities: tuple[Name, ...] = ()
@@ -159,6 +172,7 @@ class Domain(Section):
     request: tuple[Name, ...] = ()
     """Fields that are known besides when a record comes in."""
     text: TextReading
+    """What a record's text is, and how a model reads it."""
     slices: dict[Name, tuple[str, ...]] = Field(default={})
     """Columns by which an evaluation is broken down: by their most frequent values or, where words are given, by which
     of these the value holds."""

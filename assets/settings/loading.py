@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from assets.exceptions import SettingsError
-from assets.settings.data import IngestionSettings, SnapshotSettings, WarehouseSettings
+from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.section import Section
@@ -18,7 +18,7 @@ from assets.settings.training import TrainingSettings
 
 __all__ = [
     *("CONFIGS", "Settings", "domain_configs", "domain_folder"),
-    *("load_domain", "load_ledger_settings", "load_policy", "load_settings", "profiles"),
+    *("load_domain", "load_hints", "load_ledger_settings", "load_policy", "load_settings", "profiles"),
 ]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -80,6 +80,11 @@ def load_settings(profile: str) -> Settings:
 def load_ledger_settings() -> LedgerSettings:
     """`configs/ledger.yaml`. Raises SettingsError for an unknown or impossible field."""
     return _validated(LedgerSettings, _section("ledger.yaml", LedgerSettings), CONFIGS / "ledger.yaml")
+
+
+def load_hints() -> NameHints:
+    """`configs/onboarding.yaml`. Raises SettingsError for an unknown or impossible field."""
+    return _validated(NameHints, _section("onboarding.yaml", NameHints), CONFIGS / "onboarding.yaml")
 
 
 def load_domain() -> Domain:
@@ -160,6 +165,8 @@ def _mistake(error: ValidationError, path: Path, place: tuple[int | str, ...]) -
     """The first mistake in a line: its file, its field, what is wrong and, unless that is a section, what was found."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in place if part != "[key]")
+    if isinstance(first["input"], bool) and first["type"] == "string_type":
+        return f"{_named(path)}: {field}: write it in quotes: YAML takes yes, no, on and off for {first['input']}"
     what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
     where = f"{_named(path)}: {field}" if field else _named(path)
     if first["type"] == "missing" or isinstance(first["input"], dict):
@@ -171,7 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"{_named(path)}: cannot be read: {error}") from None
+        raise SettingsError(f"{_named(path)}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"{_named(path)}: expected fields, found {type(content).__name__}")
     return content

@@ -1,0 +1,78 @@
+"""The reference of domain.yaml, made of its types: `python -m assets.onboarding.reference > docs/domain.md`."""
+
+import sys
+from collections.abc import Iterator
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from assets.settings import Domain
+from assets.settings.section import Section
+
+__all__ = ["reference"]
+
+_HEAD = """# domain.yaml
+
+What `configs/domain.yaml` of a domain can say, field by field. [Your own data](your-own-data.md) shows one being
+written. A mistake is one line that names the file and the field.
+"""
+_TYPES = {str: "text", int: "a whole number", bool: "true or false"}
+
+
+def reference() -> str:
+    """The page, in Markdown: a table of the domain's fields, and one of each section in it."""
+    sections = list(dict.fromkeys(_sections(Domain)))
+    return "\n".join([_HEAD, *(line for section in sections for line in _table(section))])
+
+
+def _sections(section: type[Section]) -> Iterator[type[Section]]:
+    yield section
+    for field in section.model_fields.values():
+        for inner in _sections_in(field.annotation):
+            yield from _sections(inner)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)
+
+
+def _table(section: type[Section]) -> Iterator[str]:
+    yield f"## {section.__name__}\n"
+    if section.__doc__ and section is not Domain:
+        yield f"{section.__doc__}\n"
+    yield "| field | is | without it | means |"
+    yield "|---|---|---|---|"
+    for name, field in section.model_fields.items():
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        yield f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {meaning} |"
+    yield ""
+
+
+def _kind(annotation: Any) -> str:
+    arguments, origin = get_args(annotation), get_origin(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value!r}`".replace("|", "\\|") for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(argument) for argument in arguments if argument is not type(None))
+    if origin is tuple:
+        return f"a list: {_kind(arguments[0])}"
+    if origin is dict:
+        return f"by name: {_kind(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    return _TYPES.get(annotation) or ("a day" if annotation.__name__ == "date" else "a name")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "an error"
+    value = field.get_default(call_default_factory=True)
+    return "nothing" if value in (None, (), {}) else f"`{value}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
