@@ -17,7 +17,10 @@ EVERGREEN = Path(sys.executable).with_name("evergreen")
 TICKETS = Path(__file__).parents[2] / "examples" / "tickets"
 PROFILE = """
 snapshot: {test_rows: 300, min_train_rows: 300, max_train_rows: 4000}
-training: {max_tokens: 48, epochs: 1.0, trainable_layers: 1, refit: false, validation_share: 0.05}
+training:
+  model: {max_tokens: 48, trainable_layers: 1}
+  optimizer: {epochs: 1.0, validation_share: 0.05}
+  cost: {refit: false}
 # So small a model may be no better than the baseline: what it is worth is asked elsewhere.
 gate: {min_gain_over_baseline: -1.0, max_calibration_error: 1.0}
 """
