@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from assets.settings import Domain
+from assets.training.tasks.classification.labels import places
 
 __all__ = [
     *("Bin", "LabelScores", "Metrics", "Slice", "average_precision", "codes", "confusion", "correct", "counted"),
@@ -84,7 +85,7 @@ class Slice:
 
 def codes(truth: "pd.Series[str]", labels: Sequence[str]) -> npt.NDArray[np.int64]:
     """The labels of rows as indices into all labels, [rows]."""
-    return np.array([labels.index(label) for label in truth], dtype=np.int64)
+    return places(truth, labels)
 
 
 def correct(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
