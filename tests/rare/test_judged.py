@@ -84,9 +84,9 @@ def test_a_refit_that_agrees_on_all_that_is_fine_is_not_enough(settings: Setting
 
 
 def test_the_table_of_labels_shows_what_an_error_over_all_rows_hides(judged) -> None:
-    rows = labels_table(judged(0, 3.0, 2.0)).splitlines()
-    assert [cell.strip() for cell in rows[0].strip("| ").split("|")][:3] == ["label", "test rows", "expected"]
-    assert rows[2].startswith("| abuse | ")
+    rows = labels_table(judged(0, 3.0, 2.0), load_domain()).splitlines()
+    assert [cell.strip() for cell in rows[0].strip("| ").split("|")][:3] == ["verdict", "test rows", "expected"]
+    assert rows[2].startswith("| Abuse | ")
 
 
 @pytest.mark.parametrize(("overstated", "least"), [(1.0, 0.0), (3.0, 0.03)])
@@ -123,7 +123,7 @@ def test_the_summary_of_a_run_names_what_decides(judged) -> None:
         "drift": {"detected": False, "share": None},
         "retraining": {"decision": "skip", "reason": ""},
     }
-    lines = table(summary).splitlines()
+    lines = table(summary, load_domain()).splitlines()
     head = next(place for place, line in enumerate(lines) if "average precision of abuse" in line)
     assert lines[head].split("abuse")[1].split() == ["cost", "accuracy", "macro-F1", "log", "loss", "ECE"]
     assert {len(line) for line in lines[head : head + 4]} == {len(lines[head])}
