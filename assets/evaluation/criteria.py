@@ -65,7 +65,7 @@ def criteria(names: Sequence[str], labels: Sequence[str], costs: Costs) -> dict[
 
 
 def title(name: str) -> str:
-    """What people call a metric that decides: `F1 of cards`."""
+    """What people call a metric that decides: `F1 of a label`."""
     kind, _, label = name.partition(":")
     words = _TITLES.get(kind, kind.replace("_", " "))
     return f"{words} of {label}" if label else words

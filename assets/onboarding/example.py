@@ -17,9 +17,9 @@ EXAMPLE = Sample(
     Path("records.csv"),
     (
         Column("id", tuple(str(row + 1) for row in range(_ROWS))),
-        Column("created_at", tuple(f"2026-01-{1 + row // 2:02}T09:30:00+01:00" for row in range(_ROWS))),
-        Column("product", tuple(("desk", "phone", "web")[row % 3] for row in range(_ROWS))),
-        Column("channel", tuple(("mail", "form")[row // 3 % 2] for row in range(_ROWS))),
+        Column("arrived", tuple(f"2026-01-{1 + row // 2:02}T09:30:00+01:00" for row in range(_ROWS))),
+        Column("shop", tuple(("north", "south", "west")[row % 3] for row in range(_ROWS))),
+        Column("source", tuple(("mail", "form")[row // 3 % 2] for row in range(_ROWS))),
         Column("body", tuple(f"{_TEXTS[label][row // 2 % 2]}, case {row}" for row, label in enumerate(_LABELS))),
         Column("category", _LABELS),
     ),

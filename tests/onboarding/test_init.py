@@ -216,7 +216,7 @@ def test_without_a_file_it_writes_an_example(tmp_path: Path, monkeypatch: pytest
     done = CliRunner().invoke(app, ["init", str(tmp_path / "new")])
     assert done.exit_code == 0, done.output
     monkeypatch.setenv("EVERGREEN_DOMAIN", str(tmp_path / "new"))
-    assert load_domain().entities == ("product",)
+    assert load_domain().entities == ("shop",)
 
 
 def test_a_value_that_always_goes_with_one_label_tells_it() -> None:
