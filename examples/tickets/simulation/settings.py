@@ -60,6 +60,7 @@ class Settings(_Section):
     channels: dict[str, float]
     zones: dict[str, float]
     vague: float
+    vague_subject: float
     aside: float
     detail: float
     misfiled: float

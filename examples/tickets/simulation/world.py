@@ -101,7 +101,8 @@ class World:
         own = words["teams"][team]
         is_vague = random.random() < settings.vague
         has_new_words = random.random() < changed.new_words.get(team, 0)
-        subject = random.choice(words["vague_subject"] if is_vague or has_new_words else own["subject"])
+        is_plain = not is_vague and not has_new_words and random.random() >= settings.vague_subject
+        subject = random.choice(own["subject"] if is_plain else words["vague_subject"])
         core = words["vague"] if is_vague else [f"{text}." for text in own["new"]] if has_new_words else own["text"]
         parts = [random.choice(words["opening"])] if random.random() < 0.5 else []
         parts += [random.choice(words["launch"])] if product in changed.launched else []
@@ -116,7 +117,8 @@ class World:
         return _filled(subject, product, random), "\n".join(part for part in around if part)
 
     def _aside(self, words: Mapping[str, Any], team: str, random: Random) -> str:
-        return str(random.choice(words["aside"]).replace("{other}", words["teams"][team]["other"]))
+        quoted = random.choice(words["teams"][team]["text"]).rstrip(".")
+        return str(random.choice(words["aside"]).replace("{other}", quoted))
 
     def _versions(self, day: date, team: str, random: Random) -> list[Version]:
         settings = self._settings
