@@ -15,7 +15,7 @@ from assets.registry.judgement import load_verdict
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.settings import Domain
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import mart, visible
 from pipelines.runs import GraphRun, open_instance
 
 __all__ = ["status", "summarize", "table"]
@@ -97,10 +97,7 @@ def status(home: Home) -> dict[str, Any]:
 def _records(home: Home, as_of: str | None) -> dict[str, int]:
     marts = home.lake.current("marts")
     fates = "select sum(landed), sum(valid), sum(quarantined), sum(duplicate) from read_parquet($path)"
-    known = """
-        select count(*) from read_parquet($path)
-        where known_at <= $as_of::timestamp and (known_until is null or known_until > $as_of::timestamp)
-    """
+    known = f"select count(*) from read_parquet($path) records where {visible('records')}"  # noqa: S608 - a constant
     with duckdb.connect() as connection:
         counts = connection.execute(fates, {"path": mart(marts, "record_counts")}).fetchone()
         found = dict(zip(("landed", "valid", "quarantined", "duplicate"), map(int, counts or ()), strict=True))

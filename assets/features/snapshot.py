@@ -29,7 +29,7 @@ from assets.features.store import SERVICE, Definitions, apply_definitions, defin
 from assets.ingestion.landing import withdrawn_objects
 from assets.lake import Home, Lake, hash_file, hash_json
 from assets.settings import Domain, SnapshotSettings
-from assets.warehouse.marts import counted_objects, mart
+from assets.warehouse.marts import counted_objects, mart, visible
 
 __all__ = [
     "Snapshot",
@@ -254,12 +254,10 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[st
 
     First by what is cheap to read, so that few texts are.
     """
-    visible = "known_at <= $as_of and (known_until is null or known_until > $as_of)"
     # Looking at the first characters decides for nearly every text, and spares copying all of it.
     has_text = "(trim(left(text, 16), $blanks) <> '' or trim(text, $blanks) <> '')"
-    usable = (
-        f"from read_parquet($path) where {visible} and label is not null and label_known_at <= $as_of and {has_text}"
-    )
+    labelled = "label is not null and label_known_at <= $as_of"
+    usable = f"from read_parquet($path) records where {visible('records', '$as_of')} and {labelled} and {has_text}"
     newest = "known_at >= $train_from and (known_at, record_id) >= ($oldest_at, $oldest_id)"
     parameters = {"path": mart(marts, "fct_records"), "as_of": datetime.fromisoformat(as_of)}
     parameters |= {"blanks": " \t\r\n"}

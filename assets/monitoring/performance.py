@@ -34,21 +34,19 @@ from assets.registry.registry import RegisteredVersion
 from assets.registry.removed import names_gone
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings, RetrainingPolicy
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import mart, visible
 
 __all__ = ["Performance", "Scores", "WindowQuality", "load_performance", "measure_performance", "recent"]
 
 _log = logging.getLogger("evergreen")
 _BEGINNING = "1970-01-01"
-_KNOWN = """
+_KNOWN = f"""
     create temp table known as
     select record_id, min(label_known_at) as known_since,
-           arg_max(label, known_at) filter (
-               known_at <= $as_of::timestamp and (known_until is null or known_until > $as_of::timestamp)
-           ) as label
-    from read_parquet($labels) where label_known_at <= $as_of::timestamp
+           arg_max(label, known_at) filter ({visible("labels")}) as label
+    from read_parquet($labels) labels where label_known_at <= $as_of::timestamp
     group by record_id
-"""
+"""  # noqa: S608 - a constant
 _MATURED = """
     create temp table matured as
     with first_answers as (
@@ -65,12 +63,11 @@ _COUNTED = """
     select night::timestamp as night, label, predicted, before_label, count(*)::bigint as rows
     from matured group by all order by all
 """
-_ARRIVED = """
+_ARRIVED = f"""
     select night, hash(left(text, 120)) as letter, matured.label, predicted, confidence
     from matured join read_parquet($records) records using (record_id)
-    where records.known_at <= $as_of::timestamp
-      and (records.known_until is null or records.known_until > $as_of::timestamp)
-"""
+    where {visible("records")}
+"""  # noqa: S608 - a constant
 _WINDOW = """
     select count(*), count(known.label)
     from read_parquet($window) scored left join known using (record_id) where scored.predicted is not null
@@ -86,12 +83,11 @@ _BY_WINDOW = f"""
     from read_parquet($predictions) scored left join known using (record_id)
     where {_BLIND} group by as_of order by as_of
 """  # noqa: S608 - a constant
-_NEW_LABELS = """
+_NEW_LABELS = f"""
     select count(*) from known join read_parquet($records) records using (record_id)
     where known.label is not null and known_since > $snapshot::timestamp and trim(coalesce(text, '')) <> ''
-      and records.known_at <= $as_of::timestamp
-      and (records.known_until is null or records.known_until > $as_of::timestamp)
-"""
+      and {visible("records")}
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from assets.monitoring.comparison import Side
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import load_manifest
 from assets.settings import Domain, DriftSettings
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import mart, visible
 
 __all__ = [
     "Compared",
@@ -46,27 +46,24 @@ _NOT_FEATURES = {"record_id", "as_of", "predicted", "confidence", "model_version
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, are spread evenly however many there are (Weyl)."""
 _MOST_STRETCHES = 24
-_ROUTED = """
+_ROUTED = f"""
     select record_id
     from read_parquet($scored) scored join read_parquet($records) records using (record_id)
     where scored.predicted is not null and records.known_at > $start::timestamp
-      and records.known_at <= $as_of::timestamp
-      and (records.known_until is null or records.known_until > $as_of::timestamp)
-"""
-_DRAWN = """
+      and {visible("records")}
+"""  # noqa: S608 - a constant
+_DRAWN = f"""
     with arrived as (
-        select record_id, label from read_parquet($labels)
-        where label_known_at <= $as_of::timestamp and known_at <= $as_of::timestamp
-          and (known_until is null or known_until > $as_of::timestamp)
+        select record_id, label from read_parquet($labels) labels
+        where label_known_at <= $as_of::timestamp and {visible("labels")}
     )
-    select scored.*, {columns}, arrived.label
+    select scored.*, {{columns}}, arrived.label
     from drawn join read_parquet($scored) scored using (record_id)
     join read_parquet($records) records using (record_id)
     left join arrived using (record_id)
-    where records.known_at <= $as_of::timestamp
-      and (records.known_until is null or records.known_until > $as_of::timestamp)
+    where {visible("records")}
     order by records.known_at, record_id
-"""
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True)

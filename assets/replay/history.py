@@ -16,17 +16,16 @@ from assets.lake import Home, hash_json
 from assets.monitoring.twins import Candidate, candidate
 from assets.settings import RetrainingPolicy, Settings
 from assets.validation.audit import audit, publish
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import mart, visible
 from assets.warehouse.project import build_marts
 
 __all__ = ["History", "read_history", "steps"]
 
-_ROWS = """
-    select {columns} from read_parquet($path)
-    where known_at > $start::timestamp and known_at <= $end::timestamp
-      and (known_until is null or known_until > $end::timestamp) and trim(coalesce(text, '')) <> ''
+_ROWS = f"""
+    select {{columns}} from read_parquet($path) records
+    where known_at > $start::timestamp and {visible("records", "$end::timestamp")} and trim(coalesce(text, '')) <> ''
     order by known_at, record_id
-"""
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from assets.scoring.score import score_rows
 from assets.settings import ScoringSettings
 from assets.training.bundle import Bundle
 from assets.training.task import Predictor
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import mart, visible
 
 __all__ = ["Manifest", "Predictions", "load_manifest", "predict"]
 
@@ -35,10 +35,9 @@ _TABLE = "predictions"
 _COLUMNS = ("record_id", "as_of", "predicted", "confidence", "model_version", "reason")
 _COUNTS = "select count(*), count(distinct record_id) from read_parquet(?)"
 _BY_LABEL = "select coalesce(predicted, reason), count(*) from read_parquet(?) group by 1 order by 2 desc, 1"
-_WINDOW = """
-    from read_parquet($records)
-    where known_at > $start::timestamp and known_at <= $as_of::timestamp
-      and (known_until is null or known_until > $as_of::timestamp)
+_WINDOW = f"""
+    from read_parquet($records) records
+    where known_at > $start::timestamp and {visible("records")}
 """
 
 

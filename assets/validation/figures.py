@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from assets.warehouse.marts import mart
+from assets.warehouse.marts import mart, visible
 
 __all__ = ["Figures", "measure"]
 
@@ -63,10 +63,7 @@ def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
         )
 
 
-_KNOWN = """
-    select count(*) from read_parquet($1)
-    where known_at <= cast($2 as timestamp) and (known_until is null or known_until > cast($2 as timestamp))
-"""
+_KNOWN = f"select count(*) from read_parquet($1) records where {visible('records', '$2::timestamp')}"  # noqa: S608
 
 _STALENESS = """
     select date_diff('day', max(received_at), cast($2 as timestamp)) from read_parquet($1)

@@ -36,6 +36,7 @@ __all__ = [
     "partition_file",
     "partitions",
     "seal",
+    "visible",
     "week",
     "write_partitions",
 ]
@@ -64,6 +65,11 @@ def mart(folder: Path, name: str) -> str:
     Its rows are in the order of the files' names.
     """
     return str(folder / name / "*.parquet")
+
+
+def visible(rows: str, as_of: str = "$as_of::timestamp") -> str:
+    """The condition that a version of a record is the newest known one as of an instant, both as SQL names them."""
+    return f"({rows}.known_at <= {as_of} and ({rows}.known_until is null or {rows}.known_until > {as_of}))"
 
 
 def adopt(lake: Lake) -> None:
