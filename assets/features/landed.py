@@ -125,6 +125,7 @@ def _make_versions(connection: duckdb.DuckDBPyConnection, domain: Domain, files:
     formats |= {"said": _formats(domain, said)} if said else {}
     default = "received_at + to_days($days)" if known.after_days is not None else "null"
     days = {"days": known.after_days} if known.after_days is not None else {}
+    records = _records(connection, domain, files["records"])
     sql = f"""
         create temp table versions as
         with objects as (
@@ -138,7 +139,7 @@ def _make_versions(connection: duckdb.DuckDBPyConnection, domain: Domain, files:
                 {_instant(domain, said, "said") if said else "null::timestamp"} as _when
                 {_columns("records", domain.label.fields)}
                 {"".join(f", coalesce(records.{_name(n)}, 'unknown') as {_name(n)}" for n in domain.entities)}
-            from read_parquet($records) as records join objects on records.object_id = _object
+            from ({records}) as records join objects on records.object_id = _object
         ), counted as (
             select *, greatest(received_at, coalesce(_from, received_at)) as _known, coalesce(_when, {default}) as _told
             from readings
@@ -154,6 +155,14 @@ def _make_versions(connection: duckdb.DuckDBPyConnection, domain: Domain, files:
     """  # noqa: S608 - names of the domain; values are parameters
     first = datetime.combine(domain.received.not_before, datetime.min.time())
     connection.execute(sql, files | formats | days | {"first": first, "end": _END})
+
+
+def _records(connection: duckdb.DuckDBPyConnection, domain: Domain, path: str) -> str:
+    """A query of the raw records; a field that the domain did not have yet when they landed is null."""
+    found = connection.execute("select distinct name from parquet_schema(?)", [path]).fetchall()
+    absent = sorted(set(domain.source.fields) - {name for (name,) in found})
+    columns = ", ".join(["*", *(f"null::varchar as {_name(name)}" for name in absent)])
+    return f"select {columns} from read_parquet($records, union_by_name = true)"  # noqa: S608 - names are quoted
 
 
 def _map_labels(connection: duckdb.DuckDBPyConnection, domain: Domain) -> bool:

@@ -22,7 +22,19 @@ CONFIRM = "CONFIRM"
 
 _TAKEN = {
     *("record_id", "known_at", "known_until", "received_at", "label_known_at", "label_reason", "label", "text"),
-    *("object_id", "line", "content_hash", "position", "seq", "status", "reason", "raw_text", "event_timestamp"),
+    *(
+        "object_id",
+        "line",
+        "content_hash",
+        "position",
+        "seq",
+        "status",
+        "reason",
+        "raw_text",
+        "event_timestamp",
+        "known_from",
+        "is_new",
+    ),
 }
 """Columns that rows have in every domain."""
 

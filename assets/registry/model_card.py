@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from assets.display import label_name, markdown, markdown_table
+from assets.display import capitalized, label_name, markdown, markdown_table
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import labels_table, metrics_table, slices_table
@@ -15,7 +15,7 @@ _RUN_URL = "http://127.0.0.1:3000/runs"
 _SLICE_ROWS = 8
 
 _LIMITS = """\
-- {records} without a text are not answered.
+- {Records} without a text are not answered.
 - Measured on the newest {records} whose {label} was known, of the period below; it ages with the world, so watch the
   drift report and the realised performance.
 - Slices marked (shown only) decide nothing by accuracy: {labels} are judged by F1, others have too few test rows."""
@@ -88,7 +88,7 @@ def _judged_on(evaluation: Evaluation) -> dict[str, str]:
 
 def _limits(domain: Domain, evaluation: Evaluation) -> Iterator[str]:
     record, label = domain.record, domain.label
-    words = {"record": record.one, "records": record.many, "label": label.one, "labels": label.many}
+    words = {"records": record.many, "Records": capitalized(record.many), "label": label.one, "labels": label.many}
     yield _LIMITS.format(**{name: markdown(word) for name, word in words.items()})
     yield from (f"- {markdown(limit)}" for limit in domain.limits)
     if evaluation.rare_labels:

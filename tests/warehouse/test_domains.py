@@ -91,6 +91,11 @@ def be(domain: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch, ma
 
 def build(home: Home, sources: list[Source]) -> None:
     """Publish the sources as raw records, in the order given, and build the marts."""
+    publish(home, sources)
+    build_marts(home)
+
+
+def publish(home: Home, sources: list[Source]) -> None:
     fields = list(home.domain.source.fields)
     with home.lake.staging("raw_records") as folder:
         (folder / "records").mkdir()
@@ -111,7 +116,6 @@ def build(home: Home, sources: list[Source]) -> None:
             pa.Table.from_pylist([_object(*each) for each in enumerate(sources)], _OBJECTS), folder / "objects.parquet"
         )
         home.lake.publish("raw_records", f"v{len(sources)}", folder)
-    build_marts(home)
 
 
 _OBJECTS = pa.schema(
@@ -343,3 +347,23 @@ def test_nights_equal_one_build_where_labels_come_with_later_versions(
         for name, event, *figures in read(whole, f"{entity}_daily", names):
             expected = by_hand([version for version in firsts if getattr(version, entity) == name], event)
             assert figures == pytest.approx(list(expected)), (name, event)
+
+
+@pytest.mark.parametrize("lands", [True, False])
+def test_a_field_that_a_domain_gains_is_null_in_what_landed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lands: bool
+) -> None:
+    be(REVIEWS, tmp_path / "before", monkeypatch)
+    home = Home(tmp_path / "home")
+    first = Source("first", [{"id": "1", "day": "03.01.2024", "text": "Fine", "verdict": "Billing"}])
+    build(home, [first])
+    raw = home.lake.current("raw_records") / "records" / "first.parquet"
+    table = pq.read_table(raw)
+    later = dict(REVIEWS) | {"request": ["shop"]}
+    later["source"] = {"fields": REVIEWS["source"]["fields"] | {"shop": {"required": False}}}
+    be(later, tmp_path / "later", monkeypatch)
+    second = Source("second", [{"id": "2", "day": "04.01.2024", "text": "Fine", "verdict": "Billing", "shop": "north"}])
+    publish(home, [first, second] if lands else [first])
+    pq.write_table(table, home.lake.current("raw_records") / "records" / "first.parquet")
+    build_marts(home)
+    assert read(home, "fct_records", "record_id, shop") == [("1", None), *([("2", "north")] if lands else [])]
