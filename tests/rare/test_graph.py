@@ -17,35 +17,44 @@ ROWS, DAYS = 5000, 60
 _HEAD = ("message_id", "sent_at", "room", "channel", "body", "verdict")
 _ROOMS = ("games", "lobby", "music", "help")
 _ABUSE = ("idiot", "loser", "pathetic", "moron", "disgusting", "stupid", "hate", "worthless", "trash", "liar")
+_NEW_ABUSE = ("clown", "snake", "muppet", "goblin", "parasite", "leech", "vermin", "weasel", "rat", "fraud")
 _FINE = ("thanks", "great", "agree", "nice", "love", "funny", "welcome", "brilliant", "helpful", "lovely")
 _COMMON = ("you", "your", "the", "post", "people", "here", "what", "really", "today", "never", "always", "talk", "read")
 
 
-def write_messages(path: Path, rows: int, days: int, share: float = 0.03) -> None:
-    """Messages of `days` from 2024-01-01 on. Most abuse is in one room; what sounds alike elsewhere is banter."""
-    dice = np.random.default_rng(0)
+def write_messages(
+    path: Path,
+    rows: int,
+    days: int,
+    start: str = "2024-01-01",
+    share: float = 0.03,
+    abuse_words: tuple[str, ...] = _ABUSE,
+) -> None:
+    """Messages of `days` from `start` on. Most abuse is in one room; what sounds alike elsewhere is banter."""
+    first = np.datetime64(start, "s")
+    dice = np.random.default_rng(int(first.astype(np.int64)))
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_HEAD)
         for number in range(rows):
             room = str(dice.choice(_ROOMS))
             abuse = dice.random() < share * (3.4 if room == _ROOMS[0] else 0.2)
-            sent = np.datetime64("2024-01-01T00:00:00") + int(number * days * 86_400 / rows)
+            sent = first + int(number * days * 86_400 / rows)
             writer.writerow(
                 [
-                    100_000 + number,
+                    int(first.astype(np.int64)) + number,
                     f"{sent}Z",
                     room,
                     dice.choice(["app", "web"]),
-                    " ".join(_words(dice, bool(abuse))),
+                    " ".join(_words(dice, bool(abuse), abuse_words)),
                     "abuse" if abuse else "fine",
                 ]
             )
 
 
-def _words(dice: np.random.Generator, abuse: bool) -> list[str]:
+def _words(dice: np.random.Generator, abuse: bool, rude_words: tuple[str, ...]) -> list[str]:
     rude = int(dice.integers(1, 4)) if abuse else int(dice.integers(1, 3)) * int(dice.random() < 0.1)
-    words = [*dice.choice(_ABUSE, rude), *dice.choice(_COMMON, 8), *dice.choice(_FINE, 0 if abuse else 1)]
+    words = [*dice.choice(rude_words, rude), *dice.choice(_COMMON, 8), *dice.choice(_FINE, 0 if abuse else 1)]
     return [str(word) for word in dice.permutation(words)]
 
 
@@ -55,12 +64,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    source = tmp_path_factory.mktemp("source")
-    write_messages(source / "messages.csv", ROWS, DAYS)
-    run = ["--domain", str(DOMAIN), "run", "--source", str(source), "--as-of", "2024-03-05", "--json"]
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    write_messages(folder / "messages.csv", ROWS, DAYS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(home: Path, source: Path) -> dict[str, Any]:
+    return evergreen(home, "run", "--source", str(source), "--as-of", "2024-03-05")
+
+
+def evergreen(home: Path, *arguments: str) -> dict[str, Any]:
+    """What a command prints as JSON."""
     variables = os.environ | {"EVERGREEN_HOME": str(home)}
-    done = subprocess.run([EVERGREEN, *run], capture_output=True, text=True, check=False, env=variables)
+    command = [EVERGREEN, "--domain", str(DOMAIN), *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
@@ -75,3 +94,29 @@ def test_a_champion_is_found_by_what_decides_there(found: dict[str, Any]) -> Non
     reasons = found["verdict"]["reasons"]
     assert reasons[0].startswith("average precision of abuse")
     assert reasons[1].startswith("cost")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_new_words_of_abuse_are_seen_as_drift_and_learned(home: Path, source: Path, found: dict[str, Any]) -> None:
+    again = evergreen(home, "run", "--source", str(source), "--as-of", "2024-03-05")
+    assert again["verdict"]["decision"] == "unchanged"
+    assert again["champion"] == found["champion"]
+    write_messages(source / "later.csv", ROWS, DAYS, start="2024-03-06", share=0.09, abuse_words=_NEW_ABUSE)
+    later = evergreen(home, "run", "--source", str(source), "--as-of", "2024-05-10", "--history")
+    assert later["champion"]["version"] == "2", later["verdict"]
+    assert later["drift"]["detected"]
+    ours = later["challenger"]["metrics"]["average_precision:abuse"]
+    assert ours > later["challenger"]["champion"]["average_precision:abuse"] + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_replay_compares_policies(home: Path, source: Path, found: dict[str, Any]) -> None:
+    policies = ["--policy", "never", "--policy", "every-step"]
+    period = ["--from", "2024-02-10", "--to", "2024-03-01", "--every", "10d"]
+    replayed = evergreen(home, "replay", "--source", str(source), *period, *policies)
+    never, every_step = replayed["backtests"]
+    assert (never["policy"], every_step["policy"]) == ("never", "every-step")
+    assert never["trainings"] == 1 < every_step["trainings"]
+    assert every_step["accuracy"] > 0.9
