@@ -24,7 +24,15 @@ settings.load_profile("same")
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 
 
-LONGEST = ["test_graph.py", "test_worker.py", "test_replay.py", "test_mirror.py", "test_cli.py"]
+LONGEST = [
+    "test_graph.py",
+    "test_tutorial.py",
+    "test_tickets_graph.py",
+    "test_worker.py",
+    "test_replay.py",
+    "test_mirror.py",
+    "test_cli.py",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

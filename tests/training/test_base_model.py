@@ -58,7 +58,7 @@ def test_the_digest_covers_the_tokenizer(encoder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nobody/has-this-model", "/no/such/folder", "not a name"])
 def test_a_model_that_is_nowhere_is_one_clear_line(name: str) -> None:
-    with pytest.raises(BaseModelError, match=r"training\.base_model") as error:
+    with pytest.raises(BaseModelError, match=r"^training\.model\.base_model: ") as error:
         resolve_base_model(name)
     assert "\n" not in str(error.value)
     assert name in str(error.value)
