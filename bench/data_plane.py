@@ -20,8 +20,11 @@ GOAL_RATIO, GOAL_SECONDS, GOAL_GB = 2, 180, 4
 
 OURS = {
     "ingestion": """
+from inspect import signature
 from assets.ingestion.landing import ingest
-ingest([source], home.lake, settings.ingestion, home.domain, as_of)
+# Another checkout may be of before a domain declared its source.
+domain = [home.domain] if "domain" in signature(ingest).parameters else []
+ingest([source], home.lake, settings.ingestion, *domain, as_of)
 """,
     "warehouse": """
 from assets.warehouse.project import build_marts
