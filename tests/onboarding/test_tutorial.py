@@ -105,7 +105,7 @@ def test_the_graph_takes_it_to_a_champion(desk: Path) -> None:
 def test_replay_compares_policies_on_its_history(desk: Path) -> None:
     done = run(desk, [*command("replay"), "--policy", "never", "--policy", "every-step", "--json"])
     never, every_step = json.loads(done.stdout)["backtests"]
-    assert never["trainings"] == 1 < every_step["trainings"]
+    assert never["trainings"] < every_step["trainings"]
     assert min(never["accuracy"], every_step["accuracy"]) > 0.5
 
 
