@@ -30,7 +30,7 @@ from scipy.sparse import csr_matrix, vstack
 from assets.features.kept_out import KeptOut
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.comparison import Side, judge, measure_columns
-from assets.monitoring.sides import Reference, described, reference_of
+from assets.monitoring.sides import TrainingSide, described, reference_of
 from assets.monitoring.wording import hash_words, measure_wording
 from assets.settings import load_domain, load_settings
 from complaints.simulation.settings import load_simulator_settings
@@ -66,7 +66,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Champion:
-    reference: Reference
+    reference: TrainingSide
     words: csr_matrix
     evaluated: pd.DataFrame
 

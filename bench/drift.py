@@ -40,7 +40,7 @@ from assets.lake import Home
 from assets.monitoring.columns import sample_positions, spread
 from assets.monitoring.comparison import Column, Side, judge, measure_columns, shares
 from assets.monitoring.estimation import Answers, estimate_quality
-from assets.monitoring.sides import Reference, reference_of, window_of
+from assets.monitoring.sides import TrainingSide, reference_of, window_of
 from assets.monitoring.wording import hash_words, measure_wording
 from assets.settings import load_domain, load_settings
 
@@ -66,7 +66,7 @@ PEER = Path(__file__).parent / "peers" / "nannyml_cbpe.py"
 class Champion:
     """The reference side, the evaluation, and what it says about any row."""
 
-    reference: Reference
+    reference: TrainingSide
     words: csr_matrix
     evaluated: pd.DataFrame
 
@@ -143,7 +143,7 @@ def answered(rows: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     return rows.assign(predicted=names, confidence=probabilities.max(axis=1), **chances)
 
 
-def pools(world: pd.DataFrame, features: list[str], answer, reference: Reference) -> list[Pool]:
+def pools(world: pd.DataFrame, features: list[str], answer, reference: TrainingSide) -> list[Pool]:
     """The months after the change."""
     first = START + timedelta(days=CHANGE)
     found = []

@@ -18,7 +18,7 @@ import pandas as pd
 from assets.monitoring.columns import calm_psi, fit_binning, psi
 from assets.settings import DriftSettings
 
-__all__ = ["Column", "Judgement", "Side", "judge", "measure_columns", "shares"]
+__all__ = ["Column", "DriftFinding", "Side", "judge", "measure_columns", "shares"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class DriftFinding:
     """Whether there is drift; None in both when no column was measured."""
 
     detected: bool | None
@@ -87,14 +87,16 @@ def measure_columns(reference: Side, current: Side, settings: DriftSettings) -> 
     )
 
 
-def judge(columns: tuple[Column, ...], settings: DriftSettings, left_out: Mapping[str, str] | None = None) -> Judgement:
+def judge(
+    columns: tuple[Column, ...], settings: DriftSettings, left_out: Mapping[str, str] | None = None
+) -> DriftFinding:
     """Drift when more than `share_threshold` of any group's columns have drifted, or any of `answers`.
 
     `left_out` says of groups that were not measured why not; without any column nothing is judged.
     """
     lacking = "".join(f"; {group} not measured: {why}" for group, why in (left_out or {}).items())
     if not columns:
-        return Judgement(None, None, f"drift cannot be measured: there is no column to compare{lacking}")
+        return DriftFinding(None, None, f"drift cannot be measured: there is no column to compare{lacking}")
     found = shares(columns)
     moved = [column.name for column in sorted(columns, key=lambda column: -column.times) if column.drifted]
     named = f" ({', '.join(moved[:3])}{', ...' if len(moved) > 3 else ''})" if moved else ""
@@ -102,7 +104,7 @@ def judge(columns: tuple[Column, ...], settings: DriftSettings, left_out: Mappin
     bound = f"the bound is {settings.share_threshold:.0%} of a group, and any of answers"
     reason = f"{len(moved)} of {len(columns)} columns drifted{named}: {parts}; {bound}{lacking}"
     broken = any(column.drifted for column in columns if column.group == "answers")
-    return Judgement(broken or max(found.values()) > settings.share_threshold, max(found.values()), reason)
+    return DriftFinding(broken or max(found.values()) > settings.share_threshold, max(found.values()), reason)
 
 
 def shares(columns: tuple[Column, ...]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from assets.monitoring.comparison import Column, judge, measure_columns
 from assets.monitoring.page import render
 from assets.monitoring.performance import Performance, load_performance
 from assets.monitoring.report import DriftReport, Earlier, load_drift, read_drift
-from assets.monitoring.sides import Compared, Reference, read_reference, read_window
+from assets.monitoring.sides import Compared, TrainingSide, read_reference, read_window
 from assets.monitoring.widgets import by_evidently
 from assets.monitoring.wording import hash_words, measure_wording, wording_rows
 from assets.registry.registry import RegisteredVersion
@@ -120,7 +120,7 @@ def _report(
 
 
 def _compare(
-    reference: Reference, current: Compared, domain: Domain, settings: DriftSettings
+    reference: TrainingSide, current: Compared, domain: Domain, settings: DriftSettings
 ) -> tuple[tuple[Column, ...], str]:
     measured = measure_columns(reference.side, current.side, settings)
     columns, widgets = by_evidently(measured, reference.side, current.side, domain, settings)
@@ -131,7 +131,7 @@ def _compare(
 
 def _left_out(
     measured: set[str],
-    reference: Reference,
+    reference: TrainingSide,
     current: Compared,
     performance: Performance | None,
     settings: DriftSettings,

@@ -33,7 +33,7 @@ from assets.warehouse.marts import mart, visible
 
 __all__ = [
     "Compared",
-    "Reference",
+    "TrainingSide",
     "arrived_labels",
     "described",
     "read_reference",
@@ -75,7 +75,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Reference(Compared):
+class TrainingSide(Compared):
     """The side of the training, with what the other side is measured by."""
 
     words: frozenset[str]
@@ -87,7 +87,7 @@ class Reference(Compared):
     kept_out: KeptOut
 
 
-def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSettings) -> Reference:
+def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSettings) -> TrainingSide:
     """A fixed sample of the champion's training rows and of its evaluation, if that is left."""
     snapshot = read_snapshot(lake, champion.as_of, champion.snapshot_id)
     train = snapshot.path / "train.parquet"
@@ -97,7 +97,7 @@ def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSetti
     return reference_of(rows, frozenset(ids), snapshot.domain, snapshot.features, evaluated, kept_out, settings)
 
 
-def read_window(lake: Lake, as_of: str, reference: Reference, settings: DriftSettings) -> Compared:
+def read_window(lake: Lake, as_of: str, reference: TrainingSide, settings: DriftSettings) -> Compared:
     """A fixed sample of the scored records of the window that the champion was not trained on."""
     scored = lake.current(f"predictions/{as_of}")
     window = _Window(scored, lake.path("marts", load_manifest(scored).marts_version), as_of)
@@ -112,7 +112,7 @@ def reference_of(
     evaluated: pd.DataFrame | None,
     kept_out: KeptOut,
     settings: DriftSettings,
-) -> Reference:
+) -> TrainingSide:
     """The side of a training, by its rows in order of time and what the model answered in its evaluation.
 
     rows: the domain's columns and features; evaluated: predicted and confidence by record_id, None when it is not left.
@@ -130,12 +130,14 @@ def reference_of(
     parts = _stretches(rows["known_at"], settings)
     texts = rows["text"].iloc[spread(len(rows), parts * settings.wording_rows)]
     # The evaluation spans some days: how lively the mix of labels is, the labels of the training know.
-    return Reference(
+    return TrainingSide(
         Side(groups, parts, {"predicted_label": rows["label"]}), texts, words, domain.watched, trained, kept_out
     )
 
 
-def window_of(rows: pd.DataFrame, features: Sequence[str], reference: Reference, settings: DriftSettings) -> Compared:
+def window_of(
+    rows: pd.DataFrame, features: Sequence[str], reference: TrainingSide, settings: DriftSettings
+) -> Compared:
     """The side of a window, by a sample of its rows in order of time.
 
     rows: the domain's columns and features, predicted and confidence, and label, missing where none arrived.
@@ -189,7 +191,7 @@ class _Window:
     def features(self) -> list[str]:
         return [name for name in pq.read_schema(self.scored / "predictions.parquet").names if name not in _NOT_FEATURES]
 
-    def sample(self, reference: Reference, settings: DriftSettings) -> pd.DataFrame:
+    def sample(self, reference: TrainingSide, settings: DriftSettings) -> pd.DataFrame:
         """A fixed sample of the routed records that the champion was not trained on, in order of arrival."""
         start = (date.fromisoformat(self.as_of) - timedelta(days=settings.window_days)).isoformat()
         routed = self._parameters("scored", "records", "as_of") | {"start": start}

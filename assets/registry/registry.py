@@ -17,7 +17,7 @@ from assets.lake import Home, hash_file, locked
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
-from assets.registry.tracking import MODEL, Record, Tracking, local_path
+from assets.registry.tracking import MODEL, TrackedTraining, Tracking, local_path
 from assets.training.bundle import verify_bundle
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class Registry:
     def _of_training(self, training_id: str) -> RegisteredVersion | None:
         return next((version for version in self.versions() if version.training_id == training_id), None)
 
-    def _write_version(self, known: RegisteredVersion | None, record: Record) -> None:
+    def _write_version(self, known: RegisteredVersion | None, record: TrackedTraining) -> None:
         client = self.client
         self._require_model()
         if known is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
 
-__all__ = ["MODEL", "Record", "Tracking", "database", "local_path"]
+__all__ = ["MODEL", "TrackedTraining", "Tracking", "database", "local_path"]
 
 MODEL = "text-classifier"
 _DATABASE = "mlflow.db"
@@ -49,7 +49,7 @@ def database(folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Record:
+class TrackedTraining:
     """What MLflow keeps of a training: its run, its files and the text of its page."""
 
     run_id: str
@@ -79,7 +79,7 @@ class Tracking:
         uri = database(self.folder)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
-    def record(self, bundle: Path, evaluation: Evaluation, pictures: Path, dagster_run: str | None) -> Record:
+    def record(self, bundle: Path, evaluation: Evaluation, pictures: Path, dagster_run: str | None) -> TrackedTraining:
         """Bring the run and the logged model of a bundle up to date with an evaluation of it.
 
         `pictures` is the evaluation's folder; its files become the run's artifacts. Whatever an earlier call that was
@@ -93,7 +93,7 @@ class Tracking:
         self._log(run_id, model, evaluation, provenance, training, card, dagster_run)
         self.client.log_artifacts(run_id, str(pictures), "evaluation")
         self.client.set_terminated(run_id, "FINISHED")
-        return Record(run_id, model.artifact_location, card, _tags(evaluation, bundle, model.model_id))
+        return TrackedTraining(run_id, model.artifact_location, card, _tags(evaluation, bundle, model.model_id))
 
     @cached_property
     def _experiment(self) -> str:

@@ -18,7 +18,7 @@ from assets.monitoring.answers import measure_answers
 from assets.monitoring.columns import sample_positions
 from assets.monitoring.comparison import Column, judge, measure_columns
 from assets.monitoring.estimation import Answers, estimate_quality
-from assets.monitoring.sides import Reference, reference_of, window_of
+from assets.monitoring.sides import TrainingSide, reference_of, window_of
 from assets.monitoring.twins import Twins, ask, learn
 from assets.monitoring.wording import hash_words, measure_wording
 from assets.replay.history import History
@@ -190,7 +190,7 @@ class Workshop:
         wording = measure_wording(words, hash_words(current.texts), reference.side.stretches, settings)
         return (*columns, wording) if wording else columns
 
-    def _reference(self, champion: Trained) -> Reference:
+    def _reference(self, champion: Trained) -> TrainingSide:
         rows, settings = champion.snapshot.train(), self.history.settings.drift
         trained = frozenset(rows["record_id"])
         kept_out, evaluated = KeptOut.of(champion.snapshot.manifest), self.tested(champion)
