@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from assets.exceptions import SettingsError
-from assets.ingestion.sources import configured_sources
 from assets.settings import domain_folder, load_domain, load_hints, load_settings
 
 __all__ = ["check", "init"]
@@ -50,6 +49,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Read a sample of a source through the domain, and show what became of it and what to look at before a run."""
+    from assets.ingestion.sources import configured_sources
     from assets.onboarding.check import SAMPLE_ROWS, check_source
     from assets.onboarding.report import report
 

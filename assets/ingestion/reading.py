@@ -18,10 +18,9 @@ from assets.ingestion.unpacking import (
     DamagedError,
     bounded,
     file_blocks,
-    gzip_blocks,
     member_blocks,
     open_zip,
-    zstd_blocks,
+    unpacker,
 )
 from assets.ingestion.windows import Limits
 from assets.settings import Domain, IngestionSettings
@@ -117,7 +116,7 @@ def _read(
     limits = Limits(settings.max_record_bytes, settings.chunk_bytes)
     if name.endswith(".parquet") and size > 0:
         return parquet_rows(path, limits, _expanded(size, settings), domain, optional)
-    unpack = gzip_blocks if name.endswith(".gz") else zstd_blocks if name.endswith(".zst") else None
+    unpack = unpacker(name)
     if unpack is None:
         return _rows_of(name)(file_blocks(path, limits.chunk), limits, domain, optional, whole=whole)
     return _rows_of(name)(bounded(unpack(path), _expanded(size, settings)), limits, domain, optional, whole=True)

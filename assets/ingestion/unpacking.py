@@ -3,14 +3,14 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from assets.exceptions import SourceError
 
-__all__ = ["DamagedError", "bounded", "file_blocks", "gzip_blocks", "member_blocks", "open_zip", "zstd_blocks"]
+__all__ = ["DamagedError", "bounded", "file_blocks", "member_blocks", "open_zip", "unpacker"]
 
 _BLOCK = 1 << 16
 _CONTENT = 1 << 20
@@ -42,7 +42,13 @@ def file_blocks(path: Path, size: int = _BLOCK) -> Iterator[bytes]:
             yield block
 
 
-def zstd_blocks(path: Path) -> Iterator[bytes]:
+def unpacker(name: str) -> Callable[[Path], Iterator[bytes]] | None:
+    """What gives the content of a file of this name; None when it is not packed."""
+    name = name.lower()
+    return _gzip_blocks if name.endswith(".gz") else _zstd_blocks if name.endswith(".zst") else None
+
+
+def _zstd_blocks(path: Path) -> Iterator[bytes]:
     """The content of a zstd file of one or more frames. Raises DamagedError where it is cut or corrupt."""
     try:
         with pa.CompressedInputStream(pa.OSFile(str(path)), "zstd") as stream:
@@ -52,7 +58,7 @@ def zstd_blocks(path: Path) -> Iterator[bytes]:
         raise DamagedError("truncated-zstd" if "Truncated" in str(error) else "corrupt-zstd") from None
 
 
-def gzip_blocks(path: Path) -> Iterator[bytes]:
+def _gzip_blocks(path: Path) -> Iterator[bytes]:
     """The content of a gzip file of one or more members. Raises DamagedError where it is cut or corrupt."""
     inflater = _Inflater()
     for block in file_blocks(path):

@@ -8,12 +8,12 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.features.duplicates import hash_starts
-from assets.onboarding.guess import majority, told_by
+from assets.onboarding.guess import gives_away
 from assets.settings import Domain, Settings
 
 __all__ = ["Seen", "advise"]
 
-_LEAK, _TEMPLATE, _REPEATED, _BACKWARDS = 0.98, 0.2, 0.5, 0.01
+_TEMPLATE, _REPEATED, _BACKWARDS = 0.2, 0.5, 0.01
 _TEST_ROWS = 20
 """So many test rows of a label say something of it: one wrong answer is five points."""
 _NAMED = 5
@@ -50,8 +50,8 @@ def _leaks(seen: Seen, domain: Domain) -> Iterator[str]:
     labelled = seen.rows[seen.rows["label"].notna()]
     labels, one = labelled["label"].tolist(), domain.label.one
     for name in domain.known:
-        told = told_by(labelled[name].fillna("").tolist(), labels)
-        if majority(labels) < 0.9 and told >= _LEAK:
+        told = gives_away(labelled[name].fillna("").tolist(), labels)
+        if told is not None:
             yield (
                 f"{name} gives the {one} away in {told:.0%} of records: if it is filled in when the {one} is, give it "
                 "`outcome: true` and take it out of entities and request"

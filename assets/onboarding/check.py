@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -35,7 +35,6 @@ _SHOWN = 5
 _CUT = 32
 _AS_OF = "2199-12-31"
 """After everything: what is known later is known then."""
-_LEAK, _TEMPLATE, _REPEATED = 0.98, 0.2, 0.5
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Check:
     """How many there are, and the share of the records of the most frequent."""
     newest: str | None
     """The day of the newest record."""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 def check_source(sources: Sequence[str], domain: Domain, settings: Settings) -> Check:

@@ -14,29 +14,12 @@ from assets.exceptions import SettingsError
 from assets.lake import write_atomically
 from assets.onboarding.guess import Guess, Guesses
 from assets.onboarding.sample import Column, Sample
+from assets.settings.domain import RESERVED
 
 __all__ = ["CONFIRM", "Draft", "draft", "write_draft"]
 
 CONFIRM = "CONFIRM"
 """What marks a line that a person has to confirm."""
-
-_TAKEN = {
-    *("record_id", "known_at", "known_until", "received_at", "label_known_at", "label_reason", "label", "text"),
-    *(
-        "object_id",
-        "line",
-        "content_hash",
-        "position",
-        "seq",
-        "status",
-        "reason",
-        "raw_text",
-        "event_timestamp",
-        "known_from",
-        "is_new",
-    ),
-}
-"""Columns that rows have in every domain."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +161,7 @@ def _small(sample: Sample, guesses: Guesses) -> str | None:
 
 
 def _field_names(columns: Sequence[Column]) -> dict[str, str]:
-    taken = set(_TAKEN)
+    taken = {*RESERVED, "seq"}
     return {column.name: _key(_unique(_slug(column.name, "field"), taken)) for column in columns}
 
 

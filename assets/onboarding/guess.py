@@ -9,7 +9,7 @@ from assets.exceptions import SourceError
 from assets.onboarding.sample import Column, Sample
 from assets.settings import NameHints
 
-__all__ = ["Guess", "Guesses", "guess", "majority", "told_by"]
+__all__ = ["Guess", "Guesses", "gives_away", "guess", "majority", "told_by"]
 
 MAX_LABELS = 500
 _TELLS = 0.98
@@ -81,6 +81,12 @@ def told_by(column: Sequence[str], labels: Sequence[str]) -> float:
     rows = sum(group.total() for group in several)
     # Few of the rows in such groups say little of the column.
     return sum(max(group.values()) for group in several) / rows if rows * 2 > len(labels) else 0.0
+
+
+def gives_away(column: Sequence[str], labels: Sequence[str]) -> float | None:
+    """The share that `told_by` says, where it is so near to all that the label comes first; else None."""
+    told = told_by(column, labels)
+    return told if majority(labels) < 0.9 and told >= _TELLS else None
 
 
 def majority(labels: Sequence[str]) -> float:
@@ -167,10 +173,9 @@ def _gain(column: Column, text: Column) -> float:
 
 
 def _leaks(columns: Sequence[Column], label: Column) -> Iterator[Guess]:
-    base = majority(label.values)
     for column in columns:
-        told = told_by(column.values, label.values)
-        if base < 0.9 and told >= _TELLS and column.distinct <= len(column.filled) / 3:
+        told = gives_away(column.values, label.values)
+        if told is not None and column.distinct <= len(column.filled) / 3:
             yield Guess(
                 column, f"it gives the label away in {told:.0%} of rows", "that it is a consequence of the label"
             )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.exceptions import SourceError
-from assets.ingestion.unpacking import DamagedError, file_blocks, gzip_blocks, zstd_blocks
+from assets.ingestion.unpacking import DamagedError, file_blocks, unpacker
 from assets.onboarding.times import TimeForm, time_form
 
 __all__ = ["ENDINGS", "Column", "Sample", "read_sample"]
@@ -95,9 +95,7 @@ def _lines(path: Path, *, is_csv: bool) -> Sample:
 
 def _beginning(path: Path) -> tuple[str, bool]:
     """Whole lines of a file, and whether they are all of it."""
-    name = path.name.lower()
-    unpack = gzip_blocks if name.endswith(".gz") else zstd_blocks if name.endswith(".zst") else None
-    held = bytearray()
+    unpack, held = unpacker(path.name), bytearray()
     for block in unpack(path) if unpack else file_blocks(path, _BLOCK):
         held += block
         if len(held) > _BYTES:

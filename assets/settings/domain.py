@@ -9,7 +9,10 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from assets.settings.section import Section
 
-__all__ = ["Domain", "Label", "LabelKnown", "Received", "Replacement", "Source", "SourceField", "TextReading", "Words"]
+__all__ = [
+    *("RESERVED", "Domain", "Label", "LabelKnown", "Received", "Replacement"),
+    *("Source", "SourceField", "TextReading", "Words"),
+]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=50)]
 """What may be part of a column's name, as labels and entities are."""
@@ -21,6 +24,8 @@ _OF_STAGING = ("position", "status", "reason", "known_from", "raw_text", "is_new
 """What the marts and their making have beside it."""
 _OF_THE_READER = ("object_id", "line", "content_hash")
 """What the reader adds to the fields of a record."""
+RESERVED = frozenset((*_OWN, *_OF_THE_MARTS, *_OF_STAGING, *_OF_THE_READER))
+"""Columns that tables have in every domain."""
 
 
 class Words(Section):

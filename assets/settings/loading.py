@@ -144,7 +144,7 @@ def _validated(section: type[_Section], fields: dict[str, Any], path: Path) -> _
     try:
         return section.model_validate(fields)
     except ValidationError as error:
-        raise SettingsError(_first(error, path)) from None
+        raise SettingsError(_mistake(error, path, error.errors()[0]["loc"])) from None
 
 
 def _check_labels(settings: Settings) -> None:
@@ -155,10 +155,6 @@ def _check_labels(settings: Settings) -> None:
         if unknown := sorted(names - set(labels)):
             found = f"{unknown[0]!r} is no label; configs/domain.yaml has {', '.join(labels)}"
             raise SettingsError(f"configs/gate.yaml: gate.{field}: {found}")
-
-
-def _first(error: ValidationError, path: Path) -> str:
-    return _mistake(error, path, error.errors()[0]["loc"])
 
 
 def _mistake(error: ValidationError, path: Path, place: tuple[int | str, ...]) -> str:
