@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assets.evaluation.metrics import codes
+from assets.training.tasks.classification.labels import places
 
 __all__ = ["baseline_probabilities"]
 
@@ -24,7 +24,7 @@ def baseline_probabilities(train: pd.DataFrame, test: pd.DataFrame, labels: Sequ
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=_MAX_TERMS, sublinear_tf=True, dtype=np.float32)
     # At a looser tolerance it stops after a few steps, and its log loss doubles: too easy to beat.
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    model.fit(words.fit_transform(train["text"]), codes(train["label"], labels))
+    model.fit(words.fit_transform(train["text"]), places(train["label"], labels))
     probabilities = np.zeros((len(test), len(labels)))
     probabilities[:, model.classes_] = model.predict_proba(words.transform(test["text"]))
     return probabilities

@@ -15,7 +15,6 @@ from assets.evaluation.criteria import criteria
 from assets.evaluation.metrics import (
     Metrics,
     Slice,
-    codes,
     confusion,
     correct,
     label_scores,
@@ -42,6 +41,7 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake, hash_file, hash_json
 from assets.settings import Domain, EvaluationSettings, GatePolicy
 from assets.training.bundle import Bundle, load_bundle
+from assets.training.tasks.classification.labels import places
 
 __all__ = ["Champion", "evaluate", "evaluate_refit", "facts", "on_reference", "scores"]
 
@@ -162,7 +162,7 @@ def _measure(
         **scores(test, snapshot.domain, found, champion, settings, policy),
     )
     if evaluation.golden.equal:
-        answered = Answered(codes(test["label"], snapshot.labels), found, policy.costs)
+        answered = Answered(places(test["label"], snapshot.labels), found, policy.costs)
         _publish(lake, evaluation, snapshot.domain, answered, predictions(test, snapshot.labels, found), golden)
     return evaluation
 
@@ -171,7 +171,7 @@ def on_reference(rows: pd.DataFrame, labels: Sequence[str], found: dict[str, Pro
     """What an Evaluation says of the probabilities that challenger and champion gave to the reference rows."""
     if rows.empty or "champion" not in found:
         return None
-    truth = codes(rows["label"], labels)
+    truth = places(rows["label"], labels)
     ours, theirs = (correct(truth, found[who]) for who in ("challenger", "champion"))
     return Reference(
         rows=len(rows),
@@ -229,7 +229,7 @@ def scores(
 ) -> dict[str, Any]:
     """What an Evaluation says of the probabilities that challenger, baseline and champion gave to the test rows."""
     labels, bins = list(domain.labels), settings.calibration_bins
-    truth = codes(test["label"], labels)
+    truth = places(test["label"], labels)
     metrics = {who: _metrics(truth, probabilities, labels, bins, policy) for who, probabilities in found.items()}
     rival = champion and _rival(champion, truth, found, metrics["champion"], labels, policy)
     right = {who: correct(truth, probabilities) for who, probabilities in found.items()}

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from assets.settings import Domain
-from assets.training.tasks.classification.labels import places
 
 __all__ = [
-    *("Bin", "LabelScores", "Metrics", "Slice", "average_precision", "codes", "confusion", "correct", "counted"),
+    *("Bin", "LabelScores", "Metrics", "Slice", "average_precision", "confusion", "correct", "counted"),
     *("f1", "label_scores", "macro_f1", "macro_f1_of", "measure", "reliability", "slices"),
 ]
 
@@ -81,11 +80,6 @@ class Slice:
     @property
     def rows(self) -> int:
         return int(self.mask.sum())
-
-
-def codes(truth: "pd.Series[str]", labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The labels of rows as indices into all labels, [rows]."""
-    return places(truth, labels)
 
 
 def correct(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from assets.evaluation.metrics import codes, measure
+from assets.evaluation.metrics import measure
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, read_snapshot, rebuild_training_set
 from assets.lake import Home, hash_file
@@ -17,6 +17,7 @@ from assets.registry.removed import why_gone
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle, read_json
 from assets.training.launchers.launch import Run, train
+from assets.training.tasks.classification.labels import places
 
 __all__ = ["TOLERANCE", "Reproduction", "reproduce"]
 
@@ -102,6 +103,6 @@ def _metrics_apart(snapshot: Snapshot, *bundles: Path) -> float:
     """The largest difference of accuracy or macro-F1 on the test rows; of a refit, on the reference rows."""
     test = snapshot.test() if snapshot.holds_out else snapshot.reference()
     loaded = [load_bundle(path) for path in bundles]
-    found = [measure(codes(test["label"], one.labels), one.predict_proba(test), bins=15) for one in loaded]
+    found = [measure(places(test["label"], one.labels), one.predict_proba(test), bins=15) for one in loaded]
     pairs = np.array([[metrics.accuracy, metrics.macro_f1] for metrics in found])
     return float(np.abs(pairs[0] - pairs[1]).max())

@@ -10,13 +10,14 @@ from assets.display import plain
 from assets.evaluation import evaluate as module
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.evaluate import Champion, evaluate, evaluate_refit
-from assets.evaluation.metrics import codes, measure
+from assets.evaluation.metrics import measure
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import load_evaluation
 from assets.evaluation.tables import slices_table
 from assets.exceptions import BundleError, SnapshotError
 from assets.lake import Lake
 from assets.settings import load_domain, load_settings
+from assets.training.tasks.classification.labels import places
 
 LABELS = tuple(load_domain().labels)
 GATE = load_settings("quick").gate
@@ -41,7 +42,7 @@ def test_everyone_is_measured_on_the_same_rows(lake, snapshot, settings, serve: 
     found = evaluate(lake, DAY, snapshot, CHALLENGER, CHAMPION, settings, GATE)
     test = snapshot.test()
     for who, bundle in zip(("challenger", "champion"), bundles, strict=True):
-        assert found.contenders()[who] == measure(codes(test["label"], LABELS), bundle.predict_proba(test), 10)
+        assert found.contenders()[who] == measure(places(test["label"], LABELS), bundle.predict_proba(test), 10)
     assert {metrics.rows for metrics in found.contenders().values()} == {240}
     assert found.champion.version == "3"
     assert found.golden.rows == 16
@@ -199,7 +200,7 @@ def test_the_baseline_learns_and_is_repeatable(snapshot) -> None:
     train, test = snapshot.train(), snapshot.test()
     answers = baseline_probabilities(train, test, LABELS)
     assert np.allclose(answers.sum(axis=1), 1)
-    assert measure(codes(test["label"], LABELS), answers, 10).accuracy > 0.5  # the hint is right for 64 rows in 100
+    assert measure(places(test["label"], LABELS), answers, 10).accuracy > 0.5  # the hint is right for 64 rows in 100
     assert (baseline_probabilities(train, test, LABELS) == answers).all()
 
 

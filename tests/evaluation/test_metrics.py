@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
-from assets.evaluation.metrics import codes, confusion, measure, reliability, slices
+from assets.evaluation.metrics import confusion, measure, reliability, slices
 from assets.settings import load_domain
+from assets.training.tasks.classification.labels import places
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -34,12 +35,12 @@ def test_metrics_are_those_of_scikit_learn(scored: tuple[np.ndarray, np.ndarray]
 
 
 def test_a_label_without_test_rows_does_not_lower_macro_f1() -> None:
-    truth = codes(pd.Series(["cards", "mortgage"]), LABELS)
+    truth = places(pd.Series(["cards", "mortgage"]), LABELS)
     assert measure(truth, np.stack([sure("cards", 0.9), sure("mortgage", 0.9)]), 10).macro_f1 == 1.0
 
 
 def test_calibration_error_by_hand() -> None:
-    truth = codes(pd.Series(["cards"] * 5), LABELS)
+    truth = places(pd.Series(["cards"] * 5), LABELS)
     answers = np.stack([sure("cards", 0.75)] * 2 + [sure("other", 0.75)] + [sure("cards", 0.95), sure("other", 0.95)])
     # three rows at 0.75 with 2 right, two at 0.95 with 1 right
     assert measure(truth, answers, 10).ece == pytest.approx(3 / 5 * abs(2 / 3 - 0.75) + 2 / 5 * abs(1 / 2 - 0.95))
@@ -47,7 +48,7 @@ def test_calibration_error_by_hand() -> None:
 
 def test_bins_hold_every_row_once_edges_included() -> None:
     answers = np.stack([sure("cards", share) for share in (0.2, 0.3, 0.35, 1.0)])
-    bins = reliability(codes(pd.Series(["cards"] * 4), LABELS), answers, 10)
+    bins = reliability(places(pd.Series(["cards"] * 4), LABELS), answers, 10)
     assert [(part.low, part.high, part.rows) for part in bins] == [
         (0.1, 0.2, 1),
         (0.2, 0.3, 1),
@@ -70,7 +71,7 @@ def test_no_rows_are_not_measured() -> None:
 
 
 def test_a_certain_wrong_answer_has_a_finite_log_loss() -> None:
-    assert measure(codes(pd.Series(["cards"]), LABELS), sure("other", 1.0)[None], 10).log_loss == pytest.approx(
+    assert measure(places(pd.Series(["cards"]), LABELS), sure("other", 1.0)[None], 10).log_loss == pytest.approx(
         36.04, abs=0.01
     )
 
