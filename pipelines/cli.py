@@ -275,7 +275,7 @@ def prune(
     from assets.retention.definitions import forget_runs
     from assets.retention.prune import Pruned, plan, size
     from assets.retention.prune import prune as remove
-    from pipelines.runs import open_instance
+    from pipelines.instance import open_instance
 
     home = Home.from_environment()
     pruned = Pruned(tuple(plan(home, policy))) if dry_run else remove(home, policy)

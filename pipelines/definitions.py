@@ -15,10 +15,10 @@ from assets.settings import load_settings
 from assets.training import definitions as training
 from assets.validation import definitions as validation
 from assets.warehouse import definitions as warehouse
+from pipelines.failures import say_why_interrupted
 from pipelines.freshness import promise
 from pipelines.jobs import JOBS, settle
 from pipelines.resources import resources
-from pipelines.runs import say_why_interrupted
 from pipelines.schedules import nightly
 from pipelines.sensors import SENSORS
 

@@ -24,7 +24,8 @@ from assets.exceptions import EvergreenError
 from assets.lake import Home
 from assets.registry.ledger import Entry, Ledger
 from assets.warehouse.marts import mart
-from pipelines.runs import open_instance, run_graph
+from pipelines.instance import open_instance
+from pipelines.runs import run_graph
 from pipelines.servers import WORKSPACE
 from pipelines.simulating import simulator
 from pipelines.ui import Processes, await_servers, require_alive, serving

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,29 +13,19 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.execution.plan.objects import ErrorSource  # dagster exports what carries it, but not this
-from yaml import YAMLError
 
-import assets.exceptions
-from assets.display import plain
-from assets.exceptions import EvergreenError, TrainingError
-from assets.lake import Home, has_died, is_alive, locked, write_atomically
+from assets.exceptions import TrainingError
+from assets.lake import Home, locked
 from assets.settings import CONFIGS
+from pipelines.failures import shortfall, stopped
 from pipelines.faults import full_disk
+from pipelines.instance import COMMAND_TAG, close_killed_runs, close_runs, open_instance
 from pipelines.stopping import Stopped, noted
 
-__all__ = [
-    *("GraphRun", "close_killed_runs", "open_instance", "run_graph", "run_worker", "say_why_interrupted", "stopped"),
-]
+__all__ = ["GraphRun", "run_graph", "run_worker"]
 
-_COMMAND_TAG = "evergreen/command"
-_POOL, _TRAININGS = "training", 1
 _TALKATIVE = ("raw_records", "challenger")
 """Steps of which people see what they log, too."""
-_LONG = 500
-"""Characters of a reason, at most."""
-_SPEAK_FOR_THEMSELVES = {"Failure", "DagsterExecutionInterruptedError", *assets.exceptions.__all__}
-"""Errors whose text is for a person."""
-_LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
 
 
 @dataclass(frozen=True)
@@ -47,28 +37,6 @@ class GraphRun:
     """Seconds by step, in the order they ended; dbt's models are the one step `warehouse`."""
     failure: str | None
     """Where and why the graph stopped, in one line; None when it did not."""
-
-
-@contextmanager
-def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    """The home's Dagster instance, set up on first use; its dagster.yaml is the user's from then on.
-
-    So is the limit of its pool, which Dagster would only write down when the first runs have been started.
-    """
-    settings = home.dagster / "dagster.yaml"
-    if not settings.exists():
-        write_atomically(settings, (CONFIGS / "dagster.yaml").read_text())
-    os.environ |= {"EVERGREEN_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
-    try:
-        opened = dg.DagsterInstance.from_config(str(home.dagster))
-    except (ValueError, YAMLError, dg.DagsterError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EvergreenError(f"{settings}: {reason}; mend it, or delete it to have the usual one") from None
-    with opened as instance:
-        pools = instance.event_log_storage
-        if _POOL not in {pool.name for pool in pools.get_pool_limits()}:
-            pools.set_concurrency_slots(_POOL, _TRAININGS)
-        yield instance
 
 
 def run_worker(command: list[str]) -> None:
@@ -95,7 +63,7 @@ def run_graph(
     """
     run_id, watcher = str(uuid.uuid4()), _Watcher(progress)
     with noted() as signal, _alone(home, progress), open_instance(home) as instance:
-        _close_runs(instance, lambda run: _COMMAND_TAG in run.tags)
+        close_runs(instance, lambda run: COMMAND_TAG in run.tags)
         close_killed_runs(instance, home)
         instance.add_event_listener(run_id, watcher)
         instance.add_event_listener(run_id, partial(_cancel_when_stopped, instance))
@@ -119,7 +87,7 @@ def _execute(
         run_id=run_id,
         partition_key=as_of,
         raise_on_error=False,
-        tags={_COMMAND_TAG: "run"},
+        tags={COMMAND_TAG: "run"},
         run_config={
             "ops": {"raw_records": {"config": {"sources": sources, "history": history}}},
             "resources": {"evergreen": {"config": {"profile": profile}}},
@@ -162,27 +130,13 @@ class _Watcher:
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking and check.severity == dg.AssetCheckSeverity.ERROR:
-                self._failed_checks.append(_shortfall(check))
+                self._failed_checks.append(shortfall(check))
         elif event.event_type_value in ("STEP_FAILURE", "PIPELINE_FAILURE") and self.failure is None:
             self.failure = stopped(event, self._failed_checks)
 
     def _ended(self, step: str, seconds: float) -> None:
         self.seconds[step] = round(seconds, 2)
         self._progress(f"  {seconds:8.1f} s  {step}")
-
-
-def stopped(event: dg.DagsterEvent, failed_checks: Sequence[str] = ()) -> str:
-    """Where a run stopped, and why, in one line. `failed_checks`: what the checks said that did not pass before."""
-    why = _cause(event)
-    if why.startswith("DagsterAssetCheckFailedError") and failed_checks:
-        why = "; ".join(failed_checks)
-    return f"stopped at {event.step_key or 'the start'}: {why}"
-
-
-def say_why_interrupted() -> None:
-    """Give Dagster's interruption of a run a text: it raises it without one, and shows no more than its class."""
-    text = "this run was told to stop; what was published is intact"
-    dg.DagsterExecutionInterruptedError.__str__ = lambda _: text  # type: ignore[method-assign]
 
 
 def _cancel_when_stopped(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> None:
@@ -193,24 +147,6 @@ def _cancel_when_stopped(instance: dg.DagsterInstance, entry: dg.EventLogEntry) 
     run = instance.get_run_by_id(entry.run_id)
     if run and event.step_failure_data.error_source is ErrorSource.INTERRUPT:
         instance.report_run_canceling(run, "This run was told to stop.")
-
-
-def _cause(event: dg.DagsterEvent) -> str:
-    """The innermost error, never empty: what it says, after its class unless that speaks for itself."""
-    error = getattr(event.event_specific_data, "error", None)
-    if error is None:
-        return plain(event.message or event.event_type_value, _LONG)
-    while error.cause is not None:
-        error = error.cause
-    kind, _, said = error.message.partition(":")
-    name = kind.strip().rpartition(".")[2]
-    return plain(said if said.strip() and name in _SPEAK_FOR_THEMSELVES else f"{name}: {said}".strip(": \n"), _LONG)
-
-
-def _shortfall(check: dg.AssetCheckEvaluation) -> str:
-    """What a failed check says, or else the numbers that it was decided by."""
-    numbers = [f"{name} {value.value}" for name, value in check.metadata.items() if not isinstance(value, _LAID_OUT)]
-    return plain(f"check {check.check_name} failed: {check.description or ', '.join(numbers)}".rstrip(": "), _LONG)
 
 
 @contextmanager
@@ -228,26 +164,6 @@ def _alone(home: Home, progress: Callable[[str], None]) -> Iterator[None]:
     """Wait for another run of this command, and show what runs say of waiting."""
     with _warnings_to(progress), locked(home.root / ".lock", f"its run on {home.root}"):
         yield
-
-
-def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bool = False) -> None:
-    """Mark what still counts as going on, and has no process any more, as failed.
-
-    restarted: no daemon of the home lives, nor any run that one has launched, so that this holds also for those that
-    were killed before they could say that they were alive.
-    """
-
-    def is_dead(run: dg.DagsterRun) -> bool:
-        file = home.running(run.run_id)
-        return has_died(file) or (restarted and _COMMAND_TAG not in run.tags and not is_alive(file))
-
-    _close_runs(instance, is_dead)
-
-
-def _close_runs(instance: dg.DagsterInstance, is_dead: Callable[[dg.DagsterRun], bool]) -> None:
-    alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    for run in filter(is_dead, instance.get_runs(dg.RunsFilter(statuses=alive))):
-        instance.report_run_failed(run, "The process of this run was killed.")
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import dagster as dg
 
 from assets.registry.ledger import Ledger
 from assets.resources import Evergreen
+from pipelines.failures import stopped
+from pipelines.instance import close_killed_runs
 from pipelines.jobs import observe, retrain
-from pipelines.runs import close_killed_runs, stopped
 
 __all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
 

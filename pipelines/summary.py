@@ -16,7 +16,8 @@ from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.settings import Domain
 from assets.warehouse.marts import mart, visible
-from pipelines.runs import GraphRun, open_instance
+from pipelines.instance import open_instance
+from pipelines.runs import GraphRun
 
 __all__ = ["status", "summarize", "table"]
 

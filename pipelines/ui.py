@@ -19,7 +19,7 @@ from assets.lake import Home, hash_json, write_atomically
 from assets.resources import REPORTS_PORT
 from assets.settings import CONFIGS
 from pipelines.guard import forget_token, token_of
-from pipelines.runs import close_killed_runs, open_instance
+from pipelines.instance import close_killed_runs, open_instance
 from pipelines.servers import WORKSPACE
 from pipelines.stopping import Stopped
 

@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from assets.lake import Home
 from pipelines import ui
 from pipelines.guard import token_of
-from pipelines.runs import open_instance
+from pipelines.instance import open_instance
 
 pytestmark = pytest.mark.slow
 

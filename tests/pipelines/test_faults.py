@@ -14,7 +14,8 @@ import pytest
 from assets.exceptions import EvergreenError
 from assets.lake import Home
 from pipelines.faults import damaged_database, explain
-from pipelines.runs import _output_to, open_instance
+from pipelines.instance import open_instance
+from pipelines.runs import _output_to
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 DATABASES = ["ledger.db", "mlflow/mlflow.db", "features/online.db", "dagster/history/runs.db"]

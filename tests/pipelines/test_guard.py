@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from assets.lake import Home
 from pipelines import servers
 from pipelines.guard import Guard, forget_token, token_of
-from pipelines.runs import open_instance
+from pipelines.instance import open_instance
 
 TOKEN = "let-me-in"
 HERE = "http://127.0.0.1:3000"

@@ -12,7 +12,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from assets.lake import Home
-from pipelines.runs import open_instance
+from pipelines.instance import open_instance
 
 
 # Dagster warns of the server that is away, which is what is tested.

@@ -13,7 +13,7 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.retention.definitions import forget_runs
 from pipelines.definitions import defs
-from pipelines.runs import open_instance
+from pipelines.instance import open_instance
 from pipelines.schedules import nightly
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")

@@ -11,7 +11,8 @@ from assets.exceptions import SettingsError
 from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.resources import Evergreen
-from pipelines.runs import _Watcher, say_why_interrupted, stopped
+from pipelines.failures import say_why_interrupted, stopped
+from pipelines.runs import _Watcher
 from pipelines.sensors import failed_run
 
 

@@ -13,7 +13,7 @@ from assets.resources import Evergreen
 from assets.settings import load_settings
 from pipelines import sensors
 from pipelines.definitions import defs
-from pipelines.runs import open_instance
+from pipelines.instance import open_instance
 
 RETRAIN = {"decision": "retrain", "reason": "drift", "ground": "drift", "numbers": {"champion": "1", "cost": 5.0}}
 

@@ -17,7 +17,7 @@ from assets.lake import Home, Lake, alive, locked
 from assets.settings import load_domain, load_settings
 from complaints.simulation import simulate
 from pipelines.definitions import defs
-from pipelines.runs import close_killed_runs, open_instance
+from pipelines.instance import close_killed_runs, open_instance
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 
@@ -73,7 +73,7 @@ OF_THE_DAEMON = """
 import logging, sys
 from assets.lake import Home
 from pipelines.definitions import defs
-from pipelines.runs import open_instance
+from pipelines.instance import open_instance
 logging.getLogger("evergreen").addHandler(logging.StreamHandler(sys.stdout))
 config = {"ops": {"raw_records": {"config": {"sources": [sys.argv[1]]}}}}
 with open_instance(Home.from_environment()) as instance:

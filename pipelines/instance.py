@@ -1,0 +1,60 @@
+"""The home's Dagster instance, and the runs in it whose processes have died."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+from yaml import YAMLError
+
+from assets.exceptions import EvergreenError
+from assets.lake import Home, has_died, is_alive, write_atomically
+from assets.settings import CONFIGS
+
+__all__ = ["COMMAND_TAG", "close_killed_runs", "close_runs", "open_instance"]
+
+COMMAND_TAG = "evergreen/command"
+"""On runs of the command, which have no process of their own."""
+_POOL, _TRAININGS = "training", 1
+
+
+@contextmanager
+def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    """The home's Dagster instance, set up on first use; its dagster.yaml is the user's from then on.
+
+    So is the limit of its pool, which Dagster would only write down when the first runs have been started.
+    """
+    settings = home.dagster / "dagster.yaml"
+    if not settings.exists():
+        write_atomically(settings, (CONFIGS / "dagster.yaml").read_text())
+    os.environ |= {"EVERGREEN_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
+    try:
+        opened = dg.DagsterInstance.from_config(str(home.dagster))
+    except (ValueError, YAMLError, dg.DagsterError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EvergreenError(f"{settings}: {reason}; mend it, or delete it to have the usual one") from None
+    with opened as instance:
+        pools = instance.event_log_storage
+        if _POOL not in {pool.name for pool in pools.get_pool_limits()}:
+            pools.set_concurrency_slots(_POOL, _TRAININGS)
+        yield instance
+
+
+def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bool = False) -> None:
+    """Mark what still counts as going on, and has no process any more, as failed.
+
+    restarted: no daemon of the home lives, nor any run that one has launched, so that this holds also for those that
+    were killed before they could say that they were alive.
+    """
+
+    def is_dead(run: dg.DagsterRun) -> bool:
+        file = home.running(run.run_id)
+        return has_died(file) or (restarted and COMMAND_TAG not in run.tags and not is_alive(file))
+
+    close_runs(instance, is_dead)
+
+
+def close_runs(instance: dg.DagsterInstance, is_dead: Callable[[dg.DagsterRun], bool]) -> None:
+    alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in filter(is_dead, instance.get_runs(dg.RunsFilter(statuses=alive))):
+        instance.report_run_failed(run, "The process of this run was killed.")
