@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.csv
 import pytest
@@ -48,7 +49,7 @@ def apply(folder: Path, diff: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, letters: Path) -> Path:
+def desk(tmp_path_factory: pytest.TempPathFactory, letters: Path, engine: list[tuple[str, int]]) -> Path:
     """A folder with nothing in it but the file, in which the page's commands are run."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copy(letters, folder / "letters.csv")
@@ -62,50 +63,66 @@ def run(desk: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_the_file_is_drafted_confirmed_and_checked(desk: Path) -> None:
-    drafted = run(desk, command("init")).stderr
-    assert "Confirm Topic: that this is what a model shall answer" in drafted
+@pytest.fixture(scope="module")
+def drafted(desk: Path) -> str:
+    """What `init` says of the file; the page's edits are made after it."""
+    said = run(desk, command("init")).stderr
     for diff in blocks("diff"):
         apply(desk, diff)
     for model in blocks("sql"):
         path = desk / model.splitlines()[0].removeprefix("-- ")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(model)
+    return said
+
+
+@pytest.fixture(scope="module")
+def first(desk: Path, drafted: str) -> dict[str, Any]:
+    return json.loads(run(desk, [*command("run"), "--json"]).stdout)
+
+
+def test_the_file_is_drafted_confirmed_and_checked(desk: Path, drafted: str) -> None:
+    assert "Confirm Topic: that this is what a model shall answer" in drafted
     done = run(desk, [*command("check"), "--json"])
-    found = json.loads(done.stdout)
-    assert found["records"] == found["used"] == 4_000
-    assert len(found["labels"]) == 30
-    assert sum(found["labels"].values()) == 4_000
-    assert found["labels"]["parcel_lost"] > found["labels"]["parcel_wet"] / 2
-    assert not found["unmapped"]
-    assert not found["rejects"]
-    assert found["delay_days"] == [0, 0]
+    sample = json.loads(done.stdout)
+    assert sample["records"] == sample["used"] == 4_000
+    assert len(sample["labels"]) == 30
+    assert sum(sample["labels"].values()) == 4_000
+    assert sample["labels"]["parcel_lost"] > sample["labels"]["parcel_wet"] / 2
+    assert not sample["unmapped"]
+    assert not sample["rejects"]
+    assert sample["delay_days"] == [0, 0]
     assert shlex.join(command("run")).split(" run ")[1] in done.stderr
 
 
-def test_the_graph_takes_it_to_a_champion(desk: Path) -> None:
-    before = _engine()
-    summary = json.loads(run(desk, [*command("run"), "--json"]).stdout)
-    assert summary["verdict"]["decision"] == "promote"
-    assert summary["champion"]["version"] == "1"
-    metrics, baseline = (summary["challenger"][name] for name in ("metrics", "baseline"))
+def test_the_graph_takes_it_to_a_champion(desk: Path, engine: list[tuple[str, int]], first: dict[str, Any]) -> None:
+    assert first["verdict"]["decision"] == "promote"
+    assert first["champion"]["version"] == "1"
+    metrics, baseline = (first["challenger"][name] for name in ("metrics", "baseline"))
     assert metrics["accuracy"] > max(0.8, baseline["accuracy"])
     run(desk, command("score"))
     answers = pyarrow.csv.read_csv(desk / "answers.csv")
     assert answers.num_rows == 4_000
     assert set(answers["predicted"].to_pylist()) <= set(_labels(desk))
     assert (desk / "letters" / ".evergreen" / "lake").is_dir()
-    assert _engine() == before
+    assert _engine() == engine
 
 
 @pytest.mark.slow
-def test_a_second_run_changes_nothing_and_a_replay_compares_policies(desk: Path) -> None:
+def test_a_second_run_changes_nothing_and_a_replay_compares_policies(desk: Path, first: dict[str, Any]) -> None:
     again = json.loads(run(desk, [*command("run"), "--json"]).stdout)
+    assert again["champion"] == first["champion"]
     assert again["verdict"]["decision"] == "unchanged"
     done = run(desk, [*command("replay"), "--policy", "never", "--policy", "every-step", "--json"])
     never, every_step = json.loads(done.stdout)["backtests"]
     assert never["trainings"] < every_step["trainings"]
     assert min(never["accuracy"], every_step["accuracy"]) > 0.5
+
+
+@pytest.fixture(scope="module")
+def engine() -> list[tuple[str, int]]:
+    """The engine's files as they are before the page is followed."""
+    return _engine()
 
 
 def _engine() -> list[tuple[str, int]]:
