@@ -6,10 +6,14 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from assets.settings import Domain
 
 __all__ = [
+    "Cell",
+    "Markdown",
+    "Table",
     "capitalized",
     "label_name",
     "markdown",
@@ -22,6 +26,22 @@ __all__ = [
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~])")
 _AT_THE_START = re.compile(r"^([-+#=]|\d+(?=[.)](?:\s|$)))")
+_NUMBER = re.compile(r"[-+]?\d")
+
+Cell = str | int | float
+
+
+class Table(NamedTuple):
+    """A head and its rows, as plain data: how they are shown is `markdown_table`'s to say, or Dagster's."""
+
+    head: Sequence[str]
+    rows: Iterable[Sequence[Cell]]
+
+
+class Markdown(str):
+    """A cell that is Markdown already."""
+
+    __slots__ = ()
 
 
 def label_name(domain: Domain, label: str) -> str:
@@ -60,11 +80,17 @@ def markdown_list(items: Iterable[object]) -> str:
     return "\n".join(f"- {markdown(item)}" for item in items)
 
 
-def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, or `none` without rows; columns after the first are numbers, unless the head is empty."""
-    ruler = " | ".join(["---", *["---:" if head[0] else "---"] * (len(head) - 1)])
-    lines = [" | ".join(map(markdown, cells)) for cells in rows]
-    return "\n".join(f"| {line} |" for line in [" | ".join(map(markdown, head)), ruler, *lines]) if lines else "none"
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """A Markdown table, or `none` without rows. A column of numbers alone stands at the right."""
+    if not (rows := [*rows]):
+        return "none"
+    numbers = (all(_NUMBER.match(str(cell)) for cell in column) for column in zip(*rows, strict=True))
+    lines = [map(_cell, head), ("---:" if right else "---" for right in numbers), *(map(_cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(value: Cell) -> str:
+    return value.replace("|", "\\|") if isinstance(value, Markdown) else markdown(value)
 
 
 @contextmanager

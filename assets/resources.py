@@ -1,6 +1,6 @@
-"""What assets are given: the home folder and the settings of a profile."""
+"""What assets are given, the home folder and the settings of a profile, and how they show tables and pages."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,12 @@ import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
 from pydantic import Field
 
+from assets.display import Cell, plain
 from assets.exceptions import TrainingError
 from assets.lake import Home
 from assets.settings import Settings, load_settings
 
-__all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url", "worker_runner"]
+__all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url", "table", "worker_runner"]
 
 AS_OF = dg.DailyPartitionsDefinition(start_date="2011-12-01", end_offset=1)
 """One partition per as-of date."""
@@ -71,6 +72,15 @@ def worker_runner(context: dg.AssetExecutionContext) -> Callable[[list[str]], No
             raise TrainingError(f"the training processes ended early: {error}") from None
 
     return run
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> dg.TableMetadataValue:
+    """A table in an asset's metadata; what is in a cell is text, whatever it says."""
+    # Dagster tells columns apart by their names, and a domain may call its labels as another column is called.
+    names = [plain(name) + " " * head[:place].count(name) for place, name in enumerate(head)]
+    shown = ([plain(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown]
+    return dg.MetadataValue.table(records, None if records else dg.TableSchema([*map(dg.TableColumn, names)]))
 
 
 def report_url(path: str) -> dg.UrlMetadataValue:

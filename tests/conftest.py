@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -66,6 +67,17 @@ def cells() -> Callable[[str], list[list[str]]]:
             elif token.type == "inline" and token.level > 3:
                 rows[-1].append(_visible(token))
         return rows
+
+    return read
+
+
+@pytest.fixture
+def shown() -> Callable[[Any], list[list[Any]]]:
+    """The head and the rows of a table in an asset's metadata."""
+
+    def read(table: Any) -> list[list[Any]]:
+        names = [column.name for column in table.schema.columns]
+        return [names, *([record.data[name] for name in names] for record in table.records)]
 
     return read
 

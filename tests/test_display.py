@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import pytest
 
 from assets.display import (
+    Markdown,
     capitalized,
     label_name,
     markdown,
@@ -15,6 +17,7 @@ from assets.display import (
     plain,
     slice_name,
 )
+from assets.resources import table
 from assets.settings import load_domain
 
 Cells = Callable[[str], list[list[str]]]
@@ -53,8 +56,34 @@ def test_an_item_of_a_list_shows_the_value(value: str, text_of: Callable[[str], 
     assert text_of(markdown(value)) == plain(value)
 
 
-def test_no_rows_are_said_to_be_none() -> None:
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_cell_of_an_assets_metadata_shows_the_value(value: str, shown: Callable[[Any], list[list[Any]]]) -> None:
+    assert shown(table([value, "rows"], [[value, 1], [1, value]])) == [
+        [plain(value), "rows"],
+        [plain(value), 1],
+        [1, plain(value)],
+    ]
+
+
+def test_columns_that_a_domain_names_alike_are_all_shown(shown: Callable[[Any], list[list[Any]]]) -> None:
+    head, row = shown(table(["rows", "rows", "share"], [["a", 1, 0.5]]))
+    assert [name.strip() for name in head] == ["rows", "rows", "share"]
+    assert row == ["a", 1, 0.5]
+
+
+def test_no_rows_are_said_to_be_none(shown: Callable[[Any], list[list[Any]]]) -> None:
     assert markdown_table(["a"], []) == "none"
+    assert shown(table(["a", "b"], [])) == [["a", "b"]]
+
+
+def test_numbers_stand_at_the_right_and_markdown_as_it_is_written() -> None:
+    rows = [("1,200", "a|b", Markdown("`a|b`")), (-0.5, 3, Markdown("[a](#a)"))]
+    assert markdown_table(["n", "m", "k"], rows).splitlines() == [
+        "| n | m | k |",
+        "| ---: | --- | --- |",
+        "| 1,200 | a\\|b | `a\\|b` |",
+        "| \\-0.5 | 3 | [a](#a) |",
+    ]
 
 
 def test_what_is_shown_is_one_line_that_can_be_seen() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Evergreen, as_of
+from assets.resources import AS_OF, Evergreen, as_of, table
 
 if TYPE_CHECKING:
     from assets.evaluation.evaluate import Champion
@@ -84,11 +84,11 @@ def _metadata(evaluation: "Evaluation", home: Home) -> dict[str, dg.MetadataValu
     pictures = PICTURES if evaluation.golden.equal else {}  # an evaluation that failed its check was not published
     return {
         **numbers,
-        "metrics": dg.MetadataValue.md(metrics_table(evaluation)),
+        "metrics": table(*metrics_table(evaluation)),
         **{title: _picture(evaluation.folder(home.lake) / name) for title, name in pictures.items()},
-        "slices": dg.MetadataValue.md(slices_table(evaluation, home.domain)),
-        "labels, the rarest first": dg.MetadataValue.md(labels_table(evaluation, home.domain)),
-        "labels with few training rows": dg.MetadataValue.md(rare_labels_table(evaluation, home.domain)),
+        "slices": table(*slices_table(evaluation, home.domain)),
+        "labels, the rarest first": table(*labels_table(evaluation, home.domain)),
+        "labels with few training rows": table(*rare_labels_table(evaluation, home.domain)),
         "test rows": evaluation.challenger.rows,
         "snapshot": evaluation.snapshot.id,
         "training": evaluation.training_id,

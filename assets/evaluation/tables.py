@@ -1,6 +1,6 @@
-"""The numbers of an evaluation as Markdown tables, for Dagster and for MLflow."""
+"""The numbers of an evaluation as tables, for Dagster and for MLflow."""
 
-from assets.display import label_name, markdown_table, slice_name
+from assets.display import Table, label_name, slice_name
 from assets.evaluation.criteria import title
 from assets.evaluation.report import Evaluation
 from assets.settings import Domain
@@ -10,17 +10,17 @@ __all__ = ["labels_table", "metrics_table", "rare_labels_table", "slices_table"]
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)", "ece": "calibration error"}
 
 
-def metrics_table(evaluation: Evaluation) -> str:
-    """The metrics of challenger, baseline and champion, side by side, as a Markdown table; those that decide first."""
+def metrics_table(evaluation: Evaluation) -> Table:
+    """The metrics of challenger, baseline and champion, side by side; those that decide first."""
     contenders = evaluation.contenders()
     names = [_title(evaluation, who) for who in contenders]
     titles = {name: title(name) for name in evaluation.challenger.others} | _METRICS
     rows = [[words, *(f"{m.value(name):.4f}" for m in contenders.values())] for name, words in titles.items()]
-    return markdown_table(["metric", *names], rows)
+    return Table(["metric", *names], rows)
 
 
-def labels_table(evaluation: Evaluation, domain: Domain, most: int | None = None) -> str:
-    """How the challenger fares on each label, the rarest first, as a Markdown table; with `most`, on so many."""
+def labels_table(evaluation: Evaluation, domain: Domain, most: int | None = None) -> Table:
+    """How the challenger fares on each label, the rarest first; with `most`, on so many."""
     rows = [
         [
             label_name(domain, scores.label),
@@ -33,11 +33,11 @@ def labels_table(evaluation: Evaluation, domain: Domain, most: int | None = None
         for scores in evaluation.by_label[:most]
     ]
     head = ["test rows", "expected", "precision", "recall", "F1", "average precision", "calibration error"]
-    return markdown_table([domain.label.one, *head], rows)
+    return Table([domain.label.one, *head], rows)
 
 
-def slices_table(evaluation: Evaluation, domain: Domain, most: int | None = None) -> str:
-    """Accuracy by slice as a Markdown table; with `most`, of the largest slices only."""
+def slices_table(evaluation: Evaluation, domain: Domain, most: int | None = None) -> Table:
+    """Accuracy by slice; with `most`, of the largest slices only."""
     parts = sorted(evaluation.slices, key=lambda part: -part.rows)[:most] if most else evaluation.slices
     rows = [
         [
@@ -49,13 +49,13 @@ def slices_table(evaluation: Evaluation, domain: Domain, most: int | None = None
         ]
         for part in parts
     ]
-    return markdown_table(["slice", "rows", *evaluation.contenders()], rows)
+    return Table(["slice", "rows", *evaluation.contenders()], rows)
 
 
-def rare_labels_table(evaluation: Evaluation, domain: Domain) -> str:
-    """The labels with few training rows as a Markdown table, or `none`."""
+def rare_labels_table(evaluation: Evaluation, domain: Domain) -> Table:
+    """The labels with few training rows."""
     rows = [(label_name(domain, label), count) for label, count in evaluation.rare_labels.items()]
-    return markdown_table([domain.label.one, "training rows"], rows)
+    return Table([domain.label.one, "training rows"], rows)
 
 
 def _title(evaluation: Evaluation, who: str) -> str:

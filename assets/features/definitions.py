@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.display import markdown_list, markdown_table
-from assets.resources import AS_OF, Evergreen, as_of
+from assets.display import markdown_list
+from assets.resources import AS_OF, Evergreen, as_of, table
 from assets.settings import Domain, load_domain
 
 if TYPE_CHECKING:
@@ -146,12 +146,14 @@ def _adversarial_result(snapshot: "Snapshot", bound: float) -> dg.AssetCheckResu
         metadata={
             "AUC": found.auc,
             "bound": bound,
-            "what tells most": dg.MetadataValue.md(markdown_table(["feature", "AUC alone"], tells)),
+            "what tells most": table(["feature", "AUC alone"], tells),
         },
     )
 
 
 def _snapshot_metadata(snapshot: "Snapshot") -> dict[str, dg.MetadataValue | str | int]:
+    from assets.features.tables import labels_table
+
     period, removed = snapshot.manifest["period"], snapshot.manifest["removed"]
     return {
         "snapshot": snapshot.id,
@@ -160,20 +162,7 @@ def _snapshot_metadata(snapshot: "Snapshot") -> dict[str, dg.MetadataValue | str
         "train_period": " to ".join(period["train"]),
         "test_period": " to ".join(period["test"]),
         "features": len(snapshot.features),
-        "labels": dg.MetadataValue.md(_label_table(snapshot)),
+        "labels": table(*labels_table(snapshot)),
         "names": dg.MetadataValue.md(markdown_list(snapshot.features)),
         **{f"removed_{rule}": rows for rule, rows in removed.items()},
     }
-
-
-def _label_table(snapshot: "Snapshot") -> str:
-    mix = snapshot.manifest["label_mix"]
-    rows = [
-        (
-            label,
-            f"{mix['train'][label]} ({mix['train'][label] / snapshot.train_rows:.1%})",
-            f"{mix['test'][label]} ({mix['test'][label] / snapshot.test_rows:.1%})",
-        )
-        for label in snapshot.labels
-    ]
-    return markdown_table(["label", "train", "test"], rows)

@@ -1,16 +1,17 @@
 """The asset `raw_records`: what the sources hold, read once, and its blocking conservation check."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from assets.display import markdown_table
 from assets.exceptions import EvergreenError
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
 from assets.ingestion.sources import configured_sources
-from assets.resources import AS_OF, Evergreen, as_of
+from assets.ingestion.tables import objects_table, refused_table
+from assets.resources import AS_OF, Evergreen, as_of, table
 from assets.s3 import UnreachableError
 
 __all__ = ["IngestionConfig", "raw_records"]
@@ -97,14 +98,13 @@ def _arrival(new: Sequence[ObjectRead]) -> str:
 
 
 def _conservation(landing: Landing, imbalances: Sequence[Imbalance]) -> dg.AssetCheckResult:
-    rows = [[i.key, i.landed, i.records, i.rejects] for i in imbalances]
     return dg.AssetCheckResult(
         check_name="conservation",
         passed=not imbalances,
         metadata={
             "landed": landing.landed,
             "objects": len(landing.objects),
-            "imbalances": dg.MetadataValue.md(markdown_table(["object", "landed", "records", "rejects"], rows)),
+            "imbalances": table(["object", "landed", "records", "rejects"], map(astuple, imbalances)),
         },
     )
 
@@ -119,26 +119,16 @@ def _growth(landing: Landing) -> dg.AssetCheckResult:
 
 
 def _metadata(landing: Landing) -> dict[str, Any]:
-    shown = landing.objects[-_SHOWN_OBJECTS:]
-    objects = [
-        [r.key, r.known_from or "", r.bytes, r.landed, r.records, r.rejects, _state(r), r.notes or ""] for r in shown
-    ]
-    heads = ["object", "known from", "bytes", "landed", "records", "rejects", "error", "notes"]
-    refused = [[r.key, r.error] for r in landing.objects if r.error and r.withdrawn is None]
     return {
         "dagster/row_count": landing.records,
         "landed": landing.landed,
         "records": landing.records,
         "rejects": landing.rejects,
         "new_objects": len(landing.new),
-        "reasons": dg.MetadataValue.md(markdown_table(["reason", "rejects"], list(landing.reasons.items()))),
-        "objects": dg.MetadataValue.md(markdown_table(heads, objects)),
-        "refused_objects": dg.MetadataValue.md(markdown_table(["object", "error"], refused[-_SHOWN_OBJECTS:])),
+        "reasons": table(["reason", "rejects"], landing.reasons.items()),
+        "objects": table(*objects_table(landing, _SHOWN_OBJECTS)),
+        "refused_objects": table(*refused_table(landing, _SHOWN_OBJECTS)),
         "not_read": list(landing.not_read[:_SHOWN_OBJECTS]),
         "version": landing.version,
         "path": dg.MetadataValue.path(landing.path),
     }
-
-
-def _state(read: ObjectRead) -> str:
-    return f"withdrawn: {read.withdrawn}" if read.withdrawn is not None else read.error or ""

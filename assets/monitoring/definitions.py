@@ -4,14 +4,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.display import label_name, markdown_table
-from assets.resources import AS_OF, Evergreen, as_of, report_url
-from assets.settings import load_domain
+from assets.resources import AS_OF, Evergreen, as_of, report_url, table
 
 if TYPE_CHECKING:
     from assets.monitoring.decision import RetrainingDecision
-    from assets.monitoring.performance import Performance, Scores
+    from assets.monitoring.performance import Performance
     from assets.monitoring.report import DriftReport
+    from assets.settings import Domain
 
 __all__ = ["drift_report", "performance", "retraining_decision"]
 
@@ -55,7 +54,7 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
     champion = Registry(evergreen.home).champion()
     settings = evergreen.settings
     found = measure_performance(evergreen.home, as_of(context), champion, settings.retraining, settings.drift)
-    return dg.MaterializeResult(metadata=_performance_metadata(found))
+    return dg.MaterializeResult(metadata=_performance_metadata(found, evergreen.home.domain))
 
 
 @dg.asset(
@@ -89,25 +88,15 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
 
 
 def _drift_metadata(report: "DriftReport") -> Metadata:
-    rows = [
-        (
-            c.name,
-            c.group,
-            f"{c.statistic.upper()} {c.value:.3f}",
-            f"{c.threshold:.3f}",
-            c.note,
-            report.since.get(c.name, ""),
-        )
-        for c in sorted(report.columns, key=lambda c: -c.times)
-    ]
-    head = ["column", "group", "measured", "threshold", "of", "drifted since"]
+    from assets.monitoring.tables import columns_table
+
     found: Metadata = {
         "detected": "cannot be measured" if report.detected is None else str(report.detected),
         "why": report.reason,
         "report": report_url(f"drift/{report.as_of}.html"),
         "current rows": report.current_rows,
         "reference rows": report.reference_rows,
-        "columns": dg.MetadataValue.md(markdown_table(head, rows)),
+        "columns": table(*columns_table(report)),
     }
     return found if report.share is None else {**found, "share": report.share}
 
@@ -123,18 +112,14 @@ def _probe_metadata(decision: "RetrainingDecision") -> Metadata:
     }
 
 
-def _performance_metadata(found: "Performance") -> Metadata:
-    kinds = {
-        "realised (blind, label known)": found.realised,
-        "of these, before the label was known": found.before_label,
-        "evaluated (test rows of its snapshot)": found.evaluated,
-    }
-    quality = [(name, *_cells(scores)) for name, scores in kinds.items()]
+def _performance_metadata(found: "Performance", domain: "Domain") -> Metadata:
+    from assets.monitoring.tables import labels_table, quality_table, windows_table
+
     metadata: Metadata = {
         "finding": found.sentence,
-        "quality": dg.MetadataValue.md(markdown_table(["of", "rows", "accuracy", "macro-F1"], quality)),
-        "labels": dg.MetadataValue.md(_labels(found)),
-        "windows": dg.MetadataValue.md(_windows(found)),
+        "quality": table(*quality_table(found)),
+        "labels": table(*labels_table(found, domain)),
+        "windows": table(*windows_table(found)),
         "matured rows": found.realised.rows,
         "new labels": found.new_labels,
     }
@@ -145,45 +130,3 @@ def _performance_metadata(found: "Performance") -> Metadata:
         "estimated macro-F1": found.estimated_macro_f1,
     }
     return {**metadata, **{name: number for name, number in numbers.items() if number is not None}}
-
-
-def _labels(found: "Performance") -> str:
-    """Realised beside estimated precision and recall of each label."""
-    domain, expected = load_domain(), {label.label: label for label in found.estimated_labels}
-    names = sorted({*found.recall, *found.precision, *expected})
-    rows = [
-        (
-            label_name(domain, name),
-            *(_share(shares.get(name)) for shares in (found.precision, found.recall)),
-            *((_share(one.precision), _share(one.recall)) if (one := expected.get(name)) else ("", "")),
-        )
-        for name in names
-    ]
-    head = ["precision", "recall", "estimated precision", "estimated recall"]
-    return markdown_table([domain.label.one, *head], rows)
-
-
-def _windows(found: "Performance") -> str:
-    """Estimated next to realised accuracy, the newest window first."""
-    rows = [
-        (
-            w.as_of,
-            f"{w.rows:,}",
-            f"{w.maturity:.0%}",
-            _share(w.estimated_accuracy),
-            _share(w.realised_accuracy),
-            "" if w.error is None else f"{w.error * 100:+.1f} points",
-        )
-        for w in reversed(found.windows)
-    ]
-    return markdown_table(["as of", "rows", "labels known", "estimated", "realised", "too high by"], rows)
-
-
-def _share(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
-
-
-def _cells(scores: "Scores") -> tuple[str, str, str]:
-    if scores.accuracy is None or scores.macro_f1 is None:
-        return "0", "", ""
-    return f"{scores.rows:,}", f"{scores.accuracy:.1%}", f"{scores.macro_f1:.3f}"

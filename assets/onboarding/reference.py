@@ -7,6 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from assets.display import Markdown, markdown_table
 from assets.settings import Domain
 from assets.settings.section import Section
 
@@ -44,18 +45,19 @@ def _table(section: type[Section]) -> Iterator[str]:
     yield f"## {section.__name__}\n"
     if section.__doc__ and section is not Domain:
         yield f"{section.__doc__}\n"
-    yield "| field | is | without it | means |"
-    yield "|---|---|---|---|"
-    for name, field in section.model_fields.items():
-        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-        yield f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {meaning} |"
-    yield ""
+    rows = [_row(name, field) for name, field in section.model_fields.items()]
+    yield f"{markdown_table(['field', 'is', 'without it', 'means'], rows)}\n"
+
+
+def _row(name: str, field: FieldInfo) -> tuple[Markdown, ...]:
+    meaning = " ".join((field.description or "").split())
+    return tuple(map(Markdown, (f"`{name}`", _kind(field.annotation), _default(field), meaning)))
 
 
 def _kind(annotation: Any) -> str:
     arguments, origin = get_args(annotation), get_origin(annotation)
     if origin is Literal:
-        return " or ".join(f"`{value!r}`".replace("|", "\\|") for value in arguments)
+        return " or ".join(f"`{value!r}`" for value in arguments)
     if origin in (Union, UnionType):
         return " or ".join(_kind(argument) for argument in arguments if argument is not type(None))
     if origin is tuple:

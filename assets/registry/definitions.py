@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.display import markdown_list, markdown_table
+from assets.display import markdown_list
 from assets.exceptions import EvergreenError
-from assets.resources import AS_OF, Evergreen, as_of, worker_runner
+from assets.resources import AS_OF, Evergreen, as_of, table, worker_runner
 
 if TYPE_CHECKING:
     from assets.registry.judgement import Judgement
@@ -41,7 +41,7 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
         metadata={
             "version": int(version.version),
             "page": dg.MetadataValue.url(version_url(version.version)),
-            "metrics": dg.MetadataValue.md(metrics_table(evaluation)),
+            "metrics": table(*metrics_table(evaluation)),
             "training": version.training_id,
             "snapshot": version.snapshot_id,
         }
@@ -140,7 +140,7 @@ def _metadata(judgement: "Judgement") -> dict[str, dg.MetadataValue | str | floa
         "reasons": dg.MetadataValue.md(markdown_list(verdict.reasons)),
         "challenger": _link(judgement.challenger),
         "champion": _link(now) if now else "unknown" if judgement.ledger_problem else "none yet",
-        "numbers": dg.MetadataValue.md(markdown_table(["number", "value"], numbers)),
+        "numbers": table(["number", "value"], numbers),
     }
 
 

@@ -59,11 +59,11 @@ def model_card(
         "\n".join(_limits(domain, evaluation)),
         *([_REFIT.format(evaluated=evaluation.refit_of)] if evaluation.refit_of else []),
         f"## Quality on the {'reference' if evaluation.refit_of else 'frozen test'} rows",
-        metrics_table(evaluation),
+        markdown_table(*metrics_table(evaluation)),
         f"## Rarest {markdown(domain.label.many)}",
-        labels_table(evaluation, domain, _SLICE_ROWS),
+        markdown_table(*labels_table(evaluation, domain, _SLICE_ROWS)),
         "## Largest slices",
-        slices_table(evaluation, domain, _SLICE_ROWS),
+        markdown_table(*slices_table(evaluation, domain, _SLICE_ROWS)),
         *(
             f"![{title}](/get-artifact?path=evaluation/{file}&run_uuid={mlflow_run})"
             for title, file in PICTURES.items()

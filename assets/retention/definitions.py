@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.display import markdown_table
 from assets.lake import Home
-from assets.resources import AS_OF, Evergreen, as_of
+from assets.resources import AS_OF, Evergreen, as_of, table
 
 if TYPE_CHECKING:
     from assets.retention.prune import Pruned
@@ -79,6 +78,6 @@ def _metadata(pruned: "Pruned") -> dict[str, dg.MetadataValue | int | str]:
     return {
         "removed": len(pruned.removed),
         "bytes freed": pruned.bytes,
-        "by setting": dg.MetadataValue.md(markdown_table(["setting", "removed"], sorted(counts.items()))),
+        "by setting": table(["setting", "removed"], sorted(counts.items())),
         "summary": pruned.sentence,
     }

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.display import label_name, markdown_table
-from assets.resources import AS_OF, Evergreen, as_of
+from assets.display import label_name
+from assets.resources import AS_OF, Evergreen, as_of, table
 from assets.settings import load_domain
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _metadata(scored: "Predictions") -> dict[str, dg.MetadataValue | int | float
     found: dict[str, dg.MetadataValue | int | float | str] = {
         "dagster/row_count": scored.manifest.rows,
         "model version": scored.manifest.model_version,
-        "labels": dg.MetadataValue.md(markdown_table([domain.label.one, domain.record.many], rows)),
+        "labels": table([domain.label.one, domain.record.many], rows),
         "window (days)": scored.manifest.window_days,
         "publication": scored.version,
         "reused": str(scored.reused),

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from assets.display import label_name, markdown_table
-from assets.resources import AS_OF, Evergreen, as_of, report_url
+from assets.display import label_name
+from assets.resources import AS_OF, Evergreen, as_of, report_url, table
 from assets.settings import load_domain
 from assets.validation.audit import Audit, audit, load_audit, publish
 from assets.warehouse.marts import mart_names
@@ -68,7 +68,7 @@ def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Materia
         metadata={
             "version": version,
             "known": figures.known,
-            "rows": dg.MetadataValue.md(markdown_table(["mart", "rows"], figures.rows.items())),
+            "rows": table(["mart", "rows"], figures.rows.items()),
         },
         data_version=dg.DataVersion(version),
         check_results=[conserved],
@@ -104,10 +104,10 @@ def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]
     return {
         "data_docs": report_url("data-docs/index.html"),
         "verdict": "passed" if verdict.passed else "failed",
-        "expectations": dg.MetadataValue.md(markdown_table(["suite", "checked"], verdict.checked.items())),
+        "expectations": table(["suite", "checked"], verdict.checked.items()),
         "not_met": len(verdict.failures),
         "content": verdict.content,
         "staleness_days": age,
         "mix_shift": shift,
-        "label_mix": dg.MetadataValue.md(markdown_table([domain.label.one, "share"], mix)),
+        "label_mix": table([domain.label.one, "share"], mix),
     }

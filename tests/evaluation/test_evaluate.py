@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.display import plain
+from assets.display import markdown_table, plain
 from assets.evaluation import evaluate as module
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.evaluate import Champion, evaluate, evaluate_refit
@@ -83,7 +83,9 @@ def test_any_name_of_a_slice_is_drawn_and_shown(
     assert len(channels) == 10
     assert {f"channel {name}" for name in names[:4]} <= channels
     assert (found.folder(lake) / PICTURES["accuracy by slice"]).stat().st_size < 150_000
-    assert {plain(name) for name in channels} <= {row[0] for row in cells(slices_table(found, load_domain()))}
+    assert {plain(name) for name in channels} <= {
+        row[0] for row in cells(markdown_table(*slices_table(found, load_domain())))
+    }
 
 
 def test_small_slices_decide_nothing(lake, snapshot, settings, serve: Serve, bundles) -> None:
