@@ -13,7 +13,6 @@ import pandas as pd
 from assets.lake import Home, locked
 from assets.lean import lean
 from assets.settings import WarehouseSettings
-from assets.validation.data_docs import write_index
 from assets.validation.figures import Figures
 from assets.validation.measures import Measures, Memory
 from assets.validation.objects import Problems
@@ -52,6 +51,8 @@ def validate(
         memory = Memory.of(home.root / "cache" / "measures.json")
         pages = Path(beside) / site.name
         context = _context(pages)
+        from assets.validation.data_docs import write_index  # not before: it imports Great Expectations
+
         results = {
             suite: _run(context, suite, expectations, _batch(context, suite, folder, figures, problems, memory), as_of)
             for suite, expectations in suites(
@@ -88,12 +89,13 @@ def _context(site: Path) -> "EphemeralDataContext":
         ProgressBarsConfig,
     )
 
-    module = "assets.validation.pages"
     docs = {
-        "module_name": module,
-        "class_name": "PageBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": {"module_name": module, "class_name": "PageBackend", "base_directory": str(site)},
+        **_ours("PageBuilder"),
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
+        "site_section_builders": {
+            "expectations": {"view": _ours("PageView")},
+            "validations": {"view": _ours("PageView"), "renderer": _ours("PageRenderer")},
+        },
     }
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),
@@ -102,6 +104,10 @@ def _context(site: Path) -> "EphemeralDataContext":
         progress_bars=ProgressBarsConfig(globally=False),
     )
     return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def _ours(name: str) -> dict[str, str]:
+    return {"module_name": "assets.validation.data_docs", "class_name": name}
 
 
 def _batch(

@@ -13,6 +13,7 @@ import pytest
 from assets.exceptions import AuditError
 from assets.lake import Home
 from assets.settings import WarehouseSettings, load_domain
+from assets.settings.domain import Words
 from assets.validation.audit import Audit, audit, load_audit, publish
 from assets.validation.figures import measure
 from assets.validation.suites import columns
@@ -254,8 +255,34 @@ def test_reports_hold_no_text_of_people_and_load_nothing(home: Home) -> None:
         assert _loads(path) == []
 
 
+def test_the_words_of_a_domain_are_text(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    markup = "<script>alert(1)</script> & <b>"
+    domain = load_domain()
+    labels = dict.fromkeys(domain.labels, markup)
+    named = domain.model_copy(update={"title": markup, "labels": labels, "record": Words(one=markup, many=markup)})
+    monkeypatch.setattr(Home, "domain", named)
+    assert audited(home, marts()).passed
+    index = (home.reports / "data-docs" / "index.html").read_text()
+    assert _loads(home.reports / "data-docs" / "index.html") == []
+    assert "<b>" not in index
+    assert index.count("&lt;b&gt;") > len(LABELS)
+
+
+def test_a_page_says_how_its_suite_went_and_names_no_data_asset(home: Home) -> None:
+    frames = marts()
+    spoil("fct_records", "label", "lottery")(frames)
+    audited(home, frames)
+    pages = {path.parts[-4]: path.read_text() for path in (home.reports / "data-docs").rglob("validations/**/*.html")}
+    assert {suite for suite, page in pages.items() if "Failed" in page} == {"fct_records"}
+    assert {suite for suite, page in pages.items() if "Succeeded" in page} == {*pages} - {"fct_records"}
+    for suite, page in pages.items():
+        assert f'<body class="suite {suite}">' in page
+        assert f"<title>Validations / {suite} / {AS_OF}" in page
+        assert "Data asset" not in page
+
+
 class _Loads(HTMLParser):
-    """Collects what a browser would fetch for a page."""
+    """Collects what a browser would fetch or run for a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -263,6 +290,7 @@ class _Loads(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found += [f"{tag} {value}" for name, value in attrs if name == "src" or (tag == "link" and name == "href")]
+        self.found += [tag] * (tag in ("script", "img", "iframe", "object"))
 
 
 def _loads(path: Path) -> list[str]:
