@@ -148,7 +148,7 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
     if not database.exists():
         return None
     with database.open("r+b") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+        fcntl.lockf(file, fcntl.LOCK_EX)  # as DuckDB locks it: a lock by flock, as in lake.py, does not see that
     if not _ended(home).exists():
         return "the last build did not end"
     last = json.loads(_ended(home).read_text())
