@@ -1,4 +1,4 @@
-"""From when on an object is known: the day that its key names, else the day on which it landed."""
+"""The day from which an object is known: the one its key names, else the day it landed."""
 
 import re
 from calendar import monthrange
@@ -10,19 +10,19 @@ __all__ = ["Calendar"]
 
 @dataclass(frozen=True)
 class Calendar:
-    """From when on an object is known."""
+    """The day from which an object is known."""
 
     as_of: str
     history: bool
     pattern: str | None
 
     def published(self, key: str) -> str | None:
-        """The day that a key names, or the last day of its month; None when it names none."""
-        found = re.search(self.pattern, key) if self.pattern else None
-        if found is None:
+        """The day a key names, or the last day of the month it names; None when it names neither."""
+        match = re.search(self.pattern, key) if self.pattern else None
+        if match is None:
             return None
         try:
-            year, month, day = int(found["year"]), int(found["month"]), found.groupdict().get("day")
+            year, month, day = int(match["year"]), int(match["month"]), match.groupdict().get("day")
             return date(year, month, int(day) if day else monthrange(year, month)[1]).isoformat()
         except (ValueError, OverflowError):
             return None

@@ -1,10 +1,9 @@
-"""Finds, in a stretch of CSV bytes, the records that nothing is wrong with, and parses them with Arrow.
+"""Finds the clean records in a stretch of CSV bytes and parses them with Arrow.
 
-Clean is what RFC 4180 leaves no doubt about: every quote around a field or doubled inside one, the right number of
-fields, UTF-8 without a NUL byte, and no line inside the text at which another record may start. Whether a quote opens
-or closes is a matter of how many came before it, counted from a place that lies outside of quotes. There are two such
-counts, even and odd, and each is gone through once: the cost is linear, however often a broken quote turns the one
-into the other.
+A record is clean when RFC 4180 leaves no doubt about it: every quote is around a field or doubled inside one, the
+number of fields is right, it is UTF-8 without a NUL byte, and no line inside its text could start another record.
+Whether a quote opens or closes depends on how many came before it, counted from a place outside quotes. That count is
+even or odd. Each case is worked out once, so the cost is linear however often a broken quote flips one into the other.
 """
 
 from bisect import bisect_left
@@ -30,9 +29,9 @@ _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
 class Stretch:
-    """A stretch of an object that starts at the start of a record.
+    """A stretch of an object, from the start of a record.
 
-    Nothing here or in what looks at it refers back to itself: a stretch is gone as soon as its rows are made.
+    It is in no reference cycle, so its memory is freed as soon as its rows are built.
     """
 
     def __init__(self, data: bytes, layout: Layout, max_record: int) -> None:
@@ -43,7 +42,7 @@ class Stretch:
         self.line_ends: Places = np.flatnonzero(self.array == _LF)
 
     def lines_before(self, places: Places | int) -> Places:
-        """How many line ends lie before a place, or before each of several."""
+        """The number of line ends before a place, or before each of several."""
         return np.searchsorted(self.line_ends, places)
 
     @cached_property
@@ -57,19 +56,19 @@ class Stretch:
         return np.diff(np.searchsorted(self.separators, self.line_ends), prepend=0)
 
     def may_start_records(self) -> list[int]:
-        """Lines that `Layout.starts_record` may be true of; the last one among them if it has no end."""
+        """Lines for which `Layout.starts_record` may be true, including a last line without an end."""
         starts = np.concatenate([[0], self.line_ends + 1])
         may = self.layout.may_start_record(self.separators_in_line, self.array[starts[:-1]])
         return [*np.flatnonzero(may).tolist(), len(self.line_ends)]
 
     def parts_records(self, line: int) -> bool:
-        """Whether one record ends with this line, and another starts with the next, by their looks."""
+        """Whether this line looks like the end of a record and the next one like the start of another."""
         starts = self.line_starts
         ends = self.text(starts[line], starts[line + 1]), self.text(starts[line + 1], starts[line + 2])
         return self.layout.parts_records(*ends)
 
     def text(self, start: int, stop: int) -> str:
-        """A part of the data; bytes that are not UTF-8 as surrogates."""
+        """Part of the data as text; bytes that are not UTF-8 become surrogates."""
         return self.data[start:stop].decode(errors="surrogateescape")
 
 
@@ -81,9 +80,9 @@ class Clean:
         self._counts: dict[int, _Count] = {}
 
     def run(self, start: int) -> tuple[int, Places]:
-        """From the start of a record: where the clean records end, and where each of them starts.
+        """From the start of a record: where the run of clean records ends, and where each of them starts.
 
-        They end at a doubtful record, or where no whole record follows. Starts must be asked for in their order.
+        A run ends at a doubtful record, or where no whole record follows. Call it with ascending starts.
         """
         odd = int(np.searchsorted(self._stretch.quotes, start)) % 2
         if odd not in self._counts:
@@ -92,7 +91,7 @@ class Clean:
 
 
 class _Count:
-    """The records of a stretch, if what lies outside of quotes has an even (or an odd) number of quotes before it."""
+    """The records of a stretch, where text outside quotes has an even (or an odd) number of quotes before it."""
 
     def __init__(self, stretch: Stretch, odd: int) -> None:
         self._stretch, self._odd = stretch, odd
@@ -118,7 +117,7 @@ class _Count:
         return stop, starts[~self._blank(starts, self._bounds[first + 1 : last + 1])]
 
     def _parted(self, start: int, stop: int) -> int:
-        """Where the first record before `stop` starts that holds others."""
+        """Where the first record before `stop` that contains others starts; `stop` if none does."""
         while self._next_parting < len(self._partings):
             line = self._partings[self._next_parting]
             end = int(self._stretch.line_ends[line])
@@ -134,7 +133,7 @@ class _Count:
         return inside
 
     def _starts_of(self, places: Places) -> Places:
-        """Where the records start that hold these places, each once."""
+        """The starts of the records that contain these places, each once."""
         record = np.searchsorted(self._bounds, places) - 1
         holds = np.zeros(len(self._bounds), bool)
         holds[record[(record >= 0) & (record < len(self._bounds) - 1)]] = True
@@ -142,7 +141,7 @@ class _Count:
         return starts
 
     def _misplaced(self) -> Iterator[Places]:
-        """Quotes that do not stand around a field, carriage returns outside of quotes and of line ends, NUL bytes."""
+        """Quotes that are not around a field, carriage returns outside quotes and line ends, and NUL bytes."""
         array, separator = self._stretch.array, ord(self._stretch.layout.delimiter)
         before_opening = np.isin(np.arange(256), [_LF, _QUOTE, separator])
         after_closing = before_opening | (np.arange(256) == _CR)
@@ -156,8 +155,8 @@ class _Count:
     def _miscounted(self) -> Places:
         separators = self._stretch.separators[~self._inside(self._stretch.separators)]
         starts, ends = self._bounds[:-1] + 1, self._bounds[1:]
-        found = np.diff(np.searchsorted(separators, self._bounds))
-        miscounted: Places = starts[(found != self._stretch.layout.width - 1) & ~self._blank(starts, ends)]
+        counts = np.diff(np.searchsorted(separators, self._bounds))
+        miscounted: Places = starts[(counts != self._stretch.layout.width - 1) & ~self._blank(starts, ends)]
         return miscounted
 
     def _too_long(self) -> Places:
@@ -165,7 +164,7 @@ class _Count:
         return starts
 
     def _not_utf_8(self) -> Places:
-        """Records that cannot be decoded, or start with a mark that Arrow would drop."""
+        """Records that are not UTF-8, or start with a byte order mark, which Arrow would drop."""
         starts = self._starts_of(np.flatnonzero(self._stretch.array >= _HIGH))
         stops = self._bounds[np.searchsorted(self._bounds, starts)] + 1
         texts = (self._stretch.data[start:stop] for start, stop in zip(starts, stops, strict=True))
@@ -192,7 +191,7 @@ def _is_odd_text(data: bytes) -> bool:
 
 
 def parse(data: bytes, layout: Layout, lines: Places) -> pa.Table:
-    """Clean records, one after the other, as a table by `record_schema`; `lines` has the number of each."""
+    """Consecutive clean records as a table by `record_schema`; `lines` has the line number of each."""
     names = [name or f"{place}" for place, name in enumerate(layout.columns)]
     known = [name for name in layout.columns if name]
     table = pacsv.read_csv(
@@ -207,5 +206,5 @@ def parse(data: bytes, layout: Layout, lines: Places) -> pa.Table:
             strings_can_be_null=True,
         ),
     ).combine_chunks()
-    assert len(table) == len(lines), "Arrow cuts these records in another way"
+    assert len(table) == len(lines), "Arrow splits these records differently"
     return tabulate(layout.domain, {name: table[name].chunk(0) for name in known}, pa.array(lines))

@@ -33,8 +33,8 @@ class IngestionConfig(dg.Config):
     history: bool = Field(
         default=False,
         description=(
-            "Whether the sources' objects, new ones and those read before, are old history: known by their records' "
-            "dates, not from the day on which they land. What lands first is, unless `published_in_key` is set."
+            "Whether the sources' objects, new ones and those read before, are history: known by their records' dates, "
+            "not from the day they land. The first landing is, unless `published_in_key` is set."
         ),
     )
 
@@ -54,14 +54,14 @@ class IngestionConfig(dg.Config):
         dg.AssetCheckSpec(
             "sources_only_grow",
             asset="raw_records",
-            description="No object was overwritten or deleted since the last run; what was read of it is kept.",
+            description="No object was overwritten or deleted since the last run; its records are kept.",
         ),
     ],
 )
 def raw_records(
     context: dg.AssetExecutionContext, config: IngestionConfig, evergreen: Evergreen
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """One row per source record, all text, with its object and line; what is no record lies beside it as rejects.
+    """One row per source record, all text, with its object and line; pieces that are no record are kept as rejects.
 
     Each object is read once, by key and content hash; nothing new publishes nothing.
     """
@@ -73,7 +73,7 @@ def raw_records(
         home, settings = evergreen.home, evergreen.settings.ingestion
         landing = ingest(sources, home.lake, settings, home.domain, as_of(context), history=config.history)
     except UnreachableError as error:
-        # Not by a retry policy, which would also begin again when a run is told to stop.
+        # Not a retry policy: it would also restart a run that was asked to stop.
         raise dg.RetryRequested(max_retries=1, seconds_to_wait=2) from error
     except EvergreenError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
@@ -86,7 +86,7 @@ def raw_records(
 
 
 def _arrival(new: Sequence[ObjectRead]) -> str:
-    """From when on what was read is known, in a line for the person who runs it."""
+    """One line for the person who runs it: how many objects are new, and from when they are known."""
     dated = [read.known_from for read in new if read.known_from is not None]
     line = f"{len(new)} new object{'s' if len(new) > 1 else ''}: "
     if dated:

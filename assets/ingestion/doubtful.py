@@ -1,7 +1,7 @@
-"""Reads single records of which it is doubtful that they are any, and says why one is none.
+"""Reads doubtful records one at a time, and gives the reason for each that is not a record.
 
-What a line does to a record depends on the line alone, and on whether a quote is open where it starts. So each line is
-looked at a fixed number of times, however many records are tried, and time grows with the size of the text alone.
+What a line contributes depends only on the line and on whether a quote is open at its start. So each line is examined a
+fixed number of times, however many records are tried, and time grows only with the size of the text.
 """
 
 import csv
@@ -23,21 +23,21 @@ _INSIDE = re.compile(rf'{_QUOTED}"?')
 
 
 class _Patterns:
-    """What text looks like whose fields stand apart by a delimiter."""
+    """Patterns for text whose fields are separated by a delimiter."""
 
     def __init__(self, delimiter: str) -> None:
         self.delimiter, separator = delimiter, re.escape(delimiter)
         field = rf'(?:{_QUOTED}"(?=[{separator}\r\n]|\Z)|[^"{separator}\r\n]*+)'
         self.quotes = re.compile(rf"(?:{field}{separator})*+{field}[\r\n]*+")
-        """Text whose quotes are all where RFC 4180 has them: around a field, or doubled inside one."""
+        """Text whose quotes are all where RFC 4180 allows them: around a field, or doubled inside one."""
         self.line = re.compile(rf"(?:{field}{separator})*+(?:{field}[\r\n]*+\Z|(?P<open>{_QUOTED}\Z))")
-        """The same of a line, whose last quote may stay open."""
+        """The same for a single line, whose last quote may stay open."""
 
     def separators(self, text: str) -> int:
         return _INSIDE.sub("", text).count(self.delimiter)
 
     def precise(self, reason: str, raw: str) -> str:
-        """The reason, now that all of the raw text is known: a count of fields may be off because of a quote."""
+        """The reason, now that all the raw text is known: a wrong number of fields may come from a broken quote."""
         one_line = raw.replace("\n", self.delimiter)
         if reason in (_TOO_FEW, _TOO_MANY) and not self.quotes.fullmatch(one_line):
             return _BROKEN_QUOTE
@@ -50,33 +50,33 @@ _patterns = cache(_Patterns)
 
 
 class Doubtful:
-    """The lines of a stretch, read with care from where one is told to."""
+    """Reads the lines of a stretch one record at a time, from a given place."""
 
     def __init__(self, stretch: Stretch, first_line: int, *, over: bool, cut: str | None, damaged: bool) -> None:
-        """`over`: no line follows. `cut`: why a reject that reaches the end is one, `damaged`: of the whole object."""
+        """`over`: no line follows. `cut`: the reason for a reject that reaches the end; `damaged`: `of_object` too."""
         self._stretch, self._starts, self._first_line = stretch, stretch.line_starts, first_line
         self._over, self._cut, self._damaged = over, cut, damaged
         self._patterns = _patterns(stretch.layout.delimiter)
         lines = range(len(self._starts))
         self._closing, self._parting, self._starting = _Next(lines), _Next(lines), _Next(stretch.may_start_records())
         self._separators = [0] * len(self._starts)
-        """Before each line: the separators outside of quotes in the lines at whose start a quote was open."""
+        """For each line: the separators outside quotes in the earlier lines that start inside a quote."""
         self._misplaced = set[int]()
-        """Lines at whose start a quote is open, and whose quotes are not where they should be."""
+        """Lines that start inside a quote and whose quotes are misplaced."""
 
     @property
     def _end(self) -> int:
         return len(self._starts) - 1
 
     def row(self, at: int) -> tuple[Record | Reject | None, int] | None:
-        """What starts at this byte, and where it ends; no row if the line is blank. None: only more lines can tell."""
+        """What starts at this byte, and where it ends; no row if the line is blank. None: more lines are needed."""
         line = bisect_right(self._starts, at) - 1
         if not self._text(line, line + 1).strip("\r\n"):
             return None, self._starts[line + 1]
-        found = self._found(line)
-        if found is None:
+        attempt = self._attempt(line)
+        if attempt is None:
             return None
-        row, stop = found
+        row, stop = attempt
         if isinstance(row, Record):
             return row, self._starts[stop]
         until = stop if row in (NUL_BYTE, NOT_UTF_8) else self._next_start(line, stop)
@@ -88,8 +88,8 @@ class Doubtful:
         reason = str(self._cut) if at_cut else self._patterns.precise(reason, raw)
         return Reject(self._first_line + line, reason, readable(raw.rstrip("\r\n")), of_object=at_cut and self._damaged)
 
-    def _found(self, line: int) -> tuple[Record | str, int] | None:
-        """The record at a line, and the line after it; or what is wrong, and the first line that may start the next."""
+    def _attempt(self, line: int) -> tuple[Record | str, int] | None:
+        """The record at a line and the line after it; or what is wrong and the first line that may start the next."""
         if self._too_long(line, line + 1):
             return TOO_LONG, line + 1
         text = self._text(line, line + 1)
@@ -124,7 +124,7 @@ class Doubtful:
         return make_record(layout.domain, layout.pick(row), self._first_line + line), stop
 
     def _next_start(self, line: int, search: int) -> int | None:
-        """The first line from `search` on at which a record may start, the end of the object, or None: unknown yet."""
+        """The first line from `search` at which a record may start, the end of the object, or None: not known yet."""
         limit = max(search, bisect_right(self._starts, self._starts[line] + self._stretch.max_record))
         start = self._starting.first(search, min(limit, self._end), self._starts_record)
         if start is not None or limit <= self._end:
@@ -132,7 +132,7 @@ class Doubtful:
         return self._end if self._over else None
 
     def _closes(self, line: int) -> bool:
-        """Whether a quote that is open where a line starts is closed where it ends, or stands where none can."""
+        """Whether a quote open at a line's start is closed by its end, or the line has a misplaced quote."""
         text = '"' + self._text(line, line + 1)
         placed = self._patterns.line.match(text)
         self._separators[line + 1] = self._separators[line] + self._patterns.separators(text)
@@ -157,19 +157,19 @@ class Doubtful:
 
 
 class _Next:
-    """The first of some lines, within a range, for which something holds; ranges must be asked for in their order."""
+    """The first of some lines, within a range, for which a condition holds; ranges must come in ascending order."""
 
     def __init__(self, lines: Sequence[int]) -> None:
         self._lines = lines
         self._place = 0
-        self._found: int | None = None
+        self._match: int | None = None
 
     def first(self, start: int, stop: int, holds: Callable[[int], bool]) -> int | None:
-        if self._found is None or self._found < start:
-            self._found = None
+        if self._match is None or self._match < start:
+            self._match = None
             self._place = bisect_left(self._lines, start, self._place)
-            while self._found is None and self._place < len(self._lines) and self._lines[self._place] < stop:
+            while self._match is None and self._place < len(self._lines) and self._lines[self._place] < stop:
                 line = self._lines[self._place]
-                self._found = line if holds(line) else None
+                self._match = line if holds(line) else None
                 self._place += 1
-        return self._found if self._found is not None and self._found < stop else None
+        return self._match if self._match is not None and self._match < stop else None

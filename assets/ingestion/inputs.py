@@ -1,4 +1,4 @@
-"""What a model is given of a record: the columns that a row of the marts has when the record comes in."""
+"""The model's inputs from a record: the columns that a row of the marts has when the record comes in."""
 
 from assets.ingestion.records import Record
 from assets.settings import Domain
@@ -9,10 +9,10 @@ _UNKNOWN = "unknown"
 
 
 def model_inputs(domain: Domain, record: Record) -> dict[str, str | None]:
-    """record_id, text, the domain's entities and its request columns, as the marts have them of the same record.
+    """record_id, text, the domain's entities and its request columns, as the marts have them for the same record.
 
-    record_id has no blanks around it, and is None without any; text has a paragraph for each field that is not empty,
-    and is None without one; an entity that is missing is 'unknown'.
+    record_id is stripped of blanks, and None when empty; text has a paragraph per field that is not empty, and is None
+    when all are; a missing entity is 'unknown'.
     """
     record_id = (record.fields[domain.id] or "").strip(" ") or None
     text = "\n".join(filter(None, (record.fields[name] for name in domain.text.fields))) or None

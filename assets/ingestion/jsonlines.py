@@ -1,4 +1,4 @@
-"""Reads JSON Lines: an object a line, its fields by names whose dots lead into objects inside."""
+"""Reads JSON Lines: one object per line; dotted names reach fields of nested objects."""
 
 import json
 from collections import defaultdict
@@ -28,17 +28,17 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ONE_VALUE = "one-json-value: write one object per line"
 _SHOWN_NAMES, _SHOWN_DEPTH = 20, 3
 _KEPT_KEYS, _LONGEST_KEPT = 1 << 10, 200
-"""How many keys are kept by what they are, and how long these are at most."""
+"""How many keys are cached with their roles, and the longest that is."""
 
 
 class _Number(str):
-    """A number, as it is written."""
+    """A number, as written."""
 
     __slots__ = ()
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 _DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_refuse)
@@ -47,12 +47,12 @@ _DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_consta
 def json_rows(
     blocks: Iterable[bytes], limits: Limits, domain: Domain, optional: frozenset[str], *, whole: bool
 ) -> Iterator[Rows]:
-    """The rows of an object, in order, a stretch at a time; blocks, limits and `whole` are those of `split`.
+    """The rows of an object, in order, a stretch at a time; blocks, limits and `whole` as for `split`.
 
-    A text is as it is, numbers and booleans as JSON has them, lists and objects as JSON without blanks; null, an empty
-    text and what is not there are null. A key with dots in it comes before what lies in objects; of several names of a
-    field the first that has a value counts, of a repeated key the last. The object is refused when no record of the
-    first stretch with records has a field that is not in `optional`, and when it is one array.
+    Text is kept as it is, numbers and booleans as JSON writes them, lists and objects as JSON without blanks; null,
+    empty text and a missing key are null. A key that itself contains dots takes precedence over nested objects. Of a
+    field's several names the first with a value counts, of a repeated key the last. The object is refused when no
+    record of the first stretch with records has some field that is not in `optional`, and when it is one array.
     """
     reader = _Reader(domain, optional, limits.record)
     for window in windows(blocks, limits, whole):
@@ -66,26 +66,26 @@ def json_rows(
 
 
 class _Reader:
-    """Keeps the place in an object."""
+    """Keeps track of the place in an object."""
 
     def __init__(self, domain: Domain, optional: frozenset[str], max_record: int) -> None:
         self._domain, self._max_record = domain, max_record
         self._fields = _Fields(domain, optional)
         self.line = 1
         self.is_empty = True
-        """Whether only blank lines came so far."""
+        """Whether all lines so far were blank."""
         self._skips = False
-        """Whether a line goes on that was rejected as too long."""
+        """Whether the rest of a line rejected as too long is still to come."""
 
     def rows(self, window: Window) -> Rows:
         """The rows of these lines. Raises HeaderError when the object is refused."""
-        found = [row for row in self._rows(window) if row is not None]
-        if window.final and self.is_empty and not found:
+        rows = [row for row in self._rows(window) if row is not None]
+        if window.final and self.is_empty and not rows:
             raise HeaderError("empty-object")
-        records = [row for row in found if isinstance(row, Record)]
+        records = [row for row in rows if isinstance(row, Record)]
         if records:
             self._fields.require_all()
-        rejects = [row for row in found if isinstance(row, Reject)]
+        rejects = [row for row in rows if isinstance(row, Reject)]
         return Rows(tabulate_records(self._domain, records), rejects)
 
     def _rows(self, window: Window) -> Iterator[Record | Reject | None]:
@@ -102,7 +102,7 @@ class _Reader:
         self._skips = bool(last) and not window.final
 
     def _unended_row(self, data: bytes, window: Window) -> Record | Reject | None:
-        """The last line. An object that was cut is no JSON: one that is whole needs no line end."""
+        """The last line. JSON that is cut short does not parse, so a line that does needs no line end."""
         if not window.final:
             if self.is_empty:
                 _require_lines(data)
@@ -116,13 +116,13 @@ class _Reader:
             data = data.removeprefix(_BYTE_ORDER_MARK)
         if not data.strip():
             return None
-        row = self._made(data)
+        row = self._parsed(data)
         if self.is_empty and not isinstance(row, Record):
             _require_lines(data)
         self.is_empty = False
         return row if isinstance(row, Record) else Reject(self.line, row, _shown(data))
 
-    def _made(self, data: bytes) -> Record | str:
+    def _parsed(self, data: bytes) -> Record | str:
         if len(data) > self._max_record:
             return TOO_LONG
         if b"\0" in data:
@@ -139,7 +139,7 @@ class _Reader:
 
 
 class _Fields:
-    """The domain's fields, and by which names the first records had them."""
+    """The domain's fields, and the names that the first records used for them."""
 
     def __init__(self, domain: Domain, optional: frozenset[str]) -> None:
         self._source, self._optional = domain.source, optional
@@ -160,20 +160,20 @@ class _Fields:
         return [_first(values, names) for names in self._names.values()]
 
     def require_all(self) -> None:
-        """Raises HeaderError, 'missing-column: NAME', if none of the records so far had a required field."""
+        """Raises HeaderError, 'missing-column: NAME', if no record so far had a required field."""
         self._checked = True
         missing = [name for name, names in self._names.items() if self._seen.isdisjoint(names)]
         require_fields(self._source, [name for name in missing if name not in self._optional], list(self._shown))
 
     def _values(self, value: Mapping[str, Any], above: str) -> dict[str, Any]:
-        """What is there by the names that are asked for."""
+        """The values of the wanted names."""
         here, inside, roles = dict[str, Any](), dict[str, Any](), self._roles[above]
-        for key, found in value.items():
+        for key, item in value.items():
             role = roles.get(key) or self._role(above, key)
             if role.leads_inside:
-                inside |= self._values(found, role.above) if isinstance(found, dict) else self._none(found, role.above)
+                inside |= self._values(item, role.above) if isinstance(item, dict) else self._none(item, role.above)
             if role.is_wanted:
-                here[role.name] = found
+                here[role.name] = item
         return inside | here if inside else here
 
     def _role(self, above: str, key: str) -> "_Role":
@@ -183,25 +183,25 @@ class _Fields:
             self._roles[above][key] = role
         return role
 
-    def _none(self, found: object, above: str) -> dict[str, None]:
-        """The names inside an object that is null."""
-        return dict.fromkeys(name for name in self._wanted if found is None and name.startswith(above))
+    def _none(self, item: object, above: str) -> dict[str, None]:
+        """The names nested under a null."""
+        return dict.fromkeys(name for name in self._wanted if item is None and name.startswith(above))
 
 
 class _Role(NamedTuple):
-    """What a key is to the fields."""
+    """What a key means for the fields."""
 
     name: str
     above: str
-    """What the names of keys inside begin with."""
+    """The prefix of the names of nested keys."""
     is_wanted: bool
     leads_inside: bool
 
 
 def _dotted(value: Mapping[str, Any], depth: int) -> Iterator[str]:
-    for key, found in value.items():
-        if isinstance(found, dict) and depth > 1:
-            yield from (f"{key}.{name}" for name in _dotted(found, depth - 1))
+    for key, item in value.items():
+        if isinstance(item, dict) and depth > 1:
+            yield from (f"{key}.{name}" for name in _dotted(item, depth - 1))
         else:
             yield key
 
@@ -216,13 +216,13 @@ def _first(values: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON without blanks, its numbers as they were written."""
+    """JSON without blanks, numbers as written."""
     if isinstance(value, _Number):
         return value
     if isinstance(value, list):
         return f"[{','.join(map(_json, value))}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{_json(key)}:{_json(found)}' for key, found in value.items())}}}"
+        return f"{{{','.join(f'{_json(key)}:{_json(item)}' for key, item in value.items())}}}"
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -230,11 +230,11 @@ def _require_lines(data: bytes) -> None:
     """Raises HeaderError for the first line of a file that is one array, or one object over several lines."""
     begun = data.strip()
     if begun == b"{" or (begun.startswith(b"[") and not _is_plain_list(begun)):
-        raise HeaderError(_ONE_VALUE, f"it is one JSON value over the whole file; {_ONE_VALUE.partition(': ')[2]}")
+        raise HeaderError(_ONE_VALUE, f"the whole file is one JSON value; {_ONE_VALUE.partition(': ')[2]}")
 
 
 def _is_plain_list(data: bytes) -> bool:
-    """Whether a line is a whole list in which no object is."""
+    """Whether a line is a complete list without an object in it."""
     try:
         value = _DECODER.decode(data.decode())
     except (ValueError, RecursionError):

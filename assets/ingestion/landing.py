@@ -3,9 +3,9 @@
 A version holds, for every object ever read, `records/<object id>.parquet` and `rejects/<object id>.parquet`, and
 `objects.parquet` with the reader's own counts. Files of earlier versions are hard-linked, never copied or changed.
 
-Time has two axes: the date that a record carries, and `known_from`, the day from which its object could be read. What
-is known as of a day is what had landed by then. Objects of the first landing are history, known by their records' own
-dates, unless the settings say where their day of publication stands.
+Time has two axes: the date that a record carries, and `known_from`, the day from which its object could be read. Known
+as of a day is what had landed by then. Objects of the first landing are history, known by their records' own dates,
+unless the settings say where a key holds the day of publication.
 """
 
 import errno
@@ -40,8 +40,8 @@ __all__ = [
 TABLE = "raw_records"
 
 _CANDIDATES = 10
-"""Objects that are listed when a name fits none, or several."""
-_TOLD_NAMES = 5
+"""The most objects listed when a name fits none, or several."""
+_SHOWN_NAMES = 5
 
 _log = logging.getLogger("evergreen")
 
@@ -51,8 +51,8 @@ class ObjectRead:
     """An object that was read, and what the reader counted: a row of `objects.parquet`."""
 
     object_id: str
-    """The first 16 hex digits of SHA-256 over the key, a NUL byte and the content's SHA-256; or over the id of an
-    earlier reading of the same, in whose place this one is."""
+    """The first 16 hex digits of SHA-256 over the key, a NUL byte and the content's SHA-256; or over the id of the
+    earlier reading of the same content that this one replaces."""
     key: str
     sha256: str
     bytes: int
@@ -62,23 +62,23 @@ class ObjectRead:
     rejects: int
     landed: int
     error: str | None
-    """Why the object, or its end, cannot be read as a whole."""
+    """Why the object, or the end of it, cannot be read."""
     known_from: str | None = None
-    """The day (YYYY-MM-DD) from which its records are known: when it was published, as far as the settings tell, else
-    when it landed. None for history: its records are known by their own dates."""
+    """The day (YYYY-MM-DD) from which its records are known: when it was published, if the settings say how to tell,
+    else when it landed. None for history: its records are known by their own dates."""
     landed_on: str = ""
-    """The as-of of the run that read it first."""
+    """The as-of of the run that first read it."""
     withdrawn: str | None = None
-    """Why a person took it and all that it brought out of what follows. It is not read again, and its two files are
-    empty; None where it counts."""
+    """Why a person withdrew it and everything it brought; None if nobody did. It is not read again, and its two files
+    are empty."""
     reader: int = 1
     """The version of the reader that read it."""
     last_line: str | None = None
-    """Of a last line that has no end: 'refused', or 'taken' since the file did not change from one run to the next."""
+    """For a last line without an end: 'refused', or 'taken' since the file did not change from one run to the next."""
     notes: str | None = None
-    """What was accepted though it is not as the domain declares it."""
+    """What was accepted although it differs from what the domain declares."""
     source: str = ""
-    """A hash of the source that the domain declared then."""
+    """A hash of the source that the domain declared at the time."""
 
 
 _OBJECTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.string()) for f in fields(ObjectRead)])
@@ -93,15 +93,15 @@ class Landing:
     objects: tuple[ObjectRead, ...]
     """Every object ever read, in the order of their versions."""
     new: tuple[ObjectRead, ...]
-    """Those that were read this time."""
+    """The objects read this time."""
     reasons: dict[str, int]
-    """Rejects by reason, the most frequent first."""
+    """Rejects by reason, most frequent first."""
     overwritten: tuple[str, ...]
-    """Where an object lay that has another content now; the old one's records are kept."""
+    """Locations whose object has new content; the old content's records are kept."""
     deleted: tuple[str, ...]
-    """Where an object lay that the sources do not list any more; its records are kept."""
+    """Locations of objects that the sources no longer list; their records are kept."""
     not_read: tuple[str, ...]
-    """Files in the sources whose endings are none that are read."""
+    """Files in the sources whose endings are not supported."""
 
     @property
     def records(self) -> int:
@@ -118,7 +118,7 @@ class Landing:
 
 @dataclass(frozen=True)
 class Imbalance:
-    """An object whose published rows are not what its reader counted."""
+    """An object whose published rows differ from what its reader counted."""
 
     key: str
     landed: int
@@ -135,18 +135,18 @@ def ingest(
     *,
     history: bool = False,
 ) -> Landing:
-    """Read each object of the sources once, by key and content, and publish it beside all that was read before.
+    """Read each object of the sources once, by key and content, and publish it with everything read before.
 
-    An object that lies where it lay, with the same stamp, is not fetched. What an earlier reader refused is read again,
-    as is what was refused when the domain declared another source, and a file whose last line has no end, once it is
-    the same in two runs.
+    An object at the same location with the same stamp is not fetched. Content that an earlier reader refused is read
+    again, as is content refused when the domain declared another source, and a file whose last line has no end, once
+    it is the same in two runs.
 
-    What is read lands on `as_of` (YYYY-MM-DD); what was published later is not there yet. `history` takes what does not
-    say when it was published as known by its records' own dates, also of the sources' objects that had landed before;
-    so does the first landing, when the settings declare nothing. Nothing new publishes nothing. Memory does not grow
-    with an object. Raises SourceError for a source that cannot be listed or read, and when all that
-    is new is refused for its header, AuditError when the written rows are
-    not what was counted, EvergreenError when the disk is full; the previous version then stays as it is.
+    New objects land on `as_of` (YYYY-MM-DD); those published later are left for later runs. With `history`, objects
+    that do not say when they were published are known by their records' own dates, including the sources' objects that
+    had landed before; so are those of the first landing, when the settings declare nothing. Nothing new publishes
+    nothing. Memory does not grow with the size of an object. Raises SourceError for a source that cannot be listed or
+    read and when every new object is refused for its header, AuditError when the written rows are not what was counted,
+    EvergreenError when the disk is full; the previous version then stays as it is.
     """
     listing = list_objects(sources)
     try:
@@ -159,21 +159,21 @@ def ingest(
 
 
 def find_object(lake: Lake, name: str) -> ObjectRead:
-    """The object of a key or an id. Raises EvergreenError, naming those that come near, unless exactly one has it."""
+    """The object with this key or id. Raises EvergreenError, which lists close matches, unless exactly one has it."""
     reads = _objects(lake.current(TABLE))
-    found = [read for read in reads if name in (read.key, read.object_id)]
-    if len(found) == 1:
-        return found[0]
-    near = found or [read for read in reads if name in read.key] or reads
+    matches = [read for read in reads if name in (read.key, read.object_id)]
+    if len(matches) == 1:
+        return matches[0]
+    near = matches or [read for read in reads if name in read.key] or reads
     listed = ", ".join(f"{read.object_id} ({read.key}, landed {read.landed_on})" for read in near[-_CANDIDATES:])
-    what = f"{len(found)} objects are called {name}" if found else f"no object is called {name}"
+    what = f"{len(matches)} objects are called {name}" if matches else f"no object is called {name}"
     raise EvergreenError(f"{what}; name one by its id or its key: {listed}")
 
 
 def withdraw(lake: Lake, object_id: str, reason: str) -> None:
-    """Publish the raw table without what an object brought. A second time changes nothing.
+    """Publish the raw table without an object's records and rejects. A second call changes nothing.
 
-    Earlier versions stay as they were. Its content is not read again; other content under its key is.
+    Earlier versions are unchanged. Its content is not read again; other content under its key is.
     """
     with lake.staging(TABLE) as staged:
         known = _objects(lake.current(TABLE))
@@ -187,15 +187,15 @@ def withdraw(lake: Lake, object_id: str, reason: str) -> None:
 
 
 def withdrawn_objects(lake: Lake) -> set[str]:
-    """The ids of the objects that were taken out. Raises NotPublished before the first landing."""
+    """The ids of the withdrawn objects. Raises NotPublished before the first landing."""
     read = pq.read_table(lake.current(TABLE) / "objects.parquet", columns=["object_id", "withdrawn"]).to_pylist()
     return {row["object_id"] for row in read if row["withdrawn"] is not None}
 
 
 def find_imbalances(published: Path) -> list[Imbalance]:
-    """The objects of a version for which landed = records + rejects does not hold, by counting the published rows.
+    """The objects of a version for which landed = records + rejects does not hold, from counts of the published rows.
 
-    The count is SQL of its own: it shares nothing with the reader that wrote `objects.parquet`.
+    The SQL shares no code with the reader that wrote `objects.parquet`.
     """
     counts = """
         with landed as (
@@ -226,9 +226,9 @@ def _ingest(
         for folder in ("records", "rejects", "scratch"):
             (staged / folder).mkdir()
         reads = _Reads(known, seen, staged, settings, domain)
-        for found in listing.objects:
-            if calendar.has_come(found.key):
-                reads.take(found, calendar)
+        for source in listing.objects:
+            if calendar.has_come(source.key):
+                reads.add(source, calendar)
         (staged / "scratch").rmdir()
         reads.require_a_header()
         ordered = _in_order(_as_history(reads.all, listing, calendar) if calendar.history else reads.all)
@@ -236,9 +236,9 @@ def _ingest(
             _publish(lake, staged, known, ordered)
         deleted = seen.forget_deleted(listing)
         seen.save()
-    _tell("overwritten since it was read; what was read is kept", reads.overwritten)
-    _tell("deleted since it was read; what was read is kept", deleted)
-    _tell("not read, as its name ends in nothing that is", listing.not_read)
+    _warn("overwritten since it was read; its records are kept", reads.overwritten)
+    _warn("deleted since it was read; its records are kept", deleted)
+    _warn("not read: unsupported file ending", listing.not_read)
     version, before = _version(ordered), {read.object_id for read in known}
     path = lake.path(TABLE, version)
     return Landing(
@@ -254,8 +254,8 @@ def _ingest(
 
 
 def _as_history(reads: Sequence[ObjectRead], listing: Listing, calendar: Calendar) -> list[ObjectRead]:
-    """With the sources' objects as history, those that had landed before included."""
-    named = {found.key for found in listing.objects}
+    """With the sources' objects as history, including those that had landed before."""
+    named = {source.key for source in listing.objects}
     return [
         replace(read, known_from=calendar.known_from(read.key))
         if named & {read.key, *map(str, PurePosixPath(read.key).parents)}
@@ -265,7 +265,7 @@ def _as_history(reads: Sequence[ObjectRead], listing: Listing, calendar: Calenda
 
 
 class _Reads:
-    """All that was ever read, and what is read now."""
+    """Every object ever read, and those read in this run."""
 
     def __init__(
         self, known: Sequence[ObjectRead], seen: Seen, staged: Path, settings: IngestionSettings, domain: Domain
@@ -276,53 +276,53 @@ class _Reads:
         self.overwritten: list[str] = []
         self._new = 0
         self._faults: list[str] = []
-        """Of new objects that were refused for their headers."""
+        """The faults of new objects that were refused for their headers."""
 
     @property
     def all(self) -> list[ObjectRead]:
         return list(self._reads.values())
 
     def require_a_header(self) -> None:
-        """Raises SourceError if all that is new was refused for its header: no such source was declared."""
+        """Raises SourceError if every new object was refused for its header: no such source was declared."""
         if self._faults and len(self._faults) == self._new:
             others = f" (and {len(self._faults) - 1} more like it)" if len(self._faults) > 1 else ""
             raise SourceError(f"{self._faults[0]}{others}; {EXPLAINED}")
 
-    def take(self, found: SourceObject, calendar: Calendar) -> None:
-        """Read an object, unless it is what it was when it was read, and there is nothing to read again."""
-        seen = self._seen.contents(found)
-        whole = found.whole or seen is not None
-        if seen is not None and not any(self._is_due(*content, whole=whole) for content in seen):
+    def add(self, source: SourceObject, calendar: Calendar) -> None:
+        """Read an object, unless it is unchanged and none of its content is due to be read again."""
+        unchanged = self._seen.contents(source)
+        whole = source.whole or unchanged is not None
+        if unchanged is not None and not any(self._is_due(*content, whole=whole) for content in unchanged):
             return
         with ExitStack() as stack:
-            stable, opened = self._open(found, stack, whole=whole)
+            stable, opened = self._open(source, stack, whole=whole)
             for content in opened:
                 if self._is_due(content.key, content.sha256, whole=whole):
                     self._read(content, calendar)
-            held = [(content.key, content.sha256) for content in opened]
-            if self._seen.note(found, held, stable=stable):
-                self.overwritten.append(found.location)
+            contents = [(content.key, content.sha256) for content in opened]
+            if self._seen.note(source, contents, stable=stable):
+                self.overwritten.append(source.location)
 
-    def _open(self, found: SourceObject, stack: ExitStack, *, whole: bool) -> tuple[bool, list[Content]]:
-        if found.bytes > self._settings.max_object_bytes:
-            return True, [refused(found.key, hash_json(found.stamp), found.bytes, self._domain, "object-too-large")]
-        fetched = stack.enter_context(found.fetch(self._staged / "scratch"))
-        given = (fetched.path, found.key, fetched.sha256, self._settings, self._domain)
-        opened = contents(*given, whole=whole and fetched.stable)
+    def _open(self, source: SourceObject, stack: ExitStack, *, whole: bool) -> tuple[bool, list[Content]]:
+        if source.bytes > self._settings.max_object_bytes:
+            return True, [refused(source.key, hash_json(source.stamp), source.bytes, self._domain, "object-too-large")]
+        fetched = stack.enter_context(source.fetch(self._staged / "scratch"))
+        args = (fetched.path, source.key, fetched.sha256, self._settings, self._domain)
+        opened = contents(*args, whole=whole and fetched.stable)
         return fetched.stable, stack.enter_context(opened)
 
     def _is_due(self, key: str, sha256: str, *, whole: bool) -> bool:
-        """Whether a content is new, or was refused and may be read now: by another reader or source, or to its end."""
+        """Whether content is new, or was refused but may be read now: by a newer reader, another source, or in full."""
         read = self._reads.get((key, sha256))
         if read is None:
             return True
         if read.withdrawn is not None:
             return False
-        read_otherwise = read.reader < READER or read.source != self._source
-        return (read.rejects > 0 and read_otherwise) or (read.last_line == "refused" and whole)
+        reads_differently = read.reader < READER or read.source != self._source
+        return (read.rejects > 0 and reads_differently) or (read.last_line == "refused" and whole)
 
     def _read(self, content: Content, calendar: Calendar) -> None:
-        """Write a content's rows to its two files; the days of an earlier reading of it stay."""
+        """Write the rows of some content to its two files; it keeps the days of an earlier reading."""
         before = self._reads.get((content.key, content.sha256))
         name = before.object_id if before else f"{content.key}\0{content.sha256}"
         object_id = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -339,14 +339,14 @@ class _Reads:
         for note in parts.notes:
             _log.warning("%s: %s", shown(content.key), note)
         self._count(content, parts, is_new=before is None)
-        taken = "taken" if before and before.last_line else None
+        last_line = "taken" if before and before.last_line else None
         self._supersede(content)
         self._reads[content.key, content.sha256] = ObjectRead(
             *(object_id, content.key, content.sha256, content.bytes, len(self._reads), *counts, parts.error),
             known_from=known_from,
             landed_on=landed_on,
             reader=READER,
-            last_line="refused" if parts.unfinished else taken,
+            last_line="refused" if parts.unfinished else last_line,
             notes="; ".join(parts.notes) or None,
             source=self._source,
         )
@@ -357,22 +357,22 @@ class _Reads:
             self._faults.append(f"{shown(content.key)}: {parts.header_fault}")
 
     def _supersede(self, content: Content) -> None:
-        """Drop a reading whose last line was taken, and was only the beginning of a line, as is seen now."""
-        taken = [read for read in self._reads.values() if read.key == content.key and read.last_line == "taken"]
-        for read in taken:
+        """Drop an earlier reading that took the beginning of a line for its last line, as this content shows."""
+        unended = [read for read in self._reads.values() if read.key == content.key and read.last_line == "taken"]
+        for read in unended:
             if content.begins_with(read.sha256, read.bytes):
                 del self._reads[read.key, read.sha256]
 
 
-def _tell(what: str, names: Sequence[str]) -> None:
-    """One line that names the first few."""
+def _warn(what: str, names: Sequence[str]) -> None:
+    """Log one line that names the first few."""
     if names:
-        more = f" and {len(names) - _TOLD_NAMES} more" if len(names) > _TOLD_NAMES else ""
-        _log.warning("%s: %s%s", what, ", ".join(map(shown, names[:_TOLD_NAMES])), more)
+        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+        _log.warning("%s: %s%s", what, ", ".join(map(shown, names[:_SHOWN_NAMES])), more)
 
 
 def _in_order(reads: Sequence[ObjectRead]) -> list[ObjectRead]:
-    """In the order of their versions, whatever the order in which they were read."""
+    """In the order of their versions, whatever order they were read in."""
     ordered = sorted(
         reads, key=lambda read: (read.known_from or "", read.landed_on, _natural(read.key), read.object_id)
     )
@@ -380,13 +380,13 @@ def _in_order(reads: Sequence[ObjectRead]) -> list[ObjectRead]:
 
 
 def _natural(key: str) -> list[str | int]:
-    """A key as people order it: texts and numbers in turn."""
+    """A sort key with numbers in numeric order: text and numbers in turn."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", key))]
 
 
 def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Sequence[ObjectRead]) -> None:
-    kept = {read.object_id for read in known} & {read.object_id for read in reads}
-    for object_id in kept:
+    carried_over = {read.object_id for read in known} & {read.object_id for read in reads}
+    for object_id in carried_over:
         for folder in ("records", "rejects"):
             part = Path(folder) / f"{object_id}.parquet"
             if not (staged / part).exists():
@@ -398,7 +398,7 @@ def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Seque
 
 
 def _reasons(published: Path) -> dict[str, int]:
-    """Rejects by reason, the most frequent first."""
+    """Rejects by reason, most frequent first."""
     if not any((published / "rejects").iterdir()):
         return {}
     counts = "select reason, count(*) from read_parquet($rejects) group by reason order by count(*) desc, reason"

@@ -1,12 +1,12 @@
 """What a header says: where each field is, and what the start and the end of a record look like.
 
-That is what the repair of a broken CSV record rests on. The domain's types are the evidence: the time of receipt in its
-place, other days and instants, a number as the id, the opening quote of the long text (the last of `text.fields`) in
-its own place, and the columns from the first typed one after the text to the last, when the id and a time are among
-them. A file as RFC 4180 has it is read as it is, unless a text holds whole lines that look like records. Where a domain
-declares little (a textual id, few columns, no time before the text) lines look like that only with a time of receipt in
-its place; then two lone quotes in nearby records can enclose what lies between, and after a broken record those over
-several lines can be lost up to the next one that is known by its looks.
+The repair of broken CSV records relies on that. The evidence is the domain's types: the time of receipt in its column,
+other days and instants, a number as the id, the opening quote of the long text (the last of `text.fields`) in its
+column, and the columns from the first typed one after the text to the last, when the id and a time are among them. A
+file that follows RFC 4180 is read as it is, unless a text contains whole lines that look like records. Where a domain
+declares little (a textual id, few columns, no time before the text), a line looks like a record only with a time of
+receipt in its column. Then two lone quotes in nearby records can enclose everything between them, and after a broken
+record those of several lines can be lost up to the next record that is recognised.
 """
 
 import csv
@@ -27,25 +27,25 @@ from assets.settings.domain import Source
 __all__ = ["HeaderError", "Layout", "may_lack", "plain", "read_header", "read_row", "require_fields"]
 
 _FIRST_HEAD_COLUMN = 3
-"""An opened quote after fewer columns than this is too common in prose to be taken for the start of a record."""
+"""An opening quote after fewer columns than this is too common in prose to count as the start of a record."""
 _TELLING_COLUMNS = 8
-"""So many columns with a number as the id in its place are a record, whatever its time of receipt is."""
+"""A row of this many columns with a number as its id is a record, whatever its time of receipt."""
 _TELLING_TAIL = 4
-"""So many columns after the text, some of them empty, end no line of prose or of a log."""
+"""No line of prose or of a log ends in this many columns, some of them empty."""
 _NUMBER = r"(?:[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)?"
 
 
 class HeaderError(SourceError):
-    """An object that is no such source as the domain declares; its text is the reason."""
+    """An object that does not match the source the domain declares; the message is the reason."""
 
     def __init__(self, reason: str, fault: str | None = None) -> None:
-        """`fault`: what is missing and what was found, for a person, when the names of the fields are at fault."""
+        """`fault`: what is missing and what was found, in words, when the names of the fields are at fault."""
         super().__init__(reason)
         self.fault = fault
 
 
 def may_lack(source: Source, *, outcomes: bool = False) -> frozenset[str]:
-    """Fields that an object may lack; with `outcomes` also those that are known only later."""
+    """Fields that an object may lack; with `outcomes` also those known only later."""
     return frozenset(n for n, field in source.fields.items() if not field.required or (outcomes and field.outcome))
 
 
@@ -55,9 +55,9 @@ class Layout:
 
     domain: Domain
     columns: tuple[str | None, ...]
-    """The domain's names; None for further columns."""
+    """The domain's names; None for other columns."""
     notes: tuple[str, ...] = ()
-    """How the header differs from what is declared."""
+    """How the header differs from the declared source."""
 
     @property
     def width(self) -> int:
@@ -69,7 +69,7 @@ class Layout:
 
     @cached_property
     def pick(self) -> Callable[[list[str]], Sequence[str]]:
-        """From a row of the object to the fields in the order of the domain; absent ones are empty."""
+        """Maps a row of the object to the fields in the domain's order; absent ones are empty."""
         fields = tuple(self.domain.source.fields)
         if self.columns == fields:
             return lambda row: row
@@ -78,11 +78,11 @@ class Layout:
         return lambda row: getter([*row, ""])
 
     def starts_record(self, line: str) -> bool:
-        """Whether a record may start at this line: it looks like a beginning, or is a record by itself."""
+        """Whether a record may start at this line: it looks like a start, or is a whole record."""
         return (self._start is not None and self._start.match(line) is not None) or self.is_record(line)
 
     def parts_records(self, before: str, line: str) -> bool:
-        """Whether one record ends and another starts between two lines: both look like it, or the second is one."""
+        """Whether a record ends and another starts between two lines: both look it, or the second is a record."""
         if line.count(self.delimiter) >= self._separators and self.is_record(line, surely=True):
             return True
         if '"' in line and self._opening is not None and self._opening.match(line):
@@ -91,7 +91,7 @@ class Layout:
         return end is not None and before.count(self.delimiter) >= self._end_separators and self._parts(before, line)
 
     def is_record(self, line: str, *, surely: bool = False) -> bool:
-        """Whether a single line is a whole record, with an id and times in their places; `surely`: no text is."""
+        """Whether a single line is a whole record, its id and times in place; `surely`: it cannot be text."""
         if line.count(self.delimiter) < self._separators:
             return False
         if surely and not self._is_telling and not self._well_quoted.fullmatch(line):
@@ -112,14 +112,14 @@ class Layout:
         return all(kind.fullmatch(row[place]) for place, kind in self._other_times)
 
     def may_part_records(self, separators_before: Any, separators: Any, first_byte: Any) -> Any:
-        """Whether `parts_records` can be true of two lines with so many separators (arrays), by what is cheap."""
+        """Whether `parts_records` can be true of two lines, by a cheap test on their separator counts (arrays)."""
         may = separators >= self._separators
         if self._opening is not None:
             may |= (separators >= self._text) & self._may_be_dated(separators, first_byte)
         return may | (separators_before >= self._end_separators) if self._end is not None else may
 
     def may_start_record(self, separators: Any, first_byte: Any) -> Any:
-        """The same of `starts_record`."""
+        """The same for `starts_record`."""
         others = self._text if self._text is not None and self._opens_with_text else self._separators
         return (separators >= others) | self._may_be_dated(separators, first_byte)
 
@@ -148,7 +148,7 @@ class Layout:
 
     @cached_property
     def _text(self) -> int | None:
-        """Where the long text is: a title comes first among several."""
+        """The column of the long text: the last of several, since a title comes first."""
         return self._place(self.domain.text.fields[-1])
 
     @cached_property
@@ -175,22 +175,22 @@ class Layout:
 
     @cached_property
     def _time(self) -> str | None:
-        """The time of receipt, as it may be written; None when that can be anything."""
+        """A pattern for the time of receipt; None when it can be anything."""
         return self._time_of(self.domain.received.field) if self._received is not None else None
 
     @cached_property
     def _other_times(self) -> list[tuple[int, re.Pattern[str]]]:
-        found = ((place, self._time_of(name)) for place, name in enumerate(self.columns) if name is not None)
-        return [(p, re.compile(f"(?:{kind})?")) for p, kind in found if kind is not None and p != self._received]
+        times = ((place, self._time_of(name)) for place, name in enumerate(self.columns) if name is not None)
+        return [(p, re.compile(f"(?:{time})?")) for p, time in times if time is not None and p != self._received]
 
     @cached_property
     def _field(self) -> str:
-        """A field on one line that does not start with a blank, as what follows a comma in prose does."""
+        """A field on one line that does not start with a blank, as text after a comma in prose does."""
         return rf'(?:"[^"\n]*+(?:""[^"\n]*+)*+"|(?! )[^"{self._separator}\n]*+)'
 
     @cached_property
     def _well_quoted(self) -> re.Pattern[str]:
-        """A line whose quotes are around fields, unlike the last one of a text over several, which has what follows."""
+        """A line whose quotes are around fields, unlike a longer text's last line, where other fields follow one."""
         field = rf'(?:"[^"\n]*+(?:""[^"\n]*+)*+"|[^"{self._separator}\n]*+)'
         return re.compile(rf"(?:{field}{self._separator})*+{field}\n?")
 
@@ -203,20 +203,20 @@ class Layout:
 
     @cached_property
     def _dated(self) -> str | None:
-        """A line up to the time of receipt in its place."""
+        """The start of a line up to the time of receipt in its column."""
         if self._time is None or self._received is None:
             return None
         return rf'{self._fields(self._received)}(?:(?:{self._time})|"(?:{self._time})")'
 
     @cached_property
     def _opens_with_text(self) -> bool:
-        """Whether the text's opening quote tells where a record starts: after many columns, or after the id."""
+        """Whether the text's opening quote shows where a record starts: after many columns, or after the id."""
         far = self._text is not None and self._text >= _FIRST_HEAD_COLUMN
         return far or (self._text is not None and self._id is not None and self._id < self._text)
 
     @cached_property
     def _start(self) -> re.Pattern[str] | None:
-        """A time in its column (and no blank after it, as prose has), or the text's opening quote in its own."""
+        """A time in its column (with no blank after it, as in prose), or the text's opening quote in its column."""
         places = [rf"{self._dated}(?:{self._separator}(?! )|\r?\n?$)"] if self._dated is not None else []
         if self._text is not None and self._opens_with_text:
             places.append(rf'{self._before_text(self._text)}"(?:[^"]|"")')
@@ -230,7 +230,7 @@ class Layout:
 
     @cached_property
     def _opening(self) -> re.Pattern[str] | None:
-        """The start of a record up to its text's opening quote: no text ends in a line like this."""
+        """The start of a record up to its text's opening quote: the last line of a text never looks like this."""
         if self._dated is None or self._received is None or self._text is None:
             return None
         if not self._received < self._text >= _FIRST_HEAD_COLUMN:
@@ -240,7 +240,7 @@ class Layout:
 
     @cached_property
     def _tail(self) -> tuple[str | None, ...]:
-        """The columns from the first typed one after the text, if they are several, the id and a time among them."""
+        """The columns from the first typed one after the text, if there are several, with the id and a time."""
         if self._text is None:
             return ()
         kinds = {name: field.type for name, field in self.domain.source.fields.items()}
@@ -285,7 +285,7 @@ def read_row(line: str, delimiter: str) -> list[str] | None:
 
 
 def read_header(names: Sequence[str], domain: Domain, optional: frozenset[str]) -> Layout:
-    """The layout of an object with these column names: in any order and case, blanks around them, others among them.
+    """The layout of an object with these column names, in any order and case, with blanks around and others among them.
 
     Raises HeaderError: 'missing-column: NAME' (unless it is optional), 'repeated-column: NAME' (two that read alike).
     """
@@ -296,15 +296,15 @@ def read_header(names: Sequence[str], domain: Domain, optional: frozenset[str]) 
     require_fields(source, [name for name in source.fields if name not in counts and name not in optional], names)
     if repeated := [name for name in source.fields if counts[name] > 1]:
         reason = f"repeated-column: {_called(source, repeated[0])}"
-        raise HeaderError(reason, f"{_called(source, repeated[0])} is there twice; {_found(names)}")
+        raise HeaderError(reason, f"{_called(source, repeated[0])} appears twice; {_found(names)}")
     return Layout(domain, columns, tuple(_notes(names, columns, source)))
 
 
-def require_fields(source: Source, missing: Sequence[str], found: Sequence[str]) -> None:
-    """Raises HeaderError, 'missing-column: NAME', if there are any, saying what was found in their place."""
+def require_fields(source: Source, missing: Sequence[str], names: Sequence[str]) -> None:
+    """Raises HeaderError, 'missing-column: NAME', if any are missing, saying which names were found."""
     if missing:
         lacks = ", ".join(_called(source, name) for name in missing)
-        raise HeaderError(f"missing-column: {_called(source, missing[0])}", f"there is no {lacks}; {_found(found)}")
+        raise HeaderError(f"missing-column: {_called(source, missing[0])}", f"there is no {lacks}; {_found(names)}")
 
 
 def _called(source: Source, field: str) -> str:
@@ -323,18 +323,18 @@ def _in_one_line(name: str) -> str:
 def _notes(names: Sequence[str], columns: Sequence[str | None], source: Source) -> Iterator[str]:
     pairs = list(zip(names, columns, strict=True))
     kinds = {
-        "names written in another way": [n for n, field in pairs if field and n not in source.names(field)],
-        "further columns, left out": [name for name, field in pairs if field is None],
-        "columns that are not there": [_called(source, field) for field in source.fields if field not in columns],
+        "names written differently": [n for n, field in pairs if field and n not in source.names(field)],
+        "other columns, ignored": [name for name, field in pairs if field is None],
+        "missing optional columns": [_called(source, field) for field in source.fields if field not in columns],
     }
-    for kind, found in kinds.items():
-        if found:
-            more = ["..."] if len(found) > _SHOWN_NAMES else []
-            yield f"{kind}: {', '.join([*(readable(name) or '(no name)' for name in found[:_SHOWN_NAMES]), *more])}"
+    for kind, fields in kinds.items():
+        if fields:
+            more = ["..."] if len(fields) > _SHOWN_NAMES else []
+            yield f"{kind}: {', '.join([*(readable(name) or '(no name)' for name in fields[:_SHOWN_NAMES]), *more])}"
     if [field for field in columns if field] != [field for field in source.fields if field in columns]:
         yield "columns in another order"
 
 
 def plain(name: str) -> str:
-    """A name without regard to case and blanks."""
+    """A name for comparison: case and extra blanks do not count."""
     return " ".join(name.removeprefix("\ufeff").casefold().split())

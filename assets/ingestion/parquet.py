@@ -1,4 +1,4 @@
-"""Reads a Parquet file, in batches that are bounded before they are decoded; dotted names lead into structs."""
+"""Reads a Parquet file in batches whose size is bounded before decoding; dotted names reach into structs."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class _Column:
 
     field: str
     path: tuple[str, ...]
-    """Its name, or the names that lead to it through structs."""
+    """Its name, or the names on the way to it through structs."""
     type: pa.DataType
 
     @property
@@ -58,20 +58,20 @@ def parquet_rows(
 ) -> Iterator[Rows]:
     """The rows of a file; what cannot be read is a reject, of the whole file if need be.
 
-    Text is counted by the lengths in its dictionaries before it is decoded: a row that is longer than a record may be
-    is a reject, about a chunk is decoded at a time, and after `max_expanded` bytes in all, with a comma per column as
-    in CSV, the file is refused from there on: 'expands-too-far'. A page is held whole.
+    Text is measured by the lengths in its dictionaries before it is decoded. A row longer than a record may be is a
+    reject, about one chunk is decoded at a time, and after `max_expanded` bytes in all, counting a comma per column as
+    in CSV, the rest of the file is refused: 'expands-too-far'. Each page is held in memory whole.
     """
     row, names = 1, ""
     try:
         with _open(path) as file:
-            found, metadata = _nodes(file.schema_arrow, domain.source), file.metadata
-            heads = [".".join(path) for path, _ in found]
+            nodes, metadata = _nodes(file.schema_arrow, domain.source), file.metadata
+            heads = [".".join(path) for path, _ in nodes]
             names = ", ".join(heads)
             layout = read_header(heads, domain, optional)
         if layout.notes:
             yield Rows(no_records(domain), (), layout.notes)
-        pairs = zip(layout.columns, found, strict=True)
+        pairs = zip(layout.columns, nodes, strict=True)
         columns = [_Column(field, *node) for field, node in pairs if field is not None]
         _require_flat(columns)
         if sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups)) > max_expanded:
@@ -108,11 +108,11 @@ def _refused(domain: Domain, row: int, reason: str, text: str, fault: str | None
 
 
 def _nodes(schema: pa.Schema, source: Source) -> list[tuple[tuple[str, ...], pa.DataType]]:
-    """Columns, and what lies in structs by its path; a column whose name has dots comes before these."""
+    """Columns, and nested fields by path; a column whose name contains dots takes precedence over a nested field."""
     wanted = {plain(name) for field in source.fields for name in source.names(field)}
     tops = {plain(field.name) for field in schema}
-    found = [node for field in schema for node in _leaves(field, (), wanted)]
-    return [(path, kind) for path, kind in found if len(path) == 1 or plain(".".join(path)) not in tops]
+    leaves = [leaf for field in schema for leaf in _leaves(field, (), wanted)]
+    return [(path, kind) for path, kind in leaves if len(path) == 1 or plain(".".join(path)) not in tops]
 
 
 def _leaves(
@@ -129,7 +129,7 @@ def _leaves(
 def _require_flat(columns: Sequence[_Column]) -> None:
     for column in columns:
         if pa.types.is_nested(column.type):
-            raise pa.ArrowInvalid(f"{column.name}: {column.type} is no text, number or date")
+            raise pa.ArrowInvalid(f"{column.name}: {column.type} is not text, a number or a date")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -138,7 +138,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _batch_rows(metadata: pq.FileMetaData, chunk: int) -> int:
-    """So many rows that a chunk holds them, by the averages of the fullest row group."""
+    """The number of rows that fit in a chunk, by the average row size of the fullest row group."""
     groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
     widest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=1)
     return int(np.clip(chunk / max(widest, 1), 1, _BATCH_ROWS))
@@ -165,18 +165,18 @@ def _batch_pieces(
     rejects = [Reject(row + int(place), TOO_LONG, "") for place in np.flatnonzero(long)]
     if rejects:
         yield Rows(no_records(domain), rejects)
-    kept = np.flatnonzero(~long)
-    chunks = np.cumsum(sizes[kept]) // limits.chunk
-    for piece in np.split(kept, np.flatnonzero(np.diff(chunks)) + 1):
-        if len(piece):
-            taken = batch.take(pa.array(piece))
-            kinds = [domain.source.fields[name].type for name in taken.schema.names]
-            texts = map(_text, taken.columns, kinds)
-            yield _rows(domain, dict(zip(taken.schema.names, texts, strict=True)), row + piece)
+    short = np.flatnonzero(~long)
+    chunks = np.cumsum(sizes[short]) // limits.chunk
+    for places in np.split(short, np.flatnonzero(np.diff(chunks)) + 1):
+        if len(places):
+            piece = batch.take(pa.array(places))
+            kinds = [domain.source.fields[name].type for name in piece.schema.names]
+            texts = map(_text, piece.columns, kinds)
+            yield _rows(domain, dict(zip(piece.schema.names, texts, strict=True)), row + places)
 
 
 def _text(column: pa.Array, kind: str) -> pa.Array:
-    """A column as bytes: times in ISO 8601 (those with a zone in UTC), an empty field null."""
+    """A column as bytes: times in ISO 8601 (in UTC if they have a zone), empty fields null."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type):
@@ -198,14 +198,14 @@ def _instant(column: pa.Array) -> pa.Array:
 
 
 def _number(column: pa.Array) -> pa.Array:
-    """Numbers as text, whole ones without a fraction: an id with gaps in its column is a float."""
+    """Numbers as text, whole ones without a fraction: a column of ids with nulls in it is stored as floats."""
     whole = pc.and_(pc.equal(column, pc.trunc(column)), pc.less(pc.abs(column), float(1 << 63)))
     integers = pc.if_else(whole, column, None).cast(pa.int64()).cast(pa.string())
     return pc.coalesce(integers, column.cast(pa.string()))
 
 
 def _rows(domain: Domain, columns: Mapping[str, pa.Array], lines: npt.NDArray[np.int64]) -> Rows:
-    """The rows of text columns; one by one where a byte is in them that no text has."""
+    """The rows of text columns; one by one where they contain a byte that text cannot have."""
     try:
         texts = {name: column.cast(pa.string()) for name, column in columns.items()}
     except pa.ArrowInvalid:
@@ -221,9 +221,9 @@ def _single_rows(domain: Domain, columns: Mapping[str, pa.Array], lines: npt.NDA
     values = [columns[name].to_pylist() if name in columns else absent for name in domain.source.fields]
     for line, row in zip(lines.tolist(), zip(*values, strict=True), strict=True):
         texts = ["" if value is None else value.decode(errors="surrogateescape") for value in row]
-        made = make_record(domain, texts, line)
-        if isinstance(made, Record):
-            records.append(made)
+        outcome = make_record(domain, texts, line)
+        if isinstance(outcome, Record):
+            records.append(outcome)
         else:
-            rejects.append(Reject(line, made, readable(str(texts))))
+            rejects.append(Reject(line, outcome, readable(str(texts))))
     return Rows(tabulate_records(domain, records), rejects)

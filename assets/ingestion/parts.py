@@ -24,7 +24,7 @@ _log = logging.getLogger("evergreen")
 
 
 class Parts:
-    """The two files of one object, written batch by batch; both exist even when they hold no row."""
+    """The two files of one object, written batch by batch; both exist even when empty."""
 
     def __init__(self, staged: Path, object_id: str, key: str, batch: int, domain: Domain) -> None:
         self.records = self.rejects = 0
@@ -88,5 +88,5 @@ class Parts:
 
 
 def shown(name: str) -> str:
-    """A name in one line, whatever is in it."""
+    """A name on one line, whatever characters it has."""
     return name if name.isprintable() else repr(name)

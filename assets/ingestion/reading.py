@@ -1,4 +1,4 @@
-"""Reads one local file as the domain declares its source: CSV, JSON Lines (both plain or packed) or Parquet."""
+"""Reads one local file as the domain declares its source: CSV or JSON Lines, plain or compressed, or Parquet."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -30,33 +30,32 @@ __all__ = ["EXPLAINED", "FORMATS", "READER", "Content", "contents", "is_read", "
 _JSON = (".jsonl", ".ndjson")
 _TEXT_FORMATS = (".csv", *_JSON)
 FORMATS = (*_TEXT_FORMATS, *(f"{ending}.gz" for ending in _TEXT_FORMATS), ".zst", ".zip", ".parquet")
-"""What a name ends in, in any case. A zip holds .csv, .jsonl and .ndjson files; .zst is one of them, CSV by default."""
+"""File endings that are read, in any case. A zip holds .csv, .jsonl or .ndjson; .zst is one of them, by default CSV."""
 
 READER = 3
-"""Raised whenever this package reads something otherwise than before: what was refused by an earlier one is read again.
-"""
+"""Raised whenever this package reads something differently: what an earlier version refused is then read again."""
 
-EXPLAINED = "configs/domain.yaml says what a source has; docs/your-own-data.md explains it"
+EXPLAINED = "configs/domain.yaml declares a source's fields; docs/your-own-data.md explains how"
 
 _MAC_FORK = "__MACOSX/"
 
 
 def is_read(name: str) -> bool:
-    """Whether a file of this name is read."""
+    """Whether a file with this name is read."""
     return name.lower().endswith(FORMATS)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is read as one object: a file, or a member of a zip."""
+    """The unit that is read as one object: a file, or a member of a zip."""
 
     key: str
     sha256: str
     bytes: int
     rows: Callable[[], Iterator[Rows]]
-    """In order, a stretch at a time. What cannot be read is a Reject, the object as a whole included (`of_object`)."""
+    """In order, a stretch at a time. What cannot be read is a Reject, even the whole object (`of_object`)."""
     path: Path | None = None
-    """The file, if the object is one."""
+    """The file, if the object is a file."""
 
     def begins_with(self, sha256: str, size: int) -> bool:
         """Whether the first `size` bytes have this hash."""
@@ -67,7 +66,7 @@ class Content:
 
 
 def refused(key: str, sha256: str, size: int, domain: Domain, reason: str) -> Content:
-    """An object that is not read, for this reason."""
+    """An object that is refused for this reason."""
     rows = Rows(no_records(domain), [Reject(1, reason, "", of_object=True)])
     return Content(key, sha256, size, lambda: iter([rows]))
 
@@ -76,13 +75,13 @@ def refused(key: str, sha256: str, size: int, domain: Domain, reason: str) -> Co
 def contents(
     path: Path, key: str, sha256: str, settings: IngestionSettings, domain: Domain, *, whole: bool
 ) -> Iterator[list[Content]]:
-    """What a file holds, while the context lasts; `key`'s ending says the format, `sha256` is the file's.
+    """The contents of a file, while the context lasts; the ending of `key` gives the format, `sha256` is the file's.
 
-    `whole` says that it is known to be complete. Packed files and Parquet tell by themselves.
+    `whole` says that the file is known to be complete. Compressed files and Parquet show that themselves.
     """
     if key.lower().endswith(".zip"):
-        with _zipped(path, key, sha256, settings, domain) as found:
-            yield found
+        with _zipped(path, key, sha256, settings, domain) as members:
+            yield members
     else:
         rows = partial(_read, path, key, settings, domain, may_lack(domain.source), whole=whole)
         yield [Content(key, sha256, path.stat().st_size, rows, path)]
@@ -91,7 +90,7 @@ def contents(
 def read_rows(
     path: Path, settings: IngestionSettings, domain: Domain, *, outcomes: bool = False
 ) -> Iterator[Record | Reject]:
-    """Every row of a file, in order; unless `outcomes` are asked for, as of a file to be scored, they may be missing.
+    """Every row of a file, in order; outcomes may be missing, as in a file to be scored, unless `outcomes` is set.
 
     Raises SourceError, when the first row is asked for, if the file is missing or cannot be read as a whole.
     """
@@ -123,13 +122,13 @@ def _read(
 
 
 def _rows_of(name: str) -> Callable[..., Iterator[Rows]]:
-    """How the content of a text file of this name is read: `split` or `json_rows`."""
+    """The reader for a text file with this name: `split` or `json_rows`."""
     inner = name.lower().removesuffix(".gz").removesuffix(".zst")
     return json_rows if inner.endswith(_JSON) else split
 
 
 def _expanded(size: int, settings: IngestionSettings) -> int:
-    """The bytes that a file of this size may expand to."""
+    """The most bytes that a file of this size may expand to."""
     return min(settings.max_expanded_bytes, settings.max_expansion * size + settings.chunk_bytes)
 
 
@@ -157,7 +156,7 @@ def _is_member(name: str) -> bool:
 def _member(
     archive: ZipFile, info: ZipInfo, key: str, left: int, settings: IngestionSettings, domain: Domain
 ) -> Content:
-    """A member; what it expands to counts against `left`. It is unpacked twice: to be named by its hash, and read."""
+    """A member; what it expands to counts against `left`. It is unpacked twice: once to hash it, once to read it."""
 
     def blocks() -> Iterator[bytes]:
         return bounded(member_blocks(archive, info), left)

@@ -1,4 +1,4 @@
-"""What reading yields: a record for each well-formed row, a Reject for each piece that is none."""
+"""What reading yields: a Record for each well-formed row, a Reject for each piece that is not one."""
 
 import hashlib
 import heapq
@@ -26,21 +26,21 @@ class Record(NamedTuple):
     """One well-formed row."""
 
     fields: Mapping[str, str | None]
-    """All text, by the domain's names and in its order; an empty field is None."""
+    """The fields as text, in the domain's order; an empty field is None."""
     line: int
-    """The physical line on which the record starts, from 1 (the header); in Parquet the row, from 1."""
+    """The physical line on which the record starts, counted from 1 (the header); in Parquet the row, from 1."""
     content_hash: str
     """MD5 over the fields, in hex."""
 
 
 class Reject(NamedTuple):
-    """A piece of an object that is no record."""
+    """A piece of an object that is not a record."""
 
     line: int
     reason: str
     raw_text: str
     of_object: bool = False
-    """Whether the object as a whole, or all from here on, cannot be read."""
+    """Whether the whole object, or all of it from here on, cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Rows:
     """By `record_schema`."""
     rejects: Sequence[Reject] = ()
     notes: Sequence[str] = ()
-    """What was accepted though it is not as the domain declares it."""
+    """What was accepted although it differs from what the domain declares."""
     header_fault: str | None = None
-    """Of an object that is refused for its header: what is missing, and what was found."""
+    """For an object that is refused for its header: what is missing, and what was found."""
 
     def __len__(self) -> int:
         return len(self.records) + len(self.rejects)
@@ -77,9 +77,9 @@ def no_records(domain: Domain) -> pa.Table:
 
 
 def make_record(domain: Domain, fields: Sequence[str], line: int) -> Record | str:
-    """A record of the source's fields, in their order, or the reason why they are none.
+    """A record of the source's fields, in their order, or the reason why they are not one.
 
-    Bytes that are not UTF-8 are expected as surrogates (`errors="surrogateescape"`).
+    Expects bytes that are not UTF-8 as surrogates (`errors="surrogateescape"`).
     """
     joined = SEPARATOR.join(fields)
     if joined.count(SEPARATOR) != len(domain.source.fields) - 1:
@@ -103,9 +103,9 @@ def tabulate_records(domain: Domain, records: Sequence[Record]) -> pa.Table:
 
 
 def tabulate(domain: Domain, columns: Mapping[str, pa.Array], lines: pa.Array) -> pa.Table:
-    """A table by `record_schema` of text columns, an empty field null; absent columns are null.
+    """A table by `record_schema` from text columns whose empty fields are null; absent columns are null.
 
-    The text has no NUL byte.
+    The text must have no NUL byte.
     """
     absent = pa.nulls(len(lines), pa.string())
     fields = [columns.get(name, absent) for name in domain.source.fields]
@@ -115,5 +115,5 @@ def tabulate(domain: Domain, columns: Mapping[str, pa.Array], lines: pa.Array) -
 
 
 def readable(text: str) -> str:
-    """Text that can be stored and shown: bytes that are not UTF-8, and NUL bytes, as backslash escapes."""
+    """Text that can be stored and shown: NUL bytes and bytes that are not UTF-8 become backslash escapes."""
     return text.encode(errors="surrogateescape").decode(errors="backslashreplace").replace("\0", "\\x00")

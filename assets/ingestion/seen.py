@@ -1,6 +1,6 @@
-"""What lay where when it was last read, so that what has not changed since is not read again, nor fetched from S3.
+"""Remembers what each location held when it was last read, so that unchanged objects are not fetched or read again.
 
-Only a memory: without it every object is fetched once more, and known by its content.
+Only a cache: without it every object is fetched once more and recognised by its content.
 """
 
 import json
@@ -17,7 +17,7 @@ _Contents = list[tuple[str, str]]
 
 @dataclass
 class Seen:
-    """By location: the stamp of what lay there, and key and SHA-256 of all that was in it."""
+    """By location: the stamp of the object there, and the key and SHA-256 of everything in it."""
 
     path: Path
     entries: dict[str, tuple[str, _Contents]]
@@ -29,29 +29,29 @@ class Seen:
             stored = json.loads(path.read_text())
         except (FileNotFoundError, ValueError):
             stored = {}
-        return cls(path, {where: (stamp, [(k, s) for k, s in found]) for where, (stamp, found) in stored.items()})
+        return cls(path, {where: (stamp, [(k, s) for k, s in pairs]) for where, (stamp, pairs) in stored.items()})
 
-    def contents(self, found: SourceObject) -> _Contents | None:
-        """What is in an object, if it has not changed since it was read."""
-        stamp, contents = self.entries.get(found.location, ("", []))
-        return contents if stamp == found.stamp else None
+    def contents(self, source: SourceObject) -> _Contents | None:
+        """The contents of an object that has not changed since it was read, else None."""
+        stamp, contents = self.entries.get(source.location, ("", []))
+        return contents if stamp == source.stamp else None
 
-    def note(self, found: SourceObject, contents: _Contents, *, stable: bool) -> bool:
-        """Keep what was found in an object; whether something else lay there. `stable`: it is what was listed."""
-        _, before = self.entries.get(found.location, ("", []))
-        self.entries[found.location] = (found.stamp if stable else "", contents)
+    def note(self, source: SourceObject, contents: _Contents, *, stable: bool) -> bool:
+        """Remember an object's contents; returns whether they replaced others. `stable`: it is still as listed."""
+        _, before = self.entries.get(source.location, ("", []))
+        self.entries[source.location] = (source.stamp if stable else "", contents)
         return not set(before) <= set(contents)
 
     def forget_deleted(self, listing: Listing) -> tuple[str, ...]:
-        """Where something lay in these sources that is not listed any more."""
-        listed = {found.location for found in listing.objects}
+        """Forget, and return, the locations in these sources whose objects are no longer listed."""
+        listed = {source.location for source in listing.objects}
         gone = tuple(sorted(where for where in self.entries if where not in listed and listing.covers(where)))
         for where in gone:
             del self.entries[where]
         return gone
 
     def save(self) -> None:
-        """Write what changed."""
+        """Write the file if anything changed."""
         text = json.dumps(self.entries, sort_keys=True)
         if not self.path.exists() or self.path.read_text() != text:
             write_atomically(self.path, text)

@@ -33,12 +33,12 @@ _ENDINGS = ", ".join(f"*{ending}" for ending in FORMATS)
 
 @dataclass(frozen=True)
 class Fetched:
-    """An object as a local file that nobody else writes to."""
+    """An object as a local file that no other process writes to."""
 
     path: Path
     sha256: str
     stable: bool
-    """Whether the object was all the time what was listed."""
+    """Whether the object stayed as listed the whole time."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +47,24 @@ class SourceObject:
 
     key: str
     location: str
-    """The path or the s3:// address."""
+    """The path or the s3:// URL."""
     stamp: str
-    """Changes when the object does, without reading it: size and times, or size, ETag and time."""
+    """Changes when the object does and is known without reading it: size and times, or size, ETag and time."""
     bytes: int
     whole: bool
-    """Whether it can only appear as a whole, as objects in S3 do, and no file that is still being written."""
+    """Whether it can only appear complete, as objects in S3 do, unlike a file that is still being written."""
     fetch: Callable[[Path], AbstractContextManager[Fetched]]
-    """Copy the object into a folder while the context lasts, hashed on the way: what is read is what was hashed."""
+    """Copy the object into a folder while the context lasts, hashing it on the way: the bytes read are those hashed."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What the sources hold."""
+    """The contents of the sources."""
 
     objects: tuple[SourceObject, ...]
     """By key."""
     not_read: tuple[str, ...]
-    """Files beside them, whose names end in nothing that is read."""
+    """Other files in the sources, whose endings are not supported."""
     roots: tuple[str, ...]
 
     def covers(self, location: str) -> bool:
@@ -73,28 +73,28 @@ class Listing:
 
 
 def configured_sources() -> list[str]:
-    """What EVERGREEN_SOURCES names, separated by blanks or commas."""
+    """The sources in EVERGREEN_SOURCES, separated by blanks or commas."""
     return os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
 
 
 def list_objects(sources: Sequence[str]) -> Listing:
-    """The objects of all sources: local files, folders (searched in depth) and s3:// prefixes.
+    """The objects of all sources: local files, folders (searched recursively) and s3:// prefixes.
 
-    Raises SourceError for a source that does not exist, cannot be listed or holds nothing that is read;
+    Raises SourceError for a source that does not exist, cannot be listed or has no supported file;
     UnreachableError when an S3 endpoint does not answer (within about 10 s).
     """
     listings = [_list(source) for source in sources]
-    objects = {found.location: found for listing in listings for found in listing.objects}
+    objects = {source.location: source for listing in listings for source in listing.objects}
     return Listing(
-        tuple(sorted(objects.values(), key=lambda found: (found.key, found.location))),
+        tuple(sorted(objects.values(), key=lambda source: (source.key, source.location))),
         tuple(sorted({name for listing in listings for name in listing.not_read})),
         tuple(root for listing in listings for root in listing.roots),
     )
 
 
 def fingerprint(sources: Sequence[str]) -> str:
-    """A hash over what the sources list, without reading any object: it changes when one is added or replaced."""
-    return hash_json([[found.key, found.stamp] for found in list_objects(sources).objects])
+    """A hash over the listing of the sources, without reading any object: it changes when one is added or replaced."""
+    return hash_json([[source.key, source.stamp] for source in list_objects(sources).objects])
 
 
 def _list(source: str) -> Listing:
@@ -139,7 +139,7 @@ def _open_local(path: Path, size: int, stamp: str, scratch: Path) -> Iterator[Fe
 
 
 def _read_blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """So many bytes of a file, however many it has by now."""
+    """The first bytes of a file, up to a size, even if it has grown since."""
     while size > 0 and (block := file.read(min(size, _BLOCK))):
         size -= len(block)
         yield block
@@ -190,6 +190,6 @@ def _in_s3(client: "S3Client", bucket: str, entry: "ObjectTypeDef", prefix: str,
 def _open_s3(client: "S3Client", bucket: str, name: str, etag: str, scratch: Path) -> Iterator[Fetched]:
     with ExitStack() as stack:
         with s3_errors(f"s3://{bucket}/{name}"):
-            found = client.get_object(Bucket=bucket, Key=name)
-            spooled, digest = stack.enter_context(_spooled(found["Body"].iter_chunks(_BLOCK), scratch))
-        yield Fetched(spooled, digest, found["ETag"] == etag)
+            response = client.get_object(Bucket=bucket, Key=name)
+            spooled, digest = stack.enter_context(_spooled(response["Body"].iter_chunks(_BLOCK), scratch))
+        yield Fetched(spooled, digest, response["ETag"] == etag)

@@ -1,9 +1,9 @@
-"""Cuts a stream of CSV bytes into records (RFC 4180, multi-line quoted text) so that a broken one takes no neighbour.
+"""Splits a stream of CSV bytes into records (RFC 4180, multi-line quoted text); a broken one takes no neighbour along.
 
-Stretches of clean records are found and parsed as arrays (`clean`). Only a doubtful record is looked at with care
-(`doubtful`): one that is none ends where the next one starts, as the layout says what a start looks like, and reading
-resumes there. Quotes that balance are not enough: two lone quotes in nearby records enclose all that lies between. So
-a record of several lines is broken, too, when inside its text one record ends and the next one starts.
+Stretches of clean records are found and parsed as arrays (`clean`). Only doubtful records are examined one by one
+(`doubtful`): a broken one ends where the next record starts, by what the layout says a start looks like, and reading
+resumes there. Balanced quotes are not enough: two lone quotes in nearby records enclose everything between them. So
+a record of several lines is also broken when one record ends and another starts inside its text.
 """
 
 import csv
@@ -30,14 +30,14 @@ def split(
 ) -> Iterator[Rows]:
     """The rows of an object, header first, in order, a stretch at a time.
 
-    `blocks` may raise DamagedError after its last good block: what follows the last whole record is then one reject
-    with that reason. Fields in `optional` may be absent from the header. A header that cannot be used is one reject,
-    at line 1. `whole` says that the object is known to be complete; a last line that has no end is a reject otherwise,
-    since a record that was cut inside its last field looks like any other. Time grows with the size alone; memory stays
-    within a few chunks and records.
+    `blocks` may raise DamagedError after its last good block: everything after the last whole record is then one reject
+    with that reason. Fields in `optional` may be absent from the header. An unusable header is one reject, at line 1.
+    `whole` says that the object is known to be complete; otherwise a last line without an end is a reject, since a
+    record cut inside its last field looks like any other. Time is linear in the size; memory stays within a few chunks
+    and records.
     """
-    found = windows(blocks, limits, whole)
-    first = _with_header(found)
+    remaining = windows(blocks, limits, whole)
+    first = _with_header(remaining)
     header, end, rest = first.data.partition(_LINE_END)
     try:
         if first.cut and not end:
@@ -51,7 +51,7 @@ def split(
         yield Rows(no_records(domain), (), layout.notes)
     splitter = _Splitter(layout, limits.record)
     yield splitter.rows(first._replace(data=rest))
-    yield from map(splitter.rows, found)
+    yield from map(splitter.rows, remaining)
 
 
 def _refused(domain: Domain, fault: HeaderError, header: bytes) -> Rows:
@@ -59,9 +59,9 @@ def _refused(domain: Domain, fault: HeaderError, header: bytes) -> Rows:
     return Rows(no_records(domain), [Reject(1, str(fault), text, of_object=True)], header_fault=fault.fault)
 
 
-def _with_header(found: Iterator[Window]) -> Window:
-    """The first window with a line in it, or the only one."""
-    return next(window for window in found if window.data or window.final)
+def _with_header(remaining: Iterator[Window]) -> Window:
+    """The first window with data, or the final one."""
+    return next(window for window in remaining if window.data or window.final)
 
 
 def _layout(header: str, domain: Domain, optional: frozenset[str]) -> Layout:
@@ -77,7 +77,7 @@ def _layout(header: str, domain: Domain, optional: frozenset[str]) -> Layout:
 
 
 class _Splitter:
-    """Keeps the lines that no row was made of yet."""
+    """Holds the lines not yet turned into rows."""
 
     def __init__(self, layout: Layout, max_record: int) -> None:
         self._layout = layout
@@ -87,25 +87,25 @@ class _Splitter:
         """The number of the line at which `_rest` starts; the header is line 1."""
 
     def rows(self, window: Window) -> Rows:
-        """The rows that these lines complete: clean and doubtful ones in turn, up to what only more lines can tell."""
+        """The rows these lines complete, clean and doubtful in turn, up to a record that needs more lines."""
         stretch = Stretch(self._rest + window.data, self._layout, self._max_record)
-        found, clean, doubtful, at = _Found([], [], [], []), Clean(stretch), None, 0
+        parts, clean, doubtful, at = _Parts([], [], [], []), Clean(stretch), None, 0
         while at < len(stretch.data):
             start = at
             at, starts = clean.run(start)
-            found.runs.append(memoryview(stretch.data)[start:at])
-            found.starts.append(starts)
+            parts.runs.append(memoryview(stretch.data)[start:at])
+            parts.starts.append(starts)
             if at == len(stretch.data):
                 break
             doubtful = doubtful or _doubtful(window, stretch, self._line)
             if (row := doubtful.row(at)) is None:
                 break
-            found.add(row[0])
+            parts.add(row[0])
             at = row[1]
-        rows = found.rows(stretch, self._line)
+        rows = parts.rows(stretch, self._line)
         self._rest, self._line = stretch.data[at:], self._line + int(stretch.lines_before(at))
-        if window.damage and not (found.rejects and found.rejects[-1].reason == window.damage):
-            found.rejects.append(Reject(self._line, window.damage, "", of_object=True))
+        if window.damage and not (parts.rejects and parts.rejects[-1].reason == window.damage):
+            parts.rejects.append(Reject(self._line, window.damage, "", of_object=True))
         return rows
 
 
@@ -115,8 +115,8 @@ def _doubtful(window: Window, stretch: Stretch, line: int) -> Doubtful:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What was found in a window so far."""
+class _Parts:
+    """The clean runs, records and rejects of a window so far."""
 
     runs: list[memoryview]
     starts: list[Places]
@@ -131,7 +131,7 @@ class _Found:
             self.rejects.append(row)
 
     def rows(self, stretch: Stretch, line: int) -> Rows:
-        """The rows, if the window starts at this line."""
+        """The rows of a window that starts at this line."""
         starts = np.concatenate([*self.starts, np.empty(0, np.int64)])
         lines = line + stretch.lines_before(starts)
         domain = stretch.layout.domain

@@ -1,4 +1,4 @@
-"""How days and instants may be written, as regular expressions."""
+"""Regular expressions for the ways to write days and instants."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _LETTERS = {
 
 
 def time_pattern(formats: Sequence[str], *, to_the_day: bool) -> str | None:
-    """ISO 8601 and these formats (in the letters of strptime); None when a format has letters that are not known."""
+    """ISO 8601 and these formats (strptime codes); None when a format has a code that is not supported."""
     others = [_of_format(form) for form in formats]
     if any(other is None for other in others):
         return None
@@ -23,7 +23,7 @@ def time_pattern(formats: Sequence[str], *, to_the_day: bool) -> str | None:
 
 
 def digits_first(formats: Sequence[str]) -> bool:
-    """Whether a time begins with a digit in each of these formats, as it does in ISO 8601."""
+    """Whether times in all of these formats start with a digit, as in ISO 8601."""
     return all(re.match(r"%[YmdHMSf]|\d", form) for form in formats)
 
 

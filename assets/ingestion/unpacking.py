@@ -1,4 +1,4 @@
-"""The content of packed files, a block at a time: gzip, zstd, and the members of a zip. Nothing is written to disk."""
+"""Unpacks gzip, zstd and the members of a zip, a block at a time. Nothing is written to disk."""
 
 import io
 import zipfile
@@ -18,15 +18,15 @@ _MAX_DIRECTORY = 1 << 20
 """Bytes of a zip's directory: some ten thousand members."""
 _ENCRYPTED = 0x1
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""Those that need no more memory than a block."""
+"""The ones that need no more memory than a block."""
 
 
 class DamagedError(SourceError):
-    """From here on an object cannot be read; its text is the reason."""
+    """An object cannot be read from here on; the message is the reason."""
 
 
 def bounded(blocks: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    """The same blocks. Raises DamagedError, 'expands-too-far', at the first one that exceeds so many bytes in all."""
+    """The same blocks. Raises DamagedError, 'expands-too-far', once their total exceeds a number of bytes."""
     size = 0
     for block in blocks:
         size += len(block)
@@ -43,13 +43,13 @@ def file_blocks(path: Path, size: int = _BLOCK) -> Iterator[bytes]:
 
 
 def unpacker(name: str) -> Callable[[Path], Iterator[bytes]] | None:
-    """What gives the content of a file of this name; None when it is not packed."""
+    """The function that unpacks a file with this name; None when it is not compressed."""
     name = name.lower()
     return _gzip_blocks if name.endswith(".gz") else _zstd_blocks if name.endswith(".zst") else None
 
 
 def _zstd_blocks(path: Path) -> Iterator[bytes]:
-    """The content of a zstd file of one or more frames. Raises DamagedError where it is cut or corrupt."""
+    """The content of a zstd file of one or more frames. Raises DamagedError where it is truncated or corrupt."""
     try:
         with pa.CompressedInputStream(pa.OSFile(str(path)), "zstd") as stream:
             while block := stream.read(_BLOCK):
@@ -59,7 +59,7 @@ def _zstd_blocks(path: Path) -> Iterator[bytes]:
 
 
 def _gzip_blocks(path: Path) -> Iterator[bytes]:
-    """The content of a gzip file of one or more members. Raises DamagedError where it is cut or corrupt."""
+    """The content of a gzip file of one or more members. Raises DamagedError where it is truncated or corrupt."""
     inflater = _Inflater()
     for block in file_blocks(path):
         yield from inflater.inflate(block)
@@ -78,7 +78,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def member_blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The content of a member. Raises DamagedError where it is corrupt, or packed in a way that is not read."""
+    """The content of a member. Raises DamagedError where it is corrupt or its compression is not supported."""
     if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
         raise DamagedError("unreadable-member")
     try:
@@ -90,7 +90,7 @@ def member_blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[b
 
 
 class _ShortReads(io.FileIO):
-    """A file of which nothing reads much at once: `zipfile` takes the directory of an archive in one read."""
+    """A file that limits each read: `zipfile` reads the whole directory of an archive at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _MAX_DIRECTORY:
@@ -99,14 +99,14 @@ class _ShortReads(io.FileIO):
 
 
 class _Inflater:
-    """Zlib over the members of a gzip stream, at most one block of content at a time."""
+    """Decompresses the members of a gzip stream, at most one block of content at a time."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
         self.in_member = False
 
     def inflate(self, data: bytes) -> Iterator[bytes]:
-        """The content of this much data. Raises DamagedError, after the last byte that could be had."""
+        """The content of this data. Raises DamagedError, after the last byte that could be recovered."""
         while data:
             if not self.in_member:
                 data = data.lstrip(b"\0")
@@ -124,7 +124,7 @@ class _Inflater:
 
 
 def _salvage(member: "zlib._Decompress", data: bytes) -> bytes:
-    """What comes before the fault in the last step, which zlib drops when it fails."""
+    """The content before the fault in the last step, which zlib drops when it fails."""
     content = bytearray()
     try:
         for byte in range(len(data)):

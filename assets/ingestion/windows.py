@@ -1,4 +1,4 @@
-"""A stream of bytes as windows of whole lines, however the bytes arrive."""
+"""Turns a stream of bytes into windows of whole lines, whatever the size of its blocks."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ _LINE_END = b"\n"
 
 @dataclass(frozen=True)
 class Limits:
-    """What is held in memory at a time, in bytes."""
+    """Limits on what is held in memory at a time, in bytes."""
 
     record: int
-    """A record that is longer, or whose quotes are open for longer, is broken."""
+    """A record that is longer, or whose quotes stay open for longer, is broken."""
     chunk: int
-    """The stretch that is read at a time."""
+    """The size of the stretch read at a time."""
 
 
 class Window(NamedTuple):
-    """Whole lines, but for the last, which can lack its end: the object's last line, or one cut short."""
+    """Whole lines, except that the last may lack its end: the object's last line, or one cut short."""
 
     data: bytes
     final: bool
     cut: str | None
-    """Why the last line is not to be trusted, if it has no end."""
+    """Why the last line cannot be trusted, if it has no end."""
     damage: str | None = None
     """Why the object cannot be read from here on."""
 
@@ -55,7 +55,7 @@ def windows(blocks: Iterable[bytes], limits: Limits, whole: bool) -> Iterator[Wi
 
 
 def _chunks(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes in pieces of at least `size`, the last one excepted; what came before damage is not lost."""
+    """The same bytes in pieces of at least `size`, except the last; bytes before any damage are kept."""
     held, length = [], 0
     try:
         for block in filter(None, blocks):

@@ -268,7 +268,7 @@ def test_parquet_may_repeat_only_what_nobody_reads(
     pq.write_table(pa.table([*values, *[pa.array(["x"])] * 2], names=[*PLAIN, "more", "more"]), tmp_path / "a.parquet")
     assert ids(list(read_rows(tmp_path / "a.parquet", settings, domain))) == ["id"]
     pq.write_table(pa.table([*values, pa.array(["x"])], names=[*PLAIN, "ID"]), tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match="id is there twice; found id, body, at, queue, ID; configs"):
+    with pytest.raises(SourceError, match="id appears twice; found id, body, at, queue, ID; configs"):
         list(read_rows(tmp_path / "a.parquet", settings, domain))
 
 
@@ -309,7 +309,7 @@ def test_a_file_to_be_scored_lacks_outcomes_only(
     path, domain = tmp_path / "a.csv", domains["plain", ";"]
     path.write_text("id;body;at\n1;x;2024-01-01\n")
     assert ids(list(read_rows(path, settings, domain))) == ["1"]
-    with pytest.raises(SourceError, match=r"a\.csv: there is no queue; found id, body, at; configs/domain\.yaml says"):
+    with pytest.raises(SourceError, match=r"a\.csv: there is no queue; found id, body, at; configs/domain\.yaml declares"):
         list(read_rows(path, settings, domain, outcomes=True))
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": 1, "body": "x", "at": "2024-01-01"}\nnone\n')

@@ -316,7 +316,7 @@ def test_sources_of_another_header_publish_nothing_and_say_what_is_missing(
     assert str(caught.value) == (
         "a.csv: there is no Date received, Product, Sub-product, Issue, Sub-issue, Consumer complaint narrative, "
         "Company, State, ZIP code, Tags, Submitted via, Date sent to company, Complaint ID; found id;when "
-        "(and 1 more like it); configs/domain.yaml says what a source has; docs/your-own-data.md explains it"
+        "(and 1 more like it); configs/domain.yaml declares a source's fields; docs/your-own-data.md explains how"
     )
     assert lake.version("raw_records") is None
     write_csv(folder / "c.csv", [complaint(7)])
