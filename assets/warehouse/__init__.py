@@ -1,1 +1,1 @@
-"""From raw records to marts: the dbt project in `dbt/`, and what it is told."""
+"""From raw records to marts: the dbt project in `dbt/`, how it is composed, run and staged."""

@@ -1,9 +1,9 @@
-"""dbt's command without what it costs to look for garbage, and with a record of its results alone.
+"""dbt's command with little garbage collection, which also writes dbt's results, and only those.
 
 python -m assets.warehouse.command build ...
 
-It takes dbt's arguments, prints what dbt prints and exits as dbt does. dbt itself writes its results only together with
-two copies of its manifest, which nothing here reads: DBT_WRITE_JSON is false, and the results are written here.
+Arguments, output and exit status are dbt's. dbt itself writes its results only together with two copies of its
+manifest, which nothing here reads: DBT_WRITE_JSON is false, and the results are written here.
 """
 
 import os
@@ -24,12 +24,12 @@ def main(arguments: Sequence[str]) -> int:
         from dbt.cli.exceptions import DbtUsageException
         from dbt.cli.main import dbtRunner
 
-    ended = dbtRunner().invoke(list(arguments))
-    if isinstance(ended.result, RunExecutionResult):
-        ended.result.write(str(Path(os.environ["DBT_TARGET_PATH"], "run_results.json")))
-    if isinstance(ended.exception, DbtUsageException):
-        print(ended.exception, file=sys.stderr)  # noqa: T201 - what else went wrong, dbt has said
-    return 2 if ended.exception else int(not ended.success)
+    outcome = dbtRunner().invoke(list(arguments))
+    if isinstance(outcome.result, RunExecutionResult):
+        outcome.result.write(str(Path(os.environ["DBT_TARGET_PATH"], "run_results.json")))
+    if isinstance(outcome.exception, DbtUsageException):
+        print(outcome.exception, file=sys.stderr)  # noqa: T201 - dbt itself prints every other failure
+    return 2 if outcome.exception else int(not outcome.success)
 
 
 if __name__ == "__main__":

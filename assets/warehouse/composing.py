@@ -1,10 +1,10 @@
-"""Composes a domain's dbt project of what is general, which lies in `dbt/` here, and of the domain's own `dbt/`.
+"""Composes a domain's dbt project from the general part, in `dbt/` here, and the domain's own `dbt/`.
 
-<home>/warehouse/project/dbt_project.yml        with what the SQL asks of the domain, as variables
+<home>/warehouse/project/dbt_project.yml        with what the SQL needs from the domain, as variables
 <home>/warehouse/project/models/entities/       two models for each of its entities
 <home>/warehouse/project/<part>/engine, domain  links to both folders' models, seeds, macros and tests
 
-Nothing is written that is there already: dbt parses again what has changed.
+Unchanged files are not written again: dbt parses a file again when it changes.
 """
 
 from importlib.metadata import version
@@ -22,13 +22,13 @@ __all__ = ["END_OF_TIME", "ENGINE", "compose", "fingerprint", "project_folder"]
 ENGINE = Path(__file__).parent / "dbt"
 
 END_OF_TIME = "2200-01-01"
-"""Timestamps in nanoseconds end not long after."""
+"""Not long before the last timestamp that nanoseconds can hold."""
 
 _PARTS = ("macros", "models", "seeds", "tests")
 
 
 def project_folder(home: Home) -> Path:
-    """Where the project is composed."""
+    """The folder in which the project is composed."""
     return home.warehouse / "project"
 
 
@@ -47,7 +47,7 @@ def compose(home: Home) -> None:
 
 
 def fingerprint(domain: Domain) -> str:
-    """A hash of all that decides what a build makes of records: the project's files, the domain and dbt's version."""
+    """A hash of everything that decides a build's output for given records: project files, domain, dbt versions."""
     files = {
         f"{name}/{path.relative_to(folder).as_posix()}": hash_file(path)
         for name, folder in _links().items()
@@ -59,7 +59,7 @@ def fingerprint(domain: Domain) -> str:
 
 
 def _texts(domain: Domain) -> dict[str, str]:
-    """What is written of the project, by name."""
+    """The text of the project's written files, by name."""
     templates = {path: path.read_text() for path in sorted((ENGINE / "entities").iterdir())}
     models = {
         f"models/entities/{entity}_{path.name}": text.replace("ENTITY", entity)
@@ -82,13 +82,13 @@ def _project(domain: Domain) -> dict[str, Any]:
         **paths,
         "vars": _variables(domain),
         "models": {"evergreen": {"+materialized": "table", "mapped_labels": {"+materialized": "ephemeral"}}},
-        # By values: the fast way writes the checkout's path into SQL as it is, and a quote in it ends the build.
+        # Seeds as values: the fast way writes the checkout's path into SQL unescaped, and a quote in it breaks it.
         "seeds": {"evergreen": {"+fast": False}},
     }
 
 
 def _variables(domain: Domain) -> dict[str, Any]:
-    """What the engine's SQL asks of a domain."""
+    """What the engine's SQL needs from a domain."""
     known = domain.label.known
     return {
         "fields": list(domain.source.fields),
@@ -113,7 +113,7 @@ def _time(domain: Domain, name: str | None) -> dict[str, Any]:
 
 
 def _links() -> dict[str, Path]:
-    """The folders that the project is made of, by their names in it."""
+    """The folders that make up the project, by their names in it."""
     owners = {"engine": ENGINE, "domain": domain_folder() / "dbt"}
     links = {f"{part}/{owner}": folder / part for part in _PARTS for owner, folder in owners.items()}
     if not (owners["domain"] / "models" / "mapped_labels.sql").exists():
@@ -125,6 +125,6 @@ def _link(path: Path, target: Path) -> None:
     if path.is_symlink() and path.readlink() == target:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}-{uuid4().hex}")
-    beside.symlink_to(target)
-    beside.replace(path)
+    temporary = path.with_name(f".{path.name}-{uuid4().hex}")
+    temporary.symlink_to(target)
+    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""The dbt project's models as assets and its tests as checks of them."""
+"""The dbt project's models as assets, and its tests as asset checks."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -21,10 +21,10 @@ __all__ = ["Dbt", "warehouse"]
 
 
 class Dbt(DbtCliResource):
-    """dbt's command, and nothing besides it.
+    """dbt's command and nothing else.
 
-    dagster-dbt also asks a second dbt process for its version and opens the warehouse itself, to describe columns;
-    that costs seconds, and only dbt may open the warehouse.
+    dagster-dbt would also start a second dbt process to ask for its version, and open the warehouse itself to describe
+    columns; that costs seconds, and only dbt may open the warehouse.
     """
 
     @cached_property
@@ -36,7 +36,7 @@ class Dbt(DbtCliResource):
 
 
 class Translator(DagsterDbtTranslator):
-    """Where dbt's nodes belong in the graph."""
+    """Places dbt's nodes in the graph."""
 
     def __init__(self) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
@@ -48,7 +48,7 @@ class Translator(DagsterDbtTranslator):
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set variables for the process that is started inside: dagster-dbt passes its own environment on."""
+    """Set variables for the process started inside: dagster-dbt passes on its own environment."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -63,7 +63,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 @dbt_assets(manifest=manifest_path(Home.from_environment()), dagster_dbt_translator=Translator(), name="warehouse")
 def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
-    """Typed, deduplicated records, their labels, and what was known of each entity on each day."""
+    """Typed, deduplicated records, their labels, and what was known about each entity on each day."""
     home, (python, *module) = evergreen.home, DBT
     with building(home) as variables:
         dbt = Dbt(
@@ -74,7 +74,7 @@ def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterat
         )
         with _environment(variables):
             build = dbt.cli(["build"], context=context, target_path=home.warehouse / "target", raise_on_error=False)
-        build.termination_timeout_seconds = TIMEOUT_MAX  # dbt ends when it is told to, later on a busy machine
+        build.termination_timeout_seconds = TIMEOUT_MAX  # dbt stops when asked to, though later on a busy machine
         yield from build.stream()
         if error := build.get_error():
             raise explain_failure(home, str(error))

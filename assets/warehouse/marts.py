@@ -1,10 +1,10 @@
-"""The marts as files: every mart is a folder of Parquet files, one per partition, in each version of the marts.
+"""The marts as files: in each version, every mart is a folder of Parquet files, one per partition.
 
 <version>/<mart>/<partition>.parquet
-<version>/MANIFEST.json                 SHA-256 of each file; the version is named by its hash
+<version>/MANIFEST.json                 SHA-256 of each file; its hash names the version
 
-A partition is a week, so that a night's records touch few. Its file is a function of its rows alone, and one that has
-the content of the version before is a hard link of that version's.
+A partition is a week, so that a night's records touch few of them. A file depends only on its rows, and one with the
+same content as in the version before is a hard link to it.
 """
 
 import json
@@ -45,7 +45,7 @@ _DAILY = "_daily"
 
 _MANIFEST = "MANIFEST.json"
 _TURNS = 29
-"""Days in which the turn of every file comes once: a prime, so that it also does where objects land weekly."""
+"""Days in which every file is verified once: a prime, so that this also holds where objects land weekly."""
 _EMPTY, _UNDATED, _ALL = "empty", "undated", "all"
 _ROW_GROUP = 100_000
 _WEEK = timedelta(days=7)
@@ -54,55 +54,55 @@ _log = logging.getLogger("evergreen")
 
 
 def mart_names(domain: Domain) -> tuple[str, ...]:
-    """The tables that are staged by a build, audited and published together."""
+    """The tables that a build stages, and that are audited and published together."""
     daily = (f"{entity}{_DAILY}" for entity in domain.entities)
     return ("fct_records", "labels", *daily, "quarantined_records", "record_counts")
 
 
 def mart(folder: Path, name: str) -> str:
-    """The files of a mart in a version of the marts, as the pattern that DuckDB's read_parquet takes.
+    """The files of a mart in a version of the marts, as a pattern for DuckDB's read_parquet.
 
-    Its rows are in the order of the files' names.
+    Rows come in the order of the file names.
     """
     return str(folder / name / "*.parquet")
 
 
 def visible(rows: str, as_of: str = "$as_of::timestamp") -> str:
-    """The condition that a version of a record is the newest known one as of an instant, both as SQL names them."""
+    """SQL for: this version of a record is the newest known as of an instant. Both arguments are SQL expressions."""
     return f"({rows}.known_at <= {as_of} and ({rows}.known_until is null or {rows}.known_until > {as_of}))"
 
 
 def adopt(lake: Lake) -> None:
-    """Put marts of before there were partitions, a file each, where their files lie today."""
-    for alone in sorted(lake.root.glob("marts/[!.]*/*.parquet")):
-        alone.rename(partition_file(alone.parent, alone.stem, _ALL))
+    """Move marts from before partitions, one file each, to where a mart's files are now."""
+    for single in sorted(lake.root.glob("marts/[!.]*/*.parquet")):
+        single.rename(partition_file(single.parent, single.stem, _ALL))
 
 
 def counted_objects(folder: Path) -> set[str]:
     """The ids of the source objects whose records count in a version of the marts."""
     counts = "select object_id from read_parquet(?) where landed > 0"
     with duckdb.connect() as connection:
-        return {found for (found,) in connection.execute(counts, [mart(folder, "record_counts")]).fetchall()}
+        return {object_id for (object_id,) in connection.execute(counts, [mart(folder, "record_counts")]).fetchall()}
 
 
 def partition_file(folder: Path, name: str, partition: str) -> Path:
-    """Where a partition of a mart is written; makes the mart's folder."""
+    """The path of a mart's partition; creates the mart's folder."""
     (folder / name).mkdir(exist_ok=True)
     return folder / name / f"{partition}.parquet"
 
 
 def partitions(folder: Path, name: str) -> set[str]:
-    """The partitions of a mart in a version that have rows."""
+    """The partitions with rows of a mart in a version."""
     return {path.stem for path in (folder / name).glob("*.parquet")} - {_EMPTY}
 
 
 def day_of(name: str) -> str | None:
-    """The column of a mart whose week says which partition a row is in; None of one that is in one partition."""
+    """The column whose week gives a row's partition in a mart; None for a mart with a single partition."""
     return _layout(name)[0]
 
 
 def week(day: str | None) -> str:
-    """The partition of a day, YYYY-MM-DD: its Monday, or that of all that has no day."""
+    """The partition of a day (YYYY-MM-DD): its Monday, or the partition for rows without a day."""
     if day is None:
         return _UNDATED
     named = date.fromisoformat(day)
@@ -112,9 +112,9 @@ def week(day: str | None) -> str:
 def write_partitions(
     database: duckdb.DuckDBPyConnection, name: str, folder: Path, only: Iterable[str] | None = None
 ) -> None:
-    """Write partitions of a mart of the warehouse into a folder of marts, by default all of them.
+    """Write partitions of a warehouse's mart into a folder of marts, by default all of them.
 
-    A partition without rows has no file, but one without rows there is when the folder has no other of the mart.
+    A partition without rows has no file; but when the mart would have no file at all, one without rows is written.
     """
     for condition in ["true"] if only is None else _within(name, set(only)):
         _write_rows(database, name, folder, condition)
@@ -124,47 +124,47 @@ def write_partitions(
 
 
 def link_others(before: Path, name: str, folder: Path, written: Iterable[str]) -> None:
-    """Take the files of a mart's other partitions from another version of the marts."""
+    """Hard-link the files of a mart's other partitions from another version of the marts."""
     for partition in partitions(before, name) - set(written):
         partition_file(folder, name, partition).hardlink_to(before / name / f"{partition}.parquet")
 
 
 def damaged(before: Path, name: str, day: date) -> set[str]:
-    """The partitions of a mart whose files are not what was written any more, of those whose turn it is on a day.
+    """The partitions of a mart whose files no longer have the content written, among those due on a day.
 
-    A file that is linked from night to night is read by nobody else to its last byte, and disks forget.
+    A file that is linked from night to night is never read in full otherwise, and disks lose data.
     """
     written, turn = hashes(before), day.toordinal() % _TURNS
     files = {partition: f"{name}/{partition}.parquet" for partition in partitions(before, name)}
     due = {partition: file for partition, file in files.items() if crc32(file.encode()) % _TURNS == turn}
-    found = {partition for partition, file in due.items() if hash_file(before / file) != written.get(file)}
-    for partition in sorted(found):
+    changed = {partition for partition, file in due.items() if hash_file(before / file) != written.get(file)}
+    for partition in sorted(changed):
         _log.warning("%s is not what was written: it is written again from the warehouse", before / files[partition])
-    return found
+    return changed
 
 
 def seal(folder: Path, before: Path | None) -> str:
-    """Name a folder of marts by its content; files with the content of another version's become links of those."""
-    found = _hashes(folder, before)
-    for name, digest in found.items():
+    """Name a folder of marts by its content; files with the same content as another version's become links to them."""
+    digests = _hashes(folder, before)
+    for name, digest in digests.items():
         old = before / name if before else None
         if old and old.exists() and not _same(folder / name, old) and hash_file(old) == digest:
             (folder / name).unlink()
             (folder / name).hardlink_to(old)
-    (folder / _MANIFEST).write_text(json.dumps(found, indent=0, sort_keys=True))
-    return _version(found)
+    (folder / _MANIFEST).write_text(json.dumps(digests, indent=0, sort_keys=True))
+    return _version(digests)
 
 
 def content(folder: Path, before: Path | None = None) -> str:
-    """The version that a folder's files make, by reading them; those that are another version's files are not read."""
+    """The version of a folder, from the content of its files; links to another version's files are not read."""
     return _version(_hashes(folder, before))
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a version of the marts, by its name in the folder, as it was written; none without."""
+    """SHA-256 of each file of a version of the marts when written, by name in the folder; empty without a manifest."""
     manifest = folder / _MANIFEST
-    found: dict[str, str] = json.loads(manifest.read_text()) if manifest.exists() else {}
-    return found
+    digests: dict[str, str] = json.loads(manifest.read_text()) if manifest.exists() else {}
+    return digests
 
 
 _LAYOUT: dict[str, tuple[str | None, str]] = {
@@ -176,7 +176,7 @@ _LAYOUT: dict[str, tuple[str | None, str]] = {
 
 
 def _layout(name: str) -> tuple[str | None, str]:
-    """Of a mart the day whose week a row is in, and the order of the rows in a week."""
+    """A mart's column whose week gives the partition, and the order of rows within a partition."""
     if name.endswith(_DAILY):
         return "event_timestamp", f"{name.removesuffix(_DAILY)}, event_timestamp"
     return _LAYOUT[name]
@@ -193,9 +193,9 @@ def _write_rows(database: duckdb.DuckDBPyConnection, name: str, folder: Path, co
 
 
 def _within(name: str, only: set[str]) -> Iterator[str]:
-    """Conditions for the rows of some partitions: by bounds, which spares DuckDB the texts of other weeks.
+    """Conditions for the rows of some partitions, by bounds, so that DuckDB does not read the texts of other weeks.
 
-    Weeks that follow each other are one condition.
+    Consecutive weeks share one condition.
     """
     day = day_of(name)
     if day is None:
@@ -211,7 +211,7 @@ def _within(name: str, only: set[str]) -> Iterator[str]:
 
 
 def _split(reader: pa.RecordBatchReader) -> Iterator[tuple[str, pa.Table]]:
-    """The rows by partition, which is the first column and sorted."""
+    """The rows by partition; the first column is the partition, and sorted."""
     for batch in reader:
         column = batch.column(0)
         ends = pc.run_end_encode(column).run_ends.to_pylist()
@@ -220,7 +220,7 @@ def _split(reader: pa.RecordBatchReader) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _write(path: Path, schema: pa.Schema, parts: Iterator[pa.Table]) -> None:
-    """Write rows in groups that do not depend on how they arrive: the same rows make the same bytes."""
+    """Write rows in groups that do not depend on the batches they come in: the same rows give the same bytes."""
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         held = schema.empty_table()
         for part in parts:
@@ -235,16 +235,16 @@ def _write(path: Path, schema: pa.Schema, parts: Iterator[pa.Table]) -> None:
 def _hashes(folder: Path, before: Path | None) -> dict[str, str]:
     """SHA-256 of each file by its name in the folder."""
     known = hashes(before) if before else {}
-    found = {}
+    digests = {}
     for path in sorted(folder.glob("*/*.parquet")):
         name = path.relative_to(folder).as_posix()
         same = before is not None and name in known and _same(path, before / name)
-        found[name] = known[name] if same else hash_file(path)
-    return found
+        digests[name] = known[name] if same else hash_file(path)
+    return digests
 
 
-def _version(found: dict[str, str]) -> str:
-    return hash_json(found)[:16]
+def _version(digests: dict[str, str]) -> str:
+    return hash_json(digests)[:16]
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -1,8 +1,8 @@
-"""The dbt project at work: what it is told, its manifest, and what went wrong in a build.
+"""Runs the dbt project: its environment, its manifest, and what went wrong in a build.
 
-Staging adds new objects to what earlier builds left in the warehouse. That is right only as long as the same project
-built it, from objects that all come before the new ones, and ended. A note beside the warehouse says so; without it
-the warehouse is built anew.
+Staging adds new objects to the warehouse of earlier builds. That is right only if the last build finished, used the
+same project, and all of its objects come before the new ones. A note next to the warehouse says so; without it the
+warehouse is rebuilt.
 """
 
 import fcntl
@@ -48,10 +48,10 @@ _log = logging.getLogger("evergreen")
 
 @contextmanager
 def building(home: Home) -> Iterator[dict[str, str]]:
-    """The environment variables that dbt is run with, for one build at a time; the marts that it stages are kept.
+    """The environment variables to run dbt with, for one build at a time; the marts are staged and kept afterwards.
 
-    They are staged after a build whose tests all passed, as a version of `marts` that no reader sees before it is
-    audited and published. Raises NotPublished when no raw records are there.
+    They are staged only after a build whose tests all passed, as a version of `marts` that no reader sees before it is
+    audited and published. Raises NotPublished when there are no raw records.
     """
     home.warehouse.mkdir(parents=True, exist_ok=True)
     with home.lake.staging("marts") as folder:
@@ -76,41 +76,41 @@ def building(home: Home) -> Iterator[dict[str, str]]:
 
 
 def keep_built(home: Home, folder: Path) -> None:
-    """Make the marts in a folder the newest build's, under the hash of their content."""
-    kept = home.lake.keep("marts", seal(folder, _last_built(home)), folder)
-    write_atomically(_newest(home), kept.name)
+    """Keep the marts in a folder, under the hash of their content, as those of the newest build."""
+    version = home.lake.keep("marts", seal(folder, _last_built(home)), folder)
+    write_atomically(_newest(home), version.name)
 
 
 def built(home: Home) -> Path:
     """The marts of the newest build whose tests all passed. Raises AuditError without one."""
     if not _newest(home).exists():
-        raise AuditError("no marts are staged; the warehouse's build did not end with all of its tests passed")
+        raise AuditError("no marts are staged; the warehouse has no build whose tests all passed")
     return home.lake.path("marts", _newest(home).read_text())
 
 
 def build_marts(home: Home) -> None:
-    """Build and test all models outside of any graph. Raises AuditError naming what failed."""
+    """Build and test all models outside Dagster. Raises AuditError naming what failed."""
     with building(home) as variables:
-        ended = subprocess.run(
+        process = subprocess.run(
             [*DBT, "build", "--quiet"],
             env=os.environ | variables,
             capture_output=True,
             text=True,
             check=False,
         )
-        if ended.returncode:
-            raise explain_failure(home, ended.stdout + ended.stderr)
+        if process.returncode:
+            raise explain_failure(home, process.stdout + process.stderr)
 
 
 def rebuild(home: Home, why: str) -> None:
-    """Let the next build begin with an empty warehouse: all that was in it is in the lake."""
-    _log.warning("the warehouse is built anew from the lake: %s", why)
-    for left in home.warehouse.glob(f"{_database(home).name}*"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    """Make the next build start with an empty warehouse: everything in it is in the lake."""
+    _log.warning("rebuilding the warehouse from the lake: %s", why)
+    for path in home.warehouse.glob(f"{_database(home).name}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def manifest_path(home: Home) -> Path:
-    """dbt's manifest of the project as it is now, made by `dbt parse` when its files or dbt's version have changed.
+    """dbt's manifest of the current project, written by `dbt parse` when its files or dbt's version have changed.
 
     Raises EvergreenError when dbt cannot parse the project.
     """
@@ -122,7 +122,7 @@ def manifest_path(home: Home) -> Path:
 
 
 def explain_failure(home: Home, printed: str) -> AuditError:
-    """One line naming what failed in the build that just ended: from dbt's record of it, else from what it printed."""
+    """One line naming what failed in the last build: from dbt's results, else from what it printed."""
     failed = [_explain(result) for result in _results(home) if result["status"] in ("error", "fail")]
     return AuditError("; ".join(failed) or f"dbt: {_one_line(printed)}")
 
@@ -133,16 +133,16 @@ def _last_built(home: Home) -> Path | None:
 
 
 def _note(home: Home, raw: Path) -> dict[str, Any]:
-    """What a build is made by, and of which objects: in the order of their versions, with all that decides its rows."""
+    """A build's project and its objects, in the order of their versions, with everything that decides its rows."""
     objects = pq.read_table(raw / "objects.parquet").sort_by("seq").to_pylist()
     what = [[row["object_id"], row["known_from"], row["withdrawn"]] for row in objects]
     return {"project": fingerprint(home.domain), "objects": what}
 
 
 def _unfit(home: Home, note: dict[str, Any]) -> str | None:
-    """Why a build cannot add to what is in the warehouse; None when it can, or there is none.
+    """Why a build cannot add to the warehouse; None when it can, or there is no warehouse.
 
-    Only in here does anything but dbt open it, and not before a dbt that has outlived its run is done with it.
+    This is the only place besides dbt that opens it, after any dbt process that outlived its run has let go of it.
     """
     database = _database(home)
     if not database.exists():
@@ -150,12 +150,12 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
     with database.open("r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)  # as DuckDB locks it: a lock by flock, as in lake.py, does not see that
     if not _ended(home).exists():
-        return "the last build did not end"
+        return "the last build did not finish"
     last = json.loads(_ended(home).read_text())
     if last["project"] != note["project"]:
         return "the SQL or the domain has changed"
     if last["objects"] != note["objects"][: len(last["objects"])]:
-        return "objects came before those that it was built of, or those are not in the lake any more"
+        return "new objects come before those it was built from, or those are no longer in the lake"
     try:
         duckdb.connect(str(database), read_only=True).close()
     except duckdb.Error as error:
@@ -164,10 +164,10 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
 
 
 def _passed(home: Home) -> bool:
-    """Whether the build that has ended made every mart, and none of its tests failed."""
+    """Whether the last build built every mart and none of its tests failed."""
     results = _results(home)
-    made = {result["unique_id"].split(".")[2] for result in results}
-    return made.issuperset(mart_names(home.domain)) and all(
+    nodes = {result["unique_id"].split(".")[2] for result in results}
+    return nodes.issuperset(mart_names(home.domain)) and all(
         result["status"] in ("success", "pass", "warn") for result in results
     )
 
@@ -177,12 +177,12 @@ def _database(home: Home) -> Path:
 
 
 def _ended(home: Home) -> Path:
-    """The note of the last build, if it has ended."""
+    """The note of the last build, present only if it finished."""
     return home.warehouse / "built.json"
 
 
 def _raw(home: Home) -> Path:
-    """The raw records that a build reads, by a name that stays: dbt parses again what asks for a changed variable."""
+    """The raw records a build reads, at a fixed path: dbt parses files again when a variable they use changes."""
     return home.warehouse / "raw"
 
 
@@ -195,10 +195,10 @@ def _run_results(home: Home) -> Path:
 
 
 def _results(home: Home) -> list[dict[str, Any]]:
-    """What dbt has recorded of the last build's models and tests."""
+    """dbt's results for the models and tests of the last build."""
     record = _run_results(home)
-    found: list[dict[str, Any]] = json.loads(record.read_text())["results"] if record.exists() else []
-    return found
+    results: list[dict[str, Any]] = json.loads(record.read_text())["results"] if record.exists() else []
+    return results
 
 
 def _explain(result: dict[str, str]) -> str:
@@ -211,18 +211,18 @@ def _one_line(text: str) -> str:
 
 
 def _parse(home: Home, manifest: Path) -> None:
-    """Run `dbt parse` beside the target folder, and move what it wrote into place."""
+    """Run `dbt parse` in a temporary folder, and move its output into place."""
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".parse-", dir=home.warehouse) as folder:
         here = {"DBT_TARGET_PATH": folder, "DBT_LOG_PATH": folder, "DBT_WRITE_JSON": "true"}
         compose(home)
         environment = os.environ | _variables(home) | here
         command = [*DBT, "--quiet", "parse"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EvergreenError(f"{domain_folder() / 'dbt'}: cannot be parsed: {_one_line(done.stdout)}")
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise EvergreenError(f"{domain_folder() / 'dbt'}: cannot be parsed: {_one_line(process.stdout)}")
         (home.warehouse / "target").mkdir(exist_ok=True)
-        # A build that finds dbt's parsed state need not parse again.
+        # So that the next build need not parse again.
         Path(folder, "partial_parse.msgpack").replace(home.warehouse / "target" / "partial_parse.msgpack")
         Path(folder, "manifest.json").replace(manifest)
 
@@ -243,5 +243,5 @@ def _variables(home: Home) -> dict[str, str]:
 
 
 def _quoted(path: str) -> str:
-    """A path as it stands between the quotes of an SQL string."""
+    """A path escaped for an SQL string."""
     return path.replace("'", "''")

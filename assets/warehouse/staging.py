@@ -1,7 +1,7 @@
-"""Writes the marts of a build: the partitions that it may have changed; the others are the last build's.
+"""Writes the marts of a build: the partitions it may have changed; the others are linked from the last build.
 
-What may have changed is derived from what the build did, never from the files: see `dbt/models/`, where
-`changed_records` and `touched_statistics` say which records and entities new objects touch.
+What may have changed follows from what the build did, never from the files: in `dbt/models/`, `changed_records` and
+`touched_statistics` say which records and entities new objects touch.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ __all__ = ["stage"]
 
 
 def stage(domain: Domain, database: Path, folder: Path, before: Path | None, days: Sequence[str | None]) -> None:
-    """Write a warehouse's marts into a folder, upon those of the build that it was added to, if it was.
+    """Write a warehouse's marts into a folder, reusing those of the build it added to (`before`), if any.
 
-    days: from when on the objects are known that were added (YYYY-MM-DD, None for history).
+    `days`: when the added objects became known (YYYY-MM-DD, None for history).
     """
     limits: dict[str, Any] = {"memory_limit": "2500MB", "temp_directory": f"{database}.tmp"}
     with duckdb.connect(str(database), read_only=True, config=limits) as connection:
@@ -38,9 +38,9 @@ def stage(domain: Domain, database: Path, folder: Path, before: Path | None, day
 def _changed(
     domain: Domain, connection: duckdb.DuckDBPyConnection, before: Path, days: Sequence[str | None]
 ) -> dict[str, set[str]]:
-    """The partitions of each mart in which rows may be others than before, or there no more.
+    """The partitions of each mart in which rows may have changed or gone.
 
-    The rows of a record are among its valid records, and lie in their weeks.
+    Every row of a record is one of its valid records, so it is in the week of one of them.
     """
     versions = _weeks(connection, "select distinct known_at::date from changed_records")
     return {
@@ -53,12 +53,12 @@ def _changed(
 
 
 def _weeks_touched(connection: duckdb.DuckDBPyConnection, before: Path, entity: str) -> set[str]:
-    """The weeks from the first day on that a build touches, of its rows and of those that were there."""
+    """The weeks from the first day that a build touches, of its rows and of those before it."""
     since = f"(select min(from_day)::date from touched_statistics where entity = '{entity}')"  # noqa: S608
     rows = f"select distinct event_timestamp::date from {entity}_running where event_timestamp >= {since}"  # noqa: S608
     first = _weeks(connection, f"select {since}")
-    kept = partitions(before, f"{entity}_daily")
-    return _weeks(connection, rows) | {old for old in kept for start in first if old >= start}
+    existing = partitions(before, f"{entity}_daily")
+    return _weeks(connection, rows) | {old for old in existing for start in first if old >= start}
 
 
 def _weeks(connection: duckdb.DuckDBPyConnection, days: str) -> set[str]:

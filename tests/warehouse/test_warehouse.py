@@ -528,7 +528,7 @@ _EVERY_KEY = """
         ("engine/entities/daily.sql", "view", "table"),
     ],
 )
-def test_a_warehouse_of_another_project_is_built_anew(
+def test_a_warehouse_of_another_project_is_rebuilt(
     tmp_path: Path, project: Path, file: str, old: str, new: str
 ) -> None:
     home = Home(tmp_path / "home")
@@ -558,20 +558,20 @@ def test_a_warehouse_is_added_to_only_by_what_comes_after_all_that_is_in_it(tmp_
         assert _prepared(home) is kept, place
 
 
-def test_a_warehouse_whose_last_build_did_not_end_is_built_anew(tmp_path: Path) -> None:
+def test_a_warehouse_whose_last_build_did_not_finish_is_rebuilt(tmp_path: Path) -> None:
     home = Home(tmp_path)
     _built(home, [Source("a.csv", [])], "v1")
     assert _prepared(home)
     assert not _prepared(home)
 
 
-def test_a_warehouse_that_cannot_be_read_is_built_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warehouse_that_cannot_be_read_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     home = Home(tmp_path)
     _built(home, [Source("a.csv", [])], "v1")
     (home.warehouse / "warehouse.duckdb").write_bytes(b"no database" * 9)
     assert not _prepared(home)
     (said,) = caplog.messages
-    assert said.startswith("the warehouse is built anew from the lake: ")
+    assert said.startswith("rebuilding the warehouse from the lake: ")
     assert "warehouse.duckdb cannot be read: " in said
     assert "\n" not in said
 

@@ -2,12 +2,12 @@
 {#-
     Running counts of an entity, one row per day on which one of them changes.
 
-    A record that is known on day d joins on d + 1, when the day is over. One received on day r leaves a window of n
-    days on r + 1 + n, and never enters it when it is known no sooner. So each day's counts are added once, taken away
-    once per window, and summed over time: exact on every day of change, without a calendar and without a join of each
-    day to its window. A record counts once, as first known, with the first label that a version of it has.
+    A record known on day d is added on d + 1, when the day is over. A record received on day r leaves a window of n
+    days on r + 1 + n, and never enters it if it is not known before then. So each day's counts are added once,
+    subtracted once per window, and summed over time: exact on every day of change, without a calendar and without
+    joining each day to its window. A record counts once, as first known, with the first label that a version of it has.
 
-    Of the entities that a build touches, the days before the first touched one stay, and the sums go on from there.
+    For the entities that a build touches, the days before the first touched one stay, and the sums continue from there.
 -#}
 {%- set windows = [7, 30, 90] -%}
 {%- set shares = label_counts() -%}
@@ -184,7 +184,7 @@ where {{ this }}.name = touched.name and event_timestamp >= from_day
 
 
 {% macro daily_statistics(entity) %}
-{#- What is known of an entity, one row per day on which any of it changes. -#}
+{#- What is known about an entity, one row per day on which any of it changes. -#}
 {%- set windows = [7, 30, 90] -%}
 {%- set shares = label_counts() -%}
 select
@@ -203,7 +203,7 @@ from {{ ref(entity ~ '_running') }}
 
 
 {% macro label_counts() %}
-{#- The columns that count the labels, one each. -#}
+{#- The columns that count labels, one per label. -#}
 {%- set names = [] -%}
 {%- for label in var('labels') -%}
 {%- do names.append('labels_' ~ label) -%}

@@ -1,7 +1,7 @@
 {% macro to_timestamp(column, time) %}
 {#-
-    When something was, in UTC, or null when the text does not say it: in ISO 8601, or as one of the field's formats. A
-    day is its midnight.
+    A text as an instant in UTC, from ISO 8601 or one of the field's formats; null when it is neither. A day becomes its
+    midnight.
 -#}
 {%- if time.type == 'day' -%}
 try_strptime({{ column }}, {{ strings(['%Y-%m-%d'] + time.formats) }})
@@ -16,7 +16,7 @@ try_cast({{ column }} as timestamptz) at time zone 'UTC'
 
 
 {% macro possible(column) %}
-{#- Whether a time is one that the domain's records and their timestamps can have; null when there is none. -#}
+{#- Whether a time is possible for the domain's records and fits a timestamp; null when there is none. -#}
 {{ column }} >= timestamp '{{ var("first_possible_day") }}' and {{ column }} < timestamp '{{ var("end_of_time") }}'
 {%- endmacro %}
 
@@ -33,7 +33,7 @@ nullif(concat_ws(chr(10), {% for field in fields %}records.{{ field }}{{ ', ' if
 
 
 {% macro csv_line(columns) %}
-{#- The record as a line of CSV, every field quoted. -#}
+{#- The record as a line of CSV, with every field quoted. -#}
 concat_ws(','{% for column in columns %}, '"' || replace(coalesce(records.{{ column }}, ''), '"', '""') || '"'{% endfor %})
 {%- endmacro %}
 
@@ -57,13 +57,13 @@ concat_ws(','{% for column in columns %}, '"' || replace(coalesce(records.{{ col
 
 
 {% macro has_label_value(rows) %}
-{#- Whether a record has anything to read its label from. -#}
+{#- Whether a record has a value in any field of its label. -#}
 ({% for field in var('label_fields') %}{{ rows }}.{{ field }} is not null{{ ' or ' if not loop.last }}{% endfor %})
 {%- endmacro %}
 
 
 {% macro label_instant() %}
-{#- When a judged record's label became known, as the source says it or, by default, some days after the record. -#}
+{#- When a judged record's label became known: when the source says, or by default some days after the record. -#}
 {%- set days = var('label_known').after_days -%}
 {%- if days is none -%}
 judged.label_known_at

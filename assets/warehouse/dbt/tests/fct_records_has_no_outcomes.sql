@@ -1,4 +1,4 @@
--- What is decided later may not be a column here: the columns are those that the model and the domain name, and no others.
+-- Outcomes may not be columns here: there are only the columns that the model and the domain name.
 {%- set own = graph.nodes['model.evergreen.fct_records'].columns.keys() | list if execute else [] %}
 
 select column_name

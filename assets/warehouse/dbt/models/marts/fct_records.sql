@@ -19,7 +19,7 @@ mapped as (
 
 ),
 
--- Few records have several versions: only those are put in order.
+-- Few records have several versions: only those are sorted.
 several as (
 
     select record_id from records

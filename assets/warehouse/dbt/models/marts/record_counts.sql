@@ -1,4 +1,4 @@
--- What is new is what this has not counted: it is written after all that asks for that.
+-- New objects are those not counted here, so this is written after everything that asks which are new.
 -- depends_on: {{ ref('changed_records') }}, {{ ref('quarantined_records') }}
 {{ config(materialized='incremental', incremental_strategy='append') }}
 

@@ -20,7 +20,7 @@ first_known as (
 
 ),
 
--- When the first of the versions that were there before came to be known that have a label.
+-- When the first earlier version with a label became known.
 labelled as (
 
     select record_id, min(known_at) as labelled_at from {{ ref('fct_records') }}
@@ -31,7 +31,7 @@ labelled as (
 
 ),
 
--- A record counts as it was first known, its label as it first had one: a new version changes nothing else.
+-- A record counts as first known, with its first label: a new version changes nothing else.
 counted as (
 
     select

@@ -42,7 +42,7 @@ typed as not materialized (
         records.{{ field }},
         {% endfor -%}
         {% if label_known.field -%}
-        -- What is said and cannot be read is beyond all that is possible.
+        -- A time that is given but cannot be read counts as later than any possible time.
         case when records.{{ label_known.field }} is not null then coalesce(
             {{ to_timestamp('records.' ~ label_known.field, label_known) }}, timestamp 'infinity'
         ) end as label_known_at,
@@ -70,7 +70,7 @@ judged as not materialized (
 
 ),
 
--- Only narrow columns are grouped; texts stream past in the last select.
+-- Only narrow columns are grouped; texts are read only in the last select.
 first_readings as (
 
     select record_id, content_hash, min(position) as position

@@ -1,5 +1,5 @@
 {% test never_null(model, columns, entities=false) %}
-{# One pass for several columns, and the domain's entities; fails with each column that has nulls. #}
+{# One pass over several columns, and the domain's entities; fails for each column that has nulls. #}
 {%- set filled = columns + (var('entities') if entities else []) %}
 
 with nulls as (

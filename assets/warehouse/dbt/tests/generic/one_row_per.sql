@@ -1,5 +1,5 @@
 {% test one_row_per(model, columns) %}
-{# Fails with each combination of the columns that has a null or more than one row. #}
+{# Fails for each combination of the columns that has a null or more than one row. #}
 
 select {{ columns | join(', ') }}, count(*) as copies
 from {{ model }}
