@@ -1,4 +1,4 @@
-"""Adversarial validation: how well test rows can be told from train rows by their features."""
+"""Adversarial validation: how well features separate test rows from train rows."""
 
 from dataclasses import dataclass
 
@@ -16,17 +16,17 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Separation:
-    """Areas under the ROC curve, 0.5 for what cannot be told apart: of all features together, and of the best alone."""
+    """Areas under the ROC curve, 0.5 for no separation: of all features together, and of the best ones alone."""
 
     auc: float
     features: dict[str, float]
 
 
 def tell_apart(snapshot: Snapshot) -> Separation:
-    """Let boosted trees tell the newest rows to train on from the rows to test on, cross-validated.
+    """Train boosted trees to separate train rows from test rows, cross-validated.
 
-    As many of either, up to 4,000 in all, the train rows spread over their period: a model that sees which rows are
-    newer has found what changed, or a leak.
+    Equal numbers of each, up to 4,000 in all, train rows spread evenly over their period. A model that can pick out
+    the newer rows has found a change, or a leak.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import cross_val_predict
@@ -44,13 +44,13 @@ def tell_apart(snapshot: Snapshot) -> Separation:
 
 
 def _spread(rows: pd.DataFrame, size: int) -> np.ndarray:
-    """Rows at even distances."""
+    """Evenly spaced rows."""
     return rows.iloc[np.linspace(0, len(rows) - 1, size).round().astype(int)].to_numpy(np.float64)
 
 
 def _auc(truth: np.ndarray, score: np.ndarray) -> float:
-    """Of a score or of its opposite, whichever tells more; what is missing is below everything."""
+    """The AUC of a score or of its negation, whichever is greater; missing values rank lowest."""
     from sklearn.metrics import roc_auc_score
 
-    found = float(roc_auc_score(truth, np.nan_to_num(score, nan=-1e9)))
-    return max(found, 1 - found)
+    auc = float(roc_auc_score(truth, np.nan_to_num(score, nan=-1e9)))
+    return max(auc, 1 - auc)

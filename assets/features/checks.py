@@ -1,8 +1,8 @@
-"""Proofs that a training set and the online store are what they claim, by other means than those that made them.
+"""Checks that a training set and the online store are what they claim, by code independent of what built them.
 
-Nothing here goes through the offline store's joins or the search for near duplicates: features are looked up again by
-plain SQL over the marts, and rows and features by other SQL over the raw records as they landed; texts are compared
-again by regular expressions and sets.
+Nothing here uses the offline store's joins or the search for near duplicates: features are looked up again by plain
+SQL over the marts, rows and statistics by other SQL over the raw records as they landed, and texts are compared by
+regular expressions and sets.
 """
 
 import re
@@ -44,20 +44,20 @@ __all__ = [
 ]
 
 SAMPLE_ROWS = 600
-"""Rows that are looked up again one by one."""
+"""Rows whose features are looked up again."""
 
 RECOUNTED_ROWS = 200
 """Rows whose statistics are counted again from the raw records."""
 
 BRUTE_FORCE_ROWS = 200
-"""Rows of either side whose shingles are compared pair by pair."""
+"""Rows of each side whose shingles are compared pair by pair."""
 
 _PARTS = ("train", "test", "reference")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw: `faults` of `examined`, and in words what a fault is."""
+    """The outcome of a check: `faults` of `examined`, and what a fault is, in words."""
 
     name: str
     examined: int
@@ -66,12 +66,12 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """A check that examined nothing has not passed."""
+        """Whether there are no faults; a check that examined nothing fails."""
         return self.examined > 0 and self.faults == 0
 
 
 def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
-    """Everything that a training set has to be, in the order of what would be worst."""
+    """All checks of a training set, the worst fault first."""
     return [
         check_landed(home, snapshot),
         # Without entities there is nothing to look up.
@@ -86,9 +86,9 @@ def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
 
 
 def check_landed(home: Home, snapshot: Snapshot) -> Finding:
-    """Every row is the version that had landed by as-of, and sampled statistics count what had landed the day before.
+    """Every row is the version that had landed by as-of; sampled statistics count what had landed by the day before.
 
-    Rows of entities with corrected records are sampled first: what arrived late would show in them.
+    Half of the sample is of entities with corrected records: late arrivals would show there.
     """
     rows = pd.concat(_read(snapshot, [*home.domain.columns, *snapshot.features]), ignore_index=True)
     with open_landed(home, snapshot) as landed:
@@ -99,13 +99,13 @@ def check_landed(home: Home, snapshot: Snapshot) -> Finding:
         sample = pd.concat(sampled, ignore_index=True)
         for key in home.domain.entities:
             expected = landed.statistics(key, sample[_row(home)])
-            found = sample[list(expected.columns)].to_numpy(np.float64)
-            faults += _differences(found, expected.to_numpy(np.float64, na_value=np.nan))
-    return Finding("as_it_had_landed", len(rows), faults, "rows or values that had not landed like this")
+            actual = sample[list(expected.columns)].to_numpy(np.float64)
+            faults += _differences(actual, expected.to_numpy(np.float64, na_value=np.nan))
+    return Finding("as_it_had_landed", len(rows), faults, "rows or values that differ from what had landed")
 
 
 def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
-    """Every statistic of sampled rows, looked up again as the last row before the record was received."""
+    """Every statistic of sampled rows equals the last row before the record was received."""
     marts = home.lake.path("marts", snapshot.manifest["marts"])
     rows = _sample(pd.concat(_read(snapshot, [*_row(home), *snapshot.features])), SAMPLE_ROWS)
     faults = 0
@@ -117,33 +117,35 @@ def check_point_in_time(home: Home, snapshot: Snapshot) -> Finding:
 
 
 def check_shift(home: Home, snapshot: Snapshot) -> Finding:
-    """Rows that come in a day earlier get what a look-up finds a day earlier, which is not all what they had.
+    """Rows moved to a day earlier get the statistics of a day earlier, and not all of them are the same.
 
-    What the records themselves show is the same on any day, and whatever other rows it is computed with.
+    Features of the record itself are the same on any day, and whatever rows they are computed with.
     """
     marts, columns = home.lake.path("marts", snapshot.manifest["marts"]), [*_row(home), *definitions(home).request]
     columns = list(dict.fromkeys([*columns, *definitions(home).entities]))
     rows = _sample(pd.concat(_read(snapshot, [*columns, *snapshot.features])), SAMPLE_ROWS)
     earlier = rows.assign(known_at=rows["known_at"] - pd.Timedelta(days=1))
-    found = with_features(home, marts, pa.Table.from_pandas(earlier[columns], preserve_index=False), snapshot.features)
+    joined = with_features(home, marts, pa.Table.from_pandas(earlier[columns], preserve_index=False), snapshot.features)
     faults, changed = 0, 0
     for key in home.domain.entities:
         names = _statistics(home.domain, key)
-        shifted = found.select(names).to_pandas().to_numpy(np.float64)
+        shifted = joined.select(names).to_pandas().to_numpy(np.float64)
         faults += _differences(shifted, _look_up(mart(marts, f"{key}_daily"), key, names, earlier))
         changed += _differences(shifted, rows[names].to_numpy(np.float64))
     shown = _shown(home)
-    faults += _differences(found.select(shown).to_pandas().to_numpy(np.float64), rows[shown].to_numpy(np.float64))
+    faults += _differences(joined.select(shown).to_pandas().to_numpy(np.float64), rows[shown].to_numpy(np.float64))
     follows = changed > 0 or not home.domain.entities
-    return Finding("shifted_by_a_day", len(rows), faults if follows else len(rows), "values that do not follow time")
+    return Finding(
+        "shifted_by_a_day", len(rows), faults if follows else len(rows), "values that do not follow the date"
+    )
 
 
 def check_canary(home: Home, snapshot: Snapshot) -> Finding:
-    """A planted value that became known only after as-of is null; one that was known all along shows."""
+    """A planted value that became known only after as-of is null; one known all along is there."""
     rows = _sample(pd.concat(_read(snapshot, _row(home))), SAMPLE_ROWS)
     after = datetime.fromisoformat(snapshot.as_of) + timedelta(days=1)
     long_ago = rows["known_at"].min().to_pydatetime() - timedelta(days=1)
-    # By record: what is known of old, without a canary; a canary of the future, and one that arrived in the future.
+    # Per record: a value known long before, without a canary; a canary of the future; and one that arrives in it.
     planted = [
         row
         for name in rows["record_id"]
@@ -158,13 +160,13 @@ def check_canary(home: Home, snapshot: Snapshot) -> Finding:
         columns = list(zip(*planted, strict=True))
         names = ["record_id", "event_timestamp", "created_timestamp", "known", "canary"]
         pq.write_table(pa.table(columns, names=names), source)
-        seen = _join_canary(home, source, rows)
-    faults = int(((seen["known"] != 1) | seen["canary"].notna()).sum())
+        joined = _join_canary(home, source, rows)
+    faults = int(((joined["known"] != 1) | joined["canary"].notna()).sum())
     return Finding("future_canary_is_null", len(rows), faults, "rows that see a value of the future")
 
 
 def check_rows(home: Home, snapshot: Snapshot) -> Finding:
-    """As many rows as there are usable records in the period, less those removed as duplicates."""
+    """There are as many rows as usable records in the period, less those removed as duplicates."""
     marts = home.lake.path("marts", snapshot.manifest["marts"])
     test_from, _ = snapshot.manifest["period"].get("test", (snapshot.as_of, None))
     usable = """
@@ -179,15 +181,15 @@ def check_rows(home: Home, snapshot: Snapshot) -> Finding:
     parameters |= {"holds_out": snapshot.holds_out}
     with duckdb.connect() as connection:
         ((before, within),) = connection.execute(usable, parameters).fetchall()
-    kept = min(before, snapshot.manifest["settings"]["max_train_rows"])
+    usable_before = min(before, snapshot.manifest["settings"]["max_train_rows"])
     removed = sum(snapshot.manifest["removed"].values())
     train, test, reference = (pq.read_metadata(snapshot.path / f"{part}.parquet").num_rows for part in _PARTS)
-    missing = abs(kept - removed - train - reference) + abs(within - test)
-    return Finding("rows_conserved", kept + within, missing, "rows lost or made")
+    missing = abs(usable_before - removed - train - reference) + abs(within - test)
+    return Finding("rows_conserved", usable_before + within, missing, "rows lost or added")
 
 
 def check_overlap(snapshot: Snapshot) -> Finding:
-    """No record trained and tested on, no text that starts alike, and no similar pair among sampled rows."""
+    """No record is both trained and tested on, no texts start alike, and no sampled pair is similar."""
     train, *others = _read(snapshot, ["record_id", "text"])
     test = pd.concat(others)
     same = len(set(train["record_id"]) & set(test["record_id"]))
@@ -201,7 +203,7 @@ def check_overlap(snapshot: Snapshot) -> Finding:
 
 
 def check_labels(snapshot: Snapshot) -> Finding:
-    """Every row and its label known by as-of, every test row of a later day than every train row."""
+    """Every row and its label are known by as-of, and every test row is of a later day than every train row."""
     train, test, reference = _read(snapshot, ["known_at", "label_known_at", "label"])
     as_of = pd.Timestamp(snapshot.as_of)
     rows = pd.concat([train, test, reference])
@@ -211,23 +213,23 @@ def check_labels(snapshot: Snapshot) -> Finding:
 
 
 def check_columns(snapshot: Snapshot) -> Finding:
-    """Only the columns of the contract and the features, none of which is an outcome or named after one."""
+    """There are only the contract's columns and the features; none of them is an outcome or named after one."""
     domain = snapshot.domain
     names = [name for part in _PARTS for name in pq.read_schema(snapshot.path / f"{part}.parquet").names]
     expected = {*domain.columns, *snapshot.features}
-    # Statistics are of entities and labels, which an outcome may be called like.
+    # Statistics are named after entities and labels, whose names an outcome may share.
     counted = {name for entity in domain.entities for name in _statistics(domain, entity)}
     outcome = re.compile(rf"(^|_)({'|'.join(domain.outcomes)})(_|$)")
     late = {name for name in names if outcome.search(name)} - counted - set(domain.columns)
     faults = sum(name not in expected or name in late for name in names)
     faults += "label" in snapshot.features
-    return Finding("no_outcome_columns", len(names), faults, "columns that are known only with the label, or later")
+    return Finding("no_outcome_columns", len(names), faults, "columns known only with the label, or later")
 
 
 def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
-    """For sampled keys, what an online store serves is what the offline store joins as of the date.
+    """For sampled keys, an online store serves what the offline store joins as of the date.
 
-    `folder` has the online store, the home's by default.
+    `folder` holds the online store, by default the home's.
     """
     store = online_store(folder or home.features)
     marts = home.lake.path("marts", store.marts)
@@ -243,7 +245,7 @@ def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
 
 
 def _row(home: Home) -> list[str]:
-    """What a look-up needs of a row."""
+    """The columns of a row that a look-up needs."""
     return ["record_id", "known_at", *home.domain.entities]
 
 
@@ -252,7 +254,7 @@ def _statistics(domain: Domain, entity: str) -> list[str]:
 
 
 def _shown(home: Home) -> list[str]:
-    """Features that the records themselves show: of on-demand views that read no other view."""
+    """Features of the record itself: those of on-demand views that read no other view."""
     views = open_store(home).list_on_demand_feature_views()
     return [field.name for view in views if not view.source_feature_view_projections for field in view.features]
 
@@ -262,7 +264,7 @@ def _read(snapshot: Snapshot, columns: list[str]) -> list[pd.DataFrame]:
 
 
 def _sample(rows: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The same rows every time, whatever their order: those with the smallest hashes of their ids."""
+    """The same rows every time, in any order: those with the smallest hashes of their ids."""
     order = pd.util.hash_array(rows["record_id"].to_numpy(object)).argsort(kind="stable")
     return rows.iloc[order[:size]].reset_index(drop=True)
 
@@ -280,13 +282,13 @@ def _look_up(path: str, key: str, names: list[str], rows: pd.DataFrame) -> npt.N
     """  # noqa: S608 - names come from the snapshot's own manifest
     with duckdb.connect() as connection:
         connection.register("rows", rows.assign(position=range(len(rows))))
-        found: pd.DataFrame = connection.execute(sql, {"path": path}).df()
-    return found.to_numpy(np.float64)
+        statistics: pd.DataFrame = connection.execute(sql, {"path": path}).df()
+    return statistics.to_numpy(np.float64)
 
 
-def _differences(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> int:
-    assert found.shape == expected.shape
-    return int((~((found == expected) | (np.isnan(found) & np.isnan(expected)))).sum())
+def _differences(actual: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> int:
+    assert actual.shape == expected.shape
+    return int((~((actual == expected) | (np.isnan(actual) & np.isnan(expected)))).sum())
 
 
 def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
@@ -315,12 +317,12 @@ def _join_canary(home: Home, source: Path, rows: pd.DataFrame) -> pd.DataFrame:
         project=store.project,
         full_feature_names=False,
     )
-    seen: pd.DataFrame = job.to_df()
-    return seen
+    joined: pd.DataFrame = job.to_df()
+    return joined
 
 
 def rows_at(marts: Path, as_of: datetime, known: Sequence[str]) -> pd.DataFrame:
-    """Sampled records visible as of a date, as if each had been received then; of what is known, these columns."""
+    """These columns of sampled records visible as of a date, as if each had been received then."""
     columns = ", ".join(("record_id", "text", *known))
     sql = f"""
         select {columns}, $as_of::timestamp as known_at

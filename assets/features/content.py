@@ -1,4 +1,4 @@
-"""The name of a training set: a hash of its rows."""
+"""The id of a training set: a hash of its rows."""
 
 import hashlib
 import json
@@ -14,9 +14,8 @@ __all__ = ["content_hash"]
 def content_hash(parts: dict[str, pa.Table], columns: Sequence[str], features: Sequence[str]) -> str:
     """A hash (16 hex digits) of the rows' values in order, whatever file, chunk or machine they came from.
 
-    Each column of each part is hashed as the lengths of its values, little-endian, with -1 for a missing one, and the
-    values one after the other: texts in UTF-8, instants in microseconds, numbers as IEEE doubles without negative
-    zeros.
+    Each column of each part is hashed as the lengths of its values, little-endian, -1 for a missing one, followed by
+    the values: texts in UTF-8, instants in microseconds, numbers as IEEE doubles with negative zeros made positive.
     """
     digest = hashlib.sha256(json.dumps([list(columns), list(features)]).encode())
     for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""What a record's text shows, in a domain that has no on-demand view of its own."""
+"""Features of a record's text, for a domain without an on-demand view of its own."""
 
 import pandas as pd
 from feast import Field, RequestSource
@@ -10,12 +10,12 @@ __all__ = ["record", "record_request"]
 record = RequestSource(
     name="record",
     schema=[Field(name="text", dtype=String)],
-    description="What the record itself says; an empty string stands for a missing text.",
+    description="Columns of the record itself; a missing text is an empty string.",
 )
 
 
-# Feast keeps the source of this function in its registry and runs it from there: it must not use names of this module.
-# Nor can these fields have descriptions: Feast compares them with fields that it infers, which have none.
+# Feast keeps this function's source in its registry and runs it from there: it must not use names from this module.
+# These fields cannot have descriptions: Feast compares them with the fields it infers, which have none.
 @on_demand_feature_view(  # type: ignore[untyped-decorator]
     sources=[record],
     schema=[
@@ -23,14 +23,14 @@ record = RequestSource(
         Field(name="characters_log", dtype=Float64),  # log(1 + characters of the text), 4 decimals
     ],
     mode="pandas",
-    description="How long the text is, computed alike for training and for serving.",
+    description="The length of the text, computed in the same way for training and serving.",
 )
 def record_request(inputs: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
     texts = inputs["text"].fillna("").tolist()
-    # Rounded, because the last bit of a logarithm depends on the processor, and snapshots are named by content.
+    # Rounded because the last bit of a logarithm depends on the processor, and snapshots are named by their content.
     return pd.DataFrame(
         {
             "words_log": np.round(np.log1p([len(text.split()) for text in texts]), 4),

@@ -18,25 +18,25 @@ __all__ = ["feature_definitions", "online_features", "training_set", "training_s
 
 
 def training_set_checks(domain: Domain) -> dict[str, str]:
-    """What is proved of a training set, by check; without entities there are no statistics to look up."""
+    """What each check proves about a training set; without entities there are no statistics to look up."""
     looked_up = "Sampled statistics equal an independent look-up of what was known when the record came in."
     return {
-        "as_it_had_landed": "Rows and sampled statistics equal those counted from the raw records by the day they "
-        "landed; labels too, if values are their names or the domain has dbt/checks/mapped_labels.sql.",
+        "as_it_had_landed": "Rows and sampled statistics equal those computed from the raw records by the day they "
+        "landed; labels too, if values are label names or the domain has dbt/checks/mapped_labels.sql.",
         **({"point_in_time": looked_up} if domain.entities else {}),
-        "future_canary_is_null": "Planted values of the day after as-of, and late arrivals, are not seen by any row.",
-        "shifted_by_a_day": "Rows that come in a day earlier get statistics of a day earlier, and else the same.",
+        "future_canary_is_null": "No row sees planted values of the day after as-of, or late arrivals.",
+        "shifted_by_a_day": "Rows moved a day earlier get the statistics of a day earlier; other features stay.",
         "labels_known": "Every label was known by as-of, and every test row is of a later day than every train row.",
         "no_overlap": "No record and no near duplicate is on both sides.",
-        "no_outcome_columns": "Nothing that is known only with the label, or later, is among the columns.",
-        "rows_conserved": "As many rows as there are usable records, less those removed as duplicates.",
+        "no_outcome_columns": "No column is known only with the label, or later.",
+        "rows_conserved": "There are as many rows as usable records, less those removed as duplicates.",
     }
 
 
 _ADVERSARIAL = dg.AssetCheckSpec(
     "test_rows_look_like_train_rows",
     asset="training_set",
-    description="A small model cannot tell the rows to test on from those to train on by their features.",
+    description="A small model cannot separate test rows from train rows by their features.",
 )
 
 
@@ -52,7 +52,7 @@ def _specs(asset: str, checks: dict[str, str]) -> list[dg.AssetCheckSpec]:
     owners=["team:evergreen"],
 )
 def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Feast's entities, views and the service that the model uses: the engine's, and those of `feature_repo/`."""
+    """Feast's entities, views and the model's feature service: the engine's, and those of `feature_repo/`."""
     from assets.features.store import SERVICE, apply_definitions
 
     applied = apply_definitions(evergreen.home)
@@ -78,7 +78,7 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
     check_specs=[*_specs("training_set", training_set_checks(load_domain())), _ADVERSARIAL],
 )
 def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Records with known labels and the features of their own instant, split by time and frozen as a snapshot."""
+    """Records with known labels and features as of their own instants, split by time and frozen as a snapshot."""
     from assets.features.checks import check_training_set
     from assets.features.snapshot import build_training_set
 
@@ -104,7 +104,7 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     deps=["feature_definitions", "marts"],
     kinds={"feast", "sqlite"},
     owners=["team:evergreen"],
-    check_specs=_specs("online_features", {"online_equals_offline": "What is served equals what a training row gets."}),
+    check_specs=_specs("online_features", {"online_equals_offline": "Served features equal those of a training row."}),
 )
 def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The online store with each entity's newest statistics up to as-of."""
@@ -134,19 +134,19 @@ def _result(finding: "Finding") -> dg.AssetCheckResult:
 
 
 def _adversarial_result(snapshot: "Snapshot", bound: float) -> dg.AssetCheckResult:
-    """A warning, not a stop: the world may have changed, and then the model has to."""
+    """A warning only: the world may have changed, and then so must the model."""
     from assets.features.adversarial import tell_apart
 
-    found = tell_apart(snapshot)
-    tells = [(name, f"{auc:.3f}") for name, auc in found.features.items()]
+    separation = tell_apart(snapshot)
+    best = [(name, f"{auc:.3f}") for name, auc in separation.features.items()]
     return dg.AssetCheckResult(
         check_name=_ADVERSARIAL.name,
-        passed=found.auc <= bound,
+        passed=separation.auc <= bound,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
-            "AUC": found.auc,
+            "AUC": separation.auc,
             "bound": bound,
-            "what tells most": table(["feature", "AUC alone"], tells),
+            "best_features": table(["feature", "AUC alone"], best),
         },
     )
 

@@ -1,14 +1,15 @@
-"""Near duplicates between two sets of texts, exactly, without comparing all pairs.
+"""An exact search for near duplicates between two sets of texts, without comparing all pairs.
 
-A text is its words: runs of letters, in lower case, without redactions (words of x only); digits, punctuation and
-spaces only separate. Two texts are near duplicates when their first 120 characters agree (form letters, and equal
-texts), or when the sets of their 5-word shingles have a Jaccard similarity (Broder 1997) of at least a threshold t.
+A text is reduced to its words: runs of letters, in lower case, without redactions (words of x only); digits,
+punctuation and spaces only separate words. Two texts are near duplicates when their first 120 characters agree (form
+letters, and equal texts), or when their sets of 5-word shingles have a Jaccard similarity (Broder 1997) of at least a
+threshold t.
 
 Similar pairs are found by prefix filtering (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007): with the
-shingles of every set in one order, the rarest first, sets A and B with Jaccard >= t share one of the first
-|A| - t|A| + 1 of A and of the first |B| - t|B| + 1 of B. Where they first meet bounds how many they can share (Xiao,
-Wang, Lin, Yu 2008); that leaves few candidates, on which the similarity is then computed. Nothing is sampled; the only
-approximation is that shingles are compared by 48 bits of a hash.
+shingles of every set in one order, rarest first, sets A and B with Jaccard >= t share one of the first
+|A| - t|A| + 1 of A and of the first |B| - t|B| + 1 of B. The place of the first shared shingle bounds how many they can
+share (Xiao, Wang, Lin, Yu 2008); that leaves few candidates, whose similarity is then computed. Nothing is sampled; the
+only approximation is that shingles are compared by 48 bits of a hash.
 """
 
 import os
@@ -27,13 +28,13 @@ __all__ = ["Duplicates", "find_duplicates", "hash_starts"]
 _PREFIX_CHARACTERS = 120
 _SHINGLE_WORDS = 5
 _ROWS = 1 << 10
-"""Rows that are hashed together: what bounds memory."""
+"""Rows hashed at a time, which bounds memory."""
 _PAIRS = 1 << 20
-"""Pairs of a shingle and a row that are compared together: what bounds memory where many texts are alike."""
+"""Pairs of a shingle and a row compared at a time, which bounds memory where many texts are alike."""
 _HASH_BITS = np.uint64(48)
-"""High bits of a sorting key hold a row's place among `_ROWS`, these low ones the shingle's hash."""
+"""The low bits of a sort key that hold the shingle's hash; the high bits hold the row's place among `_ROWS`."""
 _ROUNDING = 1e-9
-"""By how much a bound is widened, so that rounding never excludes what the last comparison accepts."""
+"""How much bounds are widened, so that rounding never excludes what the final comparison accepts."""
 
 _Hashes = npt.NDArray[np.uint64]
 _Indices = npt.NDArray[np.int64]
@@ -47,7 +48,7 @@ _BASE = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which of the searched texts have a near duplicate among the others, by the rule that found it."""
+    """Which of the searched texts have a near duplicate among the others, by rule."""
 
     same_start: _Flags
     similar: _Flags
@@ -60,9 +61,9 @@ class Duplicates:
 def find_duplicates(rows: pa.Table, others: pa.Table, similarity: float) -> Duplicates:
     """For each of `rows`: does its text have a near duplicate among those of `others`?
 
-    Both have the columns `text` (strings, no nulls) and `start` (`hash_starts` of it). `similarity` is the Jaccard
-    threshold, above 0; what starts alike is not searched for similar ones. Takes about 20 microseconds of one core for
-    1 KB of text, and memory for the shingles of `others`, which is meant to be the smaller set.
+    Both have the columns `text` (strings, no nulls) and `start` (its `hash_starts`). `similarity` is the Jaccard
+    threshold, above 0; rows that start alike are not searched for similar texts. Takes about 20 microseconds of one
+    core per KB of text, and memory for the shingles of `others`, which should be the smaller set.
     """
     starts = np.asarray(others["start"])
     same_start = np.isin(np.asarray(rows["start"]), starts[starts > 0])
@@ -74,9 +75,9 @@ def find_duplicates(rows: pa.Table, others: pa.Table, similarity: float) -> Dupl
 
 
 def hash_starts(texts: pa.ChunkedArray) -> _Hashes:
-    """For each text (strings, no nulls) a hash of its first 120 characters, as near duplicates share them.
+    """For each text (strings, no nulls), a hash of the first 120 characters of its words; 0 for a text without words.
 
-    It is 0 for a text without words.
+    Texts that start alike have the same hash.
     """
     return np.concatenate([np.zeros(0, np.uint64), *_map(_starts, texts)])
 
@@ -94,24 +95,24 @@ class _Sets:
 
 @dataclass(frozen=True)
 class _Index:
-    """Sets to search for one that is similar. A shingle is known by its rank: the rarest among the sets is 0."""
+    """An index of sets to search for similar ones. A shingle is identified by its rank: the rarest has rank 0."""
 
     similarity: float
     sizes: _Indices
     """Shingles of each set."""
     members: _Indices
-    """A set's number times how many ranks there are, plus a rank: one for each shingle of each set, ascending."""
+    """For each shingle of each set, the set's number times the number of ranks plus the shingle's rank, ascending."""
     shingles: _Hashes
     """Distinct, ascending."""
     ranks: _Indices
     """The rank of each of `shingles`."""
     begins: _Indices
-    """Where the sets that have a rank among their first begin in `sets`; one more than there are ranks."""
+    """For each rank, where the sets with it among their first ranks begin in `sets`; one entry more than ranks."""
     sets: _Indices
     places: _Indices
     """The rank's place in each of those sets."""
     filter: _Flags
-    """Whether some shingle has these low bits: spares most searches."""
+    """Whether some shingle has these low bits, which makes most searches unnecessary."""
 
     @classmethod
     def of(cls, batches: list[_Sets], similarity: float) -> "_Index":
@@ -141,29 +142,29 @@ class _Index:
 
     def similar(self, some: _Sets) -> _Flags:
         """Which of some sets have a Jaccard similarity of at least `similarity` with a set of the index."""
-        found = np.zeros(len(some.sizes), bool)
+        similar = np.zeros(len(some.sizes), bool)
         rows = self._promising(some)
-        # Where many are alike, so is the first one that is met, and the others need not be compared.
+        # Where many sets are alike, the first match usually is similar too, and the others need no comparison.
         for most in (1, len(self.sizes)):
-            first = np.flatnonzero(rows.is_first & ~found[rows.rows])
+            first = np.flatnonzero(rows.is_first & ~similar[rows.rows])
             for probes in _pieces(first, self._meets(rows.ranks[first], most)):
                 mine, other = self._candidates(rows, probes, most)
                 for pairs in _pieces(np.arange(len(mine)), rows.known[mine]):
                     alike = self._are_alike(rows, mine[pairs], other[pairs])
-                    found[mine[pairs][alike]] = True
-        return found
+                    similar[mine[pairs][alike]] = True
+        return similar
 
     def _promising(self, some: _Sets) -> "_Ranked":
-        """The rows that share enough with all sets together, by the shingles that they share.
+        """The rows that share enough shingles with all sets together, with those shingles.
 
-        |A and B| >= t |A or B| >= t |A|: a row that shares less is similar to none.
+        |A and B| >= t |A or B| >= t |A|: a row that shares fewer is similar to none.
         """
         ranks = self._ranks(some.shingles)
         known = np.bincount(some.rows[ranks >= 0], minlength=len(some.sizes))
         known[known < self.similarity * some.sizes] = 0
-        kept = (ranks >= 0) & (known > 0)[some.rows]
+        shared = (ranks >= 0) & (known > 0)[some.rows]
         count = max(len(self.shingles), 1)
-        rows, ranks = np.divmod(np.sort(some.rows[kept] * count + ranks[kept]), count)
+        rows, ranks = np.divmod(np.sort(some.rows[shared] * count + ranks[shared]), count)
         places = _places(rows, known) + (some.sizes - known)[rows]
         return _Ranked(some.sizes, known, rows, ranks, places, places < _first(some.sizes, self.similarity)[rows])
 
@@ -179,14 +180,14 @@ class _Index:
         return ranks
 
     def _meets(self, ranks: _Indices, most: int) -> _Indices:
-        """How many sets have each rank among their first, counted up to `most`."""
+        """How many sets have each rank among their first ones, up to `most`."""
         meets: _Indices = np.minimum(self.begins[ranks + 1] - self.begins[ranks], most)
         return meets
 
     def _candidates(self, some: "_Ranked", probes: _Indices, most: int) -> tuple[_Indices, _Indices]:
-        """Pairs of a row and a set that meet in one of these shingles and may be similar, each once.
+        """Pairs of a row and a set that share one of these shingles and may be similar, each once.
 
-        Where they first meet, at most the rest of the smaller one can follow in both.
+        After the first shared shingle, both can share at most what remains of the smaller one.
         """
         ranks = some.ranks[probes]
         probe, posting = _expand(self.begins[ranks], self._meets(ranks, most))
@@ -212,22 +213,22 @@ class _Index:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """Rows by those of their shingles that an index has, in order of row and rank."""
+    """Rows with those of their shingles that an index has, in order of row and rank."""
 
     sizes: _Indices
     """Shingles of each row, whether the index has them or not."""
     known: _Indices
-    """Those of each row that are in here."""
+    """Shingles of each row that the index has."""
     rows: _Indices
     ranks: _Indices
     places: _Indices
-    """The place of each shingle in its row; those that are not in here come first."""
+    """The place of each shingle in its row; those the index does not have come first."""
     is_first: _Flags
-    """Whether the shingle is one of the row's first, in which it meets every similar set."""
+    """Whether the shingle is one of the row's first ones, of which every similar set shares one."""
 
 
 def _first(sizes: _Indices, similarity: float) -> _Indices:
-    """How many of a set's shingles are enough to meet every similar set in."""
+    """How many of a set's first shingles are enough for every similar set to share one."""
     first: _Indices = sizes - np.ceil(similarity * sizes - _ROUNDING).astype(np.int64) + 1
     return first
 
@@ -237,24 +238,24 @@ def _begins(counts: _Indices) -> _Indices:
 
 
 def _places(rows: _Indices, counts: _Indices) -> _Indices:
-    """The place of each item among those of its row, for rows in order that have so many."""
+    """The place of each item within its row, for ordered rows with these numbers of items."""
     return np.arange(len(rows)) - _begins(counts)[rows]
 
 
 def _expand(begins: _Indices, counts: _Indices) -> tuple[_Indices, _Indices]:
-    """For ranges of numbers: every number, behind the range that it is of."""
+    """For ranges of numbers: the range of every number, and the number."""
     which = np.repeat(np.arange(len(counts)), counts)
     return which, np.arange(len(which)) + (begins - _begins(counts)[:-1])[which]
 
 
 def _pieces(items: _Indices, weights: _Indices) -> list[_Indices]:
-    """Items in pieces that weigh about `_PAIRS`."""
+    """Items in pieces that each weigh about `_PAIRS`."""
     ends = np.cumsum(weights)
     return np.split(items, np.searchsorted(ends, np.arange(_PAIRS, ends[-1] if len(ends) else 0, _PAIRS)))
 
 
 def _map(function: Callable[[pa.LargeStringArray], _T], texts: pa.ChunkedArray) -> list[_T]:
-    """A function of every slice of some texts, on all cores: NumPy lets go of the interpreter's lock."""
+    """Apply a function to every slice of some texts, on all cores: NumPy releases the interpreter's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, _slices(texts)))
 
@@ -267,7 +268,7 @@ def _slices(texts: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
 
 @dataclass(frozen=True)
 class _Words:
-    """The words of some texts, as places in their letters."""
+    """The words of some texts, as offsets into their letters."""
 
     letters: npt.NDArray[np.uint8]
     begins: _Indices
@@ -312,14 +313,14 @@ def _words(texts: pa.LargeStringArray) -> _Words:
     ends = np.flatnonzero(inside[1:-1] & (edge[1:] | ~inside[2:])) + 1
     other_letters = np.zeros(len(letters) + 1, np.int32)
     np.cumsum(inside[1:-1] & (letters != ord("x")), out=other_letters[1:])
-    said = other_letters[ends] > other_letters[begins]
-    begins, ends = begins[said], ends[said]
+    unredacted = other_letters[ends] > other_letters[begins]
+    begins, ends = begins[unredacted], ends[unredacted]
     rows = np.searchsorted(offsets, begins, side="right") - 1
     return _Words(letters, begins, ends, rows, np.bincount(rows, minlength=len(texts)))
 
 
 def _letters(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint8], _Indices]:
-    """Every byte as a letter's code, 0 where there is no letter, and where each text begins; one offset more."""
+    """Every byte as a letter's code, 0 where it is not a letter, and the offset of each text, plus the end."""
     _, offsets_buffer, data = texts.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     text = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.zeros(0, np.uint8)
@@ -327,12 +328,12 @@ def _letters(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint8], _Indice
 
 
 def _letter_table() -> npt.NDArray[np.uint8]:
-    # Bytes from 128 belong to letters outside ASCII, which are kept as they are.
+    # Bytes from 128 up belong to letters outside ASCII, which stay as they are.
     return np.array([ord(chr(b).lower()) if b >= 128 or chr(b).isalpha() else 0 for b in range(256)], np.uint8)
 
 
 def _cut(words: _Words) -> _Indices:
-    """Where each word ends when a text is cut after its first characters, one space between words."""
+    """Where each word ends when a text, with one space between words, is cut after its first characters."""
     before = _begins(words.ends - words.begins + 1)
     so_far = before[:-1] - before[_begins(words.counts)[words.rows]]
     cut: _Indices = np.clip(words.begins + _PREFIX_CHARACTERS - so_far, words.begins, words.ends)
@@ -340,7 +341,7 @@ def _cut(words: _Words) -> _Indices:
 
 
 def _hash_words(words: _Words) -> _Hashes:
-    """A hash of the letters of each word: a polynomial, divided by the power that it begins at."""
+    """A polynomial hash of the letters of each word, divided by the power at which the word begins."""
     bucket = _bucket(len(words.letters) + 1)
     sums = np.zeros(len(words.letters) + 1, np.uint64)
     np.cumsum(words.letters * _powers(bucket)[: len(words.letters)], out=sums[1:])
@@ -348,7 +349,7 @@ def _hash_words(words: _Words) -> _Hashes:
 
 
 def _hash_rows(hashes: _Hashes, words: _Words) -> _Hashes:
-    """A hash of the words of each row in order, 0 for none."""
+    """A hash of the words of each row in order, 0 for a row without any."""
     powers = _powers(_bucket(len(hashes)))[_places(words.rows, words.counts)]
     sums = np.zeros(len(hashes) + 1, np.uint64)
     np.cumsum(hashes * powers, out=sums[1:])
@@ -356,7 +357,7 @@ def _hash_rows(hashes: _Hashes, words: _Words) -> _Hashes:
 
 
 def _shingle_keys(hashes: _Hashes, words: _Words) -> _Hashes:
-    """Distinct (row, hash) keys, ascending; a text of fewer words than a shingle has is one shingle."""
+    """Distinct (row, hash) keys, ascending; a text with fewer words than a shingle is one shingle."""
     last = max(len(hashes) - _SHINGLE_WORDS + 1, 0)
     shingles = np.zeros(last, np.uint64)
     for place in range(_SHINGLE_WORDS if last else 0):

@@ -1,4 +1,4 @@
-"""Texts that no training sees, for models are judged by them: how a later reader tells them."""
+"""Recognises the texts that no training sees because models are judged by them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,28 +16,28 @@ __all__ = ["KeptOut", "is_reserved"]
 
 @dataclass(frozen=True)
 class KeptOut:
-    """Letters of the training's time that the training did not see, for models are judged by them.
+    """Texts from the training's period that it did not see, because models are judged by them.
 
-    A form letter that is in the test part is in no train row. Whoever compares later texts with the train rows leaves
-    such letters out, or takes for new what is old.
+    A form letter in the test part is in no train row. A comparison of later texts with the train rows must leave such
+    letters out, or it takes old texts for new ones.
     """
 
     starts: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
-    """Hashes of how the train rows began that were removed for the test part."""
+    """Hashes of the starts of the train rows that were removed because of the test part."""
     reserved: float = 0.0
     """`reference_share`."""
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> "KeptOut":
-        """By a snapshot's manifest."""
+        """From a snapshot's manifest."""
         return cls(np.array(manifest.get("removed_starts", []), np.uint64), manifest["settings"]["reference_share"])
 
     def among(self, texts: "pd.Series[str]") -> npt.NDArray[np.bool_]:
-        """Which of them [rows] begin so."""
+        """Which of the texts start like one that was kept out [rows]."""
         starts = hash_starts(pa.chunked_array([pa.array(texts, pa.large_string())]))
         return np.isin(starts, self.starts) | is_reserved(starts, self.reserved)
 
 
 def is_reserved(starts: npt.NDArray[np.uint64], share: float) -> npt.NDArray[np.bool_]:
-    """Which texts are of the share that is reserved as reference, by hashes of how they begin [rows]."""
+    """Which texts belong to the share reserved as reference, by hashes of their starts [rows]."""
     return starts < np.uint64(share * 2**64)

@@ -1,13 +1,12 @@
 """A Feast offline store over Parquet: one DuckDB ASOF join per feature view, on the instant a value became known.
 
-A row is known from the later of its event and created timestamps. What a training row sees is, of the rows known at
-its own instant, the one with the greatest (event, created); a view's ttl is applied to that row afterwards. Feast's
-own file and duckdb stores differ: the first drops rows that have no feature inside the ttl, the second ignores the
-created timestamp, so that values which arrived late leak into the past.
+A row is known from the later of its event and created timestamps. Of the rows known at its own instant, a training row
+sees the one with the greatest (event, created); a view's ttl is applied to that row afterwards. Feast's own file and
+duckdb stores differ: the first drops rows without a feature inside the ttl, the second ignores the created timestamp,
+so that late arrivals leak into the past.
 
-A source is one Parquet file, or a pattern that several match, which are read in the order of their names. Its path is
-relative to `tables`, a folder of Parquet files or a folder of versions with a CURRENT file that names the version to
-read.
+A source is one Parquet file, or a pattern whose matches are read in the order of their names. Its path is relative to
+`tables`, a folder of Parquet files or a folder of versions with a CURRENT file that names the version to read.
 """
 
 from collections.abc import Callable
@@ -36,15 +35,15 @@ _POINTER = "CURRENT"
 
 
 class AsOfOfflineStoreConfig(FeastConfigBaseModel):
-    """What the offline store is configured with."""
+    """The configuration of the offline store."""
 
     type: Literal["assets.features.offline_store.AsOfOfflineStore"] = "assets.features.offline_store.AsOfOfflineStore"
     tables: StrictStr
-    """The folder that relative source paths start from; its CURRENT file, if any, names the subfolder to read."""
+    """The folder that source paths are relative to; its CURRENT file, if any, names the subfolder to read."""
 
 
 class AsOfRetrievalJob(RetrievalJob):
-    """A query that runs when its result is asked for; Feast adds the on-demand features to it."""
+    """A query that runs when its result is requested; Feast adds the on-demand features to the result."""
 
     def __init__(
         self,
@@ -88,7 +87,7 @@ class AsOfRetrievalJob(RetrievalJob):
             raise ValueError(f"AsOfOfflineStore saves to a SavedDatasetFileStorage, not to {type(storage).__name__}")
         target = Path(storage.file_options.uri)
         if target.exists() and not allow_overwrite:
-            raise FileExistsError(f"{target} exists already; allow overwriting it or name another file")
+            raise FileExistsError(f"{target} already exists; allow overwriting it or name another file")
         pq.write_table(self.to_arrow(timeout=timeout), target)
 
 
@@ -143,7 +142,7 @@ class AsOfOfflineStore(OfflineStore):
         keys = _names(join_key_columns)
         columns = source.columns(join_key_columns, feature_name_columns)
         order = f"{{'event': {source.event}, 'created': {source.created}, 'file': file_index, 'row': file_row_number}}"
-        # All rows are read for their keys and instants alone.
+        # The first pass reads only the keys and instants of all rows.
         sql = f"""
             with newest as (select max({order}) as place from {_SCAN} where {source.known_within} group by {keys})
             select {columns} from {_SCAN}
@@ -171,12 +170,12 @@ class AsOfOfflineStore(OfflineStore):
         return AsOfRetrievalJob(lambda: source.query(sql, start_date, end_date))
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Raises ValueError for a source that is not a file, or whose columns are renamed."""
+        """Raises ValueError for a source that is not a FileSource, or that renames columns."""
         _Source.of(data_source, config, data_source.timestamp_field, data_source.created_timestamp_column)
 
 
 _ALWAYS = (-(2**62), 2**62)
-"""From before to after every instant, in microseconds."""
+"""A range that contains every instant, in microseconds."""
 
 _SCAN = "read_parquet($path, file_row_number = true)"
 _POSITION = "(file_index::bigint << 40) + file_row_number"
@@ -185,7 +184,7 @@ _POSITION = "(file_index::bigint << 40) + file_row_number"
 
 @dataclass(frozen=True)
 class _Source:
-    """Parquet files, and SQL for its instants in microseconds: comparing integers needs no time zone."""
+    """Parquet files, and SQL for their instants in microseconds: comparing integers needs no time zone."""
 
     path: str
     timestamp_field: str
@@ -257,7 +256,7 @@ class _Join:
         """  # noqa: S608 - identifiers are quoted, values are parameters
 
     def _newest(self, keys: str) -> str:
-        """For each key and instant at which something became known: the newest row known then."""
+        """For each key and each instant at which a row became known: the newest row known then."""
         if not self.source.created_field:
             return f"""
                 select {keys}, event as known, {{'event': event, 'position': max(position)}} as newest
@@ -297,11 +296,11 @@ def _join_all(entities: pd.DataFrame, timestamp: str, joins: list[_Join]) -> pa.
             slim |= {"position": pa.array(range(len(entities)), pa.int64()), "instant": pa.array(instants)}
             connection.register("entities", pa.table(slim))
             bounds = {"start": _ALWAYS[0], "end": int(instants.max()) if len(instants) else _ALWAYS[0]}
-            found = _fetch(connection, join.sql, {"path": join.source.path, **bounds})
-            if found.num_rows != result.num_rows:
-                raise ValueError(f"{join.source.path}: {found.num_rows} rows were joined to {result.num_rows}")
+            joined = _fetch(connection, join.sql, {"path": join.source.path, **bounds})
+            if joined.num_rows != result.num_rows:
+                raise ValueError(f"{join.source.path}: {joined.num_rows} rows were joined to {result.num_rows}")
             for _, name in join.features:
-                result = result.append_column(name, found[name])
+                result = result.append_column(name, joined[name])
     return result
 
 

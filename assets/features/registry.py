@@ -1,4 +1,4 @@
-"""Feast's registry in memory: what the engine and the domain define, and never what a file says."""
+"""Feast's registry in memory: always what the engine and the domain define, never the content of a file."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ __all__ = ["RepositoryRegistryStore"]
 
 
 class RepositoryRegistryStore(RegistryStore):
-    """Feast's interface for where a registry lives. What is written is kept as long as the store that wrote it."""
+    """Feast's registry storage, in memory: written content lasts as long as the store that wrote it."""
 
     def __init__(self, config: RegistryConfig, repo_path: Path) -> None:  # noqa: ARG002 - Feast's interface
         self._content = repository_registry()

@@ -1,9 +1,9 @@
-"""What Feast is given: the daily statistics of the domain's entities, and what its own `feature_repo/` adds to them.
+"""Feast's objects: the daily statistics of the domain's entities, and what the domain's `feature_repo/` adds to them.
 
-Every feature view and on-demand feature view that a module of `feature_repo/` has is part of the feature service,
-after the engine's. Such a module is loaded by its path and stands alone: it imports no other of its folder. Keys and
-inputs of its views are columns of a record that are known when it comes in; Feast takes none as both. A domain without
-an on-demand view of its own has the one in `default_views.py`.
+Every feature view and on-demand feature view of a module in `feature_repo/` is part of the feature service, after the
+engine's. Each module is loaded by its path and cannot import others in its folder. Keys and inputs of its views are
+columns known when a record comes in; Feast accepts no column as both. A domain without an on-demand view of its own
+gets the one in `default_views.py`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ SERVICE = "model_features"
 """The feature service that the model is trained and served with."""
 
 _DEFAULT = Path(__file__).with_name("default_views.py")
-# A statistic holds until the next row of its key, and there is a row whenever one changes: it never expires.
+# A statistic holds until the next row of its key, and every change adds a row: it never expires.
 _NO_EXPIRY = timedelta(0)
 
 
@@ -37,7 +37,7 @@ class Statistic(NamedTuple):
 
 
 def statistics(entity: str, labels: Iterable[str]) -> tuple[Statistic, ...]:
-    """What is known of an entity on each day, in the order of the features."""
+    """The daily statistics of an entity, in the order of the features."""
     records = (
         Statistic(f"{entity}_records_{days}d", True, f"Records received in the last {days} days")
         for days in (7, 30, 90)
@@ -67,7 +67,7 @@ def repository(domain: Domain, folder: Path) -> list[Any]:
     service = FeatureService(
         name=SERVICE,
         features=[*ours, *views],
-        description="Everything beside the text that the model is trained and served with.",
+        description="Everything the model is trained and served with besides the text.",
     )
     return [*entities, *(view.batch_source for view in ours), *ours, *own, service]
 
@@ -92,14 +92,14 @@ def _statistics_view(entity: "Entity", domain: Domain) -> "FeatureView":
         # Relative to the offline store's `tables`, so that publishing new marts changes no definition.
         path=f"{entity.name}_daily/*.parquet",
         timestamp_field="event_timestamp",
-        description=f"One row per {entity.name} and day on which a statistic of it changes, known from the day's end.",
+        description=f"One row per {entity.name} and day on which one of its statistics changes, known at day's end.",
     )
     return FeatureView(
         name=f"{entity.name}_statistics",
         entities=[entity],
         schema=[
-            Field(name=found.name, dtype=Int64 if found.is_count else Float64, description=found.description)
-            for found in statistics(entity.name, domain.labels)
+            Field(name=column.name, dtype=Int64 if column.is_count else Float64, description=column.description)
+            for column in statistics(entity.name, domain.labels)
         ],
         source=daily,
         ttl=_NO_EXPIRY,
@@ -108,7 +108,7 @@ def _statistics_view(entity: "Entity", domain: Domain) -> "FeatureView":
 
 
 def _defined_in(path: Path) -> Iterator[Any]:
-    """Every Feast object that a module has, once."""
+    """Every Feast object of a module, once."""
     from feast import Entity, FeatureView, OnDemandFeatureView
     from feast.data_source import DataSource
 

@@ -1,4 +1,4 @@
-"""The online store: each key's newest features as of one date, and how rows to be scored get theirs."""
+"""The online store: each key's newest features as of one date, and the features of rows to be scored."""
 
 import contextlib
 import io
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 __all__ = ["OnlineStore", "materialize", "online_features", "online_store", "pinned"]
 
 _BEGINNING = datetime(1700, 1, 1)
-"""Before every record; timestamps in nanoseconds begin not long before."""
+"""Before every record, and not long after the first nanosecond timestamp."""
 _CHUNK_ROWS = 5000
-"""Rows of one request to Feast, which holds a message per value."""
+"""Rows per request to Feast, which holds a message per value in memory."""
 
 
 @dataclass(frozen=True)
 class OnlineStore:
-    """What the online store holds: a function of the date, the marts and the definitions."""
+    """The content of the online store, a function of the date, the marts and the definitions."""
 
     as_of: str
     marts: str
     definitions: str
     keys: dict[str, int]
-    """Entities that it knows, by feature view."""
+    """The number of its keys, by feature view."""
 
 
 def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda _: True) -> OnlineStore:
-    """Fill the online store with each key's newest features as of a date, later or earlier than what it held.
+    """Fill the online store with each key's newest features as of a date, which may be earlier than what it has.
 
-    It is filled in a folder beside and moved into place when `accept`, which sees that folder first, says yes: a reader
-    sees one date's features or another's, never a mixture. One that already holds what it should is taken again.
-    Raises NotPublished without marts.
+    It is filled in a temporary folder and moved into place when `accept`, given that folder, returns true: a reader
+    sees the features of one date or another, never a mixture. A store that already has this content is reused. Raises
+    NotPublished without marts.
     """
     marts = home.lake.current("marts")
     applied = apply_definitions(home)
@@ -62,32 +62,33 @@ def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda 
     if present is not None and (present.as_of, present.marts, present.definitions) == wanted:
         accept(home.features)
         return present
-    with home.lake.staging("online_features") as beside:
-        filled = _fill(home, as_of, marts, applied.digest, beside)
-        if accept(beside):
-            (beside / "online.db").replace(home.features / "online.db")
+    with home.lake.staging("online_features") as staged:
+        filled = _fill(home, as_of, marts, applied.digest, staged)
+        if accept(staged):
+            (staged / "online.db").replace(home.features / "online.db")
     return filled
 
 
 @contextlib.contextmanager
 def pinned(home: Home, as_of: str, marts: Path, scratch: Path) -> Iterator[Path]:
-    """A folder under `scratch` with the online store as of a date from some marts, whatever other runs fill meanwhile.
+    """A folder under `scratch` with the online store as of a date from some marts, whatever other runs do meanwhile.
 
-    It is the home's, when that is it, and is filled anew otherwise. Raises NotPublished when the home's never was.
+    It is a copy of the home's if that has this content, and is filled here otherwise. Raises NotPublished when the
+    home's was never filled.
     """
     online_store(home.features)
-    with tempfile.TemporaryDirectory(prefix=".online-", dir=scratch) as beside:
-        held = Path(beside) / "online.db"
-        shutil.copyfile(home.features / "online.db", held)
-        found = online_store(Path(beside))
-        if (found.as_of, found.marts, found.definitions) != (as_of, marts.name, digest()):
-            held.unlink()
-            _fill(home, as_of, marts, digest(), Path(beside))
-        yield Path(beside)
+    with tempfile.TemporaryDirectory(prefix=".online-", dir=scratch) as name:
+        folder = Path(name)
+        shutil.copyfile(home.features / "online.db", folder / "online.db")
+        copy = online_store(folder)
+        if (copy.as_of, copy.marts, copy.definitions) != (as_of, marts.name, digest()):
+            (folder / "online.db").unlink()
+            _fill(home, as_of, marts, digest(), folder)
+        yield folder
 
 
 def online_store(folder: Path) -> OnlineStore:
-    """What the online store in a folder holds. Raises NotPublished when it was never filled."""
+    """The content of the online store in a folder. Raises NotPublished when it was never filled."""
     present = _stamp(folder)
     if present is None:
         raise NotPublished("the online store is empty; materialize online_features first")
@@ -95,11 +96,11 @@ def online_store(folder: Path) -> OnlineStore:
 
 
 def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
-    """Rows with the feature service's columns behind them, as float64, NaN where nothing is known of a key.
+    """Rows with the feature service's columns appended, as float64, NaN where nothing is known about a key.
 
     Rows need the domain's columns that are known when a record comes in; order and index are kept. `folder`
-    has the online store to read, the home's by default. Raises NotPublished when it was never filled, or by other
-    definitions than there are now: request features are computed by their code.
+    holds the online store to read, by default the home's. Raises NotPublished when it was never filled, or with other
+    definitions than the current ones, whose code computes the request features.
     """
     if online_store(folder or home.features).definitions != digest():
         raise NotPublished(
@@ -116,7 +117,7 @@ def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) 
 def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -> OnlineStore:
     store = open_store(home, marts=marts, folder=folder)
     apply_repository(store)
-    # Feast reports its progress on standard output, which belongs to the caller.
+    # Feast prints its progress to standard output, which belongs to the caller.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         store.materialize(_BEGINNING, datetime.fromisoformat(as_of))
     filled = OnlineStore(as_of, marts.name, definitions, _count_keys(folder / "online.db", store))
@@ -129,8 +130,8 @@ def _fetch(
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     inputs = {name: rows[name].fillna("unknown").tolist() for name in applied.entities}
     inputs |= {name: rows[name].fillna("").tolist() for name in applied.request}
-    found = store.get_online_features(features=service, entity_rows=inputs).to_dict()
-    return np.array([found[name] for name in applied.features], dtype=np.float64).T
+    columns = store.get_online_features(features=service, entity_rows=inputs).to_dict()
+    return np.array([columns[name] for name in applied.features], dtype=np.float64).T
 
 
 def _count_keys(path: Path, store: "FeatureStore") -> dict[str, int]:
@@ -147,7 +148,7 @@ def _write_stamp(path: Path, filled: OnlineStore) -> None:
 
 
 def _stamp(folder: Path) -> OnlineStore | None:
-    """The description inside an online store: written with it, so that it moves with it."""
+    """The description inside an online store: in the same file, so that it moves with the store."""
     if not (folder / "online.db").exists():
         return None
     with contextlib.closing(sqlite3.connect(folder / "online.db")) as connection:

@@ -1,8 +1,8 @@
-"""Training sets: rows joined with features as of each row's own instant, frozen under the hash of their content.
+"""Training sets: rows with features as of each row's own instant, frozen under the hash of their content.
 
 The lake table `training_set/<as_of>` has a version per content: train.parquet, test.parquet, reference.parquet and
-manifest.json. Reference rows are a fixed share of all texts, by a hash of how they begin: no training ever sees them,
-whatever its as-of, so that champions of different times can be compared on them.
+manifest.json. Reference rows are a fixed share of all texts, by a hash of their starts: no training ever sees them,
+whatever its as-of, so champions of different times can be compared on them.
 """
 
 import json
@@ -49,7 +49,7 @@ class Snapshot:
     """An immutable training set: rows ordered by (known_at, record_id), train and reference before test."""
 
     id: str
-    """The first 16 hex digits of a SHA-256 over the names of the features and every row, in order."""
+    """The first 16 hex digits of a SHA-256 over the feature names and every row, in order."""
     as_of: str
     path: Path
     features: tuple[str, ...]
@@ -60,39 +60,39 @@ class Snapshot:
 
     @cached_property
     def domain(self) -> Domain:
-        """What the rows are."""
+        """The domain of the rows."""
         return Domain.model_validate(self.manifest["domain"])
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the rows can be labelled with, in the order of a model's outputs."""
+        """The possible labels, in the order of a model's outputs."""
         return tuple(self.domain.labels)
 
     @property
     def holds_out(self) -> bool:
-        """Whether the newest rows are held out as a test part; in the training set of a refit they are learned from."""
+        """Whether the newest rows are held out as a test part; the training set of a refit trains on them."""
         return bool(self.manifest.get("holds_out", True))
 
     def train(self) -> pd.DataFrame:
-        """The rows to train on: the domain's columns, then float64 features, NaN where nothing was known."""
+        """The rows to train on: the domain's columns, then float64 features, NaN where not known."""
         return pd.read_parquet(self.path / "train.parquet")
 
     def test(self) -> pd.DataFrame:
-        """The rows to test on, all of them known later than every train row."""
+        """The rows to test on, all known later than every train row."""
         return pd.read_parquet(self.path / "test.parquet")
 
     def reference(self) -> pd.DataFrame:
-        """Older rows that no training ever sees."""
+        """The older rows that no training ever sees."""
         return pd.read_parquet(self.path / "reference.parquet")
 
 
 def build_training_set(
     home: Home, as_of: str, settings: SnapshotSettings, accept: Callable[[Snapshot], bool] = lambda _: True
 ) -> Snapshot:
-    """Freeze the training set as of a date and publish it when `accept`, which sees it first, says yes.
+    """Freeze the training set as of a date and publish it when `accept`, called with it first, returns true.
 
-    The published one is taken again when it was made of the same inputs. Raises NotPublished without marts,
-    SnapshotError when there are too few rows, and Superseded when another run has published one meanwhile.
+    A published one built from the same inputs is reused. Raises NotPublished without marts, SnapshotError when there
+    are too few rows, and Superseded when another run has published one meanwhile.
     """
     previous = home.lake.version(_table(as_of))
     marts = home.lake.current("marts")
@@ -105,26 +105,26 @@ def build_training_set(
 
 
 def rebuild_training_set(home: Home, recorded: Snapshot, marts: Path) -> Snapshot:
-    """Freeze a training set again, in another home, from its own settings and the marts in a folder."""
+    """Freeze a training set again, in another home, with its own settings and from the marts in a folder."""
     return _freeze_again(home, recorded, marts, recorded.holds_out)
 
 
 def build_refit_set(home: Home, evaluated: Snapshot) -> Snapshot:
-    """Freeze the rows of a training set again, its test rows among those to train on, and keep it beside the other.
+    """Freeze the rows of a training set again, with its test rows among the train rows, and keep it as well.
 
-    Nothing but the reference rows is held out. When an object was withdrawn since, today's marts are asked what was
-    known on that day. Raises NotPublished when the marts that it was made of are gone, and SnapshotError when features
-    have changed since.
+    Only the reference rows are held out. If an object was withdrawn since, the rows come from today's marts as of that
+    day. Raises NotPublished when the marts it was built from are gone, and SnapshotError when features have changed
+    since.
     """
     marts = home.lake.path("marts", evaluated.manifest["marts"])
     if not marts.exists():
-        raise NotPublished(f"marts {marts.name}, which training set {evaluated.id} was made of, are gone")
+        raise NotPublished(f"marts {marts.name}, which training set {evaluated.id} was built from, are gone")
     if counted_objects(marts) & withdrawn_objects(home.lake):
         marts = home.lake.current("marts")
-    found = _freeze_again(home, evaluated, marts, holds_out=False)
-    if found.features != evaluated.features:
-        raise SnapshotError(f"training set {evaluated.id} of {evaluated.as_of} was made with other features than now")
-    return found
+    refit = _freeze_again(home, evaluated, marts, holds_out=False)
+    if refit.features != evaluated.features:
+        raise SnapshotError(f"the features have changed since training set {evaluated.id} of {evaluated.as_of}")
+    return refit
 
 
 def _freeze_again(home: Home, recorded: Snapshot, marts: Path, holds_out: bool) -> Snapshot:
@@ -135,7 +135,7 @@ def _freeze_again(home: Home, recorded: Snapshot, marts: Path, holds_out: bool) 
 
 
 def read_snapshot(lake: Lake, as_of: str, snapshot_id: str) -> Snapshot:
-    """A training set of an as-of date, published or not. Raises NotPublished when it is not there."""
+    """A training set of an as-of date, published or not. Raises NotPublished when it does not exist."""
     path = lake.path(_table(as_of), snapshot_id)
     if not path.exists():
         raise NotPublished(f"training_set/{as_of} has no version {snapshot_id} in this home")
@@ -143,7 +143,7 @@ def read_snapshot(lake: Lake, as_of: str, snapshot_id: str) -> Snapshot:
 
 
 def _published(lake: Lake, as_of: str, inputs: str) -> Snapshot | None:
-    """The published training set, if it was made of these inputs."""
+    """The published training set, if it was built from these inputs."""
     current = load_snapshot(lake, as_of) if lake.version(_table(as_of)) is not None else None
     return current if current is not None and current.manifest["inputs"] == inputs else None
 
@@ -160,7 +160,7 @@ def _freeze(
     (train, test, reference), removed, starts = pick_rows(marts, as_of, settings, home.domain.columns, holds_out)
     if train.num_rows < settings.min_train_rows:
         raise SnapshotError(
-            f"{train.num_rows} records are left to train on as of {as_of} without near duplicates of the "
+            f"{train.num_rows} records to train on as of {as_of} remain without near duplicates of the "
             f"{test.num_rows} test rows; snapshot.min_train_rows = {settings.min_train_rows}: ingest more or lower it"
         )
     joined = with_features(home, marts, pa.concat_tables([train, test, reference]), applied.features)
@@ -195,18 +195,18 @@ def _read(path: Path, as_of: str) -> Snapshot:
 
 
 def with_features(home: Home, marts: Path, rows: pa.Table, features: tuple[str, ...]) -> pa.Table:
-    """Rows with the feature service's columns behind them, joined by Feast as of each row's `known_at`."""
+    """Rows with the feature service's columns appended, joined by Feast as of each row's `known_at`."""
     store = open_store(home, marts=marts)
     applied = definitions(home)
     request = list(applied.request)
     entities = rows.select(list(dict.fromkeys(["record_id", "known_at", *applied.entities, *request]))).to_pandas()
-    # Feast guesses types from values: an absent text is an empty one, offline as online.
+    # Feast infers types from values, so a missing text is an empty one, both offline and online.
     entities[request] = entities[request].fillna("")
     entities = entities.rename(columns={"known_at": "event_timestamp"})
     job = store.get_historical_features(entity_df=entities, features=store.get_feature_service(SERVICE))
     joined = job.to_arrow()
     if not joined["record_id"].equals(rows["record_id"]):
-        raise SnapshotError("Feast joined other rows than it was given")
+        raise SnapshotError("Feast returned other rows than it was given")
     for name in features:
         rows = rows.append_column(name, joined[name].cast(pa.float64()))
     return rows
@@ -231,10 +231,11 @@ def _inputs(marts: Path, as_of: str, settings: SnapshotSettings, applied: Defini
 def pick_rows(
     marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[str, ...], holds_out: bool = True
 ) -> tuple[tuple[pa.Table, pa.Table, pa.Table], dict[str, int], list[int]]:
-    """The train, test and reference rows of a training set, with `columns` alone, from the marts in a folder.
+    """The train, test and reference rows of a training set, with only `columns`, from the marts in a folder.
 
-    And how many rows were removed from train, by reason, and how those removed for the others began. Unless the newest
-    rows are held out, they are train rows, and there is no test part. Raises SnapshotError when there are too few rows.
+    Also how many rows were removed from train, by reason, and the hashed starts of those removed because of the others.
+    Without `holds_out` the newest rows are train rows, and there is no test part. Raises SnapshotError when there are
+    too few rows.
     """
     split, picked = _pick(marts, as_of, settings, columns)
     is_test = pc.greater_equal(picked["known_at"], pa.scalar(split.test_from, pa.date32()).cast(pa.timestamp("us")))
@@ -250,11 +251,11 @@ def pick_rows(
 
 
 def _pick(marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[str, ...]) -> tuple[Split, pa.Table]:
-    """The split, and its rows in order, with a hash of how each starts.
+    """The split, and its rows in order, with a hash of each text's start.
 
-    First by what is cheap to read, so that few texts are.
+    Columns that are cheap to read select the rows first, so that few texts are read.
     """
-    # Looking at the first characters decides for nearly every text, and spares copying all of it.
+    # The first characters decide for nearly every text, which saves copying all of it.
     has_text = "(trim(left(text, 16), $blanks) <> '' or trim(text, $blanks) <> '')"
     labelled = "label is not null and label_known_at <= $as_of"
     usable = f"from read_parquet($path) records where {visible('records', '$as_of')} and {labelled} and {has_text}"
@@ -278,15 +279,15 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[st
 
 
 def row_schema(columns: tuple[str, ...]) -> pa.Schema:
-    """The types of a domain's columns."""
+    """The Arrow types of a domain's columns."""
     kinds = {"known_at": pa.timestamp("us"), "label_known_at": pa.timestamp("us"), "text": pa.large_string()}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
 
 
 def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa.Table, int]:
-    """The rows to train on, the reference rows, and how many more of the texts that no training sees there are.
+    """The rows to train on, the reference rows, and the number of other texts that no training sees.
 
-    Of those, the ones with the smallest hashes are the reference: more rows hardly change which.
+    The reserved texts with the smallest hashes are the reference: with more rows it hardly changes.
     """
     hashes = np.asarray(rows["start"])
     reserved = is_reserved(hashes, settings.reference_share)
@@ -298,26 +299,26 @@ def _set_aside(rows: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, pa
 def _without_duplicates(
     train: pa.Table, others: pa.Table, settings: SnapshotSettings
 ) -> tuple[pa.Table, dict[str, int], list[int]]:
-    """Train without the rows of which others have the record or a near duplicate; how many, and how they began."""
+    """Train rows without those whose record or near duplicate others have; their number by reason, and their starts."""
     same_record = np.asarray(pc.is_in(train["record_id"], value_set=others["record_id"].combine_chunks()))
-    found = find_duplicates(train, others, settings.near_duplicate_similarity)
+    duplicates = find_duplicates(train, others, settings.near_duplicate_similarity)
     removed = {
         "same_record": int(same_record.sum()),
-        "same_start": int((found.same_start & ~same_record).sum()),
-        "similar": int((found.similar & ~same_record).sum()),
+        "same_start": int((duplicates.same_start & ~same_record).sum()),
+        "similar": int((duplicates.similar & ~same_record).sum()),
     }
-    gone = same_record | found.any
-    starts = np.unique(np.asarray(train["start"])[gone])
-    return train.filter(pa.array(~gone)), removed, starts.tolist()
+    is_removed = same_record | duplicates.any
+    starts = np.unique(np.asarray(train["start"])[is_removed])
+    return train.filter(pa.array(~is_removed)), removed, starts.tolist()
 
 
 def _without_copies(train: pa.Table, settings: SnapshotSettings) -> tuple[pa.Table, int]:
-    """Of the rows that begin alike, the newest `max_copies`; and how many the others were."""
+    """Of the rows that start alike, the newest `max_copies`; and the number of others."""
     if settings.max_copies is None:
         return train, 0
     letters = pd.Series(np.asarray(train["start"]))
-    kept = letters.groupby(letters).cumcount(ascending=False) < settings.max_copies
-    return train.filter(pa.array(kept)), int((~kept).sum())
+    is_newest = letters.groupby(letters).cumcount(ascending=False) < settings.max_copies
+    return train.filter(pa.array(is_newest)), int((~is_newest).sum())
 
 
 def _keep(

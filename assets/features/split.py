@@ -1,4 +1,4 @@
-"""Which rows are tested on and which are trained on: a split by time, at the start of a day."""
+"""Splits rows into train and test by time, at the start of a day."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["Split", "split_by_time"]
 
 @dataclass(frozen=True)
 class Split:
-    """Test rows are those of `test_from` and later; train rows the newest `train_rows` of `train_from` and later."""
+    """Test rows are those from `test_from` on; train rows are the newest `train_rows` before, from `train_from` on."""
 
     train_from: date
     train_rows: int
@@ -36,7 +36,7 @@ def split_by_time(days: Sequence[tuple[date, int]], settings: SnapshotSettings, 
         parts = f", {test_rows} from {days[first_test][0]} on to test on and {before} before" if days else ""
         raise SnapshotError(
             f"{total} records have a text and a label known as of {as_of}{parts}; a training set needs "
-            f"snapshot.test_rows = {settings.test_rows} to test on and, of days before those, snapshot.min_train_rows "
+            f"snapshot.test_rows = {settings.test_rows} to test on and, from earlier days, snapshot.min_train_rows "
             f"= {settings.min_train_rows} to train on: ingest more, choose a later as-of, lower the settings or, if "
             "old history has landed as if it were new, run with --history"
         )
@@ -44,7 +44,7 @@ def split_by_time(days: Sequence[tuple[date, int]], settings: SnapshotSettings, 
 
 
 def _newest(days: Sequence[tuple[date, int]], wanted: int) -> tuple[int, int]:
-    """The place of the last day from which `wanted` rows follow, or 0, and the rows from there on."""
+    """The index of the last day from which on there are `wanted` rows, or 0, and the number of rows from there on."""
     rows = 0
     for place in range(len(days) - 1, -1, -1):
         rows += days[place][1]

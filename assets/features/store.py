@@ -1,6 +1,6 @@
-"""Feast, opened on a home folder: where the domain's features meet the lake.
+"""Feast's feature store of a home folder: the domain's features over the lake.
 
-Feast keeps functions in its registry and runs them from there. So the registry is made in each process, of what the
+Feast keeps functions in its registry and runs them from there. So the registry is built in each process, from what the
 engine and the domain's `feature_repo/` define, and is never read from a file.
 
 <home>/features/definitions.json   what was applied
@@ -40,38 +40,38 @@ __all__ = [
     "repository_registry",
 ]
 
-_MADE_OF = ("default_views.py", "offline_store.py", "repository.py")
-"""The modules beside this one that the registry depends on."""
+_ENGINE_MODULES = ("default_views.py", "offline_store.py", "repository.py")
+"""The engine's modules that the registry depends on."""
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """What is in Feast's registry: names of entities and views, and the service's features in order."""
+    """The content of Feast's registry: names of entities and views, and the service's features in order."""
 
     digest: str
-    """A hash of all that they depend on."""
+    """A hash of everything they depend on."""
     entities: tuple[str, ...]
     views: tuple[str, ...]
     features: tuple[str, ...]
     request: tuple[str, ...]
-    """Columns of a row that features are computed from on demand."""
+    """The columns that on-demand features are computed from."""
     changed: bool
     """Whether this call wrote the registry."""
 
 
 def apply_definitions(home: Home) -> Definitions:
-    """Describe the registry in the home; does nothing, and does not import Feast, when nothing changed."""
+    """Write a description of the registry to the home; if nothing changed, does nothing and does not import Feast."""
     applied = _applied(home)
     if applied is not None and applied.digest == digest():
         return applied
     home.features.mkdir(parents=True, exist_ok=True)
-    found = _describe(open_store(home))
-    write_atomically(home.features / "definitions.json", json.dumps(asdict(found), indent=1))
-    return replace(found, changed=True)
+    described = _describe(open_store(home))
+    write_atomically(home.features / "definitions.json", json.dumps(asdict(described), indent=1))
+    return replace(described, changed=True)
 
 
 def definitions(home: Home) -> Definitions:
-    """What was applied last. Raises NotPublished before the first `apply_definitions`."""
+    """The definitions applied last. Raises NotPublished before the first `apply_definitions`."""
     applied = _applied(home)
     if applied is None:
         raise NotPublished("the feature definitions are not applied yet; materialize feature_definitions first")
@@ -81,8 +81,8 @@ def definitions(home: Home) -> Definitions:
 def open_store(home: Home, *, marts: Path | None = None, folder: Path | None = None) -> "FeatureStore":
     """The feature store of a home.
 
-    `marts` pins the folder of Parquet that features are read from; without it that is the current publication at the
-    moment of each query. `folder` has the online store instead of the home.
+    `marts` pins the folder of Parquet to read features from; without it, each query reads what is published at the
+    time. `folder` holds the online store, by default the home's.
     """
     with feast_imports():
         from feast import FeatureStore, RepoConfig
@@ -94,7 +94,7 @@ def open_store(home: Home, *, marts: Path | None = None, folder: Path | None = N
 
 
 def repository_registry() -> bytes:
-    """Feast's registry of the domain, made once in a process."""
+    """Feast's registry of the domain, built once per process."""
     return _registry_of(digest())
 
 
@@ -111,9 +111,9 @@ def _registry_of(digest: str) -> bytes:  # noqa: ARG001 - what it depends on
 
 
 def apply_repository(store: "FeatureStore") -> None:
-    """`feast apply`: fill a store's registry, and make the tables of its online store."""
+    """`feast apply`: fill a store's registry, and create the tables of its online store."""
     with warnings.catch_warnings():
-        # Feast says of every on-demand view that it is slow offline; these are vectorised.
+        # Feast warns that on-demand views are slow offline; these are vectorised.
         warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
         store.apply(repository(load_domain(), _own()))
 
@@ -121,7 +121,7 @@ def apply_repository(store: "FeatureStore") -> None:
 def digest() -> str:
     """A hash of the domain's `feature_repo/`, its labels and entities, the engine's definitions and Feast's version."""
     own = [path for path in _own().glob("*") if path.suffix in {".py", ".yaml"}]
-    ours = [Path(__file__).with_name(name) for name in _MADE_OF]
+    ours = [Path(__file__).with_name(name) for name in _ENGINE_MODULES]
     domain = load_domain()
     return hash_json(
         {
@@ -135,7 +135,7 @@ def digest() -> str:
 
 
 def _own() -> Path:
-    """The domain's own definitions, if it has some."""
+    """The folder of the domain's own definitions, if it has any."""
     return domain_folder() / "feature_repo"
 
 
@@ -173,10 +173,10 @@ def _requested(store: "FeatureStore") -> set[str]:
 
 @contextmanager
 def feast_imports() -> Iterator[None]:
-    """Import Feast without what is not used of it.
+    """Import Feast without the parts that are not used.
 
-    Feast decorates its classes with typeguard, which parses and compiles them again. It imports torch, to give tensors,
-    and its web servers. Nothing here depends on those: nine tenths of what the import takes.
+    Feast decorates its classes with typeguard, which parses and compiles them again, and imports torch, to return
+    tensors, and its web servers. Nothing here needs those, and they take nine tenths of the import time.
     """
     import typeguard
 

@@ -44,7 +44,7 @@ def test_assets_publish_a_checked_training_set_and_fill_the_online_store(filled:
     (adversarial,) = (c for c in first.get_asset_check_evaluations() if c.check_name not in CHECKS)
     made = load_snapshot(filled.lake, AS_OF)
     assert adversarial.severity == dg.AssetCheckSeverity.WARN
-    _, *listed = shown(adversarial.metadata["what tells most"])
+    _, *listed = shown(adversarial.metadata["best_features"])
     assert 3 <= len(listed) <= 5
     assert all(name in made.features for name, _ in listed)
     assert run(filled).success

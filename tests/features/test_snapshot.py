@@ -113,7 +113,9 @@ def test_a_refit_is_not_sound_while_the_marts_still_hold_what_was_withdrawn(
 
 def test_a_refit_needs_the_marts_of_the_version_that_was_evaluated(home: Home, made: Snapshot, marts: Path) -> None:
     marts.rename(marts.with_name("gone"))
-    with pytest.raises(NotPublished, match=f"marts {marts.name}, which training set {made.id} was made of, are gone"):
+    with pytest.raises(
+        NotPublished, match=f"marts {marts.name}, which training set {made.id} was built from, are gone"
+    ):
         build_refit_set(home, made)
 
 
