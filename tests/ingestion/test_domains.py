@@ -309,7 +309,9 @@ def test_a_file_to_be_scored_lacks_outcomes_only(
     path, domain = tmp_path / "a.csv", domains["plain", ";"]
     path.write_text("id;body;at\n1;x;2024-01-01\n")
     assert ids(list(read_rows(path, settings, domain))) == ["1"]
-    with pytest.raises(SourceError, match=r"a\.csv: there is no queue; found id, body, at; configs/domain\.yaml declares"):
+    with pytest.raises(
+        SourceError, match=r"a\.csv: there is no queue; found id, body, at; configs/domain\.yaml declares"
+    ):
         list(read_rows(path, settings, domain, outcomes=True))
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": 1, "body": "x", "at": "2024-01-01"}\nnone\n')

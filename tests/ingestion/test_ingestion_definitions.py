@@ -92,7 +92,10 @@ def test_sources_of_another_header_fail_before_anything_is_built(home: Home, tmp
     (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
     error = str(failure.step_failure_data.error)
     assert "a.csv: there is no Date received, " in error
-    assert "; found number;text; configs/domain.yaml declares a source's fields; docs/your-own-data.md explains how" in error
+    assert (
+        "; found number;text; configs/domain.yaml declares a source's fields; docs/your-own-data.md explains how"
+        in error
+    )
     assert home.lake.version("raw_records") is None
 
 
