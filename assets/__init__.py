@@ -1,1 +1,1 @@
-"""The stages of the graph, one room each; only a stage's `definitions.py` knows Dagster."""
+"""The stages of the graph, one folder each; only a stage's `definitions.py` imports Dagster."""

@@ -1,4 +1,4 @@
-"""Names and values from data, shown to people: text they are everywhere, and never markup, mathematics or formulas."""
+"""Shows names and values from data as plain text everywhere, never as markup, mathematics or formulas."""
 
 import html
 import re
@@ -45,34 +45,34 @@ class Markdown(str):
 
 
 def label_name(domain: Domain, label: str) -> str:
-    """What people call a label; one that the domain does not know (any more) is called as it is."""
+    """A label's display name, or the label itself if the domain does not (or no longer) have it."""
     return domain.labels.get(label, label)
 
 
 def slice_name(domain: Domain, by: str, value: str) -> str:
-    """What people call a slice: a label by its own name, any other by its column and value."""
+    """A slice's display name: for a label the label's, otherwise the column and value."""
     return f"{domain.label.one} {label_name(domain, value)}" if by == "label" else f"{by.replace('_', ' ')} {value}"
 
 
 def capitalized(words: str) -> str:
-    """Words as a line begins with them; capitals within them stay."""
+    """Words as at the start of a line; capitals within them stay."""
     return words[:1].upper() + words[1:]
 
 
 def plain(value: object, most: int | None = None) -> str:
-    """A value in one line: white space is one blank, what cannot be seen is U+FFFD, and beyond `most` it is cut."""
+    """A value on one line: white space becomes one blank, invisible characters U+FFFD; cut after `most` characters."""
     shown = " ".join(str(value).split())
     shown = "".join("\ufffd" if unicodedata.category(character)[0] == "C" else character for character in shown)
     return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def markdown(value: object) -> str:
-    """A value as Markdown that shows it as it is, for Dagster and MLflow (CommonMark, and tables as GitHub has them).
+    """A value as Markdown that shows it literally, for Dagster and MLflow (CommonMark with GitHub's tables).
 
-    Both make a link of a bare web address, which leads nowhere by itself.
+    Both turn a bare URL into a link, which does nothing by itself.
     """
     text = _MARKUP.sub(r"\\\1", html.escape(plain(value), quote=False))
-    return _AT_THE_START.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", text)
+    return _AT_THE_START.sub(lambda match: f"{match[0]}\\" if match[0].isdigit() else f"\\{match[0]}", text)
 
 
 def markdown_list(items: Iterable[object]) -> str:
@@ -95,7 +95,7 @@ def _cell(value: Cell) -> str:
 
 @contextmanager
 def names_are_text() -> Iterator[None]:
-    """Draw with matplotlib so that `$` in a name is no mathematics, and a letter that its font lacks is a box."""
+    """Draw with matplotlib so that `$` in a name starts no mathematics, and a letter missing from the font is a box."""
     from matplotlib import rc_context
 
     with rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():

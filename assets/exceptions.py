@@ -1,17 +1,17 @@
-"""Everything that Evergreen raises on purpose.
+"""Every exception that Evergreen raises on purpose.
 
 EvergreenError                  one line for a person: what is wrong, where, and what to do
 ├── SettingsError               a file under configs/, a profile or an option (also a ValueError)
 ├── SourceError                 a source that cannot be listed or read (also a ValueError)
 ├── NotPublished                a table that has no publication yet
-├── Superseded                  another run has published meanwhile
+├── Superseded                  another run has published in the meantime
 ├── AuditError                  what was about to be published failed its audit
-├── SnapshotError               no training set can be made as of this date
+├── SnapshotError               no training set can be built as of this date
 ├── BaseModelError              the base model is missing or is not the file it should be (also a ValueError)
 ├── TrainingError               the training processes failed
-│   └── Stopped                 they were told to stop, and have saved the run
+│   └── Stopped                 they were asked to stop, and have saved the run
 ├── BundleError                 a bundle is incomplete or its hashes do not match
-└── RegistryError               the registry or the ledger refuses what was asked
+└── RegistryError               the registry or the ledger refuses a request
 """
 
 __all__ = [
@@ -48,7 +48,7 @@ class NotPublished(EvergreenError):  # noqa: N818 - reads as what it says
 
 
 class Superseded(EvergreenError):  # noqa: N818 - reads as what it says
-    """Another run has published meanwhile."""
+    """Another run has published in the meantime."""
 
 
 class AuditError(EvergreenError):
@@ -56,11 +56,11 @@ class AuditError(EvergreenError):
 
 
 class SnapshotError(EvergreenError):
-    """No training set can be made as of this date."""
+    """No training set can be built as of this date."""
 
 
 class BaseModelError(EvergreenError, ValueError):
-    """The base model is missing or is not the file that it should be."""
+    """The base model is missing or is not the file it should be."""
 
 
 class TrainingError(EvergreenError):
@@ -68,20 +68,20 @@ class TrainingError(EvergreenError):
 
 
 class Stopped(TrainingError):  # noqa: N818 - reads as what it says
-    """The training processes were told to stop, and have saved the run."""
+    """The training processes were asked to stop, and have saved the run."""
 
 
 class BundleError(EvergreenError):
-    """A bundle is incomplete, or a file of it is not the one that was written."""
+    """A bundle is incomplete, or one of its files is not the one that was written."""
 
 
 class RegistryError(EvergreenError):
-    """The registry or the ledger refuses what was asked."""
+    """The registry or the ledger refuses a request."""
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line that is never empty: the first line of what it says, after its class if that is not ours."""
-    said = str(error).strip().partition("\n")[0]
-    if isinstance(error, EvergreenError) and said:
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    """An error on one line that is never empty: the first line of its message, after its class if that is not ours."""
+    message = str(error).strip().partition("\n")[0]
+    if isinstance(error, EvergreenError) and message:
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

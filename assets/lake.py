@@ -1,8 +1,8 @@
-"""Where things live: one home folder, and in it a lake of immutable versions behind one atomic pointer per table.
+"""The home folder, and in it a lake: immutable versions of tables, with one atomic pointer per table.
 
 <home>/lake/<table>/<version>/...     written as .staging-* next to it, synced, renamed into place
 <home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
-<home>/lake/.writing/<table>.lock     held by the one that writes the table; the lock ends with its holder
+<home>/lake/.writing/<table>.lock     held by the process that writes the table, and released when it ends
 <home>/running/<name>.lock            held by each process at work in the home
 """
 
@@ -44,7 +44,7 @@ class Home:
     def from_environment(cls) -> "Home":
         """`EVERGREEN_HOME`, or `.evergreen` in the domain's folder.
 
-        Raises SettingsError for a path that DuckDB would take for a pattern, and read another folder's files.
+        Raises SettingsError for a path that DuckDB would treat as a pattern, reading other folders' files.
         """
         root = Path(os.environ.get("EVERGREEN_HOME") or domain_folder() / ".evergreen").absolute()
         if set("*?[") & set(str(root)):
@@ -52,7 +52,7 @@ class Home:
         return cls(root)
 
     def require_known(self) -> None:
-        """Raises SettingsError for the home of another domain, and of an earlier Evergreen."""
+        """Raises SettingsError for the home of another domain, or of an earlier Evergreen."""
         if self._owner.exists() and (owner := self._owner.read_text()) != self.domain.name:
             raise SettingsError(
                 f"EVERGREEN_HOME: {self.root} is the home of the domain {owner}, not of {self.domain.name}; choose "
@@ -60,12 +60,12 @@ class Home:
             )
         if (self.root / "lake" / "marts").exists() and not (self.root / "lake" / "raw_records").exists():
             raise SettingsError(
-                f"EVERGREEN_HOME: {self.root} is of an earlier Evergreen, whose tables had other names; choose a new "
+                f"EVERGREEN_HOME: {self.root} is from an earlier Evergreen, whose tables had other names; choose a new "
                 "folder, and run again with the same sources"
             )
 
     def claim(self) -> None:
-        """Make the home this domain's, which it then stays. Raises SettingsError when it is another's."""
+        """Assign the home to this domain, permanently. Raises SettingsError when it is another's."""
         self.require_known()
         self.root.mkdir(parents=True, exist_ok=True)
         if not self._owner.exists():
@@ -77,7 +77,7 @@ class Home:
 
     @property
     def domain(self) -> Domain:
-        """What the records are whose home this is."""
+        """The domain of the records in this home."""
         return load_domain()
 
     @property
@@ -104,18 +104,18 @@ class Home:
 
     @property
     def reports(self) -> Path:
-        """HTML for people: Data Docs and drift reports, served by `evergreen ui`."""
+        """HTML pages, such as Data Docs and drift reports, served by `evergreen ui`."""
         return self.root / "reports"
 
     def running(self, name: str) -> Path:
-        """The file that says that a process at work in this home is `alive`: of a run of the graph, by its id."""
+        """The file by which a process at work in this home is `alive`; a run of the graph is named by its id."""
         return self.root / "running" / f"{name}.lock"
 
     @contextmanager
     def in_use(self, name: str) -> Iterator[None]:
-        """Say, while it is so, that a process works with what is in this home: nothing is removed meanwhile.
+        """Mark this process as using the home inside the context: nothing is removed in the meantime.
 
-        name: the run's id, or what the process does; who removes something names it.
+        `name`: the run's id, or what the process does, to be shown to whoever wants to remove something.
         """
         with ExitStack() as stack:
             with self._door(shared=True):
@@ -124,9 +124,9 @@ class Home:
 
     @contextmanager
     def closed(self, own: str | None = None) -> Iterator[tuple[str, ...]]:
-        """Let nobody into `in_use`; the names of those who are in there. own: the name of who asks, which is left out.
+        """Let no process enter `in_use`; yields the names of those inside, without the caller's `own` name.
 
-        Files of those who were killed are not theirs any more, and stay.
+        Files of killed processes no longer count, and stay.
         """
         with self._door(shared=False):
             inside = (path for path in (self.root / "running").glob("*.lock") if path.stem != own)
@@ -148,10 +148,10 @@ class Lake:
 
     @contextmanager
     def staging(self, table: str) -> Iterator[Path]:
-        """An empty folder next to the table's versions; whatever `publish` has not moved is removed at the end.
+        """An empty folder next to the table's versions; anything that `publish` has not moved is removed at the end.
 
-        One writer at a time is in here; others say what they wait for. So what it finds staged was left by one that
-        was killed, and is removed. What the new version is made of must be read in here, too.
+        Only one writer at a time is inside; others log what they wait for. So older staged folders belong to killed
+        writers, and are removed. The inputs of the new version must be read inside, too.
         """
         folder = self._folder(table)
         with self._alone(table):
@@ -165,7 +165,7 @@ class Lake:
                 shutil.rmtree(staged, ignore_errors=True)
 
     def publish(self, table: str, version: str, staged: Path) -> Path:
-        """Make the files in `staged` the table's current version, by one rename and one pointer move."""
+        """Make the files in `staged` the table's current version, with one rename and one pointer move."""
         target = self.keep(table, version, staged)
         self._move(table, version)
         return target
@@ -173,7 +173,7 @@ class Lake:
     def keep(self, table: str, version: str, staged: Path) -> Path:
         """Make the files in `staged` a version that no reader sees yet.
 
-        A version that exists already is kept as it is: versions are immutable and named by their content.
+        An existing version is left as it is: versions are immutable and named by their content.
         """
         target = self.path(table, version)
         if not target.exists():
@@ -183,13 +183,13 @@ class Lake:
         return target
 
     def point(self, table: str, version: str, upon: str | None) -> None:
-        """Move the table's pointer from the version that the new one was made upon to one that was kept.
+        """Move the table's pointer to a kept version, from the version `upon` which it was built.
 
-        Raises Superseded when another writer has moved it meanwhile.
+        Raises Superseded when another writer has moved the pointer in the meantime.
         """
         with self._alone(table):
-            if (found := self.version(table)) not in (upon, version):
-                raise Superseded(f"{table}: another run has published {found} upon {upon} meanwhile; run again")
+            if (current := self.version(table)) not in (upon, version):
+                raise Superseded(f"{table}: another run has replaced {upon} by {current} in the meantime; run again")
             self._move(table, version)
 
     def version(self, table: str) -> str | None:
@@ -213,7 +213,7 @@ class Lake:
         return self.path(table, version)
 
     def path(self, table: str, version: str) -> Path:
-        """Where a version lies, whether it exists or not."""
+        """The folder of a version, whether it exists or not."""
         return self._folder(f"{table}/{version}")
 
     def tables(self, prefix: str) -> list[str]:
@@ -241,10 +241,10 @@ class Lake:
 
 @contextmanager
 def locked(path: Path, what: str | None = None, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file, made where there is none; whoever finds it held waits.
+    """Hold the lock of a file, created if needed; waits while another process holds it.
 
-    The kernel frees it when its holder ends, however that is. what: what one run at a time does or writes, for people,
-    who are told what is waited for; None where that takes a moment. shared: any number may hold it so at once.
+    The kernel releases it when its holder ends, however it ends. `what`: what the lock protects, for the message that
+    says what is waited for; None where the wait is brief. `shared`: any number of processes may hold it at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -253,14 +253,14 @@ def locked(path: Path, what: str | None = None, *, shared: bool = False) -> Iter
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if what is not None:
-                _log.warning("waiting for another run to be done with %s", what)
+                _log.warning("waiting for another run to finish with %s", what)
             fcntl.flock(file, kind)
         yield
 
 
 @contextmanager
 def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Whether this process holds the lock of a file, made where there is none; without `wait` another may hold it."""
+    """Whether this process got the lock of a file, created if needed; without `wait` another may hold it."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -271,18 +271,18 @@ def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def share(folder: Path) -> int:
-    """A handle that keeps others from removing a folder (`remove_unshared`), which is made when it is not there."""
+    """A handle that keeps others from removing a folder (`remove_unshared`); creates the folder if needed."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_SH)
-        if os.fstat(handle).st_nlink:  # otherwise it was removed before the lock was had
+        if os.fstat(handle).st_nlink:  # otherwise it was removed before the lock was acquired
             return handle
         os.close(handle)
 
 
 def remove_unshared(handle: int, folder: Path) -> None:
-    """Close a handle on a folder, and remove the folder where no other process shares it."""
+    """Close a handle on a folder, and remove the folder if no other process shares it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(handle).st_nlink:
@@ -295,7 +295,7 @@ def remove_unshared(handle: int, folder: Path) -> None:
 
 @contextmanager
 def alive(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that is removed at the end: one that is left and not held is of a process that died."""
+    """Hold the lock of a file that is removed at the end: a file without a holder is from a process that died."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -318,29 +318,29 @@ def is_alive(path: Path) -> bool:
 
 
 def has_died(path: Path) -> bool:
-    """Whether a process was `alive` with this file, and was killed."""
+    """Whether a process that was `alive` with this file was killed."""
     return not is_alive(path) and path.exists()
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file in one step: a reader sees the old text or the new, never a part."""
+    """Replace a small file in one step: a reader sees the old text or the new one, never part of it."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes a path's place in one step when it is whole and on the disk; an error removes it."""
+    """A file that replaces a path in one step once it is complete and on disk; an error removes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(beside).replace(path)
+        Path(temporary).replace(path)
     finally:
-        Path(beside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
     sync(path.parent)
 
 
@@ -356,7 +356,7 @@ def hash_tree(folder: Path) -> str:
 
 
 def hash_json(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON: the name of anything that is a function of settings."""
+    """SHA-256 of a value's canonical JSON, for naming things that are a function of settings."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -366,7 +366,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on the disk."""
+    """Flush a file's bytes, or a folder's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

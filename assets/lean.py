@@ -1,4 +1,4 @@
-"""Imports of large packages without what they bring along for work that is not done here."""
+"""Imports large packages without the parts that are not used here."""
 
 import gc
 import importlib.util
@@ -13,14 +13,14 @@ __all__ = ["hide", "lean", "look_for_garbage_rarely"]
 
 
 def look_for_garbage_rarely() -> None:
-    """Spare this process the seconds that garbage takes among a heap of modules."""
+    """Save the seconds that garbage collection takes in a process with many modules."""
     gc.set_threshold(100_000, 50, 1000)
 
 
 def hide(packages: Iterable[str]) -> list[str]:
-    """Let imports of packages fail as if they were not installed; those that are imported already are left as they are.
+    """Make imports of packages fail as if they were not installed, except those already imported.
 
-    Which are hidden.
+    Returns the hidden ones.
     """
     hidden = [name for name in packages if name not in sys.modules]
     sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type] # None makes an import fail
@@ -31,8 +31,8 @@ def hide(packages: Iterable[str]) -> list[str]:
 def lean(*, absent: Iterable[str] = (), late: Iterable[str] = ()) -> Iterator[None]:
     """Import inside as if the packages `absent` were not installed, and run the modules `late` at their first use.
 
-    What is imported already stays as it is; outside everything can be imported. Garbage is not looked for meanwhile, as
-    what an import makes is none, nor is it looked for among that ever after.
+    Modules already imported stay; outside everything can be imported. Garbage collection is off inside, since imports
+    create no garbage, and never looks at the imported objects afterwards.
     """
     hidden, finder, enabled = hide(absent), _LateFinder(late), gc.isenabled()
     sys.meta_path.insert(0, finder)
@@ -49,7 +49,7 @@ def lean(*, absent: Iterable[str] = (), late: Iterable[str] = ()) -> Iterator[No
 
 
 class _LateFinder(MetaPathFinder):
-    """Finds each of some modules once, with a loader that runs it when something of it is asked for."""
+    """Finds each of some modules once, with a loader that runs it on first access."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = set(names)

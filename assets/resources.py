@@ -1,4 +1,4 @@
-"""What assets are given, the home folder and the settings of a profile, and how they show tables and pages."""
+"""The resource of the assets, a home folder and a profile's settings, and how assets show tables and pages."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,13 +22,13 @@ AS_OF = dg.DailyPartitionsDefinition(start_date="2011-12-01", end_offset=1)
 """One partition per as-of date."""
 
 REPORTS_PORT = 3001
-"""Where `evergreen ui` serves `home.reports`, on 127.0.0.1."""
+"""The port on 127.0.0.1 where `evergreen ui` serves `home.reports`."""
 
 
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where state lives, and the profile whose settings a run uses.
+    """The home folder, and the profile whose settings a run uses.
 
-    The home is the process's EVERGREEN_HOME and no field of a launch: whoever may launch writes nowhere else.
+    The home is the process's EVERGREEN_HOME and not a launch option: a launch can write nowhere else.
     """
 
     profile: str = Field(default="quick", description="A file in configs/profiles, without its ending.")
@@ -43,20 +43,20 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
-        """Say that the run's process is at work, while it is: a run that was killed cannot. Sensors have no run."""
+        """Mark the home as in use while the run's process is alive. Sensors have no run."""
         with self.home.in_use(context.run.run_id) if context.run else nullcontext():
             yield self
 
 
 def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
-    """The date that the run pretends it is, YYYY-MM-DD: its partition key."""
+    """The as-of date of the run, YYYY-MM-DD: its partition key."""
     return str(context.partition_key)
 
 
 def worker_runner(context: dg.AssetExecutionContext) -> Callable[[list[str]], None]:
-    """What starts training processes that report to a run and end with it; it raises TrainingError when they end early.
+    """A function that starts training processes which report to a run and end with it.
 
-    The last word of a command is the file of the training's plan.
+    It raises TrainingError when they end early. The last argument of a command is the file with the training's plan.
     """
 
     def run(command: list[str]) -> None:
@@ -64,7 +64,7 @@ def worker_runner(context: dg.AssetExecutionContext) -> Callable[[list[str]], No
             cwd=str(Path(__file__).parents[1]),
             context_injector=dg.PipesEnvContextInjector(),
             message_reader=dg.PipesFileMessageReader(str(Path(command[-1]).with_name("messages"))),
-            termination_timeout_seconds=TIMEOUT_MAX,  # they end when they are told to, later on a busy machine
+            termination_timeout_seconds=TIMEOUT_MAX,  # they stop when asked to, though later on a busy machine
         )
         try:
             client.run(context=context.op_execution_context, command=command)

@@ -1,4 +1,4 @@
-"""S3 by the standard AWS variables, AWS_ENDPOINT_URL included: a client, and its errors in one line."""
+"""S3 configured by the standard AWS variables, AWS_ENDPOINT_URL included: a client, and its errors on one line."""
 
 import os
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ __all__ = ["UnreachableError", "s3_client", "s3_errors"]
 
 
 class UnreachableError(SourceError):
-    """A source that may be back later: asking again can help."""
+    """A source that may be available later: a retry can help."""
 
 
 def s3_client() -> "S3Client":
-    """A client by the standard AWS variables that gives up on an endpoint within about 10 s."""
+    """A client configured by the standard AWS variables that gives up on an endpoint within about 10 s."""
     import boto3
     from botocore.config import Config
 
@@ -28,7 +28,7 @@ def s3_client() -> "S3Client":
 
 @contextmanager
 def s3_errors(what: str) -> Iterator[None]:
-    """Turns what boto3 raises into a SourceError: one line that names the object and the endpoint."""
+    """Turn boto3's errors into a SourceError: one line that names the object and the endpoint."""
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
 
     try:

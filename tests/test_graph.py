@@ -416,7 +416,7 @@ def test_a_run_of_the_command_and_a_job_of_the_daemon_end_as_one_after_the_other
     ui: DagsterGraphQLClient, source: Path, tmp_path: Path
 ) -> None:
     """Both wait to write the raw table, which is then let go."""
-    here, other, waits = tmp_path / "home", tmp_path / "other", "waiting for another run to be done with raw_records"
+    here, other, waits = tmp_path / "home", tmp_path / "other", "waiting for another run to finish with raw_records"
     # Of a day, records have the same ids in every simulated world.
     newest = ("--from", AS_OF, "--to", AS_OF, "--rate", "300")
     assert evergreen(here, "simulate", "--output", str(other), *newest).returncode == 0

@@ -69,7 +69,7 @@ def test_one_writes_a_table_at_a_time_and_others_say_that_they_wait(
         second = pool.submit(publish, Lake(tmp_path), "b", "second")
         while not caplog.messages:
             assert not second.done()
-        assert caplog.messages == ["waiting for another run to be done with table"]
+        assert caplog.messages == ["waiting for another run to finish with table"]
         writer.communicate("go on\n")
         assert second.result().name == "b"
     assert sorted(p.name for p in (tmp_path / "table").iterdir()) == ["CURRENT", "a", "b"]
@@ -91,7 +91,7 @@ def test_a_pointer_moves_only_from_where_its_mover_saw_it(tmp_path: Path) -> Non
     with lake.staging("table") as staged:
         lake.keep("table", "b", staged)
     publish(lake, "c", "of another run")
-    with pytest.raises(Superseded, match="table: another run has published c upon a meanwhile; run again"):
+    with pytest.raises(Superseded, match="table: another run has replaced a by c in the meantime; run again"):
         lake.point("table", "b", "a")
     assert lake.version("table") == "c"
     lake.point("table", "c", "a")

@@ -92,19 +92,19 @@ def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
         ("{one: queue, many: queues, ", "{one: queue, ", "label.many: Field required"),
         ("  cards: Cards", "  Cards: Cards", "labels.Cards: string should match pattern .* \\(found 'Cards'\\)"),
         ("  cards: Cards", "  no: Cards", "labels.0: write it in quotes: YAML takes yes, no, on and off for False"),
-        ("  cards: Cards", "  cards: ' mortgage '", "labels: two are called 'mortgage'"),
+        ("  cards: Cards", "  cards: ' mortgage '", "labels: two have the name 'mortgage'"),
         ("[company, state]", "[company, company]", "'company' is named twice"),
-        ("[company, state]", "[company, firm]", "entities: 'firm' is no field of source.fields date_received, product"),
+        ("[company, state]", "[company, firm]", "entities: 'firm' is not one of source.fields: date_received, product"),
         ("[company, state]", "[company, product]", "entities: 'product' is an outcome, which is not known when"),
-        ("whole: [company]", "whole: [firm]", "text.whole: 'firm' is neither of entities nor of request"),
-        ("watched: [company", "watched: [firm", "watched: 'firm' is neither of entities nor of request"),
+        ("whole: [company]", "whole: [firm]", "text.whole: 'firm' is not in entities or request"),
+        ("watched: [company", "watched: [firm", "watched: 'firm' is not in entities or request"),
         ("watched: [company", "watched: [zip_code, company", "watched: 'zip_code' is sensitive, and would be shown"),
-        ("channel: []", "canal: []", "slices: 'canal' is neither of entities nor of request"),
-        ("channel: [Email", "canal: [Email", "expected: 'canal' is neither of entities nor of request"),
+        ("channel: []", "canal: []", "slices: 'canal' is not in entities or request"),
+        ("channel: [Email", "canal: [Email", "expected: 'canal' is not in entities or request"),
         ("by: xx", "bye: xx", "text.replace.0.by: Field required"),
         ("X{2,}|\\d{1,2}/", "X{2,}|(\\d{1,2}/", "text.replace.0.pattern: not a regular expression"),
-        ("fields: [narrative]", "fields: [story]", "text.fields: 'story' is no field of source.fields"),
-        ("id: complaint_id", "id: number", "id: 'number' is no field of source.fields"),
+        ("fields: [narrative]", "fields: [story]", "text.fields: 'story' is not one of source.fields"),
+        ("id: complaint_id", "id: number", "id: 'number' is not one of source.fields"),
         (
             "field: date_received",
             "field: state",
@@ -115,7 +115,7 @@ def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
             "the beginning",
             "received.not_before: input should be a valid date .* \\(found 'the beginning'\\)",
         ),
-        ("fields: [product]", "fields: [channel]", "label.fields: 'channel' is no outcome; give it `outcome: true`"),
+        ("fields: [product]", "fields: [channel]", "label.fields: 'channel' is not an outcome; set `outcome: true`"),
         ("known: {field: date_sent_to_company, after_days: 7}", "known: {}", "label.known: name a field or after_days"),
         ("after_days: 7", "after_days: -7", "label.known.after_days: input should be greater .* \\(found -7\\)"),
         (
@@ -123,8 +123,12 @@ def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
             "type: integer",
             "source.fields.complaint_id.type: input should be 'text', 'number', 'day' or",
         ),
-        ("{names: [State]}", "{names: [company]}", "source: fields: two are called 'company' in the source"),
-        ("{names: [State]}", "{names: [State], formats: [x]}", "source.fields.state: formats are those of a day or an"),
+        ("{names: [State]}", "{names: [company]}", "source: fields: two have the name 'company' in the source"),
+        (
+            "{names: [State]}",
+            "{names: [State], formats: [x]}",
+            "source.fields.state: only a day or an instant has formats",
+        ),
         ("    tags: {", "    line: {", "source: fields.line: object_id, line, content_hash are the reader's own"),
         (
             "source:\n",
@@ -177,7 +181,7 @@ def test_a_domain_of_its_own_folder_is_laid_over_the_projects_settings(
 
 def test_costs_name_labels_of_the_domain(configs: Path) -> None:
     (configs / "profiles" / "quick.yaml").write_text("gate: {costs: {cards: {lottery: 2.0}}}")
-    with pytest.raises(SettingsError, match=r"gate\.costs: 'lottery' is no label; configs/domain\.yaml has bank_"):
+    with pytest.raises(SettingsError, match=r"gate\.costs: 'lottery' is not a label; configs/domain\.yaml has bank_"):
         load_settings("quick")
 
 
@@ -186,13 +190,13 @@ def test_costs_name_labels_of_the_domain(configs: Path) -> None:
     [
         (
             "[acuracy]",
-            r"gate\.decided_by: 'acuracy' is no metric; there are accuracy, .*, f1:<label>, average_",
+            r"gate\.decided_by: 'acuracy' is not a metric; choose from accuracy, .*, f1:<label>, average_",
         ),
-        ("['f1:']", r"gate\.decided_by: 'f1:' is no metric; there are accuracy"),
-        ("['cost:cards']", r"gate\.decided_by: 'cost:cards' is no metric; there are accuracy"),
+        ("['f1:']", r"gate\.decided_by: 'f1:' is not a metric; choose from accuracy"),
+        ("['cost:cards']", r"gate\.decided_by: 'cost:cards' is not a metric; choose from accuracy"),
         ("[cost, cost]", r"gate\.decided_by: 'cost' is named twice"),
         ("[]", r"gate\.decided_by: .* at least 1 item"),
-        ("['f1:lottery']", r"gate\.decided_by: 'lottery' is no label; configs/domain\.yaml has bank_account, "),
+        ("['f1:lottery']", r"gate\.decided_by: 'lottery' is not a label; configs/domain\.yaml has bank_account, "),
     ],
 )
 def test_what_decides_is_a_metric_there_is(configs: Path, decided_by: str, message: str) -> None:

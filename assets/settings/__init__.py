@@ -1,8 +1,8 @@
-"""What a run can be told: `configs/*.yaml`, with a profile laid over them, validated as a whole.
+"""The settings of a run: `configs/*.yaml` with a profile on top, validated as a whole.
 
-Each section of `Settings` is one file in `configs/`; a profile in `configs/profiles/` holds the same sections and
-overrides single fields. A domain of its own folder lays its `configs/` over both. An unknown or impossible value is a
-SettingsError that names the file and the field.
+Each section of `Settings` is one file in `configs/`; a profile in `configs/profiles/` has the same sections and
+overrides single fields. A domain in a folder of its own overrides both with its `configs/`. An unknown or impossible
+value is a SettingsError that names the file and the field.
 """
 
 from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings

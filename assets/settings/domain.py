@@ -1,4 +1,4 @@
-"""What is particular to a domain: how its source is read, what is known of a record, and what its labels are."""
+"""What is specific to a domain: how its source is read, what is known about a record, and its labels."""
 
 import re
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ __all__ = [
 ]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=50)]
-"""What may be part of a column's name, as labels and entities are."""
+"""A name that may be part of a column's name, as labels and entities are."""
 
 _OWN = ("record_id", "known_at", "label_known_at", "label", "text")
-"""What a row has in every domain."""
+"""Columns of a row in every domain."""
 _OF_THE_MARTS = ("known_until", "received_at", "label_reason", "event_timestamp")
 _OF_STAGING = ("position", "status", "reason", "known_from", "raw_text", "is_new")
-"""What the marts and their making have beside it."""
+"""Other columns of the marts and of the models behind them."""
 _OF_THE_READER = ("object_id", "line", "content_hash")
-"""What the reader adds to the fields of a record."""
+"""Columns that the reader adds to the fields of a record."""
 RESERVED = frozenset((*_OWN, *_OF_THE_MARTS, *_OF_STAGING, *_OF_THE_READER))
 """Columns that tables have in every domain."""
 
 
 class Words(Section):
-    """What people call one of something, and many."""
+    """What people call one of something, and many of them."""
 
     one: str = Field(min_length=1)
     """Such as review."""
@@ -41,22 +41,22 @@ class SourceField(Section):
     """A field of a record."""
 
     names: tuple[str, ...] = ()
-    """What the source has called it, now or before: a column's head, or in JSON Lines a key, whose dots lead into
-    objects. By default the field's own name. Read without regard to case and outer blanks."""
+    """The source's names for it, current and former: a column header, or in JSON Lines a key, where dots reach into
+    nested objects. By default the field's own name. Case and surrounding blanks do not count."""
     type: Literal["text", "number", "day", "instant"] = "text"
-    """A day is one of the calendar; an instant has a time of day, and is UTC where it names no zone."""
+    """A day is a calendar day; an instant has a time of day, and is UTC unless it names a zone."""
     formats: tuple[str, ...] = ()
-    """How days and instants are written, beside ISO 8601, in the letters of strptime."""
+    """The formats of days and instants besides ISO 8601, as strptime codes."""
     required: bool = True
-    """Whether an object without it is refused; it is empty otherwise."""
+    """Whether an object without it is refused; otherwise it is empty there."""
     outcome: bool = False
-    """Whether it becomes known only after a record has come in: it is never a feature, and a file to be answered may
-    lack it."""
+    """Whether it becomes known only after a record has come in: it is then never a feature, and a file to be scored
+    may lack it."""
 
     @model_validator(mode="after")
     def _formats_are_of_times(self) -> "SourceField":
         if self.formats and self.type not in ("day", "instant"):
-            raise ValueError(f"formats are those of a day or an instant, not of a {self.type}")
+            raise ValueError(f"only a day or an instant has formats, not a {self.type}")
         return self
 
 
@@ -64,9 +64,9 @@ class Source(Section):
     """How the source's files are read: .csv, .jsonl and .parquet, by their endings."""
 
     delimiter: Literal[",", ";", "|", "\t"] = ","
-    """What stands between the fields of a CSV file."""
+    """The separator of fields in a CSV file."""
     fields: dict[Name, SourceField] = Field(min_length=1)
-    """The fields of a record, by the names that the rest of the domain calls them."""
+    """The fields of a record, by the names that the rest of the domain uses for them."""
 
     @model_validator(mode="after")
     def _tells_its_fields_apart(self) -> "Source":
@@ -76,11 +76,11 @@ class Source(Section):
             )
         heads = [head.strip().casefold() for name in self.fields for head in self.names(name)]
         if repeated := [head for place, head in enumerate(heads) if head in heads[:place]]:
-            raise ValueError(f"fields: two are called {repeated[0]!r} in the source")
+            raise ValueError(f"fields: two have the name {repeated[0]!r} in the source")
         return self
 
     def names(self, field: str) -> tuple[str, ...]:
-        """What the source has called a field."""
+        """The source's names for a field."""
         return self.fields[field].names or (field,)
 
 
@@ -90,16 +90,16 @@ class Received(Section):
     field: Name
     """Of type day or instant."""
     not_before: date = date(1970, 1, 1)
-    """A record of an earlier day is quarantined."""
+    """Records from an earlier day are quarantined."""
 
 
 class LabelKnown(Section):
     """When a record's label became known."""
 
     field: Name | None = None
-    """Of type day or instant. A label without it is not known yet, unless `after_days` says otherwise."""
+    """Of type day or instant. A label is not known yet while it is empty, unless `after_days` says otherwise."""
     after_days: int | None = Field(default=None, ge=0, le=10_000)
-    """So many days after the record came in, where no field says when."""
+    """The days after the record came in until its label is known, where no field says when."""
 
     @model_validator(mode="after")
     def _says_when(self) -> "LabelKnown":
@@ -109,22 +109,22 @@ class LabelKnown(Section):
 
 
 class Label(Words):
-    """What people call a label, and how a record gets its own."""
+    """What people call a label, and how a record gets one."""
 
     fields: tuple[Name, ...] = Field(min_length=1)
-    """Fields of the source that it is read from; dbt/models/mapped_labels.sql maps them. Without that model it is one
-    field, whose values are the labels' names or what people call them."""
+    """The source's fields that it is read from; dbt/models/mapped_labels.sql maps them. Without that model it must be
+    one field whose values are the labels' names or display names."""
     known: LabelKnown
-    """From when on."""
+    """When it becomes known."""
 
 
 class Replacement(Section):
-    """What is replaced in a text, wherever it occurs."""
+    """A replacement in a text, wherever its pattern occurs."""
 
     pattern: str
     """A regular expression."""
     by: str
-    """What stands in its place; `\\1` is the first group."""
+    """The text to put there; `\\1` is the first group."""
 
     @field_validator("pattern")
     @classmethod
@@ -137,67 +137,67 @@ class Replacement(Section):
 
 
 class TextReading(Section):
-    """What a record's text is, and how a model reads it."""
+    """What a record's text consists of, and how a model reads it."""
 
     fields: tuple[Name, ...] = Field(min_length=1)
-    """Fields of the source that it is made of, a paragraph each: a title first."""
+    """The source's fields that it consists of, one paragraph each: a title first."""
     before: tuple[Name, ...] = ()
-    """Columns whose values are read before it, what decides most first."""
+    """Columns whose values the model reads before the text, the most decisive first."""
     whole: tuple[Name, ...] = ()
-    """Columns whose value weighs as much as all words of the text, in the model's linear branch."""
+    """Columns whose value weighs as much as all words of the text together, in the model's linear branch."""
     replace: tuple[Replacement, ...] = ()
-    """What is replaced in it, in order, before anything else."""
+    """Replacements made in the text, in order, before anything else."""
 
 
 class Domain(Section):
-    """What is particular to a kind of records."""
+    """Everything that is specific to one kind of records."""
 
     name: Name
-    """Lower-case letters, digits and underscores. A home is one domain's, by its name."""
+    """Lower-case letters, digits and underscores. A home belongs to one domain, by this name."""
     title: str = Field(min_length=1)
     """What a model of the domain does, as a heading."""
     purpose: str = Field(min_length=1)
     """The same in a sentence or two, for the registry and the model's page."""
     limits: tuple[str, ...] = ()
-    """What a model of the domain is not for or does not see, a sentence each."""
+    """What a model of the domain is not meant for or does not see, one sentence each."""
     record: Words
     """What people call a record."""
     source: Source
     """How files are read, and the fields of a record in them."""
     id: Name
-    """The field that says which record it is: the same in each of its versions."""
+    """The field that identifies a record: the same in all of its versions."""
     received: Received
     """When a record came in."""
     label: Label
-    """What people call a label, where it is read from, and when it is known."""
+    """What people call a label, which fields it is read from, and when it becomes known."""
     labels: dict[Name, str] = Field(min_length=2)
-    """What the model answers with, in the order of its outputs, and what people call it."""
+    """The labels that the model answers with, in the order of its outputs, with their display names."""
     entities: tuple[Name, ...] = ()
-    """Fields whose past makes features: each has a mart `<entity>_daily`."""
+    """Fields whose history gives features: each has a mart `<entity>_daily`."""
     request: tuple[Name, ...] = ()
-    """Fields that are known besides when a record comes in."""
+    """Other fields that are known when a record comes in."""
     text: TextReading
-    """What a record's text is, and how a model reads it."""
+    """What a record's text consists of, and how a model reads it."""
     slices: dict[Name, tuple[str, ...]] = Field(default={})
-    """Columns by which an evaluation is broken down: by their most frequent values or, where words are given, by which
-    of these the value holds."""
+    """Columns by which an evaluation is broken down: by their most frequent values or, where words are given, by the
+    words that the value contains."""
     watched: tuple[Name, ...] = ()
-    """Columns whose drift is watched, beside text, features, predictions and labels."""
+    """Columns whose drift is watched, in addition to text, features, predictions and labels."""
     expected: dict[Name, tuple[str, ...]] = Field(default={})
-    """Values that a column is expected to have; others are reported, and stop nothing."""
+    """Values that a column is expected to have; others are reported but stop nothing."""
     sensitive: tuple[Name, ...] = ()
-    """Fields whose values are shown to nobody: in no report, slice or check."""
+    """Fields whose values are never shown, in any report, slice or check."""
     simulator: str | None = None
-    """A module of the domain's folder with `simulate`, which writes sources of a world that changes."""
+    """A module in the domain's folder with a function `simulate`, which writes sources of a changing world."""
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The columns of a record that are known when it comes in, its text aside."""
+        """The columns of a record that are known when it comes in, apart from its text."""
         return (*self.entities, *self.request)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What a row of a training set has before its features."""
+        """The columns of a training set before its features."""
         return (*_OWN, *self.known)
 
     @property
@@ -212,12 +212,12 @@ class Domain(Section):
         late = {"label.fields": self.label.fields, "label.known.field": (self.label.known.field or self.id,)}
         fields = tuple(self.source.fields)
         for where, names in (named | late | {"sensitive": self.sensitive}).items():
-            _require(where, names, fields, "no field of source.fields")
+            _require(where, names, fields, "not one of source.fields:")
         known_first = [name for name in fields if name not in self.outcomes]
         for where, names in named.items():
-            _require(where, names, known_first, "an outcome, which is not known when a record comes in; not one of")
+            _require(where, names, known_first, "an outcome, which is not known when a record comes in; choose from")
         _require(
-            "label.fields", self.label.fields, self.outcomes, "no outcome; give it `outcome: true`, or name one of"
+            "label.fields", self.label.fields, self.outcomes, "not an outcome; set `outcome: true`, or name one of"
         )
         times = [name for name, field in self.source.fields.items() if field.type in ("day", "instant")]
         _require("received.field", (self.received.field,), times, "neither a day nor an instant, as are")
@@ -229,10 +229,10 @@ class Domain(Section):
     def _names_no_column_of_ours(self) -> "Domain":
         named = {"entities": self.entities, "request": self.request, "label.fields": self.label.fields}
         for where, names in named.items():
-            if taken := [name for name in names if name in (*_OWN, *_OF_THE_MARTS, *_OF_STAGING)]:
+            if reserved := [name for name in names if name in (*_OWN, *_OF_THE_MARTS, *_OF_STAGING)]:
                 raise ValueError(
-                    f"{where}: {taken[0]!r} is a column of Evergreen's own; in source.fields give the field another "
-                    f"name, with names: [{taken[0]}]"
+                    f"{where}: {reserved[0]!r} is a column of Evergreen's own; in source.fields give the field another "
+                    f"name, with names: [{reserved[0]}]"
                 )
         return self
 
@@ -242,13 +242,13 @@ class Domain(Section):
             raise ValueError(f"{repeated[0]!r} is named twice; entities and request are all columns")
         named = {"text.before": self.text.before, "text.whole": self.text.whole, "watched": self.watched}
         for where, names in (named | {"slices": tuple(self.slices), "expected": tuple(self.expected)}).items():
-            _require(where, names, self.known, "neither of entities nor of request:")
+            _require(where, names, self.known, "not in entities or request:")
         for where, names in (("watched", self.watched), ("slices", tuple(self.slices))):
             if shown := [name for name in names if name in self.sensitive]:
                 raise ValueError(f"{where}: {shown[0]!r} is sensitive, and would be shown")
         called = [name.strip().casefold() for name in self.labels.values()]
         if repeated := [name for place, name in enumerate(called) if name in called[:place]]:
-            raise ValueError(f"labels: two are called {repeated[0]!r}")
+            raise ValueError(f"labels: two have the name {repeated[0]!r}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Reads `configs/`: a domain's settings and a profile laid over the sections, and mistakes that name file and field."""
+"""Reads `configs/`: the sections, overridden by a profile and a domain's own settings; errors name file and field."""
 
 import os
 from functools import cache
@@ -27,7 +27,7 @@ _Section = TypeVar("_Section", bound=Section)
 
 
 class Settings(Section):
-    """Every setting of a run, by section; the name of a section is the name of its file in `configs/`."""
+    """Every setting of a run, by section; each section is named after its file in `configs/`."""
 
     ingestion: IngestionSettings
     warehouse: WarehouseSettings
@@ -42,17 +42,17 @@ class Settings(Section):
 
 
 def domain_folder() -> Path:
-    """`EVERGREEN_DOMAIN`, or the project itself, which is a domain, too."""
+    """`EVERGREEN_DOMAIN`, or the project itself, which is also a domain."""
     return Path(os.environ.get("EVERGREEN_DOMAIN") or CONFIGS.parent).absolute()
 
 
 def domain_configs() -> Path:
-    """The domain's own `configs/`, with domain.yaml and what it sets otherwise than the project's."""
+    """The domain's own `configs/`, with domain.yaml and settings that differ from the project's."""
     return domain_folder() / "configs" if os.environ.get("EVERGREEN_DOMAIN") else CONFIGS
 
 
 def profiles() -> list[str]:
-    """Names of the profiles in `configs/profiles`, sorted."""
+    """The names of the profiles in `configs/profiles`, sorted."""
     return sorted({path.stem for folder in _layers() for path in (folder / "profiles").glob("*.yaml")})
 
 
@@ -62,11 +62,11 @@ def load_settings(profile: str) -> Settings:
         raise SettingsError(f"unknown profile {profile!r}; configs/profiles has {', '.join(profiles())}")
     overrides: dict[str, dict[str, Any]] = {}
     for path in _existing(f"profiles/{profile}.yaml"):
-        found = _read(path)
-        if unknown := sorted(set(found) - set(Settings.model_fields)):
+        fields = _read(path)
+        if unknown := sorted(set(fields) - set(Settings.model_fields)):
             raise SettingsError(f"{_named(path)}: unknown section {unknown[0]!r}")
-        overrides = _laid(Settings, overrides, found)
-    sections = _laid(
+        overrides = _merged(Settings, overrides, fields)
+    sections = _merged(
         Settings, {name: _section(f"{name}.yaml", inner) for name, inner in _inner(Settings).items()}, overrides
     )
     try:
@@ -98,7 +98,7 @@ def _domain(path: Path) -> Domain:
 
 
 def load_policy(name: str) -> RetrainingPolicy:
-    """configs/retraining.yaml under the changes of a file, or of one in configs/policies by its name alone.
+    """configs/retraining.yaml with the changes of a file, or of one in configs/policies by its name alone.
 
     Raises SettingsError for a file that cannot be read and for an unknown or impossible field.
     """
@@ -109,13 +109,13 @@ def load_policy(name: str) -> RetrainingPolicy:
     return _validated(RetrainingPolicy, _section("retraining.yaml", RetrainingPolicy) | _read(path), path)
 
 
-def _laid(section: type[Section], below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Fields over fields, in sections of a section, too: what is `above` hides what is `below`."""
-    found = below | above
+def _merged(section: type[Section], base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Fields with some overridden, also in the sections inside a section."""
+    fields = base | overrides
     for name, inner in _inner(section).items():
-        if isinstance(below.get(name), dict) and isinstance(above.get(name), dict):
-            found[name] = _laid(inner, below[name], above[name])
-    return found
+        if isinstance(base.get(name), dict) and isinstance(overrides.get(name), dict):
+            fields[name] = _merged(inner, base[name], overrides[name])
+    return fields
 
 
 def _inner(section: type[Section]) -> dict[str, type[Section]]:
@@ -125,7 +125,7 @@ def _inner(section: type[Section]) -> dict[str, type[Section]]:
 
 
 def _layers() -> tuple[Path, ...]:
-    """The project's settings, and the domain's own, which are laid over them."""
+    """The folders of the project's settings and of the domain's own, which override them."""
     return (CONFIGS,) if domain_configs() == CONFIGS else (CONFIGS, domain_configs())
 
 
@@ -134,10 +134,10 @@ def _existing(name: str) -> list[Path]:
 
 
 def _section(name: str, section: type[Section]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for path in _existing(name):
-        found = _laid(section, found, _read(path))
-    return found
+        fields = _merged(section, fields, _read(path))
+    return fields
 
 
 def _validated(section: type[_Section], fields: dict[str, Any], path: Path) -> _Section:
@@ -153,12 +153,12 @@ def _check_labels(settings: Settings) -> None:
     named["decided_by"] = {label for name in gate.decided_by if (label := name.partition(":")[2])}
     for field, names in named.items():
         if unknown := sorted(names - set(labels)):
-            found = f"{unknown[0]!r} is no label; configs/domain.yaml has {', '.join(labels)}"
-            raise SettingsError(f"configs/gate.yaml: gate.{field}: {found}")
+            fault = f"{unknown[0]!r} is not a label; configs/domain.yaml has {', '.join(labels)}"
+            raise SettingsError(f"configs/gate.yaml: gate.{field}: {fault}")
 
 
 def _mistake(error: ValidationError, path: Path, place: tuple[int | str, ...]) -> str:
-    """The first mistake in a line: its file, its field, what is wrong and, unless that is a section, what was found."""
+    """The first mistake on one line: its file, its field, what is wrong and, unless it is a section, the value."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in place if part != "[key]")
     if isinstance(first["input"], bool) and first["type"] == "string_type":
@@ -181,21 +181,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _named(path: Path) -> str:
-    """What people call a file: those of the project by their place in it."""
+    """A file's name for messages: relative for a file of the project."""
     return f"configs/{path.relative_to(CONFIGS)}" if path.is_relative_to(CONFIGS) else str(path)
 
 
 def _explain(error: ValidationError, profile: str) -> str:
-    """The first mistake, in the uppermost of the files that set its field."""
+    """The first mistake, in the last of the files that set its field."""
     section, *field = map(str, error.errors()[0]["loc"])
-    laid = [(path, _read(path).get(section, {})) for path in _existing(f"profiles/{profile}.yaml")]
-    laid = [*((path, _read(path)) for path in _existing(f"{section}.yaml")), *laid]
-    path, _ = max(reversed(laid), key=lambda each: _depth(each[1], field)) if field else laid[0]
+    layers = [(path, _read(path).get(section, {})) for path in _existing(f"profiles/{profile}.yaml")]
+    layers = [*((path, _read(path)) for path in _existing(f"{section}.yaml")), *layers]
+    path, _ = max(reversed(layers), key=lambda layer: _depth(layer[1], field)) if field else layers[0]
     return _mistake(error, path, (section, *field))
 
 
-def _depth(found: Any, field: list[str]) -> int:
-    """How many names on the way to a field are there."""
-    if not field or not isinstance(found, dict) or field[0] not in found:
+def _depth(fields: Any, field: list[str]) -> int:
+    """How many of the names on the way to a field exist."""
+    if not field or not isinstance(fields, dict) or field[0] not in fields:
         return 0
-    return 1 + _depth(found[field[0]], field[1:])
+    return 1 + _depth(fields[field[0]], field[1:])

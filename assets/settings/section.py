@@ -1,4 +1,4 @@
-"""What all sections of the settings are."""
+"""The base class of all sections of the settings."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,6 +6,6 @@ __all__ = ["Section"]
 
 
 class Section(BaseModel):
-    """Fields that are all there, all known, and stay as they are; what a field means is written below it."""
+    """Immutable fields, all required and no others allowed; the docstring of each says what it means."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -33,7 +33,7 @@ def test_the_home_of_an_earlier_evergreen_is_refused(home: Home) -> None:
     (home.lake.root / "marts").mkdir(parents=True)
     done = evergreen("status")
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{home.root} is of an earlier Evergreen" in done.stderr
+    assert f"{home.root} is from an earlier Evergreen" in done.stderr
     (home.lake.root / "raw_records").mkdir()
     assert evergreen("status").returncode == 0
 

@@ -46,7 +46,7 @@ def test_a_run_that_waits_says_for_what_and_stops_when_told_to(
     with locked(home.root / held, "it"), running(tmp_path / "a.csv") as process:
         assert process.stderr is not None
         lines: list[str] = []
-        while not (lines and f"waiting for another run to be done with {waits_for}" in lines[-1]):
+        while not (lines and f"waiting for another run to finish with {waits_for}" in lines[-1]):
             lines.append(process.stderr.readline())
             assert lines[-1], "".join(lines)
         process.send_signal(told)
@@ -90,7 +90,7 @@ def test_runs_of_the_command_and_of_the_daemon_end_as_one_after_the_other(home: 
     with locked(home.root / "lake/.writing/raw_records.lock", "it"):
         runs = [start(code, source) for code, source in zip((OF_THE_COMMAND, OF_THE_DAEMON), sources, strict=True)]
         for run in runs:
-            await_line(run, "waiting for another run to be done with raw_records")
+            await_line(run, "waiting for another run to finish with raw_records")
     for run in runs:
         printed, _ = run.communicate()
         assert run.returncode == 0, printed

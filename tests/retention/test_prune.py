@@ -205,7 +205,7 @@ def test_nobody_comes_in_while_things_are_moved(nights: Nights, beside: Callable
     home = nights(1)
     with home.closed() as others, beside(_READER) as reader:
         assert others == ()
-        assert "waiting for another run to be done with removing what nothing needs" in reader.stderr.readline()
+        assert "waiting for another run to finish with removing what nothing needs" in reader.stderr.readline()
         assert not list((home.root / "running").glob("*.lock"))
         released = home
     assert released is home
