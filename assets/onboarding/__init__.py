@@ -1,1 +1,1 @@
-"""What a newcomer with records of their own begins with: a domain drafted from a file, and a look at what it reads."""
+"""Getting started with one's own records: a domain drafted from a file, and a check of what it reads."""

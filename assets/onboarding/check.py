@@ -1,6 +1,6 @@
-"""Reads a sample of a source through a domain, by the engine's own reader and SQL, and says what a person should know.
+"""Reads a sample of a source through a domain, with the engine's own reader and SQL, and reports what it shows.
 
-Nothing of it is kept: the sample is ingested and built in a home of its own, which is gone afterwards.
+Nothing is kept: the sample is ingested and built in a temporary home.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ from assets.ingestion.reading import contents
 from assets.ingestion.records import Reject
 from assets.ingestion.sources import list_objects
 from assets.lake import Home
-from assets.onboarding.advice import Seen, advise
+from assets.onboarding.advice import Reading, advise
 from assets.onboarding.guess import majority
 from assets.settings import Domain, Settings
 from assets.warehouse.marts import mart
@@ -34,7 +34,7 @@ SAMPLE_ROWS = 20_000
 _SHOWN = 5
 _CUT = 32
 _AS_OF = "2199-12-31"
-"""After everything: what is known later is known then."""
+"""Later than everything, so that everything is known."""
 
 
 @dataclass(frozen=True)
@@ -44,43 +44,43 @@ class FieldCheck:
     name: str
     type: str
     filled: float
-    """The share of records in which it has a value."""
+    """The share of records that have a value for it."""
     distinct: int
     example: str
-    """The most frequent value, cut, or the first and the last time; nothing of a sensitive field."""
+    """The most frequent value, shortened, or the first and the last time; empty for a sensitive field."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a sample shows."""
+    """The result of checking a sample."""
 
     objects: int
     records: int
-    """Records that the reader made of the sample."""
+    """Records that the reader got from the sample."""
     rejects: dict[str, int]
-    """What is no record, by reason."""
+    """Pieces that are no record, by reason."""
     places: dict[str, str]
-    """Where the first reject of each reason is."""
+    """The place of the first reject of each reason."""
     quarantined: dict[str, int]
-    """Records that are not used, by reason."""
+    """Records not used, by reason."""
     duplicates: int
     versions: int
     """Records beyond the first of their id, with other content."""
     used: int
     fields: tuple[FieldCheck, ...]
     months: tuple[tuple[str, int, int], ...]
-    """By month of receipt: the records, and those with a label."""
+    """By month of receipt: the number of records, and of those with a label."""
     labels: dict[str, int]
-    """Records by label, each label of the domain named."""
+    """The number of records by label, for every label of the domain."""
     unmapped: dict[str, int]
-    """The most frequent values that no label is mapped to."""
+    """The most frequent values that map to no label."""
     delay_days: tuple[float, float] | None
-    """From receipt to label: the median and the 90th percentile; None without labels."""
+    """Days from receipt to label: the median and the 90th percentile; None without labels."""
     words: tuple[int, int] | None
-    """Of a text: the median and the 95th percentile; None without texts."""
+    """Words per text: the median and the 95th percentile; None without texts."""
     without_text: int
     entities: dict[str, tuple[int, float]]
-    """How many there are, and the share of the records of the most frequent."""
+    """For each entity, the number of values, and the share of records with the most frequent one."""
     newest: str | None
     """The day of the newest record."""
     warnings: tuple[str, ...] = ()
@@ -88,6 +88,7 @@ class Check:
 
 def check_source(sources: Sequence[str], domain: Domain, settings: Settings) -> Check:
     """Read at most 20,000 records of the sources through a domain.
+
 
     Raises SourceError for sources that cannot be read or hold no record, AuditError when the domain's SQL fails.
     """
@@ -105,17 +106,17 @@ class _Sampled:
     objects: int
     records: pa.Table
     rejects: tuple[tuple[str, Reject], ...]
-    """Each with the key of its object."""
+    """Each after the key of its object."""
 
 
 def _sample(sources: Sequence[str], domain: Domain, settings: Settings, folder: Path) -> _Sampled:
-    """The first rows of each object, as many of each, in a Parquet file by the source's own names."""
+    """The first rows of each object, equally many of each, in a Parquet file with the source's own names."""
     listed = list_objects(sources).objects
     tables, rejects = [], list[tuple[str, Reject]]()
-    for found in listed:
+    for source in listed:
         with ExitStack() as stack:
-            fetched = stack.enter_context(found.fetch(folder))
-            opened = contents(fetched.path, found.key, fetched.sha256, settings.ingestion, domain, whole=True)
+            fetched = stack.enter_context(source.fetch(folder))
+            opened = contents(fetched.path, source.key, fetched.sha256, settings.ingestion, domain, whole=True)
             for content in stack.enter_context(opened):
                 left = max(1, SAMPLE_ROWS // len(listed))
                 for rows in content.rows():
@@ -127,7 +128,7 @@ def _sample(sources: Sequence[str], domain: Domain, settings: Settings, folder: 
     records = pa.concat_tables(tables) if tables else None
     if not records:
         refused = "; ".join(f"{key}, line {reject.line}: {reject.reason}" for key, reject in rejects[:1])
-        raise SourceError(f"{', '.join(sources)}: no record in it can be read: {refused or 'the files are empty'}")
+        raise SourceError(f"{', '.join(sources)}: no record can be read: {refused or 'the files are empty'}")
     path = folder / "sample.parquet"
     named = {domain.source.names(name)[0]: records[name] for name in domain.source.fields}
     pq.write_table(pa.table(named), path)
@@ -145,7 +146,7 @@ def _look(home: Home, sampled: _Sampled, domain: Domain, settings: Settings) -> 
     places = {reject.reason: f"{key}, line {reject.line}" for key, reject in reversed(sampled.rejects)}
     words = rows["text"].dropna().map(lambda text: len(text.split()))
     delay = (rows["label_known_at"] - rows["received_at"]).dropna().dt.total_seconds() / 86_400
-    found = Check(
+    check = Check(
         objects=sampled.objects,
         records=len(raw),
         rejects=dict(Counter(reject.reason for _, reject in sampled.rejects)),
@@ -164,8 +165,8 @@ def _look(home: Home, sampled: _Sampled, domain: Domain, settings: Settings) -> 
         entities={name: (rows[name].nunique(), majority(rows[name].tolist())) for name in domain.entities},
         newest=str(rows["received_at"].max().date()) if len(rows) else None,
     )
-    seen = Seen(rows, raw, found.labels, repeated=found.versions + duplicates)
-    return replace(found, warnings=tuple(advise(seen, domain, settings)))
+    reading = Reading(rows, raw, check.labels, repeated=check.versions + duplicates)
+    return replace(check, warnings=tuple(advise(reading, domain, settings)))
 
 
 def _field(name: str, values: pd.Series, domain: Domain) -> FieldCheck:
@@ -186,10 +187,10 @@ def _months(rows: pd.DataFrame) -> tuple[tuple[str, int, int], ...]:
 
 
 def _unmapped(raw: pd.DataFrame, rows: pd.DataFrame, domain: Domain) -> dict[str, int]:
-    """Of the records without a label although its fields have a value; none that nobody shall see."""
+    """The values of records that have no label although its fields have a value; none of sensitive fields."""
     if set(domain.label.fields) & set(domain.sensitive):
         return {}
     ids = set(rows.loc[rows["label_reason"] == "unmapped-label", "record_id"])
-    asked = raw[raw[domain.id].str.strip().isin(ids)][list(domain.label.fields)].fillna("")
-    values = asked.agg(" / ".join, axis=1) if len(asked) else pd.Series(dtype=str)
+    unmapped = raw[raw[domain.id].str.strip().isin(ids)][list(domain.label.fields)].fillna("")
+    values = unmapped.agg(" / ".join, axis=1) if len(unmapped) else pd.Series(dtype=str)
     return {plain(value, _CUT): int(count) for value, count in values.value_counts().head(_SHOWN).items()}

@@ -1,4 +1,4 @@
-"""The sample that a domain is drafted from where no file is named: a row of everything that a domain can have."""
+"""The sample that a domain is drafted from when no file is named: a column for everything that a domain can have."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Guesses which column of a sample is what, and says why; a person confirms what cannot be known from a sample."""
+"""Guesses the roles of a sample's columns, and says why; a person confirms what a sample cannot show."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from assets.exceptions import SourceError
 from assets.onboarding.sample import Column, Sample
 from assets.settings import NameHints
 
-__all__ = ["Guess", "Guesses", "gives_away", "guess", "majority", "told_by"]
+__all__ = ["Guess", "Guesses", "determined_share", "guess", "leaked_share", "majority"]
 
 MAX_LABELS = 500
-_TELLS = 0.98
-"""A column whose values give the label away so often is taken for a consequence of it."""
+_LEAK = 0.98
+"""A column whose values determine the label in this share of rows is taken for a consequence of it."""
 _ROWS = 3000
-"""Of them a text's words are tried on each column that may be the label."""
+"""The rows on which each possible label is predicted from the words of the text."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Guess:
     column: Column
     why: str
     doubt: str | None = None
-    """What a person has to confirm; None where the sample leaves little doubt."""
+    """What a person has to confirm; None if the sample leaves little doubt."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,22 @@ class Guesses:
     entities: tuple[Guess, ...]
     request: tuple[Guess, ...]
     leaks: tuple[Guess, ...]
-    """What gives the label away."""
+    """The columns that give the label away."""
 
     @cached_property
     def labels(self) -> tuple[tuple[str, int], ...]:
-        """The label's values and how many rows have each, the most frequent first."""
+        """The label's values and the number of rows with each, most frequent first."""
         return tuple(Counter(self.label.column.filled).most_common())
 
     def of(self, column: Column) -> Guess | None:
-        """What a column is, if it is anything."""
+        """The role of a column, if it has one."""
         settled = (self.settled,) if self.settled else ()
         every = (self.id, self.received, *self.text, self.label, *settled, *self.entities, *self.request, *self.leaks)
         return next((each for each in every if each.column is column), None)
 
 
 def guess(sample: Sample, hints: NameHints) -> Guesses:
-    """What each column of a sample is. Raises SourceError when nothing in it can be a text, a time or a label."""
+    """The roles of a sample's columns. Raises SourceError when no column can be the text, time, id or label."""
     text = _text(sample, hints)
     times = [column for column in sample.columns if column.time and len(column.filled) >= sample.rows / 50]
     received = _received(sample, times, hints)
@@ -64,29 +64,29 @@ def guess(sample: Sample, hints: NameHints) -> Guesses:
     known = [c for c in rest if c is not label.column and c.distinct > 1]
     leaks = tuple(_leaks(known, label.column))
     known = [c for c in known if c not in [leak.column for leak in leaks]]
-    # What gives the label away the least is the likeliest to be known before it.
-    known.sort(key=lambda c: (-_hinted(c, hints.entities), told_by(c.values, label.column.values)))
+    # The column that determines the label least is the likeliest to be known before it.
+    known.sort(key=lambda c: (-_hinted(c, hints.entities), determined_share(c.values, label.column.values)))
     entities = tuple(_named(known, hints.entities, least=3))[:2]
     request = tuple(_named([c for c in known if c not in [e.column for e in entities]], hints.request, least=2))
     return Guesses(identity, received, text, label, _settled(received, times, hints), entities, request, leaks)
 
 
-def told_by(column: Sequence[str], labels: Sequence[str]) -> float:
-    """The share of rows that have the most frequent label of their value, of values that occur five times or more."""
+def determined_share(column: Sequence[str], labels: Sequence[str]) -> float:
+    """The share of rows with the most frequent label of their value, among values that occur five times or more."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for value, label in zip(column, labels, strict=True):
         if value and label:
             groups[value][label] += 1
     several = [group for group in groups.values() if group.total() >= 5]
     rows = sum(group.total() for group in several)
-    # Few of the rows in such groups say little of the column.
+    # If few rows are in such groups, they say little about the column.
     return sum(max(group.values()) for group in several) / rows if rows * 2 > len(labels) else 0.0
 
 
-def gives_away(column: Sequence[str], labels: Sequence[str]) -> float | None:
-    """The share that `told_by` says, where it is so near to all that the label comes first; else None."""
-    told = told_by(column, labels)
-    return told if majority(labels) < 0.9 and told >= _TELLS else None
+def leaked_share(column: Sequence[str], labels: Sequence[str]) -> float | None:
+    """The `determined_share`, if it is so high that the column must follow from the label; else None."""
+    share = determined_share(column, labels)
+    return share if majority(labels) < 0.9 and share >= _LEAK else None
 
 
 def majority(labels: Sequence[str]) -> float:
@@ -98,7 +98,7 @@ def majority(labels: Sequence[str]) -> float:
 def _text(sample: Sample, hints: NameHints) -> tuple[Guess, ...]:
     worded = [c for c in sample.columns if c.words >= 3 and c.distinct > len(c.filled) / 4 and not c.time]
     if not worded:
-        raise SourceError(f"{sample.path}: no column holds texts: none has three words or more in its mean value")
+        raise SourceError(f"{sample.path}: no column holds texts: none has three words or more per value on average")
     longest = max(worded, key=lambda column: column.words)
     text = Guess(longest, f"the longest texts: {longest.words:.0f} words on average")
     titles = [c for c in sample.columns if c is not longest and _hinted(c, hints.title) and c.words >= 2]
@@ -112,11 +112,11 @@ def _received(sample: Sample, times: Sequence[Column], hints: NameHints) -> Gues
             f"{sample.path}: no column says when a record came in: none holds a day or an instant in every row; write "
             "them as 2026-01-31 or 2026-01-31T09:30:00+01:00"
         )
-    found = max(always, key=lambda c: (_hinted(c, hints.received) > 0, -always.index(c)))
-    doubt = f"when the record came in, of {', '.join(c.name for c in always)}" if len(always) > 1 else None
-    if found.time and found.time.others:
-        doubt = f"how it is written: {found.time.format} or {', '.join(found.time.others)}"
-    return Guess(found, "a time in every row", doubt)
+    received = max(always, key=lambda c: (_hinted(c, hints.received) > 0, -always.index(c)))
+    doubt = f"when the record came in, out of {', '.join(c.name for c in always)}" if len(always) > 1 else None
+    if received.time and received.time.others:
+        doubt = f"its format: {received.time.format} or {', '.join(received.time.others)}"
+    return Guess(received, "a time in every row", doubt)
 
 
 def _settled(received: Guess, times: Sequence[Column], hints: NameHints) -> Guess | None:
@@ -130,11 +130,13 @@ def _settled(received: Guess, times: Sequence[Column], hints: NameHints) -> Gues
 def _id(sample: Sample, columns: Sequence[Column], hints: NameHints) -> Guess:
     plain = [c for c in columns if len(c.filled) == sample.rows and not any(" " in value for value in c.filled)]
     if not plain:
-        raise SourceError(f"{sample.path}: no column says which record a row is: none is filled in every row")
-    found = max(plain, key=lambda c: (c.distinct >= 0.9 * sample.rows, _hinted(c, hints.id), c.distinct))
-    repeated = sample.rows - found.distinct
-    doubt = f"that rows of one {found.name} are versions of one record: {repeated} repeat one" if repeated else None
-    return Guess(found, "another value in every row" if not repeated else f"{found.distinct} values", doubt)
+        raise SourceError(f"{sample.path}: no column can be the id: none is filled in every row")
+    identity = max(plain, key=lambda c: (c.distinct >= 0.9 * sample.rows, _hinted(c, hints.id), c.distinct))
+    repeated = sample.rows - identity.distinct
+    doubt = (
+        f"that rows with the same {identity.name} are versions of one record: {repeated} repeat" if repeated else None
+    )
+    return Guess(identity, "a different value in every row" if not repeated else f"{identity.distinct} values", doubt)
 
 
 def _label(sample: Sample, columns: Sequence[Column], text: Column, hints: NameHints) -> Guess:
@@ -145,19 +147,20 @@ def _label(sample: Sample, columns: Sequence[Column], text: Column, hints: NameH
             f"{sample.path}: no column can be the label: none has between 2 and {most} values that repeat"
         )
     gains = {c.name: _gain(c, text) for c in few}
-    found = max(few, key=lambda c: gains[c.name] + (0.3 if _hinted(c, hints.label) else 0.0))
-    base = majority(found.values)
-    told = base + gains[found.name] * (1 - base)
+    label = max(few, key=lambda c: gains[c.name] + (0.3 if _hinted(c, hints.label) else 0.0))
+    base = majority(label.values)
+    predicted = base + gains[label.name] * (1 - base)
     why = (
-        f"{found.distinct} values; the words of a text tell which in {told:.0%} of rows (the most frequent: {base:.0%})"
+        f"{label.distinct} values; the words of the text predict it in {predicted:.0%} of rows (most frequent: "
+        f"{base:.0%})"
     )
-    others = [c.name for c in few if c is not found and gains[c.name] > gains[found.name] / 2]
+    others = [c.name for c in few if c is not label and gains[c.name] > gains[label.name] / 2]
     instead = f", and not {' or '.join(others)}" if others else ""
-    return Guess(found, why, f"that this is what a model shall answer{instead}")
+    return Guess(label, why, f"that this is what a model should answer{instead}")
 
 
 def _gain(column: Column, text: Column) -> float:
-    """The share of the most frequent value's errors that naive Bayes over words does not make, on the later rows."""
+    """The share of the majority guess's errors that naive Bayes over words avoids, on the later rows."""
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.naive_bayes import MultinomialNB
 
@@ -174,15 +177,15 @@ def _gain(column: Column, text: Column) -> float:
 
 def _leaks(columns: Sequence[Column], label: Column) -> Iterator[Guess]:
     for column in columns:
-        told = gives_away(column.values, label.values)
-        if told is not None and column.distinct <= len(column.filled) / 3:
+        share = leaked_share(column.values, label.values)
+        if share is not None and column.distinct <= len(column.filled) / 3:
             yield Guess(
-                column, f"it gives the label away in {told:.0%} of rows", "that it is a consequence of the label"
+                column, f"it gives the label away in {share:.0%} of rows", "that it is a consequence of the label"
             )
 
 
 def _hinted(column: Column, hints: Sequence[str]) -> float:
-    """How much of a column's name is a word, or a part of one, that hints at something; 0 without."""
+    """The share of a column's name that is a hint, a word or part of one; 0 without any."""
     name = column.name.casefold()
     return max((len(hint) / len(name) for hint in hints if hint in name), default=0.0)
 

@@ -1,4 +1,4 @@
-"""The reference of domain.yaml, made of its types: `python -m assets.onboarding.reference > docs/domain.md`."""
+"""The reference of domain.yaml, generated from its types: `python -m assets.onboarding.reference > docs/domain.md`."""
 
 import sys
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ __all__ = ["reference"]
 
 _HEAD = """# domain.yaml
 
-What `configs/domain.yaml` of a domain can say, field by field. [Your own data](your-own-data.md) shows one being
-written. A mistake is one line that names the file and the field.
+The fields of a domain's `configs/domain.yaml`. [Your own data](your-own-data.md) shows how one is written. A mistake is
+reported on one line that names the file and the field.
 """
 _TYPES = {str: "text", int: "a whole number", bool: "true or false"}
 
 
 def reference() -> str:
-    """The page, in Markdown: a table of the domain's fields, and one of each section in it."""
+    """The page in Markdown: a table of the domain's fields, and one for each of its sections."""
     sections = list(dict.fromkeys(_sections(Domain)))
     return "\n".join([_HEAD, *(line for section in sections for line in _table(section))])
 

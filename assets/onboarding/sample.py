@@ -1,4 +1,4 @@
-"""Looks at the beginning of a file of unknown layout: its columns, and what they hold."""
+"""Reads the beginning of a file of unknown layout: its columns and their values."""
 
 import csv
 import json
@@ -18,10 +18,10 @@ from assets.onboarding.times import TimeForm, time_form
 __all__ = ["ENDINGS", "Column", "Sample", "read_sample"]
 
 ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
-"""What a file's name ends in, before .gz or .zst."""
+"""The endings of a file's name, before .gz or .zst."""
 
 _BYTES = 16 << 20
-"""What is read of a file, unpacked."""
+"""The most bytes read of a file, unpacked."""
 _ROWS = 20_000
 _BLOCK = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
@@ -29,11 +29,11 @@ _DELIMITERS = (",", ";", "\t", "|")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the sample, by its name in the file; in JSON Lines keys with dots between them."""
+    """A column of the sample, by its name in the file; in JSON Lines, nested keys joined by dots."""
 
     name: str
     values: tuple[str, ...]
-    """One for each row; an empty one is missing."""
+    """One per row; an empty string is a missing value."""
 
     @cached_property
     def filled(self) -> tuple[str, ...]:
@@ -45,12 +45,12 @@ class Column:
 
     @cached_property
     def words(self) -> float:
-        """The mean number of words of a value."""
+        """The mean number of words per value."""
         return sum(len(value.split()) for value in self.filled) / max(len(self.filled), 1)
 
     @cached_property
     def time(self) -> TimeForm | None:
-        """How its days or instants are written, if it holds those."""
+        """The format of its days or instants, if it holds any."""
         return time_form(self.filled)
 
     @property
@@ -64,21 +64,23 @@ class Sample:
     columns: tuple[Column, ...]
     rows: int
     whole: bool
-    """Whether the file has no further rows."""
+    """Whether these are all rows of the file."""
     delimiter: str | None = None
-    """Of a CSV file."""
+    """The delimiter of a CSV file."""
 
 
 def read_sample(path: Path) -> Sample:
-    """The first rows of a CSV file with a header (plain, .gz, .zst), of JSON Lines or of Parquet: at most 20,000 rows.
+    """The first rows, at most 20,000, of a CSV file with a header (plain, .gz, .zst), of JSON Lines or of Parquet.
 
-    Raises SourceError for a file that is missing, has another ending, or no row that can be read.
+    Raises SourceError for a file that is missing, has another ending, or has no readable row.
     """
     name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file")
     if not name.endswith(ENDINGS):
-        raise SourceError(f"{path}: its name must end in {', '.join(ENDINGS)}; the first may be packed as .gz or .zst")
+        raise SourceError(
+            f"{path}: its name must end in {', '.join(ENDINGS)}; text files may be compressed as .gz or .zst"
+        )
     try:
         sample = _parquet(path) if name.endswith(".parquet") else _lines(path, is_csv=name.endswith(".csv"))
     except (DamagedError, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
@@ -94,7 +96,7 @@ def _lines(path: Path, *, is_csv: bool) -> Sample:
 
 
 def _beginning(path: Path) -> tuple[str, bool]:
-    """Whole lines of a file, and whether they are all of it."""
+    """Whole lines from the start of a file, and whether they are all of it."""
     unpack, held = unpacker(path.name), bytearray()
     for block in unpack(path) if unpack else file_blocks(path, _BLOCK):
         held += block
@@ -123,11 +125,11 @@ def _json_lines(path: Path, text: str, *, whole: bool) -> Sample:
 def _objects(text: str) -> Iterator[dict[str, str]]:
     for line in text.splitlines():
         try:
-            found = json.loads(line)
+            value = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            yield dict(_flat(found))
+        if isinstance(value, dict):
+            yield dict(_flat(value))
 
 
 def _parquet(path: Path) -> Sample:
@@ -137,8 +139,8 @@ def _parquet(path: Path) -> Sample:
         return _of_rows(path, rows, whole=file.metadata.num_rows == len(rows))
 
 
-def _flat(found: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in found.items():
+def _flat(fields: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in fields.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{key}.")
         else:
@@ -160,10 +162,10 @@ def _of_rows(path: Path, rows: list[dict[str, str]], *, whole: bool) -> Sample:
 
 
 def _first(rows: Iterable[Any]) -> tuple[list[Any], bool]:
-    """So many rows as a sample has, and whether there are more."""
-    found: list[Any] = []
+    """The first rows, up to the size of a sample, and whether there are more."""
+    first: list[Any] = []
     for row in rows:
-        if len(found) == _ROWS:
-            return found, True
-        found.append(row)
-    return found, False
+        if len(first) == _ROWS:
+            return first, True
+        first.append(row)
+    return first, False

@@ -1,4 +1,4 @@
-"""Says how days and instants are written."""
+"""Recognises the format of days and instants."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d-%m-%Y")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S")
 _LOOKED_AT = 500
 _SHARE = 0.98
-"""Of the values: a few may be broken."""
+"""The share of values that must fit a format: a few may be broken."""
 
 
 @dataclass(frozen=True)
 class TimeForm:
     type: Literal["day", "instant"]
     format: str | None
-    """In the letters of strptime; None for ISO 8601."""
+    """As strptime codes; None for ISO 8601."""
     others: tuple[str, ...] = ()
     """Formats that read the values just as well."""
 
@@ -28,7 +28,7 @@ class TimeForm:
 
 
 def time_form(values: Sequence[str]) -> TimeForm | None:
-    """How values are written, if they are days or instants."""
+    """The format of values, if they are days or instants."""
     looked_at = values[:: max(1, len(values) // _LOOKED_AT)]
     if not looked_at or not all(any(c.isdigit() for c in value) for value in looked_at):
         return None

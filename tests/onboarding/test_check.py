@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from assets.exceptions import SourceError
-from assets.onboarding.advice import Seen, advise
+from assets.onboarding.advice import Reading, advise
 from assets.onboarding.check import Check, check_source
 from assets.onboarding.report import report
 from assets.settings import Domain, load_domain, load_settings
@@ -132,10 +132,10 @@ def test_the_report_speaks_the_domains_words(look: Callable[[list[dict[str, str]
     [
         (lambda n: {"shop": f"shop of {n['team']}"}, "shop gives the team away in 100% of records"),
         (lambda n: {"no": str(int(n["no"]) % 50)}, "150 of 200 records repeat an id"),
-        (lambda n: {"done": "2025-01-01T00:00:00"}, "done is before at in 100% of the records: time runs backwards"),
+        (lambda n: {"done": "2025-01-01T00:00:00"}, "done is before at in 100% of the records: a label cannot"),
         (
             lambda n: {"note": "dear customer please find below " * 8 + n["note"]},
-            "100% of the texts begin with the same",
+            "100% of the texts start with the same",
         ),
         (lambda n: {"team": "Billing"}, "no record has the label login"),
         (lambda n: {"team": "Billing" if int(n["no"]) % 40 else "log-in"}, "login: fewer than 20 of 40 test rows"),
@@ -148,8 +148,8 @@ def test_what_would_cost_a_week_is_warned_of(
     labels = raw["team"].map({"Billing": "billing", "log-in": "login"})
     rows = pd.DataFrame({"label": labels, "text": raw["note"], "shop": raw["shop"]})
     counts = {label: int((labels == label).sum()) for label in domain.labels}
-    seen = Seen(rows, raw, counts, repeated=len(raw) - raw["no"].nunique())
-    found = list(advise(seen, domain, load_settings("quick")))
+    reading = Reading(rows, raw, counts, repeated=len(raw) - raw["no"].nunique())
+    found = list(advise(reading, domain, load_settings("quick")))
     assert [line for line in found if line.startswith(warning)], found
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from assets.exceptions import SettingsError, SourceError
 from assets.onboarding.draft import draft, write_draft
 from assets.onboarding.example import EXAMPLE
-from assets.onboarding.guess import guess, told_by
+from assets.onboarding.guess import determined_share, guess
 from assets.onboarding.sample import read_sample
 from assets.onboarding.times import time_form
 from assets.settings import Domain, load_domain, load_hints
@@ -91,7 +91,7 @@ def test_what_gives_the_label_away_is_an_outcome_and_says_so(tmp_path: Path) -> 
     made = draft("desk", sample, guess(sample, load_hints()))
     assert "desk" in drafted(sample.path).outcomes
     assert any(doubt.startswith("Desk: that it is a consequence of the label") for doubt in made.doubts)
-    assert any(doubt.startswith("Team: that this is what a model shall answer, and not Desk") for doubt in made.doubts)
+    assert any(doubt.startswith("Team: that this is what a model should answer, and not Desk") for doubt in made.doubts)
 
 
 def test_nested_json_lines_packed_are_read_by_their_dotted_names(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_other_values_are_no_times(values: list[str]) -> None:
         ("a.csv", "id;text\n", r"a\.csv: no row in it can be read"),
         ("a.csv", "id,at\n1,2025-01-01\n", r"a\.csv: no column holds texts"),
         ("a.csv", "id,text\n1,one two three four\n2,two three four five\n", r"a\.csv: no column says when"),
-        ("a.csv", "text,at\none two three four,2025-01-01\n,2025-01-02\n", r"a\.csv: no column says which record"),
+        ("a.csv", "text,at\none two three four,2025-01-01\n,2025-01-02\n", r"a\.csv: no column can be the id"),
         ("a.csv", "id,text,at\n1,one two three four,2025-01-01\n", r"a\.csv: no column can be the label"),
         ("a.parquet", "no parquet", r"a\.parquet: cannot be read"),
     ],
@@ -199,14 +199,14 @@ def test_names_and_values_of_a_file_are_text_in_what_is_written(tmp_path: Path) 
 def test_a_domain_is_never_overwritten(tmp_path: Path) -> None:
     made = draft("x", EXAMPLE, guess(EXAMPLE, load_hints()))
     write_draft(tmp_path, made)
-    with pytest.raises(SettingsError, match="there is a domain already; name another folder"):
+    with pytest.raises(SettingsError, match="already has a domain; name another folder"):
         write_draft(tmp_path, made)
 
 
 def test_the_command_writes_a_domain_and_says_what_to_confirm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["init", str(tmp_path / "desk"), "--from", str(write(tmp_path / "t.csv"))])
     assert done.exit_code == 0, done.output
-    assert "Confirm Team: that this is what a model shall answer" in done.output
+    assert "Confirm Team: that this is what a model should answer" in done.output
     assert f"evergreen --domain {tmp_path / 'desk'} check --source {tmp_path / 't.csv'}" in done.output
     monkeypatch.setenv("EVERGREEN_DOMAIN", str(tmp_path / "desk"))
     assert load_domain().name == "desk"
@@ -220,6 +220,6 @@ def test_without_a_file_it_writes_an_example(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_value_that_always_goes_with_one_label_tells_it() -> None:
-    assert told_by(["a"] * 10 + ["b"] * 10, ["x"] * 10 + ["y"] * 10) == 1.0
-    assert told_by(["a"] * 10 + ["b"] * 10, ["x", "y"] * 10) == 0.5
-    assert told_by([f"{n}" for n in range(20)], ["x", "y"] * 10) == 0.0
+    assert determined_share(["a"] * 10 + ["b"] * 10, ["x"] * 10 + ["y"] * 10) == 1.0
+    assert determined_share(["a"] * 10 + ["b"] * 10, ["x", "y"] * 10) == 0.5
+    assert determined_share([f"{n}" for n in range(20)], ["x", "y"] * 10) == 0.0

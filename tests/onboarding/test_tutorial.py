@@ -82,7 +82,7 @@ def first(desk: Path, drafted: str) -> dict[str, Any]:
 
 
 def test_the_file_is_drafted_confirmed_and_checked(desk: Path, drafted: str) -> None:
-    assert "Confirm Topic: that this is what a model shall answer" in drafted
+    assert "Confirm Topic: that this is what a model should answer" in drafted
     done = run(desk, [*command("check"), "--json"])
     sample = json.loads(done.stdout)
     assert sample["records"] == sample["used"] == 4_000
