@@ -28,7 +28,7 @@ _SETTLED = "refit_is_settled"
     owners=["team:evergreen"],
 )
 def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The challenger as a version in MLflow's registry: at most one version per training, with all there is to know."""
+    """The challenger as a version in MLflow's registry: at most one version per training, fully documented."""
     from assets.evaluation.report import load_evaluation
     from assets.evaluation.tables import metrics_table
     from assets.registry.registry import Registry, version_url
@@ -59,15 +59,15 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
             _ALIAS,
             asset="champion",
             blocking=True,
-            description="The ledger is as it was written, and the alias `champion` is where it says, on an evaluated "
-            "version with intact files.",
+            description="The ledger is as it was written, and the alias `champion` is where the ledger says, on an "
+            "evaluated version with intact files.",
         ),
-        # An old evaluation that was edited cannot be mended, so scoring does not wait for it.
+        # An old evaluation that was edited cannot be repaired, so this does not block scoring.
         dg.AssetCheckSpec(
             _LEDGER,
             asset="champion",
-            description="No entry of the ledger was edited, removed, reordered or made up, and every evaluation that "
-            "is left is the one that was decided on.",
+            description="No entry of the ledger was edited, removed, reordered or forged, and every evaluation still "
+            "in the lake is the one that was judged.",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
     return dg.MaterializeResult(
         metadata=_metadata(judgement),
         check_results=[
-            dg.AssetCheckResult(check_name=name, passed=problem is None, description=problem or "as it should be")
+            dg.AssetCheckResult(check_name=name, passed=problem is None, description=problem or "no problem")
             for name, problem in problems.items()
         ],
     )
@@ -97,38 +97,38 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
     owners=["team:evergreen"],
     pool="training",
     check_specs=[
-        # The champion that was evaluated is good to score with, so nothing waits for its refit.
+        # The evaluated champion can score, so nothing waits for its refit.
         dg.AssetCheckSpec(
             _SETTLED, asset="refit", description="The champion is a refit, or there is a reason why it is not."
         )
     ],
 )
 def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The champion trained again with its test rows, by the same settings; if it is no worse, it answers instead.
+    """The champion trained again on its test rows too, with the same settings; if it is no worse, it serves instead.
 
-    Where training.cost.refit asks for it. It is judged on the reference rows, against the version that was evaluated,
-    which the gate keeps comparing with.
+    Only if training.cost.refit is set. It is judged on the reference rows, against the evaluated version, which remains
+    the one that the gate compares with.
     """
     from assets.registry.refit import refit_champion
 
     problem: str | None = None
     try:
-        found = refit_champion(evergreen.home, evergreen.settings, worker_runner(context), context.run.run_id)
+        outcome = refit_champion(evergreen.home, evergreen.settings, worker_runner(context), context.run.run_id)
     except EvergreenError as error:
-        found = problem = f"the champion stays as it was evaluated, and the next run tries again: {error}"
+        outcome = problem = f"the champion stays as it was evaluated, and the next run tries again: {error}"
     settled = dg.AssetCheckResult(check_name=_SETTLED, passed=problem is None, severity=dg.AssetCheckSeverity.WARN)
-    return dg.MaterializeResult(metadata=_refit_metadata(found), check_results=[settled])
+    return dg.MaterializeResult(metadata=_refit_metadata(outcome), check_results=[settled])
 
 
-def _refit_metadata(found: "Refit | str") -> dict[str, dg.MetadataValue | str | float]:
-    if isinstance(found, str):
-        return {"decision": "none", "reason": found}
+def _refit_metadata(outcome: "Refit | str") -> dict[str, dg.MetadataValue | str | float]:
+    if isinstance(outcome, str):
+        return {"decision": "none", "reason": outcome}
     return {
-        "decision": found.verdict.decision,
-        "reasons": dg.MetadataValue.md(markdown_list(found.verdict.reasons)),
-        "version": _link(found.version),
-        "refit of": _link(found.evaluated),
-        "seconds of training": float(found.training.report["seconds"]),
+        "decision": outcome.verdict.decision,
+        "reasons": dg.MetadataValue.md(markdown_list(outcome.verdict.reasons)),
+        "version": _link(outcome.version),
+        "refit of": _link(outcome.evaluated),
+        "seconds of training": float(outcome.training.report["seconds"]),
     }
 
 

@@ -1,4 +1,4 @@
-"""The verdict on the challenger of an as-of date: reached, acted on, and kept for whoever asks how the run went."""
+"""The verdict on the challenger of an as-of date: reached, acted on, and published."""
 
 import json
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ _FILE = "verdict.json"
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, the version it is about, the champion that it leaves, and what is wrong with that one, if anything.
+    """A verdict, the version it is about, the champion afterwards, and what is wrong with that champion, if anything.
 
-    `ledger_problem` is what was done to the ledger, or to an evaluation that it rests on, since it was written. By a
-    ledger that is not as it was written there is no champion.
+    `ledger_problem` is how the ledger, or an evaluation that it refers to, has been altered since it was written. With
+    an altered ledger there is no champion.
     """
 
     verdict: Verdict
@@ -33,9 +33,9 @@ class Judgement:
 
 
 def judge_challenger(home: Home, as_of: str, policy: GatePolicy) -> Judgement:
-    """Put the registered and evaluated challenger of an as-of date before the gate, and act on the verdict.
+    """Judge the registered and evaluated challenger of an as-of date by the gate, and act on the verdict.
 
-    The ledger holds every decision; the lake table `verdict/<as_of>` the latest answer, `unchanged` included.
+    The ledger has every decision; the lake table `verdict/<as_of>` has the latest answer, including `unchanged`.
     Raises NotPublished without an evaluation, RegistryError when it was not registered or MLflow lacks the champion.
     """
     registry, evaluation = Registry(home), load_evaluation(home.lake, as_of)

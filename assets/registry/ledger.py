@@ -1,8 +1,8 @@
 """The append-only record of verdicts, alias moves, approvals and retraining decisions, in one SQLite file.
 
-Every entry carries a hash over itself and the hash of the one before it, so that none can be edited, removed or
-reordered without all that follow being written again. Anchors remember the last entry, so that the ledger cannot lose
-its end, or become another one, unnoticed: a small file next to it and, by a setting, one elsewhere.
+Every entry has a hash over itself and the hash of the one before it, so that none can be edited, removed or reordered
+without rewriting all that follow. Anchors remember the last entry, so that the ledger cannot be truncated or replaced
+unnoticed: a small file next to it and, by a setting, one elsewhere.
 """
 
 import json
@@ -49,7 +49,7 @@ _SCHEMA = (
 )
 _COLUMNS = "select seq, kind, key, as_of, body, hash from entries"
 _BUSY_SECONDS = 60.0
-"""Only a program that is none of ours can hold the file so long, and one left open in a transaction does for ever."""
+"""Only a foreign program can hold the file this long; one left open in a transaction holds it for ever."""
 
 
 class _Head(NamedTuple):
@@ -72,17 +72,17 @@ class Entry:
     """SHA-256 over the hash of the entry before it and its own fields, hexadecimal."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON: seq, kind, key, as_of, body, hash."""
+        """The entry as JSON: seq, kind, key, as_of, body, hash."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger in a file, made on first use. Any number of processes may read and append at once."""
+    """The ledger in a file, created on first use. Any number of processes may read and append at once."""
 
     path: Path
     elsewhere: Path | None = None
-    """A folder for a second anchor, out of reach of whoever can write the first."""
+    """A folder for a second anchor, out of reach of anyone who can write the first."""
 
     @classmethod
     def of(cls, home: Home) -> "Ledger":
@@ -91,17 +91,17 @@ class Ledger:
 
     @property
     def anchors(self) -> tuple[Path, ...]:
-        """The files that remember the last entry; the one elsewhere is named by the ledger's place."""
+        """The files that remember the last entry; the one elsewhere is named after the ledger's path."""
         beside = self.path.with_suffix(".anchor")
         if self.elsewhere is None:
             return (beside,)
         return beside, self.elsewhere / f"ledger-{hash_json(str(self.path.absolute()))[:16]}.anchor"
 
     def append(self, kind: str, key: str, as_of: str, body: dict[str, Any]) -> Entry:
-        """Add an entry unless one of this kind and key exists; the entry that then stands is returned.
+        """Add an entry unless one with this kind and key exists; returns the one that then exists.
 
         `body` must be JSON without NaN. Raises RegistryError when the file cannot be written, and when it is not the
-        ledger that an anchor remembers: then nothing is written, so that the anchor keeps what it knows.
+        ledger that an anchor remembers: then nothing is written, and the anchor stays unchanged.
         """
         text = json.dumps(body, sort_keys=True, allow_nan=False)
         with self._locked():
@@ -125,56 +125,56 @@ class Ledger:
             return _select(connection, "where ? is null or kind = ?", (kind, kind))
 
     def champion_at(self, day: str) -> Entry | None:
-        """The entry that made the champion of a day (YYYY-MM-DD, its end), None before the first."""
+        """The entry that made the champion at the end of a day (YYYY-MM-DD), None before the first."""
         moves = [entry for entry in self.entries("alias") if entry.as_of <= day]
         return moves[-1] if moves else None
 
     def newest_day(self) -> str:
-        """The latest as-of day of any entry, an empty text without one."""
+        """The latest as-of day of any entry; empty without entries."""
         return max((entry.as_of for entry in self.entries()), default="")
 
     def problem(self) -> str | None:
-        """What was done to the entries since they were appended: the first that does not follow; None for nothing."""
+        """How the entries were altered since they were appended, at the first that does not follow; None if not."""
         promised = self._remembered()
         hashes, problem = self._chain()
         problem = problem or _lost(promised, hashes)
-        # Read again: what was appended meanwhile was anchored meanwhile, all but the last.
+        # The anchors are read again: entries appended in the meantime are anchored by now, except for the last.
         return problem or _unknown(self._remembered(), hashes)
 
     @property
     def _is_empty(self) -> bool:
-        """Nothing was appended yet; SQLite leaves an empty file where that was cut short."""
+        """Whether nothing was appended yet; SQLite leaves an empty file when a first append is interrupted."""
         return not self.path.exists() or self.path.stat().st_size == 0
 
     def _chain(self) -> tuple[dict[int, str], str | None]:
-        """The entries' hashes by their numbers, and the first that does not follow from those before it."""
+        """The entries' hashes by number, and a message about the first that does not follow from those before it."""
         if self._is_empty:
             return {}, None
         hashes: dict[int, str] = {0: ""}
         with self._locked(shared=True), self._transaction("deferred") as connection:
-            for seq, *row, found in connection.execute(f"{_COLUMNS} order by seq"):
+            for seq, *row, digest in connection.execute(f"{_COLUMNS} order by seq"):
                 if seq != len(hashes):
                     return hashes, f"entry {len(hashes)} was removed"
-                if found != _hash(hashes[seq - 1], seq, *row):
+                if digest != _hash(hashes[seq - 1], seq, *row):
                     why = f"entry {seq} is not what was appended: it, or an entry before it, was edited or reordered"
                     return hashes, why
-                hashes[seq] = found
+                hashes[seq] = digest
             counted = connection.execute("select seq from sqlite_sequence where name = 'entries'").fetchone()
         ends = len(hashes) - 1
         return hashes, f"entries after {ends} were removed" if counted and counted[0] != ends else None
 
     def _anchored_head(self, connection: sqlite3.Connection) -> _Head:
-        """The last entry, once every anchor knows of it: a kill may have left one behind."""
+        """The last entry, once every anchor has it: a kill may have left an anchor behind."""
         hashes = dict(connection.execute("select seq, hash from entries order by seq").fetchall())
         anchors = self._remembered()
         if problem := _lost(anchors, hashes) or _unknown(anchors, hashes):
-            raise RegistryError(f"ledger {self.path}: {problem}; nothing is written on it until that is undone")
+            raise RegistryError(f"ledger {self.path}: {problem}; nothing more is written until that is undone")
         head = _Head(*list(hashes.items())[-1]) if hashes else _Head(0, "")
         self._anchor(head)
         return head
 
     def _remembered(self) -> dict[Path, _Head]:
-        """What each anchor that there is remembers."""
+        """The entry that each existing anchor remembers."""
         if self.elsewhere and not self.elsewhere.is_dir():
             raise RegistryError(f"configs/ledger.yaml: anchor: there is no folder {self.elsewhere}")
         return {path: _read_anchor(path) for path in self.anchors if path.exists()}
@@ -186,7 +186,7 @@ class Ledger:
                 write_atomically(path, json.dumps({"ledger": str(self.path), **head._asdict()}))
 
     def _locked(self, *, shared: bool = False) -> AbstractContextManager[None]:
-        """One process at a time appends and anchors, and none reads meanwhile."""
+        """One process at a time appends and anchors, and none reads in the meantime."""
         return locked(self.path.with_suffix(".lock"), shared=shared)
 
     @contextmanager
@@ -204,7 +204,7 @@ class Ledger:
 
 
 def _lost(anchors: dict[Path, _Head], hashes: dict[int, str]) -> str | None:
-    """The first anchor that remembers an entry which is not there."""
+    """A message about the first anchor that remembers an entry which does not exist."""
     ends = max(hashes, default=0)
     for path, head in anchors.items():
         if head.seq > ends:
@@ -216,11 +216,11 @@ def _lost(anchors: dict[Path, _Head], hashes: dict[int, str]) -> str | None:
 
 
 def _unknown(anchors: dict[Path, _Head], hashes: dict[int, str]) -> str | None:
-    """The first anchor that lacks more entries than the one which a kill can keep from it."""
+    """A message about the first anchor that lacks more than one entry, as a kill can cost it only one."""
     ends = max(hashes, default=0)
     for path, head in anchors.items():
         if ends > head.seq + 1:
-            return f"entries {head.seq + 1} to {ends} were not appended by Evergreen: {path} does not know of them"
+            return f"entries {head.seq + 1} to {ends} were not appended by Evergreen: {path} does not know them"
     return None
 
 
@@ -234,7 +234,7 @@ def _read_anchor(path: Path) -> _Head:
 
 def _select(connection: sqlite3.Connection, where: str, parameters: tuple[str | None, ...]) -> list[Entry]:
     rows = connection.execute(f"{_COLUMNS} {where} order by seq", parameters)
-    return [Entry(seq, kind, key, as_of, json.loads(body), found) for seq, kind, key, as_of, body, found in rows]
+    return [Entry(seq, kind, key, as_of, json.loads(body), digest) for seq, kind, key, as_of, body, digest in rows]
 
 
 def _hash(before: str, seq: int, kind: str, key: str, as_of: str, body: str) -> str:

@@ -1,4 +1,4 @@
-"""The page of a model version: all that a data scientist wants to know, in Markdown."""
+"""The model card: the page of a model version, in Markdown."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,14 +16,14 @@ _SLICE_ROWS = 8
 
 _LIMITS = """\
 - {Records} without a text are not answered.
-- Measured on the newest {records} whose {label} was known, of the period below; it ages with the world, so watch the
-  drift report and the realised performance.
+- Measured on the newest {records} whose {label} was known, in the period below; a model ages as the world changes, so
+  watch the drift report and the realised performance.
 - Slices marked (shown only) decide nothing by accuracy: {labels} are judged by F1, others have too few test rows."""
 
 _REFIT = """\
-This is a refit: training {evaluated}, trained again by the same settings with its test rows. The gate's evidence is the
-evaluation of that training, on the newest rows. The reference rows below are older, and neither has learned from them;
-the column of the champion is that training."""
+This is a refit: training {evaluated}, repeated with the same settings and its test rows included. The gate's evidence
+is the evaluation of that training, on the newest rows. The reference rows below are older, and neither model has
+learned from them; the champion's column is that training."""
 
 
 def model_card(
@@ -36,14 +36,14 @@ def model_card(
 ) -> str:
     """The Markdown of a version's page. `provenance` and `training` are the bundle's JSON files.
 
-    Its pictures are the artifacts of the MLflow run, in the folder `evaluation`.
+    Its charts are the artifacts of the MLflow run in the folder `evaluation`.
     """
     period = evaluation.snapshot.period
-    made = {
+    sources = {
         name: value for name, value in flatten(provenance).items() if not name.startswith(("settings.", "deepspeed."))
     }
-    config = {name: value for name, value in flatten(provenance).items() if name not in made}
-    went = {name: value for name, value in flatten(training).items() if not isinstance(training.get(name), list)}
+    config = {name: value for name, value in flatten(provenance).items() if name not in sources}
+    course = {name: value for name, value in flatten(training).items() if not isinstance(training.get(name), list)}
     data = {
         "snapshot": evaluation.snapshot.id,
         "training rows": f"{evaluation.snapshot.train_rows:,} ({' to '.join(period['train'])})",
@@ -70,12 +70,12 @@ def model_card(
         ),
         "## Data",
         _pairs(data),
-        "## What it was made of",
-        _pairs(made),
+        "## Provenance",
+        _pairs(sources),
         "## Configuration",
         _pairs(config),
-        "## How training went",
-        _pairs(went),
+        "## Training",
+        _pairs(course),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -95,11 +95,11 @@ def _limits(domain: Domain, evaluation: Evaluation) -> Iterator[str]:
         bound = f"fewer than {evaluation.settings['min_label_rows']} rows of a {markdown(label.one)}"
         rare = evaluation.rare_labels.items()
         named = ", ".join(f"{markdown(label_name(domain, name))} ({rows})" for name, rows in rare)
-        yield f"- Learned from {bound}, so hardly to be relied on there: {named}."
+        yield f"- Learned from {bound}, so not reliable there: {named}."
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names; lists stay whole."""
+    """Nested mappings flattened into one with dotted names; lists stay whole."""
     return dict(_leaves(value, prefix))
 
 

@@ -1,4 +1,4 @@
-"""`evergreen rebuild-registry`: MLflow made anew, or made whole, from the lake and the ledger."""
+"""`evergreen rebuild-registry`: rebuilds or completes MLflow's registry from the lake and the ledger."""
 
 from dataclasses import dataclass
 
@@ -16,17 +16,17 @@ __all__ = ["Rebuilt", "rebuild_registry"]
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """The versions of every training that the ledger has judged, and what of them could not be made again, and why."""
+    """The versions of every training that the ledger has judged, and why some could not be rebuilt."""
 
     versions: tuple[RegisteredVersion, ...]
     left_out: tuple[str, ...]
 
 
 def rebuild_registry(home: Home) -> Rebuilt:
-    """Register whatever MLflow lacks of what the ledger has judged, and have MLflow say what the ledger does.
+    """Register every judged training that MLflow lacks, and make MLflow agree with the ledger.
 
-    Versions keep the numbers that the ledger knows them by where MLflow has not given them away. Raises RegistryError
-    when the ledger itself is not as it was written or has no verdict, and when the champion is not in the lake, and
+    Versions keep their numbers in the ledger unless MLflow has already assigned them to others. Raises RegistryError
+    when the ledger itself is not as it was written or has no verdict, and when the champion is not in the lake;
     BundleError for files that are not intact.
     """
     registry = Registry(home)
@@ -35,15 +35,15 @@ def rebuild_registry(home: Home) -> Rebuilt:
         raise RegistryError(f"{LEDGER_BROKEN} ({home.ledger}): {problem}; restore it from a backup")
     verdicts = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
     if not verdicts:
-        raise RegistryError(f"the ledger of {home.root} holds no verdict: there is nothing to make again")
+        raise RegistryError(f"the ledger of {home.root} holds no verdict: there is nothing to rebuild")
     left_out = tuple(why for verdict in verdicts.values() if (why := _register(registry, verdict)))
-    Succession(registry).retell()
+    Succession(registry).sync_mlflow()
     versions = tuple(version for version in registry.versions() if version.training_id in verdicts)
     return Rebuilt(versions, left_out)
 
 
 def _register(registry: Registry, verdict: Entry) -> str | None:
-    """Register the training of a verdict; why not, when the lake lacks what that takes."""
+    """Register the training of a verdict; returns why not, when the lake lacks its files."""
     lake, training = registry.home.lake, str(verdict.body["training_id"])
     bundle = lake.path(f"challenger/{verdict.as_of}", training)
     evaluation = lake.path(table(verdict.as_of), verdict.body["evaluation"])

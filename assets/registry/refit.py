@@ -1,8 +1,8 @@
-"""A refit: the champion trained again with its test rows, by the same settings, to answer in its place.
+"""A refit: the champion trained again with the same settings and its test rows included, to serve in its place.
 
-The gate has judged the champion on the newest rows, which it had not seen, and those are also what it has most to learn
-from. Both versions stay: the gate, and what watches the champion, go on by the one that was evaluated. Each step is
-found again by its content, so that what is killed is gone on with by the next run.
+The gate has judged the champion on the newest rows, which it had not seen; those are also the rows it could learn most
+from. Both versions stay: the gate and monitoring continue with the one that was evaluated. Each step is found again by
+its content, so the next run continues after a kill.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ __all__ = ["Refit", "refit_champion"]
 
 @dataclass(frozen=True)
 class Refit:
-    """A version, the one that it is a refit of, the verdict on it, and how its training went."""
+    """A version, the version it is a refit of, the verdict on it, and its training."""
 
     version: RegisteredVersion
     evaluated: RegisteredVersion
@@ -33,37 +33,37 @@ class Refit:
 
 
 def refit_champion(home: Home, settings: Settings, run: Run, dagster_run: str | None = None) -> Refit | str:
-    """Refit the champion and act on the verdict; or in a sentence why there is nothing to do.
+    """Refit the champion and act on the verdict; or a sentence why there is nothing to do.
 
-    Raises SnapshotError when the rows do not pass the checks of a training set, NotPublished when what the champion was
-    made of is gone, and TrainingError, BundleError and RegistryError as its parts do: the champion then stays.
+    Raises SnapshotError when the rows fail the checks of a training set, NotPublished when the champion's inputs are
+    gone, and TrainingError, BundleError and RegistryError as its parts do: the champion then stays.
     """
     registry = Registry(home)
     succession = Succession(registry)
     evaluated = succession.due_refit() if settings.training.cost.refit else None
     if evaluated is None:
-        why = "no champion is without a verdict on its refit"
+        why = "no champion is due for a refit"
         return why if settings.training.cost.refit else "training.cost.refit is false"
     snapshot = _snapshot(home, evaluated)
     if snapshot.reference_rows < (needed := settings.gate.min_reference_rows):
-        return f"{snapshot.reference_rows} reference rows, and at least {needed} are needed to judge a refit"
+        return f"there are {snapshot.reference_rows} reference rows, and a refit needs at least {needed}"
     bundle = registry.fetch(evaluated.version)
     recipe = TrainingSettings.model_validate(read_json(bundle / "provenance.json")["settings"])
     training = train(home.lake, evaluated.as_of, snapshot, recipe, run, publish=False)
-    beside = Champion(evaluated.version, evaluated.training_id, bundle)
-    found = evaluate_refit(
-        home.lake, evaluated.as_of, snapshot, training.path, beside, settings.evaluation, settings.gate
+    champion = Champion(evaluated.version, evaluated.training_id, bundle)
+    evaluation = evaluate_refit(
+        home.lake, evaluated.as_of, snapshot, training.path, champion, settings.evaluation, settings.gate
     )
-    version = registry.register(training.path, found, dagster_run)
-    verdict = succession.judge_refit(version.version, found, settings.gate)
+    version = registry.register(training.path, evaluation, dagster_run)
+    verdict = succession.judge_refit(version.version, evaluation, settings.gate)
     return Refit(version, evaluated, verdict, training)
 
 
 def _snapshot(home: Home, evaluated: RegisteredVersion) -> Snapshot:
-    """The rows to learn from, which leak no more than those of any training."""
+    """The rows to learn from, which pass the same checks as those of any training."""
     snapshot = build_refit_set(home, read_snapshot(home.lake, evaluated.as_of, evaluated.snapshot_id))
-    for found in check_training_set(home, snapshot):
-        if not found.passed:
-            why = f"{found.name}: {found.faults} of {found.examined}: {found.fault}"
+    for finding in check_training_set(home, snapshot):
+        if not finding.passed:
+            why = f"{finding.name}: {finding.faults} of {finding.examined}: {finding.fault}"
             raise SnapshotError(f"the training set of the refit of version {evaluated.version} is not sound: {why}")
     return snapshot

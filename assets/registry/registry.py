@@ -1,6 +1,6 @@
 """Model versions in MLflow: registered once per training, served only when intact. The ledger names the champion.
 
-A version is the training and the files that the ledger names; its number is what MLflow happens to call it.
+A version is identified by the training and the files that the ledger names; its number is just MLflow's name for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLLOWED", "LEDGER_BROKEN", "MODEL", "RegisteredVersion", "Registry", "version_url"]
 
 FOLLOWED = "ledger_entry"
-"""The model's tag that names the alias entry which MLflow's alias has followed: its number and its hash."""
+"""The model's tag with the alias entry that MLflow's alias last followed: its number and hash."""
 
 LEDGER_BROKEN = "the ledger is not as it was written"
 _REQUIRED = ("training_id", "snapshot_id", "as_of", "evaluation", "manifest_sha256")
@@ -36,7 +36,7 @@ _RULE = "`champion` scores; only a verdict moves it."
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of the model, made by one training and evaluated."""
+    """A version of the model, from one training, and evaluated."""
 
     version: str
     training_id: str
@@ -44,13 +44,13 @@ class RegisteredVersion:
     as_of: str
     tags: dict[str, str]
     location: str
-    """Where its files lie: a local folder's URI, or a remote one's."""
+    """The URI of the folder of its files, local or remote."""
     refit_of: str | None = None
-    """Of a version that the ledger has named (`Registry.told`): the training id of the one that it is a refit of."""
+    """The training id of the version that it is a refit of; set only by `Registry.version_of`."""
 
     @property
     def manifest(self) -> str | None:
-        """The hash of its bundle's manifest, which has the hash of every file."""
+        """The hash of its bundle's manifest, which contains the hash of every file."""
         return self.tags.get("manifest_sha256")
 
 
@@ -76,81 +76,81 @@ class Registry:
         """Every version, oldest first."""
         if not self._tracking.exists:
             return []
-        found = self.client.search_model_versions(f"name = '{MODEL}'")
-        parsed = [_parse(str(v.version), dict(v.tags), str(v.source)) for v in found]
+        rows = self.client.search_model_versions(f"name = '{MODEL}'")
+        parsed = [_parse(str(row.version), dict(row.tags), str(row.source)) for row in rows]
         return sorted(parsed, key=lambda version: int(version.version))
 
     def version(self, version: str) -> RegisteredVersion:
-        """One version. Raises RegistryError when there is none of this number."""
-        versions = {found.version: found for found in self.versions()}
+        """One version. Raises RegistryError when no version has this number."""
+        versions = {registered.version: registered for registered in self.versions()}
         if version not in versions:
             raise RegistryError(f"{MODEL} has no version {version!r}; there are: {', '.join(versions) or 'none yet'}")
         return versions[version]
 
     def of_training(self, training_id: str) -> RegisteredVersion:
-        """The one version of a training. Raises RegistryError when it was not registered."""
-        found = self._of_training(training_id)
-        if found is None:
+        """The one version of a training. Raises RegistryError when it is not registered."""
+        version = self._of_training(training_id)
+        if version is None:
             raise RegistryError(
                 f"training {training_id} has no version of {MODEL} yet; materialize registered_model first"
             )
-        return found
+        return version
 
     def champion(self, day: str | None = None) -> RegisteredVersion | None:
-        """The version that scores, or that did on a day (YYYY-MM-DD, its end); None before the first promotion.
+        """The version that scores, or did at the end of a day (YYYY-MM-DD); None before the first promotion.
 
-        Raises RegistryError when the ledger is not as it was written, and when MLflow lacks the version that it names.
+        Raises RegistryError when the ledger is not as it was written, and when MLflow lacks the version it names.
         """
         self.require_ledger()
         move = self.ledger.champion_at(day) if day else self.last_move()
-        return self.told(move) if move else None
+        return self.version_of(move) if move else None
 
     def evaluated_champion(self, day: str | None = None) -> RegisteredVersion | None:
-        """The champion, or the version that it is a refit of: the one that has not learned from its test rows.
+        """The champion, or the version it is a refit of: the one that has not learned from its test rows.
 
-        Raises as `champion` does.
+        Raises the same errors as `champion`.
         """
         champion = self.champion(day)
-        return self.told(self.verdicts(champion.refit_of)[0]) if champion and champion.refit_of else champion
+        return self.version_of(self.verdicts(champion.refit_of)[0]) if champion and champion.refit_of else champion
 
     def refit_of(self, training: str) -> str | None:
-        """The training that the gate knows this one by, when this one is a refit; by the verdicts on it."""
-        said = (verdict.body.get("refit_of") for verdict in self.verdicts(training))
-        return next(filter(None, said), None)
+        """The training that this one is a refit of, by the verdicts on it; None if it is no refit."""
+        evaluated = (verdict.body.get("refit_of") for verdict in self.verdicts(training))
+        return next(filter(None, evaluated), None)
 
-    def told(self, entry: Entry) -> RegisteredVersion:
+    def version_of(self, entry: Entry) -> RegisteredVersion:
         """The version that a verdict or an alias entry is about, by its training and its files.
 
-        Raises RegistryError when MLflow has none.
+        Raises RegistryError when MLflow has no such version.
         """
         training, manifest = entry.body["training_id"], entry.body.get("manifest_sha256")
         for version in self.versions():
             if version.training_id == training and manifest in (None, version.manifest):
                 return replace(version, refit_of=self.refit_of(training))
-        who = "the champion" if entry.kind == "alias" else "what the verdict is about"
+        who = "the champion" if entry.kind == "alias" else "the version of the verdict"
         raise RegistryError(
-            f"{who}, training {training} of {self._made_on(training)}, has no version in MLflow with the files that "
-            "were judged; `evergreen rebuild-registry` makes it again from the lake and the ledger"
+            f"{who}, training {training} of {self._trained_on(training)}, is not in MLflow with the files that were "
+            "judged; `evergreen rebuild-registry` restores it from the lake and the ledger"
         )
 
-    def _made_on(self, training: str) -> str:
+    def _trained_on(self, training: str) -> str:
         """The as-of day of a training, by the first verdict on it."""
         return next((entry.as_of for entry in self.verdicts(training)), "an unknown day")
 
     def verdicts(self, training: str) -> list[Entry]:
-        """On a training, oldest first."""
+        """The verdicts on a training, oldest first."""
         return [entry for entry in self.ledger.entries("verdict") if entry.body["training_id"] == training]
 
     def challenger(self) -> RegisteredVersion | None:
-        """The newest evaluated version; None when nothing was registered."""
+        """The newest evaluated version; None when nothing is registered."""
         named = self.aliases().get("challenger")
         return self.version(named) if named else None
 
     def register(self, bundle: Path, evaluation: Evaluation, dagster_run: str | None = None) -> RegisteredVersion:
-        """Make the one version of a training, or bring it up to date with a newer evaluation of it.
+        """Create the one version of a training, or update it with a newer evaluation.
 
-        Called again, after whatever crash, it finishes what is missing. Raises RegistryError for an evaluation that
-        is not of this bundle or whose golden rows differ, and for a training that is registered with other files, and
+        Called again after a crash, it finishes the rest. Raises RegistryError for an evaluation that is not of this
+        bundle or whose golden rows differ, and for a training that is registered with other files, and
         BundleError for a bundle that is not intact.
         """
         _require_evaluated(bundle, evaluation)
@@ -167,7 +167,7 @@ class Registry:
         return version
 
     def reserve(self, number: int) -> None:
-        """Have MLflow give the next version this number, unless it has given it away: it counts deleted ones, too."""
+        """Make MLflow assign this number to the next version, if it is still free: it counts deleted ones, too."""
         self._require_model()
         last = max((int(version.version) for version in self.versions()), default=0)
         for _ in range(last + 1, number):
@@ -175,19 +175,19 @@ class Registry:
             self.client.delete_model_version(MODEL, placeholder.version)
 
     def fetch(self, version: str) -> Path:
-        """The local folder of a version's bundle, every hash verified: MLflow's files, or the lake's of the same hash.
+        """The local folder of a version's bundle, every hash verified: MLflow's, or the lake's with the same hash.
 
-        What MLflow keeps elsewhere is downloaded once. Raises RegistryError for an unknown version and BundleError when
-        no copy is what was registered.
+        Files that MLflow keeps remotely are downloaded once. Raises RegistryError for an unknown version and
+        BundleError when no copy is the registered one.
         """
-        found, problems = self.version(version), []
-        for folder in self._copies(found):
+        registered, problems = self.version(version), []
+        for folder in self._copies(registered):
             try:
-                _verify(found, folder)
+                _verify(registered, folder)
                 return folder
             except BundleError as error:
                 problems.append(error)
-        bundle = self.home.lake.path(f"challenger/{found.as_of}", found.training_id)
+        bundle = self.home.lake.path(f"challenger/{registered.as_of}", registered.training_id)
         if why := why_gone(self.home, bundle, "rollbacks and trainings"):
             raise BundleError(f"the bundle of version {version} is gone: {why}")
         raise problems[0]
@@ -195,14 +195,14 @@ class Registry:
     def _copies(self, version: RegisteredVersion) -> Iterator[Path]:
         downloads = self.home.mlflow / "downloads" / version.training_id
         local = local_path(version.location)
-        yield from [local] if local else sorted(found.parent for found in downloads.rglob("MANIFEST.json"))
+        yield from [local] if local else sorted(path.parent for path in downloads.rglob("MANIFEST.json"))
         if version.training_id and version.as_of:
             yield self.home.lake.path(f"challenger/{version.as_of}", version.training_id)
         if local is None:
             yield self._download(version, downloads)
 
     def problem(self) -> str | None:
-        """Why the alias `champion` does not point at an evaluated, intact version; None when it does, or is not set."""
+        """Why the alias `champion` is not on the evaluated, intact version of the ledger; None when it is, or unset."""
         named = self.aliases().get("champion")
         try:
             champion = self.champion()
@@ -210,8 +210,8 @@ class Registry:
                 self.require_servable(champion)
         except (RegistryError, BundleError) as error:
             return str(error)
-        told = champion.version if champion else None
-        return None if named == told else f"the alias points at version {named}, the ledger says {told}"
+        expected = champion.version if champion else None
+        return None if named == expected else f"the alias points at version {named}, the ledger says {expected}"
 
     def last_move(self) -> Entry | None:
         """The ledger's newest entry about the alias `champion`."""
@@ -219,38 +219,38 @@ class Registry:
         return moves[-1] if moves else None
 
     def ledger_problem(self) -> str | None:
-        """What was done to the ledger since it was written, by its hashes and rules and by what others remember."""
+        """How the ledger was altered since it was written: by its hashes, its rules, MLflow's tags and the lake."""
         if problem := self.ledger.problem():
             return problem
-        # MLflow is asked first: what it has been told meanwhile was in the ledger before.
+        # MLflow is read first: everything written to it was in the ledger before.
         judged = {version.version: version.tags.get("ledger_hash") for version in self.versions()}
         followed, entries = self.tags().get(FOLLOWED), self.ledger.entries()
         return unlawful(entries) or _forgotten(judged, followed, entries) or self._unjudged(entries)
 
     def require_ledger(self) -> None:
-        """Raise RegistryError when the ledger is not as it was written: then nobody is champion by it."""
+        """Raise RegistryError when the ledger is not as it was written: then there is no champion."""
         if problem := self.ledger_problem():
             raise RegistryError(f"{LEDGER_BROKEN} ({self.home.ledger}): {problem}; restore it from a backup")
 
     def _unjudged(self, entries: Sequence[Entry]) -> str | None:
-        """That the lake has verdicts, when the ledger has none."""
+        """A message if the lake has verdicts but the ledger has none."""
         judged = self.home.lake.tables("verdict")
         if judged and not any(entry.kind == "verdict" for entry in entries):
-            return f"it holds no verdict, and the lake has {judged[-1]}"
+            return f"it holds no verdict, but the lake has {judged[-1]}"
         return None
 
     def point(self, alias: str, version: str) -> None:
-        """Set an alias in MLflow, unless it is there."""
+        """Set an alias in MLflow, unless it is already there."""
         if self.aliases().get(alias) != version:
             self.client.set_registered_model_alias(MODEL, alias, version)
 
     def aliases(self) -> dict[str, str]:
-        """Versions by alias, as MLflow has them."""
+        """MLflow's versions by alias."""
         model = self._model()
         return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
 
     def tags(self) -> dict[str, str]:
-        """What MLflow keeps with the model."""
+        """MLflow's tags of the model."""
         model = self._model()
         return dict(model.tags) if model else {}
 
@@ -261,14 +261,14 @@ class Registry:
         self.fetch(version.version)
 
     def lock(self) -> AbstractContextManager[None]:
-        """One process at a time changes the registry."""
+        """Lets one process at a time change the registry."""
         return locked(self.home.mlflow / ".lock")
 
     def _model(self) -> "RegisteredModel | None":
         if not self._tracking.exists:
             return None
-        found = self.client.search_registered_models(f"name = '{MODEL}'")
-        return found[0] if found else None
+        models = self.client.search_registered_models(f"name = '{MODEL}'")
+        return models[0] if models else None
 
     def _require_model(self) -> None:
         if self._model() is None:
@@ -291,7 +291,7 @@ class Registry:
             )
             return
         client.update_model_version(MODEL, known.version, description=record.card)
-        for name, value in record.tags.items():  # the evaluation's id comes last: it says that the rest is there
+        for name, value in record.tags.items():  # the evaluation's id comes last: it shows that the rest is there
             client.set_model_version_tag(MODEL, known.version, name, value)
 
     def _download(self, version: RegisteredVersion, folder: Path) -> Path:
@@ -312,14 +312,14 @@ def _parse(version: str, tags: dict[str, str], location: str) -> RegisteredVersi
 
 
 def _forgotten(judged: Mapping[str, str | None], followed: str | None, entries: Sequence[Entry]) -> str | None:
-    """What MLflow remembers and the ledger does not: the last verdict on each version, and the last alias entry."""
+    """A message about a last verdict on a version, or a last alias entry, that MLflow has and the ledger does not."""
     hashes = {None, "", *(entry.hash for entry in entries)}
     for version, hashed in judged.items():
         if hashed not in hashes:
-            return f"the verdict on version {version} is not the one that MLflow knows of"
-    # Homes from before hashes were written down with it know the number alone.
+            return f"the verdict on version {version} is not the one that MLflow knows"
+    # Older homes have only the number, without the hash.
     if followed and not any(followed in (str(entry.seq), f"{entry.seq} {entry.hash}") for entry in entries):
-        return f"MLflow has followed entry {followed.split(' ')[0]}, and that is not in it"
+        return f"MLflow has followed entry {followed.split(' ')[0]}, which is not in it"
     return None
 
 
@@ -334,7 +334,7 @@ def _require_same_files(known: RegisteredVersion | None, bundle: Path) -> None:
     if known and known.manifest != hash_file(bundle / "MANIFEST.json"):
         raise RegistryError(
             f"training {known.training_id} is version {known.version} in MLflow with other files than {bundle}; delete "
-            "that version there if they are not those that you want"
+            "that version in MLflow if its files are not the ones you want"
         )
 
 

@@ -1,4 +1,4 @@
-"""What `evergreen prune` has removed, as far as somebody asks for it: the ledger says when."""
+"""Looks up in the ledger what `evergreen prune` has removed, and when."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from assets.registry.ledger import Ledger
 __all__ = ["ENTRY", "names_gone", "why_gone"]
 
 ENTRY = "prune"
-"""The kind of the ledger's entries that say what was removed: body["removed"] has the names by setting."""
+"""The kind of the ledger's entries about removals: body["removed"] has the names by setting."""
 
 
 def why_gone(home: Home, path: Path, setting: str) -> str | None:
-    """When something of the home was removed, in a clause that names the setting; None when it was not, or is back."""
+    """A clause saying when a file of the home was removed, and by which setting; None if it was not, or is back."""
     if path.exists():
         return None
     name = path.relative_to(home.root)
@@ -24,7 +24,7 @@ def why_gone(home: Home, path: Path, setting: str) -> str | None:
 
 
 def names_gone(home: Home, folder: Path) -> list[str]:
-    """What was removed from a folder of the home and is not there again, by its name, sorted."""
+    """The sorted names of what was removed from a folder of the home and is not back."""
     names = (
         Path(name)
         for entry in Ledger.of(home).entries(ENTRY)

@@ -1,4 +1,4 @@
-"""Whether a version can be made again: its training set and its training, from what it says that it was made of."""
+"""Whether a version can be reproduced: its training set and its training, from its recorded provenance."""
 
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from assets.training.tasks.classification.labels import places
 __all__ = ["TOLERANCE", "Reproduction", "reproduce"]
 
 TOLERANCE = 0.01
-"""Of accuracy and macro-F1, within which two models are called equivalent."""
+"""The largest difference in accuracy and macro-F1 between equivalent models."""
 
 _MADE_OF = {"code": "code", "base_model": "base model", "software": "packages", "features": "features"}
 _MADE_ON = {"device": "hardware", "threads": "threads", "world_size": "ranks"}
@@ -30,7 +30,7 @@ _MADE_ON = {"device": "hardware", "threads": "threads", "world_size": "ranks"}
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it, and in a sentence why."""
+    """The outcome, and the reason in a sentence."""
 
     version: str
     verdict: Literal["bitwise", "equivalent", "changed", "impossible"]
@@ -42,22 +42,22 @@ class Reproduction:
 
 
 def reproduce(home: Home, version: str, run: Run) -> Reproduction:
-    """Make a registered version again, apart from everything else, and compare.
+    """Train a registered version again, in a temporary home, and compare.
 
-    bitwise: the weights are equal. equivalent: they are not, but were made of the same things, and metrics on the test
-    rows are within TOLERANCE. changed: data, code, packages or metrics are not what they were. impossible: something
-    that is needed is missing. Raises RegistryError for an unknown version.
+    bitwise: the weights are equal. equivalent: they are not, but come from the same inputs, and metrics on the test
+    rows are within TOLERANCE. changed: data, code, packages or metrics differ. impossible: an input is missing. Raises
+    RegistryError for an unknown version.
     """
     registry = Registry(home)
     registry.version(version)
     with tempfile.TemporaryDirectory(prefix="evergreen-") as scratch:
         try:
-            return _make_again(registry, version, Home(Path(scratch)), run)
+            return _train_again(registry, version, Home(Path(scratch)), run)
         except EvergreenError as error:
             return Reproduction(version, "impossible", str(error))
 
 
-def _make_again(registry: Registry, version: str, scratch: Home, run: Run) -> Reproduction:
+def _train_again(registry: Registry, version: str, scratch: Home, run: Run) -> Reproduction:
     bundle = registry.fetch(version)
     before = read_json(bundle / "provenance.json")
     _require(registry.home, registry.home.lake.path(f"training_set/{before['as_of']}", before["snapshot_id"]))
@@ -65,7 +65,7 @@ def _make_again(registry: Registry, version: str, scratch: Home, run: Run) -> Re
     marts = registry.home.lake.path("marts", recorded.manifest["marts"])
     _require(registry.home, marts)
     if not marts.exists():
-        return Reproduction(version, "impossible", f"marts {marts.name}, which its training set was made of, are gone")
+        return Reproduction(version, "impossible", f"marts {marts.name}, behind its training set, are gone")
     rebuilt = rebuild_training_set(scratch, recorded, marts)
     if rebuilt.id != recorded.id:
         return Reproduction(
@@ -79,20 +79,20 @@ def _make_again(registry: Registry, version: str, scratch: Home, run: Run) -> Re
 
 
 def _require(home: Home, path: Path) -> None:
-    """Raise EvergreenError for what it was made of and was removed since."""
+    """Raise EvergreenError for an input that was removed."""
     if why := why_gone(home, path, "reproducible"):
-        raise EvergreenError(f"{path.relative_to(home.lake.root)}, which it was made of, is gone: {why}")
+        raise EvergreenError(f"{path.relative_to(home.lake.root)}, which it was built from, is gone: {why}")
 
 
 def _compare(version: str, bundle: Path, again: Path, snapshot: Snapshot) -> Reproduction:
     before, after = (read_json(path / "provenance.json") for path in (bundle, again))
     made_of, made_on = (_differences(before, after, names) for names in (_MADE_OF, _MADE_ON))
     if len(before["world_sizes"]) > 1:
-        made_on.append(f"ranks: it went on with others while it was trained ({before['world_sizes']})")
+        made_on.append(f"ranks: their number changed during training ({before['world_sizes']})")
     apart = _metrics_apart(snapshot, bundle, again)
     because = "; ".join([*made_of, *made_on]) or "nothing that is recorded differs"
-    found = f"weights differ; metrics by {apart:.4f} at most, {TOLERANCE:g} is allowed; {because}"
-    return Reproduction(version, "changed" if made_of or apart > TOLERANCE else "equivalent", found)
+    reason = f"weights differ; metrics by {apart:.4f} at most, {TOLERANCE:g} is allowed; {because}"
+    return Reproduction(version, "changed" if made_of or apart > TOLERANCE else "equivalent", reason)
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
@@ -100,9 +100,9 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], names: Map
 
 
 def _metrics_apart(snapshot: Snapshot, *bundles: Path) -> float:
-    """The largest difference of accuracy or macro-F1 on the test rows; of a refit, on the reference rows."""
+    """The largest difference in accuracy or macro-F1 on the test rows; for a refit, on the reference rows."""
     test = snapshot.test() if snapshot.holds_out else snapshot.reference()
     loaded = [load_bundle(path) for path in bundles]
-    found = [measure(places(test["label"], one.labels), one.predict_proba(test), bins=15) for one in loaded]
-    pairs = np.array([[metrics.accuracy, metrics.macro_f1] for metrics in found])
+    measured = [measure(places(test["label"], one.labels), one.predict_proba(test), bins=15) for one in loaded]
+    pairs = np.array([[metrics.accuracy, metrics.macro_f1] for metrics in measured])
     return float(np.abs(pairs[0] - pairs[1]).max())

@@ -1,9 +1,9 @@
-"""Who is champion, and who was: verdicts, approvals, rollbacks and edits by hand, written down and then acted on.
+"""Decides who is champion: verdicts, approvals, rollbacks and manual edits are recorded and then acted on.
 
-The ledger is written first, and MLflow's alias `champion` follows it; a tag of the model says which entry it has
-followed. Whatever is killed between the two, the next call ends in the state that the ledger gives, and an alias that
-somebody has moved is distinguished from one that has yet to follow. On a ledger that is not as it was written nothing
-is judged and nothing moves.
+The ledger is written first, and MLflow's alias `champion` follows; a tag of the model says which entry it has followed.
+If a process is killed in between, the next call restores the state of the ledger, and an alias that somebody has moved
+is distinguished from one that has yet to follow. With a ledger that is not as it was written, nothing is judged and
+nothing moves.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ __all__ = ["Succession"]
 
 @dataclass(frozen=True)
 class Succession:
-    """What moves the alias `champion` of a registry."""
+    """Moves the alias `champion` of a registry."""
 
     registry: Registry
 
@@ -32,9 +32,9 @@ class Succession:
         return self.registry.ledger
 
     def judge(self, version: str, evaluation: Evaluation, policy: GatePolicy) -> Verdict:
-        """Let the gate decide on an evaluated version, write its verdict down and act on it.
+        """Judge an evaluated version by the gate, record the verdict and act on it.
 
-        Beside a ledger that is not as it was written the verdict is `inconclusive`, and nothing is written. Raises
+        With a ledger that is not as it was written the verdict is `inconclusive`, and nothing is written. Raises
         RegistryError when MLflow lacks the champion.
         """
         if problem := self.registry.ledger_problem():
@@ -56,9 +56,9 @@ class Succession:
         return verdict
 
     def due_refit(self) -> RegisteredVersion | None:
-        """The champion, when a verdict or an approval has made it so and no verdict is about a refit of it yet.
+        """The champion, if a verdict or an approval made it champion and there is no verdict on a refit of it yet.
 
-        One that a rollback has brought back stays as it is. Raises RegistryError as `Registry.champion` does.
+        A champion restored by a rollback gets no refit. Raises RegistryError as `Registry.champion` does.
         """
         with self.registry.lock():
             self._catch_up()
@@ -69,9 +69,9 @@ class Succession:
         return None if champion.refit_of or champion.training_id in refitted else champion
 
     def judge_refit(self, version: str, evaluation: Evaluation, policy: GatePolicy) -> Verdict:
-        """Decide whether a refit takes the place of the champion that it is one of, write it down and act on it.
+        """Decide whether a refit replaces its champion, record the verdict and act on it.
 
-        Raises RegistryError when another champion reigns by now.
+        Raises RegistryError when the champion has changed in the meantime.
         """
         refitted = next(v for v in self._ledger.entries("verdict") if v.body["training_id"] == evaluation.refit_of)
         verdict = decide_refit(evaluation, policy, refitted.body["trained_to"])
@@ -79,10 +79,10 @@ class Succession:
         return verdict
 
     def enact(self, version: str, verdict: Verdict) -> RegisteredVersion | None:
-        """Append a verdict to the ledger and, if it promotes, make its version the champion; the champion it leaves.
+        """Append a verdict to the ledger and, if it promotes, make its version the champion; returns the champion.
 
-        A verdict acts once: the same one again changes nothing. Raises RegistryError when the verdict is not about
-        this version or the champion has changed since, and BundleError when the version's files are not intact.
+        A verdict acts once: repeating it changes nothing. Raises RegistryError when the verdict is not about this
+        version or the champion has changed since, and BundleError when the version's files are not intact.
         """
         with self.registry.lock():
             if verdict.decision != "unchanged":
@@ -92,11 +92,11 @@ class Succession:
     def settle(
         self, version: str, decision: Literal["approve", "reject"], by: str, reason: str
     ) -> RegisteredVersion | None:
-        """Approve or reject a version whose verdict awaits it; the champion that this leaves.
+        """Approve or reject a version whose verdict awaits approval; returns the champion.
 
-        Said again, it changes nothing. Raises RegistryError when nothing awaits approval, when it was settled
-        otherwise, when the verdict is too old, when the champion has changed or a twin was rolled back since, and for
-        an empty name or reason.
+        Repeating it changes nothing. Raises RegistryError when nothing awaits approval, when it was settled
+        differently, when the verdict is too old, when the champion has changed or a version trained as late was rolled
+        back since, and for an empty name or reason.
         """
         if not by.strip() or not reason.strip():
             raise RegistryError("an approval needs a name and a reason: --by WHO --reason TEXT")
@@ -113,14 +113,14 @@ class Succession:
             body = about | {"decision": decision, "by": by, "reason": reason}
             entry = self._ledger.append("approval", verdict.key, self._ledger.newest_day(), body)
             if entry.body["decision"] != decision:
-                said = f"{entry.body['decision']} by {entry.body['by']}: {entry.body['reason']}"
-                raise RegistryError(f"version {version} was settled before: {said}")
+                settled = f"{entry.body['decision']} by {entry.body['by']}: {entry.body['reason']}"
+                raise RegistryError(f"version {version} is already settled: {settled}")
             if acts:
                 self._move(target, verdict.key, entry.as_of, "approve", _approved(entry))
             return self.registry.champion()
 
     def rollback(self, version: str, reason: str) -> RegisteredVersion:
-        """Make a former champion the champion again by a person's decision, dated as the ledger's newest entry.
+        """Make a former champion the champion again by a person's decision, dated like the ledger's newest entry.
 
         Raises RegistryError for an unknown or unevaluated version, for one that was never champion, for an empty
         reason and when there is no champion to replace, and BundleError for a version whose files are not intact.
@@ -139,30 +139,30 @@ class Succession:
             return target
 
     def reconcile(self, as_of: str, edits: Literal["restore", "accept"]) -> None:
-        """Finish a move that was interrupted; write down an alias that was moved by hand, and put it back or accept it.
+        """Finish an interrupted move; record an alias that was moved by hand, and restore or accept it.
 
-        Accepted is only what a rollback would be: a former champion, evaluated and intact.
+        Only versions that a rollback could reach are accepted: former champions, evaluated and intact.
         """
         with self.registry.lock():
             self._catch_up()
             named, champion = self.registry.aliases().get("champion"), self.registry.champion()
-            told = champion.version if champion else None
-            if named == told:
+            expected = champion.version if champion else None
+            if named == expected:
                 return
             accepted = edits == "accept" and named is not None and self._may_hold(named)
             key = f"edit-{len(self._ledger.entries())}"
-            body = {"found": named, "ledger": told, "decision": "accepted" if accepted else "restored"}
+            body = {"found": named, "ledger": expected, "decision": "accepted" if accepted else "restored"}
             self._ledger.append("alias-edit", key, as_of, body | {"reason": "the alias was moved by hand in MLflow"})
             if accepted:
                 assert named is not None
                 self._move(self.registry.version(named), key, as_of, "accept", "moved by hand in MLflow")
-            elif told is None:
+            elif expected is None:
                 self.registry.client.delete_registered_model_alias(MODEL, "champion")
             else:
-                self.registry.point("champion", told)
+                self.registry.point("champion", expected)
 
-    def retell(self) -> None:
-        """Have MLflow say what the ledger does: of each version its last verdict, and who is champion.
+    def sync_mlflow(self) -> None:
+        """Make MLflow agree with the ledger: the last verdict on each version, and the champion.
 
         Raises RegistryError when MLflow lacks the champion.
         """
@@ -192,23 +192,23 @@ class Succession:
             self._move(target, entry.key, verdict.as_of, _action(entry), "; ".join(verdict.reasons))
 
     def _append_verdict(self, target: RegisteredVersion, verdict: Verdict) -> Entry:
-        """The verdict as the training's last entry: written unless it is that already."""
-        said = self.registry.verdicts(target.training_id)
+        """The verdict as the training's last entry; appended unless it already is the last one."""
+        verdicts = self.registry.verdicts(target.training_id)
         measured = self._judged_hash(target.training_id, verdict.as_of, verdict.evaluation)
         files = {"manifest_sha256": target.manifest, "evaluation_sha256": measured}
         body = {"version": target.version} | files | verdict.body()
-        if said and said[-1].body == body:
-            return said[-1]
-        return self._ledger.append("verdict", f"{target.training_id}-{len(said) + 1}", verdict.as_of, body)
+        if verdicts and verdicts[-1].body == body:
+            return verdicts[-1]
+        return self._ledger.append("verdict", f"{target.training_id}-{len(verdicts) + 1}", verdict.as_of, body)
 
     def _mark(self, version: RegisteredVersion, verdict: Entry) -> None:
         for name, value in (("ledger_hash", verdict.hash), ("verdict", verdict.body["decision"])):
             if version.tags.get(name) != value:
                 self.registry.client.set_model_version_tag(MODEL, version.version, name, value)
 
-    def _require_current(self, judged_beside: str | None, trained_to: str) -> None:
-        """Nothing that the verdict rests on has changed: the champion, and what rollbacks have replaced."""
-        if judged_beside != self._reigning():
+    def _require_current(self, judged_against: str | None, trained_to: str) -> None:
+        """Raises RegistryError if what the verdict relies on has changed: the champion, or what rollbacks replaced."""
+        if judged_against != self._reigning():
             raise RegistryError("the champion has changed since the verdict; materialize challenger_evaluation again")
         if trained_to <= (withdrawn_to := self._withdrawn_to()):
             raise RegistryError(
@@ -220,8 +220,8 @@ class Succession:
         newest = self._ledger.newest_day()
         if newest > (until := approvable_until(verdict).isoformat()):
             raise RegistryError(
-                f"version {target.version} could be approved until {until}, and the ledger has come to {newest}; "
-                "a newer challenger is due"
+                f"version {target.version} could be approved until {until}, but the ledger has reached {newest}; "
+                "train a newer challenger"
             )
 
     def _require_files(self, target: RegisteredVersion, judged: str | None) -> None:
@@ -231,30 +231,30 @@ class Succession:
             raise RegistryError(f"version {target.version} has other files than those that were judged")
 
     def _catch_up(self) -> None:
-        """Finish what a kill has interrupted: the move that a verdict or an approval calls for, and MLflow's alias."""
+        """Finish what a kill has interrupted: the move after a verdict or an approval, and MLflow's alias."""
         self.registry.require_ledger()
-        if found := interrupted(self._ledger.entries()):
-            self._finish(*found)
+        if pending := interrupted(self._ledger.entries()):
+            self._finish(*pending)
         last = self.registry.last_move()
         if last and self.registry.tags().get(FOLLOWED, "").split(" ")[0] != str(last.seq):
             self._point(last)
 
-    def _finish(self, called: Entry, verdict: Entry) -> None:
-        """Make up for a move; when that cannot be any more, write down why, once."""
-        target = self.registry.told(verdict)
+    def _finish(self, decision: Entry, verdict: Entry) -> None:
+        """Make an interrupted move; when that is no longer possible, record why, once."""
+        target = self.registry.version_of(verdict)
         try:
             self._require_current(verdict.body["champion"], verdict.body["trained_to"])
             self.registry.require_servable(target)
         except (RegistryError, BundleError) as error:
             body = {"version": target.version, "training_id": target.training_id, "decision": "lapsed"}
-            why = f"its promotion was interrupted and cannot be made up for: {error}"
-            self._ledger.append("lapse", called.key, called.as_of, body | {"reason": why})
+            why = f"its promotion was interrupted and can no longer be finished: {error}"
+            self._ledger.append("lapse", decision.key, decision.as_of, body | {"reason": why})
             return
         self._mark(target, verdict)
-        if called.kind == "approval":
-            self._move(target, called.key, called.as_of, "approve", _approved(called))
+        if decision.kind == "approval":
+            self._move(target, decision.key, decision.as_of, "approve", _approved(decision))
         else:
-            self._move(target, called.key, called.as_of, _action(called), "; ".join(verdict.body["reasons"]))
+            self._move(target, decision.key, decision.as_of, _action(decision), "; ".join(verdict.body["reasons"]))
 
     def _move(self, target: RegisteredVersion, key: str, as_of: str, action: str, reason: str) -> None:
         last = self.registry.last_move()
@@ -264,8 +264,8 @@ class Succession:
         self._point(self._ledger.append("alias", key, as_of, body | about))
 
     def _point(self, move: Entry) -> None:
-        """Point MLflow's alias where an alias entry says, and keep in mind that it has been there."""
-        self.registry.point("champion", self.registry.told(move).version)
+        """Point MLflow's alias where an alias entry says, and record that it has followed."""
+        self.registry.point("champion", self.registry.version_of(move).version)
         followed = f"{move.seq} {move.hash}"
         if self.registry.tags().get(FOLLOWED) != followed:
             self.registry.client.set_registered_model_tag(MODEL, FOLLOWED, followed)
@@ -273,31 +273,31 @@ class Succession:
     def _awaiting(self, target: RegisteredVersion) -> Entry:
         verdicts = self.registry.verdicts(target.training_id)
         if not verdicts or verdicts[-1].body["decision"] != "awaiting-approval":
-            told = f"its last verdict is {verdicts[-1].body['decision']!r}" if verdicts else "it has no verdict yet"
-            raise RegistryError(f"version {target.version} does not await approval: {told}")
+            state = f"its last verdict is {verdicts[-1].body['decision']!r}" if verdicts else "it has no verdict yet"
+            raise RegistryError(f"version {target.version} does not await approval: {state}")
         return verdicts[-1]
 
     def _doubts(self, evaluation: Evaluation) -> list[str]:
-        """What keeps an evaluation from counting, whatever its numbers are."""
-        found, last = [], self.registry.last_move()
+        """Reasons why an evaluation cannot count, whatever its numbers."""
+        doubts, last = [], self.registry.last_move()
         if last and last.as_of > evaluation.as_of:
-            found.append(
-                f"it is a backfill as of {evaluation.as_of}, and the champion, version {last.body['version']}, reigns "
-                f"since {last.as_of}: it may have learned from these test rows, and is not replaced by what is older"
+            doubts.append(
+                f"it is a backfill as of {evaluation.as_of}, and version {last.body['version']} has been champion "
+                f"since {last.as_of}: it may have learned from these test rows, and an older model does not replace it"
             )
         judged = self._judged_hash(evaluation.training_id, evaluation.as_of, evaluation.id)
         if judged != evaluation_hash(self.registry.home.lake, evaluation.as_of, evaluation.id):
-            found.append(f"its evaluation {evaluation.id} is not the one that was decided on before")
-        return found
+            doubts.append(f"its evaluation {evaluation.id} is not the one that was judged before")
+        return doubts
 
     def _judged_hash(self, training: str, as_of: str, evaluation: str) -> str | None:
-        """Of an evaluation's file, as it was when a verdict first rested on it."""
-        said = (entry.body for entry in self.registry.verdicts(training) if entry.body["evaluation"] == evaluation)
-        known = (body.get("evaluation_sha256") for body in said)
+        """The hash of an evaluation's file when a verdict was first based on it."""
+        bodies = (entry.body for entry in self.registry.verdicts(training) if entry.body["evaluation"] == evaluation)
+        known = (body.get("evaluation_sha256") for body in bodies)
         return next(filter(None, known), None) or evaluation_hash(self.registry.home.lake, as_of, evaluation)
 
     def _held(self, as_of: str, days: int) -> str | None:
-        """Why a person decides on what passes: one has rolled back not long ago."""
+        """Why a version that passes needs approval: there was a recent rollback."""
         last = self.registry.last_move()
         if last is None or last.body["action"] not in ("rollback", "accept"):
             return None
@@ -305,7 +305,7 @@ class Succession:
         return f"the rollback of {last.as_of} holds until {until}: a person decides" if as_of < until else None
 
     def _withdrawn_to(self) -> str:
-        """The last day that any champion which a rollback replaced was trained on; an empty text for none."""
+        """The last training day of any champion that a rollback replaced; empty for none."""
         moves = self._ledger.entries("alias")
         withdrawn = {move.body["previous"]["training_id"] for move in moves if move.body["action"] == "rollback"}
         verdicts = self._ledger.entries("verdict")
@@ -317,7 +317,7 @@ class Succession:
         return str(last.body["training_id"]) if last else None
 
     def _former(self) -> dict[str, str | None]:
-        """The trainings of the champion and of every one before it, with the hash of their files where it is known."""
+        """The trainings of the current and all former champions, with the hash of their files if known."""
         moves = self._ledger.entries("alias")
         return {str(move.body["training_id"]): move.body.get("manifest_sha256") for move in moves}
 

@@ -1,4 +1,4 @@
-"""The MLflow side of a training: one run and one logged model, each found again and finished after a crash."""
+"""The MLflow side of a training: one run and one logged model, both found again and completed after a crash."""
 
 import os
 from collections.abc import Mapping
@@ -30,27 +30,27 @@ _PARAMS_AT_ONCE = 100  # MLflow's limit for one call
 
 
 def database(folder: Path) -> str:
-    """The address of MLflow's database in a folder. Where there is none it is made elsewhere, and moved into place.
+    """The URL of MLflow's database in a folder. A missing one is created elsewhere and moved into place.
 
-    MLflow makes it in steps, and cannot continue with what a kill has left.
+    MLflow creates it in steps, and cannot continue after a kill.
     """
     path = folder / _DATABASE
     if not path.exists():
         from mlflow.db import upgrade
 
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{_DATABASE}-", dir=folder) as beside:
-            made = Path(beside) / _DATABASE
+        with TemporaryDirectory(prefix=f".{_DATABASE}-", dir=folder) as temporary:
+            created = Path(temporary) / _DATABASE
             assert upgrade.callback is not None
-            upgrade.callback(f"sqlite:///{made}")
+            upgrade.callback(f"sqlite:///{created}")
             with suppress(FileExistsError):  # another process was faster
-                path.hardlink_to(made)
+                path.hardlink_to(created)
     return f"sqlite:///{path}"
 
 
 @dataclass(frozen=True)
 class TrackedTraining:
-    """What MLflow keeps of a training: its run, its files and the text of its page."""
+    """A training in MLflow: its run, its files and its model card."""
 
     run_id: str
     location: str
@@ -60,7 +60,7 @@ class TrackedTraining:
 
 @dataclass(frozen=True)
 class Tracking:
-    """MLflow's database and artifacts in a folder, made on first use; nothing is sent anywhere."""
+    """MLflow's database and artifacts in a folder, created on first use; nothing is sent anywhere."""
 
     folder: Path
     domain: Domain
@@ -71,7 +71,7 @@ class Tracking:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow itself, imported here: it takes three seconds."""
+        """MLflow's client; imported here, since that takes three seconds."""
         os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         from mlflow import MlflowClient
@@ -80,10 +80,10 @@ class Tracking:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def record(self, bundle: Path, evaluation: Evaluation, pictures: Path, dagster_run: str | None) -> TrackedTraining:
-        """Bring the run and the logged model of a bundle up to date with an evaluation of it.
+        """Update the run and the logged model of a bundle with an evaluation of it.
 
-        `pictures` is the evaluation's folder; its files become the run's artifacts. Whatever an earlier call that was
-        killed has left is found by its training id and finished. Raises BundleError when the copy is not intact.
+        `pictures` is the evaluation's folder; its files become the run's artifacts. The remains of a killed call are
+        found by training id and completed. Raises BundleError when the copy is not intact.
         """
         provenance, training = read_json(bundle / "provenance.json"), read_json(bundle / "training.json")
         run_id = self._run(evaluation)
@@ -97,22 +97,24 @@ class Tracking:
 
     @cached_property
     def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(MODEL)
+        experiment = self.client.get_experiment_by_name(MODEL)
         location = (self.folder / "artifacts").absolute().as_uri()
-        return str(found.experiment_id if found else self.client.create_experiment(MODEL, artifact_location=location))
+        if experiment:
+            return str(experiment.experiment_id)
+        return str(self.client.create_experiment(MODEL, artifact_location=location))
 
     def _run(self, evaluation: Evaluation) -> str:
         wanted = f"tags.training_id = '{evaluation.training_id}'"
-        if found := self.client.search_runs([self._experiment], wanted, max_results=1):
-            return str(found[0].info.run_id)
+        if runs := self.client.search_runs([self._experiment], wanted, max_results=1):
+            return str(runs[0].info.run_id)
         name = f"{evaluation.as_of} {evaluation.training_id[:8]}"
         tags = {"training_id": evaluation.training_id}
         return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
 
     def _model(self, run_id: str, evaluation: Evaluation, provenance: Mapping[str, Any]) -> "LoggedModel":
         wanted = f"tags.training_id = '{evaluation.training_id}'"
-        if found := self.client.search_logged_models([self._experiment], wanted, max_results=1):
-            return found[0]
+        if models := self.client.search_logged_models([self._experiment], wanted, max_results=1):
+            return models[0]
         return self.client.create_logged_model(
             self._experiment,
             name=f"{MODEL}-{evaluation.training_id}",
@@ -148,7 +150,7 @@ class Tracking:
         dataset = Dataset(f"training_set/{evaluation.as_of}", data.id, "lake", data.model_dump_json())
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         outputs = self.client.get_run(run_id).outputs
-        if outputs is None or not outputs.model_outputs:  # a second one is an error to MLflow
+        if outputs is None or not outputs.model_outputs:  # MLflow refuses a second one
             self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         params = [Param(name, str(value)) for name, value in flatten(provenance).items()]
         for start in range(0, len(params), _PARAMS_AT_ONCE):
@@ -159,7 +161,7 @@ class Tracking:
         self.client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _place(self, run_id: str, evaluation: Evaluation) -> int:
-        """Which evaluation of the training it is, from 0 on: of a model MLflow keeps one value of a metric a step."""
+        """The number of this evaluation of the training, from 0: MLflow keeps one value per metric and step."""
         tags = self.client.get_run(run_id).data.tags
         known = tags.get("evaluations", tags.get("evaluation", "")).split()
         if evaluation.id not in known:
@@ -177,35 +179,35 @@ def local_path(location: str) -> Path | None:
 def _metrics(
     evaluation: Evaluation, training: Mapping[str, Any], model_id: str, dataset: str, place: int
 ) -> list["Metric"]:
-    """Challenger's metrics (the model's own), baseline's, champion's (by its version as the step), and the training's:
-    the loss curve and every number of training.json. `place` is which evaluation of the training it is.
+    """The metrics of the challenger (the model's own), the baseline, the champion (its version is the step) and the
+    training: the loss curve and every number of training.json. `place` is the number of the evaluation of the training.
 
-    The as-of instant is their time, so that logging them again after a crash adds nothing.
+    Their time is the as-of instant, so that logging them again after a crash adds nothing.
     """
     from mlflow.entities import Metric
 
     now = int(datetime.fromisoformat(evaluation.as_of).replace(tzinfo=UTC).timestamp() * 1000)
-    found = []
+    metrics = []
     for who, measured in evaluation.contenders().items():
         step = int(evaluation.champion.version) if who == "champion" and evaluation.champion else place
         for name in (*_MEASURES, *measured.others):
             value = measured.value(name)
             if who == "challenger":
-                found.append(Metric(_key(name), value, now, step, model_id, dataset, evaluation.snapshot.id))
+                metrics.append(Metric(_key(name), value, now, step, model_id, dataset, evaluation.snapshot.id))
             else:
-                found.append(Metric(f"{who}_{_key(name)}", value, now, step))
-    found += [Metric("training_loss", loss, now, step) for step, loss in training["loss_curve"]]
+                metrics.append(Metric(f"{who}_{_key(name)}", value, now, step))
+    metrics += [Metric("training_loss", loss, now, step) for step, loss in training["loss_curve"]]
     numbers = {name: value for name, value in flatten(training).items() if isinstance(value, int | float)}
-    return [*found, *(Metric(f"training.{name}", float(value), now, 0) for name, value in numbers.items())]
+    return [*metrics, *(Metric(f"training.{name}", float(value), now, 0) for name, value in numbers.items())]
 
 
 def _key(name: str) -> str:
-    """A metric's name in MLflow, which allows no colon everywhere."""
+    """A metric's name in MLflow, which does not always allow a colon."""
     return name.replace(":", ".")
 
 
 def _tags(evaluation: Evaluation, bundle: Path, model_id: str) -> dict[str, str]:
-    """What a version must carry to be served: whose training it is, how it was evaluated, and its files' hash."""
+    """The tags that a version needs to be served: its training, its evaluation and the hash of its files."""
     measured = evaluation.challenger
     return {
         "training_id": evaluation.training_id,

@@ -1,4 +1,4 @@
-"""`evergreen ledger --verify`: whether the ledger is as it was written, and rests on what it says that it rests on."""
+"""`evergreen ledger --verify`: whether the ledger is as it was written, and so are the evaluations it is based on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ __all__ = ["Verification", "verify"]
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found."""
+    """The result of the verification."""
 
     problem: str | None
-    """The first thing that is not as it was written, in a sentence; None for nothing."""
+    """The first thing that is not as it was written, in a sentence; None without one."""
     entries: int
     evaluations: int
-    """Of the verdicts: as they were when they were decided on."""
+    """Evaluations that are as they were when they were judged."""
     gone: int
-    """Of the verdicts: no longer in the lake, or from before they were hashed."""
+    """Evaluations that are no longer in the lake, or older than their hashes."""
 
     @property
     def sentence(self) -> str:
-        """What was looked at."""
-        gone = f", {self.gone} cannot be compared any more" if self.gone else ""
+        """What was verified."""
+        gone = f", {self.gone} can no longer be compared" if self.gone else ""
         return (
-            f"{self.entries} entries, each as it was appended and each champion made by what is before it; "
-            f"{self.evaluations} evaluations as they were decided on{gone}"
+            f"{self.entries} entries, each as it was appended, every champion following from earlier entries; "
+            f"{self.evaluations} evaluations as they were judged{gone}"
         )
 
 
 def verify(registry: Registry) -> Verification:
-    """Look at the ledger's hashes, anchors and rules, what MLflow remembers of it, and its verdicts' evaluations."""
+    """Verify the ledger's hashes, anchors and rules, MLflow's record of it, and its verdicts' evaluations."""
     entries = registry.ledger.entries()
     compared = list(_compared(registry, entries))
     edited = next((problem for problem in compared if problem), None)
@@ -42,10 +42,10 @@ def verify(registry: Registry) -> Verification:
 
 
 def _compared(registry: Registry, entries: list[Entry]) -> Iterator[str | None]:
-    """What is wrong with each evaluation that is there to be compared with the hash in its verdict."""
+    """For each evaluation that can be compared with the hash in its verdict: what is wrong with it, or None."""
     for entry in entries:
         if entry.kind == "verdict" and (judged := entry.body.get("evaluation_sha256")):
-            found = evaluation_hash(registry.home.lake, entry.as_of, entry.body["evaluation"])
+            digest = evaluation_hash(registry.home.lake, entry.as_of, entry.body["evaluation"])
             name = f"the evaluation {entry.body['evaluation']} of {entry.as_of}"
-            if found is not None:
-                yield None if found == judged else f"{name} is not the one that entry {entry.seq} was decided on"
+            if digest is not None:
+                yield None if digest == judged else f"{name} is not the one that entry {entry.seq} judged"

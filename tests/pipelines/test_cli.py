@@ -52,7 +52,7 @@ def test_the_home_of_an_earlier_evergreen_is_refused(home: Home) -> None:
         (["reject", "9", "--by", " ", "--reason", "why"], 1, "an approval needs a name and a reason"),
         (["withdraw", "a.csv", "--reason", "why"], 1, "raw_records has no publication yet"),
         (["withdraw", "a.csv", "--reason", " "], 1, "a withdrawal needs a reason"),
-        (["rebuild-registry"], 1, "holds no verdict: there is nothing to make again"),
+        (["rebuild-registry"], 1, "holds no verdict: there is nothing to rebuild"),
         (["reproduce", "9"], 1, "text-classifier has no version '9'"),
         ([*REPLAY, "--to", "2024-01-01"], 1, "--to 2024-01-01 is not after --from 2024-01-01"),
         ([*REPLAY, "--to", "2024-02-01", "--every", "week"], 2, "'week' is not a number of days; write 7d"),

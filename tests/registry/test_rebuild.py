@@ -37,7 +37,7 @@ def test_the_version_that_takes_a_lost_champions_number_does_not_answer(
     evaluation = evaluation_of(B)
     stranger = Registry(home).register(bundle_of(B), evaluation)
     assert stranger.version == champion.version == "1"
-    message = f"the champion, training {A} of {DAY}, has no version in MLflow .*evergreen rebuild-registry"
+    message = f"the champion, training {A} of {DAY}, is not in MLflow .*evergreen rebuild-registry"
     with pytest.raises(RegistryError, match=message):
         Registry(home).champion()
     with pytest.raises(RegistryError, match=message):
@@ -120,7 +120,7 @@ def test_without_the_champions_bundle_nothing_answers(
 def test_other_files_of_the_same_training_are_not_the_champion(home: Home, promoted: Promote) -> None:
     promoted(A)
     Registry(home).client.set_model_version_tag(MODEL, "1", "manifest_sha256", "0" * 64)
-    with pytest.raises(RegistryError, match=f"the champion, training {A} of {DAY}, has no version in MLflow"):
+    with pytest.raises(RegistryError, match=f"the champion, training {A} of {DAY}, is not in MLflow"):
         Registry(home).champion()
 
 

@@ -102,7 +102,7 @@ def test_a_champion_is_refitted_once(home: Home, promoted: Promote, told: dict[s
     assert (verdict.body["decision"], verdict.body["refit_of"], verdict.body["champion"]) == ("promote", A, A)
     assert (move.body["action"], move.body["previous"]["training_id"]) == ("refit", A)
     assert verify(registry).problem is registry.problem() is None
-    assert refit_champion(home, settings, never) == "no champion is without a verdict on its refit"
+    assert refit_champion(home, settings, never) == "no champion is due for a refit"
     assert told["trained"] == [REFIT_OF_A]
 
 
@@ -125,7 +125,7 @@ def test_its_page_says_what_it_is(home: Home, promoted: Promote, told: dict[str,
     promoted(A)
     refit_champion(home, settings, never)
     page = Registry(home).client.get_model_version(MODEL, "2").description
-    for text in (f"This is a refit: training {A}, trained again", "## Quality on the reference rows", "champion 1"):
+    for text in (f"This is a refit: training {A}, repeated", "## Quality on the reference rows", "champion 1"):
         assert text in page
     assert "This is a refit" not in Registry(home).client.get_model_version(MODEL, "1").description
 
@@ -137,7 +137,7 @@ def test_nothing_is_refitted_unless_it_is_asked_for(home: Home, promoted: Promot
 
 
 def test_there_is_nothing_to_refit_before_the_first_champion(home: Home, settings: Settings) -> None:
-    assert refit_champion(home, settings, never) == "no champion is without a verdict on its refit"
+    assert refit_champion(home, settings, never) == "no champion is due for a refit"
 
 
 def test_a_refit_that_is_worse_leaves_the_champion(
@@ -148,7 +148,7 @@ def test_a_refit_that_is_worse_leaves_the_champion(
     assert refit_champion(home, settings, never).verdict.decision == "reject"
     assert Registry(home).champion().training_id == A
     assert verify(Registry(home)).problem is None
-    assert refit_champion(home, settings, never) == "no champion is without a verdict on its refit"
+    assert refit_champion(home, settings, never) == "no champion is due for a refit"
 
 
 def test_too_few_reference_rows_spare_the_training(
@@ -156,7 +156,7 @@ def test_too_few_reference_rows_spare_the_training(
 ) -> None:
     promoted(A)
     told["reference_rows"] = 49
-    assert refit_champion(home, settings, never) == ("49 reference rows, and at least 50 are needed to judge a refit")
+    assert refit_champion(home, settings, never) == ("there are 49 reference rows, and a refit needs at least 50")
     assert told["trained"] == []
 
 
@@ -249,7 +249,7 @@ def test_a_rollback_to_the_version_that_was_evaluated_holds(
     refit_champion(home, settings, never)
     Succession(Registry(home)).rollback("1", "the refit misroutes mortgages")
     assert Registry(home).champion().training_id == A
-    assert refit_champion(home, settings, never) == "no champion is without a verdict on its refit"
+    assert refit_champion(home, settings, never) == "no champion is due for a refit"
     assert Succession(Registry(home)).rollback("2", "it does not").training_id == REFIT_OF_A
     assert verify(Registry(home)).problem is Registry(home).problem() is None
 
@@ -263,7 +263,7 @@ def test_a_refit_awaits_approval_where_all_do(
     assert Registry(home).champion().training_id == A
     Succession(Registry(home)).settle("2", "approve", "Ada", "looks right")
     assert Registry(home).champion().training_id == REFIT_OF_A
-    assert refit_champion(home, strict, never) == "no champion is without a verdict on its refit"
+    assert refit_champion(home, strict, never) == "no champion is due for a refit"
     assert verify(Registry(home)).problem is None
 
 
@@ -286,7 +286,7 @@ def test_the_gate_says_what_it_lacks_when_the_version_that_was_evaluated_is_gone
     promoted(A)
     refit_champion(home, settings, never)
     Registry(home).client.delete_model_version(MODEL, "1")
-    with pytest.raises(RegistryError, match=f"training {A} of {DAY}, has no version in MLflow .*rebuild-registry"):
+    with pytest.raises(RegistryError, match=f"training {A} of {DAY}, is not in MLflow .*rebuild-registry"):
         Registry(home).evaluated_champion()
 
 

@@ -136,7 +136,7 @@ def test_its_page_names_the_labels_that_it_has_learned_too_little_of(home: Home,
     rare = {"rare_labels": {"mortgage": 9, "other": 0}, "settings": {"min_label_rows": 10}, "id": "another"}
     Registry(home).register(home.lake.path(f"challenger/{DAY}", A), evaluation.model_copy(update=rare))
     page = client(home).get_model_version(MODEL, "1").description
-    assert "Learned from fewer than 10 rows of a queue, so hardly to be relied on there: Mortgage (9), Other" in page
+    assert "Learned from fewer than 10 rows of a queue, so not reliable there: Mortgage (9), Other" in page
 
 
 def test_a_training_has_one_version_however_often_it_is_registered(home: Home, bundle_of, evaluation_of) -> None:

@@ -91,7 +91,7 @@ def test_without_its_marts_it_is_impossible(home: Home, world: dict[str, Any]) -
     home.lake.path("marts", "m1").rmdir()
     found = reproduce(home, "1", never)
     assert (found.verdict, found.succeeded) == ("impossible", False)
-    assert found.reason == "marts m1, which its training set was made of, are gone"
+    assert found.reason == "marts m1, behind its training set, are gone"
 
 
 def test_what_was_removed_is_named_with_its_setting(home: Home, world: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ def test_what_was_removed_is_named_with_its_setting(home: Home, world: dict[str,
     found = reproduce(home, "1", never)
     assert found.verdict == "impossible"
     assert found.reason == (
-        "marts/m1, which it was made of, is gone: `evergreen prune` removed it on 2024-07-01 (reproducible in "
+        "marts/m1, which it was built from, is gone: `evergreen prune` removed it on 2024-07-01 (reproducible in "
         "configs/retention.yaml)"
     )
 

@@ -68,7 +68,7 @@ def test_an_approval_makes_the_champion_once(home: Home, succession: Succession,
 @pytest.mark.usefixtures("waiting")
 def test_a_rejection_leaves_the_champion_and_is_final(home: Home, succession: Succession, client: MlflowClient) -> None:
     assert succession.settle("2", "reject", "Ada", "mortgages look odd").version == "1"
-    with pytest.raises(RegistryError, match="version 2 was settled before: reject by Ada: mortgages look odd"):
+    with pytest.raises(RegistryError, match="version 2 is already settled: reject by Ada: mortgages look odd"):
         succession.settle("2", "approve", "Bob", "no, they do not")
     assert alias(client) == "1"
     assert kinds(home)[-1] == "approval"
@@ -251,7 +251,7 @@ def test_a_ledger_that_was_written_anew_is_noticed(home: Home, promoted: Promote
     for entry in entries:
         registry.ledger.append(entry.kind, entry.key, entry.as_of, entry.body | {"reasons": ["it was the best"]})
     assert registry.ledger.problem() is None
-    assert registry.ledger_problem() == "the verdict on version 1 is not the one that MLflow knows of"
+    assert registry.ledger_problem() == "the verdict on version 1 is not the one that MLflow knows"
 
 
 @pytest.mark.usefixtures("waiting")
@@ -259,7 +259,7 @@ def test_an_approval_that_comes_too_late_is_refused(home: Home, succession: Succ
     last = Registry(home).ledger.entries()[-1]
     assert last.body["numbers"]["policy_approval_days"] == 30
     succession.registry.ledger.append("retraining", "k", "2024-07-02", {"decision": "skip"})
-    with pytest.raises(RegistryError, match="version 2 could be approved until 2024-07-01, and the ledger has come to"):
+    with pytest.raises(RegistryError, match="version 2 could be approved until 2024-07-01, but the ledger has reached"):
         succession.settle("2", "approve", "Ada", "looks right")
     assert alias(client) == "1"
     assert succession.settle("2", "reject", "Ada", "too late") == succession.registry.champion()
@@ -279,7 +279,7 @@ def test_a_backfill_replaces_no_later_champion_and_says_so(
     verdict = succession.judge(version, backfill, policy)
     assert verdict.decision == "inconclusive"
     assert verdict.reasons[0].startswith(
-        "cannot measure: it is a backfill as of 2024-06-01, and the champion, version 2, reigns since 2024-06-02"
+        "cannot measure: it is a backfill as of 2024-06-01, and version 2 has been champion since 2024-06-02"
     )
     assert Registry(home).champion() == champion
 
@@ -330,7 +330,9 @@ def test_a_move_that_cannot_be_made_up_for_is_written_down(
             succession.rollback("9", "only to catch up")
     lapse = Registry(home).ledger.entries("lapse")
     assert len(lapse) == 1
-    assert lapse[0].body["reason"].startswith("its promotion was interrupted and cannot be made up for: version 2 is")
+    assert (
+        lapse[0].body["reason"].startswith("its promotion was interrupted and can no longer be finished: version 2 is")
+    )
     assert Registry(home).ledger.entries("alias")[-1].body["version"] == "1"
 
 

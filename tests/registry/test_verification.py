@@ -158,13 +158,13 @@ def test_a_rejected_version_that_was_crowned_by_an_appended_entry_is_found(
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"action": "promote", "training_id": C}, "its verdict is of another training"),
-        ({"key": "v9-1"}, "no verdict to promote it is before it"),
+        ({"action": "promote", "training_id": C}, "its verdict is about another training"),
+        ({"key": "v9-1"}, "no verdict to promote it comes before it"),
         ({"action": "approve"}, "nobody has approved it"),
         ({"action": "rollback", "training_id": C}, "it was never champion"),
-        ({"action": "accept"}, "no edit by hand was accepted before it"),
-        ({"action": "crown"}, "'crown' makes no champion"),
-        ({"previous": None}, "the champion before it was another"),
+        ({"action": "accept"}, "no manual edit was accepted before it"),
+        ({"action": "crown"}, "'crown' cannot make a champion"),
+        ({"previous": None}, "the champion before it was a different one"),
         ({"manifest_sha256": "0" * 64}, "its files are not those that were judged"),
     ],
 )
@@ -197,10 +197,10 @@ def test_an_edited_evaluation_is_found_and_not_judged_again(
     better = evaluation_of(B, champion, accuracy=0.95).model_copy(update={"id": worse.id})
     write_evaluation(better, worse.folder(home.lake))
     problem = verify(Registry(home)).problem
-    assert problem == f"the evaluation {worse.id} of {DAY} is not the one that entry 3 was decided on"
+    assert problem == f"the evaluation {worse.id} of {DAY} is not the one that entry 3 judged"
     verdict = Succession(Registry(home)).judge(version, better, policy)
     assert verdict.decision == "inconclusive"
-    assert "is not the one that was decided on before" in verdict.reasons[0]
+    assert "is not the one that was judged before" in verdict.reasons[0]
     assert Registry(home).champion() == champion
     write_evaluation(worse, worse.folder(home.lake))
     assert (verify(Registry(home)).problem, verify(Registry(home)).evaluations) == (None, 3)
@@ -212,8 +212,8 @@ def test_an_edited_evaluation_is_found_and_not_judged_again(
     ("forgotten", "why"),
     [
         ([], "the ledger is gone"),
-        (["anchor"], "is not the one that MLflow knows of"),
-        (["anchor", "mlflow"], "it holds no verdict, and the lake has verdict/"),
+        (["anchor"], "is not the one that MLflow knows"),
+        (["anchor", "mlflow"], "it holds no verdict, but the lake has verdict/"),
     ],
 )
 def test_a_deleted_ledger_is_noticed_while_anything_remembers_it(
