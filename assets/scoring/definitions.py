@@ -1,4 +1,4 @@
-"""The asset that scores."""
+"""The asset `predictions`, and the check that a version is served as it was trained."""
 
 from typing import TYPE_CHECKING
 
@@ -34,15 +34,15 @@ AS_EVALUATED = "answers_as_evaluated"
             AS_EVALUATED,
             asset="predictions",
             blocking=True,
-            description="All golden rows of the champion's evaluation, but one in a thousand, have the label that they "
-            "had then; otherwise, and where they are missing, nothing is published.",
+            description="At most one in a thousand of the golden rows of the champion's evaluation gets another label "
+            "than it did then; otherwise, or if they are missing, nothing is published.",
         ),
     ],
 )
 def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """One row per record of the window that ends at as-of, routed by the champion with online features.
+    """One row per record of the window that ends at as-of, scored by the champion with online features.
 
-    A record without a text has the reason `no-text` and no label. Without a champion nothing is scored.
+    A record without text has the reason `no-text` and no label. Without a champion nothing is scored.
     """
     from assets.registry.registry import Registry
     from assets.scoring.predictions import predict
@@ -65,8 +65,8 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
 @dg.asset_check(
     asset="registered_model",
     blocking=True,
-    description="Records get the same answer from the registered version by the scoring path, with online features, "
-    "as by the training path; otherwise the alias does not move.",
+    description="The registered version answers records the same on the scoring path, with online features, as on "
+    "the training path; otherwise the alias does not move.",
 )
 def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergreen) -> dg.AssetCheckResult:
     from assets.registry.registry import Registry
@@ -77,10 +77,10 @@ def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergre
     challenger = registry.challenger()
     assert challenger is not None, "registered_model leaves a challenger"
     bundle = load_bundle(registry.fetch(challenger.version))
-    found = measure_parity(evergreen.home, as_of(context), bundle, evergreen.settings.scoring)
+    parity = measure_parity(evergreen.home, as_of(context), bundle, evergreen.settings.scoring)
     return dg.AssetCheckResult(
-        passed=found.equal,
-        metadata={"rows": found.rows, "other label": found.others, "largest difference": found.max_difference},
+        passed=parity.equal,
+        metadata={"rows": parity.rows, "other label": parity.others, "largest difference": parity.max_difference},
     )
 
 
@@ -114,7 +114,7 @@ def _golden(scored: "Predictions") -> dg.AssetCheckResult:
 def _metadata(scored: "Predictions") -> dict[str, dg.MetadataValue | int | float | str]:
     domain = load_domain()
     rows = [(label_name(domain, label), f"{count:,}") for label, count in scored.labels.items()]
-    found: dict[str, dg.MetadataValue | int | float | str] = {
+    metadata: dict[str, dg.MetadataValue | int | float | str] = {
         "dagster/row_count": scored.manifest.rows,
         "model version": scored.manifest.model_version,
         "labels": table([domain.label.one, domain.record.many], rows),
@@ -122,4 +122,4 @@ def _metadata(scored: "Predictions") -> dict[str, dg.MetadataValue | int | float
         "publication": scored.version,
         "reused": str(scored.reused),
     }
-    return found if scored.mean_confidence is None else {**found, "mean confidence": scored.mean_confidence}
+    return metadata if scored.mean_confidence is None else {**metadata, "mean confidence": scored.mean_confidence}

@@ -40,13 +40,13 @@ _SCHEMA = pa.schema(
     ]
 )
 _FORMULA = r"\A(['=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - spreadsheets know the wide ones, too
-"""How a text begins that is not safe in a spreadsheet."""
+"""The first characters of a text that are not safe in a spreadsheet."""
 _FORMATS = (".parquet", ".csv")
 
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """What was written."""
+    """A file of answers that was written."""
 
     output: Path
     rows: int
@@ -56,16 +56,16 @@ class ScoredFile:
 
 
 def score_file(home: Home, path: Path, output: Path, settings: Settings) -> ScoredFile:
-    """Score any file of the domain's source with the champion; outcomes are not needed.
+    """Score any file of the domain's source with the champion; outcomes may be missing.
 
     One output row per input row, in order: record_id, predicted, confidence, model_version, reason. A row that cannot
-    be read keeps its place with the reader's reason. In a CSV file, text that a spreadsheet would take for a formula,
-    and text that begins with an apostrophe, has an apostrophe before it.
+    be read keeps its place with the reader's reason. In a CSV file, text that a spreadsheet would read as a formula, or
+    that starts with an apostrophe, gets an apostrophe in front.
 
-    `output` ends in .parquet or .csv and appears in one step, when it is complete; the same call after a kill goes on
-    with the chunks that were not scored, and the same call in several processes shares them. Raises SettingsError for
-    another ending or a missing folder, RegistryError without a champion or for one that does not answer as it was
-    evaluated, SourceError for an unreadable input.
+    `output` ends in .parquet or .csv and appears in one step, when it is complete. The same call after a kill continues
+    with the chunks not yet scored, and the same call in several processes shares them. Raises SettingsError for another
+    ending or a missing folder, RegistryError without a champion or for one that does not answer as it was evaluated,
+    SourceError for an unreadable input.
     """
     _check(output)
     champion, bundle = _champion(home)
@@ -87,12 +87,12 @@ def _disk_of(output: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise EvergreenError(
-            f"--output {output}: its disk is full; free some space and run the same command again: it goes on"
+            f"--output {output}: its disk is full; free some space and run the same command again to continue"
         ) from None
 
 
 def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings) -> str:
-    """What the answers are a function of."""
+    """A hash of everything that decides the answers."""
     source = hash_file(path) if path.is_file() else ""
     store = asdict(online_store(home.features))
     how = [settings.ingestion.model_dump(), settings.scoring.model_dump(), home.domain.model_dump(mode="json")]
@@ -100,22 +100,22 @@ def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings
 
 
 def _assemble(parts: Parts, output: Path) -> tuple[int, int]:
-    """Write the output beside, and rename it when it is whole; its rows, and those with an answer."""
+    """Write the output elsewhere and rename it when it is complete; the number of rows, and of those with an answer."""
     rows = scored = 0
     writer = pyarrow.parquet.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
     with tempfile.TemporaryDirectory(dir=parts.folder) as folder:
-        beside = Path(folder) / output.name
-        with writer(beside, _SCHEMA) as opened:
+        temporary = Path(folder) / output.name
+        with writer(temporary, _SCHEMA) as opened:
             for table in parts.tables():
                 opened.write_table(table if output.suffix == ".parquet" else _without_formulas(table))
                 rows += len(table)
                 scored += len(table) - table["predicted"].null_count
-        beside.replace(output)
+        temporary.replace(output)
     return rows, scored
 
 
 def _without_formulas(table: pa.Table) -> pa.Table:
-    """Text is text in a spreadsheet, too (OWASP, CSV Injection); to take away one apostrophe gives back what it was."""
+    """Keep text from becoming a formula (OWASP, CSV Injection); removing one apostrophe restores the original."""
     for place, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             column = pc.replace_substring_regex(table[place], _FORMULA, r"'\1")

@@ -1,4 +1,4 @@
-"""Whether the champion answers now as it was evaluated, by whatever runs it now."""
+"""Whether the champion still answers as it did when it was evaluated, with the current software and hardware."""
 
 from dataclasses import dataclass
 
@@ -15,19 +15,19 @@ from assets.training.task import Predictor
 __all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows", "require_agreement"]
 
 MAX_OTHERS = 1 / 1000
-"""The largest share of golden rows whose best label may be another one."""
+"""The largest share of golden rows whose best label may differ."""
 
 
 @dataclass(frozen=True)
 class GoldenAnswers:
-    """How the golden rows of the champion's evaluation are answered now."""
+    """The current answers to the golden rows of the champion's evaluation, compared with those at the time."""
 
     rows: int = 0
-    """0 when the evaluation or its test rows are not in this home: then nothing is known, and they do not agree."""
+    """0 when the evaluation or its test rows are not in this home: then they do not agree."""
     others: int = 0
-    """Rows whose best label is another one."""
+    """Rows whose best label differs."""
     max_difference: float = 0.0
-    """Of a probability."""
+    """The largest difference of a probability."""
 
     @property
     def agree(self) -> bool:
@@ -37,9 +37,9 @@ class GoldenAnswers:
 def answer_golden_rows(
     lake: Lake, champion: RegisteredVersion, bundle: Predictor, settings: ScoringSettings
 ) -> GoldenAnswers:
-    """Answer the golden rows as records will be answered, and compare with what was evaluated.
+    """Answer the golden rows as records will be answered, and compare with the evaluation.
 
-    It is done before records are: golden rows are too few to have the encoder compiled, so that is asked for here.
+    Golden rows are too few to have the encoder compiled, so that is requested here, before records are scored.
     """
     evaluation = champion.tags.get("evaluation", "none")
     golden_path = lake.path(table(champion.as_of), evaluation) / "golden.parquet"
@@ -57,14 +57,14 @@ def answer_golden_rows(
 
 
 def require_agreement(golden: GoldenAnswers, champion: RegisteredVersion) -> None:
-    """Raise RegistryError when the champion does not answer as it was evaluated, or that cannot be known."""
+    """Raise RegistryError when the champion does not answer as it was evaluated, or that cannot be checked."""
     if not golden.rows:
         raise RegistryError(
-            f"version {champion.version}: its evaluation or the test rows of it are not in this home, so its answers "
-            f"cannot be checked; materialize training_set and challenger_evaluation as of {champion.as_of} again"
+            f"version {champion.version}: its evaluation or its test rows are not in this home, so its answers cannot "
+            f"be checked; materialize training_set and challenger_evaluation as of {champion.as_of} again"
         )
     if not golden.agree:
         raise RegistryError(
-            f"version {champion.version} sends {golden.others} of {golden.rows} golden rows to another label than it "
-            "did when it was evaluated; set scoring.precision to float32, or roll back"
+            f"version {champion.version} gives {golden.others} of {golden.rows} golden rows another label than when it "
+            "was evaluated; set scoring.precision to float32, or roll back"
         )

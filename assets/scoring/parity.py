@@ -1,4 +1,4 @@
-"""Whether a model is served what it was trained on: records by the training path and by the scoring path."""
+"""Whether a model is served what it was trained on: records on the training path and on the scoring path."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,14 +18,14 @@ from assets.training.task import Predictor
 __all__ = ["TOLERANCE", "Parity", "measure_parity"]
 
 TOLERANCE = 1e-5
-"""The largest difference of a confidence."""
+"""The largest difference allowed in a confidence."""
 _ROWS = 100
-"""Each is read by the model twice."""
+"""Rows compared; the model answers each twice."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Records routed twice: those sent to another label, and the largest difference of a confidence."""
+    """Records scored twice: how many got another label, and the largest difference in a confidence."""
 
     rows: int
     others: int
@@ -33,24 +33,24 @@ class Parity:
 
     @property
     def equal(self) -> bool:
-        """Without rows nothing is known, so nothing is equal."""
+        """Whether the paths agree; not without rows."""
         return self.rows > 0 and self.others == 0 and self.max_difference <= TOLERANCE
 
 
 def measure_parity(home: Home, as_of: str, bundle: Predictor, settings: ScoringSettings) -> Parity:
-    """Route records as if they had come in at as-of, by either path, in float32.
+    """Score records as if they had come in at as-of, on both paths, in float32.
 
-    Training's: features joined by the offline store, the bundle asked directly. Scoring's: features from an online
-    store filled as of the date, and what `evergreen score` and `predictions` do with them. What is being served stays.
+    Training: features joined by the offline store, the bundle called directly. Scoring: features from an online store
+    filled as of the date, as in `evergreen score` and `predictions`. The online store in use does not change.
     """
-    found: list[Parity] = []
+    parities: list[Parity] = []
 
     def compare(folder: Path) -> bool:
-        found.append(_compare(home, as_of, folder, bundle, settings.model_copy(update={"precision": "float32"})))
+        parities.append(_compare(home, as_of, folder, bundle, settings.model_copy(update={"precision": "float32"})))
         return False
 
     materialize(home, as_of, compare)
-    return found[0]
+    return parities[0]
 
 
 def _compare(home: Home, as_of: str, folder: Path, bundle: Predictor, settings: ScoringSettings) -> Parity:

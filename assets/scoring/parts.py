@@ -1,4 +1,4 @@
-"""A long scoring in parts: one that was killed continues where it stopped, and several processes share one."""
+"""A long scoring in parts: after a kill it continues where it stopped, and several processes can share it."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,26 +19,26 @@ Chunk = TypeVar("Chunk")
 
 @dataclass(frozen=True)
 class Parts:
-    """Tables by their number, each of them whole or not there."""
+    """Numbered tables, each complete or absent."""
 
     folder: Path
 
     def fill(self, chunks: Callable[[], Iterable[Chunk]], answer: Callable[[Chunk], pa.Table]) -> None:
-        """Write the answer to every chunk, but for those that another process writes; return when all are there.
+        """Write the answer to every chunk, except those that another process writes; returns when all exist.
 
-        The first pass takes what is free. Where others had taken any, a second one waits for them, and answers what
-        they left when they were killed.
+        The first pass takes the free chunks. If others had claimed any, a second pass waits for them, and answers the
+        chunks of processes that were killed.
         """
         if not self._pass(chunks(), answer, wait=False):
             self._pass(chunks(), answer, wait=True)
 
     def tables(self) -> Iterator[pa.Table]:
-        """The parts in the order of their numbers."""
+        """The parts in numeric order."""
         for path in sorted(self.folder.glob("*.parquet")):
             yield pq.read_table(path)
 
     def _pass(self, chunks: Iterable[Chunk], answer: Callable[[Chunk], pa.Table], wait: bool) -> bool:
-        """Answer what has no part yet, waiting for other processes or not; whether every chunk has one then."""
+        """Answer the chunks without a part, waiting for other processes or not; whether every chunk then has one."""
         count = 0
         for count, chunk in enumerate(chunks, start=1):
             with self._claim(count - 1, wait) as ours:
@@ -48,7 +48,7 @@ class Parts:
 
     @contextmanager
     def _claim(self, number: int, wait: bool) -> Iterator[bool]:
-        """Whether a part is to be written by this process, and by no other meanwhile; the claim ends with either."""
+        """Whether this process, and no other, is to write a part; the claim ends with the context or the process."""
         with claimed(self._path(number).with_suffix(".claim"), wait=wait) as ours:
             yield ours and not self._path(number).exists()
 
@@ -62,10 +62,10 @@ class Parts:
 
 @contextmanager
 def resumable(folder: Path, name: str, key: str) -> Iterator[Parts]:
-    """The parts of the scoring called `name` in a folder, with those that others of the same key write or have written.
+    """The parts of the scoring called `name` in a folder, shared with other processes that use the same key.
 
-    The last process to end removes them, and the first to begin those of other keys; after an error, and after a kill,
-    those that are whole stay for the next one.
+    The last process to finish removes them, and the first to start removes those of other keys; after an error or a
+    kill, complete parts stay for the next call.
     """
     own = folder / f".{name}-{key}.parts"
     for other in set(folder.glob(f".{name}-*.parts")) - {own}:

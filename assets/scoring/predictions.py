@@ -1,7 +1,7 @@
-"""The lake table `predictions/<as-of>`: every record of the window, routed once by the champion.
+"""The lake table `predictions/<as-of>`: every record of the window, scored once by the champion.
 
-predictions.parquet   record_id, as_of, predicted, confidence, model_version, reason, and the features that were used
-manifest.json         who predicted, what that model had seen (its snapshot's id and as-of), and how many rows
+predictions.parquet   record_id, as_of, predicted, confidence, model_version, reason, and the features used
+manifest.json         the model version, its snapshot's id and as-of, and the numbers of rows
 """
 
 import json
@@ -43,7 +43,7 @@ _WINDOW = f"""
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a publication of predictions is, kept with its rows."""
+    """The description of a publication of predictions, kept with its rows."""
 
     as_of: str
     model_version: str
@@ -53,7 +53,7 @@ class Manifest:
     marts_version: str
     window_days: int
     rows: int
-    """Rows that were written."""
+    """Rows written."""
     records: int
     """Distinct records among them."""
     expected: int
@@ -75,7 +75,7 @@ class Predictions:
     """The publication's folder; it does not exist when nothing was published."""
     reused: bool
     labels: dict[str, int]
-    """Rows by predicted label; rows without one under their reason."""
+    """Rows by predicted label; rows without a label by reason."""
     mean_confidence: float | None
     """The mean probability of the chosen label; None when nothing was scored."""
 
@@ -89,12 +89,11 @@ def predict(
 ) -> Predictions:
     """Score every visible record received in the window that ends at as_of, and publish the rows.
 
-    The version is a function of the marts, the feature definitions, the champion, as_of and the settings; one that
-    exists is reused and `load` (the champion's bundle) is not called. After a kill the same call continues with the
-    chunks that were not scored. Nothing is published when any record was not scored exactly once, or when the champion
-    answers its golden rows otherwise than it was evaluated, or they are not in this home. Features are those as
-    of as_of, whatever another run has filled the online store with. Raises NotPublished without marts, and when the
-    online store was never filled.
+    The version is a function of the marts, the feature definitions, the champion, as_of and the settings; an existing
+    one is reused, and `load` (the champion's bundle) is not called. After a kill the same call continues with the
+    chunks not yet scored. Nothing is published when a record was not scored exactly once, when the champion no longer
+    answers its golden rows as evaluated, or when they are not in this home. Features are as of as_of, whatever another
+    run has filled the online store with. Raises NotPublished without marts, and when the online store was never filled.
     """
     lake, table = home.lake, f"{_TABLE}/{as_of}"
     marts = lake.current("marts")
@@ -134,9 +133,9 @@ class _Window:
 
     def count(self) -> int:
         with self._connect() as connection:
-            found = connection.execute(f"select count(distinct record_id) {_WINDOW}", self._parameters()).fetchone()
-        assert found is not None
-        return int(found[0])
+            row = connection.execute(f"select count(distinct record_id) {_WINDOW}", self._parameters()).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def chunks(self) -> Iterator[pd.DataFrame]:
         """The window's records in the order of arrival, at most `chunk_rows` at a time."""
@@ -206,6 +205,6 @@ def _summary(path: Path, version: str, *, reused: bool) -> Predictions:
 
 def _one(query: str, path: Path) -> tuple[Any, ...]:
     with duckdb.connect() as connection:
-        found = connection.execute(query, [str(path)]).fetchone()
-    assert found is not None
-    return tuple(found)
+        row = connection.execute(query, [str(path)]).fetchone()
+    assert row is not None
+    return tuple(row)

@@ -1,4 +1,4 @@
-"""The pure core of scoring: rows in, one answer with its confidence per row out."""
+"""The pure core of scoring: one answer with its confidence per row."""
 
 import numpy as np
 import pandas as pd
@@ -9,19 +9,19 @@ from assets.training.task import Predictor
 __all__ = ["NO_TEXT", "has_text", "score_rows"]
 
 NO_TEXT = "no-text"
-"""The reason of a row that has nothing to read: the model routes text only."""
+"""The reason for a row with nothing to read: the model needs text."""
 
 
 def has_text(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows have a text that is more than white space."""
+    """Which rows have text other than white space."""
     return rows["text"].fillna("").astype(str).str.strip() != ""
 
 
 def score_rows(model: Predictor, rows: pd.DataFrame, version: str, settings: ScoringSettings) -> pd.DataFrame:
     """predicted, confidence, model_version and reason for every row, with the index of `rows`.
 
-    `rows` holds what the model reads, its feature columns among it. Confidence is the
-    probability (0 to 1) of the chosen label. A row without a text has no label and the reason `no-text`.
+    `rows` has the model's inputs, including its feature columns. Confidence is the probability (0 to 1) of the chosen
+    label. A row without text has no label and the reason `no-text`.
     """
     text = has_text(rows).to_numpy()
     scored = pd.DataFrame({"predicted": None, "confidence": np.nan, "model_version": version}, index=rows.index)

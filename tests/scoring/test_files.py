@@ -137,7 +137,7 @@ def test_a_champion_that_answers_otherwise_than_evaluated_scores_nothing(
     scored: Home, source: Path, tmp_path: Path, champion_evaluated_as: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assets.scoring.files._champion", lambda _: (champion_evaluated_as("cards"), bundle))
-    with pytest.raises(RegistryError, match="1 of 1 golden rows to another label"):
+    with pytest.raises(RegistryError, match="1 of 1 golden rows another label"):
         score_file(scored, source, tmp_path / "out.csv", SETTINGS)
     assert bundle.seen == []
     assert list(tmp_path.glob("*out*")) == []

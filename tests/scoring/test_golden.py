@@ -25,7 +25,7 @@ def test_golden_rows_are_answered_by_what_answers_records(home: Home, bundle: An
 
 def test_what_is_wrong_is_one_line(champion: Any) -> None:
     require_agreement(GoldenAnswers(32, 0), champion)
-    with pytest.raises(RegistryError, match="version 3 sends 2 of 32 golden rows to another label than"):
+    with pytest.raises(RegistryError, match="version 3 gives 2 of 32 golden rows another label than"):
         require_agreement(GoldenAnswers(32, 2), champion)
     with pytest.raises(RegistryError, match="challenger_evaluation as of 2024-01-01 again"):
         require_agreement(GoldenAnswers(), champion)
