@@ -1,1 +1,1 @@
-"""What of a home nothing needs any more, and how it goes."""
+"""Removes from a home what nothing needs any more."""

@@ -23,7 +23,7 @@ __all__ = ["forget_runs", "retention"]
     owners=["team:evergreen"],
 )
 def retention(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What nothing needs any more is removed, by the policy in configs/retention.yaml; the ledger has what went."""
+    """Removes what nothing needs any more, by the policy in configs/retention.yaml, and records it in the ledger."""
     from assets.retention.prune import prune
 
     policy = evergreen.settings.retention
@@ -32,20 +32,20 @@ def retention(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mat
     return dg.MaterializeResult(metadata={**_metadata(pruned), "runs forgotten": len(forgotten)})
 
 
-def forget_runs(instance: dg.DagsterInstance, home: Home, kept: int, *, dry_run: bool = False) -> list[str]:
-    """Remove the events and logs of runs that have ended, but for the newest; their ids.
+def forget_runs(instance: dg.DagsterInstance, home: Home, keep: int, *, dry_run: bool = False) -> list[str]:
+    """Remove the events and logs of finished runs except the newest `keep`; returns their ids.
 
-    Those in which an asset was materialized last stay, and so do the attempts at a retraining that is due: they are
+    The runs that materialized an asset last stay, as do the attempts at a retraining that is due, since they are
     counted.
     """
     needed = _shown(instance) | _counted(instance, home)
-    ended = [record.dagster_run.run_id for record in instance.get_run_records() if record.dagster_run.is_finished]
-    old = [run_id for run_id in ended[kept:] if run_id not in needed]
+    finished = [record.dagster_run.run_id for record in instance.get_run_records() if record.dagster_run.is_finished]
+    old = [run_id for run_id in finished[keep:] if run_id not in needed]
     for run_id in () if dry_run else old:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])
-        for left in _left_by(home, run_id):
-            left.unlink()
+        for path in _remains(home, run_id):
+            path.unlink()
     return old
 
 
@@ -64,8 +64,8 @@ def _counted(instance: dg.DagsterInstance, home: Home) -> set[str]:
     return {run.run_id for run in instance.get_runs(dg.RunsFilter(tags={ATTEMPT_AT: str(decision.seq)}))}
 
 
-def _left_by(home: Home, run_id: str) -> list[Path]:
-    """What a run has left that Dagster does not remove, all of it in this home."""
+def _remains(home: Home, run_id: str) -> list[Path]:
+    """A run's files that Dagster does not remove, all in this home."""
     from assets.retention.folders import is_plain
 
     databases = [path.relative_to(home.root) for path in (home.dagster / "history" / "runs").glob(f"{run_id}.db*")]

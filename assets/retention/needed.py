@@ -1,4 +1,4 @@
-"""What somebody needs, by the ledger and the lake: the champion, who may be it again, and what they were made of."""
+"""What is still needed, by the ledger and the lake: the champion, possible future champions, and their inputs."""
 
 import json
 import math
@@ -18,39 +18,39 @@ __all__ = ["Needed", "find_needed"]
 
 @dataclass(frozen=True)
 class Needed:
-    """What stays besides the current version of each table."""
+    """What is kept besides the current version of each table."""
 
     bundles: frozenset[str]
     """Training ids."""
     snapshots: frozenset[str]
     """Training sets, as <as-of>/<id>."""
     marts: frozenset[str]
-    """Versions of the marts that training sets were made of, or predictions."""
+    """Versions of the marts behind training sets or predictions."""
     evaluations: frozenset[str]
-    """As <as-of>/<id>."""
+    """Evaluations, as <as-of>/<id>."""
     reign: str | None
-    """The first day on which the champion was champion."""
+    """The champion's first day as champion."""
 
 
 @dataclass
 class _Trained:
-    """A training, newest by its day and, of a day, by its last verdict; one without a verdict comes after those."""
+    """A training, ordered by its day and, within a day, by its last verdict; without a verdict it counts as newer."""
 
     order: tuple[str, float]
     snapshots: set[str] = field(default_factory=set)
-    """As <as-of>/<id>; the same rows may have been frozen on several days."""
+    """Training sets, as <as-of>/<id>; the same rows may have been frozen on several days."""
 
 
 def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
-    """What the ledger's state and the retention policy ask for.
+    """What the ledger's state and the retention policy require.
 
-    Raises RegistryError when the ledger is not as it was written, or MLflow lacks the champion: then nobody knows.
+    Raises RegistryError when the ledger is not as it was written, or MLflow lacks the champion: then it is unknown.
     """
     champion, entries, home = registry.champion(), registry.ledger.entries(), registry.home
     trained = _trainings(registry, entries)
     newest = sorted(trained, key=lambda training: trained[training].order, reverse=True)
     former = _former(entries)
-    waiting = _awaiting(entries, registry.ledger.newest_day()) | _called_for(entries)
+    waiting = _awaiting(entries, registry.ledger.newest_day()) | _pending(entries)
     whole = {*former[: settings.rollbacks + 1], *waiting}
     whole |= _evaluated_as(entries, whole)
     remade = {*former[:1], *newest[: settings.reproducible]}
@@ -64,19 +64,19 @@ def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
 
 
 def _trainings(registry: Registry, entries: Sequence[Entry]) -> dict[str, _Trained]:
-    """Every training whose bundle is in the lake, or that MLflow has a version of, by its id."""
+    """Every training whose bundle is in the lake, or that has a version in MLflow, by id."""
     judged = {entry.body["training_id"]: float(entry.seq) for entry in entries if entry.kind == "verdict"}
-    made = [(v.training_id, v.as_of, v.snapshot_id) for v in registry.versions() if v.training_id]
+    rows = [(v.training_id, v.as_of, v.snapshot_id) for v in registry.versions() if v.training_id]
     for path in (registry.home.lake.root / "challenger").glob("[!.]*/[!.]*/provenance.json"):
-        told = _read(path)
-        made.append((path.parent.name, told["as_of"], told["snapshot_id"]))
-    found: dict[str, _Trained] = {}
-    for training, day, snapshot in made:
+        provenance = _read(path)
+        rows.append((path.parent.name, provenance["as_of"], provenance["snapshot_id"]))
+    trainings: dict[str, _Trained] = {}
+    for training, day, snapshot in rows:
         order = (day, judged.get(training, math.inf))
-        known = found.setdefault(training, _Trained(order))
+        known = trainings.setdefault(training, _Trained(order))
         known.order = max(known.order, order)
         known.snapshots.add(f"{day}/{snapshot}")
-    return found
+    return trainings
 
 
 def _snapshots(trained: Mapping[str, _Trained], wanted: Collection[str]) -> frozenset[str]:
@@ -84,13 +84,13 @@ def _snapshots(trained: Mapping[str, _Trained], wanted: Collection[str]) -> froz
 
 
 def _evaluations(registry: Registry, entries: Sequence[Entry]) -> frozenset[str]:
-    """What verdicts rest on, and what each version was registered with: its golden rows are answered again."""
+    """The evaluations behind verdicts, and those of registered versions, whose golden rows are answered again."""
     judged = {f"{entry.as_of}/{entry.body['evaluation']}" for entry in entries if entry.kind == "verdict"}
     return frozenset(judged | {f"{v.as_of}/{v.tags.get('evaluation')}" for v in registry.versions()})
 
 
 def _former(entries: Sequence[Entry]) -> list[str]:
-    """The champion, and every one before it: the last that was first."""
+    """The champion and all former ones, the most recent first."""
     moves = [str(entry.body["training_id"]) for entry in reversed(entries) if entry.kind == "alias"]
     return list(dict.fromkeys(moves))
 
@@ -108,14 +108,14 @@ def _awaiting(entries: Sequence[Entry], today: str) -> set[str]:
     }
 
 
-def _called_for(entries: Sequence[Entry]) -> set[str]:
-    """The training that a kill has kept from becoming champion: the next verdict makes up for it."""
-    found = interrupted(entries)
-    return {str(found[1].body["training_id"])} if found else set()
+def _pending(entries: Sequence[Entry]) -> set[str]:
+    """The training whose promotion was interrupted by a kill: the next verdict finishes it."""
+    move = interrupted(entries)
+    return {str(move[1].body["training_id"])} if move else set()
 
 
 def _evaluated_as(entries: Sequence[Entry], refits: Collection[str]) -> set[str]:
-    """The trainings that the gate knows refits by."""
+    """The evaluated trainings that these are refits of."""
     verdicts = (entry.body for entry in entries if entry.kind == "verdict" and entry.body["training_id"] in refits)
     return {str(body["refit_of"]) for body in verdicts if body.get("refit_of")}
 
@@ -125,13 +125,13 @@ def _first_day(entries: Sequence[Entry], training: str) -> str:
 
 
 def _made_of(home: Home, snapshots: Collection[str]) -> set[str]:
-    """The marts of training sets, as far as those are there."""
+    """The marts of those training sets that exist."""
     manifests = [home.lake.root / "training_set" / snapshot / "manifest.json" for snapshot in snapshots]
     return {str(_read(path)["marts"]) for path in manifests if path.exists()}
 
 
 def _scored_from(home: Home) -> set[str]:
-    """The marts of the newest predictions, which the drift of their day is measured on."""
+    """The marts of the newest predictions, on which that day's drift is measured."""
     scored = home.lake.tables("predictions")[-1:]
     return {str(_read(home.lake.current(table) / "manifest.json")["marts_version"]) for table in scored}
 

@@ -1,11 +1,11 @@
-"""Removes what nothing needs: it is written down, moved out of sight, recorded in the ledger, and only then deleted.
+"""Removes what nothing needs: it is listed, moved out of sight, recorded in the ledger, and only then deleted.
 
-    <home>/pruned/<batch>/batch.json     what is to go, written first
-    <home>/pruned/<batch>/<path>         where each thing is moved to, by one rename
-    <home>/running/.door                 held while things are looked at and moved: nobody comes in, nobody is in here
+    <home>/pruned/<batch>/batch.json     the list of what is to be removed, written first
+    <home>/pruned/<batch>/<path>         the new place of each file or folder, moved by one rename
+    <home>/running/.door                 held while files are selected and moved: no other process is at work
 
-Nothing is moved while any other process is at work in the home: whoever reads may be using anything in it. A
-batch that a kill has left is recorded and deleted by the next call; what it had not moved yet is looked at again.
+Nothing is moved while any other process is at work in the home, since it may be using anything. A batch left by a kill
+is recorded and deleted by the next call; files it had not moved yet are considered again.
 """
 
 import json
@@ -29,55 +29,56 @@ __all__ = ["Pruned", "plan", "prune", "size"]
 
 _BATCH = "batch.json"
 _UNNAMED = ("leftover",)
-"""Settings of which the ledger has the number alone."""
+"""Settings for which the ledger has only counts."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed, and who stood in the way of more."""
+    """What was removed, and which processes prevented more."""
 
     removed: tuple[Removable, ...]
     at_work: tuple[str, ...] = ()
-    """Others at work in the home, runs by their ids: nothing is moved meanwhile."""
+    """Other processes at work in the home, runs by their ids: nothing is moved in the meantime."""
 
     @property
     def bytes(self) -> int:
-        """What removing it has freed."""
+        """The bytes freed."""
         return sum(item.bytes for item in self.removed)
 
     @property
     def sentence(self) -> str:
-        """How it went, in a line."""
-        said = f"{len(self.removed)} removed, {size(self.bytes)} freed"
+        """The result on one line."""
+        counts = f"{len(self.removed)} removed, {size(self.bytes)} freed"
         others = ", ".join(self.at_work[:_SHOWN])
-        return f"{said}; what else nothing needs stays while others are at work: {others}" if others else said
+        return f"{counts}; nothing more is removed while others are at work: {others}" if others else counts
 
 
 def plan(home: Home, settings: RetentionSettings, as_of: str | None = None) -> list[Removable]:
-    """What `prune` would remove now. Raises RegistryError when the ledger does not say what is needed."""
+    """What `prune` would remove now. Raises RegistryError when the ledger cannot say what is needed."""
     registry = Registry(home)
     needed = find_needed(registry, settings)
     return find_removable(registry, as_of or _newest_day(registry), settings, needed)
 
 
 def prune(home: Home, settings: RetentionSettings, as_of: str | None = None, own: str | None = None) -> Pruned:
-    """Remove what nothing needs as of a day, by default the newest that the home knows of.
+    """Remove what nothing needs as of a day, by default the newest in the home.
 
-    own: the id of the run that this is part of. While others are at work nothing is removed. Symbolic links are neither
-    followed nor removed. Raises RegistryError when the ledger is not as it was written, or MLflow lacks the champion.
+    `own`: the id of the run that this is part of. While others are at work nothing is removed. Symbolic links are
+    neither followed nor removed. Raises RegistryError when the ledger is not as it was written, or MLflow lacks the
+    champion.
     """
     with locked(home.root / ".prune.lock", "removing what nothing needs"):
         earlier = _finish(home)
         with home.closed(own) as others:
-            found = [] if others else plan(home, settings, as_of)
-            if found:
-                _move(home, as_of or _newest_day(Registry(home)), found)
+            items = [] if others else plan(home, settings, as_of)
+            if items:
+                _move(home, as_of or _newest_day(Registry(home)), items)
         return Pruned((*earlier, *_finish(home)), others)
 
 
 def size(count: float) -> str:
-    """Bytes for a person."""
+    """Bytes in readable units."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             break
@@ -90,19 +91,19 @@ def _newest_day(registry: Registry) -> str:
     return max([registry.ledger.newest_day(), *audited])
 
 
-def _move(home: Home, as_of: str, found: Sequence[Removable]) -> None:
-    items = [asdict(item) for item in found]
+def _move(home: Home, as_of: str, items: Sequence[Removable]) -> None:
+    fields = [asdict(item) for item in items]
     place = len(Registry(home).ledger.entries())
-    batch = _pruned(home) / f"{place:06}-{hash_json(items)[:8]}"
-    write_atomically(batch / _BATCH, json.dumps({"as_of": as_of, "items": items}))
-    for item in found:
+    batch = _pruned(home) / f"{place:06}-{hash_json(fields)[:8]}"
+    write_atomically(batch / _BATCH, json.dumps({"as_of": as_of, "items": fields}))
+    for item in items:
         target = batch / item.path
         target.parent.mkdir(parents=True, exist_ok=True)
         (home.root / item.path).rename(target)
 
 
 def _finish(home: Home) -> tuple[Removable, ...]:
-    """Record every batch in the ledger, and delete it; what was in them. One that has no list is recorded already."""
+    """Record every batch in the ledger and delete it; returns their items. A batch without a list is recorded."""
     done: list[Removable] = []
     for name in folders(_pruned(home)):
         batch = _pruned(home) / name
@@ -110,7 +111,7 @@ def _finish(home: Home) -> tuple[Removable, ...]:
             listed = json.loads((batch / _BATCH).read_text())
             moved = [item for item in (Removable(**item) for item in listed["items"]) if _is_in(batch, item)]
             if moved:
-                _tell(home, name, listed["as_of"], moved)
+                _record(home, name, listed["as_of"], moved)
             done += moved
             (batch / _BATCH).unlink()
         shutil.rmtree(batch)
@@ -121,7 +122,7 @@ def _is_in(batch: Path, item: Removable) -> bool:
     return (batch / item.path).exists()
 
 
-def _tell(home: Home, batch: str, as_of: str, moved: Sequence[Removable]) -> None:
+def _record(home: Home, batch: str, as_of: str, moved: Sequence[Removable]) -> None:
     by_setting: dict[str, list[Removable]] = defaultdict(list)
     for item in moved:
         by_setting[item.setting].append(item)
@@ -139,7 +140,7 @@ def _tell(home: Home, batch: str, as_of: str, moved: Sequence[Removable]) -> Non
 
 
 def _pruned(home: Home) -> Path:
-    """Where things are moved to. Raises EvergreenError when that leads elsewhere."""
+    """The folder that files are moved to. Raises EvergreenError when it is a symbolic link."""
     path = home.root / "pruned"
     if path.is_symlink():
         raise EvergreenError(f"{path} is a symbolic link; delete it, and prune again")

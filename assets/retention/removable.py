@@ -1,6 +1,6 @@
-"""What of a home may go: all that each stage leaves behind, but for what the policy keeps and what somebody needs.
+"""What may be removed from a home: all that stages leave behind, except what the policy keeps and what is needed.
 
-Symbolic links are neither followed nor removed, and nothing is looked at outside of the home.
+Symbolic links are neither followed nor removed, and nothing outside the home is read.
 """
 
 from collections.abc import Collection, Iterator
@@ -18,13 +18,13 @@ __all__ = ["Removable", "find_removable"]
 
 _DAILY = ("mart_audit", "predictions", "performance", "drift", "twins", "retraining_decision")
 _OF_THE_REIGN = ("predictions", "performance", "drift")
-"""What the champion's realised quality is counted from, and since when it drifts."""
+"""The tables behind the champion's realised quality and the start of drift."""
 _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
     *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/drift/.*.html-*", "cache/texts/*/.*.npz-*"),
 )
-"""What a process that was killed has left."""
+"""Files left by killed processes."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,22 @@ class Removable:
     """A file or folder that nothing needs."""
 
     path: str
-    """Under the home."""
+    """Relative to the home."""
     setting: str
-    """The one of configs/retention.yaml that would keep it; `superseded` and `leftover` for what none would."""
+    """The setting in configs/retention.yaml that could keep it; `superseded` or `leftover` if none could."""
     why: str
     bytes: int = 0
-    """What removing it frees, after all that is before it: a file that is linked from elsewhere frees nothing."""
+    """The bytes that removing it frees, after those before it: a file linked from elsewhere frees none."""
 
 
 def find_removable(registry: Registry, as_of: str, settings: RetentionSettings, needed: Needed) -> list[Removable]:
-    """All that nothing needs as of a day, in the order in which it is to go. as_of: an empty text for no day."""
+    """All that nothing needs as of a day, in the order of removal. `as_of`: empty for no day."""
     root, search = registry.home.root, _Search(registry, as_of, settings, needed)
-    found = [*search.days(), *search.pages(), *search.models(), *search.tables(), *search.aside()]
-    found += search.leftovers({item.path for item in found})
-    whole = {item.path for item in found}
-    apart = [item for item in found if not whole & {parent.as_posix() for parent in Path(item.path).parents}]
-    plain = [item for item in apart if is_plain(root, item.path)]
+    items = [*search.days(), *search.pages(), *search.models(), *search.tables(), *search.outside_the_lake()]
+    items += search.leftovers({item.path for item in items})
+    whole = {item.path for item in items}
+    separate = [item for item in items if not whole & {parent.as_posix() for parent in Path(item.path).parents}]
+    plain = [item for item in separate if is_plain(root, item.path)]
     sizes = freed(root / item.path for item in plain)
     return [replace(item, bytes=size) for item, size in zip(plain, sizes, strict=True)]
 
@@ -60,7 +60,7 @@ class _Search:
     needed: Needed
 
     def days(self) -> Iterator[Removable]:
-        """Tables with a day each."""
+        """Tables per day."""
         cut, why = self._before(self.settings.days), f"not of the last {self.settings.days} days"
         for family in _DAILY:
             reign = self.needed.reign if family in _OF_THE_REIGN else None
@@ -70,22 +70,22 @@ class _Search:
                 yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
 
     def pages(self) -> Iterator[Removable]:
-        """Drift pages, and what they are kept in the lake for."""
+        """Drift pages, as served and as kept in the lake."""
         cut, why = self._before(self.settings.page_days), f"not of the last {self.settings.page_days} days"
         served = [(path.stem, path) for path in (self._root / "reports" / "drift").glob("*.html")]
-        kept = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
-        for day, path in sorted(served + kept):
+        stored = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
+        for day, path in sorted(served + stored):
             if day < cut:
                 yield self._removable(path, "page_days", why)
 
     def models(self) -> Iterator[Removable]:
-        """What trainings have left: bundles, training sets and evaluations."""
+        """The results of trainings: bundles, training sets and evaluations."""
         trained, sets = (folders(self._root / "lake" / name) for name in ("challenger", "training_set"))
-        why = "neither needed nor of the newest trainings"
+        why = "neither needed nor from the newest trainings"
         for day in trained:
             stays = day in trained[-1:]
             yield from self._table(f"challenger/{day}", self.needed.bundles, "trainings", why, stays=stays)
-        why = "of a training that is not kept reproducible"
+        why = "from a training that is not kept reproducible"
         for day in sets:
             stays = day in sets[-1:] or day > max(trained, default="")
             yield from self._table(f"training_set/{day}", _of(day, self.needed.snapshots), "reproducible", why, stays)
@@ -95,12 +95,12 @@ class _Search:
         yield from self._copies()
 
     def tables(self) -> Iterator[Removable]:
-        """Versions of the marts; and of the raw table those of which every record is in a newer one, too."""
+        """Versions of the marts, and versions of the raw table whose records are all in a newer one, too."""
         built, most = self.registry.home.warehouse / "BUILT", self.settings.publications
         versions = [path.name for path in self._versions("marts")]
-        kept = {*self.needed.marts, *versions[:most], *([built.read_text()] if built.exists() else [])}
-        why = f"not of the newest {most} publications, and no training set that is kept needs it"
-        yield from self._superseded("marts", kept, "publications", why)
+        needed = {*self.needed.marts, *versions[:most], *([built.read_text()] if built.exists() else [])}
+        why = f"not one of the newest {most} publications, and no training set that is kept needs it"
+        yield from self._superseded("marts", needed, "publications", why)
         held: set[tuple[int, int]] = set()
         current = self._current("raw_records")
         for path in sorted(self._versions("raw_records"), key=lambda path: path.name != current):
@@ -109,23 +109,23 @@ class _Search:
                 yield self._removable(path, "superseded", "all of its records are in a newer version")
             held |= records
 
-    def aside(self) -> Iterator[Removable]:
-        """What is next to the lake: each can be made again."""
+    def outside_the_lake(self) -> Iterator[Removable]:
+        """Folders next to the lake: each can be recreated."""
         root, settings = self._root, self.settings
-        for name, kept in (("checkpoints", settings.checkpoints), ("replay", settings.replays)):
-            found = [root / name / folder for folder in folders(root / name)]
-            yield from self._oldest(found, "replays" if name == "replay" else name, kept)
+        for name, keep in (("checkpoints", settings.checkpoints), ("replay", settings.replays)):
+            paths = [root / name / folder for folder in folders(root / name)]
+            yield from self._oldest(paths, "replays" if name == "replay" else name, keep)
         texts = root / "cache" / "texts"
         yield from self._oldest([texts / folder for folder in folders(texts)], "replays", settings.replays)
         yield from self._oldest([*(root / "warehouse" / "manifests").glob("*.json")], "manifests", settings.manifests)
 
     def leftovers(self, going: Collection[str]) -> Iterator[Removable]:
-        """What was being written when a process was killed, and locks of tables that are gone, or going."""
+        """Files a killed process was writing, and locks of tables that are gone, or going."""
         for path in sorted(path for pattern in _LEFTOVERS for path in self._root.glob(pattern)):
             yield self._removable(path, "leftover", "left by a process that was killed")
         for day in folders(self._root / "lake" / "predictions")[:-1]:
             for path in sorted((self._root / "lake" / "predictions" / day).glob(".*.parts")):
-                yield self._removable(path, "leftover", "of a scoring that did not end")
+                yield self._removable(path, "leftover", "from a scoring that did not finish")
         for path in sorted((self._root / "lake" / ".writing").glob("*/*.lock")):
             table = f"lake/{path.parent.name}/{path.stem}"
             if table in going or not (self._root / table).exists():
@@ -136,14 +136,14 @@ class _Search:
         return self.registry.home.root
 
     def _before(self, days: int) -> str:
-        """The first of so many days that end with as-of."""
+        """The first of this many days up to as-of."""
         return (date.fromisoformat(self.as_of) - timedelta(days - 1)).isoformat() if self.as_of else ""
 
     def _removable(self, path: Path, setting: str, why: str) -> Removable:
         return Removable(path.relative_to(self._root).as_posix(), setting, why)
 
     def _table(self, table: str, kept: Collection[str], setting: str, why: str, stays: bool) -> Iterator[Removable]:
-        """A table as a whole, unless it stays or some of its versions are kept: then what those have superseded."""
+        """A whole table or, if it stays or some of its versions are kept, its superseded versions."""
         versions = {path.name for path in self._versions(table)}
         if stays or versions & set(kept):
             yield from self._superseded(table, kept)
@@ -153,7 +153,7 @@ class _Search:
     def _superseded(
         self, table: str, kept: Collection[str] = (), setting: str = "superseded", why: str = "not the current version"
     ) -> Iterator[Removable]:
-        """The versions that are neither current nor kept; none where the pointer is damaged."""
+        """The versions that are neither current nor kept; none if the pointer is damaged."""
         current, versions = self._current(table), self._versions(table)
         if current is None or current in {path.name for path in versions}:
             for path in versions:
@@ -165,16 +165,16 @@ class _Search:
         return pointer.read_text(errors="replace") if pointer.exists() else None
 
     def _versions(self, table: str) -> list[Path]:
-        """The newest first."""
+        """A table's versions, newest first."""
         folder = self._root / "lake" / table
         return newest_first(folder / name for name in folders(folder))
 
-    def _oldest(self, paths: Collection[Path], setting: str, kept: int) -> Iterator[Removable]:
-        for path in newest_first(paths)[kept:]:
-            yield self._removable(path, setting, f"not of the last {kept}")
+    def _oldest(self, paths: Collection[Path], setting: str, keep: int) -> Iterator[Removable]:
+        for path in newest_first(paths)[keep:]:
+            yield self._removable(path, setting, f"not one of the last {keep}")
 
     def _copies(self) -> Iterator[Removable]:
-        """MLflow's copies of bundles that are not needed; what it keeps elsewhere is not in this home."""
+        """MLflow's copies of bundles that are not needed; its remote copies are not in this home."""
         artifacts, why = self.registry.home.mlflow, "MLflow's copy of a bundle that is not kept"
         for version in self.registry.versions():
             if version.training_id not in self.needed.bundles:
@@ -186,5 +186,5 @@ class _Search:
 
 
 def _of(day: str, names: Collection[str]) -> set[str]:
-    """Of names such as <day>/<version>, the versions of a day."""
+    """The versions of a day, from names such as <day>/<version>."""
     return {name.removeprefix(f"{day}/") for name in names if name.startswith(f"{day}/")}

@@ -49,7 +49,7 @@ def test_the_night_ends_with_it(home: Home, instance: dg.DagsterInstance) -> Non
     assert graph.get(dg.AssetKey("retention")).parent_keys == {dg.AssetKey("retraining_decision")}
     with home.in_use("another-run"):
         (waits,) = night(instance).asset_materializations_for_node("retention")
-    assert "stays while others are at work: another-run" in waits.metadata["summary"].value
+    assert "is removed while others are at work: another-run" in waits.metadata["summary"].value
 
 
 def test_the_newest_runs_stay_and_those_that_somebody_counts_on(home: Home, instance: dg.DagsterInstance) -> None:
@@ -73,9 +73,9 @@ def test_the_newest_runs_stay_and_those_that_somebody_counts_on(home: Home, inst
     logs = [home.root / "logs" / f"{run_id}.log" for run_id in runs]
     for log in logs:
         log.touch()
-    assert forget_runs(instance, home, kept=2, dry_run=True) == runs[2:0:-1]
+    assert forget_runs(instance, home, keep=2, dry_run=True) == runs[2:0:-1]
     assert len(instance.get_runs()) == 6
-    assert forget_runs(instance, home, kept=2) == runs[2:0:-1]
+    assert forget_runs(instance, home, keep=2) == runs[2:0:-1]
     stay = [made, runs[0], *runs[3:]]
     assert sorted(run.run_id for run in instance.get_runs()) == sorted(stay)
     databases = home.dagster / "history" / "runs"

@@ -183,7 +183,7 @@ def test_a_reader_in_another_process_finds_what_it_came_upon(
             spend(night)
         done = prune(home, policy)
         assert (done.removed, done.at_work) == ((), ("evergreen-reader-1",))
-        assert "stays while others are at work: evergreen-reader-1" in done.sentence
+        assert "is removed while others are at work: evergreen-reader-1" in done.sentence
         out, said = reader.communicate("go\n")
         assert out == "2\n", said
     assert "lake/marts/m000" in {item.path for item in prune(home, policy).removed}
