@@ -122,7 +122,9 @@ def year(seed: int, effect: float, corrected: bool) -> tuple[int, float]:
         challenger = answers(truth, chances(difficulty, accuracy + effect), shared, other, dice)
         seen = slice(night * A_DAY, night * A_DAY + ROWS)
         found = {"challenger": challenger[seen], "baseline": baseline[seen], "champion": champion[seen]}
-        verdict = decide(evaluation(rows[seen], found), SETTINGS.gate, "champion", nth=nth if corrected else 1)
+        verdict = decide(
+            evaluation(rows[seen], found), SETTINGS.gate, load_domain(), "champion", nth=nth if corrected else 1
+        )
         nth += 1
         if verdict.decision == "promote":
             champion, accuracy, promoted, nth = challenger, accuracy + effect, promoted + 1, 1
@@ -140,7 +142,7 @@ def judge(seed: int, effect: float, harmed: str | None, harm: float) -> tuple[bo
     """Whether the gate promotes or asks a person, the naive one promotes, and the rows that only one gets right."""
     found = pair(effect, harmed, harm, np.random.default_rng(seed))
     assert found.champion is not None
-    decision = decide(found, SETTINGS.gate, "champion").decision
+    decision = decide(found, SETTINGS.gate, load_domain(), "champion").decision
     naive = found.challenger.accuracy > found.champion.metrics.accuracy
     return decision == "promote", decision == "awaiting-approval", naive, differing(found)
 

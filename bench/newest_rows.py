@@ -142,7 +142,7 @@ def retrain(reign: Reign, way: str, snapshot: Snapshot, shop: Workshop, settings
     now = reign.judged.id if reign.judged else None
     evaluation = shop.evaluation(challenger, reign.judged)
     nth = count_reign(reign.verdicts, evaluation, now)
-    verdict = decide(evaluation, settings.gate, now, frozenset(reign.former), nth=nth)
+    verdict = decide(evaluation, settings.gate, load_domain(), now, frozenset(reign.former), nth=nth)
     reign.verdicts.append(verdict.body())
     if verdict.decision != "promote":
         return

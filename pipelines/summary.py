@@ -59,7 +59,7 @@ def table(summary: dict[str, Any], domain: Domain) -> str:
         f"Snapshot    {snapshot['id']}: {snapshot['train_rows']:,} to train on, {snapshot['test_rows']:,} to test"
     )
     lines.append("")
-    titles = [_TITLES.get(name, title(name)) for name in challenger["metrics"]]
+    titles = [_TITLES.get(name, title(name, domain)) for name in challenger["metrics"]]
     widths = [max(10, len(words) + 2) for words in titles]
     lines.append(f"{'':<12}" + "".join(f"{words:>{width}}" for words, width in zip(titles, widths, strict=True)))
     for name in ("challenger", "baseline", "champion"):

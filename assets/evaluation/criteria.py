@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from assets.display import label_name
 from assets.evaluation.metrics import average_precision, f1, macro_f1
+from assets.settings import Domain
 
 __all__ = ["Costs", "Criterion", "criteria", "label_f1", "priced", "title"]
 
@@ -64,11 +66,11 @@ def criteria(names: Sequence[str], labels: Sequence[str], costs: Costs) -> dict[
     return {name: _criterion(name, labels, costs) for name in names}
 
 
-def title(name: str) -> str:
-    """What people call a metric that decides: `F1 of a label`."""
+def title(name: str, domain: Domain) -> str:
+    """What people call a metric that decides: `F1 of Cards`."""
     kind, _, label = name.partition(":")
     words = _TITLES.get(kind, kind.replace("_", " "))
-    return f"{words} of {label}" if label else words
+    return f"{words} of {label_name(domain, label)}" if label else words
 
 
 def _criterion(name: str, labels: Sequence[str], costs: Costs) -> Criterion:

@@ -84,7 +84,7 @@ def _metadata(evaluation: "Evaluation", home: Home) -> dict[str, dg.MetadataValu
     pictures = PICTURES if evaluation.golden.equal else {}  # an evaluation that failed its check was not published
     return {
         **numbers,
-        "metrics": table(*metrics_table(evaluation)),
+        "metrics": table(*metrics_table(evaluation, home.domain)),
         **{title: _picture(evaluation.folder(home.lake) / name) for title, name in pictures.items()},
         "slices": table(*slices_table(evaluation, home.domain)),
         "labels, the rarest first": table(*labels_table(evaluation, home.domain)),

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from assets.display import slice_name
 from assets.evaluation.criteria import Criterion, criteria, title
 from assets.evaluation.harm import Part, paired_gain, parts
 from assets.evaluation.paired import Gain, Pair, compare, mcnemar
 from assets.evaluation.report import Evaluation, Reference, Rival
-from assets.settings import GatePolicy
+from assets.settings import Domain, GatePolicy
 
 __all__ = ["Decision", "Verdict", "count_reign", "decide", "decide_refit", "met"]
 
@@ -68,6 +69,7 @@ class _Finding:
 def decide(
     evaluation: Evaluation,
     policy: GatePolicy,
+    domain: Domain,
     champion: str | None = None,
     former: frozenset[str] = frozenset(),
     withdrawn_to: str = "",
@@ -76,7 +78,7 @@ def decide(
     held: str | None = None,
     refit_of: str | None = None,
 ) -> Verdict:
-    """The verdict on an evaluated challenger.
+    """The verdict on an evaluated challenger, its reasons in the domain's words.
 
     `champion` is the training id of the version that holds the alias now, None when none does, and `refit_of` that of
     the one which the gate knows it by, when it is a refit: that one has not learned from its test rows, nor has the
@@ -88,7 +90,7 @@ def decide(
     """
     harm = parts(evaluation, policy)
     known = refit_of or champion
-    decision, reasons = _decide(evaluation, policy, known, former, withdrawn_to, nth, harm, doubts, held)
+    decision, reasons = _decide(evaluation, policy, domain, known, former, withdrawn_to, nth, harm, doubts, held)
     return Verdict(
         decision=decision,
         reasons=reasons,
@@ -101,13 +103,13 @@ def decide(
     )
 
 
-def decide_refit(evaluation: Evaluation, policy: GatePolicy, trained_to: str) -> Verdict:
+def decide_refit(evaluation: Evaluation, policy: GatePolicy, domain: Domain, trained_to: str) -> Verdict:
     """The verdict on a refit, evaluated on the reference rows beside the version whose place it is to take.
 
     It has learned from that one's test rows, so they say nothing of it. `trained_to` is the other one's.
     """
     rival = evaluation.champion
-    decision, reasons = _decide_refit(evaluation, policy)
+    decision, reasons = _decide_refit(evaluation, policy, domain)
     return Verdict(
         decision=decision,
         reasons=reasons,
@@ -121,12 +123,12 @@ def decide_refit(evaluation: Evaluation, policy: GatePolicy, trained_to: str) ->
     )
 
 
-def _decide_refit(evaluation: Evaluation, policy: GatePolicy) -> tuple[Decision, tuple[str, ...]]:
+def _decide_refit(evaluation: Evaluation, policy: GatePolicy, domain: Domain) -> tuple[Decision, tuple[str, ...]]:
     needed = policy.model_copy(update={"min_test_rows": policy.min_reference_rows})
-    unknown = tuple(f"cannot measure: {why}" for why in _unmeasurable(evaluation, needed, evaluation.refit_of))
+    unknown = tuple(f"cannot measure: {why}" for why in _unmeasurable(evaluation, needed, domain, evaluation.refit_of))
     if unknown or evaluation.champion is None or evaluation.reference is None:
         return "inconclusive", unknown or ("cannot measure: there are no reference rows",)
-    held = _refit_holds(evaluation, evaluation.champion, evaluation.reference, policy)
+    held = _refit_holds(evaluation, evaluation.champion, evaluation.reference, policy, domain)
     findings = (*held, _agrees(evaluation.champion, policy))
     if failed := tuple(finding.sentence for finding in findings if not finding.holds):
         return "reject", failed
@@ -134,14 +136,16 @@ def _decide_refit(evaluation: Evaluation, policy: GatePolicy) -> tuple[Decision,
     return decision, tuple(finding.sentence for finding in findings)
 
 
-def _refit_holds(evaluation: Evaluation, rival: Rival, reference: Reference, policy: GatePolicy) -> Iterator[_Finding]:
+def _refit_holds(
+    evaluation: Evaluation, rival: Rival, reference: Reference, policy: GatePolicy, domain: Domain
+) -> Iterator[_Finding]:
     """By accuracy or, where that does not decide, by each metric that does: most rows say nothing of a rare label."""
     if "accuracy" in policy.decided_by:
         yield _holds_on_reference(reference, policy)
         return
     for metric, gain in _gains(evaluation, rival, policy):
         worst = policy.max_loss + NormalDist().inv_cdf(1 - policy.significance) * gain.error
-        found = f"{title(metric.name)} is {_above(metric.sign * gain.gain)} the champion's"
+        found = f"{title(metric.name, domain)} is {_above(metric.sign * gain.gain)} the champion's"
         seen = f"on {reference.rows} reference rows {found}; {worst:.4f} {metric.worse} is allowed"
         yield _Finding(gain.gain >= -worst, f"{seen}: {policy.max_loss:g}, and what is within chance")
 
@@ -176,6 +180,7 @@ def met(verdicts: Iterable[Mapping[str, Any]], champion: str | None) -> set[str]
 def _decide(
     evaluation: Evaluation,
     policy: GatePolicy,
+    domain: Domain,
     champion: str | None,
     former: frozenset[str],
     withdrawn_to: str,
@@ -186,9 +191,11 @@ def _decide(
 ) -> tuple[Decision, tuple[str, ...]]:
     if champion == evaluation.training_id:
         return "unchanged", ("the challenger is the champion already: nothing it is made of has changed",)
-    if unknown := tuple(f"cannot measure: {why}" for why in (*doubts, *_unmeasurable(evaluation, policy, champion))):
+    if unknown := tuple(
+        f"cannot measure: {why}" for why in (*doubts, *_unmeasurable(evaluation, policy, domain, champion))
+    ):
         return "inconclusive", unknown
-    findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy, nth, harm)]
+    findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy, domain, nth, harm)]
     if failed := [finding for finding in findings if not finding.holds]:
         # What stands against it comes first, then what speaks for it, for the person who weighs the two.
         if all(finding.waivable for finding in failed):
@@ -198,13 +205,14 @@ def _decide(
     return decision, (*([held] if held else []), *(finding.sentence for finding in findings))
 
 
-def _unmeasurable(evaluation: Evaluation, policy: GatePolicy, champion: str | None) -> Iterator[str]:
+def _unmeasurable(evaluation: Evaluation, policy: GatePolicy, domain: Domain, champion: str | None) -> Iterator[str]:
     rows, rival = evaluation.challenger.rows, evaluation.champion
     if rows < policy.min_test_rows:
         yield f"{rows} test rows, and at least {policy.min_test_rows} are needed"
     for label, seen in _rows_of(evaluation, policy).items():
         if seen < policy.min_label_rows:
-            yield f"{seen} test rows of {label}, and at least {policy.min_label_rows} are needed"
+            of_label = slice_name(domain, "label", label)
+            yield f"{seen} test rows of {of_label}, and at least {policy.min_label_rows} are needed"
     if strange := [name for name, value in _measured(evaluation, policy).items() if not math.isfinite(value)]:
         yield f"not a finite number: {', '.join(strange)}"
     if not evaluation.golden.equal:
@@ -233,23 +241,25 @@ def _may_return(evaluation: Evaluation, former: frozenset[str], withdrawn_to: st
         yield _Finding(False, f"{known}, and this one, trained to {trained_to}, has seen nothing newer")
 
 
-def _findings(evaluation: Evaluation, policy: GatePolicy, nth: int, harm: list[Part]) -> Iterator[_Finding]:
-    yield from _beats_baseline(evaluation, policy)
+def _findings(
+    evaluation: Evaluation, policy: GatePolicy, domain: Domain, nth: int, harm: list[Part]
+) -> Iterator[_Finding]:
+    yield from _beats_baseline(evaluation, policy, domain)
     yield _is_calibrated(evaluation, policy)
-    yield _is_fast(evaluation, policy)
+    yield _is_fast(evaluation, policy, domain)
     if evaluation.champion is None:
         yield _Finding(True, "there is no champion yet")
         return
-    yield from _beats_champion(evaluation, evaluation.champion, policy, nth)
-    yield _harms_none(harm, policy)
+    yield from _beats_champion(evaluation, evaluation.champion, policy, domain, nth)
+    yield _harms_none(harm, policy, domain)
     if evaluation.reference is not None:
         yield _holds_on_reference(evaluation.reference, policy)
 
 
-def _beats_baseline(evaluation: Evaluation, policy: GatePolicy) -> Iterator[_Finding]:
+def _beats_baseline(evaluation: Evaluation, policy: GatePolicy, domain: Domain) -> Iterator[_Finding]:
     for name, metric in criteria(policy.decided_by, evaluation.labels, policy.costs).items():
         ours, theirs = evaluation.challenger.value(name), evaluation.baseline.value(name)
-        needed, found = policy.min_gain_over_baseline, f"{title(name)} {ours:.4f} is"
+        needed, found = policy.min_gain_over_baseline, f"{title(name, domain)} {ours:.4f} is"
         asked = f", and must be more than {needed:g} {metric.better} it"
         beside = f"{found} {_above(ours - theirs)} the baseline's {theirs:.4f}{asked}"
         yield _Finding(metric.sign * (ours - theirs) > needed, beside)
@@ -278,18 +288,20 @@ def _is_calibrated(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     return _Finding(error <= theirs, f"calibration error {error:.4f} is above the bound of {bound:g}{beside}")
 
 
-def _is_fast(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
+def _is_fast(evaluation: Evaluation, policy: GatePolicy, domain: Domain) -> _Finding:
     took, bound = evaluation.milliseconds, policy.max_milliseconds
-    return _Finding(took <= bound, f"a row takes {took:.1f} ms, of {bound:g} that it may")
+    return _Finding(took <= bound, f"one {domain.record.one} takes {took:.1f} ms, of {bound:g} that it may")
 
 
-def _beats_champion(evaluation: Evaluation, rival: Rival, policy: GatePolicy, nth: int) -> Iterator[_Finding]:
+def _beats_champion(
+    evaluation: Evaluation, rival: Rival, policy: GatePolicy, domain: Domain, nth: int
+) -> Iterator[_Finding]:
     """Better in one metric, each tested at its share of the significance; not worse than is allowed in any."""
     gains = _gains(evaluation, rival, policy)
-    yield _is_better(rival, gains, policy, nth)
+    yield _is_better(rival, gains, policy, domain, nth)
     for metric, gain in gains:
         worst = gain.at_least(1 - policy.significance)
-        found = f"{title(metric.name)} is {_above(metric.sign * gain.gain)} champion {rival.version}'s"
+        found = f"{title(metric.name, domain)} is {_above(metric.sign * gain.gain)} champion {rival.version}'s"
         at_worst = f"with {1 - policy.significance:.0%} confidence {_above(metric.sign * worst)} it at worst"
         allowed = f"{policy.max_loss:g} {metric.worse} is allowed"
         yield _Finding(worst >= -policy.max_loss, f"{found}, {at_worst}; {allowed}")
@@ -302,7 +314,9 @@ def _gains(evaluation: Evaluation, rival: Rival, policy: GatePolicy) -> list[tup
     return [(metric, found[name]) for name, metric in metrics.items()]
 
 
-def _is_better(rival: Rival, gains: list[tuple[Criterion, Gain]], policy: GatePolicy, nth: int) -> _Finding:
+def _is_better(
+    rival: Rival, gains: list[tuple[Criterion, Gain]], policy: GatePolicy, domain: Domain, nth: int
+) -> _Finding:
     """In one metric: of accuracy the chance is exact, of another what is gained at worst says as much."""
     level, better, found = policy.level(nth), False, []
     for metric, gain in gains:
@@ -315,9 +329,9 @@ def _is_better(rival: Rival, gains: list[tuple[Criterion, Gain]], policy: GatePo
         else:
             worst = gain.at_least(1 - level)
             sure = worst > 0
-            found.append(f"{title(metric.name)} is {_above(metric.sign * worst)} the champion's at worst")
+            found.append(f"{title(metric.name, domain)} is {_above(metric.sign * worst)} the champion's at worst")
         better |= sure and gain.gain >= policy.min_gain
-    either = _either(metric.name for metric, _ in gains)
+    either = _either([title(metric.name, domain) for metric, _ in gains])
     asked = f"better by at least {policy.min_gain:g}, beyond a chance of {level:.2g}, in {either}"
     return _Finding(better, f"{'' if better else 'not '}{asked}: {'; '.join(found)}")
 
@@ -328,19 +342,20 @@ def _only(pairs: Iterable[Pair]) -> tuple[int, int]:
     return ours, sum(count for true, ours, theirs, count in pairs if theirs == true != ours)
 
 
-def _either(names: Iterable[str]) -> str:
-    *others, last = map(title, names)
+def _either(names: list[str]) -> str:
+    *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _harms_none(found: list[Part], policy: GatePolicy) -> _Finding:
+def _harms_none(found: list[Part], policy: GatePolicy, domain: Domain) -> _Finding:
     """A loss that a person may weigh against the gain on all rows."""
     likely = [part for part in found if part.chance >= policy.harm_confidence]
     worst = likely or [max(found, key=lambda part: part.chance)]
     listed = ", ".join(
-        f"{part.name} ({_above(part.gain)}, chance {part.chance:.2f}, {part.rows} rows)" for part in worst
+        f"{slice_name(domain, part.by, part.value)} ({_above(part.gain)}, chance {part.chance:.2f}, {part.rows} rows)"
+        for part in worst
     )
-    bound = f"more than {policy.max_part_loss:g} of F1 (labels) or accuracy (slices)"
+    bound = f"more than {policy.max_part_loss:g} of F1 ({domain.label.many}) or accuracy (slices)"
     if likely:
         return _Finding(False, f"{len(likely)} of {len(found)} parts likely lose {bound}: {listed}", waivable=True)
     return _Finding(True, f"none of {len(found)} parts likely loses {bound}; likeliest: {listed}")

@@ -19,11 +19,18 @@ __all__ = ["Part", "paired_gain", "parts"]
 class Part:
     """What the challenger gains on a part of the rows, and the chance that it loses more there than it may."""
 
-    name: str
+    by: str
+    """`label`, or the dimension of a slice."""
+    value: str
     rows: int
     gain: float
     """F1 of a label, accuracy of a slice: the challenger's minus the champion's."""
     chance: float
+
+    @property
+    def name(self) -> str:
+        """The ledger's, whatever people call it."""
+        return f"{self.by} {self.value}"
 
 
 def parts(evaluation: Evaluation, policy: GatePolicy) -> list[Part]:
@@ -49,14 +56,14 @@ def _labels(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
         rows = sum(count for true, *_, count in pairs if labels[true] == label)
         # Rows drawn again from a handful are all alike: the error is at least that of one row more.
         error = math.hypot(found.error, 1 / (rows + 1))
-        yield Part(f"label {label}", rows, found.gain, _chance(found.gain, error, policy))
+        yield Part("label", label, rows, found.gain, _chance(found.gain, error, policy))
 
 
 def _slices(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
     for part in evaluation.slices:
         if part.decides and part.champion is not None:
             gain, error = paired_gain(part.only_challenger, part.only_champion, part.rows)
-            yield Part(part.name, part.rows, gain, _chance(gain, error, policy))
+            yield Part(part.by, part.value, part.rows, gain, _chance(gain, error, policy))
 
 
 def _chance(gain: float, error: float, policy: GatePolicy) -> float:

@@ -10,11 +10,11 @@ __all__ = ["labels_table", "metrics_table", "rare_labels_table", "slices_table"]
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)", "ece": "calibration error"}
 
 
-def metrics_table(evaluation: Evaluation) -> Table:
+def metrics_table(evaluation: Evaluation, domain: Domain) -> Table:
     """The metrics of challenger, baseline and champion, side by side; those that decide first."""
     contenders = evaluation.contenders()
     names = [_title(evaluation, who) for who in contenders]
-    titles = {name: title(name) for name in evaluation.challenger.others} | _METRICS
+    titles = {name: title(name, domain) for name in evaluation.challenger.others} | _METRICS
     rows = [[words, *(f"{m.value(name):.4f}" for m in contenders.values())] for name, words in titles.items()]
     return Table(["metric", *names], rows)
 

@@ -41,7 +41,7 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
         metadata={
             "version": int(version.version),
             "page": dg.MetadataValue.url(version_url(version.version)),
-            "metrics": table(*metrics_table(evaluation)),
+            "metrics": table(*metrics_table(evaluation, home.domain)),
             "training": version.training_id,
             "snapshot": version.snapshot_id,
         }

@@ -59,7 +59,7 @@ def model_card(
         "\n".join(_limits(domain, evaluation)),
         *([_REFIT.format(evaluated=evaluation.refit_of)] if evaluation.refit_of else []),
         f"## Quality on the {'reference' if evaluation.refit_of else 'frozen test'} rows",
-        markdown_table(*metrics_table(evaluation)),
+        markdown_table(*metrics_table(evaluation, domain)),
         f"## Rarest {markdown(domain.label.many)}",
         markdown_table(*labels_table(evaluation, domain, _SLICE_ROWS)),
         "## Largest slices",

@@ -6,6 +6,7 @@ is distinguished from one that has yet to follow. With a ledger that is not as i
 nothing moves.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -37,13 +38,15 @@ class Succession:
         With a ledger that is not as it was written the verdict is `inconclusive`, and nothing is written. Raises
         RegistryError when MLflow lacks the champion.
         """
+        domain = self.registry.home.domain
         if problem := self.registry.ledger_problem():
-            return decide(evaluation, policy, doubts=(f"{LEDGER_BROKEN}: {problem}",))
+            return decide(evaluation, policy, domain, doubts=(f"{LEDGER_BROKEN}: {problem}",))
         self.reconcile(evaluation.as_of, policy.alias_edits)
         now = self._reigning()
         verdict = decide(
             evaluation,
             policy,
+            domain,
             now,
             frozenset(self._former()),
             self._withdrawn_to(),
@@ -74,7 +77,7 @@ class Succession:
         Raises RegistryError when the champion has changed in the meantime.
         """
         refitted = next(v for v in self._ledger.entries("verdict") if v.body["training_id"] == evaluation.refit_of)
-        verdict = decide_refit(evaluation, policy, refitted.body["trained_to"])
+        verdict = decide_refit(evaluation, policy, self.registry.home.domain, refitted.body["trained_to"])
         self.enact(version, verdict)
         return verdict
 
@@ -197,7 +200,7 @@ class Succession:
         measured = self._judged_hash(target.training_id, verdict.as_of, verdict.evaluation)
         files = {"manifest_sha256": target.manifest, "evaluation_sha256": measured}
         body = {"version": target.version} | files | verdict.body()
-        if verdicts and verdicts[-1].body == body:
+        if verdicts and _rests_on(verdicts[-1].body) == _rests_on(body):
             return verdicts[-1]
         return self._ledger.append("verdict", f"{target.training_id}-{len(verdicts) + 1}", verdict.as_of, body)
 
@@ -333,6 +336,12 @@ class Succession:
         except (RegistryError, BundleError):
             return False
         return True
+
+
+def _rests_on(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict without its words, which a domain may change; one that could not measure says no more than them."""
+    worded = verdict["decision"] != "inconclusive"
+    return {name: value for name, value in verdict.items() if not (worded and name == "reasons")}
 
 
 def _action(verdict: Entry) -> str:

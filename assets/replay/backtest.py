@@ -151,7 +151,7 @@ def _judge(world: _World, challenger: Trained) -> Verdict:
     evaluation = world.workshop.evaluation(challenger, known)
     nth = count_reign((entry.body for entry in world.entries if entry.kind == "verdict"), evaluation, now)
     refit_of = known.id if known else None
-    return judge(evaluation, _gate(world), now, frozenset(world.former), nth=nth, refit_of=refit_of)
+    return judge(evaluation, _gate(world), load_domain(), now, frozenset(world.former), nth=nth, refit_of=refit_of)
 
 
 def _refit(world: _World, as_of: str, evaluated: Trained) -> float:
@@ -160,7 +160,7 @@ def _refit(world: _World, as_of: str, evaluated: Trained) -> float:
     if refit is None:
         return 0.0
     trained_to = evaluated.snapshot.manifest["period"]["train"][1]
-    verdict = decide_refit(world.workshop.evaluation(refit, evaluated), _gate(world), trained_to)
+    verdict = decide_refit(world.workshop.evaluation(refit, evaluated), _gate(world), load_domain(), trained_to)
     _note(world, "verdict", as_of, verdict.body())
     if verdict.decision == "promote":
         _crown(world, as_of, refit, "refit")

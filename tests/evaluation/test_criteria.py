@@ -7,6 +7,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1
 from assets.evaluation.criteria import criteria, title
 from assets.evaluation.metrics import counted, label_scores, macro_f1_of
 from assets.evaluation.paired import compare, compare_probabilities, pair_up
+from assets.settings import load_domain
 from assets.settings.judging import LABEL_METRICS, METRICS
 
 LABELS = ("fine", "abuse", "spam")
@@ -103,9 +104,11 @@ def test_names_are_counted_as_codes_are() -> None:
 
 
 def test_people_read_what_decides() -> None:
-    assert [title(name) for name in ("macro_f1", "average_precision:abuse", "f1:abuse", "cost")] == [
+    assert [
+        title(name, load_domain()) for name in ("macro_f1", "average_precision:student_loan", "f1:gone", "cost")
+    ] == [
         "macro-F1",
-        "average precision of abuse",
-        "F1 of abuse",
+        "average precision of Student loan",
+        "F1 of gone",
         "cost",
     ]

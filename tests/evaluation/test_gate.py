@@ -9,7 +9,8 @@ from assets.evaluation.paired import Pair
 from assets.evaluation.report import Evaluation, Golden, Reference, Rival, SliceScores, SnapshotFacts
 from assets.settings import GatePolicy, load_domain
 
-LABELS = tuple(load_domain().labels)
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
 
 NAN = float("nan")
 POLICY = GatePolicy(
@@ -87,7 +88,7 @@ def evaluation(
 
 
 def judged(found: Evaluation, **others: Any) -> Verdict:
-    return decide(found, POLICY, found.champion.training_id if found.champion else None, **others)
+    return decide(found, POLICY, DOMAIN, found.champion.training_id if found.champion else None, **others)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
         ),
         (evaluation(golden=1e-3), "inconclusive", "cannot measure: served and evaluated outputs differ by 0.001"),
         (evaluation(golden=NAN), "inconclusive", "cannot measure: not a finite number: golden_difference"),
-        (evaluation(milliseconds=501), "reject", "a row takes 501.0 ms, of 500 that it may"),
+        (evaluation(milliseconds=501), "reject", "one complaint takes 501.0 ms, of 500 that it may"),
         (evaluation(champion={"rows": 500}), "promote", "better by at least 0.005, beyond a chance of 0.025"),
         (
             evaluation(champion={"rows": 500}, pairs=((0, 0, 0, 450), (0, 0, 1, 7), (0, 1, 0, 3), (1, 1, 1, 40))),
@@ -142,13 +143,13 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
         (
             evaluation(champion={"rows": 500}, slices=(part("Web", 0.8, 0.95), part("Phone", 0.95, 0.9))),
             "awaiting-approval",
-            "1 of 4 parts likely lose more than 0.05 of F1 (labels) or accuracy (slices): channel Web (0.15",
+            "1 of 4 parts likely lose more than 0.05 of F1 (queues) or accuracy (slices): channel Web (0.15",
         ),
         (
             # Six rows of a hundred may well be five.
             evaluation(champion={"rows": 500}, slices=(part("Web", 0.84, 0.9),)),
             "promote",
-            "none of 3 parts likely loses more than 0.05 of F1 (labels) or accuracy (slices); likeliest: channel Web",
+            "none of 3 parts likely loses more than 0.05 of F1 (queues) or accuracy (slices); likeliest: channel Web",
         ),
         (
             evaluation(champion={"rows": 500}, slices=(part("Web", 0.8, 0.95, decides=False),)),
@@ -166,7 +167,7 @@ def judged(found: Evaluation, **others: Any) -> Verdict:
                 {"rows": 612}, champion={"rows": 612}, pairs=(*BETTER, (0, 0, 1, 80), (2, 2, 2, 20), (2, 0, 2, 12))
             ),
             "awaiting-approval",
-            "1 of 3 parts likely lose more than 0.05 of F1 (labels) or accuracy (slices): label consumer_loan (0.2",
+            "1 of 3 parts likely lose more than 0.05 of F1 (queues) or accuracy (slices): queue Consumer loan (0.2",
         ),
         (
             evaluation(champion={"rows": 500}, reference=remembered(0.8, 0.9)),
@@ -193,26 +194,26 @@ def test_verdicts(found: Evaluation, decision: str, reason: str) -> None:
 
 
 def test_the_champion_itself_changes_nothing() -> None:
-    assert decide(evaluation({"rows": 1}), POLICY, "challenger").decision == "unchanged"
+    assert decide(evaluation({"rows": 1}), POLICY, DOMAIN, "challenger").decision == "unchanged"
 
 
 @pytest.mark.parametrize(("found", "now"), [(evaluation(), "other"), (evaluation(champion={"rows": 500}), None)])
 def test_an_evaluation_beside_another_champion_decides_nothing(found: Evaluation, now: str | None) -> None:
-    verdict = decide(found, POLICY, now)
+    verdict = decide(found, POLICY, DOMAIN, now)
     assert verdict.decision == "inconclusive"
     assert verdict.reasons[0].startswith("cannot measure: it was evaluated beside ")
 
 
 def test_a_model_that_is_compared_with_itself_is_not_promoted() -> None:
-    verdict = decide(evaluation(champion={"rows": 500}, rival="challenger"), POLICY, "other")
+    verdict = decide(evaluation(champion={"rows": 500}, rival="challenger"), POLICY, DOMAIN, "other")
     assert verdict.decision == "inconclusive"
     assert verdict.reasons == ("cannot measure: it was compared with itself",)
 
 
 def test_what_passes_waits_for_a_person_where_the_policy_says_so() -> None:
     policy = POLICY.model_copy(update={"approval": "required"})
-    assert decide(evaluation(), policy).decision == "awaiting-approval"
-    assert decide(evaluation({"ece": 0.11}), policy).decision == "reject"
+    assert decide(evaluation(), policy, DOMAIN).decision == "awaiting-approval"
+    assert decide(evaluation({"ece": 0.11}), policy, DOMAIN).decision == "reject"
 
 
 @pytest.mark.parametrize(("withdrawn", "decision"), [("2024-05-01", "reject"), ("2024-04-30", "promote")])
@@ -233,6 +234,7 @@ def test_every_number_is_in_the_verdict() -> None:
     assert numbers["champion_ece"] == 0.05
     assert numbers["gain/channel cards"] == 0.0
     assert 0 < numbers["chance/channel cards"] < 0.5
+    assert {"gain/label bank_account", "chance/label bank_account"} <= set(numbers)
     assert numbers["policy_max_part_loss"] == 0.05
     assert numbers["nth_of_the_reign"] == 1
     assert numbers["test_rows"] == 500
@@ -269,8 +271,8 @@ def test_what_mistakes_cost_decides_whether_a_label_is_harmed() -> None:
     pairs = (*BETTER, (0, 0, 1, 80), (2, 2, 2, 200), (2, 3, 2, 8))
     found = evaluation({"rows": 788}, champion={"rows": 788}, pairs=pairs)
     costly = POLICY.model_copy(update={"costs": {"consumer_loan": {"credit_reporting": 20.0}}})
-    assert decide(found, POLICY, "champion").decision == "promote"
-    assert decide(found, costly, "champion").decision == "awaiting-approval"
+    assert decide(found, POLICY, DOMAIN, "champion").decision == "promote"
+    assert decide(found, costly, DOMAIN, "champion").decision == "awaiting-approval"
 
 
 def test_what_is_in_doubt_or_held_is_not_promoted() -> None:
@@ -308,7 +310,7 @@ def refit(alike: int, only_ours: int, only_theirs: int, **changes: Any) -> Evalu
 def test_a_refit_takes_the_place_of_what_was_evaluated_when_it_is_no_worse(
     found: Evaluation, decision: str, reason: str
 ) -> None:
-    verdict = decide_refit(found, POLICY, "2024-05-01")
+    verdict = decide_refit(found, POLICY, DOMAIN, "2024-05-01")
     assert verdict.decision == decision
     assert any(reason in sentence for sentence in verdict.reasons)
     assert verdict.body()["refit_of"] == found.refit_of
@@ -317,13 +319,13 @@ def test_a_refit_takes_the_place_of_what_was_evaluated_when_it_is_no_worse(
 
 def test_a_refit_awaits_approval_where_all_do() -> None:
     policy = POLICY.model_copy(update={"approval": "required"})
-    assert decide_refit(refit(95, 3, 2), policy, "2024-05-01").decision == "awaiting-approval"
+    assert decide_refit(refit(95, 3, 2), policy, DOMAIN, "2024-05-01").decision == "awaiting-approval"
 
 
 def test_the_gate_knows_a_refit_by_the_version_that_was_evaluated() -> None:
     found = evaluation(champion={"rows": 500})
-    verdict = decide(found, POLICY, "refit", refit_of="champion")
+    verdict = decide(found, POLICY, DOMAIN, "refit", refit_of="champion")
     assert (verdict.decision, verdict.champion) == ("promote", "refit")
-    assert decide(found, POLICY, "refit").decision == "inconclusive"
-    itself = decide(evaluation(), POLICY, "refit", refit_of="challenger")
+    assert decide(found, POLICY, DOMAIN, "refit").decision == "inconclusive"
+    itself = decide(evaluation(), POLICY, DOMAIN, "refit", refit_of="challenger")
     assert itself.decision == "unchanged"

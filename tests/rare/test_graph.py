@@ -92,7 +92,7 @@ def test_a_champion_is_found_by_what_decides_there(found: dict[str, Any]) -> Non
     assert ours["average_precision:abuse"] > baseline["average_precision:abuse"] > 0.03
     assert ours["cost"] < baseline["cost"]
     reasons = found["verdict"]["reasons"]
-    assert reasons[0].startswith("average precision of abuse")
+    assert reasons[0].startswith("average precision of Abuse")
     assert reasons[1].startswith("cost")
 
 

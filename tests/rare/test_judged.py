@@ -24,24 +24,24 @@ def test_the_domain_says_what_decides(settings: Settings, judged) -> None:
     found = judged(0, 3.0, 2.0)
     for metrics in found.contenders().values():
         assert set(metrics.others) == set(GATE)
-    metrics = [row[0] for row in metrics_table(found).rows]
-    assert metrics[:2] == ["average precision of abuse", "cost"]
+    metrics = [row[0] for row in metrics_table(found, load_domain()).rows]
+    assert metrics[:2] == ["average precision of Abuse", "cost"]
 
 
 def test_a_better_model_replaces_the_champion_and_an_equal_one_does_not(settings: Settings, judged) -> None:
     """On 1,500 rows, of which some 45 are abuse."""
-    better = [decide(judged(seed, 3.5, 2.0), settings.gate, "champion") for seed in range(6)]
+    better = [decide(judged(seed, 3.5, 2.0), settings.gate, load_domain(), "champion") for seed in range(6)]
     assert [verdict.decision for verdict in better] == ["promote"] * 6
-    equal = [decide(judged(seed, 2.0, 2.0), settings.gate, "champion") for seed in range(12)]
+    equal = [decide(judged(seed, 2.0, 2.0), settings.gate, load_domain(), "champion") for seed in range(12)]
     assert sum(verdict.decision == "promote" for verdict in equal) <= 1
-    worse = [decide(judged(seed, 1.5, 2.5), settings.gate, "champion") for seed in range(6)]
+    worse = [decide(judged(seed, 1.5, 2.5), settings.gate, load_domain(), "champion") for seed in range(6)]
     assert {verdict.decision for verdict in worse} == {"reject"}
 
 
 def test_the_verdict_says_what_decided(settings: Settings, judged) -> None:
-    verdict = decide(judged(0, 3.5, 2.0), settings.gate, "champion")
+    verdict = decide(judged(0, 3.5, 2.0), settings.gate, load_domain(), "champion")
     reasons = "; ".join(verdict.reasons)
-    assert "better by at least 0.02, beyond a chance of 0.025, in average precision of abuse or cost" in reasons
+    assert "better by at least 0.02, beyond a chance of 0.025, in average precision of Abuse or cost" in reasons
     assert "below champion 1's" in reasons  # the cost: less is better
     assert "0.1 above is allowed" in reasons
     assert "accuracy is" not in reasons
@@ -52,16 +52,16 @@ def test_the_verdict_says_what_decided(settings: Settings, judged) -> None:
 def test_who_finds_no_abuse_is_right_on_97_of_100_rows_and_is_rejected(settings: Settings, judged) -> None:
     blind = judged(0, 0.0, 0.0, baseline=0.0)
     assert blind.challenger.accuracy > 0.96
-    verdict = decide(blind, settings.gate, "champion")
+    verdict = decide(blind, settings.gate, load_domain(), "champion")
     assert verdict.decision == "reject"
     reasons = [reason for reason in verdict.reasons if "that of one answer to all rows" in reason]
-    assert [reason.split(" 0.")[0] for reason in reasons] == ["average precision of abuse", "cost"]
+    assert [reason.split(" 0.")[0] for reason in reasons] == ["average precision of Abuse", "cost"]
 
 
 def test_few_rows_of_the_label_that_decides_cannot_tell(settings: Settings, judged) -> None:
-    verdict = decide(judged(0, 3.5, 2.0, rows=300), settings.gate, "champion")
+    verdict = decide(judged(0, 3.5, 2.0, rows=300), settings.gate, load_domain(), "champion")
     assert verdict.decision == "inconclusive"
-    assert any(reason.endswith("test rows of abuse, and at least 20 are needed") for reason in verdict.reasons)
+    assert any(reason.endswith("test rows of verdict Abuse, and at least 20 are needed") for reason in verdict.reasons)
 
 
 def test_a_refit_that_agrees_on_all_that_is_fine_is_not_enough(settings: Settings, judged) -> None:
@@ -76,9 +76,11 @@ def test_a_refit_that_agrees_on_all_that_is_fine_is_not_enough(settings: Setting
         seen = on_reference(rows, found.labels, {"challenger": np.eye(2)[ours], "champion": np.eye(2)[theirs]})
         return found.model_copy(update={"refit_of": rival.training_id, "reference": seen})
 
-    blind, equal = (decide_refit(refit(judged(0, skill, 3.0)), settings.gate, "2024-05-01") for skill in (0.0, 3.0))
+    blind, equal = (
+        decide_refit(refit(judged(0, skill, 3.0)), settings.gate, load_domain(), "2024-05-01") for skill in (0.0, 3.0)
+    )
     assert blind.decision == "reject"
-    assert any("on 1500 reference rows average precision of abuse is 0." in reason for reason in blind.reasons)
+    assert any("on 1500 reference rows average precision of Abuse is 0." in reason for reason in blind.reasons)
     assert equal.decision == "promote"
 
 
@@ -105,7 +107,7 @@ def test_registry_and_page_name_what_decides(judged, tmp_path: Path) -> None:
     assert tags["average_precision.abuse"] == f"{found.challenger.value('average_precision:abuse'):.4f}"
     assert tags["cost"] == f"{found.challenger.value('cost'):.4f}"
     page = model_card(load_domain(), found, {"settings": {}}, {"loss_curve": []}, None, "run")
-    assert "| average precision of abuse | " in page
+    assert "| average precision of Abuse | " in page
     assert "## Rarest verdicts" in page
 
 
@@ -123,6 +125,6 @@ def test_the_summary_of_a_run_names_what_decides(judged) -> None:
         "retraining": {"decision": "skip", "reason": ""},
     }
     lines = table(summary, load_domain()).splitlines()
-    head = next(place for place, line in enumerate(lines) if "average precision of abuse" in line)
-    assert lines[head].split("abuse")[1].split() == ["cost", "accuracy", "macro-F1", "log", "loss", "ECE"]
+    head = next(place for place, line in enumerate(lines) if "average precision of Abuse" in line)
+    assert lines[head].split("Abuse")[1].split() == ["cost", "accuracy", "macro-F1", "log", "loss", "ECE"]
     assert {len(line) for line in lines[head : head + 4]} == {len(lines[head])}

@@ -309,7 +309,7 @@ def test_only_a_verdict_about_the_version_moves_the_alias(
     version = Registry(home).register(bundle_of(B), better).version
     with pytest.raises(RegistryError, match="the verdict is about training a"):
         Succession(Registry(home)).enact(version, verdict)
-    stale = decide(evaluation_of(B), policy, None)
+    stale = decide(evaluation_of(B), policy, load_domain(), None)
     assert stale.decision == "promote"
     with pytest.raises(RegistryError, match="the champion has changed since the verdict"):
         Succession(Registry(home)).enact(version, stale)

@@ -12,7 +12,7 @@ from assets.exceptions import RegistryError
 from assets.lake import Home
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
-from assets.settings import GatePolicy
+from assets.settings import GatePolicy, load_domain
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 DAY, LATER = "2024-06-01", "2024-06-02"
@@ -167,6 +167,22 @@ def test_a_twin_of_what_was_rolled_back_since_its_verdict_is_not_approved(
         succession.settle("3", "approve", "Ada", "looks right, too")
     assert succession.registry.problem() is None
     assert succession.settle("3", "reject", "Ada", "a twin of 2") == succession.registry.champion() == champion
+
+
+def test_a_verdict_in_other_words_is_not_another_one(
+    home: Home, succession: Succession, waiting: Evaluation, policy: GatePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a person has settled does not open again because a label is called otherwise now."""
+    required = policy.model_copy(update={"approval": "required"})
+    before = succession.judge("2", waiting, required)
+    succession.settle("2", "reject", "Ada", "misroutes mortgages")
+    told = kinds(home)
+    domain = load_domain()
+    renamed = domain.model_copy(update={"labels": {label: f"the new {label}" for label in domain.labels}})
+    monkeypatch.setattr(Home, "domain", renamed)
+    after = succession.judge("2", waiting, required)
+    assert (after.reasons != before.reasons, after.numbers) == (True, before.numbers)
+    assert kinds(home) == told
 
 
 def test_a_verdict_that_is_reached_again_is_the_last_one(
