@@ -22,6 +22,7 @@ __all__ = [
     "names_are_text",
     "plain",
     "slice_name",
+    "text_table",
 ]
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~])")
@@ -87,6 +88,15 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     numbers = (all(_NUMBER.match(str(cell)) for cell in column) for column in zip(*rows, strict=True))
     lines = [map(_cell, head), ("---:" if right else "---" for right in numbers), *(map(_cell, row) for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for a terminal. The columns after the first are numbers, and stand at the right."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip() for first, *others in lines
+    )
 
 
 def _cell(value: Cell) -> str:

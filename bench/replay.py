@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from assets.lake import Home
 from assets.replay.history import steps
 from assets.replay.replay import Replay, replay, table
-from assets.settings import Settings, load_policy, load_settings
+from assets.settings import Settings, load_domain, load_policy, load_settings
 from assets.training.launchers.launch import override
 from complaints.simulation import simulate
 from pipelines.runs import run_worker
@@ -61,7 +61,8 @@ def go(world: str, folder: Path, days: tuple[str, ...], settings: Settings, poli
 
 
 def show(world: str, replayed: Replay, seconds: float, folder: Path) -> None:
-    print(f"\n{world}, {replayed.days[0]} to {replayed.days[-1]}, {len(replayed.days) - 1} steps\n{table(replayed)}")
+    print(f"\n{world}, {replayed.days[0]} to {replayed.days[-1]}, {len(replayed.days) - 1} steps")
+    print(table(replayed, load_domain()))
     print(f"{seconds / 60:.1f} minutes", flush=True)
     found = {one.policy: {**asdict(one), "steps": len(one.steps)} for one in replayed.backtests}
     (folder / f"{world.replace(':', '-')}.json").write_text(json.dumps(found, indent=1))
@@ -91,7 +92,7 @@ def check(folder: Path) -> None:
         settings = load_settings(profile)
         alike = settings.model_copy(update={"training": override(settings.training, {"refit": False})})
         replayed = go("new-vocabulary:5", folder, steps(*CHECK, 45), alike, policies)
-        print(f"\nprofile {profile}, {len(replayed.days) - 1} steps\n{table(replayed)}", flush=True)
+        print(f"\nprofile {profile}, {len(replayed.days) - 1} steps\n{table(replayed, load_domain())}", flush=True)
 
 
 def main() -> int:

@@ -342,7 +342,7 @@ def replay(
     days, sources = steps(start, end, int(every.removesuffix("d"))), [_absolute(one) for one in source]
     replayed = go_back(home, sources, days, policies, load_settings(profile), run_worker, _say)
     picture = draw(replayed, home.reports / "replay" / f"{start}_{end}.png")
-    _say(f"\n{table(replayed)}\n\nPlot: {picture}")
+    _say(f"\n{table(replayed, home.domain)}\n\nPlot: {picture}")
     if as_json:
         typer.echo(json.dumps(replayed.body()))
 

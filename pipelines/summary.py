@@ -5,7 +5,7 @@ from typing import Any
 
 import duckdb
 
-from assets.display import capitalized
+from assets.display import capitalized, text_table
 from assets.evaluation.criteria import title
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.report import load_evaluation
@@ -60,13 +60,9 @@ def table(summary: dict[str, Any], domain: Domain) -> str:
     )
     lines.append("")
     titles = [_TITLES.get(name, title(name, domain)) for name in challenger["metrics"]]
-    widths = [max(10, len(words) + 2) for words in titles]
-    lines.append(f"{'':<12}" + "".join(f"{words:>{width}}" for words, width in zip(titles, widths, strict=True)))
-    for name in ("challenger", "baseline", "champion"):
-        metrics = challenger["metrics"] if name == "challenger" else challenger[name]
-        values = zip(metrics.values(), widths, strict=True) if metrics else ()
-        cells = "".join(f"{value:>{width}.3f}" for value, width in values) or f"{'none yet':>10}"
-        lines.append(f"{name:<12}{cells}")
+    contenders = {"challenger": challenger["metrics"]} | {who: challenger[who] for who in ("baseline", "champion")}
+    rows = [[who, *_shown(metrics, len(titles))] for who, metrics in contenders.items()]
+    lines.append(text_table(["", *titles], rows))
     lines.append("")
     lines.append(f"Verdict     {summary['verdict']['decision']}: {'; '.join(summary['verdict']['reasons'])}")
     lines.append(f"Champion    version {summary['champion']['version']} (challenger: version {challenger['version']})")
@@ -111,6 +107,10 @@ def _records(home: Home, as_of: str | None) -> dict[str, int]:
 def _metrics(metrics: Metrics) -> dict[str, float]:
     names = ("accuracy", "macro_f1", "log_loss", "ece")
     return {name: round(metrics.value(name), 6) for name in (*metrics.others, *names)}
+
+
+def _shown(metrics: dict[str, float] | None, columns: int) -> list[str]:
+    return [f"{value:.3f}" for value in metrics.values()] if metrics else ["none yet", *[""] * (columns - 1)]
 
 
 def _part(home: Home, name: str, file: str, fields: tuple[str, ...]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from assets.display import (
     names_are_text,
     plain,
     slice_name,
+    text_table,
 )
 from assets.resources import table
 from assets.settings import load_domain
@@ -84,6 +85,12 @@ def test_numbers_stand_at_the_right_and_markdown_as_it_is_written() -> None:
         "| 1,200 | a\\|b | `a\\|b` |",
         "| \\-0.5 | 3 | [a](#a) |",
     ]
+
+
+def test_columns_of_a_terminal_stand_below_one_another() -> None:
+    assert text_table(
+        ["who", "a long metric", "n"], [["challenger", "0.5", "1,200"], ["champion", "none yet", ""]]
+    ) == ("who         a long metric      n\nchallenger            0.5  1,200\nchampion         none yet")
 
 
 def test_what_is_shown_is_one_line_that_can_be_seen() -> None:

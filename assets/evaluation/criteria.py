@@ -54,11 +54,11 @@ class Criterion:
 
     def value(self, truth: Codes, probabilities: Floats) -> float:
         """Of true labels [rows] and probabilities [rows, labels], whose answers are the most probable labels."""
-        once = np.ones((1, len(truth)), np.int64)
         if self.of_probabilities:
-            return float(self.of_probabilities(truth, probabilities, once)[0])
+            return float(self.of_probabilities(truth, probabilities, np.ones((1, len(truth)), np.int64))[0])
         assert self.of_answers
-        return float(self.of_answers(truth, probabilities.argmax(axis=1), once)[0])
+        kinds, rows = np.unique([truth, probabilities.argmax(axis=1)], axis=1, return_counts=True)
+        return float(self.of_answers(kinds[0], kinds[1], rows[None])[0])
 
 
 def criteria(names: Sequence[str], labels: Sequence[str], costs: Costs) -> dict[str, Criterion]:

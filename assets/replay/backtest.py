@@ -1,5 +1,6 @@
 """One retraining policy against history: every step decides on what was known then, and lives with its champion."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,20 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from assets.evaluation.criteria import criteria
 from assets.evaluation.gate import Verdict, count_reign, decide_refit
 from assets.evaluation.gate import decide as judge
-from assets.evaluation.metrics import counted, macro_f1_of
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.performance import recent
 from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall, retraining_cost
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
-from assets.settings import GatePolicy, RetrainingPolicy, load_domain
+from assets.settings import GatePolicy, RetrainingPolicy, Settings, load_domain
 from assets.training.program.usage import cost
+from assets.training.tasks.classification.labels import places
 
 __all__ = ["Backtest", "Step", "backtest"]
 
 _BEGINNING = "1970-01-01"
+_ANSWER = ["label", "predicted", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Backtest:
     steps: tuple[Step, ...]
     accuracy: float | None
     """Over all records that arrived after the first champion and whose label is known by now; None without any."""
-    macro_f1: float | None
+    metrics: dict[str, float | None]
+    """Of the same records, those that decide, by their names in `GatePolicy.decided_by`; None where that is unknown."""
     trainings: int
     promotions: int
     cost: float
@@ -88,7 +92,7 @@ def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtes
         rows = _labelled(world, step + 1)
         answered.append(rows)
         steps.append(_step(world, as_of, decision, verdict, cost, rows))
-    return _summary(name, steps, pd.concat(answered), workshop.history.settings.retraining.value_per_answer)
+    return _summary(name, steps, pd.concat(answered), workshop.history.settings)
 
 
 def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
@@ -206,17 +210,22 @@ def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.Data
 def _labelled(world: _World, step: int) -> pd.DataFrame:
     """What arrived until a step and whose label is known by now; nothing without a champion."""
     if world.champion is None:
-        return pd.DataFrame({"label": [], "predicted": []})
+        return pd.DataFrame(columns=_ANSWER)
     rows = world.workshop.answers(world.champion, step)
-    return rows[rows["label"].notna()][["label", "predicted"]]
+    return rows[rows["label"].notna()][_ANSWER]
 
 
 def _note(world: _World, kind: str, as_of: str, body: dict[str, Any]) -> None:
     world.entries.append(Entry(len(world.entries) + 1, kind, as_of, as_of, body, hash=""))
 
 
-def _macro_f1(rows: pd.DataFrame) -> float | None:
-    return macro_f1_of(counted(rows["label"], rows["predicted"])) if len(rows) else None
+def _decisive(rows: pd.DataFrame, gate: GatePolicy, labels: Sequence[str]) -> dict[str, float | None]:
+    wanted = criteria(gate.decided_by, labels, gate.costs)
+    if rows.empty:
+        return dict.fromkeys(wanted)
+    truth, probabilities = places(rows["label"], labels), np.stack(rows["probabilities"].tolist())
+    found = {name: metric.value(truth, probabilities) for name, metric in wanted.items()}
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def _accuracy(rows: pd.DataFrame) -> float | None:
@@ -245,13 +254,14 @@ def _step(
     )
 
 
-def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame, value: float | None) -> Backtest:
+def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame, settings: Settings) -> Backtest:
+    value = settings.retraining.value_per_answer
     retrained, cost = [step for step in steps if step.verdict], sum(step.cost for step in steps)
     return Backtest(
         policy=name,
         steps=tuple(steps),
         accuracy=_accuracy(answered),
-        macro_f1=_macro_f1(answered),
+        metrics=_decisive(answered, settings.gate, tuple(load_domain().labels)),
         trainings=len(retrained),
         promotions=sum(step.verdict == "promote" for step in retrained),
         cost=cost,

@@ -6,16 +6,18 @@ at the end.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from assets.display import text_table
+from assets.evaluation.criteria import title
 from assets.features.snapshot import Snapshot
 from assets.lake import Home
 from assets.replay.backtest import Backtest, backtest
 from assets.replay.history import History, read_history
 from assets.replay.workshop import Workshop
-from assets.settings import RetrainingPolicy, Settings
+from assets.settings import Domain, RetrainingPolicy, Settings
 from assets.training.task import Predictor
 
 __all__ = ["Replay", "replay", "table"]
@@ -53,34 +55,30 @@ def replay(
     for name, policy in policies.items():
         say(f"Policy {name}")
         found.append(backtest(name, policy, workshop))
-        say(f"{_HEADER}\n{_line(found[-1])}")
+        say(_table(found[-1:], home.domain))
     return Replay(days, tuple(found))
 
 
-def table(replayed: Replay) -> str:
-    """The policies as lines for a person."""
-    return "\n".join([_HEADER, *map(_line, replayed.backtests)])
+def table(replayed: Replay, domain: Domain) -> str:
+    """The policies as lines for a person, with the metrics that decide."""
+    return _table(replayed.backtests, domain)
 
 
-_HEADER = (
-    f"{'policy':<14}{'accuracy':>10}{'macro-F1':>10}{'trainings':>11}{'promoted':>10}{'in vain':>9}{'cost':>9}"
-    f"{'worth':>12}{'days to a new champion':>24}"
-)
+def _table(found: Sequence[Backtest], domain: Domain) -> str:
+    metrics = [title(name, domain) for name in found[0].metrics]
+    counts = ["trainings", "promoted", "in vain", "cost", "worth", "days to a new champion"]
+    return text_table(["policy", *metrics, *counts], map(_cells, found))
 
 
-def _line(found: Backtest) -> str:
-    days = "-" if found.days_to_champion is None else f"{found.days_to_champion:.0f}"
-    counts = f"{found.trainings:>11}{found.promotions:>10}{found.false_alarms:>9}{found.cost:>9.2f}"
-    quality = f"{_share(found.accuracy):>10}{_share(found.macro_f1):>10}"
-    return f"{found.policy:<14}{quality}{counts}{_worth(found.worth):>12}{days:>24}"
+def _cells(found: Backtest) -> list[str]:
+    quality = [_number(value, ".4f") for value in found.metrics.values()]
+    counts = [str(count) for count in (found.trainings, found.promotions, found.false_alarms)]
+    spent = [f"{found.cost:.2f}", _number(found.worth, ",.2f"), _number(found.days_to_champion, ".0f")]
+    return [found.policy, *quality, *counts, *spent]
 
 
-def _worth(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.2f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _trainer(

@@ -79,7 +79,7 @@ class Workshop:
     def answers(self, trained: Trained, step: int) -> pd.DataFrame:
         """The records that arrived from one step to the next, `step`, with what a model says of them.
 
-        Columns: those of the history, and `predicted` and `confidence`.
+        Columns: those of the history, and `predicted`, `confidence` and `probabilities`, by the domain's labels.
         """
         return self._once(("answers", trained.id, step), lambda: self._answer(trained, step))
 
@@ -209,4 +209,4 @@ def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
 def _answered(model: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
     probabilities = model.predict_proba(rows)
     predicted = np.array(model.labels, dtype=object)[probabilities.argmax(axis=1)]
-    return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1))
+    return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1), probabilities=list(probabilities))

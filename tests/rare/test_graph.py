@@ -144,4 +144,5 @@ def test_a_replay_compares_policies(home: Path, source: Path, found: dict[str, A
     assert (never["policy"], every_step["policy"]) == ("never", "every-step")
     assert never["trainings"] <= every_step["trainings"]
     assert min(never["promotions"], every_step["promotions"]) > 0
-    assert every_step["accuracy"] > 0.9
+    assert every_step["metrics"].keys() == {"average_precision:abuse", "cost"}
+    assert 0.5 < every_step["metrics"]["average_precision:abuse"] <= 1

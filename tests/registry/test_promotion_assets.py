@@ -112,16 +112,16 @@ def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     return {name: value.value for name, value in event.metadata.items()}
 
 
-def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run) -> None:
+def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run, shown) -> None:
     result = run(A, 0.9)
     assert result.success
-    shown = metadata(result, "challenger_evaluation")
-    assert shown["accuracy"] == pytest.approx(0.9, abs=0.02)
-    assert "| metric | challenger | baseline |" in shown["metrics"]
+    evaluated = metadata(result, "challenger_evaluation")
+    assert evaluated["accuracy"] == pytest.approx(0.9, abs=0.02)
+    assert shown(evaluated["metrics"])[0] == ["metric", "challenger", "baseline"]
     for picture in PICTURES:
-        assert "data:image/png;base64," in shown[picture]
-    assert "| queue Cards |" in shown["slices"]
-    assert "| Student loan | 0 |" in shown["labels with few training rows"]
+        assert "data:image/png;base64," in evaluated[picture]
+    assert "queue Cards" in [row[0] for row in shown(evaluated["slices"])]
+    assert ["Student loan", 0] in shown(evaluated["labels with few training rows"])
     assert metadata(result, "registered_model")["page"].endswith("/#/models/text-classifier/versions/1")
     assert metadata(result, "champion")["decision"] == "promote"
     assert all(check.passed for check in result.get_asset_check_evaluations())

@@ -1,5 +1,6 @@
 """A world in which each label has a word of its own, until the words change; models know the words that they saw."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 
 from assets.evaluation.report import Evaluation
 from assets.features.snapshot import Snapshot
@@ -228,7 +230,7 @@ def test_the_gate_is_the_real_one(workshop: Callable[..., Workshop]) -> None:
     object.__setattr__(strict.history, "settings", settings.model_copy(update={"gate": gate}))
     none = backtest("every-step", policy("every-step"), strict)
     assert {step.verdict for step in none.steps} == {"inconclusive"}
-    assert (none.promotions, none.accuracy, none.macro_f1) == (0, None, None)
+    assert (none.promotions, none.accuracy, none.metrics) == (0, None, {"accuracy": None, "macro_f1": None})
 
 
 def test_what_is_promoted_is_refitted_as_the_profile_says(
@@ -280,16 +282,42 @@ def test_a_challenger_is_compared_with_the_champion_of_the_day(workshop: Callabl
     assert all(rival is not None for rival in beside[1:])
 
 
+def test_policies_are_compared_by_the_metrics_that_decide(workshop: Callable[..., Workshop]) -> None:
+    shop = workshop()
+    settings = shop.history.settings
+    gate = settings.gate.model_copy(update={"decided_by": ("average_precision:cards", "cost")})
+    object.__setattr__(shop.history, "settings", settings.model_copy(update={"gate": gate}))
+    found = backtest("never", policy("never"), shop)
+    champion = shop.trained(DAYS[0])
+    rows = pd.concat([shop.answers(champion, step) for step in range(1, len(DAYS))])
+    chances = np.stack(rows["probabilities"].tolist())[:, LABELS.index("cards")]
+    area = average_precision_score(rows["label"] == "cards", chances)
+    assert found.metrics == pytest.approx({"average_precision:cards": area, "cost": 1 - found.accuracy})
+    head, line = table(Replay(DAYS, (found,)), DOMAIN).splitlines()
+    assert re.split(r" {2,}", head)[:4] == ["policy", "average precision of Cards", "cost", "trainings"]
+    assert line.split()[1:3] == [f"{area:.4f}", f"{1 - found.accuracy:.4f}"]
+
+
+def test_a_label_that_was_true_of_no_record_has_no_metric(workshop: Callable[..., Workshop]) -> None:
+    shop = workshop(lambda rows: rows.assign(label=rows["label"].mask(rows["known_at"] > DAYS[0], "cards")))
+    settings = shop.history.settings
+    gate = settings.gate.model_copy(update={"decided_by": ("average_precision:mortgage",)})
+    object.__setattr__(shop.history, "settings", settings.model_copy(update={"gate": gate}))
+    found = backtest("never", policy("never"), shop)
+    assert (found.promotions, found.metrics) == (1, {"average_precision:mortgage": None})
+    assert table(Replay(DAYS, (found,)), DOMAIN).splitlines()[1].split()[1] == "-"
+
+
 def test_table_and_picture(workshop: Callable[..., Workshop], tmp_path: Path) -> None:
     shop = workshop()
     found = Replay(DAYS, tuple(backtest(name, policy(name), shop) for name in ("never", "monthly")))
-    lines = table(found).splitlines()
+    lines = table(found, DOMAIN).splitlines()
     assert [line.split()[0] for line in lines] == ["policy", "never", "monthly"]
     never = found.backtests[0]
     assert lines[1].split()[1] == f"{never.accuracy:.4f}"
     right = sum(step.right for step in never.steps)
     assert lines[1].split()[-2] == f"{right * 0.5 - 5.01:,.2f}"
-    assert table(Replay(DAYS, (replace(never, worth=None),))).splitlines()[1].split()[-2] == "-"
+    assert table(Replay(DAYS, (replace(never, worth=None),)), DOMAIN).splitlines()[1].split()[-2] == "-"
     assert draw(found, tmp_path / "new" / "replay.png").read_bytes().startswith(b"\x89PNG")
     assert found.body()["backtests"][0]["steps"][0]["decision"] == "retrain"
 
