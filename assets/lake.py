@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _POINTER = "CURRENT"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*")
+_NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
 _log = logging.getLogger("evergreen")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from threading import TIMEOUT_MAX
@@ -11,15 +12,19 @@ import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
 from pydantic import Field
 
+from assets.as_of import FORMATS
 from assets.display import Cell, plain
 from assets.exceptions import TrainingError
 from assets.lake import Home
-from assets.settings import Settings, load_settings
+from assets.settings import Settings, load_domain, load_settings
 
 __all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url", "table", "worker_runner"]
 
-AS_OF = dg.DailyPartitionsDefinition(start_date="2011-12-01", end_offset=1)
-"""One partition per as-of date."""
+_KINDS = {"day": dg.DailyPartitionsDefinition, "hour": dg.HourlyPartitionsDefinition}
+_CADENCE = load_domain().cadence
+
+AS_OF = _KINDS[_CADENCE](start_date=datetime(2011, 12, 1), fmt=FORMATS[_CADENCE], end_offset=1)
+"""One partition per as-of."""
 
 REPORTS_PORT = 3001
 """The port on 127.0.0.1 where `evergreen ui` serves `home.reports`."""
@@ -49,7 +54,7 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
-    """The as-of date of the run, YYYY-MM-DD: its partition key."""
+    """The as-of of the run: its partition key."""
     return str(context.partition_key)
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import typer
 
+from assets.as_of import Cadence, parse
 from assets.exceptions import SettingsError
 from assets.lake import Home
 from assets.settings import load_domain, load_policy, load_settings
@@ -82,12 +83,18 @@ def _say(line: str) -> None:
 
 
 def _date(text: str) -> str:
+    return _parsed(text, "day")
+
+
+def _as_of(text: str | None) -> str | None:
+    return None if text is None else _parsed(text, load_domain().cadence)
+
+
+def _parsed(text: str, cadence: Cadence) -> str:
     try:
-        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            raise ValueError
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a date; write YYYY-MM-DD") from None
+        return parse(text, cadence)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _days(text: str) -> str:
@@ -100,7 +107,12 @@ def _days(text: str) -> str:
 def run(
     source: Annotated[list[str], typer.Option(help="A file, a folder or s3://bucket/prefix. May be given again.")],
     as_of: Annotated[
-        str, typer.Option(parser=_date, metavar="YYYY-MM-DD", help="The date that the run pretends it is.")
+        str,
+        typer.Option(
+            callback=_as_of,
+            metavar="YYYY-MM-DD",
+            help="The date that the run pretends it is; YYYY-MM-DDTHH, in UTC, where the domain's cadence is an hour.",
+        ),
     ],
     profile: Annotated[str, typer.Option(help="A file in configs/profiles, without its ending.")] = "quick",
     history: Annotated[
@@ -163,7 +175,8 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def ledger(
     at: Annotated[
-        str | None, typer.Option(parser=_date, metavar="YYYY-MM-DD", help="Only who was champion on this day, and why.")
+        str | None,
+        typer.Option(callback=_as_of, metavar="YYYY-MM-DD", help="Only who was champion then, and why."),
     ] = None,
     verified: Annotated[bool, typer.Option("--verify", help="Look for what was edited, removed or made up.")] = False,
     as_json: Json = False,
@@ -322,8 +335,8 @@ def reproduce(
 @app.command()
 def replay(
     source: Annotated[list[str], typer.Option(help="A file, a folder or s3://bucket/prefix. May be given again.")],
-    start: Annotated[str, typer.Option("--from", parser=_date, metavar="YYYY-MM-DD", help="The first step.")],
-    end: Annotated[str, typer.Option("--to", parser=_date, metavar="YYYY-MM-DD", help="Where history ends.")],
+    start: Annotated[str, typer.Option("--from", callback=_as_of, metavar="YYYY-MM-DD", help="The first step.")],
+    end: Annotated[str, typer.Option("--to", callback=_as_of, metavar="YYYY-MM-DD", help="Where history ends.")],
     every: Annotated[str, typer.Option(callback=_days, metavar="DAYSd", help="From one step to the next.")] = "7d",
     policy: Annotated[
         list[str], typer.Option(help="A YAML file, or a name in configs/policies. May be given again.")

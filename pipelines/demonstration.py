@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # dagster exports what has them, not these
 
+from assets.as_of import at
 from assets.exceptions import EvergreenError
 from assets.lake import Home
 from assets.registry.ledger import Entry, Ledger
@@ -99,12 +100,13 @@ def _switch_on(home: Home, processes: Processes, sensor: str) -> None:
 
 
 def _graph(home: Home, source: Path, day: date, job: str, say: Callable[[str], None]) -> None:
-    say(f"as of {day}: {job}")
+    as_of = at(day, home.domain.cadence)
+    say(f"as of {as_of}: {job}")
     with os.fdopen(os.dup(2), "w", buffering=1) as terminal:
         # While the graph runs, file descriptor 2 belongs to the libraries' log.
-        done = run_graph(home, [str(source)], day.isoformat(), _PROFILE, lambda line: print(line, file=terminal), job)
+        done = run_graph(home, [str(source)], as_of, _PROFILE, lambda line: print(line, file=terminal), job)
     if done.failure:
-        raise EvergreenError(f"{job} as of {day}: {done.failure}")
+        raise EvergreenError(f"{job} as of {as_of}: {done.failure}")
 
 
 def _decides(home: Home, source: Path, day: date, say: Callable[[str], None]) -> bool:
@@ -146,7 +148,7 @@ def _require_evaluation(instance: dg.DagsterInstance) -> None:
 def _by_week(home: Home, change: date) -> pd.DataFrame:
     """How good the first answers to each week's unlearned records were: week, rows and accuracy."""
     tables = [home.lake.current(table) / "predictions.parquet" for table in home.lake.tables("predictions")]
-    trained = home.lake.current(f"training_set/{change}") / "train.parquet"
+    trained = home.lake.current(f"training_set/{at(change, home.domain.cadence)}") / "train.parquet"
     files = {"predictions": [str(table) for table in tables], "trained": str(trained), "change": change.isoformat()}
     with duckdb.connect() as connection:
         records = mart(home.lake.current("marts"), "fct_records")

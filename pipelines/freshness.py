@@ -5,12 +5,15 @@ from datetime import timedelta
 
 import dagster as dg
 
+from assets.as_of import PERIODS
+from assets.settings import load_domain
 from pipelines.jobs import observe
 
 __all__ = ["promise"]
 
-# The UI warns after one missed night and fails after two.
-_LATE, _OVERDUE = timedelta(hours=36), timedelta(hours=60)
+_PERIOD = PERIODS[load_domain().cadence]
+# The UI warns after one missed run and fails after two.
+_LATE, _OVERDUE = 1.5 * _PERIOD, 2.5 * _PERIOD
 
 
 def promise(assets: Iterable[dg.AssetsDefinition], max_age_days: int | None) -> list[dg.AssetsDefinition]:

@@ -3,12 +3,12 @@
 import json
 import shlex
 from dataclasses import asdict
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from assets.as_of import at, instant, shifted
 from assets.exceptions import SettingsError
 from assets.settings import domain_folder, load_domain, load_hints, load_settings
 
@@ -61,7 +61,7 @@ def check(
     for line in report(found, domain):
         _say(line)
     if found.newest:
-        after = date.fromisoformat(found.newest) + timedelta(days=1)
+        after = at(instant(shifted(found.newest, 1)), domain.cadence)
         named = "".join(f" --source {shlex.quote(one)}" for one in sources)
         _say(f"Open next: evergreen --domain {shlex.quote(str(domain_folder()))} run{named} --as-of {after}")
     if as_json:

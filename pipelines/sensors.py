@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from assets.as_of import at
 from assets.registry.ledger import Ledger
 from assets.resources import Evergreen
+from assets.settings import load_domain
 from pipelines.failures import stopped
 from pipelines.instance import close_killed_runs
 from pipelines.jobs import observe, retrain
@@ -28,7 +30,12 @@ def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReas
     if seen == context.cursor:
         return dg.SkipReason("no object was added or changed")
     context.update_cursor(seen)
-    return dg.RunRequest(run_key=f"new-data-{seen}", partition_key=datetime.now(UTC).date().isoformat())
+    return dg.RunRequest(run_key=f"new-data-{seen}", partition_key=_now())
+
+
+def _now() -> str:
+    """The as-of of a run that pretends nothing."""
+    return at(datetime.now(UTC), load_domain().cadence)
 
 
 @dg.sensor(job=retrain, minimum_interval_seconds=5)
@@ -75,8 +82,8 @@ def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
 def failed_run(context: dg.RunFailureSensorContext, evergreen: Evergreen) -> None:
     """Notes a failed run and its reason in the ledger, where `evergreen ledger` shows it."""
     run = context.dagster_run
-    ledger, today = Ledger.of(evergreen.home), datetime.now(UTC).date().isoformat()
-    as_of = run.tags.get("dagster/partition") or ledger.newest_day() or today  # `settle` is of no day
+    ledger, now = Ledger.of(evergreen.home), _now()
+    as_of = run.tags.get("dagster/partition") or ledger.newest_day() or now  # `settle` is of no day
     first = next(iter(context.for_run_failure().get_step_failure_events()), context.failure_event)
     ledger.append("failure", run.run_id, as_of, {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)})
 

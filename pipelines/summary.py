@@ -5,6 +5,7 @@ from typing import Any
 
 import duckdb
 
+from assets.as_of import instant
 from assets.display import capitalized, text_table
 from assets.evaluation.criteria import title
 from assets.evaluation.metrics import Metrics
@@ -99,7 +100,7 @@ def _records(home: Home, as_of: str | None) -> dict[str, int]:
         counts = connection.execute(fates, {"path": mart(marts, "record_counts")}).fetchone()
         found = dict(zip(("landed", "valid", "quarantined", "duplicate"), map(int, counts or ()), strict=True))
         if as_of is not None:
-            row = connection.execute(known, {"path": mart(marts, "fct_records"), "as_of": as_of}).fetchone()
+            row = connection.execute(known, {"path": mart(marts, "fct_records"), "as_of": instant(as_of)}).fetchone()
             found["known"] = int(row[0]) if row else 0
     return found
 

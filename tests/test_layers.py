@@ -18,7 +18,10 @@ STAGES = [
     *("ingestion", "warehouse", "validation", "features", "training"),
     *("evaluation", "registry", "scoring", "monitoring", "retention", "replay", "onboarding"),
 ]
-FOUNDATION = {"assets.settings", "assets.lake", "assets.exceptions", "assets.display", "assets.lean", "assets.s3"}
+FOUNDATION = {
+    *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions"),
+    *("assets.display", "assets.lean", "assets.s3"),
+}
 DAGSTER_FILES = {"definitions.py", "resources.py"}
 PLAIN = sorted(
     p for p in (ROOT / "assets").rglob("*.py") if p.name not in DAGSTER_FILES and p != ROOT / "assets" / "__init__.py"

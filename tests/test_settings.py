@@ -89,6 +89,11 @@ def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:
         ("name: complaints", "nome: complaints", "name: Field required"),
         ("name: complaints", "name: Complaints", "name: string should match pattern .* \\(found 'Complaints'\\)"),
         ("name: complaints", "name: complaints\nshape: round", "shape: unknown setting \\(found 'round'\\)"),
+        (
+            "name: complaints",
+            "name: complaints\ncadence: hourly",
+            "cadence: input should be 'day' or 'hour' .*'hourly",
+        ),
         ("{one: queue, many: queues, ", "{one: queue, ", "label.many: Field required"),
         ("  cards: Cards", "  Cards: Cards", "labels.Cards: string should match pattern .* \\(found 'Cards'\\)"),
         ("  cards: Cards", "  no: Cards", "labels.0: write it in quotes: YAML takes yes, no, on and off for False"),

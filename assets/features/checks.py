@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.as_of import instant
 from assets.features.landed import open_landed
 from assets.features.repository import statistics
 from assets.features.serving import online_features, online_store
@@ -143,7 +144,7 @@ def check_shift(home: Home, snapshot: Snapshot) -> Finding:
 def check_canary(home: Home, snapshot: Snapshot) -> Finding:
     """A planted value that became known only after as-of is null; one known all along is there."""
     rows = _sample(pd.concat(_read(snapshot, _row(home))), SAMPLE_ROWS)
-    after = datetime.fromisoformat(snapshot.as_of) + timedelta(days=1)
+    after = instant(snapshot.as_of) + timedelta(days=1)
     long_ago = rows["known_at"].min().to_pydatetime() - timedelta(days=1)
     # Per record: a value known long before, without a canary; a canary of the future; and one that arrives in it.
     planted = [
@@ -176,7 +177,7 @@ def check_rows(home: Home, snapshot: Snapshot) -> Finding:
         where known_at <= $as_of and coalesce(known_until > $as_of, true) and label_known_at <= $as_of
             and label is not null and regexp_matches(text, '[^ \\t\\r\\n]')
     """
-    as_of, day = datetime.fromisoformat(snapshot.as_of), datetime.fromisoformat(test_from)
+    as_of, day = instant(snapshot.as_of), instant(test_from)
     parameters = {"path": mart(marts, "fct_records"), "as_of": as_of, "test_from": day}
     parameters |= {"holds_out": snapshot.holds_out}
     with duckdb.connect() as connection:
@@ -205,7 +206,7 @@ def check_overlap(snapshot: Snapshot) -> Finding:
 def check_labels(snapshot: Snapshot) -> Finding:
     """Every row and its label are known by as-of, and every test row is of a later day than every train row."""
     train, test, reference = _read(snapshot, ["known_at", "label_known_at", "label"])
-    as_of = pd.Timestamp(snapshot.as_of)
+    as_of = instant(snapshot.as_of)
     rows = pd.concat([train, test, reference])
     faults = int(((rows["label_known_at"] > as_of) | (rows["known_at"] > as_of) | rows["label"].isna()).sum())
     faults += int((train["known_at"] >= test["known_at"].dt.floor("D").min()).sum())
@@ -233,7 +234,7 @@ def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
     """
     store = online_store(folder or home.features)
     marts = home.lake.path("marts", store.marts)
-    rows = rows_at(marts, datetime.fromisoformat(as_of), home.domain.known)
+    rows = rows_at(marts, instant(as_of), home.domain.known)
     features = definitions(home).features
     offline = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), features).to_pandas()
     online = online_features(home, rows, folder)

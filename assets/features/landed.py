@@ -19,6 +19,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from assets.as_of import instant, instant_sql
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.lake import Home
@@ -51,7 +52,7 @@ class Landed:
             where (rows.known_at, rows.label_known_at, hash(rows.text), {labels[0]}{ours})
                 is distinct from (_known, _label_known, _text, {labels[1]}{theirs})
         """  # noqa: S608 - names of the domain
-        ((differing,),) = self._connection.execute(sql, {"as_of": datetime.fromisoformat(as_of)}).fetchall()
+        ((differing,),) = self._connection.execute(sql, {"as_of": instant(as_of)}).fetchall()
         return int(differing)
 
     def corrected(self, column: str) -> set[str]:
@@ -129,7 +130,7 @@ def _make_versions(connection: duckdb.DuckDBPyConnection, domain: Domain, files:
     sql = f"""
         create temp table versions as
         with objects as (
-            select object_id as _object, seq as _seq, cast(known_from as timestamp) as _from from read_parquet($objects)
+            select object_id as _object, seq as _seq, {instant_sql("known_from")} as _from from read_parquet($objects)
             where (object_id, landed) in (select (object_id, landed) from read_parquet($counted))
         ), readings as (
             select trim(records.{_name(domain.id)}) as _id, records.content_hash as _content, _seq,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from assets.as_of import instant
 from assets.exceptions import NotPublished
 from assets.features.store import (
     SERVICE,
@@ -119,7 +120,7 @@ def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -
     apply_repository(store)
     # Feast prints its progress to standard output, which belongs to the caller.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        store.materialize(_BEGINNING, datetime.fromisoformat(as_of))
+        store.materialize(_BEGINNING, instant(as_of))
     filled = OnlineStore(as_of, marts.name, definitions, _count_keys(folder / "online.db", store))
     _write_stamp(folder / "online.db", filled)
     return filled

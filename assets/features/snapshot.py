@@ -8,7 +8,6 @@ whatever its as-of, so champions of different times can be compared on them.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assets.as_of import instant
 from assets.exceptions import NotPublished, SnapshotError
 from assets.features.content import content_hash
 from assets.features.duplicates import find_duplicates, hash_starts
@@ -260,7 +260,7 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[st
     labelled = "label is not null and label_known_at <= $as_of"
     usable = f"from read_parquet($path) records where {visible('records', '$as_of')} and {labelled} and {has_text}"
     newest = "known_at >= $train_from and (known_at, record_id) >= ($oldest_at, $oldest_id)"
-    parameters = {"path": mart(marts, "fct_records"), "as_of": datetime.fromisoformat(as_of)}
+    parameters = {"path": mart(marts, "fct_records"), "as_of": instant(as_of)}
     parameters |= {"blanks": " \t\r\n"}
     with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
         connection.execute(f"create temp table usable as select record_id, known_at {usable}", parameters)

@@ -64,7 +64,7 @@ class ObjectRead:
     error: str | None
     """Why the object, or the end of it, cannot be read."""
     known_from: str | None = None
-    """The day (YYYY-MM-DD) from which its records are known: when it was published, if the settings say how to tell,
+    """The as-of from which its records are known: when it was published, if the settings say how to tell,
     else when it landed. None for history: its records are known by their own dates."""
     landed_on: str = ""
     """The as-of of the run that first read it."""
@@ -141,7 +141,7 @@ def ingest(
     again, as is content refused when the domain declared another source, and a file whose last line has no end, once
     it is the same in two runs.
 
-    New objects land on `as_of` (YYYY-MM-DD); those published later are left for later runs. With `history`, objects
+    New objects land on `as_of`; those published later are left for later runs. With `history`, objects
     that do not say when they were published are known by their records' own dates, including the sources' objects that
     had landed before; so are those of the first landing, when the settings declare nothing. Nothing new publishes
     nothing. Memory does not grow with the size of an object. Raises SourceError for a source that cannot be listed or

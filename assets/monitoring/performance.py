@@ -23,6 +23,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from assets.as_of import date_of, instant, instant_sql
 from assets.evaluation.metrics import counted, macro_f1_of
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.answers import measure_answers
@@ -47,18 +48,18 @@ _KNOWN = f"""
     from read_parquet($labels) labels where label_known_at <= $as_of::timestamp
     group by record_id
 """  # noqa: S608 - a constant
-_MATURED = """
+_MATURED = f"""
     create temp table matured as
     with first_answers as (
         select record_id, arg_min(predicted, as_of) as predicted, arg_min(confidence, as_of) as confidence,
-               min(as_of)::timestamp as predicted_at
+               {instant_sql("min(as_of)")} as predicted_at
         from read_parquet($predictions) scored where scored.predicted is not null group by record_id
     )
     select record_id, known.label, predicted, confidence, predicted_at < known_since as before_label,
            greatest(predicted_at, known_since)::date as night
     from first_answers join known using (record_id)
     where known.label is not null and known_since > $snapshot::timestamp
-"""
+"""  # noqa: S608 - a constant
 _COUNTED = """
     select night::timestamp as night, label, predicted, before_label, count(*)::bigint as rows
     from matured group by all order by all
@@ -217,7 +218,7 @@ def recent(matured: pd.DataFrame, as_of: str, policy: RetrainingPolicy) -> pd.Da
     """
     since = matured.groupby("night")["rows"].sum()[::-1].cumsum()
     enough = since.index[since >= policy.min_mature_rows]
-    first = pd.Timestamp(as_of) - pd.Timedelta(days=policy.realised_days - 1)
+    first = pd.Timestamp(date_of(as_of)) - pd.Timedelta(days=policy.realised_days - 1)
     return matured[matured["night"] >= min([first, *enough[:1]])] if len(enough) else matured
 
 
@@ -271,13 +272,13 @@ def _measure(
     settings: DriftSettings,
 ) -> Performance:
     marts = lake.current("marts")
-    snapshot = {"snapshot": champion.as_of if champion else _BEGINNING}
+    snapshot = {"snapshot": instant(champion.as_of if champion else _BEGINNING)}
     files = [str(path / "predictions.parquet") for path in used.values()]
     newest = used.get(f"predictions/{as_of}")
     window = {"window": str(newest / "predictions.parquet")} if newest else None
     with duckdb.connect() as connection:
-        connection.execute(_KNOWN, {"labels": mart(marts, "labels"), "as_of": as_of})
-        records = {"records": mart(marts, "fct_records"), "as_of": as_of}
+        connection.execute(_KNOWN, {"labels": mart(marts, "labels"), "as_of": instant(as_of)})
+        records = {"records": mart(marts, "fct_records"), "as_of": instant(as_of)}
         (new_labels,) = _one(connection, _NEW_LABELS, records | snapshot)
         rows, labels = _one(connection, _WINDOW, window) if window else (0, 0)
         blind = connection.execute(_BLIND_ANSWERS, window | snapshot).df() if window else _NO_ANSWERS
@@ -315,7 +316,7 @@ _NO_ANSWERS = pd.DataFrame({"predicted": [], "confidence": []})
 _NO_COUNTS = pd.DataFrame({"label": [], "predicted": [], "before_label": [], "rows": []})
 
 
-def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, str]) -> tuple[Any, ...]:
+def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any]) -> tuple[Any, ...]:
     found = connection.execute(query, parameters).fetchone()
     assert found is not None
     return tuple(found)

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from itertools import takewhile
 from statistics import fmean, median
 
+from assets.as_of import days_between
 from assets.evaluation.gate import met
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
@@ -21,7 +21,7 @@ from assets.training.bundle import read_json
 from assets.training.program.usage import cost
 
 __all__ = [
-    *("ATTEMPT_AT", "Past", "attempts", "days_between", "decide_retraining", "decision_inputs", "drifting_since"),
+    *("ATTEMPT_AT", "Past", "attempts", "decide_retraining", "decision_inputs", "drifting_since"),
     *("due", "expected_cost", "probe", "recall", "retraining_cost"),
 ]
 
@@ -229,11 +229,6 @@ def expected_cost(device_seconds: Sequence[float], price_per_hour: float) -> flo
 def retraining_cost(training_cost: float, refit: bool, policy: RetrainingPolicy) -> float:
     """What a retraining costs that ends in a promotion; the refit that follows it takes what its training does."""
     return training_cost * (2 if refit else 1) + policy.price_per_retraining
-
-
-def days_between(start: str, end: str) -> int:
-    """Days from one YYYY-MM-DD to another."""
-    return (date.fromisoformat(end) - date.fromisoformat(start)).days
 
 
 def _device_seconds(lake: Lake) -> list[float]:

@@ -11,8 +11,9 @@ window's labels arrive within it, and where one label is settled sooner than ano
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,6 +21,7 @@ import pandas as pd
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from assets.as_of import instant
 from assets.features.kept_out import KeptOut
 from assets.features.snapshot import read_snapshot
 from assets.lake import Lake
@@ -193,7 +195,7 @@ class _Window:
 
     def sample(self, reference: TrainingSide, settings: DriftSettings) -> pd.DataFrame:
         """A fixed sample of the routed records that the champion was not trained on, in order of arrival."""
-        start = (date.fromisoformat(self.as_of) - timedelta(days=settings.window_days)).isoformat()
+        start = instant(self.as_of) - timedelta(days=settings.window_days)
         routed = self._parameters("scored", "records", "as_of") | {"start": start}
         with duckdb.connect() as connection:
             ids = connection.execute(_ROUTED, routed).df()["record_id"]
@@ -203,11 +205,11 @@ class _Window:
             drawn = _DRAWN.format(columns=", ".join(("text", *reference.watched)))
             return connection.execute(drawn, self._parameters("scored", "records", "labels", "as_of")).df()
 
-    def _parameters(self, *names: str) -> dict[str, str]:
+    def _parameters(self, *names: str) -> dict[str, Any]:
         every = {
             "scored": str(self.scored / "predictions.parquet"),
             "records": mart(self.marts, "fct_records"),
             "labels": mart(self.marts, "labels"),
-            "as_of": self.as_of,
+            "as_of": instant(self.as_of),
         }
         return {name: every[name] for name in names}

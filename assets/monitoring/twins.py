@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from assets.as_of import instant
 from assets.exceptions import SnapshotError
 from assets.features.snapshot import pick_rows, read_snapshot
 from assets.lake import Home, hash_json, replacing
@@ -97,7 +98,7 @@ def learn(rows: pd.DataFrame, domain: Domain, settings: TrainingSettings, policy
 
 def ask(challenger: Twin, champion: Twin, test: pd.DataFrame, champion_as_of: str) -> Twins:
     """Let both answer those of the challenger's test rows that are blind for the champion, too."""
-    blind = test[test["label_known_at"] > pd.Timestamp(champion_as_of)]
+    blind = test[test["label_known_at"] > instant(champion_as_of)]
     if blind.empty:
         return Twins(0, 0, 0, len(test))
     ours, theirs = (twin.answer(blind) == blind["label"].to_numpy() for twin in (challenger, champion))

@@ -61,7 +61,7 @@ class _Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the ledger. `seq` counts from 1 in the order of appending; `as_of` is YYYY-MM-DD."""
+    """One line of the ledger. `seq` counts from 1 in the order of appending; `as_of` is text as in `assets.as_of`."""
 
     seq: int
     kind: str
@@ -124,9 +124,9 @@ class Ledger:
         with self._locked(shared=True), self._transaction("deferred") as connection:
             return _select(connection, "where ? is null or kind = ?", (kind, kind))
 
-    def champion_at(self, day: str) -> Entry | None:
-        """The entry that made the champion at the end of a day (YYYY-MM-DD), None before the first."""
-        moves = [entry for entry in self.entries("alias") if entry.as_of <= day]
+    def champion_at(self, as_of: str) -> Entry | None:
+        """The entry that made the champion as of an instant, None before the first."""
+        moves = [entry for entry in self.entries("alias") if entry.as_of <= as_of]
         return moves[-1] if moves else None
 
     def newest_day(self) -> str:

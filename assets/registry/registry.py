@@ -96,21 +96,21 @@ class Registry:
             )
         return version
 
-    def champion(self, day: str | None = None) -> RegisteredVersion | None:
-        """The version that scores, or did at the end of a day (YYYY-MM-DD); None before the first promotion.
+    def champion(self, as_of: str | None = None) -> RegisteredVersion | None:
+        """The version that scores, or did as of an instant; None before the first promotion.
 
         Raises RegistryError when the ledger is not as it was written, and when MLflow lacks the version it names.
         """
         self.require_ledger()
-        move = self.ledger.champion_at(day) if day else self.last_move()
+        move = self.ledger.champion_at(as_of) if as_of else self.last_move()
         return self.version_of(move) if move else None
 
-    def evaluated_champion(self, day: str | None = None) -> RegisteredVersion | None:
+    def evaluated_champion(self, as_of: str | None = None) -> RegisteredVersion | None:
         """The champion, or the version it is a refit of: the one that has not learned from its test rows.
 
         Raises the same errors as `champion`.
         """
-        champion = self.champion(day)
+        champion = self.champion(as_of)
         return self.version_of(self.verdicts(champion.refit_of)[0]) if champion and champion.refit_of else champion
 
     def refit_of(self, training: str) -> str | None:

@@ -1,8 +1,9 @@
 """The rules for moving the alias `champion`: what the ledger must hold before each alias entry."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 
+from assets.as_of import shifted
 from assets.registry.ledger import Entry
 
 __all__ = ["approvable_until", "interrupted", "unlawful"]
@@ -13,10 +14,10 @@ _ACTS = {"verdict": "promote", "approval": "approve"}
 _SUCCESSION = {"verdict", "approval", "alias", "alias-edit", "lapse"}
 
 
-def approvable_until(verdict: Entry) -> date:
-    """The last day, by as-of, on which a person can approve, by the policy recorded in the verdict."""
+def approvable_until(verdict: Entry) -> str:
+    """The last as-of at which a person can approve, by the policy recorded in the verdict."""
     days = verdict.body["numbers"].get("policy_approval_days")
-    return date.max if days is None else date.fromisoformat(verdict.as_of) + timedelta(int(days))
+    return date.max.isoformat() if days is None else shifted(verdict.as_of, int(days))
 
 
 def unlawful(entries: Sequence[Entry]) -> str | None:

@@ -8,9 +8,9 @@ nothing moves.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Any, Literal
 
+from assets.as_of import shifted
 from assets.evaluation.gate import Verdict, count_reign, decide, decide_refit
 from assets.evaluation.report import Evaluation, evaluation_hash
 from assets.exceptions import BundleError, RegistryError
@@ -221,7 +221,7 @@ class Succession:
 
     def _require_in_time(self, target: RegisteredVersion, verdict: Entry) -> None:
         newest = self._ledger.newest_day()
-        if newest > (until := approvable_until(verdict).isoformat()):
+        if newest > (until := approvable_until(verdict)):
             raise RegistryError(
                 f"version {target.version} could be approved until {until}, but the ledger has reached {newest}; "
                 "train a newer challenger"
@@ -304,7 +304,7 @@ class Succession:
         last = self.registry.last_move()
         if last is None or last.body["action"] not in ("rollback", "accept"):
             return None
-        until = (date.fromisoformat(last.as_of) + timedelta(days)).isoformat()
+        until = shifted(last.as_of, days)
         return f"the rollback of {last.as_of} holds until {until}: a person decides" if as_of < until else None
 
     def _withdrawn_to(self) -> str:

@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from assets.as_of import instant
 from assets.evaluation.report import Evaluation
 from assets.lake import hash_file
 from assets.registry.model_card import flatten, model_card
@@ -186,7 +187,7 @@ def _metrics(
     """
     from mlflow.entities import Metric
 
-    now = int(datetime.fromisoformat(evaluation.as_of).replace(tzinfo=UTC).timestamp() * 1000)
+    now = int(instant(evaluation.as_of).replace(tzinfo=UTC).timestamp() * 1000)
     metrics = []
     for who, measured in evaluation.contenders().items():
         step = int(evaluation.champion.version) if who == "champion" and evaluation.champion else place

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from assets.as_of import days_between, instant
 from assets.evaluation.criteria import criteria
 from assets.evaluation.gate import Verdict, count_reign, decide_refit
 from assets.evaluation.gate import decide as judge
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.performance import recent
-from assets.monitoring.retraining import days_between, drifting_since, expected_cost, probe, recall, retraining_cost
+from assets.monitoring.retraining import drifting_since, expected_cost, probe, recall, retraining_cost
 from assets.registry.ledger import Entry
 from assets.replay.workshop import Trained, Workshop
 from assets.settings import GatePolicy, RetrainingPolicy, Settings, load_domain
@@ -193,8 +195,8 @@ def _price_per_hour(world: _World) -> float:
 def _window(world: _World, champion: Trained, step: int) -> pd.DataFrame:
     """What arrived in the days of a window up to a step, with the champion's answers."""
     history = world.workshop.history
-    start = pd.Timestamp(history.days[step]) - pd.Timedelta(days=history.settings.drift.window_days)
-    first = next(place for place in range(step + 1) if pd.Timestamp(history.days[place]) > start)
+    start = instant(history.days[step]) - timedelta(days=history.settings.drift.window_days)
+    first = next(place for place in range(step + 1) if instant(history.days[place]) > start)
     rows = pd.concat([world.workshop.answers(champion, place) for place in range(first, step + 1)])
     return rows[rows["known_at"] > start]
 
@@ -203,7 +205,7 @@ def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.Data
     """What arrived since the champion was promoted and whose label was known on that day."""
     since = range(world.reigned + 1, step + 1)
     rows = pd.concat([world.workshop.answers(champion, place) for place in since])
-    known = rows[rows["label"].notna() & (rows["label_known_at"] <= pd.Timestamp(as_of))]
+    known = rows[rows["label"].notna() & (rows["label_known_at"] <= instant(as_of))]
     return known.assign(night=known["label_known_at"].dt.floor("D"), rows=1)
 
 

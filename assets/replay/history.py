@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import datetime, timedelta
+from itertools import count, takewhile
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from assets.as_of import instant, shifted
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, build_refit_set, build_training_set, row_schema, with_features
 from assets.features.store import apply_definitions
@@ -53,7 +55,7 @@ class History:
         """What a challenger would learn from, and be tested on, as of a day."""
         return candidate(self.home, as_of, self.settings.snapshot, policy)
 
-    def arrived(self, after: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+    def arrived(self, after: datetime, until: datetime) -> pd.DataFrame:
         """The records that became known after one instant, and by another."""
         known = self.records["known_at"]
         return self.records[(known > after) & (known <= until)]
@@ -61,16 +63,15 @@ class History:
     def new_labels(self, after: str, until: str) -> int:
         """Records whose label became known after one day's beginning, and by another's."""
         known = self.records["label_known_at"][self.records["label"].notna()]
-        return int(((known > pd.Timestamp(after)) & (known <= pd.Timestamp(until))).sum())
+        return int(((known > instant(after)) & (known <= instant(until))).sum())
 
 
 def steps(start: str, end: str, every_days: int) -> tuple[str, ...]:
-    """The days from start to end, and the end itself. Raises EvergreenError when there are fewer than two."""
-    first, last = date.fromisoformat(start), date.fromisoformat(end)
-    days = [first + timedelta(days=place) for place in range(0, (last - first).days, every_days)]
-    if not days:
+    """The as-ofs from start to end, and the end itself. Raises EvergreenError when there are fewer than two."""
+    days = takewhile(lambda day: day < end, (shifted(start, days) for days in count(0, every_days)))
+    if start >= end:
         raise EvergreenError(f"--to {end} is not after --from {start}: there is nothing to replay")
-    return tuple(day.isoformat() for day in (*days, last))
+    return (*days, end)
 
 
 def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings: Settings) -> History:
@@ -90,10 +91,10 @@ def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings
 
 def _records(home: Home, days: tuple[str, ...], settings: Settings, features: tuple[str, ...]) -> pd.DataFrame:
     marts = home.lake.current("marts")
-    start = date.fromisoformat(days[0]) - timedelta(days=settings.drift.window_days)
+    start = instant(days[0]) - timedelta(days=settings.drift.window_days)
     label = "case when label_known_at <= $end::timestamp then label end as label"
     columns = ", ".join(label if name == "label" else name for name in home.domain.columns)
-    parameters = {"path": mart(marts, "fct_records"), "start": start.isoformat(), "end": days[-1]}
+    parameters = {"path": mart(marts, "fct_records"), "start": start, "end": instant(days[-1])}
     with duckdb.connect() as connection:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
     found: pd.DataFrame = with_features(home, marts, rows.cast(row_schema(home.domain.columns)), features).to_pandas()

@@ -1,11 +1,12 @@
 """A replay as a picture: quality over time by policy, and when each retrained."""
 
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from assets.as_of import instant
 from assets.display import names_are_text
 from assets.replay.backtest import Backtest
 from assets.replay.replay import Replay
@@ -41,12 +42,12 @@ def draw(replayed: Replay, path: Path) -> Path:
 
 
 def _curve(axes: "Axes", found: Backtest, colour: str) -> None:
-    days: list[date] = []
+    days: list[datetime] = []
     shares: list[float] = []
     for end in range(1, len(found.steps) + 1):
         last = found.steps[max(0, end - _SMOOTHED) : end]
         if rows := sum(step.rows for step in last):
-            days.append(date.fromisoformat(last[-1].as_of))
+            days.append(instant(last[-1].as_of))
             shares.append(sum(step.right for step in last) / rows)
     axes.plot(np.array(days), np.array(shares), color=colour, label=found.policy)
 
@@ -55,5 +56,5 @@ def _marks(axes: "Axes", found: Backtest, place: int) -> None:
     for step in found.steps:
         if step.verdict:
             filled = f"C{place}" if step.verdict == "promote" else "none"
-            day = np.array([date.fromisoformat(step.as_of)])
+            day = np.array([instant(step.as_of)])
             axes.plot(day, [place], "o", markeredgecolor=f"C{place}", markerfacecolor=filled)

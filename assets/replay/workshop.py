@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
+from assets.as_of import instant
 from assets.evaluation.baseline import baseline_probabilities
 from assets.evaluation.evaluate import Champion, facts, on_reference, scores
 from assets.evaluation.report import Evaluation, Golden
@@ -95,7 +97,7 @@ class Workshop:
         matured: its answers since its promotion whose label is known by then, and the `night` of it.
         """
         settings = self.history.settings.drift
-        columns = self._once(("drift", champion.id, step), lambda: self._compare(champion, window))
+        columns = self._once(("drift", champion.id, step), lambda: self._compare(champion, step, window))
         if columns is None:
             return None
         arrived = matured.assign(letter=matured["text"].str[:120])
@@ -134,10 +136,10 @@ class Workshop:
         return Trained(snapshot, model, seconds)
 
     def _answer(self, trained: Trained, step: int) -> pd.DataFrame:
-        days, window = self.history.days, pd.Timedelta(days=self.history.settings.drift.window_days)
-        until = pd.Timestamp(days[step])
+        days, window = self.history.days, timedelta(days=self.history.settings.drift.window_days)
+        until = instant(days[step])
         return _answered(
-            trained.model, self.history.arrived(pd.Timestamp(days[step - 1]) if step else until - window, until)
+            trained.model, self.history.arrived(instant(days[step - 1]) if step else until - window, until)
         )
 
     def tested(self, trained: Trained) -> pd.DataFrame:
@@ -178,13 +180,14 @@ class Workshop:
             **scores(test, snapshot.domain, found, rival, settings, self.history.settings.gate),
         )
 
-    def _compare(self, champion: Trained, window: pd.DataFrame) -> tuple[Column, ...] | None:
+    def _compare(self, champion: Trained, step: int, window: pd.DataFrame) -> tuple[Column, ...] | None:
         settings = self.history.settings.drift
         reference = self._once(("reference", champion.id), lambda: self._reference(champion))
         unseen = window[~window["record_id"].isin(reference.trained)]
         if min(len(unseen), reference.side.rows) < settings.min_rows:
             return None
-        current = window_of(_as_scored(unseen, settings), self.history.features, reference, settings)
+        scored = _as_scored(unseen, instant(self.history.days[step]), settings)
+        current = window_of(scored, self.history.features, reference, settings)
         columns = measure_columns(reference.side, current.side, settings)
         words = self._once(("words", champion.id), lambda: hash_words(reference.texts))
         wording = measure_wording(words, hash_words(current.texts), reference.side.stretches, settings)
@@ -198,9 +201,8 @@ class Workshop:
         return reference_of(rows, trained, snapshot.domain, snapshot.features, evaluated, kept_out, settings)
 
 
-def _as_scored(rows: pd.DataFrame, settings: DriftSettings) -> pd.DataFrame:
-    """A fixed sample of answered rows, as the lake has them: `label` is what has arrived."""
-    end = rows["known_at"].max().ceil("D")
+def _as_scored(rows: pd.DataFrame, end: datetime, settings: DriftSettings) -> pd.DataFrame:
+    """A fixed sample of answered rows, as the lake has them: `label` is what has arrived by the end."""
     drawn = rows.iloc[sample_positions(rows["record_id"], settings.sample_rows)]
     arrived = drawn["label"].where(drawn["label_known_at"] <= end)
     return drawn.assign(label=arrived)

@@ -104,7 +104,7 @@ def _awaiting(entries: Sequence[Entry], today: str) -> set[str]:
         for training, verdict in last.items()
         if verdict.body["decision"] == "awaiting-approval"
         and verdict.key not in settled
-        and today <= approvable_until(verdict).isoformat()
+        and today <= approvable_until(verdict)
     }
 
 

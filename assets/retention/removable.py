@@ -5,9 +5,9 @@ Symbolic links are neither followed nor removed, and nothing outside the home is
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 from pathlib import Path
 
+from assets.as_of import shifted
 from assets.registry.registry import Registry
 from assets.registry.tracking import local_path
 from assets.retention.folders import files, folders, freed, is_plain, newest_first
@@ -66,7 +66,7 @@ class _Search:
             reign = self.needed.reign if family in _OF_THE_REIGN else None
             days = folders(self._root / "lake" / family)
             for day in days:
-                stays = day in days[-1:] or day >= cut or (reign is not None and day >= reign)
+                stays = day in days[-1:] or day > cut or (reign is not None and day >= reign)
                 yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
 
     def pages(self) -> Iterator[Removable]:
@@ -75,7 +75,7 @@ class _Search:
         served = [(path.stem, path) for path in (self._root / "reports" / "drift").glob("*.html")]
         stored = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
         for day, path in sorted(served + stored):
-            if day < cut:
+            if day <= cut:
                 yield self._removable(path, "page_days", why)
 
     def models(self) -> Iterator[Removable]:
@@ -136,8 +136,8 @@ class _Search:
         return self.registry.home.root
 
     def _before(self, days: int) -> str:
-        """The first of this many days up to as-of."""
-        return (date.fromisoformat(self.as_of) - timedelta(days - 1)).isoformat() if self.as_of else ""
+        """The as-of this many days earlier; what is later is of these days."""
+        return shifted(self.as_of, -days) if self.as_of else ""
 
     def _removable(self, path: Path, setting: str, why: str) -> Removable:
         return Removable(path.relative_to(self._root).as_posix(), setting, why)

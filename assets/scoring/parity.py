@@ -1,12 +1,12 @@
 """Whether a model is served what it was trained on: records on the training path and on the scoring path."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from assets.as_of import instant
 from assets.features.checks import rows_at
 from assets.features.serving import materialize, online_features
 from assets.features.snapshot import with_features
@@ -55,7 +55,7 @@ def measure_parity(home: Home, as_of: str, bundle: Predictor, settings: ScoringS
 
 def _compare(home: Home, as_of: str, folder: Path, bundle: Predictor, settings: ScoringSettings) -> Parity:
     marts = home.lake.current("marts")
-    rows = rows_at(marts, datetime.fromisoformat(as_of), home.domain.known)
+    rows = rows_at(marts, instant(as_of), home.domain.known)
     rows = rows[has_text(rows)].head(_ROWS).reset_index(drop=True)
     if rows.empty:
         return Parity(0, 0, 0.0)

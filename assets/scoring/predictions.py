@@ -7,7 +7,7 @@ manifest.json         the model version, its snapshot's id and as-of, and the nu
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.as_of import instant
 from assets.exceptions import BundleError
 from assets.features.serving import online_features, pinned
 from assets.features.store import definitions
@@ -147,9 +148,9 @@ class _Window:
             for batch in reader:
                 yield pa.Table.from_batches([batch]).to_pandas()
 
-    def _parameters(self) -> dict[str, str]:
-        start = date.fromisoformat(self.as_of) - timedelta(days=self.settings.window_days)
-        return {"records": self.records, "as_of": self.as_of, "start": start.isoformat()}
+    def _parameters(self) -> dict[str, Any]:
+        end = instant(self.as_of)
+        return {"records": self.records, "as_of": end, "start": end - timedelta(days=self.settings.window_days)}
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})

@@ -23,8 +23,8 @@ class IngestionSettings(Section):
     batch_records: int = Field(ge=1)
     """Records held in memory before they are written."""
     published_in_key: str | None
-    """A regular expression for the day of publication in an object's key, with the groups year, month and, if the key
-    has it, day; None where keys do not say."""
+    """A regular expression for the time of publication in an object's key, with the groups year, month and, if the key
+    has them, day and hour (UTC); None where keys do not say."""
 
     @field_validator("published_in_key")
     @classmethod
@@ -33,8 +33,8 @@ class IngestionSettings(Section):
             groups = set(re.compile(pattern).groupindex) if pattern is not None else {"year", "month"}
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
-        if not {"year", "month"} <= groups <= {"year", "month", "day"}:
-            raise ValueError("name its groups year, month and, if there are days, day")
+        if not {"year", "month"} <= groups <= {"year", "month", "day", "hour"}:
+            raise ValueError("name its groups year, month and, as far as keys tell, day and hour")
         return pattern
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from assets.as_of import Cadence
 from assets.settings.section import Section
 
 __all__ = [
@@ -162,6 +163,9 @@ class Domain(Section):
     """What a model of the domain is not meant for or does not see, one sentence each."""
     record: Words
     """What people call a record."""
+    cadence: Cadence = "day"
+    """How often records come in, are answered and are looked at, and what an as-of is: a day, written `2024-07-01`, or
+    an hour in UTC, written `2024-07-01T13`. Choose it before the first run."""
     source: Source
     """How files are read, and the fields of a record in them."""
     id: Name

@@ -4,12 +4,13 @@ import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from assets.as_of import instant
 from assets.lake import Home, locked
 from assets.lean import lean
 from assets.settings import WarehouseSettings
@@ -140,7 +141,7 @@ def _run(
     return definition.run(
         batch_parameters={"dataframe": frame},
         result_format="BASIC",
-        run_id=RunIdentifier(run_name=as_of, run_time=datetime.fromisoformat(as_of).replace(tzinfo=UTC)),
+        run_id=RunIdentifier(run_name=as_of, run_time=instant(as_of).replace(tzinfo=UTC)),
     )
 
 

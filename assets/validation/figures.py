@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 
+from assets.as_of import instant
 from assets.warehouse.marts import mart, visible
 
 __all__ = ["Figures", "measure"]
@@ -53,8 +54,8 @@ def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
                 if folder.is_dir()
             },
             **_counts(connection, staged),
-            known=_number(connection, _KNOWN, staged, "fct_records", as_of),
-            staleness_days=_number(connection, _STALENESS, staged, "fct_records", as_of),
+            known=_number(connection, _KNOWN, staged, "fct_records", instant(as_of)),
+            staleness_days=_number(connection, _STALENESS, staged, "fct_records", instant(as_of)),
             label_values=_number(connection, _LABEL_VALUES, staged, "fct_records"),
             unmapped=_number(connection, _UNMAPPED, staged, "fct_records"),
             label_mix=mix,
@@ -87,7 +88,7 @@ _COUNTS = """
 _LABELS = "select label, count(*) from read_parquet($1) where known_until is null group by label order by label"
 
 
-def _number(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, name: str, *arguments: str) -> Any:
+def _number(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, name: str, *arguments: Any) -> Any:
     row = connection.execute(query, [mart(folder, name), *arguments]).fetchone()
     assert row is not None
     return row[0]

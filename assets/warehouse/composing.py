@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import yaml
 
+from assets.as_of import FORMATS
 from assets.lake import Home, hash_file, hash_json, write_atomically
 from assets.settings import Domain, domain_folder
 
@@ -91,6 +92,7 @@ def _variables(domain: Domain) -> dict[str, Any]:
     """What the engine's SQL needs from a domain."""
     known = domain.label.known
     return {
+        "as_of_formats": list(FORMATS.values()),
         "fields": list(domain.source.fields),
         "record_id": domain.id,
         "received": _time(domain, domain.received.field),

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assets.as_of import date_of
 from assets.lake import Lake, hash_file, hash_json
 from assets.settings import Domain
 
@@ -102,10 +103,10 @@ def day_of(name: str) -> str | None:
 
 
 def week(day: str | None) -> str:
-    """The partition of a day (YYYY-MM-DD): its Monday, or the partition for rows without a day."""
+    """The partition of a day or an as-of: its Monday, or the partition for rows without a day."""
     if day is None:
         return _UNDATED
-    named = date.fromisoformat(day)
+    named = date_of(day)
     return (named - timedelta(days=named.weekday())).isoformat()
 
 

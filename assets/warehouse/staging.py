@@ -5,12 +5,12 @@ What may have changed follows from what the build did, never from the files: in 
 """
 
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from assets.as_of import date_of
 from assets.settings import Domain
 from assets.warehouse.marts import damaged, link_others, mart_names, partitions, week, write_partitions
 
@@ -20,7 +20,7 @@ __all__ = ["stage"]
 def stage(domain: Domain, database: Path, folder: Path, before: Path | None, days: Sequence[str | None]) -> None:
     """Write a warehouse's marts into a folder, reusing those of the build it added to (`before`), if any.
 
-    `days`: when the added objects became known (YYYY-MM-DD, None for history).
+    `days`: when the added objects became known (as-ofs, None for history).
     """
     limits: dict[str, Any] = {"memory_limit": "2500MB", "temp_directory": f"{database}.tmp"}
     with duckdb.connect(str(database), read_only=True, config=limits) as connection:
@@ -30,7 +30,7 @@ def stage(domain: Domain, database: Path, folder: Path, before: Path | None, day
             return
         newest = max(filter(None, days), default=None)
         for mart, changed in _changed(domain, connection, before, days).items():
-            lost = damaged(before, mart, date.fromisoformat(newest)) if newest else set()
+            lost = damaged(before, mart, date_of(newest)) if newest else set()
             link_others(before, mart, folder, changed | lost)
             write_partitions(connection, mart, folder, changed | lost)
 

@@ -13,7 +13,7 @@
 {% macro new_objects() %}
 {#- The objects of the lake that no build has counted yet: none of their records are in the warehouse. -#}
 {%- set counted = counted_objects() -%}
-(select * from {{ source('lake', 'objects') }}{% if counted %} where object_id not in (select object_id from {{ counted }}){% endif %})
+(select * replace (strptime(known_from, {{ strings(var('as_of_formats')) }}) as known_from) from {{ source('lake', 'objects') }}{% if counted %} where object_id not in (select object_id from {{ counted }}){% endif %})
 {%- endmacro %}
 
 

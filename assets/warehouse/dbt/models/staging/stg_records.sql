@@ -28,7 +28,7 @@ typed as not materialized (
         ---------- known when it came in
         nullif(trim(records.{{ var('record_id') }}), '') as record_id,
         {{ to_timestamp('records.' ~ var('received').field, var('received')) }} as received_at,
-        cast(objects.known_from as timestamp) as known_from,
+        objects.known_from,
         {{ joined_text() }} as text,
         {% for entity in var('entities') -%}
         coalesce(records.{{ entity }}, 'unknown') as {{ entity }},
