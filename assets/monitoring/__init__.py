@@ -1,1 +1,1 @@
-"""Monitoring: has the world moved, is the champion still as good, and is retraining worth it."""
+"""Monitoring: has the world changed, is the champion still as good, and is retraining worth it."""

@@ -1,18 +1,17 @@
-"""Does the champion keep its promise? Its errors among the labels that have arrived, against its calibrated confidence.
+"""Does the champion keep its promise? Tests its errors on labels that have arrived against its calibrated confidence.
 
-The promise of an answer is its chance to be wrong by the confidence, calibrated on the champion's evaluation
-(`assets.monitoring.estimation`); for the records of one true label, it is the share that the champion got wrong in
-its evaluation. What the evaluation's own error leaves open is allowed for, and never less than `min_loss`. So a window
-that is harder breaks no promise: the confidence has said so. The same text in another label does (concept drift), and
-so does a model that is surer than it is right.
+The promise of an answer is its chance of being wrong by its confidence, calibrated on the champion's evaluation
+(`assets.monitoring.estimation`); for the records of one true label, it is the share that the champion got wrong in its
+evaluation. The evaluation's own error is allowed for, and at least `min_loss`. So a harder window breaks no promise,
+since the confidence shows it. The same text with another label does (concept drift), and so does overconfidence.
 
-The test may be looked at every night. It bets against the promise: capital of 1 grows by 1 + bet * (error - promise)
-with each answer, which gains nothing on average while the promise is kept, so that the chance that it is ever E is at
-most 1 / E (Ville's inequality). Several bets are held at once (Waudby-Smith and Ramdas, Estimating means of bounded
-random variables by betting, 2024: diversified Kelly betting). Each night stakes another 365th of the capital, so that a
-good year does not make the test slow (Shin, Ramdas and Rinaldo, E-detectors, 2023: the Shiryaev-Roberts detector); what
-is said of false alarms holds for a year of nights. Each label counts once, in the night of its arrival, and records
-that begin alike count as one answer in a night: copies of a letter are right or wrong together.
+The test may be read every night. It bets against the promise: a capital of 1 is multiplied by 1 + bet * (error -
+promise) with each answer. While the promise is kept that gains nothing on average, so the chance that the capital ever
+reaches E is at most 1 / E (Ville's inequality). Several bets are held at once (Waudby-Smith and Ramdas, Estimating
+means of bounded random variables by betting, 2024: diversified Kelly betting). Each night stakes another 365th of the
+capital, so that a good year does not make the test slow (Shin, Ramdas and Rinaldo, E-detectors, 2023: the
+Shiryaev-Roberts detector); the chance of a false alarm is per year of nights. Each label counts once, in the night of
+its arrival, and records that start alike count as one answer per night: copies of a letter are right or wrong together.
 """
 
 from collections.abc import Iterator
@@ -35,30 +34,30 @@ Floats = npt.NDArray[np.float64]
 
 _NIGHTS = 365
 _BETS = 0.9 * 0.5 ** np.arange(7)
-"""Of the capital, for an error that was promised not to be: from 5 points too many errors, down to 0.1."""
+"""Shares of the capital to bet on each unexpected error: they suit an excess of errors from 5 points down to 0.1."""
 
 
 @dataclass(frozen=True)
 class Promise:
-    """Answers that are judged together. expected: the chance to be wrong that their promise begins from, [rows]."""
+    """Answers that are judged together; `expected` is their chance of being wrong [rows], before allowances."""
 
     name: str
     alarms: float
     """The chance of a false alarm in a year of nights."""
     evaluated: pd.DataFrame
     arrived: pd.DataFrame
-    """Columns of either: error (0 or 1), expected; here also night, and copies: the number of a letter in a night."""
+    """Columns: error (0 or 1), expected; here also night, and copies: the number of a letter in a night."""
     min_loss: float
 
     @property
     def threshold(self) -> float:
-        """The evidence that is enough; half of the false alarms is for the evaluation's own error."""
+        """The evidence that is enough; half of the false alarms are reserved for the evaluation's own error."""
         return log10(2 / self.alarms)
 
     def promised(self) -> Floats:
-        """The chance to be wrong that each answer which has arrived may have, [rows].
+        """The largest chance of being wrong that the promise allows for each arrived answer, [rows].
 
-        In the evaluation it may have been larger than what was seen (the bound of Clopper and Pearson, 1934).
+        The true share of errors in the evaluation may exceed the observed one (the bound of Clopper and Pearson, 1934).
         """
         rows, wrong = len(self.evaluated), int(self.evaluated["error"].sum())
         bound = float(beta.ppf(1 - self.alarms / 2, wrong + 1, rows - wrong)) if wrong < rows else 1.0
@@ -66,7 +65,7 @@ class Promise:
         return np.asarray(np.clip(self.arrived["expected"] + allowed, 0.0, 1.0), dtype=np.float64)
 
     def evidence(self) -> Floats:
-        """The logarithm, to the base of ten, of what betting has made of a capital of 1, by night with answers."""
+        """The decimal logarithm of what betting has made of a capital of 1, by night with answers."""
         _, first, copies = np.unique(self.arrived["copies"].to_numpy(), return_index=True, return_inverse=True)
         excess = np.bincount(copies, self.arrived["error"].to_numpy() - self.promised()) / np.bincount(copies)
         nights, places = np.unique(self.arrived["night"].to_numpy()[first], return_inverse=True)
@@ -75,16 +74,16 @@ class Promise:
         return np.asarray(logsumexp(_capital(gains), axis=1) - log(len(_BETS))) / log(10)
 
     def column(self) -> Column:
-        found, wrong, promised = float(self.evidence()[-1]), self.arrived["error"].mean(), self.promised().mean()
+        evidence, wrong, promised = float(self.evidence()[-1]), self.arrived["error"].mean(), self.promised().mean()
         note = f"{wrong:.1%} of {len(self.arrived):,} wrong, {promised:.1%} promised at most"
-        return Column(self.name, "answers", "evidence", found, 0.0, self.threshold, found >= self.threshold, note)
+        return Column(self.name, "answers", "evidence", evidence, 0.0, self.threshold, evidence >= self.threshold, note)
 
 
 def measure_answers(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: DriftSettings) -> tuple[Column, ...]:
-    """The evidence against the promise: of all answers, of those it is sure of, and by predicted and by true label.
+    """The evidence against the promise: for all answers, the sure ones, and by predicted and by true label.
 
-    As `promises`, whose evidence of the newest night it is; nothing is measured of fewer than `min_rows` answers that
-    have arrived, nor without an evaluation.
+    It is that of `promises` in the newest night; empty with fewer than `min_rows` arrived answers, or without an
+    evaluation.
     """
     if len(arrived) < settings.min_rows or evaluated.empty:
         return ()
@@ -92,13 +91,13 @@ def measure_answers(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: Dr
 
 
 def promises(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: DriftSettings) -> Iterator[Promise]:
-    """What the champion promised where an answer has arrived: in all, where it is sure, and by label.
+    """The champion's promises about arrived answers: all of them, the sure ones, and by label.
 
-    evaluated: the champion's evaluation, with label (the truth), predicted and confidence. arrived: the same of blind
-    answers whose label is known, with night (the first on which it counts) and letter (equal where texts begin alike).
-    It is sure of what is as confident as the surer half of its evaluation: there the same text in another label stands
-    out, as little else is wrong. A third of the `false_alarms` of a year is for all answers, a third for those, and the
-    rest for the labels in equal parts.
+    `evaluated`: the champion's evaluation, with label (the truth), predicted and confidence. `arrived`: the same for
+    blind answers whose label is known, with night (the first on which it counts) and letter (equal where texts start
+    alike). Sure answers are as confident as the surer half of the evaluation: few of those are wrong, so the same text
+    with another label stands out. Of a year's `false_alarms`, a third is for all answers, a third for the sure ones,
+    and the rest is shared equally by the labels.
     """
     arrived = arrived.assign(copies=arrived.groupby(["night", "letter"]).ngroup())
     sides, part = (_judged(evaluated, evaluated), _judged(arrived, evaluated)), settings.false_alarms / 3
@@ -112,7 +111,7 @@ def promises(evaluated: pd.DataFrame, arrived: pd.DataFrame, settings: DriftSett
     for side, label in streams:
         tested, known = (rows[rows[side] == label] for rows in sides)
         if side == "label":
-            # Of the records of one true label the confidence says nothing: it does not know which they are.
+            # Confidence says nothing about the records of one true label, since it does not know which they are.
             tested, known = tested.assign(expected=0.0), known.assign(expected=0.0)
         name = f"answered_{label}" if side == "predicted" else f"true_{label}"
         if len(known):
@@ -127,9 +126,9 @@ def _judged(rows: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
 
 
 def _capital(gains: Floats) -> Floats:
-    """Logarithms of what each bet has made by the end of each night, [nights, bets], with a new stake every night."""
-    capital, found = np.full(gains.shape[1], -np.inf), []
+    """The logarithm of the capital of each bet at the end of each night, [nights, bets], with a new stake per night."""
+    capital, nights = np.full(gains.shape[1], -np.inf), []
     for night in gains:
         capital = np.logaddexp(capital, -log(_NIGHTS)) + night
-        found.append(capital)
-    return np.array(found)
+        nights.append(capital)
+    return np.array(nights)

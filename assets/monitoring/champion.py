@@ -1,4 +1,4 @@
-"""What is known of the champion from its own evaluation: the yardstick of monitoring."""
+"""The champion's own evaluation, the yardstick of monitoring."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ __all__ = ["evaluated_rows"]
 
 
 def evaluated_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | None:
-    """The champion's answers to its snapshot's test rows, in order of time; None when no evaluation of it is left.
+    """The champion's answers to its snapshot's test rows, in order of time; None if it has no evaluation any more.
 
-    Of a refit, which has learned from those rows: the answers of the version that was evaluated.
+    For a refit, which has learned from those rows, they are the answers of the version that was evaluated.
     Columns: record_id, known_at, label (the truth), predicted, confidence.
     """
     folder = _evaluation(lake, champion)
@@ -26,7 +26,7 @@ def evaluated_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | No
 
 
 def _evaluation(lake: Lake, champion: RegisteredVersion) -> Path | None:
-    """The same as-of may hold evaluations of other challengers: find one of this champion."""
+    """An evaluation of this champion; the same as-of may have those of other challengers."""
     evaluated = champion.refit_of or champion.training_id
     folders = lake.path(table(champion.as_of), "any").parent.glob("[!.]*/evaluation.json")
     for path in sorted(folders):

@@ -1,8 +1,8 @@
-"""What drift compares: a fixed sample of rows, turned into columns of a few categories each.
+"""Turns a fixed sample of rows into columns of a few categories each, which drift compares.
 
 Numbers become quantile bins of the reference and rare categories are pooled, because the population stability index
-(PSI) over equal-width bins or hundreds of categories alarms on calm data. Every column then has a PSI of the same
-kind, whatever the tails of its distribution, and no text leaves this module.
+(PSI) over equal-width bins or hundreds of categories alarms on calm data. The PSIs of all columns are then comparable,
+whatever the tails of their distributions, and no text leaves this module.
 """
 
 import re
@@ -40,19 +40,19 @@ _OTHER = "(other)"
 _MISSING = "(missing)"
 _EXPECTED_ROWS = 10
 _WINDOWS = 50
-"""Windows that are compared with one and the same reference: an unlucky draw of it would alarm in all of them."""
+"""Windows compared with the same reference: an unlucky draw of it would raise an alarm in all of them."""
 _EMPTY_SHARE = 1e-4
-"""What Evidently puts in the place of an empty bin's share."""
+"""Evidently's replacement for the share of an empty bin."""
 
 
 def sample_positions(ids: "pd.Series[str]", size: int) -> list[int]:
-    """Positions, in order, of a fixed sample: the `size` rows with the smallest hashes of their ids."""
+    """The ascending positions of a fixed sample: the `size` rows with the smallest hashes of their ids."""
     hashes = pd.util.hash_array(ids.astype(str).to_numpy(dtype=object))
     return [int(place) for place in np.sort(np.argsort(hashes, kind="stable")[:size])]
 
 
 def vocabulary(texts: Iterable[str]) -> frozenset[str]:
-    """Every word of three letters or more, in lower case and without redactions."""
+    """Every word of three or more letters, in lower case and without redactions."""
     words: set[str] = set()
     for text in texts:
         words.update(_words(text))
@@ -76,18 +76,18 @@ def _words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Binning:
-    """How one column's values become categories; learned from the reference alone."""
+    """How one column's values become categories; learned only from the reference."""
 
     edges: tuple[float, ...] | None
-    """Upper edges of all bins but the last, for numbers."""
+    """For numbers, the upper edges of all bins except the last."""
     kept: frozenset[str]
-    """Categories that are not pooled, for everything else."""
+    """For everything else, the categories that are not pooled."""
 
     def codes(self, values: "pd.Series[Any]") -> Integers:
-        """The place in `names` of each value's category; what is missing and what is rare have their own."""
+        """The index in `names` of each value's category; missing and rare values have their own."""
         if self.edges is None:
-            found = pd.Index(self.names[:-2]).get_indexer(pd.Index(values.astype(str)))
-            places = np.where(found < 0, len(self.names) - 2, found)
+            indices = pd.Index(self.names[:-2]).get_indexer(pd.Index(values.astype(str)))
+            places = np.where(indices < 0, len(self.names) - 2, indices)
         else:
             numbers = pd.to_numeric(values).to_numpy(dtype=float, na_value=np.nan)
             places = np.searchsorted(self.edges, numbers, side="left")
@@ -99,7 +99,7 @@ class Binning:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All categories; the last one is for what is missing."""
+        """All categories; the last one is for missing values."""
         if self.edges is None:
             return (*sorted(self.kept), _OTHER, _MISSING)
         upper = [f"{edge:.3g}" for edge in self.edges]
@@ -111,8 +111,8 @@ class Binning:
 def fit_binning(reference: "pd.Series[Any]", bins: int, rows: int) -> Binning:
     """Quantile bins for numbers; for the rest, at most `bins` values, each frequent enough.
 
-    `rows` is how many will be judged: what can hold fewer than ten of them is pooled, for one empty category of 5% adds
-    0.3 to a PSI.
+    `rows` is the number of rows to be judged: a category that would have fewer than ten of them is pooled, since one
+    empty category of 5% adds 0.3 to a PSI.
     """
     bins = max(2, min(bins, rows // _EXPECTED_ROWS))
     if pd.api.types.is_numeric_dtype(reference):
@@ -140,11 +140,10 @@ def _filled(shares: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[An
 def calm_psi(reference: Integers, rows: int, confidence: float, lively: Integers, parts: int) -> float:
     """The PSI that `rows` more rows may have against the reference when nothing is wrong.
 
-    It is what the `parts` stretches (in order of time) of a column show, `lively`: growth, seasons, warming up of
-    rolling statistics; and the noise of two samples of such sizes. The column is the reference's own, or one that moves
-    as it does and is known for longer. A stretch is a smaller sample than a window: what it has more of noise is taken
-    off. The root of a PSI is the length of a shift, whose scale is that of a normal distribution rather than of its
-    square.
+    It is the movement between the `parts` blocks (in order of time) of a column, `lively`, from growth, seasons or the
+    warm-up of rolling statistics, plus the noise of two samples of these sizes. The column is the reference's own, or
+    one that moves alike and is known for longer. A block is a smaller sample than a window; its extra noise is
+    subtracted. The square root of a PSI is the length of a shift, and that is roughly normal, rather than its square.
     """
     moved = []
     for stretch in stretches(len(lively), parts):
@@ -156,31 +155,31 @@ def calm_psi(reference: Integers, rows: int, confidence: float, lively: Integers
 
 
 def _noise(categories: Integers, left: int, right: int, confidence: float) -> float:
-    """The PSI that two samples of one distribution, of `left` and of `right` rows, stay below with `confidence`.
+    """The PSI below which two samples of one distribution, of `left` and `right` rows, stay with `confidence`.
 
-    Divided by 1 / left + 1 / right, the index is distributed as chi-squared with a degree of freedom less than there
+    Divided by 1 / left + 1 / right, the index has a chi-squared distribution with one degree of freedom less than there
     are categories (Yurdakul, Statistical properties of population stability index, 2018).
     """
     return float(chdtri(max(len(np.unique(categories)) - 1, 1), 1 - confidence)) * (1 / left + 1 / right)
 
 
 def stretches(rows: int, blocks: int) -> list[Integers]:
-    """The places of `rows` rows, cut into `blocks` stretches of equal length."""
+    """The indices of `rows` rows, in `blocks` parts of equal length."""
     return [np.asarray(part, dtype=np.int64) for part in np.array_split(np.arange(rows), blocks)]
 
 
 def spread(rows: int, size: int) -> Integers:
-    """At most `size` of `rows` places, at even distances."""
+    """At most `size` of `rows` indices, evenly spaced."""
     size = min(rows, size)
     return np.arange(size, dtype=np.int64) * rows // size
 
 
 def prediction_limit(values: npt.NDArray[np.float64], confidence: float) -> float:
-    """What one more value stays below with `confidence`, and no less than the largest.
+    """The limit below which one more value stays with `confidence`, and at least the largest value.
 
-    Of five values of a kind, the next exceeds all with a chance of one in six: their maximum alone would alarm that
-    often on a column that is lively by nature. The limit is Student's for one further observation of a normal
-    distribution (Hahn and Meeker, Statistical Intervals, 1991). Needs two values or more.
+    After five values, the next one exceeds them all with a chance of one in six: their maximum alone would raise an
+    alarm that often on a naturally variable column. The limit is Student's for one further observation of a normal
+    distribution (Hahn and Meeker, Statistical Intervals, 1991). Needs two or more values.
     """
     size = len(values)
     width = float(stdtrit(size - 1, confidence)) * float(values.std(ddof=1)) * sqrt(1 + 1 / size)

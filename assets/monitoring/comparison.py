@@ -1,12 +1,12 @@
-"""Two sides of columns, compared and judged without a lake: what a report and a backtest have in common.
+"""Compares and judges two sides of columns without a lake: the part that a report and a backtest share.
 
-Every column is measured by its population stability index (PSI). It has drifted when that reaches what the column did
-within the champion's own training period, and the noise of as many rows as the window has: more rows see smaller
-changes, and volume alone finds none. A PSI below `psi_threshold` is left alone, however sure it is: where a share d of
-the rows has moved, the PSI is 4 d^2 or more (Pinsker's inequality, both ways). With some forty columns one of them will
-move by chance now and then, and many move together, so what is judged is the share of
-a group's columns, not each column at its own significance. The columns of `answers` are tests at levels of their own,
-which together keep to theirs: there one is enough.
+Every column is measured by its population stability index (PSI). It has drifted when that reaches both the column's own
+movement within the champion's training period and the noise of as many rows as the window has: more rows detect smaller
+changes, and volume alone detects none. A PSI below `psi_threshold` never counts, however certain it is: where a share d
+of the rows has moved, the PSI is 4 d^2 or more (Pinsker's inequality, both ways). Among some forty columns one will
+move by chance now and then, and many move together, so the share of a group's columns is judged, not each column at its
+own significance. The columns of `answers` are tests with their own levels, which together keep to the configured one:
+there a single column is enough.
 """
 
 from collections.abc import Mapping
@@ -30,32 +30,32 @@ class Column:
     """features, text, wording, predictions, labels or answers."""
     statistic: Literal["psi", "auc", "evidence"]
     value: float
-    """A population stability index, 0 for no difference; an area under the ROC curve, 0.5 for none; or the logarithm,
-    to the base of ten, of an e-value, 0 for none."""
+    """A population stability index, 0 for no difference; an area under the ROC curve, 0.5 for none; or the decimal
+    logarithm of an e-value, 0 for none."""
     calm: float
-    """What the next stretch of the champion's own training period may show against the rest of it."""
+    """What one more block of the champion's own training period may show against the rest."""
     threshold: float
     """The larger of the configured bound and `calm`."""
     drifted: bool
     note: str = ""
-    """What it was measured on, where the statistic does not say it."""
+    """What it was measured on, if the statistic does not show it."""
 
     @property
     def times(self) -> float:
-        """How far it has moved, as a multiple of its threshold."""
+        """The statistic as a multiple of its threshold."""
         nothing = 0.5 if self.statistic == "auc" else 0.0
         return (self.value - nothing) / (self.threshold - nothing)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the comparison: a frame per group, rows in order of time; the groups may differ in rows."""
+    """One side of the comparison: a frame per group, rows in order of time; groups may have different rows."""
 
     groups: Mapping[str, pd.DataFrame]
     stretches: int = 0
-    """Of a reference: how many stretches as long as a window its rows come from."""
+    """For a reference: how many blocks as long as a window its rows come from."""
     lively: Mapping[str, "pd.Series[str]"] = field(default_factory=dict)
-    """By column of a reference that spans too little time, one that moves as it does and spans more."""
+    """For columns of a reference that span too little time: one that moves alike and spans more."""
 
     @property
     def rows(self) -> int:
@@ -64,7 +64,7 @@ class Side:
 
 @dataclass(frozen=True)
 class DriftFinding:
-    """Whether there is drift; None in both when no column was measured."""
+    """The verdict on drift; both fields are None when no column was measured."""
 
     detected: bool | None
     share: float | None
@@ -76,8 +76,8 @@ class DriftFinding:
 def measure_columns(reference: Side, current: Side, settings: DriftSettings) -> tuple[Column, ...]:
     """The PSI of every column of the groups that both sides have, equal to Evidently's, and whether it has drifted.
 
-    Of a group with fewer than `min_rows` rows on a side nothing is measured. Raises KeyError when the current side
-    lacks a column of the reference.
+    A group with fewer than `min_rows` rows on a side is not measured. Raises KeyError when the current side lacks a
+    column of the reference.
     """
     return tuple(
         _column(name, group, reference, current.groups[group][name], settings)
@@ -92,27 +92,27 @@ def judge(
 ) -> DriftFinding:
     """Drift when more than `share_threshold` of any group's columns have drifted, or any of `answers`.
 
-    `left_out` says of groups that were not measured why not; without any column nothing is judged.
+    `left_out` says why groups were not measured; without any column nothing is judged.
     """
     lacking = "".join(f"; {group} not measured: {why}" for group, why in (left_out or {}).items())
     if not columns:
         return DriftFinding(None, None, f"drift cannot be measured: there is no column to compare{lacking}")
-    found = shares(columns)
+    drifted = shares(columns)
     moved = [column.name for column in sorted(columns, key=lambda column: -column.times) if column.drifted]
     named = f" ({', '.join(moved[:3])}{', ...' if len(moved) > 3 else ''})" if moved else ""
-    parts = "; ".join(f"{group} {share:.0%}" for group, share in found.items())
+    parts = "; ".join(f"{group} {share:.0%}" for group, share in drifted.items())
     bound = f"the bound is {settings.share_threshold:.0%} of a group, and any of answers"
     reason = f"{len(moved)} of {len(columns)} columns drifted{named}: {parts}; {bound}{lacking}"
     broken = any(column.drifted for column in columns if column.group == "answers")
-    return DriftFinding(broken or max(found.values()) > settings.share_threshold, max(found.values()), reason)
+    return DriftFinding(broken or max(drifted.values()) > settings.share_threshold, max(drifted.values()), reason)
 
 
 def shares(columns: tuple[Column, ...]) -> dict[str, float]:
     """The share of drifted columns by group."""
-    found: dict[str, list[bool]] = {}
+    groups: dict[str, list[bool]] = {}
     for column in columns:
-        found.setdefault(column.group, []).append(column.drifted)
-    return {group: sum(drifted) / len(drifted) for group, drifted in found.items()}
+        groups.setdefault(column.group, []).append(column.drifted)
+    return {group: sum(drifted) / len(drifted) for group, drifted in groups.items()}
 
 
 def _column(name: str, group: str, reference: Side, current: "pd.Series[str]", settings: DriftSettings) -> Column:
@@ -120,7 +120,7 @@ def _column(name: str, group: str, reference: Side, current: "pd.Series[str]", s
     binning = fit_binning(values, settings.bins, len(current))
     left, right = binning.codes(values), binning.codes(current)
     lively, parts = binning.codes(reference.lively.get(name, values)), max(settings.blocks, reference.stretches)
-    found, calm = psi(left, right), calm_psi(left, len(current), settings.calm_confidence, lively, parts)
+    value, calm = psi(left, right), calm_psi(left, len(current), settings.calm_confidence, lively, parts)
     bound = settings.predictions_threshold if group == "predictions" else settings.psi_threshold
     threshold = max(bound, calm)
-    return Column(name, group, "psi", found, calm, threshold, found >= threshold)
+    return Column(name, group, "psi", value, calm, threshold, value >= threshold)

@@ -1,8 +1,8 @@
-"""Is retraining worth it? A pure rule over what was measured, what was spent and a policy.
+"""Is retraining worth it? A pure rule over measurements, spending and a policy.
 
-Something must call for a retraining: no champion, a gain that is worth more than it costs, drift, or age. Then
-something may stand against it: a retraining lately, or one that failed and waits to be tried again, an empty budget,
-labels that have not arrived.
+Something must call for a retraining: no champion, a gain worth more than it costs, drift, or age. Then something may
+prevent it: a recent retraining, a failed one that waits to be retried, an exhausted budget, labels that have not
+arrived.
 """
 
 import math
@@ -19,52 +19,52 @@ Decision = Literal["retrain", "retrain-when-labels-mature", "skip", "alert-a-hum
 Ground = Literal["no champion", "worth", "drift", "age"]
 
 _ONE_SIDED_5_PERCENT = 1.645
-"""Standard normal quantile: a loss within it of nothing may be chance."""
+"""Standard normal quantile: a loss within this many standard errors may be chance."""
 
 
 @dataclass(frozen=True)
 class DecisionInputs:
-    """Every number that the decision rests on; None is what could not be measured."""
+    """Every number the decision is based on; None if it could not be measured."""
 
     champion: str | None
     """The champion's training id."""
     age_days: int | None
     """Days from the champion's snapshot to as-of."""
     new_labels: int
-    """Labels that training could use and that became known since the champion's snapshot."""
+    """Usable labels that became known since the champion's snapshot."""
     drifted: tuple[bool | None, ...]
-    """Whether there was drift from the champion's training in the last windows, the newest first."""
+    """Whether there was drift from the champion's training in the last windows, newest first."""
     mature_rows: int
     """Blind predictions of the champion whose label is now known."""
     accuracy: float | None
-    """The share of them that was right."""
+    """The share of them that were right."""
     evaluated_rows: int
     evaluated_accuracy: float | None
     """The champion's accuracy on the test rows of its own snapshot."""
     estimated_accuracy: float | None
     """The champion's accuracy in the newest window, estimated from its confidence."""
     answers_per_day: float | None
-    """Records that the champion routes a day."""
+    """Records that the champion scores per day."""
     gain_per_day: float
-    """Accuracy that a new champion typically gains for each day of the old one's age, by past evaluations."""
+    """The accuracy that a new champion typically gains per day of the old one's age, by past evaluations."""
     training_cost: float
-    """Of the device, for one training."""
+    """The cost of the device for one training."""
     cost: float
-    """Of a retraining that ends in a promotion: its training, its refit where one follows, review and roll-out."""
+    """The cost of a retraining that ends in a promotion: training, refit if any, review and roll-out."""
     spent: float
-    """What the trainings decided on, the promotions and their refits have cost earlier in as-of's month."""
+    """The cost of earlier trainings, promotions and refits in as-of's month."""
     days_since_retraining: int | None
-    """Days since the last retraining that ended with a verdict was decided on; None for never."""
+    """Days since the decision on the last retraining that ended with a verdict; None for never."""
     failed: int
-    """Attempts at a retraining since then: they have ended without a verdict, or are under way."""
+    """Attempts at a retraining since then that ended without a verdict, or are running."""
     days_since_failed: int | None
-    """Days since the last of them was decided on; None for none."""
+    """Days since the decision on the last of them; None for none."""
     tried: int
-    """Retrainings that have ended with a verdict since the drift of the newest window began, and left the champion."""
+    """Retrainings since the start of the current drift whose verdict kept the champion."""
     probe: Probe | None = None
-    """What twins say of a new champion; None where that is not asked or cannot be."""
+    """The twins' estimate for a new champion; None if it is not wanted or not possible."""
     tried_labels: int = 0
-    """New labels when the last of them was decided on."""
+    """New labels at the decision on the last of them."""
 
     @property
     def accuracy_loss(self) -> float | None:
@@ -75,12 +75,12 @@ class DecisionInputs:
 
     @property
     def promotion_cost(self) -> float:
-        """Of what a promotion alone calls for: the refit, review and roll-out."""
+        """The cost only a promotion adds: the refit, review and roll-out."""
         return self.cost - self.training_cost
 
     @property
     def chance(self) -> float:
-        """How much of the loss may be chance: 1.645 standard errors of a difference of two shares."""
+        """The part of the loss that may be chance: 1.645 standard errors of a difference of two shares."""
         sides = [(self.accuracy, self.mature_rows), (self.evaluated_accuracy, self.evaluated_rows)]
         variance = sum(share * (1 - share) / rows for share, rows in sides if share is not None and rows)
         return _ONE_SIDED_5_PERCENT * math.sqrt(variance)
@@ -88,7 +88,7 @@ class DecisionInputs:
 
 @dataclass(frozen=True)
 class RetrainingDecision:
-    """Whether to retrain, and why, in one sentence."""
+    """Whether to retrain, and why in one sentence."""
 
     decision: Decision
     reason: str
@@ -99,7 +99,7 @@ class RetrainingDecision:
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> "RetrainingDecision":
-        """From what `body` gave."""
+        """The decision from its `body`."""
         names = {field.name for field in fields(DecisionInputs)}
         numbers = {name: value for name, value in body["numbers"].items() if name in names}
         probe = Probe(**numbers["probe"]) if numbers.get("probe") else None
@@ -108,7 +108,7 @@ class RetrainingDecision:
         return cls(body["decision"], body["reason"], body["ground"], inputs, policy)
 
     def body(self) -> dict[str, Any]:
-        """As JSON, with every number and every threshold."""
+        """The decision as JSON, with every number and every threshold."""
         derived = {"accuracy_loss": self.inputs.accuracy_loss, "drifted": list(self.inputs.drifted)}
         return {
             "decision": self.decision,
@@ -121,7 +121,7 @@ class RetrainingDecision:
 
 @dataclass(frozen=True)
 class _Call:
-    """What calls for a retraining, and whether it rests on drift."""
+    """A reason for a retraining, and whether it is based on drift."""
 
     ground: Ground
     sentence: str
@@ -130,26 +130,26 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Gain:
-    """Accuracy that a new champion is expected to gain, and why."""
+    """The accuracy that a new champion is expected to gain, and why."""
 
     accuracy: float
     sentence: str
     by_drift: bool = False
     chance: float = 1.0
-    """That there will be a new champion: a training is paid for anyway."""
+    """The chance of a new champion; the training is paid for either way."""
 
 
 def decide(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> RetrainingDecision:
-    """The verdict: `retrain`; `retrain-when-labels-mature`; `skip`; `alert-a-human` for what retraining cannot mend.
+    """The verdict: `retrain`; `retrain-when-labels-mature`; `skip`; `alert-a-human` for what retraining cannot fix.
 
-    A drift or a performance that could not be measured is never taken for calm: the reason of a skip names it, and
-    when that lasts, a person is asked. The domain gives the words of the reason.
+    Drift or performance that could not be measured never counts as calm: the reason for a skip names it, and if it
+    persists, a person is alerted. The domain gives the words for the reason.
     """
     calls = list(_calls(numbers, policy, domain))
     if not calls:
         decision, reason = _without_a_call(numbers, policy, domain)
         return RetrainingDecision(decision, reason, None, numbers, policy)
-    # What stands against one call, as that its drift has had its retraining, need not stand against another.
+    # What prevents one call, such as a drift that has had its retraining, need not prevent another.
     call = next((call for call in calls if not any(_against(call, numbers, policy, domain))), calls[0])
     decision, against = next(_against(call, numbers, policy, domain), ("retrain", None))
     reason = f"{call.sentence}, but {against}" if against else f"{call.sentence}{_again(numbers, policy)}"
@@ -177,7 +177,7 @@ def _against(
         yield "alert-a-human", f"{numbers.failed} attempts at it have ended without a verdict; the ledger says why"
     ago, wait = numbers.days_since_failed, 2 ** (numbers.failed - 1)
     if ago is not None and ago < wait:
-        yield "skip", f"attempt {numbers.failed} has no verdict after {ago} days (the next comes {wait} days after it)"
+        yield "skip", f"attempt {numbers.failed} has no verdict after {ago} days (the next starts {wait} days after it)"
     since = numbers.days_since_retraining
     if call.ground != "no champion" and since is not None and since < policy.cooldown_days:
         yield "skip", f"a retraining was decided on {since} days ago (cooldown {policy.cooldown_days} days)"
@@ -186,14 +186,14 @@ def _against(
     if call.ground != "no champion" and numbers.new_labels < policy.min_new_labels:
         yield "retrain-when-labels-mature", f"there are only {_labels(numbers, policy, domain)}"
     if numbers.spent + numbers.cost > policy.budget_per_month:
-        left = f"{numbers.spent:.2f} of the month's {policy.budget_per_month:.2f} are spent"
-        yield "alert-a-human", f"{left} and another costs {numbers.cost:.2f}"
+        budget = f"{numbers.spent:.2f} of the month's {policy.budget_per_month:.2f} are spent"
+        yield "alert-a-human", f"{budget} and another costs {numbers.cost:.2f}"
 
 
 def _waits_for_labels(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> str | None:
-    """What the next retraining of a drift waits for, after those that the gate has refused; None when it may come.
+    """What the next retraining for a drift waits for, after those that the gate refused; None if it may start.
 
-    Twice as many labels each time: a challenger with nothing new to learn from is refused again.
+    Twice as many labels each time: a challenger with nothing new to learn from would be refused again.
     """
     if not numbers.tried:
         return None
@@ -201,7 +201,7 @@ def _waits_for_labels(numbers: DecisionInputs, policy: RetrainingPolicy, domain:
     if fresh >= enough:
         return None
     known = f"{enough} more {domain.record.many} with a known {domain.label.one}"
-    return f"the next waits for {known}, and {fresh} have come"
+    return f"the next waits for {known}, of which {fresh} have arrived"
 
 
 def _again(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
@@ -211,21 +211,21 @@ def _again(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
 def _without_a_call(numbers: DecisionInputs, policy: RetrainingPolicy, domain: Domain) -> tuple[Decision, str]:
     findings = [_drift(numbers, policy), _performance(numbers, policy), _labels(numbers, policy, domain)]
     if policy.probe and numbers.probe is None:
-        findings.insert(0, "twins had no rows to answer that are blind for both")
+        findings.insert(0, "there are no rows that are blind for both twins")
     gain = max(_gains(numbers, policy), key=lambda gain: gain.accuracy, default=None)
     worth = _worth(gain, numbers, policy) if gain else None
     if gain and worth is not None:
         findings.insert(0, f"{gain.sentence}: {_balance(worth, numbers, policy, domain)}")
     blind = numbers.mature_rows < policy.min_mature_rows and len(numbers.drifted) == policy.windows
-    if blind and all(found is None for found in numbers.drifted):
+    if blind and all(drifted is None for drifted in numbers.drifted):
         return "alert-a-human", f"nothing could be measured in {policy.windows} windows: {'; '.join(findings[-3:])}"
     return "skip", "; ".join(findings)
 
 
 def _gains(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Gain]:
-    """What twins, or matured labels, age and, under drift, the champion's own confidence say that a new one would gain.
+    """The gains of a new champion estimated by twins, or else by matured labels, age and, under drift, confidence.
 
-    Age can have cost no more than the matured labels leave possible. What rests on drift comes last: it counts once.
+    Age cannot have cost more than the matured labels allow. The gain based on drift comes last: it counts once.
     """
     if policy.probe:
         yield from [_probed(numbers.probe)] if numbers.probe else []
@@ -244,18 +244,18 @@ def _gains(numbers: DecisionInputs, policy: RetrainingPolicy) -> Iterator[_Gain]
 
 def _probed(probe: Probe) -> _Gain:
     measured = f"{100 * probe.difference:+.1f} points (error {100 * probe.error:.1f})"
-    seen = f"twins differ by {measured} on {probe.rows} blind rows, with age {100 * probe.gain:+.1f} are expected"
+    expected = f"twins differ by {measured} on {probe.rows} blind rows, with age {100 * probe.gain:+.1f} are expected"
     promoted = f"{100 * probe.promoted_gain:.1f} if the gate promotes (chance {probe.chance:.2f})"
-    return _Gain(probe.promoted_gain, f"{seen}, {promoted}", chance=probe.chance)
+    return _Gain(probe.promoted_gain, f"{expected}, {promoted}", chance=probe.chance)
 
 
 def _measured_loss(numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:
-    """Accuracy lost since the evaluation, where enough labels have matured to say so."""
+    """The accuracy lost since the evaluation, if enough labels have matured to say so."""
     return numbers.accuracy_loss if numbers.mature_rows >= policy.min_mature_rows else None
 
 
 def _worth(gain: _Gain, numbers: DecisionInputs, policy: RetrainingPolicy) -> float | None:
-    """What a gain is worth over the policy's horizon; None when that is not weighed or nothing is routed."""
+    """The value of a gain over the policy's horizon; None when it is not weighed or nothing is scored."""
     if policy.value_per_answer is None or numbers.answers_per_day is None:
         return None
     return gain.accuracy * numbers.answers_per_day * policy.horizon_days * policy.value_per_answer
@@ -268,15 +268,15 @@ def _balance(worth: float, numbers: DecisionInputs, policy: RetrainingPolicy, do
 
 
 def _is_drifting(numbers: DecisionInputs, policy: RetrainingPolicy) -> bool:
-    return sum(found is True for found in numbers.drifted[: policy.windows]) >= policy.drifted_windows
+    return sum(drifted is True for drifted in numbers.drifted[: policy.windows]) >= policy.drifted_windows
 
 
 def _drift(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
     if not numbers.drifted or numbers.drifted[0] is None:
         return "drift could not be measured, which is no sign of calm"
     last = numbers.drifted[: policy.windows]
-    seen = f"drift in {sum(found is True for found in last)} of the last {len(last)} windows"
-    return f"{seen} (it counts from {policy.drifted_windows})"
+    windows = f"drift in {sum(drifted is True for drifted in last)} of the last {len(last)} windows"
+    return f"{windows} (it counts from {policy.drifted_windows})"
 
 
 def _performance(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
@@ -285,7 +285,7 @@ def _performance(numbers: DecisionInputs, policy: RetrainingPolicy) -> str:
         return f"performance could not be measured ({rows}), which is no sign of health"
     loss = numbers.accuracy_loss
     if loss is None:
-        return "performance has nothing to be compared with: the champion's evaluation is not there"
+        return "performance cannot be compared: the champion's evaluation is missing"
     below = f"{abs(loss):.3f} {'below' if loss > 0 else 'above'} the evaluated"
     chance = f"{numbers.chance:.3f} may be chance"
     return f"accuracy {numbers.accuracy:.3f} on {numbers.mature_rows} matured rows, {below} ({chance})"

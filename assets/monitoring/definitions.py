@@ -1,4 +1,4 @@
-"""The assets that watch: what has changed, how good the champion is, and whether to retrain."""
+"""The monitoring assets: what has changed, how good the champion is, and whether to retrain."""
 
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ Metadata = dict[str, dg.MetadataValue | int | float | str]
 def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Features, text, predictions and labels of the scored window against the champion's training snapshot.
 
-    By Evidently, with a page that says what moved, since when, and what it cost in quality.
+    Measured with Evidently; a page shows what moved, since when, and what it cost in quality.
     """
     from assets.monitoring.drift import measure_drift
     from assets.registry.registry import Registry
@@ -47,14 +47,14 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     owners=["team:evergreen"],
 )
 def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What the champion's blind predictions were worth, realised where labels have matured, estimated where not."""
+    """The quality of the champion's blind predictions: realised where labels have matured, estimated elsewhere."""
     from assets.monitoring.performance import measure_performance
     from assets.registry.registry import Registry
 
     champion = Registry(evergreen.home).champion()
     settings = evergreen.settings
-    found = measure_performance(evergreen.home, as_of(context), champion, settings.retraining, settings.drift)
-    return dg.MaterializeResult(metadata=_performance_metadata(found, evergreen.home.domain))
+    measured = measure_performance(evergreen.home, as_of(context), champion, settings.retraining, settings.drift)
+    return dg.MaterializeResult(metadata=_performance_metadata(measured, evergreen.home.domain))
 
 
 @dg.asset(
@@ -65,7 +65,7 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
     owners=["team:evergreen"],
     check_specs=[
         dg.AssetCheckSpec(
-            _NO_PERSON, asset="retraining_decision", description="Nothing has happened that retraining cannot mend."
+            _NO_PERSON, asset="retraining_decision", description="Nothing has happened that retraining cannot fix."
         )
     ],
 )
@@ -90,7 +90,7 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
 def _drift_metadata(report: "DriftReport") -> Metadata:
     from assets.monitoring.tables import columns_table
 
-    found: Metadata = {
+    metadata: Metadata = {
         "detected": "cannot be measured" if report.detected is None else str(report.detected),
         "why": report.reason,
         "report": report_url(f"drift/{report.as_of}.html"),
@@ -98,7 +98,7 @@ def _drift_metadata(report: "DriftReport") -> Metadata:
         "reference rows": report.reference_rows,
         "columns": table(*columns_table(report)),
     }
-    return found if report.share is None else {**found, "share": report.share}
+    return metadata if report.share is None else {**metadata, "share": report.share}
 
 
 def _probe_metadata(decision: "RetrainingDecision") -> Metadata:
@@ -112,21 +112,21 @@ def _probe_metadata(decision: "RetrainingDecision") -> Metadata:
     }
 
 
-def _performance_metadata(found: "Performance", domain: "Domain") -> Metadata:
+def _performance_metadata(performance: "Performance", domain: "Domain") -> Metadata:
     from assets.monitoring.tables import labels_table, quality_table, windows_table
 
     metadata: Metadata = {
-        "finding": found.sentence,
-        "quality": table(*quality_table(found)),
-        "labels": table(*labels_table(found, domain)),
-        "windows": table(*windows_table(found)),
-        "matured rows": found.realised.rows,
-        "new labels": found.new_labels,
+        "finding": performance.sentence,
+        "quality": table(*quality_table(performance)),
+        "labels": table(*labels_table(performance, domain)),
+        "windows": table(*windows_table(performance)),
+        "matured rows": performance.realised.rows,
+        "new labels": performance.new_labels,
     }
     numbers = {
-        "label maturity": found.maturity,
-        "estimated accuracy": found.estimated_accuracy,
-        "estimated accuracy, by a threshold of confidence": found.estimated_by_threshold,
-        "estimated macro-F1": found.estimated_macro_f1,
+        "label maturity": performance.maturity,
+        "estimated accuracy": performance.estimated_accuracy,
+        "estimated accuracy, by a threshold of confidence": performance.estimated_by_threshold,
+        "estimated macro-F1": performance.estimated_macro_f1,
     }
     return {**metadata, **{name: number for name, number in numbers.items() if number is not None}}

@@ -1,14 +1,14 @@
-"""Is the champion's world still the one that it was trained in? Measured with Evidently and scikit-learn.
+"""Is the world still the one that the champion was trained in? Measured with Evidently and scikit-learn.
 
 Five groups of columns are compared: `features` and `text` of the scored window with a sample of the champion's
 training rows, the `wording` of both by a domain classifier, `predictions` with the champion's evaluation, and the
 `labels` that have arrived with those of the training (`assets.monitoring.sides`). A sixth, `answers`, is the evidence
-that the champion errs more than it promised (`assets.monitoring.answers`), which its performance brings along.
+that the champion errs more than promised (`assets.monitoring.answers`); it is taken from the published performance.
 
-A column has drifted when its statistic reaches both a configured bound and what a stretch of the champion's own
+A column has drifted when its statistic reaches both a configured bound and what one block of the champion's own
 training period shows against the rest: statistics that grow or warm up by construction are compared with their own
-movement. There is drift when more than `share_threshold` of any group's columns have drifted: text that changes moves
-few columns, which would drown among forty statistics.
+movement. There is drift when more than `share_threshold` of any group's columns have drifted: changed text moves few
+columns, which would be lost among forty statistics.
 """
 
 import json
@@ -32,17 +32,17 @@ __all__ = ["measure_drift"]
 
 
 def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, settings: DriftSettings) -> DriftReport:
-    """Compare the champion's window with its training, publish the numbers as `drift/<as_of>` and the HTML with them.
+    """Compare the champion's window with its training, and publish the numbers and the HTML as `drift/<as_of>`.
 
     The page is `reports/drift/<as_of>.html`; without a champion, its predictions or enough rows it says so. The
     version is a function of the predictions, the settings, the champion's earlier windows and, for the page, its
-    performance; one that exists is reused.
+    performance; an existing one is reused.
     """
     lake, table = home.lake, f"drift/{as_of}"
     earlier, performance = _earlier(lake, as_of, champion), _performance(lake, as_of, champion)
-    seen = [[window.as_of, sorted(window.drifted)] for window in earlier]
-    beside = [seen, lake.version(f"performance/{as_of}"), champion and champion.training_id]
-    path = lake.path(table, hash_json([as_of, _scored_version(lake, as_of), beside, settings.model_dump()])[:16])
+    windows = [[window.as_of, sorted(window.drifted)] for window in earlier]
+    others = [windows, lake.version(f"performance/{as_of}"), champion and champion.training_id]
+    path = lake.path(table, hash_json([as_of, _scored_version(lake, as_of), others, settings.model_dump()])[:16])
     if path.exists():
         lake.publish(table, path.name, path)
     else:
@@ -56,12 +56,12 @@ def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, se
 
 
 def _show(page: Path, served: Path) -> None:
-    """Serve a page, as the same file: it is large. One that `evergreen prune` has removed is not made again."""
+    """Serve a page as a hard link, since it is large. One that `evergreen prune` has removed is not recreated."""
     if page.exists():
         served.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{served.name}-", dir=served.parent) as beside:
-            (Path(beside) / "page").hardlink_to(page)
-            (Path(beside) / "page").replace(served)
+        with tempfile.TemporaryDirectory(prefix=f".{served.name}-", dir=served.parent) as temporary:
+            (Path(temporary) / "page").hardlink_to(page)
+            (Path(temporary) / "page").replace(served)
 
 
 def _scored_version(lake: Lake, as_of: str) -> str | None:
@@ -69,7 +69,7 @@ def _scored_version(lake: Lake, as_of: str) -> str | None:
 
 
 def _earlier(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> tuple[Earlier, ...]:
-    """The windows before as_of that were measured of this champion, the newest last."""
+    """The windows before as_of that were measured for this champion, newest last."""
     tables = [table for table in lake.tables("drift") if table.removeprefix("drift/") < as_of]
     published = [read_drift(lake.current(table)) for table in tables]
     return tuple(
@@ -82,8 +82,8 @@ def _earlier(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> tupl
 def _performance(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> Performance | None:
     if champion is None or lake.version(f"performance/{as_of}") is None:
         return None
-    found = load_performance(lake, as_of)
-    return found if found.training_id == champion.training_id else None
+    performance = load_performance(lake, as_of)
+    return performance if performance.training_id == champion.training_id else None
 
 
 def _report(
@@ -94,7 +94,7 @@ def _report(
     performance: Performance | None,
     settings: DriftSettings,
 ) -> tuple[DriftReport, str]:
-    """The report, and Evidently's page: empty when nothing was measured."""
+    """The report, and Evidently's page, which is empty when nothing was measured."""
     lake, domain = home.lake, home.domain
     why = _unmeasurable(lake, as_of, champion)
     if why is not None or champion is None:
@@ -111,9 +111,9 @@ def _report(
     columns, widgets = _compare(reference, current, domain, settings)
     columns = (*columns, *(performance.answers if performance else ()))
     left_out = _left_out({column.group for column in columns}, reference, current, performance, settings)
-    found = judge(columns, settings, left_out)
+    finding = judge(columns, settings, left_out)
     since = {column.name: _since(column.name, as_of, earlier) for column in columns if column.drifted}
-    verdict = (found.detected, found.share, found.reason)
+    verdict = (finding.detected, finding.share, finding.reason)
     return DriftReport(
         as_of, champion.version, *verdict, *rows, columns, since, left_out, champion.training_id
     ), widgets
@@ -141,11 +141,11 @@ def _left_out(
         for group in ("predictions", "labels")
     }
     texts = wording_rows(len(reference.texts), len(current.texts), settings)
-    why = {group: f"{window} rows of the window, {other} of the reference" for group, (window, other) in sizes.items()}
-    why["wording"] = f"{texts} texts to learn from on either side"
+    rows = {group: f"{window} rows of the window, {other} of the reference" for group, (window, other) in sizes.items()}
+    rows["wording"] = f"{texts} texts to learn from on either side"
     tested, known = (performance.evaluated.rows, performance.realised.rows) if performance else (0, 0)
-    why["answers"] = f"{known} answers with a known label, and {tested} evaluated ones"
-    return {group: f"{found}, {settings.min_rows} are needed" for group, found in why.items() if group not in measured}
+    rows["answers"] = f"{known} answers with a known label, and {tested} evaluated ones"
+    return {group: f"{few}, {settings.min_rows} are needed" for group, few in rows.items() if group not in measured}
 
 
 def _since(name: str, as_of: str, earlier: tuple[Earlier, ...]) -> str:

@@ -1,6 +1,6 @@
-"""The dashboard of a window, above Evidently's widgets: what moved, by how much, since when, and what it cost.
+"""The dashboard of a window, above Evidently's widgets: what moved, by how much, since when, and at what cost.
 
-Numbers and names of columns only: no text of a record. The page loads nothing.
+It has only numbers and names of columns, no text of a record, and loads nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,18 +36,18 @@ _STYLE = """
 </style>
 """
 _BAR = 120
-"""Pixels of a bar that is as long as bars get: three times the threshold."""
+"""Pixels of the longest bar: three times the threshold."""
 
 
 @dataclass(frozen=True)
 class _Words:
-    """What people call things, as HTML."""
+    """Display names, as HTML."""
 
     title: str
     records: str
     label: str
     columns: dict[tuple[str, str], str]
-    """By group and column, where it is not called by its own name."""
+    """Display names by group and column, where they differ from the column's name."""
 
     @classmethod
     def of(cls, domain: Domain) -> "_Words":
@@ -84,24 +84,24 @@ def render(
 
 
 def _heading(report: DriftReport, words: _Words) -> str:
-    found = {True: "Drift", False: "No drift", None: "Drift not measured"}[report.detected]
+    verdict = {True: "Drift", False: "No drift", None: "Drift not measured"}[report.detected]
     sides = (
         f"<p>{report.current_rows:,} {words.records} that version {escape(str(report.model_version))} answered and was "
         f"not trained on, compared with {report.reference_rows:,} that it was trained on.</p>"
     )
-    heading = f"<p>{words.title}</p><h1>{found} as of {report.as_of}</h1>"
+    heading = f"<p>{words.title}</p><h1>{verdict} as of {report.as_of}</h1>"
     return f"{heading}<p>{escape(report.reason)}.</p>{sides if report.columns else ''}"
 
 
-def _tiles(found: Performance, words: _Words) -> str:
-    evaluated, realised, estimated = found.evaluated, found.realised, found.estimated_accuracy
+def _tiles(performance: Performance, words: _Words) -> str:
+    evaluated, realised, estimated = performance.evaluated, performance.realised, performance.estimated_accuracy
     tiles = [
         ("evaluated accuracy", _percent(evaluated.accuracy), f"{_f1(evaluated.macro_f1)}{evaluated.rows:,} test rows"),
         (
             "estimated accuracy of this window",
             _percent(estimated),
-            f"{_points(estimated, evaluated.accuracy)}{_between(found)}{_f1(found.estimated_macro_f1)}"
-            f"{_maturity(found, words)}",
+            f"{_points(estimated, evaluated.accuracy)}{_between(performance)}{_f1(performance.estimated_macro_f1)}"
+            f"{_maturity(performance, words)}",
         ),
         (
             "realised accuracy so far",
@@ -109,7 +109,7 @@ def _tiles(found: Performance, words: _Words) -> str:
             f"{_points(realised.accuracy, evaluated.accuracy)}{_f1(realised.macro_f1)}"
             f"{realised.rows:,} {words.records} whose {words.label} is known",
         ),
-        ("estimated cost of this window", *_cost(found, evaluated.accuracy, words)),
+        ("estimated cost of this window", *_cost(performance, evaluated.accuracy, words)),
     ]
     return "<div class='tiles'>" + "".join(_tile(*tile) for tile in tiles) + "</div>"
 
@@ -118,16 +118,17 @@ def _tile(name: str, value: str, note: str) -> str:
     return f"<div class='tile'><span>{name}</span><b>{value}</b><span>{note}</span></div>"
 
 
-def _cost(found: Performance, evaluated: float | None, words: _Words) -> tuple[str, str]:
-    """How many more answers are wrong than at the evaluated accuracy."""
-    if evaluated is None or found.estimated_accuracy is None:
+def _cost(performance: Performance, evaluated: float | None, words: _Words) -> tuple[str, str]:
+    """The number of wrong answers beyond those at the evaluated accuracy."""
+    if evaluated is None or performance.estimated_accuracy is None:
         return "not measured", "needs the champion's evaluation and a scored window"
-    more = round((evaluated - found.estimated_accuracy) * found.window_rows)
-    return f"{more:+,}", f"wrong answers on {found.window_rows:,} {words.records}, compared with the evaluated accuracy"
+    more = round((evaluated - performance.estimated_accuracy) * performance.window_rows)
+    rows = f"{performance.window_rows:,} {words.records}"
+    return f"{more:+,}", f"wrong answers on {rows}, compared with the evaluated accuracy"
 
 
-def _maturity(found: Performance, words: _Words) -> str:
-    return f"{words.label} known for {found.maturity:.0%}" if found.maturity is not None else "no rows"
+def _maturity(performance: Performance, words: _Words) -> str:
+    return f"{words.label} known for {performance.maturity:.0%}" if performance.maturity is not None else "no rows"
 
 
 def _moved(report: DriftReport, words: _Words) -> str:
@@ -137,10 +138,10 @@ def _moved(report: DriftReport, words: _Words) -> str:
     every = (
         f"<details><summary>All {len(ordered)} columns, by how far they moved</summary>"
         f"<p>Drifted columns by group: {escape(groups)}. PSI: population stability index over the reference's "
-        "quantiles, rare categories pooled; AUC: how well a classifier tells the window's texts from the reference's; "
-        "EVIDENCE: that the champion errs more than its confidence promised, as the logarithm of an e-value. "
-        "Calm: what stretches of the champion's own training period allow; threshold: that, or the configured bound "
-        f"where it is larger.</p>{_table(ordered, report.since, words)}</details>"
+        "quantiles, rare categories pooled; AUC: how well a classifier separates the window's texts from the "
+        "reference's; EVIDENCE: that the champion errs more than its confidence promised, as the logarithm of an "
+        "e-value. Calm: what blocks of the champion's own training period allow; threshold: that, or the configured "
+        f"bound if it is larger.</p>{_table(ordered, report.since, words)}</details>"
     )
     return f"<h2>What moved</h2>{_table(drifted, report.since, words) if drifted else '<p>No column.</p>'}{every}"
 
@@ -166,10 +167,10 @@ def _column(column: Column, since: str, words: _Words) -> str:
 
 
 def _windows(report: DriftReport, earlier: Sequence[Earlier], performance: Performance, words: _Words) -> str:
-    """Every window of the champion, the newest first."""
-    found = {window.as_of: (len(window.drifted), window.share) for window in earlier}
+    """Every window of the champion, newest first."""
+    moved = {window.as_of: (len(window.drifted), window.share) for window in earlier}
     if report.columns:
-        found[report.as_of] = (sum(column.drifted for column in report.columns), report.share)
+        moved[report.as_of] = (sum(column.drifted for column in report.columns), report.share)
     head = _row(
         "th",
         ("as of",),
@@ -188,7 +189,7 @@ def _windows(report: DriftReport, earlier: Sequence[Earlier], performance: Perfo
             "td",
             (window.as_of,),
             (
-                *_drifted(found.get(window.as_of)),
+                *_drifted(moved.get(window.as_of)),
                 f"{window.rows:,}",
                 f"{window.maturity:.0%}",
                 _percent(window.estimated_accuracy),
@@ -204,13 +205,13 @@ def _windows(report: DriftReport, earlier: Sequence[Earlier], performance: Perfo
 
 def _contents(report: DriftReport) -> str:
     groups = dict.fromkeys(column.group for column in report.columns if column.statistic == "psi")
-    return f"<h2>Columns, by Evidently</h2><p>A summary a group, in this order: {', '.join(groups)}.</p>"
+    return f"<h2>Columns, by Evidently</h2><p>A summary per group, in this order: {', '.join(groups)}.</p>"
 
 
-def _drifted(found: tuple[int, float | None] | None) -> tuple[str, str]:
-    if found is None or found[1] is None:
+def _drifted(moved: tuple[int, float | None] | None) -> tuple[str, str]:
+    if moved is None or moved[1] is None:
         return "not measured", ""
-    return str(found[0]), f"{found[1]:.0%}"
+    return str(moved[0]), f"{moved[1]:.0%}"
 
 
 def _row(kind: str, names: Iterable[str], numbers: Iterable[str], css: str = "") -> str:
@@ -223,16 +224,16 @@ def _percent(share: float | None, otherwise: str = "not measured") -> str:
     return otherwise if share is None else f"{share:.1%}"
 
 
-def _between(found: Performance) -> str:
+def _between(performance: Performance) -> str:
     """The interval of the two estimators."""
-    if found.estimated_between is None:
+    if performance.estimated_between is None:
         return ""
-    low, high = found.estimated_between
+    low, high = performance.estimated_between
     return f"{low:.1%} to {high:.1%} by two estimators; "
 
 
 def _points(share: float | None, evaluated: float | None) -> str:
-    """Against the evaluated accuracy."""
+    """The difference from the evaluated accuracy."""
     if share is None or evaluated is None:
         return ""
     return f"{(share - evaluated) * 100:+.1f} points against the evaluated; "

@@ -1,16 +1,16 @@
 """How good is the champion, on labels that have arrived since?
 
 A prediction counts when it was blind and its label is now known. Blind means that the model cannot have seen the label:
-it became known after the as-of instant of the snapshot that the model was trained on, in every version of the
-record. Rows of the snapshot's test part do not count either: the gate has chosen the champion by them. Where one
-model predicted a record on several days, the first answer counts: it is the one that routed the record, and the
-online statistics of later days may hold the record's own label. The part of the rows that was predicted before the
-label was known, where that cannot happen at all, is shown beside the whole. Only the newest labels count: over a whole
-reign, the good days before a change would hide it for months.
+in every version of the record, it became known after the as-of instant of the snapshot the model was trained on. Rows
+of the snapshot's test part do not count either, since the gate has chosen the champion by them. Where one model
+predicted a record on several days, the first answer counts: it is the one that was used, and the online statistics of
+later days may include the record's own label. The rows predicted before the label was known, for which that is
+impossible, are also shown separately. Only the newest labels count: over a whole reign, the good days before a change
+would hide it for months.
 
 The newest window has few labels or none: its quality is estimated (`assets.monitoring.estimation`). Each earlier
-window of the same champion keeps the estimate that was published for it, beside what was realised once enough of its
-labels had arrived: that is how far the estimates can be trusted.
+window of the same champion keeps its published estimate next to the realised accuracy, once enough labels had arrived:
+that shows how far the estimates can be trusted.
 """
 
 import json
@@ -93,35 +93,35 @@ _NEW_LABELS = f"""
 
 @dataclass(frozen=True)
 class Scores:
-    """Right and wrong answers, summed up; shares are None where there are no rows."""
+    """A summary of right and wrong answers; shares are None without rows."""
 
     rows: int
     accuracy: float | None
     macro_f1: float | None
-    """The mean over the labels that occur among the true ones."""
+    """The mean over the labels that occur as true labels."""
 
 
 @dataclass(frozen=True)
 class WindowQuality:
-    """One window's blind predictions: what was estimated of them, and what was realised."""
+    """One window's blind predictions: estimated and realised accuracy."""
 
     as_of: str
     rows: int
     labels: int
     """Rows whose label is known by now."""
     estimated_accuracy: float | None
-    """As it was published at the window's own as-of; None when it was not."""
+    """The estimate published at the window's own as-of; None if there was none."""
     realised_accuracy: float | None
     """None until enough labels have arrived."""
 
     @property
     def maturity(self) -> float:
-        """Label maturity: the share of the rows whose label is known."""
+        """Label maturity: the share of rows whose label is known."""
         return self.labels / self.rows
 
     @property
     def error(self) -> float | None:
-        """How much too high the estimate was."""
+        """By how much the estimate was too high."""
         if self.estimated_accuracy is None or self.realised_accuracy is None:
             return None
         return self.estimated_accuracy - self.realised_accuracy
@@ -129,40 +129,40 @@ class WindowQuality:
 
 @dataclass(frozen=True)
 class Performance:
-    """What the champion's predictions were worth, as far as labels are known as of as_of."""
+    """The quality of the champion's predictions, from the labels known as of as_of."""
 
     as_of: str
     model_version: str | None
     realised: Scores
     """Blind predictions whose label became known lately (`recent`)."""
     before_label: Scores
-    """Those of them that were made before the label was known."""
+    """Those predicted before the label was known."""
     evaluated: Scores
-    """The same of the test rows of the champion's snapshot; no rows when its evaluation is not there."""
+    """The same for the test rows of the champion's snapshot; no rows if its evaluation is missing."""
     window_rows: int
-    """Routed records of the window that ends at as_of."""
+    """Scored records of the window that ends at as_of."""
     window_labels: int
     """Those whose label is known."""
     estimated_accuracy: float | None
-    """Of the window's blind predictions, by their calibrated confidence; None without the champion's evaluation."""
+    """The estimate for the window's blind predictions, by calibrated confidence; None without an evaluation."""
     new_labels: int
-    """Labels of records with a text that became known after the champion's snapshot (all, without one)."""
+    """Labels of records with a text that became known after the champion's snapshot (all, without a champion)."""
     sentence: str
     recall: dict[str, float]
-    """Realised share of right answers by true label."""
+    """The realised share of right answers by true label."""
     estimated_macro_f1: float | None = None
     precision: dict[str, float] = field(default_factory=dict)
-    """Realised share of right answers by answered label."""
+    """The realised share of right answers by answered label."""
     estimated_labels: tuple[LabelEstimate, ...] = ()
-    """What is expected of each label in the window, beside its realised precision and recall."""
+    """The expected quality of each label in the window, to compare with its realised precision and recall."""
     estimated_by_threshold: float | None = None
-    """The accuracy by another estimator: the truth is expected between the two."""
+    """The accuracy by another estimator: the truth is expected to be between the two."""
     windows: tuple[WindowQuality, ...] = ()
-    """Every window of this champion up to as_of, the newest last."""
+    """Every window of this champion up to as_of, newest last."""
     answers: tuple[Column, ...] = ()
-    """The evidence that the champion errs more than its confidence promised; none where that was not measured."""
+    """The evidence that the champion errs more than its confidence promised; empty if not measured."""
     training_id: str | None = None
-    """The champion's, which it was measured of; None without one."""
+    """The training id of the measured champion; None without one."""
 
     @property
     def estimated_between(self) -> tuple[float, float] | None:
@@ -183,9 +183,9 @@ def measure_performance(
 ) -> Performance:
     """Join the champion's predictions with the labels known as of as_of, and publish `performance/<as_of>`.
 
-    The realised accuracy of a window is given from a label maturity of `settings.min_maturity` on. The version is a
-    function of the marts, the predictions, the champion, what was estimated before and the settings. Raises
-    NotPublished without marts.
+    A window's realised accuracy is given once its label maturity reaches `settings.min_maturity`. The version is a
+    function of the marts, the predictions, the champion, earlier estimates and the settings. Raises NotPublished
+    without marts.
     """
     lake, table = home.lake, f"performance/{as_of}"
     if champion:
@@ -201,20 +201,21 @@ def measure_performance(
     if lake.path(table, version).exists():
         lake.publish(table, version, lake.path(table, version))
         return load_performance(lake, as_of)
-    found = _measure(lake, as_of, champion, used, policy, settings)
-    estimated |= {own: found.estimated_accuracy}
-    found = replace(found, windows=tuple(_shown(window, estimated, settings.min_maturity) for window in found.windows))
+    performance = _measure(lake, as_of, champion, used, policy, settings)
+    estimated |= {own: performance.estimated_accuracy}
+    windows = tuple(_shown(window, estimated, settings.min_maturity) for window in performance.windows)
+    performance = replace(performance, windows=windows)
     with lake.staging(table) as staged:
-        (staged / "performance.json").write_text(json.dumps(asdict(found), indent=1))
+        (staged / "performance.json").write_text(json.dumps(asdict(performance), indent=1))
         lake.publish(table, version, staged)
-    return found
+    return performance
 
 
 def recent(matured: pd.DataFrame, as_of: str, policy: RetrainingPolicy) -> pd.DataFrame:
-    """Of answers whose label is known, those of the newest nights.
+    """The newest nights of answers whose label is known.
 
-    Columns: `night`, on which both were there, and `rows`, how many. The nights are those of the last `realised_days`
-    days, or as many more as hold `min_mature_rows`.
+    Columns: `night`, when both answer and label were there, and `rows`, their number. The nights are those of the last
+    `realised_days` days, or more until they have `min_mature_rows`.
     """
     since = matured.groupby("night")["rows"].sum()[::-1].cumsum()
     enough = since.index[since >= policy.min_mature_rows]
@@ -223,12 +224,12 @@ def recent(matured: pd.DataFrame, as_of: str, policy: RetrainingPolicy) -> pd.Da
 
 
 def _tell_removed(home: Home, as_of: str, champion: RegisteredVersion) -> None:
-    """Say that predictions of days since it first was champion count no more: it is one again, or was."""
+    """Warn that predictions of days since it first was champion were removed, and no longer count."""
     own = [e.as_of for e in Ledger.of(home).entries("alias") if e.body["training_id"] == champion.training_id]
     removed = names_gone(home, home.lake.root / "predictions") if own else []
     if gone := [day for day in removed if own[0] <= day <= as_of]:
         _log.warning(
-            "predictions of %d days, %s to %s, were removed and count no more (days in configs/retention.yaml)",
+            "predictions of %d days, %s to %s, were removed and no longer count (days in configs/retention.yaml)",
             *(len(gone), gone[0], gone[-1]),
         )
 
@@ -251,14 +252,14 @@ def _predictions(lake: Lake, as_of: str, champion: RegisteredVersion) -> dict[st
 
 
 def _estimated(lake: Lake, predictions: str, champion: RegisteredVersion) -> float | None:
-    """What was published of the champion's accuracy for an earlier window."""
+    """The published estimate of the champion's accuracy for an earlier window."""
     as_of = predictions.removeprefix("predictions/")
     published = load_performance(lake, as_of) if lake.version(f"performance/{as_of}") else None
     return published.estimated_accuracy if published and published.training_id == champion.training_id else None
 
 
 def _shown(window: WindowQuality, estimated: dict[str, float | None], min_maturity: float) -> WindowQuality:
-    """With what was estimated of it, and without what is not yet mature."""
+    """A window with its published estimate, and without a realised accuracy that is not yet mature."""
     realised = window.realised_accuracy if window.maturity >= min_maturity else None
     return replace(window, estimated_accuracy=estimated[f"predictions/{window.as_of}"], realised_accuracy=realised)
 
@@ -317,9 +318,9 @@ _NO_COUNTS = pd.DataFrame({"label": [], "predicted": [], "before_label": [], "ro
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any]) -> tuple[Any, ...]:
-    found = connection.execute(query, parameters).fetchone()
-    assert found is not None
-    return tuple(found)
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return tuple(row)
 
 
 def _evaluated(rows: pd.DataFrame | None) -> Scores:
@@ -346,7 +347,7 @@ def _scores(counts: pd.DataFrame) -> Scores:
 
 
 def _right(counts: pd.DataFrame, side: str) -> dict[str, float]:
-    """Shares of right answers by the true or the predicted label."""
+    """Shares of right answers by true or predicted label."""
     right = counts["rows"].where(counts["label"] == counts["predicted"], 0)
     shares = right.groupby(counts[side]).sum() / counts.groupby(side)["rows"].sum()
     return {str(label): float(share) for label, share in shares.items()}
@@ -356,8 +357,8 @@ def _sentence(champion: RegisteredVersion | None, realised: Scores, policy: Retr
     if champion is None:
         return "performance cannot be measured: there is no champion yet"
     if realised.rows < policy.min_mature_rows:
-        found = f"{realised.rows} blind predictions of version {champion.version} have a known label"
-        return f"performance cannot be measured: {found}, and {policy.min_mature_rows} are needed"
+        rows = f"{realised.rows} blind predictions of version {champion.version} have a known label"
+        return f"performance cannot be measured: {rows}, and {policy.min_mature_rows} are needed"
     return (
         f"version {champion.version} was right on {realised.accuracy:.1%} of {realised.rows} blind predictions "
         f"(macro-F1 {realised.macro_f1:.3f})"

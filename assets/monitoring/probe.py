@@ -1,9 +1,9 @@
-"""What a retraining is expected to bring, by what twins have answered, the champion's age and the gate's power.
+"""The expected gain of a retraining, by the twins' answers, the champion's age and the gate's power.
 
-What a new champion would gain is a random walk with the drift of past verdicts: before anything is asked, normal around
+The gain of a new champion is modelled as a random walk with the trend of past verdicts: its prior is normal around
 `gain_per_day` times the age, with a variance that grows with the age. The twins' difference on blind rows, with its
-error, makes that a posterior. At each gain the gate promotes with the power of its own test, on as many test rows and
-at the significance of the next challenger of the reign.
+error, gives the posterior. At each gain the gate promotes with the power of its own test, for its number of test rows
+and the significance of the next challenger of the reign.
 """
 
 from dataclasses import dataclass
@@ -20,33 +20,33 @@ from assets.settings import GatePolicy, RetrainingPolicy
 __all__ = ["Probe", "weigh"]
 
 _GAINS = 400
-"""Points of equal probability that stand for the posterior."""
+"""Points of equal probability that represent the posterior."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What twins measured, and what follows from it; gains are in accuracy."""
+    """The twins' measurement, and what follows from it; gains are in accuracy."""
 
     rows: int
-    """Blind rows that both twins have answered."""
+    """Blind rows that both twins answered."""
     difference: float
     """The challenger's twin minus the champion's."""
     error: float
-    """The standard error of that."""
+    """The standard error of the difference."""
     gain: float
     """The posterior's mean."""
     spread: float
-    """Its standard deviation."""
+    """The posterior's standard deviation."""
     chance: float
-    """That the gate promotes a challenger."""
+    """The chance that the gate promotes a challenger."""
     promoted_gain: float
-    """What the posterior says of those that it would promote."""
+    """The posterior's mean over the gains that it would promote."""
 
 
 def weigh(
     twins: Twins | None, age_days: int, gain_per_day: float, nth: int, gate: GatePolicy, policy: RetrainingPolicy
 ) -> Probe | None:
-    """The probe of a champion of an age, whose next challenger is the nth of its reign; None without blind rows."""
+    """The probe for a champion of some age whose next challenger is the nth of its reign; None without blind rows."""
     if twins is None or not twins.rows:
         return None
     difference, error = paired_gain(twins.only_challenger, twins.only_champion, twins.rows)

@@ -1,4 +1,4 @@
-"""What a comparison found: the content of `drift.json`, published as the lake table `drift/<as_of>`."""
+"""The drift report: the content of `drift.json`, published as the lake table `drift/<as_of>`."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ __all__ = ["DriftReport", "Earlier", "load_drift", "read_drift"]
 
 @dataclass(frozen=True)
 class DriftReport:
-    """What was compared and found; `detected` and `share` are None when it could not be measured."""
+    """A comparison and its result; `detected` and `share` are None when drift could not be measured."""
 
     as_of: str
     model_version: str | None
@@ -26,11 +26,11 @@ class DriftReport:
     current_rows: int
     columns: tuple[Column, ...]
     since: dict[str, str] = field(default_factory=dict)
-    """By drifted column, the first of the windows in a row, this one the last, in which it had drifted."""
+    """By drifted column, the first of the consecutive windows up to this one in which it had drifted."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """By group that was not measured, why not."""
+    """Why groups were not measured."""
     training_id: str | None = None
-    """The champion's, which it was measured of; None without one."""
+    """The training id of the measured champion; None without one."""
 
     @property
     def groups(self) -> dict[str, float]:

@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 ATTEMPT_AT = "evergreen/decision"
-"""The tag of a run that names the decision which it is an attempt at."""
+"""The tag of a run that names the decision it is an attempt at."""
 
 _TRAININGS = 3
-"""The newest trainings whose mean is what the next one takes."""
+"""The next training is assumed to take the mean time of this many newest ones."""
 
 
 @dataclass(frozen=True)
 class Past:
-    """What the ledger knows of earlier retrainings, as of a day, under a champion."""
+    """What the ledger says about earlier retrainings, as of a day, under a champion."""
 
     gain_per_day: float
     spent: float
@@ -48,10 +48,10 @@ class Past:
 def decide_retraining(
     home: Home, as_of: str, champion: RegisteredVersion | None, settings: Settings
 ) -> RetrainingDecision:
-    """Decide on the published drift report and performance; publish and append to the ledger.
+    """Decide by the published drift report and performance; publish the decision and append it to the ledger.
 
-    What was decided on the same measurements and policy stands, whatever has been spent since. Raises NotPublished when
-    the report or the performance is missing for as_of.
+    An earlier decision on the same measurements and policy remains, whatever has been spent since. Raises NotPublished
+    when the report or the performance is missing for as_of.
     """
     lake, policy, ledger = home.lake, settings.retraining, Ledger.of(home)
     measured = [lake.current(f"{table}/{as_of}").name for table in ("drift", "performance")]
@@ -78,15 +78,14 @@ def _decide(
     training = expected_cost(_device_seconds(lake), settings.training.cost.price_per_hour)
     numbers = decision_inputs(as_of, champion, windows, load_performance(lake, as_of), past, training, settings)
     if champion:
-        found = probe(twins, entries, champion.training_id, numbers, settings)
-        numbers = replace(numbers, probe=found)
+        numbers = replace(numbers, probe=probe(twins, entries, champion.training_id, numbers, settings))
     return decide(numbers, policy, home.domain)
 
 
 def probe(
     twins: Twins | None, entries: Sequence[Entry], champion: str, numbers: DecisionInputs, settings: Settings
 ) -> Probe | None:
-    """What twins say of the next challenger of a champion, by its training id."""
+    """The twins' estimate for the next challenger of a champion, given by its training id."""
     nth = len(met((entry.body for entry in entries if entry.kind == "verdict"), champion)) + 1
     return weigh(twins, numbers.age_days or 0, numbers.gain_per_day, nth, settings.gate, settings.retraining)
 
@@ -100,9 +99,9 @@ def decision_inputs(
     training_cost: float,
     settings: Settings,
 ) -> DecisionInputs:
-    """The numbers of the decision. What was measured of another training than the champion's counts as not measured.
+    """The numbers of the decision. Measurements of another training than the champion's do not count.
 
-    windows: the drift reports up to as_of, newest first.
+    `windows`: the drift reports up to as_of, newest first.
     """
     policy, days = settings.retraining, settings.scoring.window_days
     training = champion.training_id if champion else None
@@ -133,7 +132,7 @@ def decision_inputs(
 def recall(
     entries: Sequence[Entry], as_of: str, champion: str | None, drifting_since: str | None, policy: RetrainingPolicy
 ) -> Past:
-    """What the entries so far say of retraining, those of the same day with them.
+    """What the entries up to and including a day say about retraining.
 
     A retraining is done when there is a verdict on a version of its day or a later one. Until then it may have failed,
     and the attempts at it count.
@@ -157,7 +156,7 @@ def recall(
 
 
 def due(entries: Sequence[Entry]) -> Entry | None:
-    """The newest decision to retrain, unless a verdict has come since; None when there is nothing to do."""
+    """The newest decision to retrain, unless a verdict followed; None when there is nothing to do."""
     decided = [e for e in entries if e.kind == "retraining" and e.body["decision"] == "retrain"]
     if not decided or any(entry.kind == "verdict" and entry.seq > decided[-1].seq for entry in entries):
         return None
@@ -165,16 +164,16 @@ def due(entries: Sequence[Entry]) -> Entry | None:
 
 
 def attempts(entries: Sequence[Entry], decision: Entry) -> int:
-    """How often a retraining has been launched for a decision."""
+    """The number of times that a retraining has been launched for a decision."""
     return sum(entry.kind == "attempt" and entry.body["decision"] == decision.seq for entry in entries)
 
 
 def _spent(entries: Sequence[Entry], policy: RetrainingPolicy) -> float:
-    """What the trainings that some entries decide on have cost, and the promotions and refits that came of them."""
+    """The cost of the trainings that some entries decided on, and of the promotions and refits that followed."""
     spent = training = 0.0
     for entry in entries:
         if entry.kind == "retraining" and entry.body["decision"] == "retrain":
-            # Older decisions do not say what a training costs.
+            # Older decisions do not record the cost of a training.
             training = entry.body["numbers"].get("training_cost", 0.0)
             spent += training
         elif entry.kind == "verdict" and entry.body.get("refit_of"):
@@ -185,10 +184,10 @@ def _spent(entries: Sequence[Entry], policy: RetrainingPolicy) -> float:
 
 
 def _gain_per_day(verdicts: Sequence[Entry], policy: RetrainingPolicy) -> float:
-    """Accuracy that a challenger typically gains on the champion, by how much later the rows end that it learned from.
+    """The accuracy that a challenger typically gains on the champion per day that its training rows end later.
 
-    The median, with the policy's own rate among them twice: one sudden change of the world says nothing of age,
-    however much it has cost, nor does one training that went wrong.
+    The median, with the policy's own rate included twice: one sudden change of the world says nothing about age,
+    whatever it cost, nor does one training that went wrong.
     """
     trained_to = {entry.body["training_id"]: entry.body["trained_to"] for entry in verdicts}
     rates = [policy.decay_per_day] * 2
@@ -205,37 +204,37 @@ def _windows(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> list
     load_drift(lake, as_of)
     days = sorted((name.removeprefix("drift/") for name in lake.tables("drift")), reverse=True)
     reports = [load_drift(lake, day) for day in days if day <= as_of]
-    found = [report for report in reports if report.training_id == (champion.training_id if champion else None)]
-    return found if found and found[0].as_of == as_of else []
+    own = [report for report in reports if report.training_id == (champion.training_id if champion else None)]
+    return own if own and own[0].as_of == as_of else []
 
 
 def drifting_since(windows: Sequence[tuple[str, bool | None]]) -> str | None:
-    """The first day of the drift that the newest of some windows shows; None when it shows none.
+    """The first day of the drift in the newest window; None when it shows none.
 
-    windows: as-of days and whether there was drift, newest first.
+    `windows`: as-of days and whether there was drift, newest first.
     """
     return next(reversed([as_of for as_of, _ in takewhile(lambda window: window[1], windows)]), None)
 
 
 def expected_cost(device_seconds: Sequence[float], price_per_hour: float) -> float:
-    """What a training costs when it takes as long as the newest did; it is free before the first.
+    """The cost of a training that takes as long as the newest did; 0 before the first.
 
-    device_seconds: of past trainings, summed over their ranks, the newest last.
+    `device_seconds`: of past trainings, summed over their ranks, newest last.
     """
     seconds = fmean(device_seconds[-_TRAININGS:] or [0.0])
     return cost(seconds, 1, price_per_hour)
 
 
 def retraining_cost(training_cost: float, refit: bool, policy: RetrainingPolicy) -> float:
-    """What a retraining costs that ends in a promotion; the refit that follows it takes what its training does."""
+    """The cost of a retraining that ends in a promotion; a refit costs as much as the training."""
     return training_cost * (2 if refit else 1) + policy.price_per_retraining
 
 
 def _device_seconds(lake: Lake) -> list[float]:
-    """What the newest trainings took, each summed over its ranks, the newest last."""
-    taken = []
+    """The seconds of the newest trainings, each summed over its ranks, newest last."""
+    seconds = []
     for table in sorted(lake.tables("challenger"))[-_TRAININGS:]:
         bundle = lake.current(table)
         ranks = read_json(bundle / "provenance.json")["world_size"]
-        taken.append(read_json(bundle / "training.json")["seconds"] * ranks)
-    return taken
+        seconds.append(read_json(bundle / "training.json")["seconds"] * ranks)
+    return seconds

@@ -1,12 +1,11 @@
-"""What drift compares, from the lake or from frames: a sample of the champion's training rows, and one of the window.
+"""The two sides of a drift comparison, from the lake or from frames: samples of training rows and of a window.
 
-`predictions` are compared with what the champion predicted for its test rows in its evaluation: those are the
-predictions that it made for text it had not been trained on, and they cost nothing here. On the side of the window,
-records that the champion was trained on are left out for the same reason, and so are letters of the training's time
-that were kept from it.
+`predictions` are compared with the champion's predictions for its test rows in its evaluation: it made them for text it
+had not been trained on, and they cost nothing here. For the same reason the window leaves out records that the champion
+was trained on, and texts from the training's period that were kept out of it.
 
-`labels` are compared with the training rows' labels, as far as those would have arrived, too: the quickest of a
-window's labels arrive within it, and where one label is settled sooner than another they are another mix than all.
+`labels` are compared with those of the training rows that would also have arrived: only the quickest of a window's
+labels arrive within it, and if one label is settled sooner than another, their mix differs from that of all.
 """
 
 from collections.abc import Sequence
@@ -46,7 +45,7 @@ __all__ = [
 
 _NOT_FEATURES = {"record_id", "as_of", "predicted", "confidence", "model_version", "reason"}
 _GOLDEN = 0.6180339887498949
-"""Multiples of it, modulo 1, are spread evenly however many there are (Weyl)."""
+"""Its multiples, modulo 1, are evenly spread, however many there are (Weyl)."""
 _MOST_STRETCHES = 24
 _ROUTED = f"""
     select record_id
@@ -70,7 +69,7 @@ _DRAWN = f"""
 
 @dataclass(frozen=True)
 class Compared:
-    """One side: its columns, and texts for the domain classifier, both in order of time."""
+    """One side: its columns, and the texts for the domain classifier, both in order of time."""
 
     side: Side
     texts: "pd.Series[str]"
@@ -78,19 +77,19 @@ class Compared:
 
 @dataclass(frozen=True)
 class TrainingSide(Compared):
-    """The side of the training, with what the other side is measured by."""
+    """The training side, with what is needed to measure the other side."""
 
     words: frozenset[str]
-    """Those that the champion knows."""
+    """The words that the champion knows."""
     watched: tuple[str, ...]
     """The record's own columns that are compared."""
     trained: frozenset[str]
-    """The ids of all records that it was trained on."""
+    """The ids of all records that the champion was trained on."""
     kept_out: KeptOut
 
 
 def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSettings) -> TrainingSide:
-    """A fixed sample of the champion's training rows and of its evaluation, if that is left."""
+    """A fixed sample of the champion's training rows, and of its evaluation if that still exists."""
     snapshot = read_snapshot(lake, champion.as_of, champion.snapshot_id)
     train = snapshot.path / "train.parquet"
     ids = pq.read_table(train, columns=["record_id"]).column(0).to_pandas()
@@ -115,9 +114,9 @@ def reference_of(
     kept_out: KeptOut,
     settings: DriftSettings,
 ) -> TrainingSide:
-    """The side of a training, by its rows in order of time and what the model answered in its evaluation.
+    """The side of a training, from its rows in order of time and the model's answers in its evaluation.
 
-    rows: the domain's columns and features; evaluated: predicted and confidence by record_id, None when it is not left.
+    `rows`: the domain's columns and features; `evaluated`: predicted and confidence by record_id, or None.
     """
     rows = rows.iloc[_reference_places(rows["record_id"], settings)].reset_index(drop=True)
     # Its own words are never unknown to a row, so the vocabulary comes from training rows outside the sample.

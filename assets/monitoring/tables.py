@@ -1,4 +1,4 @@
-"""What monitoring has measured, as tables for people to look at."""
+"""The measurements of monitoring, as tables for people."""
 
 from assets.display import Table, label_name
 from assets.monitoring.performance import Performance, Scores
@@ -9,7 +9,7 @@ __all__ = ["columns_table", "labels_table", "quality_table", "windows_table"]
 
 
 def columns_table(report: DriftReport) -> Table:
-    """What was compared, what has moved furthest first."""
+    """The compared columns, those that moved furthest first."""
     rows = [
         (
             c.name,
@@ -24,32 +24,32 @@ def columns_table(report: DriftReport) -> Table:
     return Table(["column", "group", "measured", "threshold", "of", "drifted since"], rows)
 
 
-def quality_table(found: Performance) -> Table:
-    """Realised beside evaluated quality."""
+def quality_table(performance: Performance) -> Table:
+    """Realised and evaluated quality."""
     kinds = {
-        "realised (blind, label known)": found.realised,
-        "of these, before the label was known": found.before_label,
-        "evaluated (test rows of its snapshot)": found.evaluated,
+        "realised (blind, label known)": performance.realised,
+        "of these, before the label was known": performance.before_label,
+        "evaluated (test rows of its snapshot)": performance.evaluated,
     }
     return Table(["of", "rows", "accuracy", "macro-F1"], [(name, *_cells(scores)) for name, scores in kinds.items()])
 
 
-def labels_table(found: Performance, domain: Domain) -> Table:
-    """Realised beside estimated precision and recall of each label."""
-    expected = {label.label: label for label in found.estimated_labels}
+def labels_table(performance: Performance, domain: Domain) -> Table:
+    """Realised and estimated precision and recall of each label."""
+    expected = {label.label: label for label in performance.estimated_labels}
     rows = [
         (
             label_name(domain, name),
-            *(_share(shares.get(name)) for shares in (found.precision, found.recall)),
+            *(_share(shares.get(name)) for shares in (performance.precision, performance.recall)),
             *((_share(one.precision), _share(one.recall)) if (one := expected.get(name)) else ("", "")),
         )
-        for name in sorted({*found.recall, *found.precision, *expected})
+        for name in sorted({*performance.recall, *performance.precision, *expected})
     ]
     return Table([domain.label.one, "precision", "recall", "estimated precision", "estimated recall"], rows)
 
 
-def windows_table(found: Performance) -> Table:
-    """Estimated next to realised accuracy, the newest window first."""
+def windows_table(performance: Performance) -> Table:
+    """Estimated and realised accuracy, newest window first."""
     rows = [
         (
             w.as_of,
@@ -59,7 +59,7 @@ def windows_table(found: Performance) -> Table:
             _share(w.realised_accuracy),
             "" if w.error is None else f"{w.error * 100:+.1f} points",
         )
-        for w in reversed(found.windows)
+        for w in reversed(performance.windows)
     ]
     return Table(["as of", "rows", "labels known", "estimated", "realised", "too high by"], rows)
 

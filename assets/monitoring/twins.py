@@ -1,10 +1,10 @@
-"""Would a new champion be better? Asked of cheap twins before the expense of a training.
+"""Would a new champion be better? Cheap twins answer that before the expense of a training.
 
-A twin is the classifier's linear branch alone, a logistic regression over hashed words, learned in seconds. One
-learns from the rows that a challenger would learn from now, the other from those of the champion's snapshot, and both
-answer the same rows. These are blind for both: they are of the test part of the challenger's snapshot, so that its twin
-learned from earlier days and from no near duplicate of them; and their labels became known after the champion's as-of,
-so that they are in no part of its snapshot, and neither it nor the gate that promoted it has seen them.
+A twin is the classifier's linear branch alone, a logistic regression over hashed words, trained in seconds. One learns
+from the rows that a challenger would learn from now, the other from those of the champion's snapshot, and both answer
+the same rows. These rows are blind for both: they are in the test part of the challenger's snapshot, so its twin
+learned only from earlier days and from no near duplicates; and their labels became known after the champion's as-of, so
+they are in no part of its snapshot, and neither the champion nor the gate that promoted it has seen them.
 """
 
 import json
@@ -35,7 +35,7 @@ _BUCKETS = 65536
 
 @dataclass(frozen=True)
 class Candidate:
-    """The newest rows that a challenger would learn from, in order of time, and those that it would be tested on."""
+    """The newest rows that a challenger would learn from, in order of time, and the rows it would be tested on."""
 
     train: pd.DataFrame
     test: pd.DataFrame
@@ -43,14 +43,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Twins:
-    """How two twins answered the rows that are blind for both."""
+    """The results of two twins on the rows that are blind for both."""
 
     rows: int
     only_challenger: int
-    """Rows that the challenger's alone got right."""
+    """Rows that only the challenger's twin got right."""
     only_champion: int
     test_rows: int
-    """What the gate would compare a challenger with the champion on."""
+    """Rows on which the gate would compare a challenger with the champion."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Twin:
 
 
 def candidate(home: Home, as_of: str, settings: SnapshotSettings, policy: RetrainingPolicy) -> Candidate | None:
-    """What a challenger would be made of as of a day; None while there are too few rows for one."""
+    """The rows of a challenger as of a day; None while there are too few."""
     newest = {"max_train_rows": min(settings.max_train_rows, policy.twin_rows)}
     smaller = settings.model_copy(update=newest)
     try:
@@ -85,7 +85,7 @@ def candidate(home: Home, as_of: str, settings: SnapshotSettings, policy: Retrai
 
 
 def learn(rows: pd.DataFrame, domain: Domain, settings: TrainingSettings, policy: RetrainingPolicy) -> Twin:
-    """The twin of the newest of some training rows, in order of time: a domain's columns."""
+    """A twin trained on the newest of some training rows, given in order of time with a domain's columns."""
     from assets.training.tasks.classification.labels import class_weights, places
     from assets.training.tasks.classification.words import fit_words
 
@@ -97,7 +97,7 @@ def learn(rows: pd.DataFrame, domain: Domain, settings: TrainingSettings, policy
 
 
 def ask(challenger: Twin, champion: Twin, test: pd.DataFrame, champion_as_of: str) -> Twins:
-    """Let both answer those of the challenger's test rows that are blind for the champion, too."""
+    """Compare both on those of the challenger's test rows that are also blind for the champion."""
     blind = test[test["label_known_at"] > instant(champion_as_of)]
     if blind.empty:
         return Twins(0, 0, 0, len(test))
@@ -106,9 +106,9 @@ def ask(challenger: Twin, champion: Twin, test: pd.DataFrame, champion_as_of: st
 
 
 def measure_twins(home: Home, as_of: str, champion: RegisteredVersion, settings: Settings) -> Twins | None:
-    """The twins' answers as of a day, published as `twins/<as_of>`; None while there is no challenger to be made.
+    """The twins' results as of a day, published as `twins/<as_of>`; None while a challenger is not possible.
 
-    The version is a function of the marts, the champion's snapshot and the settings; one that exists is reused.
+    The version is a function of the marts, the champion's snapshot and the settings; an existing one is reused.
     """
     lake, table, marts = home.lake, f"twins/{as_of}", home.lake.current("marts")
     sizes = [
@@ -122,9 +122,9 @@ def measure_twins(home: Home, as_of: str, champion: RegisteredVersion, settings:
         if asked is None:
             return None
         challenger = learn(asked.train, home.domain, settings.training, settings.retraining)
-        found = ask(challenger, _of_champion(home, champion, settings), asked.test, champion.as_of)
+        twins = ask(challenger, _of_champion(home, champion, settings), asked.test, champion.as_of)
         with lake.staging(table) as staged:
-            (staged / "twins.json").write_text(json.dumps(asdict(found), indent=1))
+            (staged / "twins.json").write_text(json.dumps(asdict(twins), indent=1))
             lake.publish(table, path.name, staged)
     else:
         lake.publish(table, path.name, path)
@@ -132,20 +132,20 @@ def measure_twins(home: Home, as_of: str, champion: RegisteredVersion, settings:
 
 
 def _of_champion(home: Home, champion: RegisteredVersion, settings: Settings) -> Twin:
-    """The champion's twin, learned once."""
+    """The champion's twin, trained once."""
     policy, power = settings.retraining, settings.training.optimizer.class_weight_power
     name = f"{champion.snapshot_id}-{hash_json([policy.twin_rows, power])[:8]}.npy"
-    kept = home.root / "cache" / "twins" / name
+    cached = home.root / "cache" / "twins" / name
     snapshot = read_snapshot(home.lake, champion.as_of, champion.snapshot_id)
-    if not kept.exists():
+    if not cached.exists():
         columns = ["text", "label", *snapshot.domain.known]
         rows = pd.read_parquet(snapshot.path / "train.parquet", columns=columns)
-        _keep(kept, learn(rows, snapshot.domain, settings.training, policy).weights)
-    return Twin(snapshot.domain, np.load(kept, allow_pickle=False))
+        _cache(cached, learn(rows, snapshot.domain, settings.training, policy).weights)
+    return Twin(snapshot.domain, np.load(cached, allow_pickle=False))
 
 
-def _keep(path: Path, weights: NDArray[np.float32]) -> None:
-    """In place of all others: there is one champion."""
+def _cache(path: Path, weights: NDArray[np.float32]) -> None:
+    """Replace all others: there is one champion."""
     for other in path.parent.glob("*"):
         other.unlink(missing_ok=True)
     with replacing(path) as file:
@@ -160,7 +160,7 @@ def _encode(rows: pd.DataFrame, domain: Domain) -> "Encoded":
 
 
 class _NoTokens:
-    """In the tokenizer's place: a twin reads no tokens."""
+    """Replaces the tokenizer: a twin reads no tokens."""
 
     ids: tuple[int, ...] = ()
 
@@ -168,7 +168,7 @@ class _NoTokens:
         return [self] * len(texts)
 
     def enable_truncation(self, max_tokens: int) -> None:
-        """There is nothing to cut."""
+        """Does nothing."""
 
     def no_padding(self) -> None:
-        """Nor to pad."""
+        """Does nothing."""

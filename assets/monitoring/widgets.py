@@ -1,4 +1,4 @@
-"""Evidently's page and numbers for columns that have been measured."""
+"""Evidently's page and numbers for measured columns."""
 
 import os
 import warnings
@@ -23,7 +23,7 @@ _LABELS = ("label", "predicted_label")
 def by_evidently(
     columns: Iterable[Column], reference: Side, current: Side, domain: Domain, settings: DriftSettings
 ) -> tuple[tuple[Column, ...], str]:
-    """The columns with the PSI that Evidently finds, and its page as HTML that loads nothing."""
+    """The columns with Evidently's PSI, and its page as HTML that loads nothing."""
     measured = list(columns)
     members: dict[str, list[Column]] = {}
     binned: tuple[dict[str, pd.Series[str]], dict[str, pd.Series[str]]] = ({}, {})
@@ -35,22 +35,22 @@ def by_evidently(
             names = binning.apply(values)
             if column.name in _LABELS:
                 names = names.map(partial(label_name, domain))
-            # Plotly takes the names of categories for markup.
+            # Plotly reads the names of categories as markup.
             into[column.name] = names.map(escape).reset_index(drop=True)
-    found, html = _evidently(binned, list(members.values()), settings.share_threshold)
-    seen = (replace(c, value=found[c.name], drifted=found[c.name] >= c.threshold) for c in measured)
-    return tuple(seen), html
+    values, html = _evidently(binned, list(members.values()), settings.share_threshold)
+    columns = (replace(c, value=values[c.name], drifted=values[c.name] >= c.threshold) for c in measured)
+    return tuple(columns), html
 
 
 def _evidently(
     binned: "tuple[dict[str, pd.Series[str]], dict[str, pd.Series[str]]]", groups: list[list[Column]], share: float
 ) -> tuple[dict[str, float], str]:
-    """PSI by column, and the page. Frames of unequal length are padded: Evidently leaves out what is None."""
+    """PSI by column, and the page. Frames of unequal length are padded: Evidently ignores None."""
     os.environ["DO_NOT_TRACK"] = "true"
     with warnings.catch_warnings():
-        # Of its own making: Evidently's sources have invalid escapes and use what pandas and pydantic deprecate.
+        # Evidently's own warnings: its sources have invalid escapes and use deprecated pandas and pydantic features.
         warnings.simplefilter("ignore")
-        # Four seconds on top of pandas and scikit-learn: Evidently imports litestar, nltk and plotly.
+        # It takes four seconds on top of pandas and scikit-learn: Evidently imports litestar, nltk and plotly.
         from evidently import DataDefinition, Dataset, Report
         from evidently.presets import DataDriftPreset
 
@@ -71,7 +71,7 @@ def _evidently(
 
 
 def _with_data(page: str) -> str:
-    """The page with its data as data: Evidently writes names into a script as they are, which `</script>` would end."""
+    """The page with its data as JSON: Evidently writes names unescaped into a script, which `</script>` would end."""
     head, body = page.split("\n    </head>", 1)  # JSON has no line breaks, so no name can hold this
     before, script = head.split("<script>", 1)
     data, after = script.rsplit("</script>", 1)

@@ -79,7 +79,7 @@ def test_a_model_that_is_always_right_is_expected_to_be() -> None:
 
 def test_there_is_nothing_to_estimate_by_without_rows() -> None:
     none, some = Answers(NAMES[:0], np.zeros(0)), Answers(NAMES, np.ones(len(NAMES)))
-    with pytest.raises(ValueError, match="nothing to estimate by"):
+    with pytest.raises(ValueError, match="nothing to estimate from"):
         estimate_quality(NAMES, some, none)
-    with pytest.raises(ValueError, match="nothing to estimate by"):
+    with pytest.raises(ValueError, match="nothing to estimate from"):
         estimate_quality(NAMES[:0], none, some)

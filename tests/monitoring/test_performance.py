@@ -98,7 +98,7 @@ def test_days_of_its_reign_that_were_removed_are_told_of(
     Ledger.of(home).append("alias", "1", "2024-01-10", {"training_id": champion.training_id})
     measure_performance(home, AS_OF, champion, POLICY, DRIFT)
     assert caplog.messages == [
-        "predictions of 2 days, 2024-01-10 to 2024-01-11, were removed and count no more (days in "
+        "predictions of 2 days, 2024-01-10 to 2024-01-11, were removed and no longer count (days in "
         "configs/retention.yaml)"
     ]
 
