@@ -37,9 +37,9 @@ def by_evidently(
                 names = names.map(partial(label_name, domain))
             # Plotly reads the names of categories as markup.
             into[column.name] = names.map(escape).reset_index(drop=True)
-    values, html = _evidently(binned, list(members.values()), settings.share_threshold)
-    columns = (replace(c, value=values[c.name], drifted=values[c.name] >= c.threshold) for c in measured)
-    return tuple(columns), html
+    psi, html = _evidently(binned, list(members.values()), settings.share_threshold)
+    judged = (replace(c, value=psi[c.name], drifted=psi[c.name] >= c.threshold) for c in measured)
+    return tuple(judged), html
 
 
 def _evidently(
