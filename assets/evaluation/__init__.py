@@ -1,1 +1,1 @@
-"""Measures a challenger beside the champion and a simple baseline, and decides between them."""
+"""Compares a challenger with the champion and a simple baseline, and decides between them."""

@@ -1,4 +1,4 @@
-"""The simple model that a transformer must beat: TF-IDF of word pairs and a linear classifier, nothing kept."""
+"""The simple model that a transformer must beat: TF-IDF of word pairs and a linear classifier; it is not saved."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def baseline_probabilities(train: pd.DataFrame, test: pd.DataFrame, labels: Sequ
     from sklearn.linear_model import LogisticRegression
 
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=_MAX_TERMS, sublinear_tf=True, dtype=np.float32)
-    # At a looser tolerance it stops after a few steps, and its log loss doubles: too easy to beat.
+    # With a looser tolerance it stops after a few steps and its log loss doubles: too easy to beat.
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
     model.fit(words.fit_transform(train["text"]), places(train["label"], labels))
     probabilities = np.zeros((len(test), len(labels)))

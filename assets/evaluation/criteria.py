@@ -1,7 +1,7 @@
-"""The metrics that may decide (`GatePolicy.decided_by`), each of rows that are counted, or drawn again and counted.
+"""The metrics that may decide (`GatePolicy.decided_by`), each computed over counted or resampled rows.
 
-Those of answers see rows by their kind, which is the true label and the answers; those of probabilities see each row.
-Which way is better is told by `sign`: of what a mistake costs, and of log loss, less is better.
+Metrics of answers see rows by their kind, the true label and the answers; metrics of probabilities see each row. `sign`
+says which direction is better: for cost and log loss, less is better.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ _TINY = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Criterion:
-    """A metric by its name in `decided_by`. One of `of_answers` and `of_probabilities` is there.
+    """A metric by its name in `decided_by`. Either `of_answers` or `of_probabilities` is set.
 
     of_answers: true labels and answers [kinds], rows [draws, kinds] -> [draws].
     of_probabilities: true labels [rows], probabilities [rows, labels], rows [draws, rows] -> [draws].
@@ -41,7 +41,7 @@ class Criterion:
 
     @property
     def sign(self) -> int:
-        """By which a difference is multiplied to be a gain."""
+        """The factor that turns a difference into a gain."""
         return -1 if self.name in _LESS_IS_BETTER else 1
 
     @property
@@ -62,7 +62,7 @@ class Criterion:
 
 
 def criteria(names: Sequence[str], labels: Sequence[str], costs: Costs) -> dict[str, Criterion]:
-    """The metrics of these names, for true labels and answers that are places in `labels`."""
+    """The metrics with these names, for true labels and answers given as indices into `labels`."""
     return {name: _criterion(name, labels, costs) for name in names}
 
 

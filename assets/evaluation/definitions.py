@@ -29,7 +29,7 @@ _GOLDEN = "served_output_equals_evaluated_output"
             _GOLDEN,
             asset="challenger_evaluation",
             blocking=True,
-            description="Loaded anew from its files, the bundle answers golden rows as it was evaluated, to 1e-5.",
+            description="Reloaded from its files, the bundle answers golden rows as it was evaluated, within 1e-5.",
         )
     ],
 )

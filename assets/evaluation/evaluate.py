@@ -68,20 +68,20 @@ def evaluate(
 ) -> Evaluation:
     """Measure the bundle in `bundle_path` (named by its training id) on the snapshot's test rows.
 
-    Of the policy it needs the metrics that decide, and what mistakes cost.
+    From the policy it needs the metrics that decide, and the costs of mistakes.
 
     An evaluation of the same inputs is reused. A challenger that is the champion is not compared with itself: the
-    evaluation that it was promoted by stands. One whose golden rows do not come out equal is not published.
-    Raises BundleError, and SnapshotError when the champion needs a feature that the snapshot lacks.
+    evaluation by which it was promoted remains. One whose golden rows differ is not published. Raises BundleError, and
+    SnapshotError when the champion needs a feature that the snapshot lacks.
     """
     training_id = bundle_path.name
     basis = hash_json([training_id, snapshot.id, settings.model_dump(), *_decisive(policy), _code()])[:16]
     itself = champion is not None and champion.training_id == training_id
     rival = None if itself else champion
-    found = _published(lake, as_of, _version(basis, rival))
-    if found and (found.id == _version(basis, rival) or (itself and found.basis == basis)):
-        lake.publish(table(as_of), found.id, found.folder(lake))
-        return found
+    earlier = _published(lake, as_of, _version(basis, rival))
+    if earlier and (earlier.id == _version(basis, rival) or (itself and earlier.basis == basis)):
+        lake.publish(table(as_of), earlier.id, earlier.folder(lake))
+        return earlier
     return _measure(lake, as_of, snapshot, bundle_path, rival, settings, policy, basis)
 
 
@@ -94,9 +94,9 @@ def evaluate_refit(
     settings: EvaluationSettings,
     policy: GatePolicy,
 ) -> Evaluation:
-    """Measure a refit on the reference rows, beside the version that was evaluated; kept beside its evaluation.
+    """Measure a refit on the reference rows, against the evaluated version; kept next to that version's evaluation.
 
-    Raises as `evaluate` does.
+    Raises the same errors as `evaluate`.
     """
     inputs = [bundle_path.name, snapshot.id, settings.model_dump(), *_decisive(policy), _code(), "refit"]
     basis = hash_json(inputs)[:16]
@@ -141,9 +141,9 @@ def _measure(
     everywhere = {"challenger": answers}
     if champion:
         everywhere["champion"] = _champion(champion, snapshot, rows)
-    found = {who: answers[: len(test)] for who, answers in everywhere.items()}
-    found["baseline"] = baseline_probabilities(train, test, snapshot.labels)
-    golden = golden_rows(test, found["challenger"], settings.golden_rows)
+    by_model = {who: answers[: len(test)] for who, answers in everywhere.items()}
+    by_model["baseline"] = baseline_probabilities(train, test, snapshot.labels)
+    golden = golden_rows(test, by_model["challenger"], settings.golden_rows)
     evaluation = Evaluation(
         id=_version(basis, champion),
         basis=basis,
@@ -159,20 +159,20 @@ def _measure(
         ),
         settings=settings.model_dump(),
         refit_of=champion.training_id if champion and refit else None,
-        **scores(test, snapshot.domain, found, champion, settings, policy),
+        **scores(test, snapshot.domain, by_model, champion, settings, policy),
     )
     if evaluation.golden.equal:
-        answered = Answered(places(test["label"], snapshot.labels), found, policy.costs)
-        _publish(lake, evaluation, snapshot.domain, answered, predictions(test, snapshot.labels, found), golden)
+        answered = Answered(places(test["label"], snapshot.labels), by_model, policy.costs)
+        _publish(lake, evaluation, snapshot.domain, answered, predictions(test, snapshot.labels, by_model), golden)
     return evaluation
 
 
-def on_reference(rows: pd.DataFrame, labels: Sequence[str], found: dict[str, Probabilities]) -> Reference | None:
-    """What an Evaluation says of the probabilities that challenger and champion gave to the reference rows."""
-    if rows.empty or "champion" not in found:
+def on_reference(rows: pd.DataFrame, labels: Sequence[str], by_model: dict[str, Probabilities]) -> Reference | None:
+    """The part of an Evaluation about the probabilities of challenger and champion for the reference rows."""
+    if rows.empty or "champion" not in by_model:
         return None
     truth = places(rows["label"], labels)
-    ours, theirs = (correct(truth, found[who]) for who in ("challenger", "champion"))
+    ours, theirs = (correct(truth, by_model[who]) for who in ("challenger", "champion"))
     return Reference(
         rows=len(rows),
         challenger=float(ours.mean()),
@@ -190,7 +190,7 @@ def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:
     """Its answers, and the milliseconds that one took."""
     bundle = load_bundle(path)
     if bundle.id != path.name:
-        raise BundleError(f"{path}: holds another model, {bundle.id}")
+        raise BundleError(f"{path}: contains another model, {bundle.id}")
     started = time.perf_counter()
     answers = bundle.predict_proba(test)
     return answers, (time.perf_counter() - started) / len(test) * 1000
@@ -203,12 +203,12 @@ def _champion(champion: Champion, snapshot: Snapshot, test: pd.DataFrame) -> Pro
 
 
 def _in_order(probabilities: Probabilities, theirs: Sequence[str], ours: Sequence[str]) -> Probabilities:
-    """Probabilities [rows, theirs] by other labels [rows, ours]: what a model cannot answer has none."""
-    found = np.zeros((len(probabilities), len(ours)))
+    """Probabilities [rows, theirs] mapped to other labels [rows, ours]: labels that a model lacks get 0."""
+    mapped = np.zeros((len(probabilities), len(ours)))
     for place, label in enumerate(ours):
         if label in theirs:
-            found[:, place] = probabilities[:, theirs.index(label)]
-    return found
+            mapped[:, place] = probabilities[:, theirs.index(label)]
+    return mapped
 
 
 def _require_features(bundle: Bundle, version: str, snapshot: Snapshot) -> None:
@@ -222,17 +222,17 @@ def _require_features(bundle: Bundle, version: str, snapshot: Snapshot) -> None:
 def scores(
     test: pd.DataFrame,
     domain: Domain,
-    found: dict[str, Probabilities],
+    by_model: dict[str, Probabilities],
     champion: Champion | None,
     settings: EvaluationSettings,
     policy: GatePolicy,
 ) -> dict[str, Any]:
-    """What an Evaluation says of the probabilities that challenger, baseline and champion gave to the test rows."""
+    """The part of an Evaluation about the probabilities of challenger, baseline and champion for the test rows."""
     labels, bins = list(domain.labels), settings.calibration_bins
     truth = places(test["label"], labels)
-    metrics = {who: _metrics(truth, probabilities, labels, bins, policy) for who, probabilities in found.items()}
-    rival = champion and _rival(champion, truth, found, metrics["champion"], labels, policy)
-    right = {who: correct(truth, probabilities) for who, probabilities in found.items()}
+    metrics = {who: _metrics(truth, probabilities, labels, bins, policy) for who, probabilities in by_model.items()}
+    rival = champion and _rival(champion, truth, by_model, metrics["champion"], labels, policy)
+    right = {who: correct(truth, probabilities) for who, probabilities in by_model.items()}
     return {
         "challenger": metrics["challenger"],
         "baseline": metrics["baseline"],
@@ -240,32 +240,32 @@ def scores(
         "slices": tuple(
             _slice_scores(part, right, settings.min_slice_rows) for part in slices(test, domain) if part.rows
         ),
-        "by_label": tuple(label_scores(truth, found["challenger"], labels, bins)),
-        "reliability": {who: tuple(reliability(truth, chance, bins)) for who, chance in found.items()},
-        "confusion": tuple(tuple(row) for row in confusion(truth, found["challenger"]).tolist()),
+        "by_label": tuple(label_scores(truth, by_model["challenger"], labels, bins)),
+        "reliability": {who: tuple(reliability(truth, chance, bins)) for who, chance in by_model.items()},
+        "confusion": tuple(tuple(row) for row in confusion(truth, by_model["challenger"]).tolist()),
     }
 
 
 def _metrics(
     truth: npt.NDArray[np.int64], probabilities: Probabilities, labels: list[str], bins: int, policy: GatePolicy
 ) -> Metrics:
-    """With the metrics that decide among them; what cannot be computed is NaN."""
-    found = measure(truth, probabilities, bins)
-    wanted = criteria([name for name in policy.decided_by if not hasattr(found, name)], labels, policy.costs)
+    """Metrics, including those that decide; those that cannot be computed are NaN."""
+    metrics = measure(truth, probabilities, bins)
+    wanted = criteria([name for name in policy.decided_by if not hasattr(metrics, name)], labels, policy.costs)
     sound = len(truth) > 0 and bool(np.isfinite(probabilities).all())
     others = {name: one.value(truth, probabilities) if sound else np.nan for name, one in wanted.items()}
-    return replace(found, others=others)
+    return replace(metrics, others=others)
 
 
 def _rival(
     champion: Champion,
     truth: npt.NDArray[np.int64],
-    found: dict[str, Probabilities],
+    by_model: dict[str, Probabilities],
     metrics: Metrics,
     labels: list[str],
     policy: GatePolicy,
 ) -> Rival:
-    ours, theirs = found["challenger"], found["champion"]
+    ours, theirs = by_model["challenger"], by_model["champion"]
     wanted = criteria(policy.decided_by, labels, policy.costs).values()
     return Rival(
         version=champion.version,
@@ -297,7 +297,7 @@ def _rare(learned: "pd.Series[str]", labels: Sequence[str], enough: int) -> dict
 
 
 def facts(snapshot: Snapshot) -> SnapshotFacts:
-    """What an Evaluation says of its snapshot."""
+    """The part of an Evaluation about its snapshot."""
     return SnapshotFacts(
         id=snapshot.id,
         train_rows=snapshot.train_rows,
@@ -321,15 +321,15 @@ def _serve_again(path: Path, test: pd.DataFrame, golden: pd.DataFrame) -> Golden
     )
 
 
-def predictions(test: pd.DataFrame, labels: Sequence[str], found: dict[str, Probabilities]) -> pd.DataFrame:
-    """What was answered on every test row, by the challenger in full and by the others as a label."""
-    ours = found["challenger"]
+def predictions(test: pd.DataFrame, labels: Sequence[str], by_model: dict[str, Probabilities]) -> pd.DataFrame:
+    """The answers to every test row: the challenger's in full, and the others' labels."""
+    ours = by_model["challenger"]
     answers = pd.DataFrame(test[["record_id", "known_at", "label"]].reset_index(drop=True))
     answers["predicted"] = _names(ours, labels)
     answers["confidence"] = ours.max(axis=1)
     answers["probabilities"] = list(ours)
-    answers["baseline_predicted"] = _names(found["baseline"], labels)
-    answers["champion_predicted"] = _names(found["champion"], labels) if "champion" in found else None
+    answers["baseline_predicted"] = _names(by_model["baseline"], labels)
+    answers["champion_predicted"] = _names(by_model["champion"], labels) if "champion" in by_model else None
     return answers
 
 

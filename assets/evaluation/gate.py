@@ -1,8 +1,8 @@
-"""The gate: whether a challenger becomes the champion, by rules alone.
+"""The gate: pure rules for whether a challenger becomes the champion.
 
-Against the champion it asks for proof, on the rows that both have answered: that one of the metrics that decide is
-better beyond chance, and that none of them is worse by more than is allowed. A part of the rows on which it likely
-loses more than it may stands against it; when nothing else does, a person decides.
+It requires proof, on the rows that both have answered, that the challenger is better than the champion beyond chance in
+one of the metrics that decide, and in none of them worse by more than is allowed. A part of the rows on which it likely
+loses more than is allowed counts against it; if nothing else does, a person decides.
 """
 
 import math
@@ -23,12 +23,12 @@ from assets.settings import Domain, GatePolicy
 __all__ = ["Decision", "Verdict", "count_reign", "decide", "decide_refit", "met"]
 
 Decision = Literal["promote", "awaiting-approval", "reject", "inconclusive", "unchanged"]
-"""`inconclusive` is the answer of a gate that cannot measure; only `promote` moves the alias by itself."""
+"""`inconclusive` means that the gate cannot measure; only `promote` moves the alias automatically."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate decided, why, and every number that it rests on."""
+    """The gate's decision, its reasons, and every number it is based on."""
 
     decision: Decision
     reasons: tuple[str, ...]
@@ -39,12 +39,12 @@ class Verdict:
     champion: str | None
     """The training id of the champion that the challenger was judged against."""
     trained_to: str
-    """The last day of the rows that the challenger was trained on, or the version that it is a refit of."""
+    """The last day of the training rows of the challenger, or of the version it is a refit of."""
     refit_of: str | None = None
-    """The training id of the version that was evaluated, when this is about a refit of it."""
+    """The training id of the evaluated version, when the verdict is about a refit of it."""
 
     def body(self) -> dict[str, Any]:
-        """As JSON: a number that is not finite becomes null."""
+        """The verdict as JSON; a number that is not finite becomes null."""
         numbers = {name: value if math.isfinite(value) else None for name, value in self.numbers.items()}
         return {
             "decision": self.decision,
@@ -63,7 +63,7 @@ class _Finding:
     holds: bool
     sentence: str
     waivable: bool = False
-    """Whether a person may promote the challenger though this does not hold."""
+    """Whether a person may promote the challenger although this does not hold."""
 
 
 def decide(
@@ -80,13 +80,12 @@ def decide(
 ) -> Verdict:
     """The verdict on an evaluated challenger, its reasons in the domain's words.
 
-    `champion` is the training id of the version that holds the alias now, None when none does, and `refit_of` that of
-    the one which the gate knows it by, when it is a refit: that one has not learned from its test rows, nor has the
-    challenger from those that it is judged by, and a refit of the challenger is to follow, too. `former` are the
-    training ids that held it before; `withdrawn_to` is the last day that any version which a rollback has replaced was
-    trained on; `nth` counts the challengers of the champion's reign, with this one; `doubts` are what else keeps it
-    from being measured, and `held` is why a person decides on what passes, whatever the policy's approval. What cannot
-    be measured is never promoted.
+    `champion` is the training id of the version that has the alias now, or None; if it is a refit, `refit_of` is that
+    of the version it refits, with which the challenger is compared: neither has learned from the rows it is judged by,
+    and the challenger may get a refit, too. `former` are the training ids of former champions; `withdrawn_to` is the
+    last training day of any version that a rollback has replaced; `nth` counts the challengers of the champion's reign
+    including this one; `doubts` are other reasons why it cannot be measured, and `held` is why a person decides if it
+    passes, whatever the policy's approval. What cannot be measured is never promoted.
     """
     harm = parts(evaluation, policy)
     known = refit_of or champion
@@ -104,9 +103,9 @@ def decide(
 
 
 def decide_refit(evaluation: Evaluation, policy: GatePolicy, domain: Domain, trained_to: str) -> Verdict:
-    """The verdict on a refit, evaluated on the reference rows beside the version whose place it is to take.
+    """The verdict on a refit, evaluated on the reference rows against the version it is to replace.
 
-    It has learned from that one's test rows, so they say nothing of it. `trained_to` is the other one's.
+    It has learned from that version's test rows, so they say nothing about it. `trained_to` is that version's.
     """
     rival = evaluation.champion
     decision, reasons = _decide_refit(evaluation, policy, domain)
@@ -139,15 +138,15 @@ def _decide_refit(evaluation: Evaluation, policy: GatePolicy, domain: Domain) ->
 def _refit_holds(
     evaluation: Evaluation, rival: Rival, reference: Reference, policy: GatePolicy, domain: Domain
 ) -> Iterator[_Finding]:
-    """By accuracy or, where that does not decide, by each metric that does: most rows say nothing of a rare label."""
+    """By accuracy or, if that does not decide, by each metric that does: most rows say nothing about a rare label."""
     if "accuracy" in policy.decided_by:
         yield _holds_on_reference(reference, policy)
         return
     for metric, gain in _gains(evaluation, rival, policy):
         worst = policy.max_loss + NormalDist().inv_cdf(1 - policy.significance) * gain.error
-        found = f"{title(metric.name, domain)} is {_above(metric.sign * gain.gain)} the champion's"
-        seen = f"on {reference.rows} reference rows {found}; {worst:.4f} {metric.worse} is allowed"
-        yield _Finding(gain.gain >= -worst, f"{seen}: {policy.max_loss:g}, and what is within chance")
+        measured = f"{title(metric.name, domain)} is {_above(metric.sign * gain.gain)} the champion's"
+        bound = f"on {reference.rows} reference rows {measured}; {worst:.4f} {metric.worse} is allowed"
+        yield _Finding(gain.gain >= -worst, f"{bound}: {policy.max_loss:g}, and what is within chance")
 
 
 def _agrees(rival: Rival, policy: GatePolicy) -> _Finding:
@@ -157,24 +156,23 @@ def _agrees(rival: Rival, policy: GatePolicy) -> _Finding:
 
 
 def count_reign(verdicts: Iterable[Mapping[str, Any]], evaluation: Evaluation, champion: str | None) -> int:
-    """Which of the evaluations that a champion has met this one is, from 1, by the bodies of the verdicts so far."""
+    """The number of this evaluation among those against a champion, from 1, by the bodies of the verdicts so far."""
     return len(met(verdicts, champion) - {evaluation.id}) + 1
 
 
 def met(verdicts: Iterable[Mapping[str, Any]], champion: str | None) -> set[str]:
-    """The evaluations that a champion has met, by the bodies of the verdicts so far, oldest first.
+    """The evaluations against a champion, by the bodies of the verdicts so far, oldest first.
 
-    What could not be measured does not count: it could not have replaced the champion. Nor does a refit: of it no gain
-    is asked, and so no chance of a false one is spent. Nor does one that was champion before: only a person brings it
-    back.
+    What could not be measured does not count, since it could not have replaced the champion. Nor does a refit: it needs
+    no gain, so it spends no chance of a false one. Nor does a former champion: only a person brings it back.
     """
-    found, reigned = set[str](), set[str | None]()
+    evaluations, reigned = set[str](), set[str | None]()
     for verdict in verdicts:
         reigned.add(verdict["champion"])
-        beside = verdict["champion"] == champion and not verdict.get("refit_of")
-        if beside and verdict["decision"] != "inconclusive" and verdict["training_id"] not in reigned:
-            found.add(verdict["evaluation"])
-    return found
+        against = verdict["champion"] == champion and not verdict.get("refit_of")
+        if against and verdict["decision"] != "inconclusive" and verdict["training_id"] not in reigned:
+            evaluations.add(verdict["evaluation"])
+    return evaluations
 
 
 def _decide(
@@ -197,7 +195,7 @@ def _decide(
         return "inconclusive", unknown
     findings = [*_may_return(evaluation, former, withdrawn_to), *_findings(evaluation, policy, domain, nth, harm)]
     if failed := [finding for finding in findings if not finding.holds]:
-        # What stands against it comes first, then what speaks for it, for the person who weighs the two.
+        # Findings against it come first, then those in favour, for the person who weighs them.
         if all(finding.waivable for finding in failed):
             return "awaiting-approval", tuple(f.sentence for f in sorted(findings, key=lambda finding: finding.holds))
         return "reject", tuple(finding.sentence for finding in failed)
@@ -209,19 +207,19 @@ def _unmeasurable(evaluation: Evaluation, policy: GatePolicy, domain: Domain, ch
     rows, rival = evaluation.challenger.rows, evaluation.champion
     if rows < policy.min_test_rows:
         yield f"{rows} test rows, and at least {policy.min_test_rows} are needed"
-    for label, seen in _rows_of(evaluation, policy).items():
-        if seen < policy.min_label_rows:
+    for label, count in _rows_of(evaluation, policy).items():
+        if count < policy.min_label_rows:
             of_label = slice_name(domain, "label", label)
-            yield f"{seen} test rows of {of_label}, and at least {policy.min_label_rows} are needed"
+            yield f"{count} test rows of {of_label}, and at least {policy.min_label_rows} are needed"
     if strange := [name for name, value in _measured(evaluation, policy).items() if not math.isfinite(value)]:
         yield f"not a finite number: {', '.join(strange)}"
     if not evaluation.golden.equal:
         yield f"served and evaluated outputs differ by {evaluation.golden.max_difference:.2g} on the golden rows"
-    beside = rival.training_id if rival else None
-    if beside == evaluation.training_id:
+    against = rival.training_id if rival else None
+    if against == evaluation.training_id:
         yield "it was compared with itself"
-    elif beside != champion:
-        yield f"it was evaluated beside {beside or 'no champion'}, and the champion is {champion or 'none'}"
+    elif against != champion:
+        yield f"it was evaluated against {against or 'no champion'}, but the champion is {champion or 'none'}"
     if rival and (paired := sum(count for *_, count in rival.pairs)) != rows:
         yield f"{paired} of {rows} test rows were answered by both"
 
@@ -259,17 +257,17 @@ def _findings(
 def _beats_baseline(evaluation: Evaluation, policy: GatePolicy, domain: Domain) -> Iterator[_Finding]:
     for name, metric in criteria(policy.decided_by, evaluation.labels, policy.costs).items():
         ours, theirs = evaluation.challenger.value(name), evaluation.baseline.value(name)
-        needed, found = policy.min_gain_over_baseline, f"{title(name, domain)} {ours:.4f} is"
-        asked = f", and must be more than {needed:g} {metric.better} it"
-        beside = f"{found} {_above(ours - theirs)} the baseline's {theirs:.4f}{asked}"
-        yield _Finding(metric.sign * (ours - theirs) > needed, beside)
+        needed, value = policy.min_gain_over_baseline, f"{title(name, domain)} {ours:.4f} is"
+        bound = f", and must be more than {needed:g} {metric.better} it"
+        compared = f"{value} {_above(ours - theirs)} the baseline's {theirs:.4f}{bound}"
+        yield _Finding(metric.sign * (ours - theirs) > needed, compared)
         blind = _without_reading(metric, evaluation)
         if metric.sign * (ours - blind) <= needed:
-            yield _Finding(False, f"{found} {_above(ours - blind)} that of one answer to all rows, {blind:.4f}{asked}")
+            yield _Finding(False, f"{value} {_above(ours - blind)} that of one answer to all rows, {blind:.4f}{bound}")
 
 
 def _without_reading(metric: Criterion, evaluation: Evaluation) -> float:
-    """The best that who reads no row can do: answer all of them alike, or as likely as the labels are."""
+    """The best possible without reading rows: the same answer to all of them, or the frequencies of the labels."""
     rows = np.array(evaluation.confusion).sum(axis=1)
     labels, shares = np.arange(len(rows)), rows / rows.sum()
     if metric.of_probabilities:
@@ -284,8 +282,8 @@ def _is_calibrated(evaluation: Evaluation, policy: GatePolicy) -> _Finding:
     if error <= bound:
         return _Finding(True, f"calibration error {error:.4f} is within the bound of {bound:g}")
     theirs = evaluation.champion.metrics.ece if evaluation.champion else 0.0
-    beside = f", and {_above(error - theirs)} the champion's" if evaluation.champion else ""
-    return _Finding(error <= theirs, f"calibration error {error:.4f} is above the bound of {bound:g}{beside}")
+    compared = f", and {_above(error - theirs)} the champion's" if evaluation.champion else ""
+    return _Finding(error <= theirs, f"calibration error {error:.4f} is above the bound of {bound:g}{compared}")
 
 
 def _is_fast(evaluation: Evaluation, policy: GatePolicy, domain: Domain) -> _Finding:
@@ -296,44 +294,44 @@ def _is_fast(evaluation: Evaluation, policy: GatePolicy, domain: Domain) -> _Fin
 def _beats_champion(
     evaluation: Evaluation, rival: Rival, policy: GatePolicy, domain: Domain, nth: int
 ) -> Iterator[_Finding]:
-    """Better in one metric, each tested at its share of the significance; not worse than is allowed in any."""
+    """Better in one metric, each tested at its share of the significance, and in none worse than allowed."""
     gains = _gains(evaluation, rival, policy)
     yield _is_better(rival, gains, policy, domain, nth)
     for metric, gain in gains:
         worst = gain.at_least(1 - policy.significance)
-        found = f"{title(metric.name, domain)} is {_above(metric.sign * gain.gain)} champion {rival.version}'s"
+        measured = f"{title(metric.name, domain)} is {_above(metric.sign * gain.gain)} champion {rival.version}'s"
         at_worst = f"with {1 - policy.significance:.0%} confidence {_above(metric.sign * worst)} it at worst"
         allowed = f"{policy.max_loss:g} {metric.worse} is allowed"
-        yield _Finding(worst >= -policy.max_loss, f"{found}, {at_worst}; {allowed}")
+        yield _Finding(worst >= -policy.max_loss, f"{measured}, {at_worst}; {allowed}")
 
 
 def _gains(evaluation: Evaluation, rival: Rival, policy: GatePolicy) -> list[tuple[Criterion, Gain]]:
-    """The metrics that decide, and what the challenger gains in each."""
+    """The metrics that decide, and the challenger's gain in each."""
     metrics = criteria(policy.decided_by, evaluation.labels, policy.costs)
-    found = compare(rival.pairs, metrics.values()) | rival.gains
-    return [(metric, found[name]) for name, metric in metrics.items()]
+    gains = compare(rival.pairs, metrics.values()) | rival.gains
+    return [(metric, gains[name]) for name, metric in metrics.items()]
 
 
 def _is_better(
     rival: Rival, gains: list[tuple[Criterion, Gain]], policy: GatePolicy, domain: Domain, nth: int
 ) -> _Finding:
-    """In one metric: of accuracy the chance is exact, of another what is gained at worst says as much."""
-    level, better, found = policy.level(nth), False, []
+    """Better in one metric: for accuracy the chance is exact, for others the gain at worst must be positive."""
+    level, better, sentences = policy.level(nth), False, []
     for metric, gain in gains:
         if metric.name == "accuracy":
             only_ours, only_theirs = _only(rival.pairs)
             chance = mcnemar(only_ours, only_theirs)
             sure = chance <= level
             rows = f"{only_ours} rows are right only by the challenger, {only_theirs} only by the champion"
-            found.append(f"{rows} (chance {chance:.2g})")
+            sentences.append(f"{rows} (chance {chance:.2g})")
         else:
             worst = gain.at_least(1 - level)
             sure = worst > 0
-            found.append(f"{title(metric.name, domain)} is {_above(metric.sign * worst)} the champion's at worst")
+            sentences.append(f"{title(metric.name, domain)} is {_above(metric.sign * worst)} the champion's at worst")
         better |= sure and gain.gain >= policy.min_gain
     either = _either([title(metric.name, domain) for metric, _ in gains])
     asked = f"better by at least {policy.min_gain:g}, beyond a chance of {level:.2g}, in {either}"
-    return _Finding(better, f"{'' if better else 'not '}{asked}: {'; '.join(found)}")
+    return _Finding(better, f"{'' if better else 'not '}{asked}: {'; '.join(sentences)}")
 
 
 def _only(pairs: Iterable[Pair]) -> tuple[int, int]:
@@ -347,26 +345,26 @@ def _either(names: list[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _harms_none(found: list[Part], policy: GatePolicy, domain: Domain) -> _Finding:
+def _harms_none(harm: list[Part], policy: GatePolicy, domain: Domain) -> _Finding:
     """A loss that a person may weigh against the gain on all rows."""
-    likely = [part for part in found if part.chance >= policy.harm_confidence]
-    worst = likely or [max(found, key=lambda part: part.chance)]
+    likely = [part for part in harm if part.chance >= policy.harm_confidence]
+    worst = likely or [max(harm, key=lambda part: part.chance)]
     listed = ", ".join(
         f"{slice_name(domain, part.by, part.value)} ({_above(part.gain)}, chance {part.chance:.2f}, {part.rows} rows)"
         for part in worst
     )
     bound = f"more than {policy.max_part_loss:g} of F1 ({domain.label.many}) or accuracy (slices)"
     if likely:
-        return _Finding(False, f"{len(likely)} of {len(found)} parts likely lose {bound}: {listed}", waivable=True)
-    return _Finding(True, f"none of {len(found)} parts likely loses {bound}; likeliest: {listed}")
+        return _Finding(False, f"{len(likely)} of {len(harm)} parts likely lose {bound}: {listed}", waivable=True)
+    return _Finding(True, f"none of {len(harm)} parts likely loses {bound}; likeliest: {listed}")
 
 
 def _holds_on_reference(reference: Reference, policy: GatePolicy) -> _Finding:
     gain, error = paired_gain(reference.only_challenger, reference.only_champion, reference.rows)
     worst = -policy.max_loss - NormalDist().inv_cdf(1 - policy.significance) * error
-    seen = f"on {reference.rows} reference rows accuracy is {_above(gain)} the champion's"
+    measured = f"on {reference.rows} reference rows accuracy is {_above(gain)} the champion's"
     return _Finding(
-        gain >= worst, f"{seen}; {-worst:.4f} below is allowed: {policy.max_loss:g}, and what is within chance"
+        gain >= worst, f"{measured}; {-worst:.4f} below is allowed: {policy.max_loss:g}, and what is within chance"
     )
 
 
@@ -376,18 +374,18 @@ def _above(difference: float) -> str:
 
 def _measured(evaluation: Evaluation, policy: GatePolicy) -> dict[str, float]:
     """Every measured number that a rule reads."""
-    found = {"golden_difference": evaluation.golden.max_difference, "milliseconds": evaluation.milliseconds}
+    numbers = {"golden_difference": evaluation.golden.max_difference, "milliseconds": evaluation.milliseconds}
     names = dict.fromkeys(("accuracy", "macro_f1", "log_loss", "ece", *policy.decided_by))
     for who, metrics in evaluation.contenders().items():
-        found |= {f"{who}_{name}": metrics.value(name) for name in names}
+        numbers |= {f"{who}_{name}": metrics.value(name) for name in names}
     if evaluation.reference is not None:
-        found["reference_loss"] = evaluation.reference.loss
+        numbers["reference_loss"] = evaluation.reference.loss
     if evaluation.champion is not None:
         wanted = criteria(policy.decided_by, evaluation.labels, policy.costs)
-        kept = {name: evaluation.champion.gains.get(name) for name, one in wanted.items() if one.of_probabilities}
-        found |= {f"gain_{name}": gain.gain if gain else math.nan for name, gain in kept.items()}
-        found |= {f"error_{name}": gain.error if gain else math.nan for name, gain in kept.items()}
-    return found
+        gains = {name: evaluation.champion.gains.get(name) for name, one in wanted.items() if one.of_probabilities}
+        numbers |= {f"gain_{name}": gain.gain if gain else math.nan for name, gain in gains.items()}
+        numbers |= {f"error_{name}": gain.error if gain else math.nan for name, gain in gains.items()}
+    return numbers
 
 
 def _numbers(evaluation: Evaluation, policy: GatePolicy, harm: list[Part]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Whether the challenger harms a part of the rows: a label, by F1, or what is known before an answer, by accuracy.
 
-A part has few rows, and there are many parts. What is seen on one is therefore drawn towards no gain and no loss, the
-further the fewer rows it has: the posterior under a normal prior around zero (James and Stein 1961).
+There are many parts with few rows. A part's observed gain is therefore shrunk towards zero, more so with fewer rows:
+the posterior under a normal prior around zero (James and Stein 1961).
 """
 
 import math
@@ -17,7 +17,7 @@ __all__ = ["Part", "paired_gain", "parts"]
 
 @dataclass(frozen=True)
 class Part:
-    """What the challenger gains on a part of the rows, and the chance that it loses more there than it may."""
+    """The challenger's gain on a part of the rows, and the chance that it loses more there than allowed."""
 
     by: str
     """`label`, or the dimension of a slice."""
@@ -34,12 +34,12 @@ class Part:
 
 
 def parts(evaluation: Evaluation, policy: GatePolicy) -> list[Part]:
-    """The labels, and the slices that are large enough, of an evaluation beside a champion."""
+    """The labels, and the large enough slices, of an evaluation against a champion."""
     return [*_labels(evaluation, policy), *_slices(evaluation, policy)] if evaluation.champion else []
 
 
 def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, float]:
-    """The gain of accuracy on rows that both have answered, and its standard error.
+    """The gain in accuracy on rows that both have answered, and its standard error.
 
     Half a row is added to each of the four kinds of rows, so that few rows are not taken for certain (Agresti and Min
     2005).
@@ -52,11 +52,11 @@ def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, flo
 def _labels(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
     assert evaluation.champion is not None
     pairs, labels = evaluation.champion.pairs, evaluation.labels
-    for label, found in compare_labels(pairs, labels, policy.costs).items():
+    for label, gain in compare_labels(pairs, labels, policy.costs).items():
         rows = sum(count for true, *_, count in pairs if labels[true] == label)
-        # Rows drawn again from a handful are all alike: the error is at least that of one row more.
-        error = math.hypot(found.error, 1 / (rows + 1))
-        yield Part("label", label, rows, found.gain, _chance(found.gain, error, policy))
+        # Resamples of a handful of rows are all alike: the error is at least that of one more row.
+        error = math.hypot(gain.error, 1 / (rows + 1))
+        yield Part("label", label, rows, gain.gain, _chance(gain.gain, error, policy))
 
 
 def _slices(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
@@ -67,7 +67,7 @@ def _slices(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
 
 
 def _chance(gain: float, error: float, policy: GatePolicy) -> float:
-    """That the true gain lies below minus `max_part_loss`, where gains stray from zero by `part_spread`."""
+    """The chance that the true gain is below minus `max_part_loss`, if gains stray from zero by `part_spread`."""
     trust = policy.part_spread**2 / (policy.part_spread**2 + error**2)
     mean, deviation = trust * gain, policy.part_spread * math.sqrt(1 - trust)
     return 0.5 * math.erfc((policy.max_part_loss + mean) / (deviation * math.sqrt(2)))

@@ -33,20 +33,20 @@ class Metrics:
     log_loss: float
     ece: float
     others: dict[str, float] = field(default_factory=dict)
-    """Metrics that decide, by the names of `GatePolicy.decided_by`, and are none of these."""
+    """Other metrics that decide, by their names in `GatePolicy.decided_by`."""
 
     def value(self, name: str) -> float:
-        """A metric that decides, by its name; NaN when it was not measured."""
+        """The value of a metric by its name; NaN when it was not measured."""
         return self.others.get(name, float(getattr(self, name, np.nan)))
 
 
 @dataclass(frozen=True)
 class LabelScores:
-    """How a label fares. Shares are 0 where nothing was answered, or is true."""
+    """The quality on a label. Shares are 0 where it was never answered, or is never true."""
 
     label: str
     rows: int
-    """Test rows that are truly of it."""
+    """Test rows with this true label."""
     expected: float
     """The sum of its probabilities: as many rows as the model expects."""
     precision: float
@@ -83,7 +83,7 @@ class Slice:
 
 
 def correct(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which rows [rows] the most probable label is right for."""
+    """The rows [rows] whose most probable label is right."""
     return np.asarray(probabilities.argmax(axis=1) == truth)
 
 
@@ -95,7 +95,7 @@ def confusion(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float6
 
 
 def counted(truth: npt.ArrayLike, answers: npt.ArrayLike, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
-    """The confusion table of labels by their names [kinds], of which there are `rows` each, by default one."""
+    """The confusion table of labels by name [kinds], with `rows` of each kind, by default one."""
     names, codes = np.unique(np.concatenate([truth, answers]).astype(str), return_inverse=True)
     true, answered = np.split(codes, 2)
     table = np.zeros((len(names), len(names)), np.int64)
@@ -128,9 +128,9 @@ def f1(right: Floats, mistakes: Floats) -> Floats:
 
 
 def macro_f1(right: Floats, mistakes: Floats, true: Floats) -> Floats:
-    """[...] mean F1 of [..., labels] over the labels that are true of a row: one without would add a zero.
+    """[...] mean F1 of [..., labels] over the labels that have a row: one without would add a zero.
 
-    Counts that are expected, not seen, are of a row from a half on.
+    An expected count is a row from one half on.
     """
     occurs = true >= 0.5
     return np.asarray((f1(right, mistakes) * occurs).sum(axis=-1) / occurs.sum(axis=-1), np.float64)
@@ -143,7 +143,7 @@ def macro_f1_of(table: npt.NDArray[Any]) -> float:
 
 
 def label_scores(truth: Codes, probabilities: Floats, labels: Sequence[str], bins: int) -> list[LabelScores]:
-    """How each label fares that is true of any row, the rarest first. Probabilities are [rows, labels], and finite."""
+    """The quality on each label that is true of any row, rarest first. Probabilities are [rows, labels], and finite."""
     table = confusion(truth, probabilities)
     true, answered, right = table.sum(axis=1), table.sum(axis=0), np.diag(table)
     return [
@@ -165,7 +165,7 @@ def label_scores(truth: Codes, probabilities: Floats, labels: Sequence[str], bin
 def average_precision(
     positive: npt.NDArray[np.bool_], score: Floats, weights: npt.NDArray[Any] | None = None
 ) -> Floats:
-    """[draws] areas under the precision-recall curve, of rows that count `weights` [draws, rows], by default once.
+    """[draws] areas under the precision-recall curve, of rows weighted by `weights` [draws, rows], by default 1.
 
     Precision at each score that a positive row has, weighted by the recall that it adds; rows of equal score are one
     step. NaN in a draw without a positive row.
@@ -173,28 +173,28 @@ def average_precision(
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
     drawn = (np.ones((1, len(score))) if weights is None else weights)[:, order]
-    found = np.cumsum(drawn * positive[order], axis=1)[:, ends]
+    hits = np.cumsum(drawn * positive[order], axis=1)[:, ends]
     answered = np.cumsum(drawn, axis=1)[:, ends]
-    steps = np.diff(found, axis=1, prepend=0.0)
+    steps = np.diff(hits, axis=1, prepend=0.0)
     with np.errstate(invalid="ignore"):
-        return np.asarray((steps * found / np.maximum(answered, 1)).sum(axis=1) / found[:, -1], np.float64)
+        return np.asarray((steps * hits / np.maximum(answered, 1)).sum(axis=1) / hits[:, -1], np.float64)
 
 
 def reliability(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], bins: int) -> list[Bin]:
-    """Equal-width bins of confidence that hold any rows, lowest first; none when a probability is not finite.
+    """Equal-width bins of confidence that have rows, lowest first; none when a probability is not finite.
 
-    With them the expected calibration error is that of Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    The expected calibration error over them is that of Guo et al. 2017, https://arxiv.org/abs/1706.04599.
     """
     if not np.isfinite(probabilities).all():
         return []
     confidence, right = probabilities.max(axis=1), correct(truth, probabilities)
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    found = []
+    filled = []
     for number in np.unique(place):
         inside = place == number
         means = float(confidence[inside].mean()), float(right[inside].mean())
-        found.append(Bin(float(number / bins), float((number + 1) / bins), int(inside.sum()), *means))
-    return found
+        filled.append(Bin(float(number / bins), float((number + 1) / bins), int(inside.sum()), *means))
+    return filled
 
 
 def slices(rows: pd.DataFrame, domain: Domain) -> list[Slice]:
@@ -212,7 +212,7 @@ def slices(rows: pd.DataFrame, domain: Domain) -> list[Slice]:
 
 
 def _by_column(by: str, values: pd.Series, words: tuple[str, ...]) -> list[Slice]:
-    """By the values that hold each word or, without words, by the most frequent values."""
+    """Slices by the values that contain each word or, without words, by the most frequent values."""
     if not words:
         return _by_value(by, values.fillna("unknown"), _TOP)
     texts = values.fillna("").astype(str)
@@ -220,14 +220,14 @@ def _by_column(by: str, values: pd.Series, words: tuple[str, ...]) -> list[Slice
 
 
 def _by_value(by: str, values: pd.Series, top: int | None = None) -> list[Slice]:
-    kept = values.value_counts().head(top).index if top else values.unique()
-    return [Slice(by, str(value), (values == value).to_numpy()) for value in sorted(kept)]
+    chosen = values.value_counts().head(top).index if top else values.unique()
+    return [Slice(by, str(value), (values == value).to_numpy()) for value in sorted(chosen)]
 
 
 def _label_ece(positive: npt.NDArray[np.bool_], score: Floats, bins: int) -> float:
     place = np.minimum((score * bins).astype(np.int64), bins - 1)
-    expected, found = (np.bincount(place, side, bins) for side in (score, positive.astype(np.float64)))
-    return float(np.abs(expected - found).sum() / len(score))
+    expected, observed = (np.bincount(place, side, bins) for side in (score, positive.astype(np.float64)))
+    return float(np.abs(expected - observed).sum() / len(score))
 
 
 def _between(length: pd.Series, low: int, high: int | None) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Whether one model is better than another on the same rows, beyond what the draw of the rows explains.
 
-Each row is answered by both, so that what both get right or wrong says nothing: the tests rest on the rest.
+Each row is answered by both, so rows that both get right or wrong say nothing: the tests use the others.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,10 @@ __all__ = ["Gain", "Pair", "compare", "compare_labels", "compare_probabilities",
 
 _RESAMPLES = 2000
 _SEED = 0
-"""Of the resampling, so that one evaluation always gets one verdict."""
+"""The seed of the resampling, so that an evaluation always gets the same verdict."""
 
 Pair = tuple[int, int, int, int]
-"""True label, challenger's, champion's (as indices into all labels), and how many rows are so."""
+"""True label, challenger's, champion's (as indices into all labels), and the number of such rows."""
 
 _Counts = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -28,13 +28,13 @@ _Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much the challenger is better than the champion in a metric, and the standard error of that."""
+    """How much better the challenger is than the champion in a metric, and the standard error of that."""
 
     gain: float
     error: float
 
     def at_least(self, confidence: float) -> float:
-        """What it exceeds with this confidence, one-sided: the normal interval, as few draws show no rare chances."""
+        """The lower bound at this one-sided confidence, from the normal interval: few draws show no rare chances."""
         return self.gain - NormalDist().inv_cdf(confidence) * self.error
 
 

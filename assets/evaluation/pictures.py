@@ -71,7 +71,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    """With 256 colours: nothing is seen of it, and the file is a third."""
+    """With 256 colours: that is invisible, and a third of the size."""
     from PIL import Image
 
     drawn = BytesIO()
@@ -163,9 +163,9 @@ def _most_confused(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64]
     shown = sorted(np.argsort(-mistakes, kind="stable")[:_MOST].tolist())
     place = np.full(len(counts), _MOST)
     place[shown] = np.arange(_MOST)
-    found = np.zeros((_MOST + 1, _MOST + 1), np.int64)
-    np.add.at(found, (place[:, None], place[None, :]), counts)
-    return found, shown
+    table = np.zeros((_MOST + 1, _MOST + 1), np.int64)
+    np.add.at(table, (place[:, None], place[None, :]), counts)
+    return table, shown
 
 
 def _of_all(shown: int, size: int, many: str) -> str:
@@ -204,12 +204,12 @@ def _slices(evaluation: Evaluation, domain: Domain) -> "Figure":
 
 def _worst(parts: tuple[SliceScores, ...]) -> list[SliceScores]:
     """Of each dimension at most `_MOST`."""
-    kept = []
+    chosen = []
     for by in dict.fromkeys(part.by for part in parts):
         held = [part for part in parts if part.by == by and part.rows]
         most = sorted(held, key=lambda part: -part.rows * (1 - part.challenger))[:_MOST]
-        kept += [part for part in held if part in most]
-    return kept
+        chosen += [part for part in held if part in most]
+    return chosen
 
 
 def _label(part: SliceScores, domain: Domain) -> str:

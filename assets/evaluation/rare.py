@@ -35,7 +35,7 @@ class Answered:
     """True labels [rows], and by who was measured their probabilities [rows, labels]; what mistakes cost."""
 
     truth: npt.NDArray[np.int64]
-    found: dict[str, Floats]
+    by_model: dict[str, Floats]
     costs: Costs
 
 
@@ -49,8 +49,8 @@ def precision_by_recall(positive: npt.NDArray[np.bool_], score: Floats) -> tuple
 
 def cost_by_threshold(positive: npt.NDArray[np.bool_], score: Floats, missed: float, false: float) -> Floats:
     """The mean cost of a row at thresholds 0, 0.01, ..., 1 of the score from which a row is taken for positive."""
-    taken = score[:, None] >= np.linspace(0, 1, 101)
-    lost = missed * (positive[:, None] & ~taken) + false * (~positive[:, None] & taken)
+    predicted = score[:, None] >= np.linspace(0, 1, 101)
+    lost = missed * (positive[:, None] & ~predicted) + false * (~positive[:, None] & predicted)
     return np.asarray(lost.mean(axis=0))
 
 
@@ -88,9 +88,9 @@ class _Panel:
 
     def precision(self, axes: "Axes") -> None:
         share = self.positive.mean()
-        for who, probabilities in reversed(self.answered.found.items()):
-            taken = probabilities.argmax(axis=1) == self.place
-            right = (taken & self.positive).sum()
+        for who, probabilities in reversed(self.answered.by_model.items()):
+            predicted = probabilities.argmax(axis=1) == self.place
+            right = (predicted & self.positive).sum()
             axes.step(
                 *precision_by_recall(self.positive, probabilities[:, self.place]),
                 where="pre",
@@ -98,8 +98,8 @@ class _Panel:
                 linewidth=1.6,
                 label=who,
             )
-            if taken.any():
-                dot = right / self.positive.sum(), right / taken.sum()
+            if predicted.any():
+                dot = right / self.positive.sum(), right / predicted.sum()
                 axes.plot(*dot, "o", color=self.colours[who], markersize=7, clip_on=False, zorder=3)
         axes.axhline(share, color="#8795a1", linewidth=1, linestyle=(0, (2, 3)), label="by lot")
         axes.set(
@@ -114,12 +114,14 @@ class _Panel:
 
     def calibration(self, axes: "Axes") -> None:
         axes.plot([_FLOOR, 1], [_FLOOR, 1], color="#22303c", linewidth=1, linestyle=(0, (2, 3)))
-        for who, probabilities in reversed(self.answered.found.items()):
+        for who, probabilities in reversed(self.answered.by_model.items()):
             score = probabilities[:, self.place]
             part = np.clip(np.searchsorted(_EDGES, score, side="right") - 1, 0, len(_EDGES) - 2)
-            rows, expected, found = (np.bincount(part, side, len(_EDGES) - 1) for side in (None, score, self.positive))
+            rows, expected, positives = (
+                np.bincount(part, side, len(_EDGES) - 1) for side in (None, score, self.positive)
+            )
             held = rows > 0
-            points = expected[held] / rows[held], np.maximum(found[held] / rows[held], _FLOOR)
+            points = expected[held] / rows[held], np.maximum(positives[held] / rows[held], _FLOOR)
             axes.plot(*points, "o-", color=self.colours[who], alpha=0.7, markersize=4, linewidth=1.2)
         axes.set(
             title="Is a probability of 10% right 1 time in 10?",
@@ -139,7 +141,7 @@ class _Panel:
     def cost(self, axes: "Axes") -> None:
         prices = priced(self.evaluation.labels, self.answered.costs)
         missed, false = float(prices[self.place, 1 - self.place]), float(prices[1 - self.place, self.place])
-        for who, probabilities in reversed(self.answered.found.items()):
+        for who, probabilities in reversed(self.answered.by_model.items()):
             costs = cost_by_threshold(self.positive, probabilities[:, self.place], missed, false)
             axes.plot(np.linspace(0, 1, 101), costs, color=self.colours[who], linewidth=1.6)
             axes.plot(0.5, costs[50], "o", color=self.colours[who], markersize=7, zorder=3)

@@ -1,4 +1,4 @@
-"""What an evaluation found: the content of `evaluation.json`, published as the lake table `evaluation/<as_of>`."""
+"""The evaluation report: the content of `evaluation.json`, published as the lake table `evaluation/<as_of>`."""
 
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class Evaluation(_Part):
     rare_labels: dict[str, int] = {}
     """The labels with fewer training rows than `min_label_rows`, with how many."""
     by_label: tuple[LabelScores, ...] = ()
-    """How the challenger fares on each label, the rarest of the test rows first."""
+    """The challenger's quality on each label, the rarest in the test rows first."""
     reliability: dict[str, tuple[Bin, ...]]
     confusion: tuple[tuple[int, ...], ...]
     golden: Golden
@@ -132,13 +132,13 @@ class Evaluation(_Part):
     reference rows, which neither has learned from, and the champion is that version."""
 
     def folder(self, lake: Lake) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
         return lake.path(table(self.as_of), self.id)
 
     def contenders(self) -> dict[str, Metrics]:
         """Metrics by who was measured: challenger, baseline and, where there was one, champion."""
-        found = {"challenger": self.challenger, "baseline": self.baseline}
-        return found | ({"champion": self.champion.metrics} if self.champion else {})
+        metrics = {"challenger": self.challenger, "baseline": self.baseline}
+        return metrics | ({"champion": self.champion.metrics} if self.champion else {})
 
 
 def table(as_of: str) -> str:

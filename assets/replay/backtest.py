@@ -1,4 +1,4 @@
-"""One retraining policy against history: every step decides on what was known then, and lives with its champion."""
+"""Tests one retraining policy on history: every step decides by what was known then, and keeps its champion."""
 
 import math
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ _ANSWER = ["label", "predicted", "probabilities"]
 
 @dataclass(frozen=True)
 class Step:
-    """What was decided on a day, and what became of the records that arrived until the next."""
+    """The decision of a day, and the results on the records that arrived until the next."""
 
     as_of: str
     decision: str
     reason: str
     drift: bool | None
     verdict: str | None
-    """The gate's, when there was a retraining."""
+    """The gate's verdict, if there was a retraining."""
     champion: str | None
     """The as-of day of the champion's snapshot, after the verdict."""
     cost: float
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Backtest:
-    """A policy's steps, and what they come to."""
+    """A policy's steps, and their summary."""
 
     policy: str
     steps: tuple[Step, ...]
@@ -60,16 +60,16 @@ class Backtest:
     promotions: int
     cost: float
     worth: float | None
-    """What the right answers are worth at configs/retraining.yaml's `value_per_answer`, less the cost; None without."""
+    """The value of the right answers at configs/retraining.yaml's `value_per_answer`, less the cost, if it is set."""
     false_alarms: int
-    """Retrainings, after the first, whose challenger the gate did not promote."""
+    """Retrainings after the first whose challenger the gate did not promote."""
     days_to_champion: float | None
     """Mean days from the first window of a drift to the next promotion; None when there was none."""
 
 
 @dataclass
 class _World:
-    """A policy on its way through history."""
+    """The state of a policy on its way through history."""
 
     workshop: Workshop
     policy: RetrainingPolicy
@@ -84,7 +84,7 @@ class _World:
 
 
 def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtest:
-    """Take a policy through all steps but the last day, which only ends the last one's records."""
+    """Take a policy through all steps except the last day, which only ends the last step's records."""
     world, steps, answered = _World(workshop, policy), [], []
     for step, as_of in enumerate(workshop.history.days[:-1]):
         numbers = _measure(world, step, as_of)
@@ -98,7 +98,7 @@ def backtest(name: str, policy: RetrainingPolicy, workshop: Workshop) -> Backtes
 
 
 def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
-    """What the graph's monitoring would have told on that day."""
+    """What the graph's monitoring would have reported on that day."""
     workshop, champion, policy = world.workshop, world.champion, world.policy
     window, matured, tested = pd.DataFrame(), pd.DataFrame(), None
     if champion:
@@ -114,7 +114,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
         champion=champion.id if champion else None,
         age_days=days_between(champion.as_of, as_of) if champion else None,
         new_labels=workshop.history.new_labels(champion.as_of if champion else _BEGINNING, as_of),
-        drifted=tuple(found for _, found in world.windows[: policy.windows]),
+        drifted=tuple(drifted for _, drifted in world.windows[: policy.windows]),
         mature_rows=len(newest),
         accuracy=_accuracy(newest),
         evaluated_rows=0 if tested is None else len(tested),
@@ -138,7 +138,7 @@ def _measure(world: _World, step: int, as_of: str) -> DecisionInputs:
 
 
 def _retrain(world: _World, step: int, as_of: str) -> tuple[Verdict, float]:
-    """The verdict on a challenger as of a day, and what it has cost, its refit with it."""
+    """The verdict on a challenger as of a day, and its cost, including its refit's."""
     challenger = world.workshop.trained(as_of)
     world.seconds.append(challenger.seconds)
     verdict = _judge(world, challenger)
@@ -161,7 +161,7 @@ def _judge(world: _World, challenger: Trained) -> Verdict:
 
 
 def _refit(world: _World, as_of: str, evaluated: Trained) -> float:
-    """Let a new champion's refit answer in its place if it is no worse; the device seconds that it took."""
+    """Let a new champion's refit serve in its place if it is no worse; returns its device seconds."""
     refit = world.workshop.refit(evaluated)
     if refit is None:
         return 0.0
@@ -193,7 +193,7 @@ def _price_per_hour(world: _World) -> float:
 
 
 def _window(world: _World, champion: Trained, step: int) -> pd.DataFrame:
-    """What arrived in the days of a window up to a step, with the champion's answers."""
+    """The records that arrived in the days of a window up to a step, with the champion's answers."""
     history = world.workshop.history
     start = instant(history.days[step]) - timedelta(days=history.settings.drift.window_days)
     first = next(place for place in range(step + 1) if instant(history.days[place]) > start)
@@ -202,7 +202,7 @@ def _window(world: _World, champion: Trained, step: int) -> pd.DataFrame:
 
 
 def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.DataFrame:
-    """What arrived since the champion was promoted and whose label was known on that day."""
+    """The records that arrived since the champion's promotion and whose label was known on that day."""
     since = range(world.reigned + 1, step + 1)
     rows = pd.concat([world.workshop.answers(champion, place) for place in since])
     known = rows[rows["label"].notna() & (rows["label_known_at"] <= instant(as_of))]
@@ -210,7 +210,7 @@ def _matured(world: _World, champion: Trained, step: int, as_of: str) -> pd.Data
 
 
 def _labelled(world: _World, step: int) -> pd.DataFrame:
-    """What arrived until a step and whose label is known by now; nothing without a champion."""
+    """The records that arrived until a step and whose label is known by now; none without a champion."""
     if world.champion is None:
         return pd.DataFrame(columns=_ANSWER)
     rows = world.workshop.answers(world.champion, step)
@@ -226,8 +226,8 @@ def _decisive(rows: pd.DataFrame, gate: GatePolicy, labels: Sequence[str]) -> di
     if rows.empty:
         return dict.fromkeys(wanted)
     truth, probabilities = places(rows["label"], labels), np.stack(rows["probabilities"].tolist())
-    found = {name: metric.value(truth, probabilities) for name, metric in wanted.items()}
-    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+    values = {name: metric.value(truth, probabilities) for name, metric in wanted.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _accuracy(rows: pd.DataFrame) -> float | None:
@@ -242,12 +242,12 @@ def _step(
     cost: float,
     rows: pd.DataFrame,
 ) -> Step:
-    seen = decision.inputs.drifted
+    drifted = decision.inputs.drifted
     return Step(
         as_of=as_of,
         decision=decision.decision,
         reason=decision.reason,
-        drift=seen[0] if seen else None,
+        drift=drifted[0] if drifted else None,
         verdict=verdict.decision if verdict else None,
         champion=world.champion.as_of if world.champion else None,
         cost=cost,
@@ -274,13 +274,13 @@ def _summary(name: str, steps: Sequence[Step], answered: pd.DataFrame, settings:
 
 
 def _days_to_champion(steps: Sequence[Step]) -> float | None:
-    taken, since = [], None
+    delays, since = [], None
     for step in steps:
         if step.drift and since is None:
             since = step.as_of
         if step.verdict == "promote" and since is not None:
-            taken.append(days_between(since, step.as_of))
+            delays.append(days_between(since, step.as_of))
             since = None
         elif step.drift is False:
             since = None
-    return float(np.mean(taken)) if taken else None
+    return float(np.mean(delays)) if delays else None

@@ -1,7 +1,7 @@
-"""Training with the encoder left as it came: its output for a text is computed once and looked up ever after.
+"""Training with a frozen encoder: its output for each text is computed once and then looked up.
 
-What is trained is the classifier itself, around a table in place of the encoder: a text's one token is its row. With
-`trainable_layers: 0` that is what the worker trains, too, but for dropout inside an encoder that has nothing to learn.
+The classifier itself is trained, around a table instead of the encoder: a text's one token is its row. With
+`trainable_layers: 0` the worker trains the same, except for dropout inside an encoder that learns nothing.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class _Token(NamedTuple):
 class TextTable:
     """The mean-pooled outputs of a pretrained encoder [texts, width], by text, kept in a folder.
 
-    To Preprocessing it is a tokenizer: a text's one token is its row of `outputs`.
+    For Preprocessing it acts as a tokenizer: a text's one token is its row of `outputs`.
     """
 
     def __init__(self, settings: TrainingSettings, folder: Path) -> None:
@@ -63,7 +63,7 @@ class TextTable:
                 self._add([bytes(key) for key in stored["keys"]], stored["outputs"])
 
     def encode_batch(self, texts: Sequence[str]) -> list[_Token]:
-        """The row of each text. Those that are new are read by the encoder first."""
+        """The row of each text; new texts are encoded first."""
         keys = [hashlib.sha256(text.encode()).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
         if new:
@@ -71,10 +71,10 @@ class TextTable:
         return [_Token([self._rows[key]]) for key in keys]
 
     def enable_truncation(self, max_tokens: int) -> None:
-        """What is cut, and where, is in the table's name."""
+        """Does nothing: truncation is part of the table's name."""
 
     def no_padding(self) -> None:
-        """Rows of one token have nothing to pad."""
+        """Does nothing: rows of one token need no padding."""
 
     def _add(self, keys: Sequence[bytes], outputs: NDArray[np.float32]) -> None:
         self._rows |= {key: len(self.outputs) + place for place, key in enumerate(keys)}
@@ -87,7 +87,7 @@ class TextTable:
         self._add(keys, outputs)
 
     def _read(self, texts: list[str]) -> NDArray[np.float32]:
-        """The encoder's outputs, in batches of texts of like length."""
+        """The encoder's outputs, in batches of texts of similar length."""
         tokenizer = Tokenizer.from_file(str(self._base / "tokenizer.json"))
         tokenizer.enable_truncation(self._max_tokens)
         tokenizer.no_padding()
@@ -110,7 +110,7 @@ class TextTable:
 
 
 class _Lookup(nn.Module):
-    """In the encoder's place: the outputs of a text table, by its rows."""
+    """Replaces the encoder: the outputs of a text table, by row."""
 
     def __init__(self, table: TextTable) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ def train_frozen(
     settings: TrainingSettings,
     texts: TextTable,
 ) -> TextPredictor:
-    """The classifier of some training rows of a domain, by the worker's recipe, in this process."""
+    """A classifier trained on rows of a domain by the worker's recipe, in this process."""
     task, data = Classification(), _data(rows, features, domain, settings, texts)
     torch.manual_seed(settings.optimizer.seed)
     lookup: Any = _Lookup(texts)

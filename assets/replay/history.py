@@ -1,4 +1,4 @@
-"""What a replay goes through: every record of a span with what was known of it, and the days on which it stops."""
+"""The history of a replay: every record of a span with what was known about it, and the days of its steps."""
 
 import os
 from dataclasses import dataclass
@@ -32,15 +32,15 @@ _ROWS = f"""
 
 @dataclass(frozen=True)
 class History:
-    """A home of its own with everything published as of the last day, and the records with a text."""
+    """A separate home with everything published as of the last day, and the records with a text."""
 
     home: Home
     settings: Settings
     days: tuple[str, ...]
-    """As-of days of the steps; the last is the end, on which nothing is decided any more."""
+    """The as-of days of the steps; the last is the end, on which nothing is decided."""
     records: pd.DataFrame
-    """The domain's columns and features, in order of known_at, from a window before the first step on. `label` is what
-    was known of it at the end, and missing where nothing was."""
+    """The domain's columns and features, in order of known_at, from a window before the first step on. `label` is the
+    label known at the end, missing if there was none."""
     features: tuple[str, ...]
 
     def snapshot(self, as_of: str) -> Snapshot:
@@ -48,11 +48,11 @@ class History:
         return build_training_set(self.home, as_of, self.settings.snapshot)
 
     def refit_set(self, snapshot: Snapshot) -> Snapshot:
-        """What a training set's model is trained again on, when the gate has promoted it."""
+        """The training set for a refit, when the gate has promoted the model of a training set."""
         return build_refit_set(self.home, snapshot)
 
     def candidate(self, as_of: str, policy: RetrainingPolicy) -> Candidate | None:
-        """What a challenger would learn from, and be tested on, as of a day."""
+        """The rows that a challenger would learn from, and be tested on, as of a day."""
         return candidate(self.home, as_of, self.settings.snapshot, policy)
 
     def arrived(self, after: datetime, until: datetime) -> pd.DataFrame:
@@ -75,9 +75,9 @@ def steps(start: str, end: str, every_days: int) -> tuple[str, ...]:
 
 
 def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings: Settings) -> History:
-    """Read the sources into a home of their own, `<home>/replay/<sources>`, unless they are there already.
+    """Read the sources into a separate home, `<home>/replay/<sources>`, unless that exists already.
 
-    Raises SourceError for a source that cannot be read, and EvergreenError when what is read fails its checks.
+    Raises SourceError for a source that cannot be read, and EvergreenError when the records fail their checks.
     """
     own = Home(home.root / "replay" / hash_json(sorted(sources))[:12])
     own.root.mkdir(parents=True, exist_ok=True)
@@ -97,5 +97,5 @@ def _records(home: Home, days: tuple[str, ...], settings: Settings, features: tu
     parameters = {"path": mart(marts, "fct_records"), "start": start, "end": instant(days[-1])}
     with duckdb.connect() as connection:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
-    found: pd.DataFrame = with_features(home, marts, rows.cast(row_schema(home.domain.columns)), features).to_pandas()
-    return found
+    frame: pd.DataFrame = with_features(home, marts, rows.cast(row_schema(home.domain.columns)), features).to_pandas()
+    return frame

@@ -1,4 +1,4 @@
-"""A replay as a picture: quality over time by policy, and when each retrained."""
+"""A chart of a replay: quality over time by policy, and the retrainings of each."""
 
 from datetime import datetime
 from pathlib import Path
@@ -27,13 +27,13 @@ def draw(replayed: Replay, path: Path) -> Path:
     with names_are_text():
         figure = Figure(figsize=(11, 6), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        for place, found in enumerate(replayed.backtests):
-            _curve(upper, found, f"C{place}")
-            _marks(lower, found, place)
+        for place, backtest in enumerate(replayed.backtests):
+            _curve(upper, backtest, f"C{place}")
+            _marks(lower, backtest, place)
         upper.set_ylabel(f"accuracy, over {_SMOOTHED} steps")
         upper.legend(loc="lower right")
         upper.grid(alpha=0.3)
-        lower.set_yticks(range(len(replayed.backtests)), [found.policy for found in replayed.backtests])
+        lower.set_yticks(range(len(replayed.backtests)), [backtest.policy for backtest in replayed.backtests])
         lower.set_ylim(len(replayed.backtests) - 0.5, -0.5)
         lower.set_title("retrainings: filled where the gate promoted", fontsize="medium", loc="left")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,19 +41,19 @@ def draw(replayed: Replay, path: Path) -> Path:
     return path
 
 
-def _curve(axes: "Axes", found: Backtest, colour: str) -> None:
+def _curve(axes: "Axes", backtest: Backtest, colour: str) -> None:
     days: list[datetime] = []
     shares: list[float] = []
-    for end in range(1, len(found.steps) + 1):
-        last = found.steps[max(0, end - _SMOOTHED) : end]
+    for end in range(1, len(backtest.steps) + 1):
+        last = backtest.steps[max(0, end - _SMOOTHED) : end]
         if rows := sum(step.rows for step in last):
             days.append(instant(last[-1].as_of))
             shares.append(sum(step.right for step in last) / rows)
-    axes.plot(np.array(days), np.array(shares), color=colour, label=found.policy)
+    axes.plot(np.array(days), np.array(shares), color=colour, label=backtest.policy)
 
 
-def _marks(axes: "Axes", found: Backtest, place: int) -> None:
-    for step in found.steps:
+def _marks(axes: "Axes", backtest: Backtest, place: int) -> None:
+    for step in backtest.steps:
         if step.verdict:
             filled = f"C{place}" if step.verdict == "promote" else "none"
             day = np.array([instant(step.as_of)])

@@ -1,8 +1,8 @@
-"""`evergreen replay`: retraining policies compared on what happened, step by step, with what was known at each step.
+"""`evergreen replay`: compares retraining policies on history, step by step, with what was known at each step.
 
-A real training and the real gate at every retraining; snapshots, trainings and measurements that policies share are
-made once. Every record is answered by the champion of the day that it arrived on, and counts when its label is known
-at the end.
+Every retraining is a real training judged by the real gate; snapshots, trainings and measurements that policies share
+are computed once. Every record is answered by the champion of the day it arrived, and counts if its label is known at
+the end.
 """
 
 import time
@@ -25,7 +25,7 @@ __all__ = ["Replay", "replay", "table"]
 
 @dataclass(frozen=True)
 class Replay:
-    """What each policy came to, over the same days."""
+    """The results of each policy over the same days."""
 
     days: tuple[str, ...]
     backtests: tuple[Backtest, ...]
@@ -46,35 +46,35 @@ def replay(
 ) -> Replay:
     """Take each policy through the days. `run` starts training commands, where the settings train an encoder.
 
-    Raises SourceError, AuditError, SnapshotError and SettingsError as the graph's stages do.
+    Raises SourceError, AuditError, SnapshotError and SettingsError like the graph's stages.
     """
     say("Reading the sources")
     history = read_history(home, sources, days, settings)
     workshop = Workshop(history, _trainer(home, history, run), say)
-    found = []
+    backtests = []
     for name, policy in policies.items():
         say(f"Policy {name}")
-        found.append(backtest(name, policy, workshop))
-        say(_table(found[-1:], home.domain))
-    return Replay(days, tuple(found))
+        backtests.append(backtest(name, policy, workshop))
+        say(_table(backtests[-1:], home.domain))
+    return Replay(days, tuple(backtests))
 
 
 def table(replayed: Replay, domain: Domain) -> str:
-    """The policies as lines for a person, with the metrics that decide."""
+    """The policies as a text table, with the metrics that decide."""
     return _table(replayed.backtests, domain)
 
 
-def _table(found: Sequence[Backtest], domain: Domain) -> str:
-    metrics = [title(name, domain) for name in found[0].metrics]
+def _table(backtests: Sequence[Backtest], domain: Domain) -> str:
+    metrics = [title(name, domain) for name in backtests[0].metrics]
     counts = ["trainings", "promoted", "in vain", "cost", "worth", "days to a new champion"]
-    return text_table(["policy", *metrics, *counts], map(_cells, found))
+    return text_table(["policy", *metrics, *counts], map(_cells, backtests))
 
 
-def _cells(found: Backtest) -> list[str]:
-    quality = [_number(value, ".4f") for value in found.metrics.values()]
-    counts = [str(count) for count in (found.trainings, found.promotions, found.false_alarms)]
-    spent = [f"{found.cost:.2f}", _number(found.worth, ",.2f"), _number(found.days_to_champion, ".0f")]
-    return [found.policy, *quality, *counts, *spent]
+def _cells(backtest: Backtest) -> list[str]:
+    quality = [_number(value, ".4f") for value in backtest.metrics.values()]
+    counts = [str(count) for count in (backtest.trainings, backtest.promotions, backtest.false_alarms)]
+    spent = [f"{backtest.cost:.2f}", _number(backtest.worth, ",.2f"), _number(backtest.days_to_champion, ".0f")]
+    return [backtest.policy, *quality, *counts, *spent]
 
 
 def _number(value: float | None, form: str) -> str:
@@ -84,7 +84,7 @@ def _number(value: float | None, form: str) -> str:
 def _trainer(
     home: Home, history: History, run: Callable[[list[str]], None]
 ) -> Callable[[Snapshot], tuple[Predictor, float]]:
-    """By the worker; or, where the encoder stays as it came, here, from its outputs that are kept in the home."""
+    """Training by the worker or, if the encoder is frozen, here, from its outputs kept in the home."""
     settings = history.settings.training
     if settings.model.trainable_layers == 0:
         return _frozen(home, history)

@@ -1,4 +1,4 @@
-"""What several policies of a replay need, made once: models, their answers, evaluations, and measurements of drift."""
+"""Computes once what several policies of a replay need: models, answers, evaluations, and measurements of drift."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -40,16 +40,16 @@ class Trained:
     model: Predictor
     seconds: float
     evaluated: "Trained | None" = None
-    """The one that the gate has promoted, when this is a refit of it."""
+    """The model that the gate promoted, when this is a refit of it."""
 
     @property
     def id(self) -> str:
-        """The snapshot's: a replay trains each snapshot once."""
+        """The snapshot's id: a replay trains each snapshot once."""
         return self.snapshot.id
 
     @property
     def judged(self) -> "Trained":
-        """The one that has not learned from its test rows: the gate compares with it, and its answers were promised."""
+        """The model that has not learned from its test rows: the gate compares with it, and it gave the promises."""
         return self.evaluated or self
 
     @property
@@ -58,7 +58,7 @@ class Trained:
 
 
 class Workshop:
-    """A history, what trains on its snapshots, and all that was made of them so far."""
+    """A history, the trainer of its snapshots, and all results so far."""
 
     def __init__(
         self, history: History, train: Callable[[Snapshot], tuple[Predictor, float]], say: Callable[[str], None]
@@ -79,14 +79,14 @@ class Workshop:
         return replace(self._once(("model", snapshot.id), lambda: self._learn(snapshot)), evaluated=evaluated)
 
     def answers(self, trained: Trained, step: int) -> pd.DataFrame:
-        """The records that arrived from one step to the next, `step`, with what a model says of them.
+        """The records that arrived from one step to the next, `step`, with a model's answers.
 
         Columns: those of the history, and `predicted`, `confidence` and `probabilities`, by the domain's labels.
         """
         return self._once(("answers", trained.id, step), lambda: self._answer(trained, step))
 
     def evaluation(self, challenger: Trained, champion: Trained | None) -> Evaluation:
-        """A challenger beside a champion, on the challenger's test and reference rows; a refit on the latter alone."""
+        """A challenger against a champion, on the challenger's test and reference rows; a refit only on the latter."""
         return self._once(
             ("evaluation", challenger.id, champion and champion.id), lambda: self._evaluate(challenger, champion)
         )
@@ -94,7 +94,7 @@ class Workshop:
     def drift(self, champion: Trained, step: int, window: pd.DataFrame, matured: pd.DataFrame) -> bool | None:
         """Whether the window that ends with a step has drifted from what a champion was trained on.
 
-        matured: its answers since its promotion whose label is known by then, and the `night` of it.
+        `matured`: its answers since its promotion whose label is known by then, and the `night` of that.
         """
         settings = self.history.settings.drift
         columns = self._once(("drift", champion.id, step), lambda: self._compare(champion, step, window))
@@ -104,7 +104,7 @@ class Workshop:
         return judge((*columns, *measure_answers(self.tested(champion), arrived, settings)), settings).detected
 
     def estimate(self, champion: Trained, window: pd.DataFrame) -> float | None:
-        """The accuracy to expect of a champion in a window, by its confidence; None for an empty one."""
+        """The expected accuracy of a champion in a window, by its confidence; None for an empty window."""
         if window.empty:
             return None
         tested = self.tested(champion)
@@ -114,16 +114,16 @@ class Workshop:
         return estimate_quality(tested["label"].to_numpy(), evaluated, answered).accuracy
 
     def twins(self, champion: Trained, as_of: str, policy: RetrainingPolicy) -> Twins | None:
-        """How the twins of a challenger as of a day and of a champion answer; None without rows for a challenger."""
+        """The results of the twins of a challenger as of a day and a champion; None without rows for a challenger."""
         training, rows, learned = self.history.settings.training, policy.twin_rows, champion.snapshot
-        found = self._once(("candidate", as_of, rows), lambda: self.history.candidate(as_of, policy))
-        if found is None:
+        candidate = self._once(("candidate", as_of, rows), lambda: self.history.candidate(as_of, policy))
+        if candidate is None:
             return None
-        ours = self._once(("twin", as_of, rows), lambda: learn(found.train, learned.domain, training, policy))
+        ours = self._once(("twin", as_of, rows), lambda: learn(candidate.train, learned.domain, training, policy))
         theirs = self._once(
             ("twin", champion.id, rows), lambda: learn(learned.train(), learned.domain, training, policy)
         )
-        return ask(ours, theirs, found.test, champion.as_of)
+        return ask(ours, theirs, candidate.test, champion.as_of)
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
@@ -143,7 +143,7 @@ class Workshop:
         )
 
     def tested(self, trained: Trained) -> pd.DataFrame:
-        """A model's own test rows with its answers, as `answers` has them; of a refit, those of the evaluated one."""
+        """A model's own test rows with its answers, like `answers`; for a refit, those of the evaluated model."""
         one = trained.judged
         return self._once(("tested", one.id), lambda: _answered(one.model, one.snapshot.test()))
 
@@ -157,8 +157,8 @@ class Workshop:
         milliseconds = (time.perf_counter() - started) / len(rows) * 1000
         if champion:
             everywhere["champion"] = champion.model.predict_proba(rows)
-        found = {who: answers[: len(test)] for who, answers in everywhere.items()}
-        found["baseline"] = self._once(
+        answered = {who: answers[: len(test)] for who, answers in everywhere.items()}
+        answered["baseline"] = self._once(
             ("baseline", snapshot.id), lambda: baseline_probabilities(snapshot.train(), test, snapshot.labels)
         )
         rival = Champion(champion.id, champion.id, champion.snapshot.path) if champion else None
@@ -177,7 +177,7 @@ class Workshop:
             ),
             settings=settings.model_dump(),
             refit_of=challenger.evaluated.id if challenger.evaluated else None,
-            **scores(test, snapshot.domain, found, rival, settings, self.history.settings.gate),
+            **scores(test, snapshot.domain, answered, rival, settings, self.history.settings.gate),
         )
 
     def _compare(self, champion: Trained, step: int, window: pd.DataFrame) -> tuple[Column, ...] | None:
@@ -202,7 +202,7 @@ class Workshop:
 
 
 def _as_scored(rows: pd.DataFrame, end: datetime, settings: DriftSettings) -> pd.DataFrame:
-    """A fixed sample of answered rows, as the lake has them: `label` is what has arrived by the end."""
+    """A fixed sample of answered rows, as in the lake: `label` is the label that has arrived by the end."""
     drawn = rows.iloc[sample_positions(rows["record_id"], settings.sample_rows)]
     arrived = drawn["label"].where(drawn["label_known_at"] <= end)
     return drawn.assign(label=arrived)

@@ -1,1 +1,1 @@
-"""Nothing is published that was not audited: Great Expectations over the staged marts, then one atomic move."""
+"""Audits the staged marts with Great Expectations, and publishes only what passed, with one atomic move."""

@@ -1,4 +1,4 @@
-"""Judges the marts of the newest build as a whole, and publishes exactly what was judged.
+"""Audits the marts of the newest build as a whole, and publishes exactly what was audited.
 
 The audit is bound to the content of the files: `publish` refuses files that are not the audited ones, and readers of
 the lake see the previous publication until the pointer moves. The verdict is the lake table `mart_audit/<as_of>`.
@@ -32,11 +32,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Audit:
-    """The verdict over a build's marts, and what it rests on."""
+    """The verdict on a build's marts, and what it is based on."""
 
     as_of: str
     content: str
-    """Hash over the audited files; the version that they are published as."""
+    """A hash over the audited files; the version they are published as."""
     previous: str | None
     """The publication that they were compared with, and that they may take the place of."""
     figures: Figures
@@ -50,7 +50,7 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether it may be published: no critical expectation failed."""
+        """Whether the marts may be published: no critical expectation failed."""
         return not self.critical
 
 
@@ -83,10 +83,10 @@ def load_audit(home: Home, as_of: str) -> Audit:
 
 
 def publish(home: Home, verdict: Audit, policy: WarehouseSettings) -> Audit:
-    """Make the audited marts the current publication; returns the audit that it rests on.
+    """Make the audited marts the current publication; returns the audit it is based on.
 
-    When another run has published meanwhile, the newest build is audited beside that publication. Raises AuditError
-    when the audit failed, or when the files are not the audited ones any more.
+    If another run has published in the meantime, the newest build is audited against that publication. Raises
+    AuditError when the audit failed, or when the files are no longer the audited ones.
     """
     if not verdict.passed:
         names = "; ".join(f"{failure.suite}: {failure.expectation}" for failure in verdict.critical)

@@ -1,7 +1,7 @@
-"""Great Expectations on the files of a mart: it asks for metrics, and DuckDB answers all that it asks for at once.
+"""Runs Great Expectations on the files of a mart: DuckDB computes all requested metrics at once.
 
-Great Expectations' own SQL engine does not work with DuckDB, and its pandas engine would need every row in memory.
-What it is told of a row that is not as expected is where the row is, never what is in it.
+Great Expectations' own SQL engine does not work with DuckDB, and its pandas engine would need every row in memory. For
+a row that breaks a rule it only gets the row's place, never its content.
 """
 
 from collections.abc import Callable, Iterable
@@ -58,34 +58,34 @@ class _MartEngine(PandasExecutionEngine):  # type: ignore[misc]
         columns = self._measures.columns()
         if lost := [metric for metric in wanted if not set(_columns(metric)) <= set(columns)]:
             raise MetricResolutionError(f"{lost[0].metric_name}: no such column", failed_metrics=lost)
-        found = {metric.id: columns for metric in wanted if metric.metric_name == "table.columns"}
-        found |= {metric.id: None for metric in wanted if metric.metric_name.endswith(_NOT_NEEDED)}
-        found |= self._figures(wanted)
-        found |= self._examples(wanted, found)
-        if unknown := [metric for metric in wanted if metric.id not in found]:
+        values = {metric.id: columns for metric in wanted if metric.metric_name == "table.columns"}
+        values |= {metric.id: None for metric in wanted if metric.metric_name.endswith(_NOT_NEEDED)}
+        values |= self._figures(wanted)
+        values |= self._examples(wanted, values)
+        if unknown := [metric for metric in wanted if metric.id not in values]:
             raise MetricResolutionError(f"{unknown[0].metric_name}: unknown", failed_metrics=unknown)
-        return found
+        return values
 
     def _figures(self, wanted: "list[MetricConfiguration]") -> dict[Any, Any]:
         aggregates = {metric: sql for metric in wanted if (sql := _aggregate(metric))}
         of_files = self._measures.by_file(aggregates.values()) if aggregates else {}
-        found = {metric.id: self._measures.repeated(_columns(metric)) for metric in wanted if _counts_repeated(metric)}
-        return found | {
+        counts = {metric.id: self._measures.repeated(_columns(metric)) for metric in wanted if _counts_repeated(metric)}
+        return counts | {
             metric.id: _COMBINED.get(metric.metric_name, sum)(figure for figure in of_files[sql] if figure is not None)
             for metric, sql in aggregates.items()
         }
 
-    def _examples(self, wanted: "list[MetricConfiguration]", found: dict[Any, Any]) -> dict[Any, Any]:
-        """Where rows are that are not as expected, of those rules that some row breaks."""
+    def _examples(self, wanted: "list[MetricConfiguration]", values: dict[Any, Any]) -> dict[Any, Any]:
+        """The places of rows that break a rule, for the rules that any row breaks."""
         rules = {m.id: _rule(m) for m in wanted if m.metric_name.endswith(".unexpected_values")}
-        counts = {_rule(m): found[m.id] for m in wanted if m.metric_name.endswith(".unexpected_count")}
+        counts = {_rule(m): values[m.id] for m in wanted if m.metric_name.endswith(".unexpected_count")}
         return {id_: self._measures.places(rule, _EXAMPLES) if counts[rule] else [] for id_, rule in rules.items()}
 
 
 def _columns(metric: "MetricConfiguration") -> list[str]:
     domain = metric.metric_domain_kwargs
-    found = [domain.get(key) for key in ("column", "column_A", "column_B")]
-    return [column for column in [*found, *domain.get("column_list", [])] if column]
+    columns = [domain.get(key) for key in ("column", "column_A", "column_B")]
+    return [column for column in [*columns, *domain.get("column_list", [])] if column]
 
 
 def _aggregate(metric: "MetricConfiguration") -> str | None:
@@ -106,8 +106,8 @@ def _instant(choose: Callable[..., int]) -> Callable[..., datetime | None]:
     """The first or last instant of several in microseconds."""
 
     def combine(figures: Iterable[int]) -> datetime | None:
-        found = choose(figures, default=None)
-        return None if found is None else datetime(1970, 1, 1) + timedelta(microseconds=found)
+        micros = choose(figures, default=None)
+        return None if micros is None else datetime(1970, 1, 1) + timedelta(microseconds=micros)
 
     return combine
 

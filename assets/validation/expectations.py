@@ -1,4 +1,4 @@
-"""Runs the suites with Great Expectations, which sees figures and places of rows, and never what is in one."""
+"""Runs the suites with Great Expectations, which sees figures and places of rows, never their content."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ __all__ = ["Outcome", "validate"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the expectations went."""
+    """The results of the expectations."""
 
     checked: dict[str, int]
     """Expectations by suite."""
@@ -151,13 +151,15 @@ def _failure(suite: str, item: Any) -> tuple[str, str, str]:
 
 
 def _found(item: Any) -> str:
-    """How much was not as expected, and where, in words; nothing where the sentence says it."""
+    """The number of rows that break a rule, and the place of one, in words; empty where the sentence says it."""
     if _raised(item.exception_info):
         return " (could not be measured)"
     if not item.result.get("unexpected_count"):
         return ""
-    found, rows, places = (item.result[key] for key in ("unexpected_count", "element_count", "partial_unexpected_list"))
-    return f" ({found:,} of {rows:,} rows, as {places[0]})"
+    broken, rows, places = (
+        item.result[key] for key in ("unexpected_count", "element_count", "partial_unexpected_list")
+    )
+    return f" ({broken:,} of {rows:,} rows, as {places[0]})"
 
 
 def _raised(info: dict[str, Any]) -> bool:
@@ -178,6 +180,6 @@ def _figures_frame(figures: Figures, problems: Problems) -> pd.DataFrame:
             "mix_shift": [figures.mix_shift],
             "labels": [len(figures.label_mix)],
             "records": [figures.rows["fct_records"]],
-            **{f"{rule}_objects": [len(found)] for rule, found in asdict(problems).items()},
+            **{f"{rule}_objects": [len(objects)] for rule, objects in asdict(problems).items()},
         }
     ).astype(float)

@@ -1,4 +1,4 @@
-"""What an audit measures: one SQL pass over the staged marts, aggregates only."""
+"""The figures of an audit: one SQL pass over the staged marts, only aggregates."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Figures:
     quarantined: int
     duplicate: int
     withdrawn: int
-    """Records that were taken out with their objects, and are in none of the counts before."""
+    """Records that were withdrawn with their objects, and are in none of the other counts."""
     unbalanced_objects: int
     """Source objects of which landed is not valid + quarantined + duplicate."""
     known: int
@@ -43,7 +43,7 @@ class Figures:
 
 
 def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
-    """Measure the marts in a folder, against the folder of the previous publication where there is one."""
+    """Measure the marts in a folder, compared with the folder of the previous publication, if any."""
     with duckdb.connect() as connection:
         mix = _label_mix(connection, staged)
         published = None if previous is None else _label_mix(connection, previous)

@@ -1,4 +1,4 @@
-"""Figures of a mart by aggregate queries, file by file: a file is read once for as long as its content lasts.
+"""Figures of a mart by aggregate queries, file by file: a file is read again only when its content changes.
 
 <home>/cache/measures.json   by a hash of the queries, then of a file's content: what the queries gave
 """
@@ -22,7 +22,7 @@ _Figures = dict[str, dict[str, list[Any]]]
 
 @dataclass(frozen=True)
 class Memory:
-    """What was measured before and is still asked for."""
+    """A cache of earlier measurements that are still in use."""
 
     path: Path
     _before: _Figures
@@ -42,7 +42,7 @@ class Memory:
         self._used[queries] = figures
 
     def save(self) -> None:
-        """Write what was asked for since the memory was opened, and forget the rest."""
+        """Write what was used since the cache was opened, and forget the rest."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, json.dumps(self._used))
 
@@ -61,8 +61,8 @@ class Measures:
         """The columns of all files, sorted; one that not every file has is named with the first that has it."""
         names = "list(name order by column_id) filter (num_children is null)"
         query = f"select file_name, {names} from parquet_schema($files) group by file_name"  # noqa: S608 - ours
-        found = self._remembered(query)
-        files = {file: set(columns) for file, (columns,) in found.items()}
+        rows = self._remembered(query)
+        files = {file: set(columns) for file, (columns,) in rows.items()}
         everywhere = set.intersection(*files.values())
         somewhere = {
             column: file for file, columns in sorted(files.items(), reverse=True) for column in columns - everywhere
@@ -73,8 +73,8 @@ class Measures:
         """The figure of each file that has rows, by aggregate. What they give must be what JSON can hold."""
         ordered = sorted(set(aggregates))
         query = f"select filename, {', '.join(ordered)} from {_FILES} group by filename"  # noqa: S608 - ours
-        figures = [found for found in self._remembered(query).values() if found]
-        return {aggregate: [found[place] for found in figures] for place, aggregate in enumerate(ordered)}
+        rows = [row for row in self._remembered(query).values() if row]
+        return {aggregate: [row[place] for row in rows] for place, aggregate in enumerate(ordered)}
 
     def repeated(self, columns: Sequence[str]) -> int:
         """Rows of which there is another with the same columns.
@@ -88,14 +88,14 @@ class Measures:
         )
         figures = f"{_REPEATED}, min(instant), max(instant), bool_or(instant is null)"
         query = f"select filename, {figures} from ({groups}) group by filename"  # noqa: S608 - ours
-        found = [figures for figures in self._remembered(query).values() if figures]
-        if len(found) == 1 or _apart([(first, last) for _, first, last, undated in found if not undated], len(found)):
-            return sum(repeated for repeated, *_ in found)
+        files = [figures for figures in self._remembered(query).values() if figures]
+        if len(files) == 1 or _apart([(first, last) for _, first, last, undated in files if not undated], len(files)):
+            return sum(repeated for repeated, *_ in files)
         query = f"select {_REPEATED} from (select count(*) as n from {_FILES} group by {rows})"  # noqa: S608 - ours
         return int(self._fetch(query, self._files())[0][0])
 
     def places(self, condition: str, most: int) -> list[str]:
-        """Where the first rows are for which a condition holds: file and row, counted from 1."""
+        """The places of the first rows for which a condition holds: file and row, counted from 1."""
         query = f"select filename, file_row_number + 1 from {_FILES} where {condition} limit {most}"  # noqa: S608 - ours
         return [f"row {row} of {self._named(file)}" for file, row in self._fetch(query, self._files())]
 

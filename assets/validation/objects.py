@@ -1,7 +1,7 @@
-"""What is new since the last publication, each object and all together: sums over all of history hide a bad night.
+"""Checks the objects that are new since the last publication, each and all together: totals would hide a bad night.
 
-The bounds are those of the whole. A share over its bound counts when chance alone would not bring it about, so that a
-few bad records of a small object do not alarm.
+The bounds are those of the whole. A share over its bound counts only when chance alone does not explain it, so that a
+few bad records in a small object raise no alarm.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ _NEW = """
 
 @dataclass(frozen=True)
 class NewObject:
-    """A source object, or all of a night together, in counts of its records."""
+    """The counts of a source object, or of all objects of a night together."""
 
     key: str
     landed: int
@@ -59,7 +59,7 @@ class NewObject:
 
 @dataclass(frozen=True)
 class Problems:
-    """Objects that break a rule, by rule, each named with its numbers."""
+    """The objects that break each rule, with their numbers."""
 
     refused: tuple[str, ...] = ()
     """Read as nothing but a reject."""
@@ -68,12 +68,12 @@ class Problems:
     quarantined: tuple[str, ...] = ()
     unmapped: tuple[str, ...] = ()
     shifted: tuple[str, ...] = ()
-    """With another mix of labels than what is published."""
+    """Objects whose label mix differs from the published one."""
     of_one_label: tuple[str, ...] = ()
 
 
 def new_objects(staged: Path, previous: Path | None) -> list[NewObject]:
-    """The objects in a folder of marts that the previous publication does not have, without those withdrawn."""
+    """The objects in a folder of marts that the previous publication does not have, except withdrawn ones."""
     with duckdb.connect() as connection:
         published: list[str] = []
         if previous is not None:
@@ -134,7 +134,7 @@ def _together(new: Sequence[NewObject]) -> NewObject:
 
 
 def _over(hits: int, rows: int, bound: float, policy: WarehouseSettings) -> bool:
-    """Whether a share is over its bound, beyond chance."""
+    """Whether a share exceeds its bound beyond chance."""
     if rows < policy.min_object_rows or hits <= bound * rows:
         return False
     from scipy.special import bdtrc  # type: ignore[import-untyped]
@@ -149,5 +149,5 @@ def _distance(labels: dict[str, int], mix: dict[str, float]) -> float:
 
 
 def _code(one: NewObject) -> str:
-    """The reason without what was read: a header may hold anything."""
+    """The reason without the text that was read: a header may contain anything."""
     return str(one.error).partition(":")[0]

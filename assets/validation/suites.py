@@ -1,7 +1,7 @@
-"""What is expected of the marts, as Great Expectations suites.
+"""The expectations on the marts, as Great Expectations suites.
 
-An expectation of severity critical stops the publication, one of severity warning is only reported. Each says what it
-means in one sentence; that sentence is its name in the audit and in Data Docs.
+A failed expectation of severity critical stops the publication, one of severity warning is only reported. Each has one
+sentence that says what it means; it is the expectation's name in the audit and in Data Docs.
 """
 
 from datetime import date, datetime, time
@@ -89,9 +89,9 @@ def _objects(policy: WarehouseSettings, problems: Problems) -> list["Expectation
     }
     expectations = []
     for rule, sentence in sentences.items():
-        found = getattr(problems, rule)
-        told = f"{sentence}: {named(found)}" if found else sentence
-        expectations.append(_figure(f"{rule}_objects", 0, 0, told, critical=rule not in _TOLERATED))
+        objects = getattr(problems, rule)
+        full = f"{sentence}: {named(objects)}" if objects else sentence
+        expectations.append(_figure(f"{rule}_objects", 0, 0, full, critical=rule not in _TOLERATED))
     return expectations
 
 

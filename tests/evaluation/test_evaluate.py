@@ -53,7 +53,7 @@ def test_another_model_than_the_challenger_is_not_measured(
     lake, snapshot, settings, fake_bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assets.evaluation.evaluate.load_bundle", lambda _: fake_bundle("another"))
-    with pytest.raises(BundleError, match=r"challenger: holds another model, another"):
+    with pytest.raises(BundleError, match=r"challenger: contains another model, another"):
         evaluate(lake, DAY, snapshot, CHALLENGER, None, settings, GATE)
 
 

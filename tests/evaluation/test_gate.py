@@ -201,7 +201,7 @@ def test_the_champion_itself_changes_nothing() -> None:
 def test_an_evaluation_beside_another_champion_decides_nothing(found: Evaluation, now: str | None) -> None:
     verdict = decide(found, POLICY, DOMAIN, now)
     assert verdict.decision == "inconclusive"
-    assert verdict.reasons[0].startswith("cannot measure: it was evaluated beside ")
+    assert verdict.reasons[0].startswith("cannot measure: it was evaluated against ")
 
 
 def test_a_model_that_is_compared_with_itself_is_not_promoted() -> None:
@@ -304,7 +304,7 @@ def refit(alike: int, only_ours: int, only_theirs: int, **changes: Any) -> Evalu
         (refit(45, 2, 2), "inconclusive", "cannot measure: 49 test rows, and at least 50 are needed"),
         (refit(95, 3, 2, reference=None), "inconclusive", "cannot measure: there are no reference rows"),
         (refit(95, 3, 2, golden=Golden(rows=8, max_difference=1e-3)), "inconclusive", "cannot measure: served and"),
-        (refit(95, 3, 2, refit_of="another"), "inconclusive", "it was evaluated beside champion, and the champion is"),
+        (refit(95, 3, 2, refit_of="another"), "inconclusive", "it was evaluated against champion, but the champion is"),
     ],
 )
 def test_a_refit_takes_the_place_of_what_was_evaluated_when_it_is_no_worse(
