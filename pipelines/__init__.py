@@ -1,1 +1,1 @@
-"""How the graph is run: definitions, jobs, schedules, sensors and the `evergreen` command."""
+"""Runs the graph: definitions, jobs, schedules, sensors and the `evergreen` command."""

@@ -1,4 +1,4 @@
-"""The `evergreen` command: thin over the graph's job and the stages' functions."""
+"""The `evergreen` command, a thin layer over the graph's job and the stages' functions."""
 
 import json
 import os
@@ -29,21 +29,21 @@ app = typer.Typer(
 )
 
 _AT_WORK = ("score", "status", "approve", "reject", "rollback", "withdraw", "rebuild-registry", "reproduce", "replay")
-"""Commands that read what is in the home; `run` says so itself, as every run of the graph does."""
+"""Commands that read the home; `run` marks the home as in use itself, like every run of the graph."""
 _POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 def main() -> int:
-    """Run the command; its exit code.
+    """Run the command; returns its exit code.
 
-    0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings. Raises Stopped when told to stop.
+    0 done, 1 the graph stopped or cannot do it, 2 wrong usage or settings. Raises Stopped on SIGINT or SIGTERM.
     """
-    os.umask(0o077)  # the home holds what people have written
+    os.umask(0o077)  # the home contains what people have written
     for switch in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DAGSTER_DISABLE_TELEMETRY"):
         os.environ.setdefault(switch, "true")
-    # Threads that spin while they wait slow a busy machine down several times; torch reads this when it is loaded.
+    # Threads that spin while waiting make a busy machine several times slower; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         sys.exit(app())
@@ -111,13 +111,13 @@ def run(
         typer.Option(
             callback=_as_of,
             metavar="YYYY-MM-DD",
-            help="The date that the run pretends it is; YYYY-MM-DDTHH, in UTC, where the domain's cadence is an hour.",
+            help="The as-of date of the run; YYYY-MM-DDTHH, in UTC, if the domain's cadence is an hour.",
         ),
     ],
     profile: Annotated[str, typer.Option(help="A file in configs/profiles, without its ending.")] = "quick",
     history: Annotated[
         bool,
-        typer.Option("--history", help="Take the sources' objects as old history, known by their records' dates."),
+        typer.Option("--history", help="Treat the sources' objects as history, known by their records' dates."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -148,15 +148,13 @@ def _absolute(source: str) -> str:
 
 @app.command()
 def score(
-    source: Annotated[
-        Path, typer.Option("--input", help="Records as the domain's sources have them; labels are not needed.")
-    ],
-    output: Annotated[Path, typer.Option(help="Where to write; its ending, .parquet or .csv, is the format.")],
+    source: Annotated[Path, typer.Option("--input", help="A file like the domain's sources; labels are not needed.")],
+    output: Annotated[Path, typer.Option(help="The file to write, with the ending .parquet or .csv.")],
     profile: Annotated[
         str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
     ] = "quick",
 ) -> None:
-    """Answer the records of a file with the champion: one output row per input row."""
+    """Score the records of a file with the champion: one output row per input row."""
     settings = load_settings(profile)
     from assets.scoring.files import score_file
 
@@ -176,9 +174,11 @@ def status(as_json: Json = False) -> None:
 def ledger(
     at: Annotated[
         str | None,
-        typer.Option(callback=_as_of, metavar="YYYY-MM-DD", help="Only who was champion then, and why."),
+        typer.Option(callback=_as_of, metavar="YYYY-MM-DD", help="Show only who was champion then, and why."),
     ] = None,
-    verified: Annotated[bool, typer.Option("--verify", help="Look for what was edited, removed or made up.")] = False,
+    verified: Annotated[
+        bool, typer.Option("--verify", help="Check for entries that were edited, removed or forged.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show every verdict, approval, alias move and decision, oldest first."""
@@ -191,10 +191,10 @@ def ledger(
         _say(f"evergreen: ledger {registry.home.ledger}: {verification.problem}")
         raise typer.Exit(1)
     champion = registry.ledger.champion_at(at) if at else None
-    found = ([champion] if champion else []) if at else registry.ledger.entries()
+    entries = ([champion] if champion else []) if at else registry.ledger.entries()
     if as_json:
-        typer.echo(json.dumps([entry.as_dict() for entry in found]))
-    for entry in found:
+        typer.echo(json.dumps([entry.as_dict() for entry in entries]))
+    for entry in entries:
         _say(f"{entry.seq:>5}  {entry.as_of}  {entry.kind:<11} {_headline(entry.body)}")
     if verification:
         _say(verification.sentence)
@@ -203,7 +203,7 @@ def ledger(
 
 
 def _headline(body: dict[str, Any]) -> str:
-    """What an entry says, in a line: the decision, the version it is about, and why."""
+    """An entry on one line: the decision, the version it is about, and why."""
     what = " ".join(str(body[name]) for name in ("action", "decision", "job", "key") if name in body)
     training = f" ({body['training_id'][:8]})" if "training_id" in body else ""
     version = f"version {body['version']}{training}" if "version" in body else ""
@@ -211,15 +211,15 @@ def _headline(body: dict[str, Any]) -> str:
     return " ".join(part for part in (what, version) if part) + f": {why}"
 
 
-By = Annotated[str, typer.Option(help="Who says so; kept in the ledger.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+By = Annotated[str, typer.Option(help="Who decides; recorded in the ledger.")]
+Reason = Annotated[str, typer.Option(help="Why; recorded in the ledger.")]
 
 
 @app.command()
 def approve(
     version: Annotated[str, typer.Argument(help="A version that awaits approval.")], by: By, reason: Reason
 ) -> None:
-    """Make a version that awaits approval the champion."""
+    """Approve a version that awaits approval: it becomes the champion."""
     _settle(version, "approve", by, reason)
 
 
@@ -227,7 +227,7 @@ def approve(
 def reject(
     version: Annotated[str, typer.Argument(help="A version that awaits approval.")], by: By, reason: Reason
 ) -> None:
-    """Leave the champion where it is."""
+    """Reject a version that awaits approval: the champion stays."""
     _settle(version, "reject", by, reason)
 
 
@@ -254,10 +254,10 @@ def rollback(
 
 @app.command()
 def withdraw(
-    name: Annotated[str, typer.Argument(metavar="OBJECT", help="A source object, by its key or its id.")],
+    name: Annotated[str, typer.Argument(metavar="OBJECT", help="A source object, by key or id.")],
     reason: Reason,
 ) -> None:
-    """Take a source object, and all that it brought, out of the next marts and training sets."""
+    """Remove a source object and all its records from the next marts and training sets."""
     from pipelines.withdrawal import withdraw as take_out
 
     done = take_out(Home.from_environment(), name, reason)
@@ -267,7 +267,7 @@ def withdraw(
     if done.published:
         _say("the published marts contain them until the next run")
     if done.snapshots:
-        _say(f"made from it, and left as they are: {', '.join(done.snapshots)}")
+        _say(f"built from it, and left as they are: {', '.join(done.snapshots)}")
     if done.versions:
         _say(f"trained on those: version {', '.join(done.versions)}")
     if done.unknown:
@@ -277,13 +277,13 @@ def withdraw(
 
 @app.command()
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
     profile: Annotated[
         str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
     ] = "quick",
     as_json: Json = False,
 ) -> None:
-    """Remove what nothing needs any more, by configs/retention.yaml; the ledger has what went."""
+    """Remove what nothing needs any more, by configs/retention.yaml, and record it in the ledger."""
     policy = load_settings(profile).retention
     from assets.retention.definitions import forget_runs
     from assets.retention.prune import Pruned, plan, size
@@ -296,14 +296,14 @@ def prune(
         _say(f"{size(item.bytes):>10}  {item.path}: {item.why} ({item.setting})")
     with open_instance(home) as instance:
         forgotten = forget_runs(instance, home, policy.runs, dry_run=dry_run)
-    _say(f"{'would be: ' if dry_run else ''}{pruned.sentence}; {len(forgotten)} runs of Dagster (runs)")
+    _say(f"{'would be: ' if dry_run else ''}{pruned.sentence}; {len(forgotten)} Dagster runs (runs)")
     if as_json:
         typer.echo(json.dumps(asdict(pruned) | {"bytes": pruned.bytes, "runs": forgotten, "dry_run": dry_run}))
 
 
 @app.command()
 def rebuild_registry() -> None:
-    """Register again, from the lake and the ledger, what MLflow has lost."""
+    """Register again what MLflow has lost, from the lake and the ledger."""
     from assets.registry.rebuild import rebuild_registry as rebuild
 
     rebuilt = rebuild(Home.from_environment())
@@ -317,18 +317,18 @@ def rebuild_registry() -> None:
 def reproduce(
     version: Annotated[str, typer.Argument(help="A version of the registry.")], as_json: Json = False
 ) -> None:
-    """Make a version again from what it was made of, and say whether it is the same.
+    """Train a version again from its recorded inputs, and say whether it is the same.
 
     Exit code 0 for bitwise and equivalent, 1 for changed and impossible.
     """
     from assets.registry.reproduction import reproduce as make_again
     from pipelines.runs import run_worker
 
-    found = make_again(Home.from_environment(), version, run_worker)
+    reproduction = make_again(Home.from_environment(), version, run_worker)
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
-    _say(f"version {found.version}: {found.verdict}: {found.reason}")
-    if not found.succeeded:
+        typer.echo(json.dumps(asdict(reproduction)))
+    _say(f"version {reproduction.version}: {reproduction.verdict}: {reproduction.reason}")
+    if not reproduction.succeeded:
         raise typer.Exit(1)
 
 
@@ -336,8 +336,8 @@ def reproduce(
 def replay(
     source: Annotated[list[str], typer.Option(help="A file, a folder or s3://bucket/prefix. May be given again.")],
     start: Annotated[str, typer.Option("--from", callback=_as_of, metavar="YYYY-MM-DD", help="The first step.")],
-    end: Annotated[str, typer.Option("--to", callback=_as_of, metavar="YYYY-MM-DD", help="Where history ends.")],
-    every: Annotated[str, typer.Option(callback=_days, metavar="DAYSd", help="From one step to the next.")] = "7d",
+    end: Annotated[str, typer.Option("--to", callback=_as_of, metavar="YYYY-MM-DD", help="The end of the history.")],
+    every: Annotated[str, typer.Option(callback=_days, metavar="DAYSd", help="The time between steps.")] = "7d",
     policy: Annotated[
         list[str], typer.Option(help="A YAML file, or a name in configs/policies. May be given again.")
     ] = list(_POLICIES),  # noqa: B006 - typer's way
@@ -362,7 +362,7 @@ def replay(
 
 @app.command()
 def demonstrate() -> None:
-    """Show a change of the world being noticed, learned and overcome, in `<EVERGREEN_HOME>/demonstration`."""
+    """Show how a change of the world is detected, learned and overcome, in `<EVERGREEN_HOME>/demonstration`."""
     from pipelines.demonstration import demonstrate as show
 
     show(Home.from_environment(), _say)
@@ -378,7 +378,7 @@ def simulate(
     scenario: Annotated[str, typer.Option(help="A scenario of the domain's simulator.")] = "calm",
     daily: Annotated[bool, typer.Option("--daily", help="Write one file per day.")] = False,
 ) -> None:
-    """Write simulated records as the domain's sources have them, dirt included."""
+    """Write simulated files like the domain's sources, with dirty records."""
     from pipelines.simulating import simulator
 
     domain = load_domain()

@@ -1,4 +1,4 @@
-"""The process of the `evergreen` command: whenever it is told to stop, it ends in one line."""
+"""The process of the `evergreen` command: whenever it is stopped, it ends with one line."""
 
 import sys
 from typing import NoReturn
@@ -11,13 +11,13 @@ __all__ = ["program"]
 
 
 def program() -> NoReturn:
-    """Run the command and end with its exit code, or 130 and 143 when told to stop."""
+    """Run the command and exit with its exit code, or 130 or 143 when stopped."""
     listen()
     look_for_garbage_rarely()
     try:
-        from pipelines.cli import main  # takes half a second, which a signal may come in
+        from pipelines.cli import main  # takes half a second, in which a signal may arrive
 
         leave(main())
-    except Stopped as told:
-        sys.stderr.write(f"evergreen: {told}; what was published is intact\n")
-        leave(128 + told.number)
+    except Stopped as stopped:
+        sys.stderr.write(f"evergreen: {stopped}; the last publication is intact\n")
+        leave(128 + stopped.number)

@@ -1,7 +1,7 @@
 """`make drift`: the world changes, a sensor fires, a retraining is decided, the gate promotes, quality recovers.
 
-All of it is the graph's own work, in a home and a Dagster instance of its own: the daemon evaluates the sensor and
-launches the retraining; what is printed and plotted is read from the ledger, the run storage and the predictions.
+The graph does all of it, in a separate home and Dagster instance: the daemon evaluates the sensor and launches the
+retraining; everything printed and plotted is read from the ledger, the run storage and the predictions.
 """
 
 import os
@@ -18,7 +18,7 @@ import dagster as dg
 import duckdb
 import numpy as np
 import pandas as pd
-from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # dagster exports what has them, not these
+from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # dagster does not export these
 
 from assets.as_of import at
 from assets.exceptions import EvergreenError
@@ -36,7 +36,7 @@ __all__ = ["demonstrate"]
 _START, _END = date(2024, 1, 1), date(2024, 6, 30)
 _RATE, _SEED, _SCENARIO, _PROFILE = 80, 11, "new-vocabulary", "quick"
 _LOOKS = (28, 35, 41)
-"""Days after the change on which the world is looked at, until a retraining is decided."""
+"""Days after the change on which to observe, until a retraining is decided."""
 _RECOVERY = 30
 """Days after that until the last look."""
 
@@ -55,7 +55,7 @@ _BY_WEEK = """
 
 
 def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
-    """Run it in a home inside another, which is emptied first. Raises EvergreenError when it does not end well."""
+    """Run it in a home inside another, which is emptied first. Raises EvergreenError when it does not succeed."""
     home, say = Home(outer.root / "demonstration"), _clock(say)
     shutil.rmtree(home.root, ignore_errors=True)
     for anchor in Ledger.of(home).anchors:
@@ -92,7 +92,7 @@ def _clock(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _switch_on(home: Home, processes: Processes, sensor: str) -> None:
-    """As the switch in Dagster's UI does, once the definitions are served."""
+    """Switch the sensor on, like the switch in Dagster's UI, once the definitions are served."""
     await_servers(home, processes)
     command = [str(Path(sys.executable).with_name("dagster")), "sensor", "start", sensor, "--location", "evergreen"]
     workspace = ["--workspace", str(home.dagster / WORKSPACE)]
@@ -110,7 +110,7 @@ def _graph(home: Home, source: Path, day: date, job: str, say: Callable[[str], N
 
 
 def _decides(home: Home, source: Path, day: date, say: Callable[[str], None]) -> bool:
-    """Whether a look at the world ends in a retraining."""
+    """Observe the world as of a day; whether that calls for a retraining."""
     _graph(home, source, day, "observe", say)
     body = Ledger.of(home).entries("retraining")[-1].body
     say(f"as of {day}: {body['decision']}: {body['reason']}")
@@ -118,7 +118,7 @@ def _decides(home: Home, source: Path, day: date, say: Callable[[str], None]) ->
 
 
 def _await_retraining(home: Home, processes: Processes, say: Callable[[str], None]) -> None:
-    """Follow the sensor and the run that it launches until that has succeeded.
+    """Follow the sensor and the run it launches until the run has succeeded.
 
     Raises EvergreenError when the run or an evaluation of the sensor fails, or one of the processes ends.
     """
@@ -138,7 +138,7 @@ def _await_retraining(home: Home, processes: Processes, say: Callable[[str], Non
 
 
 def _require_evaluation(instance: dg.DagsterInstance) -> None:
-    """The sensor's last evaluation went well, or could not reach the definitions, which the next one may."""
+    """Raise EvergreenError if the sensor's last evaluation failed, unless it just could not reach the definitions."""
     for sensor in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         for tick in instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id, limit=1):
             if tick.status is TickStatus.FAILURE and tick.error and "Unreachable" not in (tick.error.cls_name or ""):
@@ -146,7 +146,7 @@ def _require_evaluation(instance: dg.DagsterInstance) -> None:
 
 
 def _by_week(home: Home, change: date) -> pd.DataFrame:
-    """How good the first answers to each week's unlearned records were: week, rows and accuracy."""
+    """The accuracy of the first answers to each week's untrained records: week, rows and accuracy."""
     tables = [home.lake.current(table) / "predictions.parquet" for table in home.lake.tables("predictions")]
     trained = home.lake.current(f"training_set/{at(change, home.domain.cadence)}") / "train.parquet"
     files = {"predictions": [str(table) for table in tables], "trained": str(trained), "change": change.isoformat()}
@@ -156,7 +156,7 @@ def _by_week(home: Home, change: date) -> pd.DataFrame:
 
 
 def _timeline(home: Home, weeks: pd.DataFrame, change: date, decided: date) -> Iterator[str]:
-    """What the ledger says, between the weeks' quality, and what it comes to."""
+    """The ledger's entries and the weekly quality in order of time, and a summary."""
     events = [(entry.as_of, _line(entry)) for entry in Ledger.of(home).entries()]
     events += [(str(row.week)[:10], f"           {row.accuracy:.1%} of {row.rows} right") for row in weeks.itertuples()]
     events.append((change.isoformat(), "world      people begin to write in new words"))

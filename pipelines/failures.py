@@ -1,4 +1,4 @@
-"""Why a run failed, in one line for a person."""
+"""Why a run failed, on one line."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from assets.display import plain
 __all__ = ["say_why_interrupted", "shortfall", "stopped"]
 
 _LONG = 500
-"""Characters of a reason, at most."""
+"""The most characters of a reason."""
 _SPEAK_FOR_THEMSELVES = {"Failure", "DagsterExecutionInterruptedError", *assets.exceptions.__all__}
-"""Errors whose text is for a person."""
+"""Errors whose message needs no class name."""
 _LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
 
 
 def stopped(event: dg.DagsterEvent, failed_checks: Sequence[str] = ()) -> str:
-    """Where a run stopped, and why, in one line. `failed_checks`: what the checks said that did not pass before."""
+    """Where a run stopped, and why, on one line. `failed_checks`: the messages of the checks that failed before."""
     why = _cause(event)
     if why.startswith("DagsterAssetCheckFailedError") and failed_checks:
         why = "; ".join(failed_checks)
@@ -25,24 +25,25 @@ def stopped(event: dg.DagsterEvent, failed_checks: Sequence[str] = ()) -> str:
 
 
 def say_why_interrupted() -> None:
-    """Give Dagster's interruption of a run a text: it raises it without one, and shows no more than its class."""
-    text = "this run was told to stop; what was published is intact"
+    """Give Dagster's interruption of a run a message: it has none, so only its class would be shown."""
+    text = "this run was asked to stop; the last publication is intact"
     dg.DagsterExecutionInterruptedError.__str__ = lambda _: text  # type: ignore[method-assign]
 
 
 def _cause(event: dg.DagsterEvent) -> str:
-    """The innermost error, never empty: what it says, after its class unless that speaks for itself."""
+    """The innermost error, never empty: its message, after its class unless the message is enough."""
     error = getattr(event.event_specific_data, "error", None)
     if error is None:
         return plain(event.message or event.event_type_value, _LONG)
     while error.cause is not None:
         error = error.cause
-    kind, _, said = error.message.partition(":")
+    kind, _, message = error.message.partition(":")
     name = kind.strip().rpartition(".")[2]
-    return plain(said if said.strip() and name in _SPEAK_FOR_THEMSELVES else f"{name}: {said}".strip(": \n"), _LONG)
+    is_enough = message.strip() and name in _SPEAK_FOR_THEMSELVES
+    return plain(message if is_enough else f"{name}: {message}".strip(": \n"), _LONG)
 
 
 def shortfall(check: dg.AssetCheckEvaluation) -> str:
-    """What a failed check says, or else the numbers that it was decided by."""
+    """The description of a failed check, or else its numbers."""
     numbers = [f"{name} {value.value}" for name, value in check.metadata.items() if not isinstance(value, _LAID_OUT)]
     return plain(f"check {check.check_name} failed: {check.description or ', '.join(numbers)}".rstrip(": "), _LONG)

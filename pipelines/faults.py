@@ -1,4 +1,4 @@
-"""What the machine refuses, and what is damaged in a home, in one line for a person."""
+"""Explains on one line what the machine refuses, and what is damaged in a home."""
 
 import errno
 import os
@@ -16,20 +16,20 @@ from assets.lake import Home
 __all__ = ["damaged_database", "explain", "full_disk"]
 
 _LITTLE = 200_000_000
-"""Bytes; a first run of the profile quick writes about as much into the home."""
+"""Bytes; a first run of the profile quick writes about this much into the home."""
 _NEXT_TO_NOTHING = 10_000_000
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DATABASES = {
     "ledger.db": "restore it from a copy",
-    "mlflow/*.db": "move it away; `evergreen rebuild-registry` makes it anew",
-    "features/online.db": "delete it; the next run fills it anew",
-    "dagster/**/*.db": "delete it; the history of runs is lost with it, and what was switched on",
+    "mlflow/*.db": "move it away; `evergreen rebuild-registry` recreates it",
+    "features/online.db": "delete it; the next run refills it",
+    "dagster/**/*.db": "delete it; that loses the history of runs, and which schedules and sensors are on",
 }
-"""Where a home has SQLite databases, and what to do when one is damaged."""
+"""The SQLite databases of a home, and what to do when one is damaged."""
 
 
 def explain(error: Exception) -> str | None:
-    """What an error is about, and what to do, in one line; None for an error that nobody has foreseen."""
+    """An error's cause and remedy on one line; None for an unexpected error."""
     if isinstance(error, EvergreenError):
         return str(error)
     home = Home.from_environment()
@@ -50,7 +50,9 @@ def full_disk(home: Home) -> str | None:
     temporary = Path(tempfile.gettempdir())
     for folder, little, remedy in ((home.root, _LITTLE, ""), (temporary, _NEXT_TO_NOTHING, " or set TMPDIR")):
         if folder.exists() and shutil.disk_usage(folder).free < little:
-            return f"the disk of {folder} is full; free some space{remedy} and run again (what was published is intact)"
+            return (
+                f"the disk of {folder} is full; free some space{remedy} and run again (the last publication is intact)"
+            )
     return None
 
 
@@ -62,10 +64,10 @@ def damaged_database(home: Home) -> str | None:
 
 def _fault(path: Path, remedy: str) -> str | None:
     if not os.access(path, os.R_OK | os.W_OK):
-        return f"{path}: this user may not read and write it"
+        return f"{path}: no permission to read and write it"
     try:
         with closing(sqlite3.connect(path)) as connection:
-            (found,) = connection.execute("pragma quick_check(1)").fetchone()
+            (result,) = connection.execute("pragma quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
-        found = str(error)
-    return None if found == "ok" else f"{path}: {found}; {remedy}"
+        result = str(error)
+    return None if result == "ok" else f"{path}: {result}; {remedy}"

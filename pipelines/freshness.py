@@ -1,4 +1,4 @@
-"""What the schedule and the retraining policy promise of each asset's age."""
+"""Freshness policies: how old each asset may be by the schedule and the retraining policy."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -17,9 +17,9 @@ _LATE, _OVERDUE = 1.5 * _PERIOD, 2.5 * _PERIOD
 
 
 def promise(assets: Iterable[dg.AssetsDefinition], max_age_days: int | None) -> list[dg.AssetsDefinition]:
-    """The assets with their freshness policies: a night's with a night's, a retraining's with the champion's.
+    """The assets with their freshness policies: nightly ones by the schedule, a retraining's by the champion's age.
 
-    max_age_days: when a champion is replaced whatever that is worth; None: nothing is promised of a retraining's.
+    `max_age_days`: the champion's age that calls for a retraining; None: a retraining's assets get no policy.
     """
     every, nightly = list(assets), observe.selection.resolve(list(assets))
 

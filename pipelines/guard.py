@@ -1,7 +1,7 @@
-"""Who may talk to the servers of a home: the person at this machine, in a browser that was shown the token.
+"""Restricts a home's servers to the person at this machine, in a browser that has the token.
 
-A server on 127.0.0.1 is not private. Any page that the browser shows can send it requests, a name that resolves to
-127.0.0.1 makes such a page its own origin (DNS rebinding), and every user of the machine can connect.
+A server on 127.0.0.1 is not private. Any page in the browser can send it requests, a name that resolves to 127.0.0.1
+makes such a page same-origin (DNS rebinding), and every user of the machine can connect.
 """
 
 import os
@@ -25,12 +25,12 @@ _LOGIN = "Open the address that `evergreen ui` printed when it started: it carri
 
 
 class Guard:
-    """Passes on what the person at this machine asked for, WebSockets included, and refuses the rest.
+    """Passes on requests, including WebSockets, from the person at this machine, and refuses all others.
 
-    Asked for is what names this server as 127.0.0.1 or localhost, comes from a page of this server or from no page at
-    all (a link from another port of this machine may open a page), and knows the token: in a cookie, which the address
-    that is printed at the start leaves, or as `Authorization: Bearer`. Cookies do not know ports, so one visit opens
-    Dagster, MLflow and the reports.
+    A request passes if it names this server as 127.0.0.1 or localhost, comes from a page of this server or from no page
+    (a link from another port of this machine may open a page), and has the token: in a cookie, set by the address that
+    is printed at the start, or as `Authorization: Bearer`. Cookies are shared by ports, so one visit opens Dagster,
+    MLflow and the reports.
     """
 
     def __init__(self, app: ASGIApp, port: int, token: str) -> None:
@@ -43,7 +43,7 @@ class Guard:
         await (answer or self._app)(scope, receive, _with_headers(send))
 
     def _answer(self, connection: HTTPConnection) -> Response | None:
-        """What is answered in the application's place; None when the request is the application's."""
+        """The answer to a request that is not passed on; None when it is."""
         if refusal := self._refusal(connection):
             return PlainTextResponse(refusal, 403)
         if self._is_token(connection.query_params.get("token", "")):
@@ -55,26 +55,26 @@ class Guard:
     def _refusal(self, connection: HTTPConnection) -> str | None:
         hosts = connection.headers.getlist("host")
         if len(hosts) != 1 or hosts[0] not in self._hosts:
-            return "This server answers to 127.0.0.1 and localhost alone."
+            return "This server answers only to 127.0.0.1 and localhost."
         origins = connection.headers.getlist("origin")
         site = connection.headers.get("sec-fetch-site", "none")
         foreign = site not in ("none", "same-origin") and not (site == "same-site" and _opens_a_page(connection))
         if foreign or any(origin != f"http://{hosts[0]}" for origin in origins):
-            return "Pages of other origins get nothing here. Open this address from the address bar."
+            return "Pages of other origins are refused. Open this address from the address bar."
         return None
 
     def _is_token(self, given: str) -> bool:
         return secrets.compare_digest(given.encode(), self._token.encode())
 
     def _entrance(self, connection: HTTPConnection) -> Response:
-        """The same page at an address without the token, which would stay in the history."""
+        """A redirect to the address without the token, which would otherwise stay in the history."""
         answer = RedirectResponse(str(connection.url.remove_query_params("token")), 303)
         answer.set_cookie(_COOKIE, self._token, httponly=True, samesite="strict")
         return answer
 
 
 class JsonOnly:
-    """Takes what changes anything as application/json alone, which no form can send, and no GraphQL by GET."""
+    """Accepts changes only as application/json, which no form can send, and no GraphQL by GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -85,18 +85,18 @@ class JsonOnly:
 
 
 def token_of(home: Home) -> str:
-    """The token of this home's servers, made by whichever of them starts first and kept for the owner alone."""
+    """The token of this home's servers, created by whichever starts first, and readable only by the owner."""
     home.root.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", prefix=".ui-token-", dir=home.root) as made:
-        made.write(secrets.token_urlsafe(32))
-        made.flush()
+    with NamedTemporaryFile("w", prefix=".ui-token-", dir=home.root) as file:
+        file.write(secrets.token_urlsafe(32))
+        file.flush()
         with suppress(FileExistsError):
-            os.link(made.name, _token_path(home))
+            os.link(file.name, _token_path(home))
     return _token_path(home).read_text()
 
 
 def forget_token(home: Home) -> None:
-    """End every login: the servers that start next make a token of their own."""
+    """End every login: servers started later create a new token."""
     _token_path(home).unlink(missing_ok=True)
 
 

@@ -14,15 +14,15 @@ from assets.settings import CONFIGS
 __all__ = ["COMMAND_TAG", "close_killed_runs", "close_runs", "open_instance"]
 
 COMMAND_TAG = "evergreen/command"
-"""On runs of the command, which have no process of their own."""
+"""Tags runs of the command, which have no process of their own."""
 _POOL, _TRAININGS = "training", 1
 
 
 @contextmanager
 def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    """The home's Dagster instance, set up on first use; its dagster.yaml is the user's from then on.
+    """The home's Dagster instance, set up on first use; afterwards its dagster.yaml belongs to the user.
 
-    So is the limit of its pool, which Dagster would only write down when the first runs have been started.
+    So does the limit of its pool, which Dagster would write only once the first runs have started.
     """
     settings = home.dagster / "dagster.yaml"
     if not settings.exists():
@@ -32,7 +32,7 @@ def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
         opened = dg.DagsterInstance.from_config(str(home.dagster))
     except (ValueError, YAMLError, dg.DagsterError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise EvergreenError(f"{settings}: {reason}; mend it, or delete it to have the usual one") from None
+        raise EvergreenError(f"{settings}: {reason}; correct it, or delete it to get the default") from None
     with opened as instance:
         pools = instance.event_log_storage
         if _POOL not in {pool.name for pool in pools.get_pool_limits()}:
@@ -41,10 +41,10 @@ def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 
 def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bool = False) -> None:
-    """Mark what still counts as going on, and has no process any more, as failed.
+    """Mark runs that still count as running, but have no process any more, as failed.
 
-    restarted: no daemon of the home lives, nor any run that one has launched, so that this holds also for those that
-    were killed before they could say that they were alive.
+    `restarted`: no daemon of the home is alive, nor any run launched by one, so this also applies to runs that were
+    killed before they could mark themselves as alive.
     """
 
     def is_dead(run: dg.DagsterRun) -> bool:

@@ -26,13 +26,13 @@ refresh = dg.define_asset_job(
 observe = dg.define_asset_job(
     "observe",
     selection=_DATA | _SERVE | _CLEAN,
-    description="Everything but training: read new data, score it with the champion, decide whether to retrain, and "
-    "remove what nothing needs.",
+    description="Everything except training: read new data, score it with the champion, decide whether to retrain, "
+    "and remove what nothing needs.",
 )
 retrain = dg.define_asset_job(
     "retrain",
     selection=_MODEL,
-    description="A training set, a challenger, its evaluation and the gate, on the data that is published.",
+    description="A training set, a challenger, its evaluation and the gate, on the published data.",
 )
 ingest = dg.define_asset_job(
     "ingest",
@@ -49,17 +49,17 @@ JOBS = [refresh, observe, retrain, ingest, score]
 
 
 class Settlement(dg.Config):
-    """A person's word on a version that awaits approval."""
+    """A person's decision on a version that awaits approval."""
 
     version: str = Field(description="A version that awaits approval.")
     decision: Literal["approve", "reject"]
-    by: str = Field(description="Who says so; kept in the ledger.")
-    reason: str = Field(description="Why; kept in the ledger.")
+    by: str = Field(description="Who decides; recorded in the ledger.")
+    reason: str = Field(description="Why; recorded in the ledger.")
 
 
 @dg.op
 def settle_version(context: dg.OpExecutionContext, config: Settlement, evergreen: Evergreen) -> None:
-    """Approve or reject, and say who is champion then."""
+    """Approve or reject, and log who is champion then."""
     from assets.registry.registry import Registry
     from assets.registry.succession import Succession
 

@@ -1,4 +1,4 @@
-"""`evergreen init` and `evergreen check`: what a newcomer with records of their own begins with."""
+"""`evergreen init` and `evergreen check`: getting started with one's own records."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ def init(
         Path | None, typer.Option("--from", help="A file of your records: CSV with a header, JSON Lines or Parquet.")
     ] = None,
 ) -> None:
-    """Write the folder of a domain that runs, with a guess at your file's columns where one is named."""
+    """Write the folder of a working domain, drafted from your file's columns if you name one."""
     from assets.onboarding.draft import draft, write_draft
     from assets.onboarding.example import EXAMPLE
     from assets.onboarding.guess import guess
@@ -29,11 +29,11 @@ def init(
 
     _say(f"Reading the beginning of {source}" if source else "No --from FILE: writing an example for you to change")
     sample = read_sample(source) if source else EXAMPLE
-    made = draft(folder.absolute().name, sample, guess(sample, load_hints()))
-    write_draft(folder, made)
-    for name in made.files:
+    drafted = draft(folder.absolute().name, sample, guess(sample, load_hints()))
+    write_draft(folder, drafted)
+    for name in drafted.files:
         _say(f"  {folder / name}")
-    for doubt in made.doubts:
+    for doubt in drafted.doubts:
         _say(f"Confirm {doubt}")
     checked = f" --source {shlex.quote(str(source))}" if source else " --source FILE"
     _say(f"Open next: {folder / 'configs' / 'domain.yaml'}, then run")
@@ -48,7 +48,7 @@ def check(
     profile: Annotated[str, typer.Option(help="A file in configs/profiles, without its ending.")] = "quick",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Read a sample of a source through the domain, and show what became of it and what to look at before a run."""
+    """Read a sample of a source through the domain, and show the result and what to check before a run."""
     from assets.ingestion.sources import configured_sources
     from assets.onboarding.check import SAMPLE_ROWS, check_source
     from assets.onboarding.report import report
@@ -57,15 +57,15 @@ def check(
     if not sources:
         raise SettingsError("no source: give --source, or set EVERGREEN_SOURCES")
     _say(f"Reading at most {SAMPLE_ROWS:,} {domain.record.many}, and building their tables with dbt (some ten seconds)")
-    found = check_source(sources, domain, load_settings(profile))
-    for line in report(found, domain):
+    checked = check_source(sources, domain, load_settings(profile))
+    for line in report(checked, domain):
         _say(line)
-    if found.newest:
-        after = at(instant(shifted(found.newest, 1)), domain.cadence)
+    if checked.newest:
+        after = at(instant(shifted(checked.newest, 1)), domain.cadence)
         named = "".join(f" --source {shlex.quote(one)}" for one in sources)
         _say(f"Open next: evergreen --domain {shlex.quote(str(domain_folder()))} run{named} --as-of {after}")
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        typer.echo(json.dumps(asdict(checked)))
 
 
 def _say(line: str) -> None:

@@ -8,9 +8,9 @@ __all__ = ["resources"]
 
 
 def resources(profile: str) -> dict[str, object]:
-    """The resources by the keys that assets ask for.
+    """The resources by the keys that assets use.
 
-    Assets hand each other files, never values: Dagster's own store for values would take a folder from a launch.
+    Assets pass each other files, never values: Dagster's own store for values would accept a folder from a launch.
     """
     return {
         "evergreen": Evergreen(profile=profile),

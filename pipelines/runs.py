@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.execution.plan.objects import ErrorSource  # dagster exports what carries it, but not this
+from dagster._core.execution.plan.objects import ErrorSource  # dagster does not export this
 
 from assets.exceptions import TrainingError
 from assets.lake import Home, locked
@@ -25,22 +25,22 @@ from pipelines.stopping import Stopped, noted
 __all__ = ["GraphRun", "run_graph", "run_worker"]
 
 _TALKATIVE = ("raw_records", "challenger")
-"""Steps of which people see what they log, too."""
+"""Steps whose log messages are also shown."""
 
 
 @dataclass(frozen=True)
 class GraphRun:
-    """How a run of the graph went."""
+    """The result of a run of the graph."""
 
     run_id: str
     seconds: dict[str, float]
-    """Seconds by step, in the order they ended; dbt's models are the one step `warehouse`."""
+    """Seconds by step, in the order of completion; all of dbt's models are the one step `warehouse`."""
     failure: str | None
-    """Where and why the graph stopped, in one line; None when it did not."""
+    """Where and why the graph stopped, on one line; None when it did not."""
 
 
 def run_worker(command: list[str]) -> None:
-    """Run a training command outside of any graph; it reports on stderr. Raises TrainingError when it ends early."""
+    """Run a training command outside Dagster; it reports on stderr. Raises TrainingError when it ends early."""
     ended = subprocess.run(command, cwd=CONFIGS.parent, check=False).returncode
     if ended:
         raise TrainingError(f"the training processes ended early, with exit code {ended}")
@@ -55,11 +55,11 @@ def run_graph(
     job: str = "refresh",
     history: bool = False,
 ) -> GraphRun:
-    """Run a job that begins with the sources for one as-of date, with a line of progress per step.
+    """Run a job that starts with the sources for one as-of date, with a line of progress per step.
 
-    `history` takes new objects as old history, known by the dates of their records. One such run at a time works on a
-    home: a second one waits for the first. What libraries print goes to `<home>/logs/<run id>.log`. Raises Stopped when
-    a signal has ended the run.
+    `history` treats new objects as history, known by the dates of their records. Only one such run at a time works on a
+    home: a second one waits for the first. Output of libraries goes to `<home>/logs/<run id>.log`. Raises Stopped when
+    a signal ends the run.
     """
     run_id, watcher = str(uuid.uuid4()), _Watcher(progress)
     with noted() as signal, _alone(home, progress), open_instance(home) as instance:
@@ -69,11 +69,11 @@ def run_graph(
         instance.add_event_listener(run_id, partial(_cancel_when_stopped, instance))
         with _output_to(home.root / "logs" / f"{run_id}.log"):
             succeeded = _execute(instance, run_id, sources, as_of, profile, job, history)
-            told = signal()
+            number = signal()
     if succeeded:
         return GraphRun(run_id, watcher.seconds, None)
-    if told is not None:
-        raise Stopped(told, f" in {watcher.step}")
+    if number is not None:
+        raise Stopped(number, f" in {watcher.step}")
     return GraphRun(run_id, watcher.seconds, full_disk(home) or watcher.failure or "stopped before its first step")
 
 
@@ -97,7 +97,7 @@ def _execute(
 
 
 class _Lines(logging.Handler):
-    """Shows what is logged, a line each."""
+    """Shows log messages, one line each."""
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -108,7 +108,7 @@ class _Lines(logging.Handler):
 
 
 class _Watcher:
-    """Turns the run's events into lines of progress, and remembers how it went."""
+    """Turns the run's events into lines of progress, and remembers the result."""
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
@@ -140,13 +140,13 @@ class _Watcher:
 
 
 def _cancel_when_stopped(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> None:
-    """A run that is told to stop is canceled, as one that is terminated in the UI is, and has not failed."""
+    """Report a stopped run as canceled, like one that is terminated in the UI, not as failed."""
     event = entry.dagster_event
     if event is None or event.event_type_value != "STEP_FAILURE":
         return
     run = instance.get_run_by_id(entry.run_id)
     if run and event.step_failure_data.error_source is ErrorSource.INTERRUPT:
-        instance.report_run_canceling(run, "This run was told to stop.")
+        instance.report_run_canceling(run, "This run was asked to stop.")
 
 
 @contextmanager
@@ -161,14 +161,14 @@ def _warnings_to(progress: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _alone(home: Home, progress: Callable[[str], None]) -> Iterator[None]:
-    """Wait for another run of this command, and show what runs say of waiting."""
+    """Wait for another run of this command, and show the messages about waiting."""
     with _warnings_to(progress), locked(home.root / ".lock", f"its run on {home.root}"):
         yield
 
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Send what this process and its children print to a file; stdout and stderr stay ours."""
+    """Send the output of libraries and child processes to a file; stdout and stderr stay ours."""
     log.parent.mkdir(parents=True, exist_ok=True)
     _flush()
     with log.open("ab") as file, _kept(1), _kept(2):
@@ -177,12 +177,12 @@ def _output_to(log: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            _flush()  # which a full disk refuses
+            _flush()  # fails on a full disk
 
 
 @contextmanager
 def _kept(number: int) -> Iterator[None]:
-    """Have a file descriptor as it was at the end."""
+    """Restore a file descriptor at the end."""
     saved = os.dup(number)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What starts a run without a person: new data, a decision to retrain; and what is noted when a run fails."""
+"""Starts runs without a person, for new data or a decision to retrain, and records failed runs."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,17 +20,17 @@ _FIRST_DELAY = timedelta(hours=1)
 
 @dg.sensor(job=observe, minimum_interval_seconds=300)
 def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Launches `observe` when the sources in EVERGREEN_SOURCES hold something that was not there before."""
+    """Launches `observe` when the sources in EVERGREEN_SOURCES have new or changed objects."""
     from assets.ingestion.sources import configured_sources, fingerprint
 
     sources = configured_sources()
     if not sources:
         return dg.SkipReason("EVERGREEN_SOURCES is not set: there is nothing to watch")
-    seen = fingerprint(sources)
-    if seen == context.cursor:
+    digest = fingerprint(sources)
+    if digest == context.cursor:
         return dg.SkipReason("no object was added or changed")
-    context.update_cursor(seen)
-    return dg.RunRequest(run_key=f"new-data-{seen}", partition_key=_now())
+    context.update_cursor(digest)
+    return dg.RunRequest(run_key=f"new-data-{digest}", partition_key=_now())
 
 
 def _now() -> str:
@@ -50,7 +50,7 @@ def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) ->
     ledger = Ledger.of(evergreen.home)
     decision = due(ledger.entries())
     if decision is None:
-        return dg.SkipReason("no decision to retrain is without a verdict")
+        return dg.SkipReason("no decision to retrain is pending")
     begun = {ATTEMPT_AT: str(decision.seq)}
     runs = context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name, tags=begun))
     if why := _stays(runs, evergreen.settings.retraining.attempts):
@@ -63,7 +63,7 @@ def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) ->
 
 
 def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
-    """Why no other attempt is due now; None when one is. runs: the attempts so far, newest first."""
+    """Why no further attempt is due now; None when one is. `runs`: the attempts so far, newest first."""
     if not runs:
         return None
     status, ended = runs[0].dagster_run.status, runs[0].end_time
@@ -73,17 +73,17 @@ def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
         return f"{len(runs)} attempts have failed; the next decision alerts a person"
     failed, now = datetime.fromtimestamp(ended, UTC), datetime.now(UTC)
     again = failed + _FIRST_DELAY * 2 ** (len(runs) - 1)
-    # A failure that is still to come was written by a clock that has been set back: how long ago it was, nobody knows.
+    # A failure in the future was recorded before the clock was set back: nobody knows how long ago it was.
     waits = failed <= now < again
-    return f"attempt {len(runs)} has failed; the next comes at {again:%H:%M} UTC" if waits else None
+    return f"attempt {len(runs)} has failed; the next starts at {again:%H:%M} UTC" if waits else None
 
 
 @dg.run_failure_sensor(monitor_all_code_locations=False)
 def failed_run(context: dg.RunFailureSensorContext, evergreen: Evergreen) -> None:
-    """Notes a failed run and its reason in the ledger, where `evergreen ledger` shows it."""
+    """Records a failed run and its reason in the ledger, where `evergreen ledger` shows it."""
     run = context.dagster_run
     ledger, now = Ledger.of(evergreen.home), _now()
-    as_of = run.tags.get("dagster/partition") or ledger.newest_day() or now  # `settle` is of no day
+    as_of = run.tags.get("dagster/partition") or ledger.newest_day() or now  # `settle` has no day
     first = next(iter(context.for_run_failure().get_step_failure_events()), context.failure_event)
     ledger.append("failure", run.run_id, as_of, {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)})
 

@@ -1,4 +1,4 @@
-"""The servers that a browser talks to, each behind the guard: `python -m pipelines.servers NAME PORT`."""
+"""The servers for browsers, each behind the guard: `python -m pipelines.servers NAME PORT`."""
 
 import html
 import os
@@ -22,16 +22,16 @@ from pipelines.guard import Guard, JsonOnly, token_of
 __all__ = ["WORKSPACE", "serve"]
 
 WORKSPACE = "workspace.yaml"
-"""In the Dagster instance's folder: where the definitions are served."""
+"""The file in the Dagster instance's folder that says where the definitions are served."""
 
 _SHOWN = ("demonstration.png", "data-docs/index.html", "drift/*.html", "replay/*.png")
-"""What the reports' first page links to."""
+"""The pages that the reports' first page links to."""
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; font-src data:; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Reports carry their scripts and styles in themselves. They load nothing from elsewhere and send nothing anywhere."""
+"""Reports contain their scripts and styles. They load nothing from elsewhere and send nothing anywhere."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def dagster(home: Home) -> Iterator[ASGIApp]:
 
     workspace = WorkspaceFileTarget([str(home.dagster / WORKSPACE)])
     with DagsterInstance.from_config(str(home.dagster)) as instance:
-        # What `dagster-webserver` does by default.
+        # The default of `dagster-webserver`.
         instance.optimize_for_webserver(statement_timeout=15_000, pool_recycle=3600, max_overflow=20)
         with WorkspaceProcessContext(instance, workspace, __version__) as context:
             yield JsonOnly(create_app_from_workspace_process_context(context, live_data_poll_rate=2000))
@@ -70,21 +70,21 @@ def mlflow(home: Home) -> Iterator[ASGIApp]:
 
 
 class Reports(StaticFiles):
-    """Files by their names: no folder is listed, and no symbolic link followed out."""
+    """Serves files by name: it lists no folder, and follows no symbolic link out."""
 
-    def file_response(self, *found: Any) -> Response:
-        response = super().file_response(*found)
+    def file_response(self, *arguments: Any) -> Response:
+        response = super().file_response(*arguments)
         response.headers["Content-Security-Policy"] = _POLICY
         return response
 
 
 @contextmanager
 def reports(home: Home) -> Iterator[ASGIApp]:
-    """The pages and pictures under `home.reports`, and a first page that names them."""
+    """The pages and charts under `home.reports`, and a first page that links to them."""
 
     def index(_: Request) -> Response:
-        found = [path for pattern in _SHOWN for path in sorted(home.reports.glob(pattern))]
-        names = [html.escape(path.relative_to(home.reports).as_posix()) for path in found]
+        paths = [path for pattern in _SHOWN for path in sorted(home.reports.glob(pattern))]
+        names = [html.escape(path.relative_to(home.reports).as_posix()) for path in paths]
         items = "".join(f'<li><a href="/{name}">{name}</a></li>' for name in names)
         title = f"{html.escape(home.domain.title)}: reports"
         return HTMLResponse(f"<!DOCTYPE html><title>{title}</title><h1>{title}</h1><ul>{items or 'None yet.'}</ul>")

@@ -1,4 +1,4 @@
-"""The domain's simulator, where it has one."""
+"""The domain's simulator, if it has one."""
 
 import sys
 from datetime import date
@@ -13,7 +13,7 @@ __all__ = ["Simulate", "Simulated", "simulator"]
 
 
 class Simulated(Protocol):
-    """What was written."""
+    """The result of a simulation."""
 
     @property
     def files(self) -> tuple[Path, ...]: ...
@@ -23,11 +23,11 @@ class Simulated(Protocol):
 
     @property
     def change(self) -> date | None:
-        """When the simulated world changes, if it does."""
+        """The day the simulated world changes, if it does."""
 
 
 class Simulate(Protocol):
-    """Writes the records of a simulated world into a folder, `rate` for each day from `start` to `end`."""
+    """Writes the records of a simulated world into a folder, `rate` per day from `start` to `end`."""
 
     def __call__(
         self, output: Path, start: date, end: date, rate: int, seed: int, scenario: str, *, daily: bool = ...
@@ -35,9 +35,9 @@ class Simulate(Protocol):
 
 
 def simulator(domain: Domain) -> Simulate:
-    """The domain's `simulate`, of the module that domain.yaml names in the domain's folder.
+    """The function `simulate` of the module in the domain's folder that domain.yaml names.
 
-    Raises SettingsError when it names none, or one that is not there.
+    Raises SettingsError when it names none, or one that does not exist.
     """
     where = f"{domain_configs() / 'domain.yaml'}: simulator"
     if domain.simulator is None:

@@ -1,4 +1,4 @@
-"""What a command does when it is told to stop: one line, and the exit code of the signal."""
+"""How a command stops on a signal: with one line, and the signal's exit code."""
 
 import signal
 import socket
@@ -11,7 +11,7 @@ __all__ = ["Stopped", "listen", "noted"]
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM told this process to stop. Not an Exception: nothing that mends errors may go on from it."""
+    """Stopped by SIGINT or SIGTERM. Not an Exception: no error handling may continue after it."""
 
     def __init__(self, number: int, where: str = "") -> None:
         self.number = number
@@ -19,14 +19,14 @@ class Stopped(BaseException):
 
 
 def listen() -> None:
-    """Raise Stopped when this process is told to stop."""
+    """Raise Stopped on SIGINT or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 
 
 @contextmanager
 def noted() -> Iterator[Callable[[], int | None]]:
-    """Gives a function that says which signal has come, whoever handles signals meanwhile: Dagster does in a run."""
+    """Yields a function that returns the signal that arrived, even while others handle signals, as Dagster does."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)

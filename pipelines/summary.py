@@ -1,4 +1,4 @@
-"""What a run came to, and where things stand, for people and as JSON."""
+"""The result of a run and the current status, for people and as JSON."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ _TITLES = {"ece": "ECE"}
 
 
 def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
-    """The result of a finished run of the whole graph, in the order in which it came about."""
+    """The result of a finished run of the whole graph, in order."""
     snapshot = load_snapshot(home.lake, as_of)
     evaluation = load_evaluation(home.lake, as_of)
     champion, challenger = Registry(home).champion(), Registry(home).challenger()
@@ -51,7 +51,7 @@ def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any], domain: Domain) -> str:
-    """The summary as lines for a person."""
+    """The summary as lines of text."""
     records, snapshot, challenger = summary["records"], summary["snapshot"], summary["challenger"]
     lines = [f"\n{domain.title}, as of {summary['as_of']}", ""]
     counts = ", ".join(f"{count:,} {name}" for name, count in records.items())
@@ -68,15 +68,15 @@ def table(summary: dict[str, Any], domain: Domain) -> str:
     lines.append(f"Verdict     {summary['verdict']['decision']}: {'; '.join(summary['verdict']['reasons'])}")
     lines.append(f"Champion    version {summary['champion']['version']} (challenger: version {challenger['version']})")
     drift = summary["drift"]
-    found = {True: "detected", False: "not detected", None: "could not be measured"}[drift["detected"]]
+    detected = {True: "detected", False: "not detected", None: "could not be measured"}[drift["detected"]]
     share = "" if drift["share"] is None else f", in {drift['share']:.0%} of a group's columns"
-    lines.append(f"Drift       {found}{share}")
+    lines.append(f"Drift       {detected}{share}")
     lines.append(f"Retraining  {summary['retraining']['decision']}: {summary['retraining']['reason']}")
     return "\n".join(lines)
 
 
 def status(home: Home) -> dict[str, Any]:
-    """Champion, challenger, records, last run and last decision; null where there is none yet."""
+    """Champion, challenger, records, last run and last decision; null if there is none yet."""
     registry, decisions = Registry(home), Ledger.of(home).entries("retraining")
     champion, challenger = registry.champion(), registry.challenger()
     with open_instance(home) as instance:
@@ -98,11 +98,11 @@ def _records(home: Home, as_of: str | None) -> dict[str, int]:
     known = f"select count(*) from read_parquet($path) records where {visible('records')}"  # noqa: S608 - a constant
     with duckdb.connect() as connection:
         counts = connection.execute(fates, {"path": mart(marts, "record_counts")}).fetchone()
-        found = dict(zip(("landed", "valid", "quarantined", "duplicate"), map(int, counts or ()), strict=True))
+        records = dict(zip(("landed", "valid", "quarantined", "duplicate"), map(int, counts or ()), strict=True))
         if as_of is not None:
             row = connection.execute(known, {"path": mart(marts, "fct_records"), "as_of": instant(as_of)}).fetchone()
-            found["known"] = int(row[0]) if row else 0
-    return found
+            records["known"] = int(row[0]) if row else 0
+    return records
 
 
 def _metrics(metrics: Metrics) -> dict[str, float]:

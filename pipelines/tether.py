@@ -1,7 +1,7 @@
 """Runs a program that ends with its parent: `python -m pipelines.tether PROGRAM ARGUMENTS`.
 
-Its standard input is a pipe that the parent alone holds open: the kernel closes it however the parent ends. The program
-is then killed with all that it has started, which is in one process group.
+Its standard input is a pipe that only the parent holds open: the kernel closes it however the parent ends. The program
+is then killed with everything it has started, all in one process group.
 """
 
 import os
@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 def main(program: str) -> None:
     """Run a Python program in this process, the leader of a group. The arguments are those of `sys.argv`."""
-    # What a script starts with & ignores SIGINT, and Dagster does with SIGTERM what is done with SIGINT.
+    # A script's background processes (&) ignore SIGINT, and Dagster treats SIGTERM like SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     Thread(target=_end_with_parent, daemon=True).start()
     runpy.run_path(program, run_name="__main__")

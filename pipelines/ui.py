@@ -1,4 +1,4 @@
-"""The user interfaces of a home and what they stand on, as processes that live and die together."""
+"""The user interfaces of a home and the processes behind them, which start and end together."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ PROJECT = CONFIGS.parent
 _SERVERS = PROJECT / "pipelines" / "servers.py"
 HOST = "127.0.0.1"
 PORTS = {"dagster": 3000, "mlflow": 5000, "reports": REPORTS_PORT}
-"""Of the servers that a browser talks to; the code's listens on a socket that is the owner's alone."""
+"""The ports of the servers for browsers; the code server listens on a socket that only the owner can use."""
 
 Processes = Mapping[str, subprocess.Popen[bytes]]
 
@@ -38,7 +38,7 @@ def serve(home: Home, say: Callable[[str], None], host: str = HOST) -> None:
     """Start Dagster's webserver and daemon, MLflow and the reports, and wait for Ctrl-C.
 
     They listen on `host` and answer to 127.0.0.1: another host is for a container whose ports are published there.
-    Raises EvergreenError when a port is taken or one of the processes ends by itself.
+    Raises EvergreenError when a port is in use or one of the processes ends by itself.
     """
     say(f"Starting; logs are in {home.root / 'logs'}")
     with serving(home, "code", "daemon", *PORTS, host=host) as processes:
@@ -55,7 +55,7 @@ def serve(home: Home, say: Callable[[str], None], host: str = HOST) -> None:
 def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
     """Start some of code, daemon, dagster, mlflow and reports, and stop them at the end.
 
-    Raises EvergreenError when a port is taken.
+    Raises EvergreenError when a port is in use.
     """
     for name in names:
         _require_free(name)
@@ -64,7 +64,7 @@ def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
         path.mkdir(parents=True, exist_ok=True)
     with open_instance(home) as instance:  # writes dagster.yaml and creates the databases before processes race to
         close_killed_runs(instance, home, restarted=True)
-    # A socket's path may have 107 bytes, which a home's may exceed; the folder is the owner's alone.
+    # A socket's path may have at most 107 bytes, which a home's may exceed; only the owner can use the folder.
     with TemporaryDirectory(prefix=_swept(f"evergreen-{hash_json(str(home.root))[:16]}-")) as folder:
         commands = _commands(home, Path(folder) / "code.sock", host)
         processes = {name: _start(home, name, commands[name]) for name in names}
@@ -75,7 +75,7 @@ def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
 
 
 def _swept(prefix: str) -> str:
-    """The same, once what a killed one has left under it is gone."""
+    """The same, once the remains of a killed one under it are gone."""
     for left in Path(gettempdir()).glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
     return prefix
@@ -90,9 +90,9 @@ def await_servers(home: Home, processes: Processes) -> None:
 
 
 def _commands(home: Home, code: Path, host: str) -> dict[str, list[str]]:
-    """What starts each process; `code` is the socket of the one server of the definitions.
+    """The command of each process; `code` is the socket of the single server of the definitions.
 
-    By themselves, webserver and daemon would load them again and again.
+    Without it, webserver and daemon would load the definitions again and again.
     """
     bin_, workspace = Path(sys.executable).parent, home.dagster / WORKSPACE
     server = {"socket": str(code), "location_name": "evergreen"}
@@ -111,7 +111,7 @@ def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]
     environment = os.environ | {
         "EVERGREEN_HOME": str(home.root),
         "DAGSTER_HOME": str(home.dagster),
-        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "0",  # who asks the code's server for something is told to end, too
+        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "0",  # its clients are stopped as well
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
@@ -128,9 +128,9 @@ def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]
 
 
 def _stop(home: Home, processes: Processes) -> None:
-    """Tell the processes and their children to end, and wait until they have; a second signal ends them at once.
+    """Ask the processes and their children to stop, and wait until they have; a second signal kills them at once.
 
-    Dagster ends by an exception, which an import may swallow: one that is still loading is not told but ended.
+    Dagster stops by an exception, which an import may swallow: a process that is still loading is killed.
     """
     try:
         for name, process in processes.items():
@@ -149,11 +149,11 @@ def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 def _require_free(name: str) -> None:
     if (port := PORTS.get(name)) and _listens(AF_INET, (HOST, port)):
-        raise EvergreenError(f"port {port} on {HOST} is taken; stop what listens there and try again")
+        raise EvergreenError(f"port {port} on {HOST} is in use; stop what listens there and try again")
 
 
 def _answers(home: Home, name: str) -> bool:
-    """Whether a process listens where it should; the daemon nowhere does."""
+    """Whether a process listens where it should; the daemon listens nowhere."""
     if name == "code":
         (location,) = yaml.safe_load((home.dagster / WORKSPACE).read_text())["load_from"]
         return _listens(AF_UNIX, location["grpc_server"]["socket"])

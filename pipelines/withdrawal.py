@@ -1,4 +1,4 @@
-"""Takes a source object, and all that it brought, out of what follows; what was made of it before is named."""
+"""Withdraws a source object and all its records, and names what was already built from it."""
 
 import json
 from dataclasses import dataclass
@@ -16,53 +16,53 @@ __all__ = ["Withdrawal", "withdraw"]
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """An object that counts no more, and what is still made of it."""
+    """A withdrawn object, and what is still built from it."""
 
     object: ObjectRead
     published: bool
-    """Whether the current marts still hold what it brought: until the next run."""
+    """Whether the current marts still contain its records, as they do until the next run."""
     snapshots: tuple[str, ...]
     """Training sets, as training_set/<as-of>/<id>; they are immutable and stay."""
     versions: tuple[str, ...]
     """Model versions that were trained on those."""
     unknown: tuple[str, ...] = ()
-    """Model versions of which that is unknown: what they were made of was removed."""
+    """Model versions for which that is unknown: their training sets were removed."""
 
 
 def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
-    """Withdraw the object of a key or an id: first in the ledger, then in the raw table. Again, it changes nothing.
+    """Withdraw the object with a key or an id: first in the ledger, then in the raw table. Again, it changes nothing.
 
-    What was killed in between is finished by the same call. Raises EvergreenError without a reason, and when not
-    exactly one object has the name.
+    After a kill in between, the same call finishes it. Raises EvergreenError without a reason, and when not exactly one
+    object has the name.
     """
     if not reason.strip():
         raise EvergreenError("a withdrawal needs a reason: --reason TEXT")
-    found, ledger = find_object(home.lake, name), Ledger.of(home)
-    about = {"object": found.object_id, "key": found.key, "landed": found.landed, "reason": reason}
-    said = ledger.append("withdrawal", found.object_id, ledger.newest_day() or found.landed_on, about)
-    take_out(home.lake, found.object_id, said.body["reason"])
-    marts = _marts_with(home.lake, found)
+    read, ledger = find_object(home.lake, name), Ledger.of(home)
+    about = {"object": read.object_id, "key": read.key, "landed": read.landed, "reason": reason}
+    entry = ledger.append("withdrawal", read.object_id, ledger.newest_day() or read.landed_on, about)
+    take_out(home.lake, read.object_id, entry.body["reason"])
+    marts = _marts_with(home.lake, read)
     snapshots = dict(_snapshots(home.lake))
-    made = {name: manifest for name, manifest in snapshots.items() if manifest["marts"] in marts}
-    told = {m["snapshot_id"] for m in snapshots.values() if home.lake.path("marts", m["marts"]).exists()}
-    ids = {manifest["snapshot_id"] for manifest in made.values()}
+    affected = {name: manifest for name, manifest in snapshots.items() if manifest["marts"] in marts}
+    known = {m["snapshot_id"] for m in snapshots.values() if home.lake.path("marts", m["marts"]).exists()}
+    ids = {manifest["snapshot_id"] for manifest in affected.values()}
     versions = Registry(home).versions()
     return Withdrawal(
-        find_object(home.lake, found.object_id),
+        find_object(home.lake, read.object_id),
         home.lake.version("marts") in marts,
-        snapshots=tuple(made),
+        snapshots=tuple(affected),
         versions=tuple(version.version for version in versions if version.snapshot_id in ids),
-        unknown=tuple(v.version for v in versions if v.snapshot_id not in told and v.as_of >= found.landed_on),
+        unknown=tuple(v.version for v in versions if v.snapshot_id not in known and v.as_of >= read.landed_on),
     )
 
 
-def _marts_with(lake: Lake, found: ObjectRead) -> set[str]:
+def _marts_with(lake: Lake, read: ObjectRead) -> set[str]:
     """The versions of the marts in which an object counts."""
     folders = lake.root.glob("marts/[!.]*/")
-    return {folder.name for folder in folders if found.object_id in counted_objects(folder)}
+    return {folder.name for folder in folders if read.object_id in counted_objects(folder)}
 
 
 def _snapshots(lake: Lake) -> list[tuple[str, dict[str, str]]]:
-    """Every training set that is kept, by its name, with its manifest."""
+    """The manifest of every kept training set, by name."""
     paths = sorted(lake.root.glob("training_set/*/*/manifest.json"))
     return [(path.parent.relative_to(lake.root).as_posix(), json.loads(path.read_text())) for path in paths]

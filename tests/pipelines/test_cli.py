@@ -83,7 +83,7 @@ program()
 """
     done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "evergreen: stopped by SIGINT; what was published is intact\n"
+    assert done.stderr == "evergreen: stopped by SIGINT; the last publication is intact\n"
 
 
 def test_a_full_disk_is_one_line(

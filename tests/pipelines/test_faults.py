@@ -103,5 +103,5 @@ def test_another_user_is_told_whose_home_it_is(home: Home) -> None:
 def test_dagster_settings_that_cannot_be_read_are_named(home: Home, content: bytes) -> None:
     home.dagster.mkdir(parents=True)
     (home.dagster / "dagster.yaml").write_bytes(content)
-    with pytest.raises(EvergreenError, match=r"dagster.yaml: .* mend it, or delete it"), open_instance(home):
+    with pytest.raises(EvergreenError, match=r"dagster.yaml: .* correct it, or delete it"), open_instance(home):
         pass

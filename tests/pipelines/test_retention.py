@@ -99,4 +99,4 @@ def test_the_command_lists_what_would_go_and_then_what_went(home: Home) -> None:
         assert (gone["path"], gone["setting"], found["dry_run"]) == (path, "superseded", dry_run)
         assert f"{path}: not the current version (superseded)" in done.stderr
         assert (home.root / path).exists() == dry_run
-    assert done.stderr.splitlines()[-1] == f"1 removed, {gone['bytes'] / 1000:.1f} kB freed; 0 runs of Dagster (runs)"
+    assert done.stderr.splitlines()[-1] == f"1 removed, {gone['bytes'] / 1000:.1f} kB freed; 0 Dagster runs (runs)"

@@ -81,7 +81,7 @@ def test_a_run_that_is_told_to_stop_says_so_in_its_events() -> None:
         events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
     ended = [event for event in events if event.is_failure]
     said = [event.event_specific_data.error.message.strip().partition(": ")[2] for event in ended]
-    assert said == ["this run was told to stop; what was published is intact"] * 2
+    assert said == ["this run was asked to stop; the last publication is intact"] * 2
     assert stopped(ended[0]) == f"stopped at waits: {said[0]}"
 
 

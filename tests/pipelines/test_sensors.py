@@ -56,7 +56,7 @@ def test_a_failed_retraining_is_tried_again_with_growing_delays_and_then_left_to
         waits = tick(instance)
         monkeypatch.setattr(sensors, "_FIRST_DELAY", timedelta())
         request = tick(instance)
-        assert attempt == 4 or f"attempt {attempt} has failed; the next comes at" in str(waits)
+        assert attempt == 4 or f"attempt {attempt} has failed; the next starts at" in str(waits)
     assert request == "4 attempts have failed; the next decision alerts a person"
     assert keys == [("2", "2024-02-01")] * 4
     assert [entry.body["attempt"] for entry in ledger.entries("attempt")] == [1, 2, 3, 4]
@@ -65,11 +65,11 @@ def test_a_failed_retraining_is_tried_again_with_growing_delays_and_then_left_to
 
 def test_a_retraining_is_not_launched_again_once_there_is_a_verdict(home: Home, instance: dg.DagsterInstance) -> None:
     ledger = Ledger.of(home)
-    assert tick(instance) == "no decision to retrain is without a verdict"
+    assert tick(instance) == "no decision to retrain is pending"
     ledger.append("retraining", "a", "2024-02-01", RETRAIN)
     instance.report_run_failed(launch(instance, tick(instance)))
     ledger.append("verdict", "v1-1", "2024-02-01", {"decision": "reject"})
-    assert tick(instance) == "no decision to retrain is without a verdict"
+    assert tick(instance) == "no decision to retrain is pending"
 
 
 def test_a_killed_retraining_is_found_and_counts_as_failed(home: Home, instance: dg.DagsterInstance) -> None:

@@ -34,9 +34,9 @@ def running(source: Path) -> Iterator[subprocess.Popen[str]]:
     [
         (
             *(signal.SIGTERM, "lake/.writing/raw_records.lock", "raw_records", 143),
-            "evergreen: stopped by SIGTERM in raw_records; what was published is intact",
+            "evergreen: stopped by SIGTERM in raw_records; the last publication is intact",
         ),
-        (signal.SIGINT, ".lock", "its run on", 130, "evergreen: stopped by SIGINT; what was published is intact"),
+        (signal.SIGINT, ".lock", "its run on", 130, "evergreen: stopped by SIGINT; the last publication is intact"),
     ],
 )
 def test_a_run_that_waits_says_for_what_and_stops_when_told_to(
