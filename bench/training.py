@@ -1,13 +1,14 @@
-"""Training against its peers, each ratio measured in one run: `engine`, `checkpoint`, `startup`, `trainer`, or all.
+"""Training against its peers, each ratio measured in one run: by default all but `deepspeed`.
 
     engine      our DeepSpeed engine against a plain PyTorch loop: the same model, batches and precision, interleaved
     checkpoint  blocks of steps that save once against the same blocks without, as a share of a minute
     startup     the worker launched to its first step against importing torch and transformers
     trainer     useful tokens/s, and seconds to one validation loss, against HF Trainer on the same texts
+    deepspeed   useful tokens/s, share of the peak and memory against HF Trainer with DeepSpeed, in the same batches
 
 Rows are the real records of ../shared/data/cfpb where they are there, and simulated ones elsewhere. `--rows N` for
-more or fewer. All peers have the encoder of configs/training.yaml, profile full, and all cores; where there is a GPU,
-`engine` takes profile gpu and runs there.
+more or fewer, `--folder F` for those of F/train.parquet. All peers have the encoder of configs/training.yaml, profile
+full, and all cores; where there is a GPU, `engine` and `deepspeed` take profile gpu and run there.
 """
 
 import argparse
@@ -291,19 +292,48 @@ def trainer(folder: Path) -> None:
         print(f"{line}{lowest:>13.3f}{until[name]:>13.1f}{until[name] / until['ours']:>7.2f}", flush=True)
 
 
+def deepspeed(folder: Path) -> None:
+    plan, file = encoder_alone(folder), folder / "plan.json"
+    file.write_text(plan.model_dump_json())
+    ours = ["-m", "assets.training.program.worker", str(file)], plan.output / "training.json"
+    peer = [__file__, "peer", "--folder", str(folder)], folder / "peer.json"
+    for name, (program, report) in [("Evergreen", ours), ("HF Trainer with DeepSpeed", peer)] * 2:
+        subprocess.run([sys.executable, *program], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        found = json.loads(report.read_text())
+        speed, share = found["tokens_per_second"], found["utilisation"]
+        memory = ", ".join(f"{used / 1e9:.2f} GB {where}" for where, used in found["peak_memory"].items())
+        print(f"{name:<28}{speed:>10,.0f} tokens/s{share:>7.1%} of the peak  {memory}", flush=True)
+
+
+def encoder_alone(folder: Path) -> Any:
+    """A plan of what both have: the encoder and its texts, for steps enough that the first ones count little."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    changes = {"class_weight_power": 0.0, "hashed_words": 0, "checkpoint_seconds": 1e6}
+    return make_plan(folder, "gpu" if on_gpu else "full", epochs=20.0 if on_gpu else 1.0, **changes)
+
+
+def train_peer(folder: Path) -> dict[str, Any]:
+    from peers.hf_deepspeed import train_by_deepspeed
+
+    return train_by_deepspeed(encoder_alone(folder))
+
+
 def train_alone(folder: Path, name: str) -> None:
-    run = train_ours(folder) if name == "ours" else train_theirs(folder, fast=name == "bf16")
+    runs = {"ours": train_ours, "peer": train_peer}
+    run = runs[name](folder) if name in runs else train_theirs(folder, fast=name == "bf16")
     (folder / f"{name}.json").write_text(json.dumps(run))
 
 
-PARTS = {"engine": engine, "checkpoint": checkpoint, "startup": startup, "trainer": trainer}
+PARTS = {"engine": engine, "checkpoint": checkpoint, "startup": startup, "trainer": trainer, "deepspeed": deepspeed}
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=list(PARTS))
+    parser.add_argument("parts", nargs="*", default=list(PARTS)[:-1])
     parser.add_argument("--rows", type=int, default=2400)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()

@@ -22,7 +22,7 @@ from assets.training.tasks.classification.preprocessing import fit_preprocessing
 
 LABELS = tuple(load_domain().labels)
 
-__all__ = ["train_theirs"]
+__all__ = ["LABELS", "encode", "train_theirs"]
 
 _EVALUATED_ROWS = 50
 
@@ -49,7 +49,7 @@ def train_theirs(plan: TrainingPlan, validation: int, evaluations: int, fast: bo
     """Tokens, seconds and the validation loss on the last rows, for as many steps as ours makes in one pass."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    rows = _encode(plan)
+    rows = encode(plan)
     training, held_out = rows[:-validation], sorted(rows[-validation:], key=lambda row: int(row["length"]))
     steps = len(training) // plan.settings.optimizer.batch_rows
     torch.manual_seed(0)
@@ -64,7 +64,7 @@ def train_theirs(plan: TrainingPlan, validation: int, evaluations: int, fast: bo
     return {"tokens": tokens, "seconds": watch.curve[-1][0], "curve": watch.curve}
 
 
-def _encode(plan: TrainingPlan) -> list[dict[str, Any]]:
+def encode(plan: TrainingPlan) -> list[dict[str, Any]]:
     tokenizer = Tokenizer.from_file(str(plan.base_model / "tokenizer.json"))
     tokenizer.enable_truncation(plan.settings.model.max_tokens)
     tokenizer.no_padding()

@@ -47,7 +47,7 @@ def _labels() -> Callable[[Record], str | None]:
     def label_of(row: Record) -> str | None:
         received = (row.fields["date_received"] or "")[:10]
         matches = (
-            entry["label"]
+            entry["queue"]
             for entry in seed
             if entry["product"] == row.fields["product"] and entry["valid_from"] <= received
             if not entry["valid_to"] or received <= entry["valid_to"]
