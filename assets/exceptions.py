@@ -68,7 +68,7 @@ class TrainingError(EvergreenError):
 
 
 class Stopped(TrainingError):  # noqa: N818 - reads as what it says
-    """The training processes were asked to stop, and have saved the run."""
+    """The training processes were asked to stop, and have saved the run where it can be saved."""
 
 
 class BundleError(EvergreenError):

@@ -81,6 +81,10 @@ def test_a_file_that_cannot_be_is_one_line(plain: TrainingSettings, deepspeed: d
         ({"deepspeed": "zero-0", "gradient_precision": "fp32"}, 1, CPU, "gradient_precision: fp32 needs ZeRO stage 1"),
         ({"deepspeed": "zero-3-nvme"}, 1, CPU, "training.storage.nvme: zero-3-nvme offloads to NVMe: name a folder"),
         ({"deepspeed": "zero-3-nvme", "nvme": "/nvme"}, 1, BARE, "needs libaio and a C"),
+        (
+            {"deepspeed": "zero-3-nvme", "nvme": "/nvme", "checkpoints": "s3://bucket"},
+            *(1, CPU, "training.storage.checkpoints: .* what is there is not saved"),
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_one_line(

@@ -281,7 +281,7 @@ def test_the_checks_before_a_run_import_no_torch() -> None:
 def test_what_is_offloaded_to_nvme_trains_a_bundle(
     lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, tmp_path: Path
 ) -> None:
-    chosen = override(settings, {"deepspeed": "zero-3-nvme", "nvme": str(tmp_path)})
+    chosen = override(settings, {"deepspeed": "zero-3-nvme", "nvme": str(tmp_path), "checkpoint_seconds": 0.01})
     if not Machine.here(0, _deepspeed_config("zero-3-nvme")).libaio:
         pytest.skip("libaio-dev and g++ are not installed")
     training = train(lake, "2024-10-10", snapshot, chosen, run)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from assets.exceptions import Stopped
 from assets.lake import hash_file
 from assets.training.program.checkpoints import Checkpoints
 from assets.training.program.mirror import Mirror, Uploads
@@ -18,12 +19,12 @@ STEP = 7
 class Trial:
     """A saver of two ranks whose checkpoint of step 7 is complete, as far as anybody knows."""
 
-    def __init__(self, folder: Path, uploads: bool = False):
+    def __init__(self, folder: Path, uploads: bool = False, optimizer: object = None):
         self.said: list[str] = []
         self.checkpoints = Checkpoints(folder / "run", kept=2)
         copies = Uploads(Mirror("nowhere", "run", kept=1), self.said.append) if uploads else None
-        engine = SimpleNamespace(world_size=2, global_rank=0, global_steps=STEP)
-        self.saver = Saver(engine, self.checkpoints, float("inf"), self.said.append, copies)  # type: ignore[arg-type]
+        engine = SimpleNamespace(world_size=2, global_rank=0, global_steps=STEP, optimizer=optimizer)
+        self.saver = Saver(engine, self.checkpoints, 0.0, self.said.append, copies)  # type: ignore[arg-type]
         self.saver._writing = _Writing(STEP, Future())
 
     def write(self, *ranks: int) -> None:
@@ -49,6 +50,16 @@ def test_what_both_ranks_have_written_is_published(trial: Trial) -> None:
     assert trial.checkpoints.newest() == STEP
     assert trial.saver._newest() == (STEP, 2)
     assert not trial.said
+
+
+def test_what_is_on_nvme_is_never_saved(tmp_path: Path) -> None:
+    """DeepSpeed would go on from other weights than it saved."""
+    plain, moved = Trial(tmp_path), Trial(tmp_path, optimizer=SimpleNamespace(swap_optimizer=True))
+    plain.saver._writing = moved.saver._writing = None
+    assert plain.saver.votes()[0] == 1
+    assert moved.saver.votes()[0] == 0
+    with pytest.raises(Stopped, match="started again, it begins anew"):
+        moved.saver.stop(Progress(10, moved.said.append))
 
 
 def test_without_a_ranks_part_there_is_no_checkpoint(trial: Trial) -> None:

@@ -167,6 +167,8 @@ def _nvme(settings: TrainingSettings, deepspeed: Mapping[str, Any], machine: Mac
     name = settings.hardware.deepspeed
     if settings.storage.nvme is None:
         yield f"training.storage.nvme: {name} offloads to NVMe: name a folder on such a drive"
+    if settings.storage.checkpoints is not None:
+        yield f"training.storage.checkpoints: {name} offloads to NVMe, and what is there is not saved: set it to null"
     if not (machine.libaio and machine.compiler):
         yield (
             f"training.hardware.deepspeed: {name} offloads to NVMe, which needs libaio and a C++ compiler: "

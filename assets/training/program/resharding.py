@@ -18,8 +18,6 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
-from assets.exceptions import SettingsError
-
 __all__ = ["load_resharded", "refuse_code", "to_universal"]
 
 _CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
@@ -33,15 +31,7 @@ def refuse_code() -> None:
 
 
 def load_resharded(engine: DeepSpeedEngine, saved: Path, scratch: Path) -> None:
-    """Load a checkpoint of any number of ranks; all of them call it. `scratch` is a folder that they share.
-
-    Raises SettingsError when part of the state was offloaded to NVMe, which the universal form leaves out.
-    """
-    if engine.zero_nvme_offload_optimizer():
-        raise SettingsError(
-            "training.hardware.ranks: what is offloaded to NVMe goes on with the number of ranks that saved it only; "
-            f"set it to that, or remove {saved.parent} to start again"
-        )
+    """Load a checkpoint of any number of ranks; all of them call it. `scratch` is a folder that they share."""
     if engine.zero_optimization_stage() == 0:  # every rank holds everything, and saved nothing of its own
         engine.load_checkpoint(str(saved.parent), tag=saved.name, load_module_strict=False)
         return

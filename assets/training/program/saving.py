@@ -66,7 +66,11 @@ class _Writing:
 
 
 class Saver:
-    """One rank's part in saving a run every so many seconds of rank 0's clock; all ranks call it at every step."""
+    """One rank's part in saving a run every so many seconds of rank 0's clock; all ranks call it at every step.
+
+    What is offloaded to NVMe is not saved: DeepSpeed loads its files, but neither the tensors too small for them nor
+    the weights that follow from them, and such a run would go on from other weights.
+    """
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Saver:
         engine._copy_recovery_script = lambda *_: None  # it would put a program beside the weights
         self._thread = ThreadPoolExecutor(1)
         self._writing: _Writing | None = None
+        self._on_nvme = _is_on_nvme(engine)
         self._saved = time.monotonic()
         self.world_sizes = [engine.world_size]
         """The numbers of ranks that the run had, in turn."""
@@ -90,7 +95,7 @@ class Saver:
         refuse_code()
 
     def resume(self, progress: Progress) -> None:
-        """Go back to the newest whole checkpoint, if there is one. Raises SettingsError when these ranks cannot."""
+        """Go back to the newest whole checkpoint, if there is one."""
         step, ranks = tell_all(*(self._newest() if self._engine.global_rank == 0 else (0, 0)))
         if ranks == 0:
             return
@@ -106,7 +111,7 @@ class Saver:
 
     def votes(self) -> list[float]:
         """What the ranks add up: whether it is time to save, how many have written, and how many could not."""
-        due = self._engine.global_rank == 0 and self._writing is None
+        due = self._engine.global_rank == 0 and self._writing is None and not self._on_nvme
         done = self._writing is not None and self._writing.done.done()
         failed = done and self._writing is not None and self._writing.done.exception() is not None
         return [float(due and time.monotonic() - self._saved >= self._every), float(done), float(failed)]
@@ -125,6 +130,8 @@ class Saver:
 
     def stop(self, progress: Progress) -> NoReturn:
         """Save the run as it is now, wait until that is the current checkpoint and copied, and raise Stopped."""
+        if self._on_nvme:
+            raise Stopped("training was told to stop; started again, it begins anew, as what is on NVMe is not saved")
         self._finish()
         self._begin(progress)
         self._finish()
@@ -209,6 +216,10 @@ class Saver:
         except OSError:
             return False
         return True
+
+
+def _is_on_nvme(engine: DeepSpeedEngine) -> bool:
+    return any(getattr(engine.optimizer, moved, False) for moved in ("swap_optimizer", "params_in_nvme_and_cpu"))
 
 
 def _write(copies: dict[Path, State], hashes: Path) -> None:
