@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 TRIED = [
     *({"deepspeed": f"zero-{kind}"} for kind in ("0", "1", "2", "2-overlap", "3", "2-offload", "3-offload")),
     *({"deepspeed": f"zero-{stage}", "precision": "fp16"} for stage in (1, 2, 3)),
+    {"deepspeed": "zero-1", "precision": "fp32"},
     {"deepspeed": "zero-1", "activation_checkpointing": True},
 ]
 
@@ -127,10 +128,11 @@ def wide(encoder: Path, folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.parametrize("stage", ["zero-1", "zero-2", "zero-3"])
 def test_a_run_on_a_gpu_goes_on_to_the_same_bits(
-    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run
+    lake: Lake, snapshot: Snapshot, settings: TrainingSettings, run: Run, stage: str
 ) -> None:
-    chosen = override(settings, {"deepspeed": "zero-1", "checkpoint_seconds": 1e6})
+    chosen = override(settings, {"deepspeed": stage, "checkpoint_seconds": 1e6})
     expected = train(lake, "2024-12-11", snapshot, chosen, run)
 
     def noticed(command: list[str]) -> None:
