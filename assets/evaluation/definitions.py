@@ -56,8 +56,8 @@ def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergree
 
 
 def _champion(home: Home, day: str) -> "Champion | None":
-    """Of that day: a later one may have learned from the test rows. None beside a ledger that tells of none, or that is
-    not as it was written: then the gate says so, and judges nothing.
+    """The champion of that day: a later one may have learned from the test rows. None if the ledger has none, or is not
+    as it was written: then the gate says so, and judges nothing.
     """
     from assets.evaluation.evaluate import Champion
     from assets.registry.registry import Registry

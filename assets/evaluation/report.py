@@ -90,7 +90,7 @@ class SnapshotFacts(_Part):
 
 
 class Golden(_Part):
-    """Rows scored twice, the second time by a bundle loaded anew: the largest difference of a probability."""
+    """Rows scored twice, the second time by a reloaded bundle: the largest difference in a probability."""
 
     rows: int
     max_difference: float

@@ -92,10 +92,10 @@ class Ledger:
     @property
     def anchors(self) -> tuple[Path, ...]:
         """The files that remember the last entry; the one elsewhere is named after the ledger's path."""
-        beside = self.path.with_suffix(".anchor")
+        local = self.path.with_suffix(".anchor")
         if self.elsewhere is None:
-            return (beside,)
-        return beside, self.elsewhere / f"ledger-{hash_json(str(self.path.absolute()))[:16]}.anchor"
+            return (local,)
+        return local, self.elsewhere / f"ledger-{hash_json(str(self.path.absolute()))[:16]}.anchor"
 
     def append(self, kind: str, key: str, as_of: str, body: dict[str, Any]) -> Entry:
         """Add an entry unless one with this kind and key exists; returns the one that then exists.

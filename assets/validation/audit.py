@@ -60,7 +60,7 @@ def audit(home: Home, as_of: str, policy: WarehouseSettings) -> Audit:
     Raises AuditError when no build has staged marts.
     """
     table = _table(as_of)
-    with home.lake.staging(table) as beside:
+    with home.lake.staging(table) as staged:
         folder, previous = built(home), home.lake.version("marts")
         before = home.lake.path("marts", previous) if previous else None
         figures = measure(folder, before, as_of)
@@ -68,8 +68,8 @@ def audit(home: Home, as_of: str, policy: WarehouseSettings) -> Audit:
         outcome = validate(home, folder, figures, problems, as_of, policy)
         failures = tuple(Failure(*failed) for failed in outcome.failed)
         verdict = Audit(as_of, folder.name, previous, figures, outcome.checked, failures)
-        (beside / "audit.json").write_text(json.dumps(asdict(verdict), indent=2))
-        home.lake.publish(table, hash_json(asdict(verdict))[:16], beside)
+        (staged / "audit.json").write_text(json.dumps(asdict(verdict), indent=2))
+        home.lake.publish(table, hash_json(asdict(verdict))[:16], staged)
     return verdict
 
 

@@ -48,9 +48,9 @@ def validate(
     site = home.reports / "data-docs"
     site.parent.mkdir(parents=True, exist_ok=True)
     lock = locked(site.parent / f".{site.name}", "Data Docs")
-    with lock, tempfile.TemporaryDirectory(prefix=".data-docs-", dir=site.parent) as beside:
+    with lock, tempfile.TemporaryDirectory(prefix=".data-docs-", dir=site.parent) as temporary:
         memory = Memory.of(home.root / "cache" / "measures.json")
-        pages = Path(beside) / site.name
+        pages = Path(temporary) / site.name
         context = _context(pages)
         from assets.validation.data_docs import write_index  # not before: it imports Great Expectations
 
