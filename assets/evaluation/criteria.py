@@ -67,7 +67,7 @@ def criteria(names: Sequence[str], labels: Sequence[str], costs: Costs) -> dict[
 
 
 def title(name: str, domain: Domain) -> str:
-    """What people call a metric that decides: `F1 of Cards`."""
+    """What people call a metric that decides: `F1 of <display name>`."""
     kind, _, label = name.partition(":")
     words = _TITLES.get(kind, kind.replace("_", " "))
     return f"{words} of {label_name(domain, label)}" if label else words
