@@ -14,16 +14,19 @@ __all__ = ["flatten", "model_card"]
 _RUN_URL = "http://127.0.0.1:3000/runs"
 _SLICE_ROWS = 8
 
-_LIMITS = """\
-- {Records} without a text are not answered.
-- Measured on the newest {records} whose {label} was known, in the period below; a model ages as the world changes, so
-  watch the drift report and the realised performance.
-- Slices marked (shown only) decide nothing by accuracy: {labels} are judged by F1, others have too few test rows."""
+# MLflow shows a line break where a line of Markdown ends.
+_LIMITS = (
+    "- {Records} without a text are not answered.\n"
+    "- Measured on the newest {records} whose {label} was known, in the period below; a model ages as the world "
+    "changes, so watch the drift report and the realised performance.\n"
+    "- Slices marked (shown only) decide nothing by accuracy: {labels} are judged by F1, others have too few test rows."
+)
 
-_REFIT = """\
-This is a refit: training {evaluated}, repeated with the same settings and its test rows included. The gate's evidence
-is the evaluation of that training, on the newest rows. The reference rows below are older, and neither model has
-learned from them; the champion's column is that training."""
+_REFIT = (
+    "This is a refit: training {evaluated}, repeated with the same settings and its test rows included. The gate's "
+    "evidence is the evaluation of that training, on the newest rows. The reference rows below are older, and neither "
+    "model has learned from them; the champion's column is that training."
+)
 
 
 def model_card(
