@@ -91,7 +91,7 @@ def test_a_clock_that_was_set_back_does_not_put_a_retraining_off(
 
     Ledger.of(home).append("retraining", "a", "2024-02-01", RETRAIN)
     instance.report_run_failed(launch(instance, tick(instance)))
-    assert "the next comes at" in str(tick(instance))
+    assert "the next starts at" in str(tick(instance))
     monkeypatch.setattr(sensors, "datetime", Yesterday)
     assert isinstance(tick(instance), dg.RunRequest)
 
