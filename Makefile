@@ -37,9 +37,9 @@ run: $(READY)  ## Simulate half a year of records and run the whole graph on the
 	@$(BIN)/evergreen simulate --output "$(EVERGREEN_HOME)/source" --from 2024-01-01 --to 2024-06-30 --rate 50 --seed 7 --scenario calm
 	@echo "== Running the graph as of 2024-07-01, profile quick"
 	@$(BIN)/evergreen run --source "$(EVERGREEN_HOME)/source" --as-of 2024-07-01 --profile quick
-	@echo "== Open next: make ui, and the addresses that it prints (graph, registry, reports)"
+	@echo "== Open next: make ui, and the address that it prints"
 
-ui: $(READY)  ## Serve Dagster, MLflow and the reports on 127.0.0.1 until Ctrl-C
+ui: $(READY)  ## Serve the front door, Dagster and MLflow on 127.0.0.1 until Ctrl-C
 	@$(BIN)/evergreen ui
 
 drift: $(READY)  ## Show a change of the world being noticed, learned and overcome (a few minutes)

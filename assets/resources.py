@@ -12,22 +12,20 @@ import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
 from pydantic import Field
 
+from assets.addresses import address
 from assets.as_of import FORMATS
 from assets.display import Cell, plain
 from assets.exceptions import TrainingError
 from assets.lake import Home
 from assets.settings import Settings, load_domain, load_settings
 
-__all__ = ["AS_OF", "REPORTS_PORT", "Evergreen", "as_of", "report_url", "table", "worker_runner"]
+__all__ = ["AS_OF", "Evergreen", "as_of", "report_url", "table", "worker_runner"]
 
 _KINDS = {"day": dg.DailyPartitionsDefinition, "hour": dg.HourlyPartitionsDefinition}
 _CADENCE = load_domain().cadence
 
 AS_OF = _KINDS[_CADENCE](start_date=datetime(2011, 12, 1), fmt=FORMATS[_CADENCE], end_offset=1)
 """One partition per as-of."""
-
-REPORTS_PORT = 3001
-"""The port on 127.0.0.1 where `evergreen ui` serves `home.reports`."""
 
 
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -88,6 +86,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> dg.TableMetada
     return dg.MetadataValue.table(records, None if records else dg.TableSchema([*map(dg.TableColumn, names)]))
 
 
-def report_url(path: str) -> dg.UrlMetadataValue:
+def report_url(home: Home, path: str) -> dg.UrlMetadataValue:
     """A link to a page under `home.reports`, where `evergreen ui` serves it."""
-    return dg.MetadataValue.url(f"http://127.0.0.1:{REPORTS_PORT}/{path}")
+    return dg.MetadataValue.url(address(home, "front", path))

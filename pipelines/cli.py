@@ -389,14 +389,19 @@ def simulate(
 
 @app.command()
 def ui(
+    opens: Annotated[bool, typer.Option("--open", help="Open the front door in the browser.")] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The port of the front door; a free one is taken if it is in use."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Where to listen: 0.0.0.0 in a container that publishes on 127.0.0.1.")] = (
         "127.0.0.1"
     ),
 ) -> None:
-    """Serve Dagster, MLflow and the reports to this machine's browser until Ctrl-C."""
+    """Serve the front door, Dagster and MLflow to this machine's browser until Ctrl-C."""
     from pipelines.ui import serve
 
-    serve(Home.from_environment(), _say, host)
+    serve(Home.from_environment(), _say, typer.echo, host, port, opens)
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:

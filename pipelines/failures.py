@@ -7,7 +7,7 @@ import dagster as dg
 import assets.exceptions
 from assets.display import plain
 
-__all__ = ["say_why_interrupted", "shortfall", "stopped"]
+__all__ = ["say_why_interrupted", "shortfall", "stopped", "words_of"]
 
 _LONG = 500
 """The most characters of a reason."""
@@ -44,6 +44,15 @@ def _cause(event: dg.DagsterEvent) -> str:
 
 
 def shortfall(check: dg.AssetCheckEvaluation) -> str:
-    """The description of a failed check, or else its numbers."""
-    numbers = [f"{name} {value.value}" for name, value in check.metadata.items() if not isinstance(value, _LAID_OUT)]
-    return plain(f"check {check.check_name} failed: {check.description or ', '.join(numbers)}".rstrip(": "), _LONG)
+    """What a failed check says, after its name."""
+    return plain(f"check {check.check_name} failed: {words_of(check)}".rstrip(": "), _LONG)
+
+
+def words_of(check: dg.AssetCheckEvaluation) -> str:
+    """What a check says of its evaluation, or else the numbers that it was decided by."""
+    numbers = [
+        f"{name} {value.value:.4g}" if isinstance(value, dg.FloatMetadataValue) else f"{name} {value.value}"
+        for name, value in check.metadata.items()
+        if not isinstance(value, _LAID_OUT)
+    ]
+    return plain(check.description or ", ".join(numbers), _LONG)

@@ -7,20 +7,21 @@ makes such a page same-origin (DNS rebinding), and every user of the machine can
 import os
 import secrets
 from contextlib import suppress
+from html import escape
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assets.lake import Home
+from assets.lake import Home, hash_json
 
-__all__ = ["Guard", "JsonOnly", "forget_token", "token_of"]
+__all__ = ["Guard", "JsonOnly", "cookie_of", "forget_token", "token_of"]
 
-_COOKIE = "evergreen"
 _HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
+_FOREIGN = "Pages of other origins are refused. Open this address from the address bar."
 _LOGIN = "Open the address that `evergreen ui` printed when it started: it carries this start's token."
 
 
@@ -29,12 +30,12 @@ class Guard:
 
     A request passes if it names this server as 127.0.0.1 or localhost, comes from a page of this server or from no page
     (a link from another port of this machine may open a page), and has the token: in a cookie, set by the address that
-    is printed at the start, or as `Authorization: Bearer`. Cookies are shared by ports, so one visit opens Dagster,
-    MLflow and the reports.
+    is printed at the start, or as `Authorization: Bearer`. Cookies are shared by ports, so one visit opens the front
+    door, Dagster and MLflow; each home has a cookie of its own.
     """
 
-    def __init__(self, app: ASGIApp, port: int, token: str) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, port: int, token: str, cookie: str) -> None:
+        self._app, self._cookie = app, cookie
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         self._token = token
 
@@ -44,32 +45,40 @@ class Guard:
 
     def _answer(self, connection: HTTPConnection) -> Response | None:
         """The answer to a request that is not passed on; None when it is."""
-        if refusal := self._refusal(connection):
-            return PlainTextResponse(refusal, 403)
+        if not self._is_ours(connection):
+            return PlainTextResponse("This server answers only to 127.0.0.1 and localhost.", 403)
         if self._is_token(connection.query_params.get("token", "")):
             return self._entrance(connection)
+        if self._is_foreign(connection):
+            return PlainTextResponse(_FOREIGN, 403)
         bearer = connection.headers.get("authorization", "").removeprefix("Bearer ")
-        known = self._is_token(connection.cookies.get(_COOKIE, "")) or self._is_token(bearer)
+        known = self._is_token(connection.cookies.get(self._cookie, "")) or self._is_token(bearer)
         return None if known else PlainTextResponse(_LOGIN, 401)
 
-    def _refusal(self, connection: HTTPConnection) -> str | None:
+    def _is_ours(self, connection: HTTPConnection) -> bool:
         hosts = connection.headers.getlist("host")
-        if len(hosts) != 1 or hosts[0] not in self._hosts:
-            return "This server answers only to 127.0.0.1 and localhost."
-        origins = connection.headers.getlist("origin")
+        return len(hosts) == 1 and hosts[0] in self._hosts
+
+    def _is_foreign(self, connection: HTTPConnection) -> bool:
         site = connection.headers.get("sec-fetch-site", "none")
-        foreign = site not in ("none", "same-origin") and not (site == "same-site" and _opens_a_page(connection))
-        if foreign or any(origin != f"http://{hosts[0]}" for origin in origins):
-            return "Pages of other origins are refused. Open this address from the address bar."
-        return None
+        if site not in ("none", "same-origin") and not (site == "same-site" and _opens_a_page(connection)):
+            return True
+        own = f"http://{connection.headers['host']}"
+        return any(origin != own for origin in connection.headers.getlist("origin"))
 
     def _is_token(self, given: str) -> bool:
         return secrets.compare_digest(given.encode(), self._token.encode())
 
     def _entrance(self, connection: HTTPConnection) -> Response:
-        """A redirect to the address without the token, which would otherwise stay in the history."""
-        answer = RedirectResponse(str(connection.url.remove_query_params("token")), 303)
-        answer.set_cookie(_COOKIE, self._token, httponly=True, samesite="strict")
+        """A redirect to the address without the token, which would otherwise stay in the history.
+
+        Browsers send no cookie with a redirect that began on another page, such as the file of `evergreen ui --open`:
+        there, a page of this server leads on.
+        """
+        url = str(connection.url.remove_query_params("token"))
+        going_on = f'<!DOCTYPE html><meta http-equiv="refresh" content="0; url={escape(url)}"><title>Evergreen</title>'
+        answer = HTMLResponse(going_on) if self._is_foreign(connection) else RedirectResponse(url, 303)
+        answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
         return answer
 
 
@@ -93,6 +102,11 @@ def token_of(home: Home) -> str:
         with suppress(FileExistsError):
             os.link(file.name, _token_path(home))
     return _token_path(home).read_text()
+
+
+def cookie_of(home: Home) -> str:
+    """The name of this home's cookie, which all of its servers know."""
+    return f"evergreen-{hash_json(str(home.root))[:8]}"
 
 
 def forget_token(home: Home) -> None:

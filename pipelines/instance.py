@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG  # dagster exports what has it, but not this
 from yaml import YAMLError
 
 from assets.exceptions import EvergreenError
 from assets.lake import Home, has_died, is_alive, write_atomically
 from assets.settings import CONFIGS
 
-__all__ = ["COMMAND_TAG", "close_killed_runs", "close_runs", "open_instance"]
+__all__ = ["COMMAND_TAG", "close_killed_runs", "close_runs", "launched_runs", "open_instance"]
 
 COMMAND_TAG = "evergreen/command"
 """Tags runs of the command, which have no process of their own."""
 _POOL, _TRAININGS = "training", 1
+_ALIVE = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
 @contextmanager
@@ -54,7 +56,12 @@ def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bo
     close_runs(instance, is_dead)
 
 
+def launched_runs(instance: dg.DagsterInstance) -> list[str]:
+    """What goes on in processes that the servers have started, for people; runs of the command are their own."""
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=_ALIVE)) if COMMAND_TAG not in run.tags]
+    return [f"{run.job_name} {run.tags.get(PARTITION_NAME_TAG, '')} (run {run.run_id[:8]})" for run in runs]
+
+
 def close_runs(instance: dg.DagsterInstance, is_dead: Callable[[dg.DagsterRun], bool]) -> None:
-    alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    for run in filter(is_dead, instance.get_runs(dg.RunsFilter(statuses=alive))):
+    for run in filter(is_dead, instance.get_runs(dg.RunsFilter(statuses=_ALIVE))):
         instance.report_run_failed(run, "The process of this run was killed.")

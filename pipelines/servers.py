@@ -1,37 +1,23 @@
-"""The servers for browsers, each behind the guard: `python -m pipelines.servers NAME PORT`."""
+"""The servers for browsers, each behind the guard: `python -m pipelines.servers NAME PORT FD`."""
 
-import html
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import typer
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from assets.lake import Home
 from assets.registry.tracking import database
-from pipelines.guard import Guard, JsonOnly, token_of
+from pipelines.guard import Guard, JsonOnly, cookie_of, token_of
 
 __all__ = ["WORKSPACE", "serve"]
 
 WORKSPACE = "workspace.yaml"
 """The file in the Dagster instance's folder that says where the definitions are served."""
-
-_SHOWN = ("demonstration.png", "data-docs/index.html", "drift/*.html", "replay/*.png")
-"""The pages that the reports' first page links to."""
-
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; font-src data:; "
-    "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""Reports contain their scripts and styles. They load nothing from elsewhere and send nothing anywhere."""
 
 
 @contextmanager
@@ -69,38 +55,24 @@ def mlflow(home: Home) -> Iterator[ASGIApp]:
     yield app
 
 
-class Reports(StaticFiles):
-    """Serves files by name: it lists no folder, and follows no symbolic link out."""
-
-    def file_response(self, *arguments: Any) -> Response:
-        response = super().file_response(*arguments)
-        response.headers["Content-Security-Policy"] = _POLICY
-        return response
-
-
 @contextmanager
-def reports(home: Home) -> Iterator[ASGIApp]:
-    """The pages and charts under `home.reports`, and a first page that links to them."""
+def front(home: Home) -> Iterator[ASGIApp]:
+    """The front door, and the reports."""
+    from pipelines.front import application
 
-    def index(_: Request) -> Response:
-        paths = [path for pattern in _SHOWN for path in sorted(home.reports.glob(pattern))]
-        names = [html.escape(path.relative_to(home.reports).as_posix()) for path in paths]
-        items = "".join(f'<li><a href="/{name}">{name}</a></li>' for name in names)
-        title = f"{html.escape(home.domain.title)}: reports"
-        return HTMLResponse(f"<!DOCTYPE html><title>{title}</title><h1>{title}</h1><ul>{items or 'None yet.'}</ul>")
-
-    home.reports.mkdir(parents=True, exist_ok=True)
-    yield Starlette(routes=[Route("/", index), Mount("/", Reports(directory=home.reports))])
+    with application(home) as app:
+        yield app
 
 
-def serve(name: Literal["dagster", "mlflow", "reports"], port: int, host: str = "127.0.0.1") -> None:
-    """Serve one of them for the home in EVERGREEN_HOME, as http://127.0.0.1:PORT, and print the address to open."""
+def serve(name: Literal["dagster", "mlflow", "front"], port: int, fd: int) -> None:
+    """Serve one of them for the home in EVERGREEN_HOME, as http://127.0.0.1:PORT, on an inherited listening socket."""
     os.umask(0o077)
     home = Home.from_environment()
-    token = token_of(home)
-    with {"dagster": dagster, "mlflow": mlflow, "reports": reports}[name](home) as app:
-        print(f"{name}: http://127.0.0.1:{port}/?token={token}", flush=True)  # noqa: T201
-        uvicorn.run(Guard(app, port, token), host=host, port=port, log_level="warning", proxy_headers=False)
+    with {"dagster": dagster, "mlflow": mlflow, "front": front}[name](home) as app:
+        settings = uvicorn.Config(
+            Guard(app, port, token_of(home), cookie_of(home)), log_level="warning", proxy_headers=False
+        )
+        uvicorn.Server(settings).run(sockets=[socket.socket(fileno=fd)])
 
 
 if __name__ == "__main__":

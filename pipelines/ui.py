@@ -1,77 +1,114 @@
 """The user interfaces of a home and the processes behind them, which start and end together."""
 
+import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from html import escape
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from socket import AF_INET, AF_UNIX, SOCK_STREAM, socket
 from tempfile import TemporaryDirectory, gettempdir
 
 import yaml
 
+from assets.addresses import HOST, PORTS, address, ports, set_ports
 from assets.exceptions import EvergreenError
-from assets.lake import Home, hash_json, write_atomically
-from assets.resources import REPORTS_PORT
+from assets.lake import Home, claimed, hash_json, write_atomically
 from assets.settings import CONFIGS
 from pipelines.guard import forget_token, token_of
-from pipelines.instance import close_killed_runs, open_instance
+from pipelines.instance import close_killed_runs, launched_runs, open_instance
 from pipelines.servers import WORKSPACE
 from pipelines.stopping import Stopped
 
-__all__ = ["PORTS", "Processes", "await_servers", "require_alive", "serve", "serving"]
+__all__ = ["Processes", "await_servers", "require_alive", "serve", "serving"]
 
 PROJECT = CONFIGS.parent
 _SERVERS = PROJECT / "pipelines" / "servers.py"
-HOST = "127.0.0.1"
-PORTS = {"dagster": 3000, "mlflow": 5000, "reports": REPORTS_PORT}
-"""The ports of the servers for browsers; the code server listens on a socket that only the owner can use."""
+_NAMES = {"front": "The front door", "dagster": "Dagster", "mlflow": "MLflow", "code": "The graph"}
+"""What people call the servers; the daemon listens nowhere."""
+
+_PATIENCE = 1.0
+"""Seconds within which a server that is ready answers."""
+
+_LOOKS = 1.0
+"""Seconds between two looks at the processes and the runs."""
 
 Processes = Mapping[str, subprocess.Popen[bytes]]
+Say = Callable[[str], None]
 
 
-def serve(home: Home, say: Callable[[str], None], host: str = HOST) -> None:
-    """Start Dagster's webserver and daemon, MLflow and the reports, and wait for Ctrl-C.
+def serve(
+    home: Home, say: Say, show: Callable[[str], None], host: str = HOST, port: int | None = None, opens: bool = False
+) -> None:
+    """Start the front door, Dagster's webserver and daemon, and MLflow, and wait for Ctrl-C.
 
     They listen on `host` and answer to 127.0.0.1: another host is for a container whose ports are published there.
-    Raises EvergreenError when a port is in use or one of the processes ends by itself.
+    `say` gets a line of progress at a time, and `show` the one address to open; with `opens` a browser opens it. `port`
+    is the front door's. Raises EvergreenError when the home is served already or one of the processes ends by itself.
     """
     say(f"Starting; logs are in {home.root / 'logs'}")
-    with serving(home, "code", "daemon", *PORTS, host=host) as processes:
-        await_servers(home, processes)
-        say("Each address lets this browser in, to all three; keep them to yourself.")
-        for name, port in PORTS.items():
-            say(f"{name.title():<9}http://{HOST}:{port}/?token={token_of(home)}")
-        say("Ctrl-C stops all three.")
-        _wait(processes)
+    begun = time.monotonic()
+    wanted = PORTS | ({} if port is None else {"front": port})
+    with serving(home, "code", "daemon", *PORTS, host=host, wanted=wanted, say=say) as processes:
+        await_servers(home, processes, lambda name: say(f"{time.monotonic() - begun:6.1f} s  {name} is ready"))
+        show(address(home, "front", f"?token={token_of(home)}"))
+        say("It lets this browser in, to Dagster and MLflow, too; keep it to yourself. Ctrl-C stops all.")
+        if opens and not _open(home):
+            say("There is no browser to open it in.")
+        _wait(home, processes, say)
         say("Stopping; Ctrl-C again ends them at once.")
 
 
 @contextmanager
-def serving(home: Home, *names: str, host: str = HOST) -> Iterator[Processes]:
-    """Start some of code, daemon, dagster, mlflow and reports, and stop them at the end.
+def serving(
+    home: Home, *names: str, host: str = HOST, wanted: Mapping[str, int] = PORTS, say: Say = lambda _: None
+) -> Iterator[Processes]:
+    """Start some of code, daemon, front, dagster and mlflow, and stop them at the end.
 
-    Raises EvergreenError when a port is in use.
+    `wanted` are the ports; one that is in use is replaced by a free one, and links follow. Raises EvergreenError when a
+    port may not be used, and when the home is served already: two daemons would launch everything twice.
     """
-    for name in names:
-        _require_free(name)
-    forget_token(home)
-    for path in (home.reports, home.mlflow, home.root / "logs"):
-        path.mkdir(parents=True, exist_ok=True)
-    with open_instance(home) as instance:  # writes dagster.yaml and creates the databases before processes race to
-        close_killed_runs(instance, home, restarted=True)
-    # A socket's path may have at most 107 bytes, which a home's may exceed; only the owner can use the folder.
-    with TemporaryDirectory(prefix=_swept(f"evergreen-{hash_json(str(home.root))[:16]}-")) as folder:
-        commands = _commands(home, Path(folder) / "code.sock", host)
-        processes = {name: _start(home, name, commands[name]) for name in names}
+    home.root.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        if not stack.enter_context(claimed(home.root / ".ui.lock", wait=False)):
+            raise EvergreenError(f"{home.root} is served already, at {address(home, 'front')}; stop that first")
+        sockets = {
+            name: stack.enter_context(_listening(name, host, wanted[name], say)) for name in names if name in PORTS
+        }
+        if sockets:
+            set_ports(home, {name: one.getsockname()[1] for name, one in sockets.items()})
+            forget_token(home)
+        for path in (home.reports, home.mlflow, home.root / "logs"):
+            path.mkdir(parents=True, exist_ok=True)
+        with open_instance(home) as instance:  # writes dagster.yaml and makes the databases before processes race to
+            close_killed_runs(instance, home, restarted=True)
+        # A socket's path may have 107 bytes, which a home's may exceed; the folder is the owner's alone.
+        prefix = _swept(f"evergreen-{hash_json(str(home.root))[:16]}-")
+        commands = _commands(home, Path(stack.enter_context(TemporaryDirectory(prefix=prefix))) / "code.sock")
+        processes = {name: _start(home, name, commands, sockets.get(name)) for name in names}
         try:
             yield processes
         finally:
             _stop(home, processes)
+
+
+def _listening(name: str, host: str, port: int, say: Say) -> socket.socket:
+    """A listening socket for a server to inherit: requests wait for it, and nothing else can get the port."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise EvergreenError(f"port {port} on {host} cannot be used: {error.strerror}") from None
+    found = socket.create_server((host, 0))
+    say(f"Port {port} is in use; {_NAMES[name]} has {found.getsockname()[1]}")
+    return found
 
 
 def _swept(prefix: str) -> str:
@@ -81,15 +118,31 @@ def _swept(prefix: str) -> str:
     return prefix
 
 
-def await_servers(home: Home, processes: Processes) -> None:
-    """Wait until all of them listen. Raises EvergreenError when one ends by itself."""
-    for name in processes:
-        while not _answers(home, name):
-            require_alive(processes)
-            time.sleep(0.3)
+def await_servers(home: Home, processes: Processes, ready: Callable[[str], None] = lambda _: None) -> None:
+    """Wait until all of them answer; `ready` gets the name of each that does.
+
+    Raises EvergreenError when one ends by itself.
+    """
+    waiting = [name for name in processes if name in _NAMES]
+    while waiting:
+        require_alive(processes)
+        for name in [name for name in waiting if _answers(home, name)]:
+            ready(_NAMES[name])
+            waiting.remove(name)
+        time.sleep(0.3 if waiting else 0)
 
 
-def _commands(home: Home, code: Path, host: str) -> dict[str, list[str]]:
+def _open(home: Home) -> bool:
+    """Open the front door in a browser, through a file: a program's arguments can be read by other users."""
+    url = address(home, "front", f"?token={token_of(home)}")
+    file = home.root / "open.html"
+    write_atomically(
+        file, f'<!DOCTYPE html><meta http-equiv="refresh" content="0; url={escape(url)}"><title>Evergreen</title>'
+    )
+    return webbrowser.open(file.as_uri())
+
+
+def _commands(home: Home, code: Path) -> dict[str, list[str]]:
     """The command of each process; `code` is the socket of the single server of the definitions.
 
     Without it, webserver and daemon would load the definitions again and again.
@@ -103,11 +156,14 @@ def _commands(home: Home, code: Path, host: str) -> dict[str, list[str]]:
             *("--module-name", "pipelines.definitions", "--location-name", "evergreen"),
         ],
         "daemon": [str(bin_ / "dagster-daemon"), "run", "--workspace", str(workspace)],
-        **{name: [str(_SERVERS), name, str(port), "--host", host] for name, port in PORTS.items()},
+        **{name: [str(_SERVERS), name, str(port)] for name, port in ports(home).items()},
     }
 
 
-def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+def _start(
+    home: Home, name: str, commands: Mapping[str, list[str]], listening: socket.socket | None
+) -> subprocess.Popen[bytes]:
+    handed = [] if listening is None else [listening.fileno()]
     environment = os.environ | {
         "EVERGREEN_HOME": str(home.root),
         "DAGSTER_HOME": str(home.dagster),
@@ -117,7 +173,8 @@ def _start(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]
     }
     with (home.root / "logs" / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.tether", *command],
+            [sys.executable, "-m", "pipelines.tether", *commands[name], *map(str, handed)],
+            pass_fds=handed,
             stdin=subprocess.PIPE,  # the tether
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -147,31 +204,57 @@ def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
         os.killpg(process.pid, how)
 
 
-def _require_free(name: str) -> None:
-    if (port := PORTS.get(name)) and _listens(AF_INET, (HOST, port)):
-        raise EvergreenError(f"port {port} on {HOST} is in use; stop what listens there and try again")
-
-
 def _answers(home: Home, name: str) -> bool:
-    """Whether a process listens where it should; the daemon listens nowhere."""
+    """Whether a process answers where it should; the daemon listens nowhere."""
     if name == "code":
         (location,) = yaml.safe_load((home.dagster / WORKSPACE).read_text())["load_from"]
-        return _listens(AF_UNIX, location["grpc_server"]["socket"])
-    return name not in PORTS or _listens(AF_INET, (HOST, PORTS[name]))
+        with closing(socket.socket(socket.AF_UNIX)) as probe:
+            return probe.connect_ex(location["grpc_server"]["socket"]) == 0
+    if name not in PORTS:
+        return True
+    with closing(HTTPConnection(HOST, ports(home)[name], timeout=_PATIENCE)) as connection:
+        try:
+            connection.request("GET", "/")
+            return bool(connection.getresponse().status)
+        except (OSError, HTTPException):
+            return False
 
 
-def _listens(family: int, address: str | tuple[str, int]) -> bool:
-    with closing(socket(family, SOCK_STREAM)) as probe:
-        return probe.connect_ex(address) == 0
+def _wait(home: Home, processes: Processes, say: Say) -> None:
+    """Wait for Ctrl-C, and for a person's consent to what it would end."""
+    while True:
+        try:
+            while True:
+                require_alive(processes)
+                time.sleep(_LOOKS)
+        except Stopped as stopped:
+            if _may_stop(home, processes, say, asks=stopped.number == signal.SIGINT and sys.stdin.isatty()):
+                return
 
 
-def _wait(processes: Processes) -> None:
+def _may_stop(home: Home, processes: Processes, say: Say, *, asks: bool) -> bool:
+    """Say which runs a stop would end; with `asks`, ask whether to."""
+    if not (runs := _under_way(home)):
+        return True
+    say(f"Under way: {', '.join(runs)}")
+    if not asks:
+        say("They are told to end; what is published stays, and a training continues when it is launched again.")
+        return True
+    say("End them? y: yes. w: wait for them, then stop. Anything else: go on serving.")
     try:
-        while True:
-            require_alive(processes)
-            time.sleep(1)
-    except Stopped:
-        return
+        answer = input().strip().lower()
+        if answer == "w":
+            while _under_way(home):
+                require_alive(processes)
+                time.sleep(_LOOKS)
+        return answer in ("y", "w")
+    except (Stopped, EOFError):
+        return True
+
+
+def _under_way(home: Home) -> list[str]:
+    with open_instance(home) as instance:
+        return launched_runs(instance)
 
 
 def require_alive(processes: Processes) -> None:

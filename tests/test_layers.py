@@ -16,10 +16,10 @@ from assets.settings import Domain
 ROOT = Path(__file__).parent.parent
 STAGES = [
     *("ingestion", "warehouse", "validation", "features", "training"),
-    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay", "onboarding"),
+    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay", "onboarding", "front"),
 ]
 FOUNDATION = {
-    *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions"),
+    *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions", "assets.addresses"),
     *("assets.display", "assets.lean", "assets.s3"),
 }
 DAGSTER_FILES = {"definitions.py", "resources.py"}

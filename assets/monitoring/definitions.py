@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.lake import Home
 from assets.resources import AS_OF, Evergreen, as_of, report_url, table
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
 
     champion = Registry(evergreen.home).champion()
     report = measure_drift(evergreen.home, as_of(context), champion, evergreen.settings.drift)
-    return dg.MaterializeResult(metadata=_drift_metadata(report))
+    return dg.MaterializeResult(metadata=_drift_metadata(report, evergreen.home))
 
 
 @dg.asset(
@@ -87,13 +88,13 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
     return dg.MaterializeResult(metadata={**metadata, "numbers": numbers}, check_results=[alarm])
 
 
-def _drift_metadata(report: "DriftReport") -> Metadata:
+def _drift_metadata(report: "DriftReport", home: Home) -> Metadata:
     from assets.monitoring.tables import columns_table
 
     metadata: Metadata = {
         "detected": "cannot be measured" if report.detected is None else str(report.detected),
         "why": report.reason,
-        "report": report_url(f"drift/{report.as_of}.html"),
+        "report": report_url(home, f"drift/{report.as_of}.html"),
         "current rows": report.current_rows,
         "reference rows": report.reference_rows,
         "columns": table(*columns_table(report)),

@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets.display import markdown_list
 from assets.exceptions import EvergreenError
+from assets.lake import Home
 from assets.resources import AS_OF, Evergreen, as_of, table, worker_runner
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
     return dg.MaterializeResult(
         metadata={
             "version": int(version.version),
-            "page": dg.MetadataValue.url(version_url(version.version)),
+            "page": dg.MetadataValue.url(version_url(home, version.version)),
             "metrics": table(*metrics_table(evaluation, home.domain)),
             "training": version.training_id,
             "snapshot": version.snapshot_id,
@@ -81,7 +82,7 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
     judgement = judge_challenger(evergreen.home, as_of(context), evergreen.settings.gate)
     problems = {_ALIAS: judgement.problem, _LEDGER: judgement.ledger_problem}
     return dg.MaterializeResult(
-        metadata=_metadata(judgement),
+        metadata=_metadata(judgement, evergreen.home),
         check_results=[
             dg.AssetCheckResult(check_name=name, passed=problem is None, description=problem or "no problem")
             for name, problem in problems.items()
@@ -132,19 +133,19 @@ def _refit_metadata(outcome: "Refit | str") -> dict[str, dg.MetadataValue | str 
     }
 
 
-def _metadata(judgement: "Judgement") -> dict[str, dg.MetadataValue | str | float]:
+def _metadata(judgement: "Judgement", home: Home) -> dict[str, dg.MetadataValue | str | float]:
     verdict, now = judgement.verdict, judgement.champion
     numbers = [[name, f"{value:.6g}"] for name, value in verdict.numbers.items()]
     return {
         "decision": verdict.decision,
         "reasons": dg.MetadataValue.md(markdown_list(verdict.reasons)),
-        "challenger": _link(judgement.challenger),
-        "champion": _link(now) if now else "unknown" if judgement.ledger_problem else "none yet",
+        "challenger": _link(judgement.challenger, home),
+        "champion": _link(now, home) if now else "unknown" if judgement.ledger_problem else "none yet",
         "numbers": table(["number", "value"], numbers),
     }
 
 
-def _link(version: "RegisteredVersion") -> dg.MetadataValue:
+def _link(version: "RegisteredVersion", home: Home) -> dg.MetadataValue:
     from assets.registry.registry import MODEL, version_url
 
-    return dg.MetadataValue.md(f"[{MODEL} version {version.version}]({version_url(version.version)})")
+    return dg.MetadataValue.md(f"[{MODEL} version {version.version}]({version_url(home, version.version)})")

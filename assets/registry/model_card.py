@@ -11,7 +11,6 @@ from assets.settings import Domain
 
 __all__ = ["flatten", "model_card"]
 
-_RUN_URL = "http://127.0.0.1:3000/runs"
 _SLICE_ROWS = 8
 
 # MLflow shows a line break where a line of Markdown ends.
@@ -34,10 +33,11 @@ def model_card(
     evaluation: Evaluation,
     provenance: Mapping[str, Any],
     training: Mapping[str, Any],
-    dagster_run: str | None,
+    run_url: str | None,
     mlflow_run: str,
 ) -> str:
-    """The Markdown of a version's page. `provenance` and `training` are the bundle's JSON files.
+    """The Markdown of a version's page. `provenance` and `training` are the bundle's JSON files, `run_url` leads to the
+    Dagster run that registered it.
 
     Its charts are the artifacts of the MLflow run in the folder `evaluation`.
     """
@@ -55,7 +55,7 @@ def model_card(
     }
     parts = [
         f"# {markdown(domain.title)}, as of {evaluation.as_of}",
-        *([f"[Dagster run that registered it]({_RUN_URL}/{dagster_run})"] if dagster_run else []),
+        *([f"[Dagster run that registered it]({run_url})"] if run_url else []),
         "## Intended use",
         markdown(domain.purpose),
         "## Limits",

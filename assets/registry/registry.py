@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assets.addresses import address
 from assets.display import markdown
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
@@ -24,10 +25,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
 
-__all__ = ["FOLLOWED", "LEDGER_BROKEN", "MODEL", "RegisteredVersion", "Registry", "version_url"]
+__all__ = [
+    "FOLLOWED",
+    "LEDGER_BROKEN",
+    "MODEL",
+    "MODELS_SHOWN",
+    "RegisteredVersion",
+    "Registry",
+    "version_path",
+    "version_url",
+]
 
 FOLLOWED = "ledger_entry"
 """The model's tag with the alias entry that MLflow's alias last followed: its number and hash."""
+
+MODELS_SHOWN = "workflowType=machine_learning"
+"""Ends an address of MLflow's: otherwise it shows what is for language models' agents."""
 
 LEDGER_BROKEN = "the ledger is not as it was written"
 _REQUIRED = ("training_id", "snapshot_id", "as_of", "evaluation", "manifest_sha256")
@@ -70,7 +83,7 @@ class Registry:
 
     @cached_property
     def _tracking(self) -> Tracking:
-        return Tracking(self.home.mlflow, self.home.domain)
+        return Tracking(self.home.mlflow, self.home.domain, address(self.home, "dagster", "runs"))
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version, oldest first."""
@@ -301,9 +314,14 @@ class Registry:
         return Path(download_artifacts(artifact_uri=version.location, dst_path=str(folder)))
 
 
-def version_url(version: str) -> str:
+def version_url(home: Home, version: str) -> str:
     """The page of a version in the MLflow that `evergreen ui` starts."""
-    return f"http://127.0.0.1:5000/#/models/{MODEL}/versions/{version}"
+    return address(home, "mlflow", version_path(version))
+
+
+def version_path(version: str) -> str:
+    """The same, within MLflow."""
+    return f"#/models/{MODEL}/versions/{version}?{MODELS_SHOWN}"
 
 
 def _parse(version: str, tags: dict[str, str], location: str) -> RegisteredVersion:

@@ -6,7 +6,7 @@ from datetime import date
 from assets.as_of import shifted
 from assets.registry.ledger import Entry
 
-__all__ = ["approvable_until", "interrupted", "unlawful"]
+__all__ = ["approvable_until", "awaiting", "interrupted", "unlawful"]
 
 _Known = Mapping[tuple[str, str], Entry]
 """Entries by kind and key."""
@@ -18,6 +18,20 @@ def approvable_until(verdict: Entry) -> str:
     """The last as-of at which a person can approve, by the policy recorded in the verdict."""
     days = verdict.body["numbers"].get("policy_approval_days")
     return date.max.isoformat() if days is None else shifted(verdict.as_of, int(days))
+
+
+def awaiting(entries: Sequence[Entry]) -> list[Entry]:
+    """The verdicts that a person can still settle, as of the newest entry."""
+    today = max((entry.as_of for entry in entries), default="")
+    settled = {entry.key for entry in entries if entry.kind == "approval"}
+    last = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
+    return [
+        verdict
+        for verdict in last.values()
+        if verdict.body["decision"] == "awaiting-approval"
+        and verdict.key not in settled
+        and today <= approvable_until(verdict)
+    ]
 
 
 def unlawful(entries: Sequence[Entry]) -> str | None:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from assets.addresses import HOST, PORTS
 from assets.as_of import instant
 from assets.evaluation.report import Evaluation
 from assets.lake import hash_file
@@ -65,6 +66,8 @@ class Tracking:
 
     folder: Path
     domain: Domain
+    runs: str = f"http://{HOST}:{PORTS['dagster']}/runs"
+    """Where Dagster shows its runs."""
 
     @property
     def exists(self) -> bool:
@@ -90,7 +93,8 @@ class Tracking:
         run_id = self._run(evaluation)
         model = self._model(run_id, evaluation, provenance)
         self._keep_files(model, bundle)
-        card = model_card(self.domain, evaluation, provenance, training, dagster_run, run_id)
+        run_url = dagster_run and f"{self.runs}/{dagster_run}"
+        card = model_card(self.domain, evaluation, provenance, training, run_url, run_id)
         self._log(run_id, model, evaluation, provenance, training, card, dagster_run)
         self.client.log_artifacts(run_id, str(pictures), "evaluation")
         self.client.set_terminated(run_id, "FINISHED")

@@ -10,7 +10,7 @@ from typing import Any
 from assets.lake import Home
 from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
-from assets.registry.rules import approvable_until, interrupted
+from assets.registry.rules import awaiting, interrupted
 from assets.settings import RetentionSettings
 
 __all__ = ["Needed", "find_needed"]
@@ -50,7 +50,7 @@ def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
     trained = _trainings(registry, entries)
     newest = sorted(trained, key=lambda training: trained[training].order, reverse=True)
     former = _former(entries)
-    waiting = _awaiting(entries, registry.ledger.newest_day()) | _pending(entries)
+    waiting = {verdict.body["training_id"] for verdict in awaiting(entries)} | _pending(entries)
     whole = {*former[: settings.rollbacks + 1], *waiting}
     whole |= _evaluated_as(entries, whole)
     remade = {*former[:1], *newest[: settings.reproducible]}
@@ -93,19 +93,6 @@ def _former(entries: Sequence[Entry]) -> list[str]:
     """The champion and all former ones, the most recent first."""
     moves = [str(entry.body["training_id"]) for entry in reversed(entries) if entry.kind == "alias"]
     return list(dict.fromkeys(moves))
-
-
-def _awaiting(entries: Sequence[Entry], today: str) -> set[str]:
-    """Trainings that a person can still approve."""
-    settled = {entry.key for entry in entries if entry.kind == "approval"}
-    last = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
-    return {
-        training
-        for training, verdict in last.items()
-        if verdict.body["decision"] == "awaiting-approval"
-        and verdict.key not in settled
-        and today <= approvable_until(verdict)
-    }
 
 
 def _pending(entries: Sequence[Entry]) -> set[str]:

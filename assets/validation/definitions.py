@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.display import label_name
+from assets.lake import Home
 from assets.resources import AS_OF, Evergreen, as_of, report_url, table
 from assets.settings import load_domain
 from assets.validation.audit import Audit, audit, load_audit, publish
@@ -34,7 +35,7 @@ __all__ = ["mart_audit", "marts"]
 def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The verdict of Great Expectations on the marts that are about to be published, with Data Docs."""
     verdict = audit(evergreen.home, as_of(context), evergreen.settings.warehouse)
-    return dg.MaterializeResult(metadata=_metadata(verdict), check_results=_checks(verdict))
+    return dg.MaterializeResult(metadata=_metadata(verdict, evergreen.home), check_results=_checks(verdict))
 
 
 @dg.asset(
@@ -95,14 +96,14 @@ def _checks(verdict: Audit) -> list[dg.AssetCheckResult]:
     ]
 
 
-def _metadata(verdict: Audit) -> dict[str, dg.MetadataValue | int | float | str]:
+def _metadata(verdict: Audit, home: Home) -> dict[str, dg.MetadataValue | int | float | str]:
     figures = verdict.figures
     shift = "no previous publication" if figures.mix_shift is None else figures.mix_shift
     age = "no record is known" if figures.staleness_days is None else figures.staleness_days
     domain = load_domain()
     mix = [(label_name(domain, label), f"{share:.1%}") for label, share in figures.label_mix.items()]
     return {
-        "data_docs": report_url("data-docs/index.html"),
+        "data_docs": report_url(home, "data-docs/index.html"),
         "verdict": "passed" if verdict.passed else "failed",
         "expectations": table(["suite", "checked"], verdict.checked.items()),
         "not_met": len(verdict.failures),

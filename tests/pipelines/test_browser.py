@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -17,7 +16,9 @@ import psutil
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from assets.addresses import PORTS, address, ports
 from assets.lake import Home
+from assets.registry.ledger import Ledger
 from pipelines import ui
 from pipelines.guard import token_of
 from pipelines.instance import open_instance
@@ -32,7 +33,7 @@ LAUNCH = """mutation { launchRun(executionParams: {selector: {repositoryLocation
     {version: "1", decision: "approve", by: "Ada", reason: "why"}}}}}) { __typename } }"""
 
 ATTACK = """
-async (dagster, mlflow, reports, changes) => {
+async (dagster, mlflow, front, changes) => {
     const found = {}
     const tried = (name, work) => work.then(() => { found[name] = "done" }, () => { found[name] = "refused" })
     const loads = (element) => new Promise((done, fail) => {
@@ -59,7 +60,7 @@ async (dagster, mlflow, reports, changes) => {
         await tried("json", fetch(`${dagster}/graphql`, {method: "POST", credentials: "include", body,
             headers: {"Content-Type": "application/json"}}))
     }
-    for (const [name, address] of Object.entries({dagster, mlflow, reports})) {
+    for (const [name, address] of Object.entries({dagster, mlflow, front})) {
         await tried(`${name} read`, fetch(address, {credentials: "include"}))
     }
     await tried("socket", new Promise((done, fail) => {
@@ -95,6 +96,11 @@ class Browser:
         )
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        """A key of the keyboard."""
+        for kind in ("keyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._ids)
@@ -145,19 +151,19 @@ def evil() -> Iterator[int]:
     server.shutdown()
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def served(home: Home, *names: str) -> Iterator[dict[str, str]]:
+    """The addresses of some servers, up, each on a port of its own."""
+    with ui.serving(home, *names, wanted=dict.fromkeys(PORTS, 0)) as processes:
+        ui.await_servers(home, processes)
+        yield {name: address(home, name).rstrip("/") for name in names if name in PORTS}
 
 
 @pytest.fixture
-def addresses(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def addresses(home: Home) -> Iterator[dict[str, str]]:
     """The servers, up, and the definitions loaded."""
-    monkeypatch.setattr(ui, "PORTS", {name: free_port() for name in ui.PORTS})
-    with ui.serving(home, "code", *ui.PORTS) as processes:
-        ui.await_servers(home, processes)
-        yield {name: f"http://127.0.0.1:{port}" for name, port in ui.PORTS.items()}
+    with served(home, "code", *PORTS) as found:
+        yield found
 
 
 def changes(home: Home) -> tuple[int, int]:
@@ -178,7 +184,7 @@ def test_a_page_of_another_origin_changes_and_reads_nothing(
     browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
     for origin in (f"http://localhost:{evil}", f"http://127.0.0.1:{evil}"):
         browser.open(origin)
-        arguments = [*(addresses[name] for name in ("dagster", "mlflow", "reports")), [START, LAUNCH]]
+        arguments = [*(addresses[name] for name in ("dagster", "mlflow", "front")), [START, LAUNCH]]
         found = browser.run(f"({ATTACK})({', '.join(map(json.dumps, arguments))})")
         assert len(found) == 6
         assert set(found.values()) == {"refused"}, found
@@ -199,7 +205,7 @@ def test_one_visit_opens_all_three_and_the_links_between_them(
     browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
     assert browser.run("location.href") == f"{addresses['dagster']}/"
     assert browser.run("document.cookie") == ""
-    browser.follow(f"{addresses['reports']}/drift/2024-07-01.html")
+    browser.follow(f"{addresses['front']}/drift/2024-07-01.html")
     assert browser.run("document.title") == "alive"
     browser.open(addresses["mlflow"])
     found = browser.run(
@@ -208,10 +214,83 @@ def test_one_visit_opens_all_three_and_the_links_between_them(
     assert found == 200
 
 
-def test_the_code_is_served_to_its_owner_alone(addresses: dict[str, str]) -> None:
+def test_the_code_is_served_to_its_owner_alone(addresses: dict[str, str], home: Home) -> None:
     ours = psutil.Process().children(recursive=True)
     listening = {c.laddr.port for p in ours for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
-    assert listening == set(ui.PORTS.values())
+    assert listening == {ports(home)[name] for name in PORTS}
     sockets = [Path(c.laddr) for p in ours for c in p.net_connections("unix") if c.laddr]
     assert sockets
     assert not [path for path in sockets if path.is_socket() and path.stat().st_mode & 0o077 and path.stat().st_uid]
+
+
+DAYS = ("2024-07-01", "2024-07-02", "2024-07-03")
+
+
+@pytest.fixture
+def front(home: Home) -> Iterator[str]:
+    """The address of a front door with three nights behind it."""
+    home.claim()
+    ledger, numbers = Ledger.of(home), {"evaluated_accuracy": 0.9, "evaluated_rows": 300, "mature_rows": 200}
+    verdict = {"version": "1", "training_id": "t", "champion": None, "decision": "promote", "numbers": {}}
+    ledger.append("verdict", "t-1", DAYS[0], verdict | {"reasons": ["<b>good</b>"]})
+    move = {"version": "1", "training_id": "t", "action": "promote", "reason": "good", "previous": None}
+    ledger.append("alias", "t-1", DAYS[0], move)
+    for day, accuracy in zip(DAYS, (0.9, 0.8, 0.85), strict=True):
+        found = numbers | {"champion": "t", "accuracy": accuracy, "estimated_accuracy": 0.9, "drifted": [False]}
+        body = {"decision": "skip", "reason": f"calm on {day}", "numbers": found, "policy": {"min_mature_rows": 100}}
+        ledger.append("retraining", day, day, body)
+    with served(home, "front") as found:
+        yield found["front"]
+
+
+def test_the_chart_is_drawn_and_the_slider_looks_back_by_the_keyboard(browser: Browser, front: str, home: Home) -> None:
+    browser.open(f"{front}/?token={token_of(home)}")
+    assert browser.run("document.querySelector('#chart canvas').width") > 300
+    panel = "document.getElementById('day').textContent"
+    assert "calm on 2024-07-03" in browser.run(panel)
+    browser.run("document.querySelector('#slide input').focus()")
+    browser.press("ArrowLeft", 37)
+    assert "calm on 2024-07-02" in browser.run(panel)
+    assert "Realised 80.0%" in browser.run(panel)
+    assert browser.run("document.querySelector('select[name=as_of]').value") == "2024-07-02"
+    assert "80.0%" in browser.run("document.activeElement.getAttribute('aria-valuetext')")
+    browser.press("Home", 36)
+    assert "<b>good</b>" in browser.run(panel)
+    assert browser.run("document.querySelectorAll('b').length") == 0
+
+
+def test_a_report_reaches_nothing_on_which_a_person_decides(browser: Browser, front: str, home: Home) -> None:
+    """Names from data stand in the scripts that a report has in itself."""
+    opened = "(() => { try { return window.open('/').document.title } catch (error) { return error.name } })()"
+    asked = "fetch('/api/now').then(() => 'answered', () => 'refused')"
+    (home.reports / "drift").mkdir(parents=True)
+    (home.reports / "drift" / "x.html").write_text("<title>still</title><script>document.title = 'alive'</script>")
+    browser.open(f"{front}/drift/x.html?token={token_of(home)}")
+    assert browser.run("document.title") == "alive"
+    assert browser.run("window.origin") == "null"
+    assert browser.run(opened, user=True) == "TypeError"
+    assert browser.run(asked) == "refused"
+    browser.open(front)
+    assert browser.run(opened, user=True) == ""
+    assert browser.run(asked) == "answered"
+
+
+def test_the_file_that_is_opened_leads_in(
+    browser: Browser, front: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda url: browser.open(url))
+    ui._open(home)
+    while "As of 2024-07-03" not in browser.run("document.documentElement.textContent"):
+        pass  # a page that goes on by itself is loaded before
+    assert browser.run("location.href") == f"{front}/"
+
+
+def test_two_homes_are_open_at_once(browser: Browser, front: str, home: Home, tmp_path: Path) -> None:
+    other = Home(tmp_path / "other")
+    other.claim()
+    with served(other, "front") as found:
+        browser.open(f"{front}/?token={token_of(home)}")
+        browser.open(f"{found['front']}/?token={token_of(other)}")
+        assert "Nothing yet" in browser.run("document.body.textContent")
+        browser.open(front)
+        assert "As of 2024-07-03" in browser.run("document.body.textContent")

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from assets.lake import Home
 from pipelines import servers
-from pipelines.guard import Guard, forget_token, token_of
+from pipelines.guard import Guard, cookie_of, forget_token, token_of
 from pipelines.instance import open_instance
 
 TOKEN = "let-me-in"
@@ -34,7 +34,7 @@ async def listen(socket: WebSocket) -> None:
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     routes = [WebSocketRoute("/socket", listen), Route("/{path:path}", answer, methods=["GET", "POST"])]
-    return TestClient(Guard(Starlette(routes=routes), 3000, TOKEN), HERE, follow_redirects=False)
+    return TestClient(Guard(Starlette(routes=routes), 3000, TOKEN, "evergreen"), HERE, follow_redirects=False)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,23 @@ def test_the_printed_address_leaves_a_cookie_and_keeps_no_token(client: TestClie
     assert entered.headers["set-cookie"] == f"evergreen={TOKEN}; HttpOnly; Path=/; SameSite=strict"
 
 
+def test_a_page_elsewhere_that_knows_the_token_leads_in_by_a_page_of_this_server(client: TestClient) -> None:
+    """The file that `evergreen ui --open` opens: the browser brings no cookie on a way that began elsewhere."""
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    entered = client.get(f"{HERE}/runs?page=2&as=<b>&token={TOKEN}", headers=headers)
+    assert entered.status_code == 200
+    assert f'content="0; url={HERE}/runs?page=2&amp;as=%3Cb%3E"' in entered.text
+    assert entered.headers["set-cookie"] == f"evergreen={TOKEN}; HttpOnly; Path=/; SameSite=strict"
+    assert client.get(f"/?token={TOKEN}", headers=headers | {"Host": "evil.example:3000"}).status_code == 403
+
+
+def test_each_home_has_a_cookie_of_its_own(tmp_path: Path) -> None:
+    """Two that are open in one browser would end each other's logins."""
+    first, second = cookie_of(Home(tmp_path / "a")), cookie_of(Home(tmp_path / "b"))
+    assert first != second
+    assert first == cookie_of(Home(tmp_path / "a"))
+
+
 def test_a_token_is_its_home_s_and_its_owner_s_until_it_is_forgotten(home: Home) -> None:
     token = token_of(home)
     assert len(token) > 40
@@ -112,7 +129,7 @@ def dagster(home: Home) -> Iterator[TestClient]:
     with open_instance(home):
         (home.dagster / servers.WORKSPACE).write_text(yaml.safe_dump({"load_from": []}))
     with servers.dagster(home) as app:
-        yield TestClient(Guard(app, 3000, TOKEN), HERE, headers=KNOWN)
+        yield TestClient(Guard(app, 3000, TOKEN, "evergreen"), HERE, headers=KNOWN)
 
 
 def test_dagster_takes_graphql_as_posted_json_alone(dagster: TestClient) -> None:
@@ -125,36 +142,3 @@ def test_dagster_takes_graphql_as_posted_json_alone(dagster: TestClient) -> None
     for path in ("/graphql", "/graphql/", "//graphql", "/%67raphql"):
         assert '"version"' not in dagster.get(path, params=query).text
     assert dagster.get("/graphql", params=query).status_code == 405
-
-
-@pytest.fixture
-def reports(home: Home) -> Iterator[TestClient]:
-    page = home.reports / "drift" / "2024-07-01.html"
-    page.parent.mkdir(parents=True)
-    page.write_text("<title>drift</title>")
-    with servers.reports(home) as app:
-        yield TestClient(Guard(app, 3000, TOKEN), HERE, headers=KNOWN)
-
-
-def test_a_report_is_served_to_stand_alone(reports: TestClient) -> None:
-    page = reports.get("/drift/2024-07-01.html")
-    assert page.text == "<title>drift</title>"
-    assert page.headers["x-content-type-options"] == "nosniff"
-    for rule in ("default-src 'none'", "script-src 'unsafe-inline'", "form-action 'none'", "frame-ancestors 'none'"):
-        assert rule in page.headers["content-security-policy"]
-    assert '<a href="/drift/2024-07-01.html">' in reports.get("/").text
-
-
-def test_only_reports_are_served(reports: TestClient, home: Home, tmp_path: Path) -> None:
-    (tmp_path / "secret.html").write_text("secret")
-    (home.reports / "link.html").symlink_to(tmp_path / "secret.html")
-    (home.reports / "folder").symlink_to(tmp_path)
-    secret = (
-        "link.html",
-        "folder/secret.html",
-        "../../secret.html",
-        "..%2f..%2fsecret.html",
-        f"/{tmp_path}/secret.html",
-    )
-    for path in (*secret, "drift", "drift/", "none.html", "%00.html", f"{'x' * 300}.html"):
-        assert reports.get(f"{HERE}/{path}").status_code == 404, path

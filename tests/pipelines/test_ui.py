@@ -1,16 +1,26 @@
 """The processes of `evergreen ui`: they end when they are told to, and with the one that started them."""
 
+import errno
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import socket
+from threading import Thread
+from uuid import uuid4
 
+import dagster as dg
 import psutil
 import pytest
 
+from assets.addresses import HOST, address, set_ports
+from assets.exceptions import EvergreenError
 from assets.lake import Home
+from assets.registry.registry import version_url
 from pipelines import ui
+from pipelines.guard import token_of
+from pipelines.instance import COMMAND_TAG, open_instance
 from pipelines.stopping import Stopped, listen
 
 ROOT = Path(__file__).parents[2]
@@ -71,20 +81,146 @@ signal.pause()
 """
 
 
-@pytest.mark.parametrize(("listens", "code"), [(True, 7), (False, -signal.SIGKILL)])
-def test_a_server_is_told_to_end_once_it_serves_and_ended_before(
-    listens: bool, code: int, home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Silent(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(("answers", "code"), [(True, 7), (False, -signal.SIGKILL)])
+def test_a_server_is_told_to_end_once_it_serves_and_ended_before(answers: bool, code: int, home: Home) -> None:
+    """A socket listens for it from the start."""
     command = [sys.executable, "-c", ENDS_IN_ITS_TIME]
-    with socket() as server, subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
-        server.bind((ui.HOST, 0))
-        monkeypatch.setattr(ui, "PORTS", {"mlflow": server.getsockname()[1]})
-        if listens:
-            server.listen()
+    with (
+        ThreadingHTTPServer((HOST, 0), Silent) as server,
+        subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process,
+    ):
+        set_ports(home, {"mlflow": server.server_port})
+        if answers:
+            Thread(target=server.serve_forever, daemon=True).start()
         assert process.stdout is not None
         process.stdout.readline()
         ui._stop(home, {"mlflow": process})
         assert process.returncode == code
+        if answers:
+            server.shutdown()
+
+
+def test_a_port_that_is_taken_is_told_and_another_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    with socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with ui._listening("front", HOST, port, said.append) as found:
+            another = found.getsockname()[1]
+            assert another != port
+            assert said == [f"Port {port} is in use; The front door has {another}"]
+            with ui._listening("front", HOST, another, said.append) as third:
+                assert third.getsockname()[1] not in (port, another)
+        with ui._listening("front", HOST, another, said.append) as again:
+            assert again.getsockname()[1] == another
+    assert len(said) == 2
+
+
+def test_a_home_is_served_once(home: Home) -> None:
+    set_ports(home, {"front": 4001})
+    with (
+        ui.serving(home),
+        pytest.raises(EvergreenError, match=r"served already, at http://127\.0\.0\.1:4001/; stop that"),
+    ):
+        ui.serving(home).__enter__()
+    with ui.serving(home):
+        pass
+
+
+def test_a_port_that_may_not_be_used_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("socket.create_server", refuse)
+    with pytest.raises(EvergreenError, match=r"port 80 on 127\.0\.0\.1 cannot be used: Permission denied"):
+        ui._listening("front", HOST, 80, print)
+
+
+def test_links_follow_the_ports_in_use(home: Home) -> None:
+    assert address(home, "front", "drift/x.html") == "http://127.0.0.1:3001/drift/x.html"
+    set_ports(home, {"front": 4001, "mlflow": 4002})
+    assert address(home, "front", "drift/x.html") == "http://127.0.0.1:4001/drift/x.html"
+    assert address(home, "dagster") == "http://127.0.0.1:3000/"
+    assert version_url(home, "3").startswith("http://127.0.0.1:4002/#/models/text-classifier/versions/3")
+
+
+class Runs:
+    """What goes on, look by look; the last stays."""
+
+    def __init__(self, *looks: list[str]) -> None:
+        self._looks = list(looks)
+
+    def __call__(self, _: Home) -> list[str]:
+        return self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+
+
+@pytest.mark.parametrize(
+    ("looks", "asks", "answer", "stops", "told"),
+    [
+        ([[]], True, None, True, ""),
+        ([["observe 2024-07-01 (run abc)"]], False, None, True, "told to end"),
+        ([["observe 2024-07-01 (run abc)"]], True, "y", True, "End them?"),
+        ([["observe 2024-07-01 (run abc)"]], True, "", False, "End them?"),
+        ([["observe 2024-07-01 (run abc)"]], True, "no", False, "End them?"),
+        ([["observe 2024-07-01 (run abc)"], ["observe"], []], True, " W", True, "End them?"),
+    ],
+)
+def test_who_stops_servers_is_told_what_runs_and_asked_on_a_terminal(
+    looks: list[list[str]],
+    asks: bool,
+    answer: str | None,
+    stops: bool,
+    told: str,
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs, said = Runs(*looks), []
+    monkeypatch.setattr(ui, "_under_way", runs)
+    monkeypatch.setattr("builtins.input", lambda: answer)
+    monkeypatch.setattr(ui, "_LOOKS", 0.0)
+    assert ui._may_stop(home, {}, said.append, asks=asks) is stops
+    assert (told in " ".join(said)) if told else not said
+    assert runs(home) == ([] if answer == " W" else looks[-1])
+
+
+def test_a_second_signal_at_the_question_stops(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> str:
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(ui, "_under_way", Runs(["observe"]))
+    monkeypatch.setattr("builtins.input", interrupted)
+    assert ui._may_stop(home, {}, print, asks=True)
+
+
+def test_runs_of_the_command_are_none_of_the_servers(home: Home) -> None:
+    home.root.mkdir()
+    with open_instance(home) as instance:
+        for job, tags in (("refresh", {COMMAND_TAG: "run"}), ("observe", {"dagster/partition": "2024-07-01"})):
+            started = {"status": dg.DagsterRunStatus.STARTED, "tags": tags}
+            instance.add_run(dg.DagsterRun(job_name=job, run_id=str(uuid4()), **started))
+    (line,) = ui._under_way(home)
+    assert line.startswith("observe 2024-07-01 (run ")
+
+
+def test_a_browser_is_led_in_by_a_file_of_the_owner(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: bool(opened.append(url)))
+    set_ports(home, {"front": 4001})
+    assert not ui._open(home)
+    (url,) = opened
+    assert token_of(home) not in url
+    file = Path(url.removeprefix("file://"))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"url=http://127.0.0.1:4001/?token={token_of(home)}" in file.read_text()
 
 
 STUBBORN = """

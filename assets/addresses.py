@@ -1,0 +1,27 @@
+"""Where the user interfaces of a home are served, for links from one to another."""
+
+import json
+
+from assets.lake import Home, write_atomically
+
+__all__ = ["HOST", "PORTS", "address", "ports", "set_ports"]
+
+HOST = "127.0.0.1"
+PORTS = {"front": 3001, "dagster": 3000, "mlflow": 5000}
+"""Where they are served, unless something else listens there."""
+
+
+def ports(home: Home) -> dict[str, int]:
+    """The port of each user interface, by its name, as it was last served."""
+    path = home.root / "ports.json"
+    return PORTS | (json.loads(path.read_text()) if path.exists() else {})
+
+
+def set_ports(home: Home, used: dict[str, int]) -> None:
+    """Have links lead to these ports."""
+    write_atomically(home.root / "ports.json", json.dumps(used))
+
+
+def address(home: Home, name: str, path: str = "") -> str:
+    """The address of a path of a user interface, which begins without a slash."""
+    return f"http://{HOST}:{ports(home)[name]}/{path}"

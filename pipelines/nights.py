@@ -1,0 +1,47 @@
+"""What the home's Dagster instance says of a night: its runs, and the checks that warned or failed."""
+
+import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG  # dagster exports what has it, but not this
+
+from assets.front.night import Finding, Run
+from pipelines.failures import stopped, words_of
+
+__all__ = ["checks_of", "runs_of"]
+
+_MOST = 20
+"""Runs of one as-of that are shown."""
+
+
+def runs_of(instance: dg.DagsterInstance, as_of: str) -> tuple[Run, ...]:
+    """The newest runs as of a night, the last one last."""
+    records = instance.get_run_records(dg.RunsFilter(tags={PARTITION_NAME_TAG: as_of}), limit=_MOST)
+    return tuple(_run(instance, record) for record in reversed(records))
+
+
+def checks_of(instance: dg.DagsterInstance, runs: tuple[Run, ...]) -> tuple[Finding, ...]:
+    """The checks of some runs whose last evaluation has not passed."""
+    last: dict[str, dg.AssetCheckEvaluation] = {}
+    for run in runs:
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+            assert entry.dagster_event is not None
+            check = entry.dagster_event.asset_check_evaluation_data
+            last[f"{check.asset_key.to_user_string()} {check.check_name}"] = check
+    return tuple(_finding(check) for check in last.values() if not check.passed)
+
+
+def _run(instance: dg.DagsterInstance, record: dg.RunRecord) -> Run:
+    run, begun, ended = record.dagster_run, record.start_time, record.end_time
+    seconds = ended - begun if begun is not None and ended is not None else None
+    failure = _failure(instance, run.run_id) if run.status is dg.DagsterRunStatus.FAILURE else None
+    return Run(run.run_id, run.job_name, run.status.value.lower().replace("_", " "), seconds, failure)
+
+
+def _failure(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    events = [entry.dagster_event for entry in instance.all_logs(run_id, of_type=kinds) if entry.dagster_event]
+    return stopped(events[0]) if events else None
+
+
+def _finding(check: dg.AssetCheckEvaluation) -> Finding:
+    severity = "error" if check.severity is dg.AssetCheckSeverity.ERROR else "warning"
+    return Finding(check.check_name, severity, words_of(check), check.asset_key.to_user_string())
