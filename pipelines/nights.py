@@ -43,5 +43,6 @@ def _failure(instance: dg.DagsterInstance, run_id: str) -> str | None:
 
 
 def _finding(check: dg.AssetCheckEvaluation) -> Finding:
-    severity = "error" if check.severity is dg.AssetCheckSeverity.ERROR else "warning"
-    return Finding(check.check_name, severity, words_of(check), check.asset_key.to_user_string())
+    is_error = check.severity is dg.AssetCheckSeverity.ERROR
+    name, words, about = check.check_name, words_of(check), check.asset_key.to_user_string()
+    return Finding(name, "error" if is_error else "warning", words, about)

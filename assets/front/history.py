@@ -263,7 +263,7 @@ def _waiting(entries: Sequence[Entry], champion: Reign | None) -> Iterator[Waiti
 
 def _event(entry: Entry) -> Event:
     version = entry.body.get("version")
-    mark = _MARKS.get(entry.kind, lambda _: None)(entry.body)
+    mark = _MARKS[entry.kind](entry.body) if entry.kind in _MARKS else None
     return Event(entry.seq, entry.as_of, entry.kind, _title(entry), _reasons(entry), version and str(version), mark)
 
 
@@ -308,6 +308,7 @@ _DECISIONS = {
     "skip": "No retraining",
     "alert-a-human": "A person is asked",
 }
+_SETTLED = {"approve": "approved", "reject": "rejected"}
 _TITLES: dict[str, _Words] = {
     "verdict": _verdict,
     "alias": lambda body: _MOVES[body["action"]].format(version=body["version"]),
@@ -319,7 +320,6 @@ _TITLES: dict[str, _Words] = {
     "failure": lambda body: f"A run of {body['job']} failed",
     "withdrawal": lambda body: f"{body['key']} was withdrawn",
 }
-_SETTLED = {"approve": "approved", "reject": "rejected"}
 _MARKS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "verdict": lambda body: "rejection" if body["decision"] in ("reject", "inconclusive") else None,
     "approval": lambda body: "rejection" if body["decision"] == "reject" else None,

@@ -122,7 +122,7 @@ def night(home: Home, as_of: str, known: Timeline, runs: Sequence[Run], checks: 
         landed=landed,
         reasons=_quarantined(lake, landed),
         findings=tuple(checks) or _audited(lake, as_of),
-        drift=drift and drift["reason"],
+        drift=drift["reason"] if drift else None,
         verdicts=tuple(event for event in events if event.kind == "verdict"),
         decision=decisions[-1] if decisions else None,
         cost=_cost(lake, as_of),
@@ -138,13 +138,12 @@ def measured(lake: Lake, as_of: str) -> Measured | None:
     if found is None:
         return None
     estimates = (found["estimated_accuracy"], found["estimated_by_threshold"])
-    low, high = sorted(estimates) if None not in estimates else (None, None)
     return Measured(
         as_of=as_of,
         window_rows=found["window_rows"],
         window_labels=found["window_labels"],
         estimated=found["estimated_accuracy"],
-        between=None if low is None else (low, high),
+        between=None if None in estimates else (min(estimates), max(estimates)),
         macro_f1=found["realised"]["macro_f1"],
         sentence=found["sentence"],
     )

@@ -118,17 +118,17 @@ def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Materia
     except EvergreenError as error:
         outcome = problem = f"the champion stays as it was evaluated, and the next run tries again: {error}"
     settled = dg.AssetCheckResult(check_name=_SETTLED, passed=problem is None, severity=dg.AssetCheckSeverity.WARN)
-    return dg.MaterializeResult(metadata=_refit_metadata(outcome), check_results=[settled])
+    return dg.MaterializeResult(metadata=_refit_metadata(outcome, evergreen.home), check_results=[settled])
 
 
-def _refit_metadata(outcome: "Refit | str") -> dict[str, dg.MetadataValue | str | float]:
+def _refit_metadata(outcome: "Refit | str", home: Home) -> dict[str, dg.MetadataValue | str | float]:
     if isinstance(outcome, str):
         return {"decision": "none", "reason": outcome}
     return {
         "decision": outcome.verdict.decision,
         "reasons": dg.MetadataValue.md(markdown_list(outcome.verdict.reasons)),
-        "version": _link(outcome.version),
-        "refit of": _link(outcome.evaluated),
+        "version": _link(outcome.version, home),
+        "refit of": _link(outcome.evaluated, home),
         "seconds of training": float(outcome.training.report["seconds"]),
     }
 
