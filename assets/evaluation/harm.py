@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from assets.evaluation.criteria import Costs
 from assets.evaluation.paired import compare_labels
 from assets.evaluation.report import Evaluation
 from assets.settings import GatePolicy
@@ -17,7 +18,7 @@ __all__ = ["Part", "paired_gain", "parts"]
 
 @dataclass(frozen=True)
 class Part:
-    """The challenger's gain on a part of the rows, and the chance that it loses more there than allowed."""
+    """The challenger's gain on a part of the rows."""
 
     by: str
     """`label`, or the dimension of a slice."""
@@ -25,17 +26,24 @@ class Part:
     rows: int
     gain: float
     """F1 of a label, accuracy of a slice: the challenger's minus the champion's."""
-    chance: float
+    error: float
+    """The standard error of that."""
 
     @property
     def name(self) -> str:
         """The ledger's, whatever people call it."""
         return f"{self.by} {self.value}"
 
+    def chance(self, policy: GatePolicy) -> float:
+        """The chance that the true gain is below minus `max_part_loss`, if gains stray from zero by `part_spread`."""
+        trust = policy.part_spread**2 / (policy.part_spread**2 + self.error**2)
+        mean, deviation = trust * self.gain, policy.part_spread * math.sqrt(1 - trust)
+        return 0.5 * math.erfc((policy.max_part_loss + mean) / (deviation * math.sqrt(2)))
 
-def parts(evaluation: Evaluation, policy: GatePolicy) -> list[Part]:
-    """The labels, and the large enough slices, of an evaluation against a champion."""
-    return [*_labels(evaluation, policy), *_slices(evaluation, policy)] if evaluation.champion else []
+
+def parts(evaluation: Evaluation, costs: Costs) -> list[Part]:
+    """The labels, and the large enough slices, of an evaluation against a champion; mistakes on labels weigh `costs`."""
+    return [*_labels(evaluation, costs), *_slices(evaluation)] if evaluation.champion else []
 
 
 def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, float]:
@@ -49,25 +57,17 @@ def paired_gain(only_ours: int, only_theirs: int, rows: int) -> tuple[float, flo
     return (only_ours - only_theirs) / rows, math.sqrt(variance)
 
 
-def _labels(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
+def _labels(evaluation: Evaluation, costs: Costs) -> Iterator[Part]:
     assert evaluation.champion is not None
     pairs, labels = evaluation.champion.pairs, evaluation.labels
-    for label, gain in compare_labels(pairs, labels, policy.costs).items():
+    for label, gain in compare_labels(pairs, labels, costs).items():
         rows = sum(count for true, *_, count in pairs if labels[true] == label)
         # Resamples of a handful of rows are all alike: the error is at least that of one more row.
-        error = math.hypot(gain.error, 1 / (rows + 1))
-        yield Part("label", label, rows, gain.gain, _chance(gain.gain, error, policy))
+        yield Part("label", label, rows, gain.gain, math.hypot(gain.error, 1 / (rows + 1)))
 
 
-def _slices(evaluation: Evaluation, policy: GatePolicy) -> Iterator[Part]:
+def _slices(evaluation: Evaluation) -> Iterator[Part]:
     for part in evaluation.slices:
         if part.decides and part.champion is not None:
             gain, error = paired_gain(part.only_challenger, part.only_champion, part.rows)
-            yield Part(part.by, part.value, part.rows, gain, _chance(gain, error, policy))
-
-
-def _chance(gain: float, error: float, policy: GatePolicy) -> float:
-    """The chance that the true gain is below minus `max_part_loss`, if gains stray from zero by `part_spread`."""
-    trust = policy.part_spread**2 / (policy.part_spread**2 + error**2)
-    mean, deviation = trust * gain, policy.part_spread * math.sqrt(1 - trust)
-    return 0.5 * math.erfc((policy.max_part_loss + mean) / (deviation * math.sqrt(2)))
+            yield Part(part.by, part.value, part.rows, gain, error)

@@ -338,10 +338,14 @@ class Succession:
         return True
 
 
+_WORDED = ("rules", "policy", "context")
+"""What a verdict says besides its numbers, which have all that decides of it."""
+
+
 def _rests_on(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """A verdict without its words, which a domain may change; one that could not measure says no more than them."""
-    worded = verdict["decision"] != "inconclusive"
-    return {name: value for name, value in verdict.items() if not (worded and name == "reasons")}
+    words = _WORDED if verdict["decision"] == "inconclusive" else (*_WORDED, "reasons")
+    return {name: value for name, value in verdict.items() if name not in words}
 
 
 def _action(verdict: Entry) -> str:

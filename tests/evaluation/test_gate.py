@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from assets.evaluation.gate import Verdict, count_reign, decide, decide_refit
+from assets.evaluation.gate import Verdict, conclude, count_reign, decide, decide_refit
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.paired import Pair
 from assets.evaluation.report import Evaluation, Golden, Reference, Rival, SliceScores, SnapshotFacts
+from assets.evaluation.rules import Context, Measured, find
 from assets.settings import GatePolicy, load_domain
 
 DOMAIN = load_domain()
@@ -240,6 +241,39 @@ def test_every_number_is_in_the_verdict() -> None:
     assert numbers["test_rows"] == 500
 
 
+def test_every_rule_is_in_the_verdict_with_its_number_its_threshold_and_its_margin() -> None:
+    found = evaluation({"ece": 0.11}, champion={"rows": 500}, slices=(part("Web", 0.8, 0.95),))
+    rules = judged(found, former=frozenset({"other"})).body()["rules"]
+    assert [rule["rule"] for rule in rules if not rule["holds"]] == ["calibrated", "harms no part"]
+    assert {"enough test rows", "served as evaluated", "not replaced before", "fast"} <= {r["rule"] for r in rules}
+    calibrated = next(rule for rule in rules if rule["rule"] == "calibrated")["terms"]
+    (term,) = calibrated
+    assert term == {
+        **{"what": "calibration error", "value": 0.11, "must_be": "at most", "bound": 0.1},
+        **{"settings": ["max_calibration_error"], "margin": pytest.approx(-0.01)},
+    }
+    better = next(rule for rule in rules if rule["rule"] == "better than the champion")
+    assert [term["settings"] for term in better["terms"]] == [["significance"], ["min_gain"]] * 2
+    assert better["terms"][1]["margin"] == pytest.approx(0.04 - 0.005)
+
+
+def test_what_cannot_be_measured_asks_no_further_rules() -> None:
+    rules = judged(evaluation({"rows": 199})).findings
+    assert {finding.measures for finding in rules} == {True}
+    assert [finding.rule for finding in rules if not finding.holds] == ["enough test rows"]
+
+
+def test_with_what_a_verdict_says_that_it_rests_on_the_rules_find_the_same_again() -> None:
+    found = evaluation(champion={"rows": 500}, slices=(part("Web", 0.8, 0.95),))
+    body = json.loads(json.dumps(judged(found, nth=2, doubts=(), held="a rollback holds").body()))
+    policy, context = GatePolicy.model_validate(body["policy"]), Context(**body["context"])
+    assert (policy, context) == (POLICY, Context("champion", nth=2, held="a rollback holds", doubts=context.doubts))
+    again = find(Measured.of(found, DOMAIN, policy), policy, context)
+    assert [finding.body() for finding in again] == body["rules"]
+    decision, reasons = conclude(again, policy, context)
+    assert (decision, list(reasons)) == (body["decision"], body["reasons"])
+
+
 def test_a_verdict_is_strict_json() -> None:
     body = judged(evaluation({"accuracy": NAN})).body()
     assert json.loads(json.dumps(body, allow_nan=False))["numbers"]["challenger_accuracy"] is None
@@ -301,7 +335,7 @@ def refit(alike: int, only_ours: int, only_theirs: int, **changes: Any) -> Evalu
         (refit(380, 10, 10), "promote", "on 400 reference rows accuracy is 0.0000 above the champion's"),
         (refit(360, 5, 35), "reject", "on 400 reference rows accuracy is 0.0750 below the champion's"),
         (refit(300, 60, 40), "reject", "it answers 0.7500 of them as version 7 does, of 0.8"),
-        (refit(45, 2, 2), "inconclusive", "cannot measure: 49 test rows, and at least 50 are needed"),
+        (refit(45, 2, 2), "inconclusive", "cannot measure: 49 reference rows, and at least 50 are needed"),
         (refit(95, 3, 2, reference=None), "inconclusive", "cannot measure: there are no reference rows"),
         (refit(95, 3, 2, golden=Golden(rows=8, max_difference=1e-3)), "inconclusive", "cannot measure: served and"),
         (refit(95, 3, 2, refit_of="another"), "inconclusive", "it was evaluated against champion, but the champion is"),
