@@ -116,6 +116,12 @@ class Measured:
         return parts(self.evaluation, self.costs)
 
     @cached_property
+    def paired(self) -> int:
+        """The rows that both have answered."""
+        assert self.evaluation.champion is not None
+        return sum(count for *_, count in self.evaluation.champion.pairs)
+
+    @cached_property
     def differing(self) -> tuple[int, int, float]:
         """The rows that only the challenger gets right, and only the champion; the chance of that by luck."""
         assert self.evaluation.champion is not None
@@ -169,7 +175,7 @@ def _measurable(measured: Measured, policy: GatePolicy, context: Context) -> Ite
     yield _is_served_alike(evaluation)
     yield _is_beside(evaluation, context.champion)
     if evaluation.champion:
-        yield _is_paired(evaluation, evaluation.champion)
+        yield _is_paired(measured)
     if evaluation.refit_of:
         found = evaluation.champion is not None and evaluation.reference is not None
         yield _asked("reference rows", found, f"there are {'' if found else 'no '}reference rows")
@@ -213,8 +219,8 @@ def _is_beside(evaluation: Evaluation, champion: str | None) -> Finding:
     return _asked("beside the champion", beside == champion, said)
 
 
-def _is_paired(evaluation: Evaluation, rival: Rival) -> Finding:
-    rows, paired = evaluation.challenger.rows, sum(count for *_, count in rival.pairs)
+def _is_paired(measured: Measured) -> Finding:
+    rows, paired = measured.evaluation.challenger.rows, measured.paired
     return _asked("both answered", paired == rows, f"{paired} of {rows} test rows were answered by both")
 
 
