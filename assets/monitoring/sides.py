@@ -38,6 +38,7 @@ __all__ = [
     "arrived_labels",
     "described",
     "read_reference",
+    "read_rows",
     "read_window",
     "reference_of",
     "window_of",
@@ -100,9 +101,16 @@ def read_reference(lake: Lake, champion: RegisteredVersion, settings: DriftSetti
 
 def read_window(lake: Lake, as_of: str, reference: TrainingSide, settings: DriftSettings) -> Compared:
     """A fixed sample of the scored records of the window that the champion was not trained on."""
+    return window_of(*read_rows(lake, as_of, reference, settings), reference, settings)
+
+
+def read_rows(
+    lake: Lake, as_of: str, reference: TrainingSide, settings: DriftSettings
+) -> tuple[pd.DataFrame, list[str]]:
+    """What `read_window` describes, a row for each record, and the names of the features among its columns."""
     scored = lake.current(f"predictions/{as_of}")
     window = _Window(scored, lake.path("marts", load_manifest(scored).marts_version), as_of)
-    return window_of(window.sample(reference, settings), window.features(), reference, settings)
+    return window.sample(reference, settings), window.features()
 
 
 def reference_of(

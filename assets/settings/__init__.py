@@ -14,13 +14,21 @@ from assets.settings.loading import (
     domain_configs,
     domain_folder,
     load_domain,
+    load_front_settings,
     load_hints,
     load_ledger_settings,
     load_policy,
     load_settings,
     profiles,
 )
-from assets.settings.serving import DriftSettings, Precision, RetentionSettings, RetrainingPolicy, ScoringSettings
+from assets.settings.serving import (
+    DriftSettings,
+    FrontSettings,
+    Precision,
+    RetentionSettings,
+    RetrainingPolicy,
+    ScoringSettings,
+)
 from assets.settings.training import TrainingSettings
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "Domain",
     "DriftSettings",
     "EvaluationSettings",
+    "FrontSettings",
     "GatePolicy",
     "IngestionSettings",
     "LedgerSettings",
@@ -43,6 +52,7 @@ __all__ = [
     "domain_configs",
     "domain_folder",
     "load_domain",
+    "load_front_settings",
     "load_hints",
     "load_ledger_settings",
     "load_policy",

@@ -13,12 +13,13 @@ from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings,
 from assets.settings.domain import Domain
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.section import Section
-from assets.settings.serving import DriftSettings, RetentionSettings, RetrainingPolicy, ScoringSettings
+from assets.settings.serving import DriftSettings, FrontSettings, RetentionSettings, RetrainingPolicy, ScoringSettings
 from assets.settings.training import TrainingSettings
 
 __all__ = [
     *("CONFIGS", "Settings", "domain_configs", "domain_folder"),
-    *("load_domain", "load_hints", "load_ledger_settings", "load_policy", "load_settings", "profiles"),
+    *("load_domain", "load_front_settings", "load_hints", "load_ledger_settings"),
+    *("load_policy", "load_settings", "profiles"),
 ]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -80,6 +81,11 @@ def load_settings(profile: str) -> Settings:
 def load_ledger_settings() -> LedgerSettings:
     """`configs/ledger.yaml`. Raises SettingsError for an unknown or impossible field."""
     return _validated(LedgerSettings, _section("ledger.yaml", LedgerSettings), CONFIGS / "ledger.yaml")
+
+
+def load_front_settings() -> FrontSettings:
+    """`configs/front.yaml`. Raises SettingsError for an unknown or impossible field."""
+    return _validated(FrontSettings, _section("front.yaml", FrontSettings), CONFIGS / "front.yaml")
 
 
 def load_hints() -> NameHints:

@@ -1,4 +1,4 @@
-"""Settings of scoring, drift, retraining and retention."""
+"""Settings of scoring, drift, retraining, retention and the front door."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from assets.settings.section import Section
 
-__all__ = ["DriftSettings", "Precision", "RetentionSettings", "RetrainingPolicy", "ScoringSettings"]
+__all__ = ["DriftSettings", "FrontSettings", "Precision", "RetentionSettings", "RetrainingPolicy", "ScoringSettings"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -123,3 +123,14 @@ class RetentionSettings(Section):
     """The last used homes of replays, and tables of texts, that are kept."""
     manifests: int = Field(ge=1)
     """The newest dbt manifests that are kept."""
+
+
+class FrontSettings(Section):
+    """`configs/front.yaml`: settings of the home, whatever the profile of a run."""
+
+    texts: bool
+    """Whether the rows behind a number are shown with their texts. Texts of which a field is sensitive never are."""
+    text_characters: int = Field(ge=1)
+    """The most characters of a text that are shown."""
+    page_rows: int = Field(ge=1, le=1000)
+    """The rows of a page."""
