@@ -13,7 +13,7 @@ from uuid import uuid4
 import typer
 
 from assets.as_of import Cadence, parse
-from assets.exceptions import SettingsError
+from assets.exceptions import RegistryError, SettingsError
 from assets.lake import Home
 from assets.settings import load_domain, load_policy, load_settings
 from pipelines import onboarding
@@ -209,6 +209,25 @@ def _headline(body: dict[str, Any]) -> str:
     version = f"version {body['version']}{training}" if "version" in body else ""
     why = "; ".join(body.get("reasons", [])) or body.get("reason", "") or body.get("error", "")
     return " ".join(part for part in (what, version) if part) + f": {why}"
+
+
+@app.command()
+def why(
+    version: Annotated[str, typer.Argument(help="A version that the gate has judged.")], as_json: Json = False
+) -> None:
+    """Tell the verdict on a version: every rule with its margin, and the nearest change that would have turned it."""
+    from assets.front.history import History
+    from assets.front.why import lines
+    from assets.front.why import why as tell
+
+    home = Home.from_environment()
+    found = tell(home, History.of(home), version)
+    if found is None:
+        raise RegistryError(f"no version {version!r} was judged; `evergreen ledger` shows every verdict")
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        typer.echo("\n".join(lines(found)))
 
 
 By = Annotated[str, typer.Option(help="Who decides; recorded in the ledger.")]

@@ -1,7 +1,5 @@
 """The only loader: every stage's definitions, the jobs, schedules and sensors, and the resources they use."""
 
-import os
-
 import dagster as dg
 
 from assets.evaluation import definitions as evaluation
@@ -18,13 +16,12 @@ from assets.warehouse import definitions as warehouse
 from pipelines.failures import say_why_interrupted
 from pipelines.freshness import promise
 from pipelines.jobs import JOBS, settle
-from pipelines.resources import resources
+from pipelines.resources import PROFILE, resources
 from pipelines.schedules import nightly
 from pipelines.sensors import SENSORS
 
 __all__ = ["defs"]
 
-PROFILE = os.environ.get("EVERGREEN_PROFILE", "quick")
 SETTINGS = load_settings(PROFILE)
 
 STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring, retention]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -22,13 +22,25 @@ from starlette.types import ASGIApp
 from assets.exceptions import EvergreenError
 from assets.front.history import Day, History
 from assets.front.night import Measured, Night, measured, night, pictures
-from assets.front.pages import STATIC, Links, front_page, message_page, night_page
+from assets.front.pages import (
+    STATIC,
+    Links,
+    behind_page,
+    front_page,
+    message_page,
+    night_page,
+    rows_page,
+    why_page,
+)
+from assets.front.rows import Behind, Rows, Wanted, behind, find_rows
+from assets.front.why import Why, why
 from assets.lake import Home
 from assets.registry.ledger import Ledger
-from assets.settings import Domain
+from assets.settings import Domain, load_front_settings, load_settings
 from pipelines.guard import JsonOnly
 from pipelines.instance import open_instance
 from pipelines.nights import checks_of, runs_of
+from pipelines.resources import PROFILE
 
 __all__ = ["application"]
 
@@ -47,6 +59,7 @@ _SCRIPTED = (
 origin, so that what they do cannot reach the pages on which a person decides."""
 
 
+_Found = TypeVar("_Found")
 _ASKED = ("action", "version", "by", "reason")
 _ACTIONS = ("approve", "reject", "rollback")
 
@@ -79,6 +92,39 @@ class Front:
         history, as_of = History.of(self._home), request.query_params.get("as_of", "")
         day = _known(history, as_of)
         return _page(night_page(*self._about, history.timeline, day, self._night(history, as_of)))
+
+    def why(self, request: Request) -> Response:
+        """The verdict on a version as a story."""
+        return _page(why_page(*self._about, self._why(request)))
+
+    def rows(self, request: Request) -> Response:
+        """The rows that are asked for; of a version alone, or of nothing, the numbers that have rows behind them."""
+        wanted = _wanted(request)
+        found = self._rows(wanted)
+        if isinstance(found, Behind):
+            return _page(behind_page(*self._about, found))
+        return _page(rows_page(*self._about, wanted, found))
+
+    def api_why(self, request: Request) -> Response:
+        """The same as JSON."""
+        return _json(asdict(self._why(request)))
+
+    def api_rows(self, request: Request) -> Response:
+        """The same as JSON."""
+        return _json(asdict(self._rows(_wanted(request))))
+
+    def _why(self, request: Request) -> Why:
+        found = why(self._home, History.of(self._home), request.path_params["version"])
+        return _there(found, "No version of this number was judged.")
+
+    def _rows(self, wanted: Wanted) -> Behind | Rows:
+        history = History.of(self._home)
+        if set(wanted.parameters) <= {"version"}:
+            champion = history.now.champion if history.now else None
+            version = wanted.version or (champion.version if champion else "")
+            return _there(behind(self._home, history, version), "There is no evaluation of such a version.")
+        found = find_rows(self._home, history, wanted, load_front_settings(), load_settings(PROFILE).drift)
+        return _there(found, "There are no such rows.")
 
     def api_now(self, _: Request) -> Response:
         """Champion, quality, and what waits for a person."""
@@ -154,6 +200,8 @@ def application(home: Home) -> Iterator[ASGIApp]:
             Route("/now", door.api_now),
             Route("/timeline", door.api_timeline),
             Route("/nights/{as_of}", door.api_night),
+            Route("/why/{version}", door.api_why),
+            Route("/rows", door.api_rows),
             Route("/versions/{version}/approve", door.api_decide, methods=["POST"]),
             Route("/versions/{version}/reject", door.api_decide, methods=["POST"]),
             Route("/rollback", door.api_decide, methods=["POST"]),
@@ -161,6 +209,8 @@ def application(home: Home) -> Iterator[ASGIApp]:
         routes = [
             Route("/", door.first),
             Route("/nights", door.night),
+            Route("/why/{version}", door.why),
+            Route("/rows", door.rows),
             Route("/decide", door.decide, methods=["POST"]),
             Mount("/api", routes=api, middleware=[Middleware(JsonOnly)]),
             Mount("/static", StaticFiles(directory=STATIC)),
@@ -186,6 +236,21 @@ def _known(history: History, as_of: str) -> Day:
     if (day := history.timeline.day(as_of)) is None:
         raise HTTPException(404, "Nothing is known of such a day.")
     return day
+
+
+def _wanted(request: Request) -> Wanted:
+    """By the parameters; what is unknown among them is nowhere."""
+    given = dict(request.query_params)
+    try:
+        return Wanted(**given | {"page": int(given.get("page", "1"))})  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise HTTPException(404, "There are no such rows.") from None
+
+
+def _there(found: _Found | None, words: str) -> _Found:
+    if found is None:
+        raise HTTPException(404, words)
+    return found
 
 
 def _page(text: str, status: int = 200) -> Response:

@@ -1,10 +1,15 @@
 """Binds the resources of the graph."""
 
+import os
+
 import dagster as dg
 
 from assets.resources import Evergreen
 
-__all__ = ["resources"]
+__all__ = ["PROFILE", "resources"]
+
+PROFILE = os.environ.get("EVERGREEN_PROFILE", "quick")
+"""The profile of what schedules, sensors and the front door do."""
 
 
 def resources(profile: str) -> dict[str, object]:

@@ -171,7 +171,7 @@ def _measurable(measured: Measured, policy: GatePolicy, context: Context) -> Ite
     yield from _has_rows_of_labels(measured, policy)
     strange = [name for name, value in measured.numbers.items() if not math.isfinite(value)]
     said = f"not a finite number: {', '.join(strange)}" if strange else "every number is finite"
-    yield _asked("finite numbers", not strange, said)
+    yield _asked("every number is finite", not strange, said)
     yield _is_served_alike(evaluation)
     yield _is_beside(evaluation, context.champion)
     if evaluation.champion:
@@ -214,14 +214,16 @@ def _is_served_alike(evaluation: Evaluation) -> Finding:
 def _is_beside(evaluation: Evaluation, champion: str | None) -> Finding:
     beside = evaluation.champion.training_id if evaluation.champion else None
     if beside == evaluation.training_id:
-        return _asked("beside the champion", False, "it was compared with itself")
+        return _asked("evaluated beside the champion", False, "it was compared with itself")
     said = f"it was evaluated beside {beside or 'no champion'}, and the champion is {champion or 'none'}"
-    return _asked("beside the champion", beside == champion, said)
+    if beside == champion:
+        said = "it was evaluated beside the champion" if champion else "there was no champion to be beside"
+    return _asked("evaluated beside the champion", beside == champion, said)
 
 
 def _is_paired(measured: Measured) -> Finding:
     rows, paired = measured.evaluation.challenger.rows, measured.paired
-    return _asked("both answered", paired == rows, f"{paired} of {rows} test rows were answered by both")
+    return _asked("both answered every row", paired == rows, f"{paired} of {rows} test rows were answered by both")
 
 
 def _may_return(evaluation: Evaluation, context: Context) -> Iterator[Finding]:
@@ -295,7 +297,9 @@ def _is_calibrated(evaluation: Evaluation, policy: GatePolicy) -> Finding:
 def _is_fast(measured: Measured, policy: GatePolicy) -> Finding:
     took, bound = measured.evaluation.milliseconds, policy.max_milliseconds
     said = f"one {measured.domain.record.one} takes {took:.1f} ms, of {bound:g} that it may"
-    return Finding("fast", took <= bound, said, (Term("milliseconds", took, "at most", bound, ("max_milliseconds",)),))
+    return Finding(
+        "fast enough", took <= bound, said, (Term("milliseconds", took, "at most", bound, ("max_milliseconds",)),)
+    )
 
 
 def _is_better(measured: Measured, policy: GatePolicy, nth: int) -> Finding:

@@ -1,26 +1,34 @@
 """The front door's pages, by the templates beside this file. What comes from data is text in them, whatever it says."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from assets.addresses import address
 from assets.as_of import instant
-from assets.display import capitalized
+from assets.display import capitalized, label_name, slice_name
 from assets.front.history import Day, History, Reign, Timeline
 from assets.front.night import Measured, Night
-from assets.lake import Home
+from assets.front.rows import Behind, Rows, Wanted
+from assets.front.why import Why
+from assets.lake import Home, hash_json
 from assets.registry.registry import MODEL, MODELS_SHOWN, version_path
 from assets.settings import Domain
 
-__all__ = ["STATIC", "Links", "chart", "front_page", "message_page", "night_page"]
+__all__ = [
+    *("STATIC", "Links", "behind_page", "chart", "front_page", "message_page", "night_page", "render"),
+    *("rows_page", "why_page"),
+]
 
 _OPEN = ",".join(f"global%40global%3A{group}" for group in ("registry", "monitoring"))
+_PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
 STATIC = Path(__file__).parent / "static"
 """The style sheet, the script and the chart's library."""
 
@@ -34,12 +42,34 @@ class Links:
     dagster: str
     mlflow: str
     live: bool = True
-    """Whether a server answers: only then are there forms."""
+    """Whether a server answers: only then are there forms, and otherwise every page is a file."""
 
     @classmethod
     def of(cls, home: Home) -> "Links":
         """To the servers of a home."""
         return cls("/", address(home, "dagster"), address(home, "mlflow"))
+
+    @property
+    def home(self) -> str:
+        """The first page."""
+        return self.root if self.live else f"{self.root}index.html"
+
+    def night(self, as_of: str) -> str:
+        """The page of an as-of."""
+        return f"{self.root}nights?{urlencode({'as_of': as_of})}" if self.live else self._file("nights", as_of)
+
+    def why(self, version: str) -> str:
+        """The page on a version's verdict."""
+        return f"{self.root}why/{quote(version, safe='')}" if self.live else self._file("why", version)
+
+    def rows(self, parameters: Mapping[str, str], page: int = 1) -> str:
+        """The rows behind a number, by `Wanted.parameters`; with a version alone, what can be asked of it."""
+        if not self.live:
+            return self._file("rows", hash_json(dict(parameters))[:16])
+        return f"{self.root}rows?{urlencode({**parameters, **({'page': page} if page > 1 else {})})}"
+
+    def _file(self, folder: str, name: str) -> str:
+        return f"{self.root}{folder}/{name if _PLAIN.fullmatch(name) else hash_json(name)[:16]}.html"
 
     @property
     def lineage(self) -> str:
@@ -68,17 +98,32 @@ def front_page(
     """The first page. measured: of the as-of that the newest quality is of; night: the newest; pictures: by name."""
     known = history.timeline
     about = {"known": known, "now": history.now, "problem": history.problem, "chart": chart(known)}
-    return _render("front.html", domain, links, **about, measured=measured, night=night, pictures=pictures)
+    return render("front.html", domain, links, **about, measured=measured, night=night, pictures=pictures)
 
 
 def night_page(domain: Domain, links: Links, known: Timeline, day: Day, night: Night) -> str:
     """What was known and decided on an as-of, and what came of its night."""
-    return _render("night.html", domain, links, known=known, day=day, night=night)
+    return render("night.html", domain, links, known=known, day=day, night=night)
+
+
+def why_page(domain: Domain, links: Links, why: Why) -> str:
+    """A verdict as a story."""
+    return render("why.html", domain, links, why=why)
+
+
+def behind_page(domain: Domain, links: Links, behind: Behind) -> str:
+    """The numbers of a version, each of which leads to its rows."""
+    return render("behind.html", domain, links, behind=behind)
+
+
+def rows_page(domain: Domain, links: Links, wanted: Wanted, rows: Rows) -> str:
+    """A page of rows."""
+    return render("rows.html", domain, links, wanted=wanted, rows=rows)
 
 
 def message_page(domain: Domain, links: Links, title: str, words: str) -> str:
     """A page that says one thing."""
-    return _render("message.html", domain, links, title=title, words=words)
+    return render("message.html", domain, links, title=title, words=words)
 
 
 def chart(known: Timeline) -> dict[str, Any]:
@@ -108,7 +153,8 @@ def _seconds(as_of: str) -> float:
     return instant(as_of).replace(tzinfo=UTC).timestamp()
 
 
-def _render(template: str, domain: Domain, links: Links, **values: Any) -> str:
+def render(template: str, domain: Domain, links: Links, **values: Any) -> str:
+    """A template of this room, with what every page needs."""
     return _environment().get_template(template).render(domain=domain, links=links, **values)
 
 
@@ -123,7 +169,20 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"percent": _percent, "count": _count, "capitalized": capitalized, "total": _total}
+    made.filters |= {"number": _number, "label_of": _label_of, "slice_of": _slice_of}
     return made
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def _label_of(label: str, domain: Domain) -> str:
+    return label_name(domain, label)
+
+
+def _slice_of(value: str, by: str, domain: Domain) -> str:
+    return slice_name(domain, by, value)
 
 
 def _percent(share: float | None) -> str:

@@ -22,7 +22,7 @@ from assets.lake import Home
 from assets.registry.ledger import Entry
 from assets.settings import GatePolicy
 
-__all__ = ["Change", "Number", "Rule", "Why", "why"]
+__all__ = ["Change", "Number", "Rule", "Why", "lines", "why"]
 
 _STEPS = 22
 _SHARPENINGS = 16
@@ -34,6 +34,13 @@ _UNRULED = "It was written before verdicts kept their rules: its reasons are all
 _GONE = "What would have turned it cannot be said: its evaluation is no longer in the lake."
 _ALTERED = "What would have turned it cannot be said: its evaluation is not the one that was judged."
 _CHANGED = "What would have turned it cannot be said: today's rules find otherwise of it than the ledger says."
+_TURNED = {
+    "promote": ("awaiting-approval", "reject", "inconclusive"),
+    "awaiting-approval": ("promote",),
+    "reject": ("promote", "awaiting-approval"),
+    "inconclusive": ("promote", "awaiting-approval", "reject"),
+}
+"""What a verdict turns into: of one that keeps a version from being champion, what is less against it."""
 _WOULD = {
     "promote": "it would have been promoted",
     "awaiting-approval": "it would have awaited approval",
@@ -55,6 +62,10 @@ class Number:
     """The fields of configs/gate.yaml that it depends on; none where the threshold is fixed."""
     margin: float
     """How far it is on the right side; negative on the wrong one."""
+
+    @property
+    def holds(self) -> bool:
+        return self.margin > 0 if self.must_be.endswith("than") else self.margin >= 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,22 @@ def why(home: Home, history: History, version: str) -> Why | None:
     )
 
 
+def lines(found: Why) -> list[str]:
+    """The story as lines of text."""
+    beside = f", beside version {found.beside}" if found.beside else ""
+    told = [f"{found.title}, as of {found.as_of}{beside}", *found.story]
+    for rule in found.rules:
+        told.append(f"  {'holds' if rule.holds else 'FAILS'}  {rule.rule}: {rule.sentence}")
+        told += [f"         {_or_else(rule, change)}" for change in rule.changes]
+    told += [f"  {reason}" for reason in found.reasons if not found.rules]
+    return [*told, *(f"{event.as_of}: {event.title}" for event in found.afterwards)]
+
+
+def _or_else(rule: Rule, change: Change) -> str:
+    opposite = "not hold" if rule.holds else "hold"
+    return f"would {opposite} with {change.setting} at {change.to:g} in place of {change.was:g}"
+
+
 @dataclass(frozen=True)
 class _Replay:
     """The rules, to be asked again with other thresholds."""
@@ -212,6 +239,7 @@ def _story(decision: str, rules: Sequence[Rule], turns: Sequence[Change], again:
         return
     if decision == "awaiting-approval" and not failed:
         yield f"A person decides: {again.context.held or 'configs/gate.yaml asks for approval of every version'}."
+        return
     yield f"The nearest change: {turns[0].sentence}." if turns else "No single threshold would have turned it."
 
 
@@ -221,12 +249,8 @@ def _version_of(training: str | None, entries: Sequence[Entry]) -> str | None:
 
 
 def _turns(rules: Sequence[Rule], decision: str) -> list[Change]:
-    """Of each threshold the nearest; a verdict turns only where one of its rules does.
-
-    That a version which was rejected could not have been judged at all is no turn.
-    """
-    same = (decision, "inconclusive") if decision == "reject" else (decision,)
-    turning = [change for rule in rules for change in rule.changes if change.decision not in same]
+    """Of each threshold the nearest; a verdict turns only where one of its rules does."""
+    turning = [change for rule in rules for change in rule.changes if change.decision in _TURNED[decision]]
     nearest = sorted(turning, key=lambda change: change.distance)
     return list({change.setting: change for change in reversed(nearest)}.values())[::-1]
 
