@@ -370,7 +370,7 @@ def _holds_on_reference(reference: Reference, policy: GatePolicy) -> Finding:
     seen = f"on {reference.rows} reference rows accuracy is {_above(gain)} the champion's"
     said = f"{seen}; {policy.max_loss + chance:.4f} below is allowed: {policy.max_loss:g}, and what is within chance"
     term = _lost("loss of accuracy on reference rows, beyond chance", -gain - chance, policy)
-    return Finding("holds on the reference rows", term.holds, said, (term,))
+    return Finding("no worse on the reference rows", term.holds, said, (term,))
 
 
 def _refit(measured: Measured, policy: GatePolicy) -> Iterator[Finding]:
@@ -392,7 +392,7 @@ def _refit_holds(measured: Measured, reference: Reference, policy: GatePolicy) -
         allowed = f"{policy.max_loss + chance:.4f} {metric.worse} is allowed"
         term = _lost(f"loss of {name} on reference rows, beyond chance", -gain.gain - chance, policy)
         said = f"{seen}; {allowed}: {policy.max_loss:g}, and what is within chance"
-        yield Finding("holds on the reference rows", term.holds, said, (term,))
+        yield Finding("no worse on the reference rows", term.holds, said, (term,))
 
 
 def _agrees(rival: Rival, policy: GatePolicy) -> Finding:
