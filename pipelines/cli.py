@@ -28,7 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_AT_WORK = ("score", "status", "approve", "reject", "rollback", "withdraw", "rebuild-registry", "reproduce", "replay")
+_AT_WORK = (
+    *("score", "status", "approve", "reject", "rollback", "withdraw", "rebuild-registry", "reproduce", "replay"),
+    "export-site",
+)
 """Commands that read the home; `run` marks the home as in use itself, like every run of the graph."""
 _POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")
 
@@ -228,6 +231,31 @@ def why(
         typer.echo(json.dumps(asdict(found)))
     else:
         typer.echo("\n".join(lines(found)))
+
+
+@app.command()
+def letter(
+    output: Annotated[Path | None, typer.Option(help="A folder; by default letters, among the home's reports.")] = None,
+) -> None:
+    """Write last night as a page and as Markdown for mail or a chat, and show the latter: short when it was calm."""
+    from pipelines.letters import write
+
+    written = write(Home.from_environment(), output)
+    typer.echo(written.markdown.read_text(), nl=False)
+    _say(f"written: {written.markdown}, {written.page}")
+
+
+@app.command()
+def export_site(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Empty, not there, or an earlier copy to replace.")],
+    texts: Annotated[bool, typer.Option("--texts", help="With texts, where configs/front.yaml shows them.")] = False,
+    reports: Annotated[bool, typer.Option(help="With the last night's drift page and Data Docs.")] = True,
+) -> None:
+    """Write the front door as static files that work from a folder."""
+    from pipelines.letters import copy_site
+
+    site = copy_site(Home.from_environment(), folder, texts=texts, reports=reports)
+    _say(f"{site.pages:,} pages, {site.bytes / 1e6:.1f} MB: {site.folder / 'index.html'}")
 
 
 By = Annotated[str, typer.Option(help="Who decides; recorded in the ledger.")]

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from assets.exceptions import EvergreenError
 from assets.front.history import Day, History
-from assets.front.night import Measured, Night, measured, night, pictures
+from assets.front.night import Measured, Night, measured, pictures
 from assets.front.pages import (
     STATIC,
     Links,
@@ -39,7 +39,7 @@ from assets.registry.ledger import Ledger
 from assets.settings import Domain, load_front_settings, load_settings
 from pipelines.guard import JsonOnly
 from pipelines.instance import open_instance
-from pipelines.nights import checks_of, runs_of
+from pipelines.nights import night_of
 from pipelines.resources import PROFILE
 
 __all__ = ["application"]
@@ -174,8 +174,7 @@ class Front:
         return measured(self._home.lake, quality.as_of) if quality else None
 
     def _night(self, history: History, as_of: str) -> Night:
-        runs = runs_of(self._instance, as_of)
-        return night(self._home, as_of, history.timeline, runs, checks_of(self._instance, runs))
+        return night_of(self._home, self._instance, history.timeline, as_of)
 
     @property
     def _about(self) -> tuple[Domain, Links]:

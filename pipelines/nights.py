@@ -3,13 +3,21 @@
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG  # dagster exports what has it, but not this
 
-from assets.front.night import Finding, Run
+from assets.front.history import Timeline
+from assets.front.night import Finding, Night, Run, night
+from assets.lake import Home
 from pipelines.failures import stopped, words_of
 
-__all__ = ["checks_of", "runs_of"]
+__all__ = ["checks_of", "night_of", "runs_of"]
 
 _MOST = 20
 """Runs of one as-of that are shown."""
+
+
+def night_of(home: Home, instance: dg.DagsterInstance, known: Timeline, as_of: str) -> Night:
+    """What came of an as-of, by the lake and the instance."""
+    runs = runs_of(instance, as_of)
+    return night(home, as_of, known, runs, checks_of(instance, runs))
 
 
 def runs_of(instance: dg.DagsterInstance, as_of: str) -> tuple[Run, ...]:

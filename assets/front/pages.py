@@ -43,6 +43,8 @@ class Links:
     mlflow: str
     live: bool = True
     """Whether a server answers: only then are there forms, and otherwise every page is a file."""
+    shown: frozenset[str] = frozenset()
+    """The versions whose rows are among the files."""
 
     @classmethod
     def of(cls, home: Home) -> "Links":
@@ -67,6 +69,10 @@ class Links:
         if not self.live:
             return self._file("rows", hash_json(dict(parameters))[:16])
         return f"{self.root}rows?{urlencode({**parameters, **({'page': page} if page > 1 else {})})}"
+
+    def has_rows(self, version: str) -> bool:
+        """Whether the rows behind its numbers can be looked at."""
+        return self.live or version in self.shown
 
     def _file(self, folder: str, name: str) -> str:
         return f"{self.root}{folder}/{name if _PLAIN.fullmatch(name) else hash_json(name)[:16]}.html"

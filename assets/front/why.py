@@ -202,9 +202,9 @@ def _replayed(home: Home, verdict: Entry) -> _Replay | str:
 def _same(found: Sequence[Finding], written: Sequence[Mapping[str, Any]]) -> bool:
     """Whether rules find what they did; the words may be others."""
     again = json.loads(json.dumps([finding.body() for finding in found]))
-    names = [[(rule["rule"], rule["holds"], len(rule["terms"])) for rule in rules] for rules in (again, written)]
+    holding = [[(rule["holds"], len(rule["terms"])) for rule in rules] for rules in (again, written)]
     values = [[term["margin"] for rule in rules for term in rule["terms"]] for rules in (again, written)]
-    return names[0] == names[1] and bool(np.allclose(values[0], values[1], rtol=1e-6, atol=1e-9))
+    return holding[0] == holding[1] and bool(np.allclose(values[0], values[1], rtol=1e-6, atol=1e-9))
 
 
 def _rules(written: Sequence[Mapping[str, Any]], again: _Replay | str) -> Iterator[Rule]:
