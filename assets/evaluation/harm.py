@@ -42,7 +42,7 @@ class Part:
 
 
 def parts(evaluation: Evaluation, costs: Costs) -> list[Part]:
-    """The labels, and the large enough slices, of an evaluation against a champion; mistakes on labels weigh `costs`."""
+    """The labels, and the large enough slices, of an evaluation against a champion; mistakes weigh what they cost."""
     return [*_labels(evaluation, costs), *_slices(evaluation)] if evaluation.champion else []
 
 

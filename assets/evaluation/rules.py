@@ -1,7 +1,7 @@
-"""The rules of the gate: what each asks of a challenger, the numbers that it compares, and whether it holds.
+"""The gate's rules: what each requires of a challenger, the numbers it compares, and whether it holds.
 
-A finding is a function of the evaluation, the policy and the context alone: with one threshold changed, the same rules
-say what the verdict would have been.
+A finding depends only on the evaluation, the policy and the context: with one threshold changed, the same rules say
+what the verdict would have been.
 """
 
 import math
@@ -25,14 +25,14 @@ __all__ = ["Context", "Finding", "Measured", "Term", "find"]
 
 @dataclass(frozen=True)
 class Term:
-    """A number that a rule compares with its threshold, in the unit of configs/gate.yaml."""
+    """A number and the threshold that a rule compares it with, in the unit of configs/gate.yaml."""
 
     what: str
     value: float
     must_be: Literal["at least", "at most", "more than", "less than"]
     bound: float
     settings: tuple[str, ...] = ()
-    """The fields of GatePolicy that the threshold, or the number, follows from."""
+    """The fields of GatePolicy that the number or the threshold depends on."""
 
     @property
     def holds(self) -> bool:
@@ -40,27 +40,27 @@ class Term:
 
     @property
     def margin(self) -> float:
-        """How far the number is on the right side of its threshold; negative on the wrong one."""
+        """The distance from the threshold; negative on the wrong side."""
         return self.bound - self.value if self.must_be in ("at most", "less than") else self.value - self.bound
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule, applied to a challenger."""
+    """The result of one rule."""
 
     rule: str
     holds: bool
     sentence: str
     terms: tuple[Term, ...] = ()
     measures: bool = False
-    """Whether nothing can be judged where this does not hold."""
+    """Whether nothing can be judged unless this holds."""
     waivable: bool = False
-    """Whether a person may promote the challenger though this does not hold."""
+    """Whether a person may promote the challenger although this does not hold."""
     quiet: bool = False
-    """Whether a verdict gives it as a reason only where it does not hold."""
+    """Whether it is a reason only if it does not hold."""
 
     def body(self) -> dict[str, Any]:
-        """As JSON, with each term's margin."""
+        """The finding as JSON, with the margin of each term."""
         terms = [asdict(term) | {"settings": list(term.settings), "margin": term.margin} for term in self.terms]
         return {"rule": self.rule, "holds": self.holds, "sentence": self.sentence, "terms": terms}
 
@@ -70,22 +70,22 @@ class Context:
     """What a verdict depends on besides the evaluation and the policy."""
 
     champion: str | None = None
-    """The training id by which the gate knows the champion; None when there is none."""
+    """The training id of the evaluated champion; None without one."""
     replaced: bool = False
-    """Whether the challenger was champion before."""
+    """Whether the challenger is a former champion."""
     withdrawn_to: str = ""
-    """The last day that any version which a rollback has replaced was trained on."""
+    """The last training day of any version that a rollback has replaced."""
     nth: int = 1
-    """Which challenger of the champion's reign this is."""
+    """The number of the challenger in the champion's reign."""
     doubts: tuple[str, ...] = ()
-    """What else keeps it from being measured."""
+    """Other reasons why it cannot be measured."""
     held: str | None = None
-    """Why a person decides on what passes, whatever the policy says of approval."""
+    """Why a person decides if it passes, whatever the policy's approval."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation, and what follows from it whatever the thresholds are."""
+    """An evaluation, and what follows from it for any thresholds."""
 
     evaluation: Evaluation
     domain: Domain
@@ -94,25 +94,25 @@ class Measured:
 
     @classmethod
     def of(cls, evaluation: Evaluation, domain: Domain, policy: GatePolicy) -> "Measured":
-        """By the metrics that decide, and what mistakes cost."""
+        """By the policy's metrics and costs."""
         return cls(evaluation, domain, policy.decided_by, policy.costs)
 
     @cached_property
     def metrics(self) -> dict[str, Criterion]:
-        """The metrics that decide, by their names."""
+        """The metrics that decide, by name."""
         return criteria(self.decided_by, self.evaluation.labels, self.costs)
 
     @cached_property
     def gains(self) -> list[tuple[Criterion, Gain]]:
-        """What the challenger gains in each of them; there must be a champion."""
+        """The metrics that decide, and the challenger's gain in each; there must be a champion."""
         rival = self.evaluation.champion
         assert rival is not None
-        found = compare(rival.pairs, self.metrics.values()) | rival.gains
-        return [(metric, found[name]) for name, metric in self.metrics.items()]
+        gains = compare(rival.pairs, self.metrics.values()) | rival.gains
+        return [(metric, gains[name]) for name, metric in self.metrics.items()]
 
     @cached_property
     def parts(self) -> list[Part]:
-        """What it gains on each part; none without a champion."""
+        """The gain on each part; none without a champion."""
         return parts(self.evaluation, self.costs)
 
     @cached_property
@@ -123,65 +123,65 @@ class Measured:
 
     @cached_property
     def differing(self) -> tuple[int, int, float]:
-        """The rows that only the challenger gets right, and only the champion; the chance of that by luck."""
+        """The rows that only the challenger gets right, and only the champion, and the chance of this by luck."""
         assert self.evaluation.champion is not None
         ours, theirs = _only(self.evaluation.champion.pairs)
         return ours, theirs, mcnemar(ours, theirs)
 
     @cached_property
     def blind(self) -> dict[str, float]:
-        """The best that who reads no row can do, in each metric."""
+        """The best possible without reading rows, in each metric."""
         return {name: _without_reading(metric, self.evaluation) for name, metric in self.metrics.items()}
 
     @cached_property
     def numbers(self) -> dict[str, float]:
         """Every measured number that a rule reads."""
         evaluation, rival = self.evaluation, self.evaluation.champion
-        found = {"golden_difference": evaluation.golden.max_difference, "milliseconds": evaluation.milliseconds}
+        numbers = {"golden_difference": evaluation.golden.max_difference, "milliseconds": evaluation.milliseconds}
         names = dict.fromkeys(("accuracy", "macro_f1", "log_loss", "ece", *self.decided_by))
         for who, metrics in evaluation.contenders().items():
-            found |= {f"{who}_{name}": metrics.value(name) for name in names}
+            numbers |= {f"{who}_{name}": metrics.value(name) for name in names}
         if evaluation.reference is not None:
-            found["reference_loss"] = evaluation.reference.loss
+            numbers["reference_loss"] = evaluation.reference.loss
         if rival is not None:
-            kept = {name: rival.gains.get(name) for name, one in self.metrics.items() if one.of_probabilities}
-            found |= {f"gain_{name}": gain.gain if gain else math.nan for name, gain in kept.items()}
-            found |= {f"error_{name}": gain.error if gain else math.nan for name, gain in kept.items()}
-        return found
+            gains = {name: rival.gains.get(name) for name, one in self.metrics.items() if one.of_probabilities}
+            numbers |= {f"gain_{name}": gain.gain if gain else math.nan for name, gain in gains.items()}
+            numbers |= {f"error_{name}": gain.error if gain else math.nan for name, gain in gains.items()}
+        return numbers
 
     def title(self, metric: Criterion) -> str:
         return title(metric.name, self.domain)
 
 
 def find(measured: Measured, policy: GatePolicy, context: Context) -> tuple[Finding, ...]:
-    """What every rule finds, in order. Where something cannot be measured, the rules that rest on it are not asked."""
-    known = tuple(_measurable(measured, policy, context))
-    if not all(finding.holds for finding in known):
-        return known
+    """The findings of every rule, in order; of what cannot be measured, no further rule is asked."""
+    basic = tuple(_measurable(measured, policy, context))
+    if not all(finding.holds for finding in basic):
+        return basic
     if measured.evaluation.refit_of:
-        return (*known, *_refit(measured, policy))
-    return (*known, *_may_return(measured.evaluation, context), *_is_good(measured, policy, context.nth))
+        return (*basic, *_refit(measured, policy))
+    return (*basic, *_may_return(measured.evaluation, context), *_is_good(measured, policy, context.nth))
 
 
 def _measurable(measured: Measured, policy: GatePolicy, context: Context) -> Iterator[Finding]:
     evaluation = measured.evaluation
     for doubt in context.doubts:
-        yield _asked("beyond doubt", False, doubt)
+        yield _basic("beyond doubt", False, doubt)
     yield _has_rows(evaluation, policy)
     yield from _has_rows_of_labels(measured, policy)
     strange = [name for name, value in measured.numbers.items() if not math.isfinite(value)]
-    said = f"not a finite number: {', '.join(strange)}" if strange else "every number is finite"
-    yield _asked("every number is finite", not strange, said)
+    sentence = f"not a finite number: {', '.join(strange)}" if strange else "every number is finite"
+    yield _basic("every number is finite", not strange, sentence)
     yield _is_served_alike(evaluation)
-    yield _is_beside(evaluation, context.champion)
+    yield _is_against(evaluation, context.champion)
     if evaluation.champion:
         yield _is_paired(measured)
     if evaluation.refit_of:
-        found = evaluation.champion is not None and evaluation.reference is not None
-        yield _asked("reference rows", found, f"there are {'' if found else 'no '}reference rows")
+        complete = evaluation.champion is not None and evaluation.reference is not None
+        yield _basic("reference rows", complete, f"there are {'' if complete else 'no '}reference rows")
 
 
-def _asked(rule: str, holds: bool, sentence: str, *terms: Term) -> Finding:
+def _basic(rule: str, holds: bool, sentence: str, *terms: Term) -> Finding:
     return Finding(rule, holds, sentence, terms, measures=True, quiet=True)
 
 
@@ -189,53 +189,53 @@ def _has_rows(evaluation: Evaluation, policy: GatePolicy) -> Finding:
     kind, setting = ("reference", "min_reference_rows") if evaluation.refit_of else ("test", "min_test_rows")
     rows, needed = evaluation.challenger.rows, getattr(policy, setting)
     term = Term(f"{kind} rows", rows, "at least", needed, (setting,))
-    return _asked(f"enough {kind} rows", term.holds, f"{rows} {kind} rows, and at least {needed} are needed", term)
+    return _basic(f"enough {kind} rows", term.holds, f"{rows} {kind} rows, and at least {needed} are needed", term)
 
 
 def _has_rows_of_labels(measured: Measured, policy: GatePolicy) -> Iterator[Finding]:
-    """Of the labels whose own metrics decide."""
+    """Enough test rows of the labels whose own metrics decide."""
     rows = {scores.label: scores.rows for scores in measured.evaluation.by_label}
     for label in dict.fromkeys(name.partition(":")[2] for name in policy.decided_by if ":" in name):
         needed, rows_of = policy.min_label_rows, f"test rows of {slice_name(measured.domain, 'label', label)}"
         term = Term(rows_of, rows.get(label, 0), "at least", needed, ("min_label_rows",))
-        said = f"{term.value} {rows_of}, and at least {needed} are needed"
-        yield _asked(f"enough {rows_of}", term.holds, said, term)
+        sentence = f"{term.value} {rows_of}, and at least {needed} are needed"
+        yield _basic(f"enough {rows_of}", term.holds, sentence, term)
 
 
 def _is_served_alike(evaluation: Evaluation) -> Finding:
     golden = evaluation.golden
-    said = f"served and evaluated outputs differ by {golden.max_difference:.2g} on the golden rows"
+    sentence = f"served and evaluated outputs differ by {golden.max_difference:.2g} on the golden rows"
     if not math.isfinite(golden.max_difference):
-        return _asked("served as evaluated", golden.equal, said)
+        return _basic("served as evaluated", golden.equal, sentence)
     term = Term("difference on golden rows", golden.max_difference, "at most", GOLDEN_TOLERANCE)
-    return _asked("served as evaluated", golden.equal, said, term)
+    return _basic("served as evaluated", golden.equal, sentence, term)
 
 
-def _is_beside(evaluation: Evaluation, champion: str | None) -> Finding:
-    beside = evaluation.champion.training_id if evaluation.champion else None
-    if beside == evaluation.training_id:
-        return _asked("evaluated beside the champion", False, "it was compared with itself")
-    said = f"it was evaluated beside {beside or 'no champion'}, and the champion is {champion or 'none'}"
-    if beside == champion:
-        said = "it was evaluated beside the champion" if champion else "there was no champion to be beside"
-    return _asked("evaluated beside the champion", beside == champion, said)
+def _is_against(evaluation: Evaluation, champion: str | None) -> Finding:
+    rule, against = "evaluated against the champion", evaluation.champion and evaluation.champion.training_id
+    if against == evaluation.training_id:
+        return _basic(rule, False, "it was compared with itself")
+    if against == champion:
+        return _basic(rule, True, "it was evaluated against the champion" if champion else "there is no champion yet")
+    sentence = f"it was evaluated against {against or 'no champion'}, but the champion is {champion or 'none'}"
+    return _basic(rule, False, sentence)
 
 
 def _is_paired(measured: Measured) -> Finding:
     rows, paired = measured.evaluation.challenger.rows, measured.paired
-    return _asked("both answered every row", paired == rows, f"{paired} of {rows} test rows were answered by both")
+    return _basic("both answered every row", paired == rows, f"{paired} of {rows} test rows were answered by both")
 
 
 def _may_return(evaluation: Evaluation, context: Context) -> Iterator[Finding]:
-    before = "it was the champion before and was replaced; `evergreen rollback` can bring it back"
-    said = before if context.replaced else "it was not champion before"
-    yield Finding("not replaced before", not context.replaced, said, quiet=True)
+    former = "it was the champion before and was replaced; `evergreen rollback` can bring it back"
+    sentence = former if context.replaced else "it was never champion"
+    yield Finding("not replaced before", not context.replaced, sentence, quiet=True)
     _, trained_to = evaluation.snapshot.period["train"]
     if context.withdrawn_to:
         newer = trained_to > context.withdrawn_to
-        known = f"a version trained to {context.withdrawn_to} was rolled back, and this one, trained to {trained_to},"
-        said = f"{known} has seen {'newer rows' if newer else 'nothing newer'}"
-        yield Finding("newer than what was rolled back", newer, said, quiet=True)
+        trained = f"a version trained to {context.withdrawn_to} was rolled back, and this one, trained to {trained_to},"
+        sentence = f"{trained} has seen {'newer rows' if newer else 'nothing newer'}"
+        yield Finding("newer than what was rolled back", newer, sentence, quiet=True)
 
 
 def _is_good(measured: Measured, policy: GatePolicy, nth: int) -> Iterator[Finding]:
@@ -257,22 +257,22 @@ def _beats_baseline(measured: Measured, policy: GatePolicy) -> Iterator[Finding]
     evaluation, needed = measured.evaluation, policy.min_gain_over_baseline
     for name, metric in measured.metrics.items():
         ours, theirs, blind = evaluation.challenger.value(name), evaluation.baseline.value(name), measured.blind[name]
-        found = f"{measured.title(metric)} {ours:.4f} is"
-        asked = f", and must be more than {needed:g} {metric.better} it"
-        over = _gained(f"gain of {measured.title(metric)}", metric.sign * (ours - theirs), needed)
-        said = f"{found} {_above(ours - theirs)} the baseline's {theirs:.4f}{asked}"
-        yield Finding("better than the baseline", over.holds, said, (over,))
-        over = _gained(f"gain of {measured.title(metric)}", metric.sign * (ours - blind), needed)
-        said = f"{found} {_above(ours - blind)} that of one answer to all rows, {blind:.4f}{asked}"
-        yield Finding("better than one answer to all", over.holds, said, (over,), quiet=True)
+        value = f"{measured.title(metric)} {ours:.4f} is"
+        bound = f", and must be more than {needed:g} {metric.better} it"
+        gain = _over_baseline(measured.title(metric), metric.sign * (ours - theirs), needed)
+        sentence = f"{value} {_above(ours - theirs)} the baseline's {theirs:.4f}{bound}"
+        yield Finding("better than the baseline", gain.holds, sentence, (gain,))
+        gain = _over_baseline(measured.title(metric), metric.sign * (ours - blind), needed)
+        sentence = f"{value} {_above(ours - blind)} that of one answer to all rows, {blind:.4f}{bound}"
+        yield Finding("better than one answer to all rows", gain.holds, sentence, (gain,), quiet=True)
 
 
-def _gained(what: str, gain: float, needed: float) -> Term:
-    return Term(what, gain, "more than", needed, ("min_gain_over_baseline",))
+def _over_baseline(metric: str, gain: float, needed: float) -> Term:
+    return Term(f"gain in {metric}", gain, "more than", needed, ("min_gain_over_baseline",))
 
 
 def _without_reading(metric: Criterion, evaluation: Evaluation) -> float:
-    """The best that who reads no row can do: answer all of them alike, or as likely as the labels are."""
+    """The best possible without reading rows: the same answer to all of them, or the frequencies of the labels."""
     rows = np.array(evaluation.confusion).sum(axis=1)
     labels, shares = np.arange(len(rows)), rows / rows.sum()
     if metric.of_probabilities:
@@ -287,59 +287,57 @@ def _is_calibrated(evaluation: Evaluation, policy: GatePolicy) -> Finding:
     error, bound = evaluation.challenger.ece, policy.max_calibration_error
     theirs = evaluation.champion.metrics.ece if evaluation.champion else 0.0
     term = Term("calibration error", error, "at most", max(bound, theirs), ("max_calibration_error",))
-    if error <= bound:
-        return Finding("calibrated", True, f"calibration error {error:.4f} is within the bound of {bound:g}", (term,))
-    beside = f", and {_above(error - theirs)} the champion's" if evaluation.champion else ""
-    said = f"calibration error {error:.4f} is above the bound of {bound:g}{beside}"
-    return Finding("calibrated", term.holds, said, (term,))
+    compared = f", and {_above(error - theirs)} the champion's" if evaluation.champion else ""
+    above = f"calibration error {error:.4f} is above the bound of {bound:g}{compared}"
+    within = f"calibration error {error:.4f} is within the bound of {bound:g}"
+    return Finding("calibrated", term.holds, within if error <= bound else above, (term,))
 
 
 def _is_fast(measured: Measured, policy: GatePolicy) -> Finding:
     took, bound = measured.evaluation.milliseconds, policy.max_milliseconds
-    said = f"one {measured.domain.record.one} takes {took:.1f} ms, of {bound:g} that it may"
-    return Finding(
-        "fast enough", took <= bound, said, (Term("milliseconds", took, "at most", bound, ("max_milliseconds",)),)
-    )
+    term = Term("milliseconds", took, "at most", bound, ("max_milliseconds",))
+    sentence = f"one {measured.domain.record.one} takes {took:.1f} ms, of {bound:g} that it may"
+    return Finding("fast enough", term.holds, sentence, (term,))
 
 
 def _is_better(measured: Measured, policy: GatePolicy, nth: int) -> Finding:
-    """In one metric, each tested at its share of the significance.
+    """Better in one metric, each tested at its share of the significance.
 
-    Of accuracy the chance is exact, of another what is gained at worst says as much.
+    For accuracy the chance is exact, for others the gain at worst must be positive.
     """
-    level, better, found, terms = policy.level(nth), False, list[str](), list[Term]()
+    level, better, sentences, terms = policy.level(nth), False, list[str](), list[Term]()
     for metric, gain in measured.gains:
         name = measured.title(metric)
         if metric.name == "accuracy":
             ours, theirs, chance = measured.differing
             rows = f"{ours} rows are right only by the challenger, {theirs} only by the champion"
-            found.append(f"{rows} (chance {chance:.2g})")
-            sure = Term(f"chance of no gain of {name}", chance, "at most", level, ("significance",))
+            sentences.append(f"{rows} (chance {chance:.2g})")
+            sure = Term(f"chance of no gain in {name}", chance, "at most", level, ("significance",))
         else:
             worst = gain.at_least(1 - level)
-            found.append(f"{name} is {_above(metric.sign * worst)} the champion's at worst")
-            sure = Term(f"gain of {name} at worst", worst, "more than", 0.0, ("significance",))
-        enough = Term(f"gain of {name}", gain.gain, "at least", policy.min_gain, ("min_gain",))
+            sentences.append(f"{name} is {_above(metric.sign * worst)} the champion's at worst")
+            sure = Term(f"gain in {name} at worst", worst, "more than", 0.0, ("significance",))
+        enough = Term(f"gain in {name}", gain.gain, "at least", policy.min_gain, ("min_gain",))
         terms += [sure, enough]
         better |= sure.holds and enough.holds
     either = _either([measured.title(metric) for metric, _ in measured.gains])
-    asked = f"better by at least {policy.min_gain:g}, beyond a chance of {level:.2g}, in {either}"
-    said = f"{'' if better else 'not '}{asked}: {'; '.join(found)}"
-    return Finding("better than the champion", better, said, tuple(terms))
+    bound = f"better by at least {policy.min_gain:g}, beyond a chance of {level:.2g}, in {either}"
+    sentence = f"{'' if better else 'not '}{bound}: {'; '.join(sentences)}"
+    return Finding("better than the champion", better, sentence, tuple(terms))
 
 
 def _is_not_worse(measured: Measured, rival: Rival, policy: GatePolicy) -> Iterator[Finding]:
-    """By more than is allowed, in any metric."""
+    """In no metric worse than allowed."""
     for metric, gain in measured.gains:
         worst, name = gain.at_least(1 - policy.significance), measured.title(metric)
-        found = f"{name} is {_above(metric.sign * gain.gain)} champion {rival.version}'s"
+        compared = f"{name} is {_above(metric.sign * gain.gain)} champion {rival.version}'s"
         at_worst = f"with {1 - policy.significance:.0%} confidence {_above(metric.sign * worst)} it at worst"
-        said = f"{found}, {at_worst}; {policy.max_loss:g} {metric.worse} is allowed"
-        term = _lost(f"loss of {name} at worst", -worst, policy)
-        yield Finding("no worse than the champion", term.holds, said, (term,))
+        sentence = f"{compared}, {at_worst}; {policy.max_loss:g} {metric.worse} is allowed"
+        term = _loss(f"loss in {name} at worst", -worst, policy)
+        yield Finding("no worse than the champion", term.holds, sentence, (term,))
 
 
-def _lost(what: str, loss: float, policy: GatePolicy) -> Term:
+def _loss(what: str, loss: float, policy: GatePolicy) -> Term:
     return Term(what, loss, "at most", policy.max_loss, ("max_loss", "significance"))
 
 
@@ -352,25 +350,27 @@ def _harms_none(measured: Measured, policy: GatePolicy) -> Finding:
     listed = ", ".join(
         f"{names[part]} ({_above(part.gain)}, chance {chances[part]:.2f}, {part.rows} rows)" for part in worst
     )
+    terms = tuple(_harm(names[part], chances[part], policy) for part in worst)
     bound = f"more than {policy.max_part_loss:g} of F1 ({measured.domain.label.many}) or accuracy (slices)"
-    total, settings = len(measured.parts), ("max_part_loss", "harm_confidence")
-    terms = tuple(
-        Term(f"chance of harm to {names[part]}", chances[part], "less than", policy.harm_confidence, settings)
-        for part in worst
-    )
     if likely:
-        said = f"{len(likely)} of {total} parts likely lose {bound}: {listed}"
-        return Finding("harms no part", False, said, terms, waivable=True)
-    return Finding("harms no part", True, f"none of {total} parts likely loses {bound}; likeliest: {listed}", terms)
+        sentence = f"{len(likely)} of {len(chances)} parts likely lose {bound}: {listed}"
+        return Finding("harms no part", False, sentence, terms, waivable=True)
+    sentence = f"none of {len(chances)} parts likely loses {bound}; likeliest: {listed}"
+    return Finding("harms no part", True, sentence, terms)
+
+
+def _harm(part: str, chance: float, policy: GatePolicy) -> Term:
+    settings = ("max_part_loss", "harm_confidence")
+    return Term(f"chance of harm to {part}", chance, "less than", policy.harm_confidence, settings)
 
 
 def _holds_on_reference(reference: Reference, policy: GatePolicy) -> Finding:
     gain, error = paired_gain(reference.only_challenger, reference.only_champion, reference.rows)
-    chance = NormalDist().inv_cdf(1 - policy.significance) * error
-    seen = f"on {reference.rows} reference rows accuracy is {_above(gain)} the champion's"
-    said = f"{seen}; {policy.max_loss + chance:.4f} below is allowed: {policy.max_loss:g}, and what is within chance"
-    term = _lost("loss of accuracy on reference rows, beyond chance", -gain - chance, policy)
-    return Finding("no worse on the reference rows", term.holds, said, (term,))
+    luck = NormalDist().inv_cdf(1 - policy.significance) * error
+    compared = f"on {reference.rows} reference rows accuracy is {_above(gain)} the champion's"
+    bound = f"{policy.max_loss + luck:.4f} below is allowed: {policy.max_loss:g}, and what is within chance"
+    term = _loss("loss in accuracy on reference rows, beyond chance", -gain - luck, policy)
+    return Finding("no worse on the reference rows", term.holds, f"{compared}; {bound}", (term,))
 
 
 def _refit(measured: Measured, policy: GatePolicy) -> Iterator[Finding]:
@@ -382,25 +382,25 @@ def _refit(measured: Measured, policy: GatePolicy) -> Iterator[Finding]:
 
 
 def _refit_holds(measured: Measured, reference: Reference, policy: GatePolicy) -> Iterator[Finding]:
-    """By accuracy or, where that does not decide, by each metric that does: most rows say nothing of a rare label."""
+    """By accuracy or, if that does not decide, by each metric that does: most rows say nothing about a rare label."""
     if "accuracy" in policy.decided_by:
         yield _holds_on_reference(reference, policy)
         return
     for metric, gain in measured.gains:
-        chance, name = NormalDist().inv_cdf(1 - policy.significance) * gain.error, measured.title(metric)
-        seen = f"on {reference.rows} reference rows {name} is {_above(metric.sign * gain.gain)} the champion's"
-        allowed = f"{policy.max_loss + chance:.4f} {metric.worse} is allowed"
-        term = _lost(f"loss of {name} on reference rows, beyond chance", -gain.gain - chance, policy)
-        said = f"{seen}; {allowed}: {policy.max_loss:g}, and what is within chance"
-        yield Finding("no worse on the reference rows", term.holds, said, (term,))
+        luck, name = NormalDist().inv_cdf(1 - policy.significance) * gain.error, measured.title(metric)
+        compared = f"on {reference.rows} reference rows {name} is {_above(metric.sign * gain.gain)} the champion's"
+        allowed = f"{policy.max_loss + luck:.4f} {metric.worse} is allowed"
+        term = _loss(f"loss in {name} on reference rows, beyond chance", -gain.gain - luck, policy)
+        sentence = f"{compared}; {allowed}: {policy.max_loss:g}, and what is within chance"
+        yield Finding("no worse on the reference rows", term.holds, sentence, (term,))
 
 
 def _agrees(rival: Rival, policy: GatePolicy) -> Finding:
     alike = sum(count for _, ours, theirs, count in rival.pairs if ours == theirs)
     share, bound = alike / sum(count for *_, count in rival.pairs), policy.min_refit_agreement
-    said = f"it answers {share:.4f} of them as version {rival.version} does, of {bound:g}"
-    term = Term("share of the same answers", share, "at least", bound, ("min_refit_agreement",))
-    return Finding("answers as the evaluated version", term.holds, said, (term,))
+    term = Term("share of equal answers", share, "at least", bound, ("min_refit_agreement",))
+    sentence = f"it answers {share:.4f} of them as version {rival.version} does, of {bound:g}"
+    return Finding("answers like the evaluated version", term.holds, sentence, (term,))
 
 
 def _only(pairs: Iterable[Pair]) -> tuple[int, int]:
