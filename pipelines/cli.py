@@ -218,26 +218,23 @@ def _headline(body: dict[str, Any]) -> str:
 def why(
     version: Annotated[str, typer.Argument(help="A version that the gate has judged.")], as_json: Json = False
 ) -> None:
-    """Tell the verdict on a version: every rule with its margin, and the nearest change that would have turned it."""
+    """Explain the verdict on a version: each rule, and the nearest change of a threshold that would have turned it."""
     from assets.front.history import History
     from assets.front.why import lines
     from assets.front.why import why as tell
 
     home = Home.from_environment()
-    found = tell(home, History.of(home), version)
-    if found is None:
+    story = tell(home, History.of(home), version)
+    if story is None:
         raise RegistryError(f"no version {version!r} was judged; `evergreen ledger` shows every verdict")
-    if as_json:
-        typer.echo(json.dumps(asdict(found)))
-    else:
-        typer.echo("\n".join(lines(found)))
+    typer.echo(json.dumps(asdict(story)) if as_json else "\n".join(lines(story)))
 
 
 @app.command()
 def letter(
-    output: Annotated[Path | None, typer.Option(help="A folder; by default letters, among the home's reports.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A folder; by default letters, in the home's reports.")] = None,
 ) -> None:
-    """Write last night as a page and as Markdown for mail or a chat, and show the latter: short when it was calm."""
+    """Write a letter about last night as HTML and as Markdown, for mail or chat, and print the Markdown."""
     from pipelines.letters import write
 
     written = write(Home.from_environment(), output)
@@ -247,11 +244,13 @@ def letter(
 
 @app.command()
 def export_site(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Empty, not there, or an earlier copy to replace.")],
-    texts: Annotated[bool, typer.Option("--texts", help="With texts, where configs/front.yaml shows them.")] = False,
-    reports: Annotated[bool, typer.Option(help="With the last night's drift page and Data Docs.")] = True,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier export.")
+    ],
+    texts: Annotated[bool, typer.Option("--texts", help="Include texts, if configs/front.yaml shows them.")] = False,
+    reports: Annotated[bool, typer.Option(help="Include the last night's drift page and Data Docs.")] = True,
 ) -> None:
-    """Write the front door as static files that work from a folder."""
+    """Write the front door as static files, which also work from a folder."""
     from pipelines.letters import copy_site
 
     site = copy_site(Home.from_environment(), folder, texts=texts, reports=reports)

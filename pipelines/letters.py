@@ -1,13 +1,16 @@
-"""What leaves the front door: last night as a letter, and all of it as a folder of files."""
+"""What can be taken from the front door: last night as a letter, and all pages as files."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import dagster as dg
 
 from assets.addresses import address
 from assets.exceptions import NotPublished
-from assets.front.history import History
+from assets.front.history import Day, History, Timeline
 from assets.front.letter import as_html, as_markdown, compose
-from assets.front.night import measured
+from assets.front.night import Night, measured
 from assets.front.pages import Links
 from assets.front.site import Site, export
 from assets.front.why import why
@@ -29,42 +32,34 @@ class Written:
 
 
 def write(home: Home, folder: Path | None = None) -> Written:
-    """The newest as-of's letter, by default among the reports. Raises NotPublished for a home without a night."""
+    """Write the letter about the newest as-of, by default to the reports. Raises NotPublished without a night."""
     history = History.of(home)
     if history.now is None:
-        raise NotPublished("this home has no night behind it")
-    day = history.timeline.days[-1]
+        raise NotPublished("there is nothing to write about: no night has run in this home")
+    day, quality = history.timeline.days[-1], history.now.quality
     with open_instance(home) as instance:
         night = night_of(home, instance, history.timeline, day.as_of)
-    quality = history.now.quality
-    told = {
-        event.version: why(home, history, event.version)
-        for event in day.events
-        if event.kind == "verdict" and event.version
-    }
-    stories = {version: found.story for version, found in told.items() if found}
+    judged = {event.version for event in day.events if event.kind == "verdict" and event.version}
+    stories = {version: told.story for version in judged if (told := why(home, history, version))}
     links = Links(address(home, "front"), address(home, "dagster"), address(home, "mlflow"))
-    found = measured(home.lake, quality.as_of) if quality else None
-    letter = compose(home.domain, links, history.now, day, night, found, stories)
-    target = folder or home.reports / "letters"
-    written = Written(target / f"{day.as_of}.html", target / f"{day.as_of}.md")
-    target.mkdir(parents=True, exist_ok=True)
+    measures = measured(home.lake, quality.as_of) if quality else None
+    letter = compose(home.domain, links, history.now, day, night, measures, stories)
+    target = (folder or home.reports / "letters") / day.as_of
+    written = Written(target.with_suffix(".html"), target.with_suffix(".md"))
     write_atomically(written.page, as_html(letter, home.domain, links))
     write_atomically(written.markdown, as_markdown(letter))
     return written
 
 
 def copy_site(home: Home, folder: Path, *, texts: bool, reports: bool) -> Site:
-    """The front door as files; texts only where the settings show them as well. Raises as `export` does."""
+    """Export the front door; `texts` shows only what configs/front.yaml shows as well. Raises as `export` does."""
     settings = load_front_settings()
     settings = settings.model_copy(update={"texts": texts and settings.texts})
     known = History.of(home).timeline
     with open_instance(home) as instance:
-        return export(
-            home,
-            folder,
-            lambda day: night_of(home, instance, known, day.as_of),
-            settings,
-            load_settings(PROFILE).drift,
-            reports=reports,
-        )
+        night = partial(_night, home, instance, known)
+        return export(home, folder, night, settings, load_settings(PROFILE).drift, reports=reports)
+
+
+def _night(home: Home, instance: dg.DagsterInstance, known: Timeline, day: Day) -> Night:
+    return night_of(home, instance, known, day.as_of)

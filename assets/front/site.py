@@ -1,17 +1,18 @@
-"""The front door as static files: each page at a relative address, to be opened from a folder or served by anything.
+"""The front door as static files with relative links, which work from a folder or on any server.
 
-Rows are those of the champion and of what awaits approval, the first page of each. Texts are left out unless asked for.
+They have the rows of the champion and of versions that await approval, the first page of each, and no texts unless the
+settings that are passed show them.
 """
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assets.exceptions import SettingsError
+from assets.exceptions import NotPublished, SettingsError
 from assets.front.history import Day, History
-from assets.front.night import Night, measured
+from assets.front.night import Night, measured, pictures
 from assets.front.pages import STATIC, Links, behind_page, front_page, night_page, rows_page, why_page
 from assets.front.rows import Behind, Wanted, behind, find_rows
 from assets.front.why import why
@@ -21,44 +22,18 @@ from assets.settings import DriftSettings, FrontSettings
 __all__ = ["Site", "export"]
 
 _MARK = ".evergreen-site"
-"""A file by which a folder is known to be an earlier copy."""
+"""A file in every exported folder."""
 _TOP = Links("", "", "", live=False)
-_BELOW = Links("../", "", "", live=False)
+"""The links of a page in the site's own folder: an address is also a file's path."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What was written."""
+    """An exported site."""
 
     folder: Path
     pages: int
     bytes: int
-
-
-def export(
-    home: Home,
-    folder: Path,
-    night_of: Callable[[Day], Night],
-    settings: FrontSettings,
-    drift: DriftSettings,
-    *,
-    reports: bool = True,
-) -> Site:
-    """Write the site into a folder that is empty, not there, or an earlier copy, which it replaces.
-
-    reports: whether the last night's drift page and Data Docs are copied, too. Raises SettingsError for a folder that
-    holds something else, and for a home without a night.
-    """
-    if folder.exists() and not (folder / _MARK).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingsError(f"{folder}: is neither empty nor an earlier copy of a front door; name another folder")
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as staged:
-        made = Path(staged) / "site"
-        pages = _write(_Source(home, History.of(home), night_of, settings, drift, reports), made)
-        if folder.exists():
-            folder.rename(Path(staged) / "before")
-        made.rename(folder)
-    return Site(folder, pages, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
 
 
 @dataclass(frozen=True)
@@ -71,64 +46,115 @@ class _Source:
     reports: bool
 
     @property
-    def shown(self) -> list[str]:
-        """The versions whose rows are written."""
+    def versions(self) -> list[str]:
+        """The versions whose rows are exported."""
         now = self.history.now
-        if now is None:
-            raise SettingsError("this home has no night behind it: run Evergreen first")
+        assert now is not None
         champion = [now.champion.version] if now.champion else []
         return [*dict.fromkeys((*champion, *(waiting.version for waiting in now.waiting)))]
 
+    @property
+    def newest(self) -> Day:
+        return self.history.timeline.days[-1]
+
+    @property
+    def pictures(self) -> Mapping[str, str]:
+        return pictures(self.home) if self.reports else {}
+
+    def night(self, day: Day) -> Night:
+        """The night of a day; only the newest has reports, if any."""
+        night = self.night_of(day)
+        return night if self.reports and day is self.newest else replace(night, pages={})
+
+    def links(self, root: str) -> Links:
+        return Links(root, "", "", live=False, shown=frozenset(self.versions))
+
+
+def export(
+    home: Home,
+    folder: Path,
+    night_of: Callable[[Day], Night],
+    settings: FrontSettings,
+    drift: DriftSettings,
+    *,
+    reports: bool = True,
+) -> Site:
+    """Write the site to a folder that does not exist, is empty, or is an earlier export, which is replaced.
+
+    `reports`: also copy the last night's drift page and Data Docs, and pictures. Raises SettingsError for a folder with
+    anything else, and NotPublished for a home without a night.
+    """
+    _require_replaceable(folder)
+    source = _Source(home, History.of(home), night_of, settings, drift, reports)
+    if source.history.now is None:
+        raise NotPublished("there is nothing to export: no night has run in this home")
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as staged:
+        pages = _write(source, Path(staged) / "new")
+        if folder.exists():
+            folder.rename(Path(staged) / "old")
+        (Path(staged) / "new").rename(folder)
+    return Site(folder, pages, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+
+
+def _require_replaceable(folder: Path) -> None:
+    if folder.exists() and not (folder / _MARK).exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise SettingsError(f"{folder} is neither an empty folder nor an earlier export; choose another folder")
+
 
 def _write(source: _Source, folder: Path) -> int:
-    """How many pages there are."""
+    """Write everything to a new folder, and return the number of pages."""
     shutil.copytree(STATIC, folder / "static")
     (folder / _MARK).touch()
     pages = dict(_pages(source))
     for path, text in pages.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    if source.reports:
-        _copy_reports(source, folder)
+    for path in (*source.night(source.newest).pages.values(), *source.pictures.values()):
+        _copy(source.home.reports, Path(path), folder)
     return len(pages)
 
 
+def _copy(reports: Path, path: Path, folder: Path) -> None:
+    """Copy a file of the reports or, if it is an index, all of its folder."""
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "index.html":
+        shutil.copytree(reports / path.parent, folder / path.parent, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(reports / path, folder / path)
+
+
 def _pages(source: _Source) -> Iterator[tuple[str, str]]:
-    """Addresses and contents."""
-    history, known = source.history, source.history.timeline
-    about = (source.home.domain, replace(_BELOW, shown=frozenset(source.shown)))
-    for day in known.days:
-        newest = day is known.days[-1]
-        night = source.night_of(day)
-        if not (newest and source.reports):
-            night = replace(night, pages={})
-        yield _TOP.night(day.as_of), night_page(*about, known, day, night)
-        if newest:
-            yield _TOP.home, _first(source, night)
+    """The path and the text of each page."""
+    history, domain, links = source.history, source.home.domain, source.links("../")
+    yield _TOP.home, _first(source)
+    for day in history.timeline.days:
+        yield _TOP.night(day.as_of), night_page(domain, links, history.timeline, day, source.night(day))
     for version in dict.fromkeys(str(entry.body["version"]) for entry in history.entries if entry.kind == "verdict"):
-        if found := why(source.home, history, version):
-            yield _TOP.why(version), why_page(*about, found)
-    for version in source.shown:
+        if story := why(source.home, history, version):
+            yield _TOP.why(version), why_page(domain, links, story)
+    for version in source.versions:
         if numbers := behind(source.home, history, version):
-            yield _TOP.rows({"version": version}), behind_page(*about, numbers)
-            yield from _rows(source, numbers, about[1])
+            yield _TOP.rows({"version": version}), behind_page(domain, links, numbers)
+            yield from _rows(source, numbers)
 
 
-def _first(source: _Source, night: Night) -> str:
+def _first(source: _Source) -> str:
     quality = source.history.now and source.history.now.quality
-    found = measured(source.home.lake, quality.as_of) if quality else None
-    links = replace(_TOP, shown=frozenset(source.shown))
-    return front_page(source.home.domain, links, source.history, found, night)
+    measures = measured(source.home.lake, quality.as_of) if quality else None
+    night = source.night(source.newest)
+    return front_page(source.home.domain, source.links(""), source.history, measures, night, source.pictures)
 
 
-def _rows(source: _Source, numbers: Behind, links: Links) -> Iterator[tuple[str, str]]:
-    for wanted in _numbers(numbers):
-        if found := find_rows(source.home, source.history, wanted, source.settings, source.drift):
-            yield _TOP.rows(wanted.parameters), rows_page(source.home.domain, links, wanted, found)
+def _rows(source: _Source, numbers: Behind) -> Iterator[tuple[str, str]]:
+    links = source.links("../")
+    for wanted in _wanted(numbers):
+        if rows := find_rows(source.home, source.history, wanted, source.settings, source.drift):
+            yield _TOP.rows(wanted.parameters), rows_page(source.home.domain, links, wanted, rows)
 
 
-def _numbers(numbers: Behind) -> Iterator[Wanted]:
-    """Everything that its page leads to."""
+def _wanted(numbers: Behind) -> Iterator[Wanted]:
+    """The rows that the page of a version's numbers links to."""
     for column in numbers.moved:
         yield Wanted(as_of=numbers.window or "", column=column.column)
     for part in numbers.slices:
@@ -138,13 +164,3 @@ def _numbers(numbers: Behind) -> Iterator[Wanted]:
         for answer, count in zip(numbers.labels, counts, strict=True):
             if count:
                 yield Wanted(numbers.version, label=label, predicted=answer)
-
-
-def _copy_reports(source: _Source, folder: Path) -> None:
-    """Those of the last night: a page by itself, or the folder of an index."""
-    for path in map(Path, source.night_of(source.history.timeline.days[-1]).pages.values()):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        if path.name == "index.html":
-            shutil.copytree(source.home.reports / path.parent, folder / path.parent, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source.home.reports / path, folder / path)
