@@ -52,7 +52,10 @@ class Home:
         return cls(root)
 
     def require_known(self) -> None:
-        """Raises SettingsError for the home of another domain, or of an earlier Evergreen."""
+        """Raises SettingsError for the home of another domain or of an earlier Evergreen, and for a file."""
+        nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not nearest.is_dir():
+            raise SettingsError(f"EVERGREEN_HOME: {self.root} is no folder: {nearest} is a file; choose another")
         if self._owner.exists() and (owner := self._owner.read_text()) != self.domain.name:
             raise SettingsError(
                 f"EVERGREEN_HOME: {self.root} is the home of the domain {owner}, not of {self.domain.name}; choose "

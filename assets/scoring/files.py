@@ -2,6 +2,7 @@
 
 import errno
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from assets.exceptions import EvergreenError, RegistryError, SettingsError
+from assets.exceptions import EvergreenError, RegistryError
 from assets.features.serving import online_features, online_store
 from assets.ingestion.inputs import model_inputs
 from assets.ingestion.reading import read_rows
@@ -23,6 +24,7 @@ from assets.lake import Home, hash_file, hash_json
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.scoring.golden import answer_golden_rows, require_agreement
 from assets.scoring.parts import Parts, resumable
+from assets.scoring.request import look
 from assets.scoring.score import score_rows
 from assets.settings import ScoringSettings, Settings
 from assets.training.bundle import load_bundle
@@ -41,7 +43,6 @@ _SCHEMA = pa.schema(
 )
 _FORMULA = r"\A(['=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - spreadsheets know the wide ones, too
 """The first characters of a text that are not safe in a spreadsheet."""
-_FORMATS = (".parquet", ".csv")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class ScoredFile:
     output: Path
     rows: int
     scored: int
-    """Rows with an answer; the others say why not in `reason`."""
+    """Rows with an answer."""
+    unscored: dict[str, int]
+    """Rows without one, by reason, the most frequent first."""
     model_version: str
 
 
@@ -67,7 +70,7 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
     ending or a missing folder, RegistryError without a champion or for one that does not answer as it was evaluated,
     SourceError for an unreadable input.
     """
-    _check(output)
+    look(path, output, settings.ingestion, home.domain)
     champion, bundle = _champion(home)
     require_agreement(answer_golden_rows(home.lake, champion, bundle, settings.scoring), champion)
     with _disk_of(output), resumable(output.parent, output.name, _key(home, path, champion, settings)) as parts:
@@ -75,8 +78,8 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
             lambda: _chunks(read_rows(path, settings.ingestion, home.domain), settings.scoring.chunk_rows),
             lambda chunk: _answers(home, chunk, bundle, champion.version, settings.scoring),
         )
-        rows, scored = _assemble(parts, output)
-    return ScoredFile(output, rows, scored, champion.version)
+        rows, unscored = _assemble(parts, output)
+    return ScoredFile(output, rows, rows - unscored.total(), dict(unscored.most_common()), champion.version)
 
 
 @contextmanager
@@ -99,9 +102,11 @@ def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings
     return hash_json([source, store, champion.version, champion.training_id, how])[:16]
 
 
-def _assemble(parts: Parts, output: Path) -> tuple[int, int]:
-    """Write the output elsewhere and rename it when it is complete; the number of rows, and of those with an answer."""
-    rows = scored = 0
+def _assemble(parts: Parts, output: Path) -> tuple[int, Counter[str]]:
+    """Write the output elsewhere and rename it when it is complete; the number of rows, and of those without an answer
+    by reason.
+    """
+    rows, unscored = 0, Counter[str]()
     writer = pyarrow.parquet.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
     with tempfile.TemporaryDirectory(dir=parts.folder) as folder:
         temporary = Path(folder) / output.name
@@ -109,9 +114,9 @@ def _assemble(parts: Parts, output: Path) -> tuple[int, int]:
             for table in parts.tables():
                 opened.write_table(table if output.suffix == ".parquet" else _without_formulas(table))
                 rows += len(table)
-                scored += len(table) - table["predicted"].null_count
+                unscored.update(table.filter(pc.is_null(table["predicted"]))["reason"].to_pylist())
         temporary.replace(output)
-    return rows, scored
+    return rows, unscored
 
 
 def _without_formulas(table: pa.Table) -> pa.Table:
@@ -121,13 +126,6 @@ def _without_formulas(table: pa.Table) -> pa.Table:
             column = pc.replace_substring_regex(table[place], _FORMULA, r"'\1")
             table = table.set_column(place, field, column)
     return table
-
-
-def _check(output: Path) -> None:
-    if output.suffix not in _FORMATS:
-        raise SettingsError(f"--output {output}: its ending must be .parquet or .csv")
-    if not output.absolute().parent.is_dir():
-        raise SettingsError(f"--output {output}: there is no folder {output.parent}")
 
 
 def _champion(home: Home) -> tuple[RegisteredVersion, Predictor]:
