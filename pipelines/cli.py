@@ -4,19 +4,23 @@ import json
 import os
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import date
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import typer
+from typer.core import TyperCommand
 
 from assets.as_of import Cadence, parse
 from assets.exceptions import RegistryError, SettingsError
 from assets.lake import Home
 from assets.settings import load_domain, load_policy, load_settings
-from pipelines import onboarding
+from pipelines import onboarding, output
+from pipelines.examples import epilog
 
 __all__ = ["app", "main"]
 
@@ -24,7 +28,6 @@ app = typer.Typer(
     name="evergreen",
     help="Keeps a text model fresh: from dirty records to a registered, gated, scoring model.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -33,7 +36,11 @@ _AT_WORK = (
     "export-site",
 )
 """Commands that read the home; `run` marks the home as in use itself, like every run of the graph."""
+_ANYWHERE = ("doctor",)
+"""Commands that do not need a home which can be used."""
 _POLICIES = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")
+
+_say = output.say
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -65,24 +72,37 @@ app.command()(onboarding.init)
 app.command()(onboarding.check)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        output.show(f"evergreen {version_of('evergreen')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _enter(
-    context: typer.Context,
     domain: Annotated[
         Path | None,
         typer.Option(envvar="EVERGREEN_DOMAIN", help="The folder of a domain; by default the project itself."),
     ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     if domain is not None:
         os.environ["EVERGREEN_DOMAIN"] = str(domain.absolute())
-    home = Home.from_environment()
-    home.require_known()
-    if (command := context.invoked_subcommand) in _AT_WORK:
-        context.with_resource(home.in_use(f"evergreen-{command}-{uuid4().hex[:8]}"))
 
 
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+class _Command(TyperCommand):
+    """A command that looks at its home first, once it is known what is asked: help needs no home."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if self.name in _ANYWHERE:
+            return super().invoke(ctx)
+        home = Home.from_environment()
+        home.require_known()
+        marked = self.name in _AT_WORK and home.root.exists()
+        with home.in_use(f"evergreen-{self.name}-{uuid4().hex[:8]}") if marked else nullcontext():
+            return super().invoke(ctx)
 
 
 def _date(text: str) -> str:
@@ -127,22 +147,20 @@ def run(
     """Run the whole graph: ingest, train, evaluate, gate, score and decide."""
     load_settings(profile)
     _say("Loading the graph")
-    from pipelines.faults import damaged_database
+    from pipelines.faults import explain_run
+    from pipelines.progress import progress_on_stderr
     from pipelines.runs import run_graph
     from pipelines.summary import summarize, table
 
     home, sources = Home.from_environment(), [_absolute(s) for s in source]
-    # While the graph runs, file descriptor 2 belongs to the libraries' log.
-    with os.fdopen(os.dup(2), "w", buffering=1) as terminal:
-        outcome = run_graph(home, sources, as_of, profile, lambda line: print(line, file=terminal), history=history)
+    with progress_on_stderr() as progress:
+        outcome = run_graph(home, sources, as_of, profile, progress, history=history)
     if outcome.failure:
-        failure = "; ".join(filter(None, [outcome.failure, damaged_database(home)]))
-        _say(f"evergreen: {failure} (log: {home.root / 'logs' / outcome.run_id}.log)")
+        _say(f"evergreen: {explain_run(outcome.failure, home)} (log: {home.root / 'logs' / outcome.run_id}.log)")
         raise typer.Exit(1)
     summary = summarize(home, as_of, outcome)
-    _say(table(summary, home.domain))
-    if as_json:
-        typer.echo(json.dumps(summary))
+    _say("")
+    output.result(summary, table(summary, home.domain), as_json=as_json)
 
 
 def _absolute(source: str) -> str:
@@ -152,17 +170,23 @@ def _absolute(source: str) -> str:
 @app.command()
 def score(
     source: Annotated[Path, typer.Option("--input", help="A file like the domain's sources; labels are not needed.")],
-    output: Annotated[Path, typer.Option(help="The file to write, with the ending .parquet or .csv.")],
+    answers: Annotated[Path, typer.Option("--output", help="The file to write, with the ending .parquet or .csv.")],
     profile: Annotated[
         str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
     ] = "quick",
 ) -> None:
     """Score the records of a file with the champion: one output row per input row."""
-    settings = load_settings(profile)
+    settings, home = load_settings(profile), Home.from_environment()
+    from assets.scoring.request import look
+
+    look(source, answers, settings.ingestion, home.domain)
     from assets.scoring.files import score_file
 
-    scored = score_file(Home.from_environment(), source, output, settings)
-    _say(f"{scored.rows} rows, {scored.scored} scored by version {scored.model_version}: {output}")
+    scored = score_file(home, source, answers, settings)
+    output.show(f"{scored.rows:,} rows, {scored.scored:,} scored by version {scored.model_version}: {answers}")
+    if scored.unscored:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in scored.unscored.items())
+        output.show(f"{sum(scored.unscored.values()):,} not scored: {reasons}")
 
 
 @app.command()
@@ -196,11 +220,11 @@ def ledger(
     champion = registry.ledger.champion_at(at) if at else None
     entries = ([champion] if champion else []) if at else registry.ledger.entries()
     if as_json:
-        typer.echo(json.dumps([entry.as_dict() for entry in entries]))
-    for entry in entries:
-        _say(f"{entry.seq:>5}  {entry.as_of}  {entry.kind:<11} {_headline(entry.body)}")
+        output.show(json.dumps([entry.as_dict() for entry in entries]))
+    for entry in () if as_json else entries:
+        output.show(f"{entry.seq:>5}  {entry.as_of}  {entry.kind:<11} {_headline(entry.body)}")
     if verification:
-        _say(verification.sentence)
+        (_say if as_json else output.show)(verification.sentence)
     if at and not champion:
         _say(f"there was no champion on {at}")
 
@@ -282,7 +306,7 @@ def _settle(version: str, decision: Literal["approve", "reject"], by: str, reaso
     from assets.registry.succession import Succession
 
     champion = Succession(Registry(Home.from_environment())).settle(version, decision, by, reason)
-    _say(f"version {champion.version} is the champion" if champion else "there is no champion yet")
+    output.show(f"version {champion.version} is the champion" if champion else "there is no champion yet")
 
 
 @app.command()
@@ -295,7 +319,7 @@ def rollback(
     from assets.registry.succession import Succession
 
     Succession(Registry(Home.from_environment())).rollback(version, reason)
-    _say(f"version {version} is the champion")
+    output.show(f"version {version} is the champion")
 
 
 @app.command()
@@ -307,18 +331,18 @@ def withdraw(
     from pipelines.withdrawal import withdraw as take_out
 
     done = take_out(Home.from_environment(), name, reason)
-    _say(
+    output.show(
         f"{done.object.key}: {done.object.landed:,} {load_domain().record.many} are withdrawn: {done.object.withdrawn}"
     )
     if done.published:
-        _say("the published marts contain them until the next run")
+        output.show("the published marts contain them until the next run")
     if done.snapshots:
-        _say(f"built from it, and left as they are: {', '.join(done.snapshots)}")
+        output.show(f"built from it, and left as they are: {', '.join(done.snapshots)}")
     if done.versions:
-        _say(f"trained on those: version {', '.join(done.versions)}")
+        output.show(f"trained on those: version {', '.join(done.versions)}")
     if done.unknown:
         gone = "its training set was removed (reproducible in configs/retention.yaml)"
-        _say(f"unknown for version {', '.join(done.unknown)}: {gone}")
+        output.show(f"unknown for version {', '.join(done.unknown)}: {gone}")
 
 
 @app.command()
@@ -338,13 +362,14 @@ def prune(
 
     home = Home.from_environment()
     pruned = Pruned(tuple(plan(home, policy))) if dry_run else remove(home, policy)
-    for item in pruned.removed:
-        _say(f"{size(item.bytes):>10}  {item.path}: {item.why} ({item.setting})")
-    with open_instance(home) as instance:
-        forgotten = forget_runs(instance, home, policy.runs, dry_run=dry_run)
-    _say(f"{'would be: ' if dry_run else ''}{pruned.sentence}; {len(forgotten)} Dagster runs (runs)")
-    if as_json:
-        typer.echo(json.dumps(asdict(pruned) | {"bytes": pruned.bytes, "runs": forgotten, "dry_run": dry_run}))
+    forgotten = []
+    if home.dagster.exists():
+        with open_instance(home) as instance:
+            forgotten = forget_runs(instance, home, policy.runs, dry_run=dry_run)
+    lines = [f"{size(item.bytes):>10}  {item.path}: {item.why} ({item.setting})" for item in pruned.removed]
+    lines.append(f"{'would be: ' if dry_run else ''}{pruned.sentence}; {len(forgotten)} Dagster runs (runs)")
+    value = asdict(pruned) | {"bytes": pruned.bytes, "runs": forgotten, "dry_run": dry_run}
+    output.result(value, "\n".join(lines), as_json=as_json)
 
 
 @app.command()
@@ -354,9 +379,9 @@ def rebuild_registry() -> None:
 
     rebuilt = rebuild(Home.from_environment())
     for version in rebuilt.versions:
-        _say(f"version {version.version}: training {version.training_id} of {version.as_of}")
+        output.show(f"version {version.version}: training {version.training_id} of {version.as_of}")
     for what in rebuilt.left_out:
-        _say(f"left out: {what}")
+        output.show(f"left out: {what}")
 
 
 @app.command()
@@ -371,9 +396,8 @@ def reproduce(
     from pipelines.runs import run_worker
 
     reproduction = make_again(Home.from_environment(), version, run_worker)
-    if as_json:
-        typer.echo(json.dumps(asdict(reproduction)))
-    _say(f"version {reproduction.version}: {reproduction.verdict}: {reproduction.reason}")
+    line = f"version {reproduction.version}: {reproduction.verdict}: {reproduction.reason}"
+    output.result(asdict(reproduction), line, as_json=as_json)
     if not reproduction.succeeded:
         raise typer.Exit(1)
 
@@ -401,9 +425,9 @@ def replay(
     days, sources = steps(start, end, int(every.removesuffix("d"))), [_absolute(one) for one in source]
     replayed = go_back(home, sources, days, policies, load_settings(profile), run_worker, _say)
     picture = draw(replayed, home.reports / "replay" / f"{start}_{end}.png")
-    _say(f"\n{table(replayed, home.domain)}\n\nPlot: {picture}")
-    if as_json:
-        typer.echo(json.dumps(replayed.body()))
+    _say("")
+    output.result(replayed.body(), table(replayed, home.domain), as_json=as_json)
+    _say(f"Plot: {picture}")
 
 
 @app.command()
@@ -411,12 +435,12 @@ def demonstrate() -> None:
     """Show how a change of the world is detected, learned and overcome, in `<EVERGREEN_HOME>/demonstration`."""
     from pipelines.demonstration import demonstrate as show
 
-    show(Home.from_environment(), _say)
+    show(Home.from_environment(), _say, output.show)
 
 
 @app.command()
 def simulate(
-    output: Annotated[Path, typer.Option(help="The folder to write one file per month into.")],
+    folder: Annotated[Path, typer.Option("--output", help="The folder to write one file per month into.")],
     start: Annotated[str, typer.Option("--from", parser=_date, metavar="YYYY-MM-DD", help="First day.")],
     end: Annotated[str, typer.Option("--to", parser=_date, metavar="YYYY-MM-DD", help="Last day.")],
     rate: Annotated[int, typer.Option(help="Records a day.")] = 50,
@@ -429,8 +453,34 @@ def simulate(
 
     domain = load_domain()
     write = simulator(domain)
-    done = write(output, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario, daily=daily)
-    _say(f"{done.records} {domain.record.many} in {len(done.files)} files: {output}")
+    done = write(folder, date.fromisoformat(start), date.fromisoformat(end), rate, seed, scenario, daily=daily)
+    output.show(f"{done.records} {domain.record.many} in {len(done.files)} files: {folder}")
+
+
+@app.command()
+def doctor(
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="A file, a folder or s3://bucket/prefix; by default EVERGREEN_SOURCES. May be given again."),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(envvar="EVERGREEN_PROFILE", help="A file in configs/profiles, without its ending.")
+    ] = "quick",
+    as_json: Json = False,
+) -> None:
+    """Look at the machine, the home, the settings and the sources; exit code 1 when something fails."""
+    from assets.ingestion.sources import configured_sources
+    from pipelines.doctor import examine, show
+
+    findings = []
+    for finding in examine(Home.from_environment, source or configured_sources(), profile):
+        findings.append(finding)
+        if not as_json:
+            show(finding)
+    if as_json:
+        output.show(json.dumps([asdict(finding) for finding in findings]))
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -451,10 +501,8 @@ def ui(
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(values))
-    for name, value in values.items():
-        _say(f"{name.replace('_', ' '):<14}{_plain(value)}")
+    lines = [f"{name.replace('_', ' '):<14}{_plain(value)}" for name, value in values.items()]
+    output.result(values, "\n".join(lines), as_json=as_json)
 
 
 def _plain(value: Any) -> str:
@@ -465,3 +513,8 @@ def _plain(value: Any) -> str:
     if "reason" in value:
         return f"{value['decision']}: {value['reason']}"
     return ", ".join(f"{name.replace('_', ' ')} {item}" for name, item in value.items())
+
+
+for _each in app.registered_commands:
+    _name = _each.name or getattr(_each.callback, "__name__", "").replace("_", "-")
+    _each.cls, _each.epilog = _Command, epilog(_name)

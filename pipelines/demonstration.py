@@ -26,6 +26,7 @@ from assets.lake import Home
 from assets.registry.ledger import Entry, Ledger
 from assets.warehouse.marts import mart
 from pipelines.instance import open_instance
+from pipelines.progress import progress_on_stderr
 from pipelines.runs import run_graph
 from pipelines.servers import WORKSPACE
 from pipelines.simulating import simulator
@@ -54,8 +55,11 @@ _BY_WEEK = """
 """
 
 
-def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
-    """Run it in a home inside another, which is emptied first. Raises EvergreenError when it does not succeed."""
+def demonstrate(outer: Home, say: Callable[[str], None], show: Callable[[str], None]) -> None:
+    """Run it in a home inside another, which is emptied first. Raises EvergreenError when it does not succeed.
+
+    `say` gets its progress, and `show` its result.
+    """
     home, say = Home(outer.root / "demonstration"), _clock(say)
     shutil.rmtree(home.root, ignore_errors=True)
     for anchor in Ledger.of(home).anchors:
@@ -78,12 +82,12 @@ def demonstrate(outer: Home, say: Callable[[str], None]) -> None:
         _await_retraining(home, processes, say)
     _graph(home, source, decided + timedelta(_RECOVERY), "observe", say)
     weeks = _by_week(home, change)
-    say("\n".join(["The timeline", *_timeline(home, weeks, change, decided)]))
+    show("\n".join(["The timeline", *_timeline(home, weeks, change, decided)]))
     verdict = Ledger.of(home).entries("verdict")[-1].body["decision"]
     marks = {f"new words, {change}": change, f"retrained, verdict {verdict}, {decided}": decided}
     picture = _draw(weeks, marks, home.reports / "demonstration.png")
     domain = os.environ.get("EVERGREEN_DOMAIN")
-    say(f"Open next: {picture}, or EVERGREEN_HOME={home.root} make ui{f' DOMAIN={domain}' if domain else ''}")
+    show(f"Open next: {picture}, or EVERGREEN_HOME={home.root} make ui{f' DOMAIN={domain}' if domain else ''}")
 
 
 def _clock(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -102,9 +106,8 @@ def _switch_on(home: Home, processes: Processes, sensor: str) -> None:
 def _graph(home: Home, source: Path, day: date, job: str, say: Callable[[str], None]) -> None:
     as_of = at(day, home.domain.cadence)
     say(f"as of {as_of}: {job}")
-    with os.fdopen(os.dup(2), "w", buffering=1) as terminal:
-        # While the graph runs, file descriptor 2 belongs to the libraries' log.
-        done = run_graph(home, [str(source)], as_of, _PROFILE, lambda line: print(line, file=terminal), job)
+    with progress_on_stderr() as progress:
+        done = run_graph(home, [str(source)], as_of, _PROFILE, progress, job)
     if done.failure:
         raise EvergreenError(f"{job} as of {as_of}: {done.failure}")
 

@@ -10,14 +10,18 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from assets.exceptions import EvergreenError
+from assets.exceptions import BundleError, EvergreenError, TrainingError
 from assets.lake import Home
 
-__all__ = ["damaged_database", "explain", "full_disk"]
+__all__ = ["damaged_database", "explain", "explain_run", "full_disk"]
 
 _LITTLE = 200_000_000
 """Bytes; a first run of the profile quick writes about this much into the home."""
 _NEXT_TO_NOTHING = 10_000_000
+_DOCTOR = "; `evergreen doctor` looks for more"
+_EXAMINED = (BundleError, TrainingError)
+_EXAMINED_STEPS = ("raw_records", "challenger")
+"""Steps that need the sources, and memory or a GPU."""
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DATABASES = {
     "ledger.db": "restore it from a copy",
@@ -29,16 +33,33 @@ _DATABASES = {
 
 
 def explain(error: Exception) -> str | None:
-    """An error's cause and remedy on one line; None for an unexpected error."""
+    """An error's cause and remedy on one line; None for an unexpected error.
+
+    What `evergreen doctor` looks at names it.
+    """
     if isinstance(error, EvergreenError):
-        return str(error)
+        return f"{error}{_DOCTOR if isinstance(error, _EXAMINED) else ''}"
     home = Home.from_environment()
-    if full := full_disk(home):
-        return full
-    if isinstance(error, OSError) and error.errno in _REFUSED:
+    fault = full_disk(home) or _refusal(error, home)
+    if fault is None and isinstance(error, (sqlite3.Error, DBAPIError)):
+        fault = damaged_database(home)
+    return fault and f"{fault}{_DOCTOR}"
+
+
+def explain_run(failure: str, home: Home) -> str:
+    """The failure of a run with a damaged database of its home, and who could explain it."""
+    damaged = damaged_database(home)
+    examined = damaged or full_disk(home) or any(failure.startswith(f"stopped at {step}:") for step in _EXAMINED_STEPS)
+    return f"{'; '.join(filter(None, [failure, damaged]))}{_DOCTOR if examined else ''}"
+
+
+def _refusal(error: Exception, home: Home) -> str | None:
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _REFUSED:
         return f"{error.filename}: {error.strerror}; run as the owner of {home.root}, or set EVERGREEN_HOME"
-    if isinstance(error, (sqlite3.Error, DBAPIError)):
-        return damaged_database(home)
+    if error.filename and not home.root.exists() and home.root.is_relative_to(error.filename):
+        return f"EVERGREEN_HOME: {home.root} cannot be made: {error.strerror}; choose another folder"
     return None
 
 

@@ -1,6 +1,5 @@
 """`evergreen init` and `evergreen check`: getting started with one's own records."""
 
-import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from assets.as_of import at, instant, shifted
 from assets.exceptions import SettingsError
 from assets.settings import domain_folder, load_domain, load_hints, load_settings
+from pipelines.output import result, say, show
 
 __all__ = ["check", "init"]
 
@@ -27,17 +27,17 @@ def init(
     from assets.onboarding.guess import guess
     from assets.onboarding.sample import read_sample
 
-    _say(f"Reading the beginning of {source}" if source else "No --from FILE: writing an example for you to change")
+    say(f"Reading the beginning of {source}" if source else "No --from FILE: writing an example for you to change")
     sample = read_sample(source) if source else EXAMPLE
     drafted = draft(folder.absolute().name, sample, guess(sample, load_hints()))
     write_draft(folder, drafted)
     for name in drafted.files:
-        _say(f"  {folder / name}")
+        show(f"  {folder / name}")
     for doubt in drafted.doubts:
-        _say(f"Confirm {doubt}")
+        show(f"Confirm {doubt}")
     checked = f" --source {shlex.quote(str(source))}" if source else " --source FILE"
-    _say(f"Open next: {folder / 'configs' / 'domain.yaml'}, then run")
-    _say(f"  evergreen --domain {shlex.quote(str(folder))} check{checked}")
+    say(f"Open next: {folder / 'configs' / 'domain.yaml'}, then run")
+    say(f"  evergreen --domain {shlex.quote(str(folder))} check{checked}")
 
 
 def check(
@@ -56,17 +56,10 @@ def check(
     domain, sources = load_domain(), source or configured_sources()
     if not sources:
         raise SettingsError("no source: give --source, or set EVERGREEN_SOURCES")
-    _say(f"Reading at most {SAMPLE_ROWS:,} {domain.record.many}, and building their tables with dbt (some ten seconds)")
+    say(f"Reading at most {SAMPLE_ROWS:,} {domain.record.many}, and building their tables with dbt (some ten seconds)")
     checked = check_source(sources, domain, load_settings(profile))
-    for line in report(checked, domain):
-        _say(line)
+    result(asdict(checked), "\n".join(report(checked, domain)), as_json=as_json)
     if checked.newest:
         after = at(instant(shifted(checked.newest, 1)), domain.cadence)
         named = "".join(f" --source {shlex.quote(one)}" for one in sources)
-        _say(f"Open next: evergreen --domain {shlex.quote(str(domain_folder()))} run{named} --as-of {after}")
-    if as_json:
-        typer.echo(json.dumps(asdict(checked)))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+        say(f"Open next: evergreen --domain {shlex.quote(str(domain_folder()))} run{named} --as-of {after}")

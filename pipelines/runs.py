@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from assets.settings import CONFIGS
 from pipelines.failures import shortfall, stopped
 from pipelines.faults import full_disk
 from pipelines.instance import COMMAND_TAG, close_killed_runs, close_runs, open_instance
+from pipelines.progress import Lines
 from pipelines.stopping import Stopped, noted
 
 __all__ = ["GraphRun", "run_graph", "run_worker"]
@@ -51,7 +52,7 @@ def run_graph(
     sources: list[str],
     as_of: str,
     profile: str,
-    progress: Callable[[str], None],
+    progress: Lines,
     job: str = "refresh",
     history: bool = False,
 ) -> GraphRun:
@@ -68,21 +69,30 @@ def run_graph(
         instance.add_event_listener(run_id, watcher)
         instance.add_event_listener(run_id, partial(_cancel_when_stopped, instance))
         with _output_to(home.root / "logs" / f"{run_id}.log"):
-            succeeded = _execute(instance, run_id, sources, as_of, profile, job, history)
+            succeeded = _execute(instance, watcher, run_id, sources, as_of, profile, job, history)
             number = signal()
     if succeeded:
         return GraphRun(run_id, watcher.seconds, None)
     if number is not None:
-        raise Stopped(number, f" in {watcher.step}")
+        raise Stopped(number, watcher.where)
     return GraphRun(run_id, watcher.seconds, full_disk(home) or watcher.failure or "stopped before its first step")
 
 
 def _execute(
-    instance: dg.DagsterInstance, run_id: str, sources: list[str], as_of: str, profile: str, job: str, history: bool
+    instance: dg.DagsterInstance,
+    watcher: "_Watcher",
+    run_id: str,
+    sources: list[str],
+    as_of: str,
+    profile: str,
+    job: str,
+    history: bool,
 ) -> bool:
     from pipelines.definitions import defs
 
-    result = defs.resolve_job_def(job).execute_in_process(
+    resolved = defs.resolve_job_def(job)
+    watcher.steps = len(resolved.nodes)
+    result = resolved.execute_in_process(
         instance=instance,
         run_id=run_id,
         partition_key=as_of,
@@ -96,10 +106,10 @@ def _execute(
     return bool(result.success)
 
 
-class _Lines(logging.Handler):
+class _Warnings(logging.Handler):
     """Shows log messages, one line each."""
 
-    def __init__(self, progress: Callable[[str], None]) -> None:
+    def __init__(self, progress: Lines) -> None:
         super().__init__(logging.WARNING)
         self._progress = progress
 
@@ -110,12 +120,18 @@ class _Lines(logging.Handler):
 class _Watcher:
     """Turns the run's events into lines of progress, and remembers the result."""
 
-    def __init__(self, progress: Callable[[str], None]) -> None:
+    def __init__(self, progress: Lines) -> None:
         self.seconds: dict[str, float] = {}
         self.failure: str | None = None
+        self.steps = 0
         self._failed_checks: list[str] = []
-        self.step = "the start"
+        self._step: str | None = None
         self._progress = progress
+
+    @property
+    def where(self) -> str:
+        """Where another run goes on; empty before the first step."""
+        return f"step {len(self.seconds) + 1} of {self.steps}, {self._step}" if self._step else ""
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
@@ -123,8 +139,8 @@ class _Watcher:
             if entry.step_key in _TALKATIVE and entry.level == logging.INFO:
                 self._progress(f"              {entry.user_message}")
         elif event.event_type_value == "STEP_START":
-            self.step = str(event.step_key)
-            self._progress(f"         ...  {event.step_key}")
+            self._step = str(event.step_key)
+            self._progress.started(self._step, len(self.seconds) + 1, self.steps)
         elif event.event_type_value == "STEP_SUCCESS":
             self._ended(str(event.step_key), event.step_success_data.duration_ms / 1000)
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
@@ -136,7 +152,7 @@ class _Watcher:
 
     def _ended(self, step: str, seconds: float) -> None:
         self.seconds[step] = round(seconds, 2)
-        self._progress(f"  {seconds:8.1f} s  {step}")
+        self._progress.ended(step, seconds)
 
 
 def _cancel_when_stopped(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> None:
@@ -150,8 +166,8 @@ def _cancel_when_stopped(instance: dg.DagsterInstance, entry: dg.EventLogEntry) 
 
 
 @contextmanager
-def _warnings_to(progress: Callable[[str], None]) -> Iterator[None]:
-    lines, logger = _Lines(progress), logging.getLogger("evergreen")
+def _warnings_to(progress: Lines) -> Iterator[None]:
+    lines, logger = _Warnings(progress), logging.getLogger("evergreen")
     logger.addHandler(lines)
     try:
         yield
@@ -160,7 +176,7 @@ def _warnings_to(progress: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(home: Home, progress: Callable[[str], None]) -> Iterator[None]:
+def _alone(home: Home, progress: Lines) -> Iterator[None]:
     """Wait for another run of this command, and show the messages about waiting."""
     with _warnings_to(progress), locked(home.root / ".lock", f"its run on {home.root}"):
         yield

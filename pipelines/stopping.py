@@ -13,9 +13,10 @@ __all__ = ["Stopped", "listen", "noted"]
 class Stopped(BaseException):
     """Stopped by SIGINT or SIGTERM. Not an Exception: no error handling may continue after it."""
 
-    def __init__(self, number: int, where: str = "") -> None:
+    def __init__(self, number: int, step: str = "") -> None:
+        """`number` is the signal's; the message names the `step` where another run goes on."""
         self.number = number
-        super().__init__(f"stopped by {signal.Signals(number).name}{where}")
+        super().__init__(f"stopped; run again to go on from {step}" if step else "stopped")
 
 
 def listen() -> None:

@@ -53,7 +53,7 @@ def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
 def table(summary: dict[str, Any], domain: Domain) -> str:
     """The summary as lines of text."""
     records, snapshot, challenger = summary["records"], summary["snapshot"], summary["challenger"]
-    lines = [f"\n{domain.title}, as of {summary['as_of']}", ""]
+    lines = [f"{domain.title}, as of {summary['as_of']}", ""]
     counts = ", ".join(f"{count:,} {name}" for name, count in records.items())
     lines.append(f"{capitalized(domain.record.many):<11} {counts}")
     lines.append(
@@ -79,17 +79,22 @@ def status(home: Home) -> dict[str, Any]:
     """Champion, challenger, records, last run and last decision; null if there is none yet."""
     registry, decisions = Registry(home), Ledger.of(home).entries("retraining")
     champion, challenger = registry.champion(), registry.challenger()
-    with open_instance(home) as instance:
-        runs = instance.get_run_records(limit=1)
     return {
         "champion": champion and {"version": champion.version, "as_of": champion.as_of},
         "challenger": challenger and {"version": challenger.version, "as_of": challenger.as_of},
         "records": _records(home, None) if home.lake.version("marts") else None,
-        "last_run": {"run_id": runs[0].dagster_run.run_id, "status": runs[0].dagster_run.status.value}
-        if runs
-        else None,
+        "last_run": _last_run(home),
         "last_decision": decisions[-1].body if decisions else None,
     }
+
+
+def _last_run(home: Home) -> dict[str, str] | None:
+    if not home.dagster.exists():
+        return None
+    with open_instance(home) as instance:
+        records = instance.get_run_records(limit=1)
+    runs = [record.dagster_run for record in records]
+    return {"run_id": runs[0].run_id, "status": runs[0].status.value} if runs else None
 
 
 def _records(home: Home, as_of: str | None) -> dict[str, int]:

@@ -66,7 +66,7 @@ def run(desk: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def drafted(desk: Path) -> str:
     """What `init` says of the file; the page's edits are made after it."""
-    said = run(desk, command("init")).stderr
+    said = run(desk, command("init")).stdout
     for diff in blocks("diff"):
         apply(desk, diff)
     for model in blocks("sql"):

@@ -22,7 +22,7 @@ def test_a_change_is_noticed_learned_and_overcome(home: Home) -> None:
     decided = [entry.body["decision"] for entry in entries if entry.kind == "retraining"]
     assert decided[:2] == ["skip", "retrain"]
     assert [entry.body["decision"] for entry in entries if entry.kind == "verdict"] == ["promote", "promote"]
-    before, after, since = (float(found) for found in re.findall(r"([\d.]+)% right [bas]", done.stderr))
+    before, after, since = (float(found) for found in re.findall(r"([\d.]+)% right [bas]", done.stdout))
     assert after < before - 5
     assert since > after + 3
     assert (shown / "reports" / "demonstration.png").read_bytes().startswith(b"\x89PNG")

@@ -11,9 +11,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from assets.exceptions import EvergreenError
+from assets.exceptions import BundleError, EvergreenError, SourceError
 from assets.lake import Home
-from pipelines.faults import damaged_database, explain
+from pipelines.faults import damaged_database, explain, explain_run
 from pipelines.instance import open_instance
 from pipelines.runs import _output_to
 
@@ -41,7 +41,7 @@ def test_a_damaged_database_is_found_wherever_it_is_damaged(home: Home, name: st
     found = damaged_database(home)
     assert found is not None
     assert found.startswith(f"{home.root / name}: ")
-    assert found == explain(sqlite3.DatabaseError("from inside a library"))
+    assert explain(sqlite3.DatabaseError("from inside a library")) == f"{found}; `evergreen doctor` looks for more"
 
 
 def test_a_full_disk_is_named_that_of_temporary_files_too(
@@ -65,6 +65,26 @@ def test_our_output_comes_back_though_a_full_disk_refuses_the_libraries(
         monkeypatch.setattr("sys.stdout", SimpleNamespace(flush=Mock(side_effect=refused)))
     os.write(2, b"ours")
     assert capfd.readouterr().err == "ours"
+
+
+@pytest.mark.parametrize("place", ["/proc/none/home", "/dev/null/home"])
+def test_a_home_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", place)
+    with pytest.raises(OSError) as raised:  # noqa: PT011 - which one is the machine's choice
+        Home(Path(place)).lake.root.mkdir(parents=True)
+    assert f"EVERGREEN_HOME: {place} cannot be made: " in str(explain(raised.value))
+
+
+def test_the_doctor_is_named_where_it_could_explain_a_failure(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor = "; `evergreen doctor` looks for more"
+    for failure in ("stopped at raw_records: x: there is no such file or folder", "stopped at challenger: killed"):
+        assert explain_run(failure, home) == f"{failure}{doctor}"
+    assert explain_run("stopped at mart_audit: check x failed", home) == "stopped at mart_audit: check x failed"
+    assert explain(BundleError("model.safetensors is not intact")) == f"model.safetensors is not intact{doctor}"
+    assert explain(SourceError("x.csv: there is no such file")) == "x.csv: there is no such file"
+    write(home)
+    (home.root / "ledger.db").write_bytes(b"no database at all" * 100)
+    assert explain_run("stopped at champion: x", home).endswith(f"restore it from a copy{doctor}")
 
 
 def test_what_is_no_fault_of_the_machine_is_not_explained(home: Home) -> None:
@@ -96,7 +116,7 @@ def test_another_user_is_told_whose_home_it_is(home: Home) -> None:
     done = subprocess.run([*as_user, EVERGREEN, "ledger"], capture_output=True, text=True, check=False)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
-    assert line.endswith(f"Permission denied; run as the owner of {home.root}, or set EVERGREEN_HOME")
+    assert f"Permission denied; run as the owner of {home.root}, or set EVERGREEN_HOME; `evergreen doctor`" in line
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a: [", b"run_launcher: 3", b"unknown: {}"])

@@ -12,13 +12,14 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.resources import Evergreen
 from pipelines.failures import say_why_interrupted, stopped
+from pipelines.progress import Lines
 from pipelines.runs import _Watcher
 from pipelines.sensors import failed_run
 
 
 def failure_of(asset: dg.AssetsDefinition) -> str:
     """The last line of a run of one asset that fails."""
-    watcher, run_id = _Watcher(lambda _: None), str(uuid.uuid4())
+    watcher, run_id = _Watcher(Lines(lambda _: None)), str(uuid.uuid4())
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_event_listener(run_id, watcher)
         job = dg.Definitions([asset]).resolve_implicit_global_asset_job_def()

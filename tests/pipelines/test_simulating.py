@@ -39,7 +39,7 @@ def test_a_simulator_is_a_module_of_the_domains_folder(domain: Path, tmp_path: P
     days = ("--from", "2024-01-01", "--to", "2024-01-02")
     command = [EVERGREEN, "simulate", "--output", tmp_path / "out", *days, "--rate", "3", "--daily"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stderr == f"3 complaints in 1 files: {tmp_path / 'out'}\n"
+    assert (done.stdout, done.stderr) == (f"3 complaints in 1 files: {tmp_path / 'out'}\n", "")
     assert (tmp_path / "out" / "world.txt").read_text() == "2024-01-01 2024-01-02 3 0 calm True"
 
 

@@ -34,9 +34,9 @@ def running(source: Path) -> Iterator[subprocess.Popen[str]]:
     [
         (
             *(signal.SIGTERM, "lake/.writing/raw_records.lock", "raw_records", 143),
-            "evergreen: stopped by SIGTERM in raw_records; the last publication is intact",
+            "evergreen: stopped; run again to go on from step 1 of 18, raw_records; the last publication is intact",
         ),
-        (signal.SIGINT, ".lock", "its run on", 130, "evergreen: stopped by SIGINT; the last publication is intact"),
+        (signal.SIGINT, ".lock", "its run on", 130, "evergreen: stopped; the last publication is intact"),
     ],
 )
 def test_a_run_that_waits_says_for_what_and_stops_when_told_to(
@@ -62,9 +62,10 @@ def test_a_run_that_waits_says_for_what_and_stops_when_told_to(
 OF_THE_COMMAND = """
 import os, sys
 from assets.lake import Home
+from pipelines.progress import Lines
 from pipelines.runs import run_graph
 out = os.fdopen(os.dup(1), "w", buffering=1)
-home, say = Home.from_environment(), lambda line: print(line, file=out)
+home, say = Home.from_environment(), Lines(lambda line: print(line, file=out))
 done = run_graph(home, [sys.argv[1]], "2024-07-01", "quick", say, "ingest")
 say(done)
 assert done.failure is None

@@ -114,9 +114,10 @@ def test_new_words_of_abuse_are_seen_as_drift_and_learned(home: Path, source: Pa
 _OBSERVE = """
 import json, sys
 from assets.lake import Home
+from pipelines.progress import Lines
 from pipelines.runs import run_graph
 home = Home.from_environment()
-done = run_graph(home, [sys.argv[1]], sys.argv[2], "quick", lambda line: None, "observe", history=True)
+done = run_graph(home, [sys.argv[1]], sys.argv[2], "quick", Lines(lambda line: None), "observe", history=True)
 assert done.failure is None, done.failure
 read = lambda table, name: json.loads((home.lake.current(f"{table}/{sys.argv[2]}") / name).read_text())
 drift, decision = read("drift", "drift.json"), read("retraining_decision", "decision.json")
