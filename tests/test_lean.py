@@ -58,11 +58,14 @@ def test_nothing_is_left_of_it_when_an_import_fails() -> None:
 LARGE = ("torch", "sqlalchemy", "altair", "scipy.stats", "boto3", "google.auth", "feast.feature_server", "uvicorn")
 
 AUDIT = "from pathlib import Path; from assets.validation.expectations import _context; _context(Path('nowhere'))"
+COMMAND = "import pipelines.cli; print(*{'rich', 'dagster', 'pandas', 'pyarrow', 'mlflow'} & {*sys.modules})"
 FEATURES = "from assets.features.store import repository_registry; repository_registry()"
 
 
 @pytest.mark.parametrize(
-    ("code", "needed"), [(AUDIT, []), (FEATURES, ["sqlalchemy"])], ids=["Great Expectations", "Feast"]
+    ("code", "needed"),
+    [(AUDIT, []), (FEATURES, ["sqlalchemy"]), (COMMAND, [])],
+    ids=["Great Expectations", "Feast", "the command"],
 )
 def test_a_start_runs_no_large_module_that_it_does_not_need(code: str, needed: list[str]) -> None:
     told = f"print(*(n for n in {LARGE} if type(sys.modules.get(n)).__name__ == 'module'))"
