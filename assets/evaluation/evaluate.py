@@ -43,7 +43,7 @@ from assets.settings import Domain, EvaluationSettings, GatePolicy
 from assets.training.bundle import Bundle, load_bundle
 from assets.training.tasks.classification.labels import places
 
-__all__ = ["Champion", "evaluate", "evaluate_refit", "facts", "on_reference", "scores"]
+__all__ = ["Champion", "evaluate", "evaluate_refit", "facts", "in_order", "on_reference", "scores"]
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -199,10 +199,10 @@ def _challenger(path: Path, test: pd.DataFrame) -> tuple[Probabilities, float]:
 def _champion(champion: Champion, snapshot: Snapshot, test: pd.DataFrame) -> Probabilities:
     bundle = load_bundle(champion.path)
     _require_features(bundle, champion.version, snapshot)
-    return _in_order(bundle.predict_proba(test), bundle.labels, snapshot.labels)
+    return in_order(bundle.predict_proba(test), bundle.labels, snapshot.labels)
 
 
-def _in_order(probabilities: Probabilities, theirs: Sequence[str], ours: Sequence[str]) -> Probabilities:
+def in_order(probabilities: Probabilities, theirs: Sequence[str], ours: Sequence[str]) -> Probabilities:
     """Probabilities [rows, theirs] mapped to other labels [rows, ours]: labels that a model lacks get 0."""
     mapped = np.zeros((len(probabilities), len(ours)))
     for place, label in enumerate(ours):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from assets.as_of import instant
 from assets.evaluation.baseline import baseline_probabilities
-from assets.evaluation.evaluate import Champion, facts, on_reference, scores
+from assets.evaluation.evaluate import Champion, facts, in_order, on_reference, scores
 from assets.evaluation.report import Evaluation, Golden
 from assets.features.kept_out import KeptOut
 from assets.features.snapshot import Snapshot
@@ -138,14 +138,20 @@ class Workshop:
     def _answer(self, trained: Trained, step: int) -> pd.DataFrame:
         days, window = self.history.days, timedelta(days=self.history.settings.drift.window_days)
         until = instant(days[step])
-        return _answered(
+        return self._answered(
             trained.model, self.history.arrived(instant(days[step - 1]) if step else until - window, until)
         )
 
     def tested(self, trained: Trained) -> pd.DataFrame:
         """A model's own test rows with its answers, like `answers`; for a refit, those of the evaluated model."""
         one = trained.judged
-        return self._once(("tested", one.id), lambda: _answered(one.model, one.snapshot.test()))
+        return self._once(("tested", one.id), lambda: self._answered(one.model, one.snapshot.test()))
+
+    def _answered(self, model: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
+        labels = tuple(self.history.home.domain.labels)
+        probabilities = in_order(model.predict_proba(rows), model.labels, labels)
+        predicted = np.array(labels, dtype=object)[probabilities.argmax(axis=1)]
+        return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1), probabilities=list(probabilities))
 
     def _evaluate(self, challenger: Trained, champion: Trained | None) -> Evaluation:
         snapshot, settings = challenger.snapshot, self.history.settings.evaluation
@@ -206,9 +212,3 @@ def _as_scored(rows: pd.DataFrame, end: datetime, settings: DriftSettings) -> pd
     drawn = rows.iloc[sample_positions(rows["record_id"], settings.sample_rows)]
     arrived = drawn["label"].where(drawn["label_known_at"] <= end)
     return drawn.assign(label=arrived)
-
-
-def _answered(model: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
-    probabilities = model.predict_proba(rows)
-    predicted = np.array(model.labels, dtype=object)[probabilities.argmax(axis=1)]
-    return rows.assign(predicted=predicted, confidence=probabilities.max(axis=1), probabilities=list(probabilities))

@@ -27,6 +27,8 @@ from assets.training.launchers.launch import override
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
+OUTPUTS = LABELS[::-1]
+"""The labels in the order of a model's outputs, which is its snapshot's."""
 
 START, CHANGE, END = "2024-03-01", "2024-04-15", "2024-07-01"
 DAYS = steps(START, END, 14)
@@ -84,7 +86,8 @@ class Past(History):
             for name, rows in zip(("train", "test"), parts, strict=False)
         }
         sizes = [len(part) for part in parts]
-        manifest = {"period": period, "settings": {"reference_share": 0.0}, "domain": DOMAIN.model_dump(mode="json")}
+        domain = DOMAIN.model_dump(mode="json") | {"labels": {label: DOMAIN.labels[label] for label in OUTPUTS}}
+        manifest = {"period": period, "settings": {"reference_share": 0.0}, "domain": domain}
         return Rows(as_of, as_of, Path(), self.features, *sizes, manifest, parts)
 
     def refit_set(self, snapshot: Snapshot) -> Snapshot:
@@ -117,13 +120,13 @@ class Words:
     """Answers with the label whose word it has seen, and guesses otherwise."""
 
     known: dict[str, str]
-    labels: tuple[str, ...] = LABELS
+    labels: tuple[str, ...] = OUTPUTS
 
     def predict_proba(self, rows: pd.DataFrame) -> np.ndarray[Any, Any]:
         found = np.full((len(rows), len(LABELS)), 0.1 / (len(LABELS) - 1))
         words = [text.split()[-1] for text in rows["text"]]
         answers = [self.known.get(word) for word in words]
-        found[range(len(rows)), [LABELS.index(answer) if answer else 0 for answer in answers]] = 0.9
+        found[range(len(rows)), [OUTPUTS.index(answer) if answer else 0 for answer in answers]] = 0.9
         found[[answer is None for answer in answers]] = 1 / len(LABELS)
         return found
 
@@ -290,7 +293,7 @@ def test_policies_are_compared_by_the_metrics_that_decide(workshop: Callable[...
     found = backtest("never", policy("never"), shop)
     champion = shop.trained(DAYS[0])
     rows = pd.concat([shop.answers(champion, step) for step in range(1, len(DAYS))])
-    chances = np.stack(rows["probabilities"].tolist())[:, LABELS.index("cards")]
+    chances = champion.model.predict_proba(rows)[:, OUTPUTS.index("cards")]
     area = average_precision_score(rows["label"] == "cards", chances)
     assert found.metrics == pytest.approx({"average_precision:cards": area, "cost": 1 - found.accuracy})
     head, line = table(Replay(DAYS, (found,)), DOMAIN).splitlines()
