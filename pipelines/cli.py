@@ -268,9 +268,7 @@ def letter(
 
 @app.command()
 def export_site(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier export.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier export.")],
     texts: Annotated[bool, typer.Option("--texts", help="Include texts, if configs/front.yaml shows them.")] = False,
     reports: Annotated[bool, typer.Option(help="Include the last night's drift page and Data Docs.")] = True,
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 import psutil
 import typer
 
+from assets.addresses import PORTS
 from assets.as_of import date_of, shifted
 from assets.exceptions import SourceError, describe
 from assets.ingestion.reading import EXPLAINED, contents
@@ -141,12 +142,10 @@ def _gpu() -> Finding:
 
 
 def _ports() -> Finding:
-    from pipelines.ui import PORTS  # with the servers, which take a second to import
-
     taken = [str(port) for port in PORTS.values() if _listens(port)]
     if not taken:
         return Finding("ports", "ok", f"{', '.join(map(str, PORTS.values()))} are free")
-    to_do = "nothing, if that is `evergreen ui`; otherwise end what listens there"
+    to_do = "nothing, if that is `evergreen ui`; otherwise it takes free ones"
     return Finding("ports", "warn", f"in use: {', '.join(taken)}", to_do)
 
 

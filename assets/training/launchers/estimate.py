@@ -106,7 +106,7 @@ def free_memory(gpus: int) -> Free:
     torch itself is asked, in a process of its own that leaves nothing on a GPU: it alone knows which GPUs
     CUDA_VISIBLE_DEVICES means, and what one has that shares main memory. Raises SettingsError when it cannot tell.
     """
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     host = min(int(psutil.virtual_memory().available), _allowed())
     if gpus == 0:

@@ -35,7 +35,7 @@ def main(launcher: str, arguments: list[str]) -> None:
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     """What DeepSpeed's launcher does with several hosts, and leaves out with one: take its processes along."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     for child in psutil.Process().children(recursive=True):
         child.terminate()
