@@ -221,7 +221,7 @@ def _answers(home: Home, name: str) -> bool:
 
 
 def _wait(home: Home, processes: Processes, say: Say) -> None:
-    """Wait for Ctrl-C, and for a person's consent to what it would end."""
+    """Wait for Ctrl-C, and for a person's agreement to what it would end."""
     while True:
         try:
             while True:

@@ -104,12 +104,16 @@ def front_page(
     """The first page. measured: of the as-of that the newest quality is of; night: the newest; pictures: by name."""
     known = history.timeline
     about = {"known": known, "now": history.now, "problem": history.problem, "chart": chart(known)}
-    return render("front.html", domain, links, **about, measured=measured, night=night, pictures=pictures)
+    return render(
+        "front.html", domain, links, **about, measured=measured, night=night, pictures=pictures, decided=True
+    )
 
 
 def night_page(domain: Domain, links: Links, known: Timeline, day: Day, night: Night) -> str:
     """What was known and decided on an as-of, and what came of its night."""
-    return render("night.html", domain, links, known=known, day=day, night=night)
+    place = known.days.index(day)
+    before, after = known.days[place - 1] if place else None, next(iter(known.days[place + 1 :]), None)
+    return render("night.html", domain, links, day=day, night=night, before=before, after=after, decided=False)
 
 
 def why_page(domain: Domain, links: Links, why: Why) -> str:

@@ -40,7 +40,7 @@ FOLLOWED = "ledger_entry"
 """The model's tag with the alias entry that MLflow's alias last followed: its number and hash."""
 
 MODELS_SHOWN = "workflowType=machine_learning"
-"""Ends an address of MLflow's: otherwise it shows what is for language models' agents."""
+"""Ends an address of MLflow, which otherwise shows its pages for agents."""
 
 LEDGER_BROKEN = "the ledger is not as it was written"
 _REQUIRED = ("training_id", "snapshot_id", "as_of", "evaluation", "manifest_sha256")

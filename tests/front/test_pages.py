@@ -164,6 +164,7 @@ def test_a_night_s_page_says_what_was_known_then(told: Any) -> None:
     found = Page(night_page(told.home.domain, LINKS, known, day, night(told.home, day.as_of, known, (), ())))
     assert "Version 3 was champion, since 2024-01-13." in found.text
     assert "Version 3 was approved by Ada." in found.text
+    assert "The night before, 2024-01-12 The night after, 2024-01-14" in found.text
     assert "rollback" not in found.text
 
 
