@@ -104,9 +104,7 @@ def front_page(
     """The first page. measured: of the as-of that the newest quality is of; night: the newest; pictures: by name."""
     known = history.timeline
     about = {"known": known, "now": history.now, "problem": history.problem, "chart": chart(known)}
-    return render(
-        "front.html", domain, links, **about, measured=measured, night=night, pictures=pictures, decided=True
-    )
+    return render("front.html", domain, links, **about, measured=measured, night=night, pictures=pictures, decided=True)
 
 
 def night_page(domain: Domain, links: Links, known: Timeline, day: Day, night: Night) -> str:
