@@ -92,7 +92,7 @@ def test_a_gpu_that_torch_cannot_use_is_found(home: Home, tmp_path: Path, monkey
 def test_a_port_in_use_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr("pipelines.ui.PORTS", {"one": port})
+        monkeypatch.setattr("pipelines.doctor.PORTS", {"one": port})
         assert (found(home, "ports").state, found(home, "ports").found) == ("warn", f"in use: {port}")
     assert found(home, "ports").state == "ok"
 
