@@ -39,7 +39,7 @@ from assets.registry.ledger import Ledger
 from assets.settings import Domain, load_front_settings, load_settings
 from pipelines.guard import JsonOnly
 from pipelines.instance import open_instance
-from pipelines.nights import night_of
+from pipelines.nights import newest_night, night_of
 from pipelines.resources import PROFILE
 
 __all__ = ["application"]
@@ -83,8 +83,8 @@ class Front:
     def first(self, _: Request) -> Response:
         """The first page."""
         history = History.of(self._home)
-        days = history.timeline.days
-        last = self._night(history, days[-1].as_of) if days else None
+        newest = max(history.timeline.newest, newest_night(self._instance) or "")
+        last = self._night(history, newest) if newest else None
         return _page(front_page(*self._about, history, self._measured(history), last, pictures(self._home)))
 
     def night(self, request: Request) -> Response:
@@ -139,7 +139,8 @@ class Front:
     def api_night(self, request: Request) -> Response:
         """The night of an as-of."""
         history, as_of = History.of(self._home), request.path_params["as_of"]
-        _known(history, as_of)
+        if as_of != newest_night(self._instance):
+            _known(history, as_of)
         return _json(asdict(self._night(history, as_of)))
 
     async def decide(self, request: Request) -> Response:

@@ -8,10 +8,10 @@ from assets.front.night import Finding, Night, Run, night
 from assets.lake import Home
 from pipelines.failures import stopped, words_of
 
-__all__ = ["checks_of", "night_of", "runs_of"]
+__all__ = ["checks_of", "newest_night", "night_of", "runs_of"]
 
 _MOST = 20
-"""Runs of one as-of that are shown."""
+"""Runs that are looked at."""
 
 
 def night_of(home: Home, instance: dg.DagsterInstance, known: Timeline, as_of: str) -> Night:
@@ -24,6 +24,12 @@ def runs_of(instance: dg.DagsterInstance, as_of: str) -> tuple[Run, ...]:
     """The newest runs as of a night, the last one last."""
     records = instance.get_run_records(dg.RunsFilter(tags={PARTITION_NAME_TAG: as_of}), limit=_MOST)
     return tuple(_run(instance, record) for record in reversed(records))
+
+
+def newest_night(instance: dg.DagsterInstance) -> str | None:
+    """The newest as-of of the last runs, whatever came of them; None without a run."""
+    records = instance.get_run_records(limit=_MOST)
+    return max(filter(None, (record.dagster_run.tags.get(PARTITION_NAME_TAG) for record in records)), default=None)
 
 
 def checks_of(instance: dg.DagsterInstance, runs: tuple[Run, ...]) -> tuple[Finding, ...]:

@@ -118,6 +118,11 @@ class Timeline:
     reigns: tuple[Reign, ...]
 
     @property
+    def newest(self) -> str:
+        """The last as-of, an empty text before the first."""
+        return self.days[-1].as_of if self.days else ""
+
+    @property
     def marks(self) -> frozenset[str]:
         """All that is drawn."""
         return frozenset(mark for day in self.days for mark in day.marks)

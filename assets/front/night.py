@@ -108,7 +108,7 @@ class Night:
 
 
 def night(home: Home, as_of: str, known: Timeline, runs: Sequence[Run], checks: Sequence[Finding]) -> Night:
-    """Of an as-of that the ledger or the lake has come to.
+    """What came of the night of an as-of.
 
     runs, checks: what the graph's own record says of it, the newest run last.
     """
@@ -128,7 +128,7 @@ def night(home: Home, as_of: str, known: Timeline, runs: Sequence[Run], checks: 
         cost=_cost(lake, as_of),
         runs=tuple(runs),
         measured=measured(lake, as_of),
-        pages=_pages(home, as_of, newest=as_of == known.days[-1].as_of if known.days else False),
+        pages=_pages(home, as_of, newest=as_of >= known.newest),
     )
 
 

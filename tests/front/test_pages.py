@@ -174,6 +174,21 @@ def test_a_home_without_a_night_says_what_to_do(home: Any) -> None:
     assert "evergreen run --source" in found.text
 
 
+def test_a_night_of_which_the_ledger_knows_nothing_is_shown(told: Any) -> None:
+    """A run that failed before it decided anything."""
+    history, failed = (
+        History.of(told.home),
+        Run("r", "observe", "failure", 3.0, "stopped at raw_records: no such folder"),
+    )
+    last = night(told.home, "2024-02-01", history.timeline, (failed,), ())
+    text = Page(front_page(told.home.domain, LINKS, history, None, last, {})).text
+    assert "Last night, as of 2024-02-01" in text
+    assert "The last run has failed : stopped at raw_records: no such folder." in text
+    alone = Page(front_page(told.home.domain, LINKS, History(()), None, last, {})).text
+    assert "Nothing yet" in alone
+    assert "stopped at raw_records" in alone
+
+
 def test_a_ledger_that_is_not_believed_has_no_champion(told: Any) -> None:
     history = History(History.of(told.home).entries, "entry 3 was removed")
     known = history.timeline

@@ -11,7 +11,7 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 from pipelines import front
 from pipelines.guard import Guard
-from pipelines.nights import checks_of, runs_of
+from pipelines.nights import checks_of, newest_night, runs_of
 
 HERE = "http://127.0.0.1:3001"
 DAY = "2024-07-01"
@@ -178,3 +178,6 @@ def test_a_night_s_runs_and_checks_are_what_the_last_ones_say() -> None:
         }
         assert [found.name for found in checks_of(instance, runs)] == ["told"]
         assert runs_of(instance, "2024-06-30") == ()
+        assert newest_night(instance) == DAY
+        dg.materialize([rows], instance=instance, partition_key="2024-06-30")
+        assert newest_night(instance) == DAY

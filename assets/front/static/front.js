@@ -146,10 +146,11 @@ function draw(at) {
   const plot = new uPlot(options(), data, holder);
   plot.over.addEventListener("click", () => { if (plot.cursor.idx !== null) look(plot.cursor.idx, plot) });
   slider.oninput = () => look(Number(slider.value), plot);
+  select.onchange = () => look(known.as_of.indexOf(select.value), plot);
   look(at, plot);
 }
 
-holder.hidden = false;
+document.getElementById("drawn").hidden = false;
 holder.setAttribute("role", "img");
 holder.setAttribute("aria-label", `Quality over ${known.as_of.length} as-ofs; the table below has the same numbers.`);
 document.getElementById("slide").hidden = false;
