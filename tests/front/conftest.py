@@ -1,19 +1,39 @@
 """Homes whose ledger and lake are made by hand, day by day, as nights leave them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assets.evaluation.gate import Verdict, decide
+from assets.evaluation.metrics import Metrics, Slice, confusion, slices
+from assets.evaluation.paired import pair_up
+from assets.evaluation.report import (
+    Evaluation,
+    Golden,
+    Rival,
+    SliceScores,
+    SnapshotFacts,
+    evaluation_hash,
+    write_evaluation,
+)
 from assets.lake import Home, hash_json
 from assets.registry.ledger import Ledger
+from assets.settings import GatePolicy, load_domain, load_settings
 
 FIRST = date(2024, 1, 1)
 _OBJECT = {"error": None, "withdrawn": None}
+DOMAIN = load_domain()
+LABELS = tuple(DOMAIN.labels)
+GATE = load_settings("quick").gate.model_copy(update={"approval": "automatic", "max_part_loss": 0.05})
 POLICY = {"min_mature_rows": 100, "price_per_retraining": 5.0}
 
 
@@ -45,6 +65,64 @@ class Story:
         body = {"version": version, "training_id": training, "decision": decision, "reasons": list(reasons)}
         rest = {"champion": self.champion, "numbers": numbers, "evaluation": "e", "trained_to": self.day}
         self.tell("verdict", self.judged[version], **body, **rest)
+
+    def evaluate(self, training: str, wrong: Sequence[int] = (), champion_wrong: Sequence[int] = ()) -> Evaluation:
+        """Publish an evaluation on `rows_to_test`, against the champion, with these rows wrong."""
+        rows = rows_to_test()
+        parts = [part for part in slices(rows, DOMAIN) if part.rows]
+        truth = np.array([LABELS.index(label) for label in rows["label"]])
+        ours, theirs = (truth + np.isin(np.arange(len(rows)), places) for places in (wrong, champion_wrong))
+        probabilities = np.full((len(rows), len(LABELS)), 0.01)
+        probabilities[np.arange(len(rows)), ours] = 0.6 + np.arange(len(rows)) / 1000
+        facts = SnapshotFacts(id="s1", train_rows=1000, test_rows=len(rows), period={"train": ("2023-01-01", self.day)})
+        accuracy = float((ours == truth).mean())
+        evaluation = Evaluation(
+            **{"id": hash_json([training, self.day, *wrong])[:16], "basis": "b", "as_of": self.day},
+            **{"training_id": training, "labels": LABELS, "snapshot": facts, "milliseconds": 5.0, "settings": {}},
+            challenger=Metrics(len(rows), accuracy, accuracy, 0.4, 0.05),
+            baseline=Metrics(len(rows), 0.5, 0.5, 0.6, 0.05),
+            champion=self._rival(truth, ours, theirs),
+            reference=None,
+            slices=tuple(scores(part, ours == truth, theirs == truth, self.champion) for part in parts),
+            reliability={},
+            confusion=tuple(tuple(row) for row in confusion(truth, probabilities).tolist()),
+            golden=Golden(rows=8, max_difference=0.0),
+        )
+        predicted = [LABELS[place] for place in ours]
+        answers = rows[["record_id", "known_at", "label"]].assign(
+            predicted=predicted, probabilities=list(probabilities)
+        )
+        with self.home.lake.staging(f"evaluation/{self.day}") as staged:
+            answers.assign(confidence=probabilities.max(axis=1)).to_parquet(staged / "predictions.parquet", index=False)
+            write_evaluation(evaluation, staged)
+            self.home.lake.publish(f"evaluation/{self.day}", evaluation.id, staged)
+        manifest = {
+            "snapshot_id": "s1",
+            "features": [],
+            "train_rows": 1000,
+            "test_rows": len(rows),
+            "reference_rows": 0,
+        }
+        with self.home.lake.staging(f"training_set/{self.day}") as staged:
+            rows.to_parquet(staged / "test.parquet", index=False)
+            (staged / "manifest.json").write_text(json.dumps(manifest | {"domain": DOMAIN.model_dump(mode="json")}))
+            self.home.lake.publish(f"training_set/{self.day}", "s1", staged)
+        return evaluation
+
+    def _rival(self, truth: Any, ours: Any, theirs: Any) -> Rival | None:
+        if self.champion is None:
+            return None
+        metrics = Metrics(len(truth), float((theirs == truth).mean()), 0.7, 0.5, 0.05)
+        pairs = pair_up(truth, ours, theirs)
+        return Rival(version=str(self.version), training_id=self.champion, metrics=metrics, pairs=pairs)
+
+    def gate(self, version: str, evaluation: Evaluation, policy: GatePolicy = GATE, **context: Any) -> Verdict:
+        """Write the gate's verdict on an evaluation to the ledger."""
+        verdict = decide(evaluation, policy, DOMAIN, self.champion, **context)
+        digest = evaluation_hash(self.home.lake, self.day, evaluation.id)
+        self.judged[version] = f"{evaluation.training_id}-{self.day}"
+        self.tell("verdict", self.judged[version], version=version, evaluation_sha256=digest, **verdict.body())
+        return verdict
 
     def approve(self, version: str, by: str = "Ada", reason: str = "looks right") -> None:
         self._settle(version, "approve", by, reason)
@@ -139,3 +217,82 @@ def told(story: Story) -> Story:
     story.measure()
     story.decide(estimated=0.89)
     return story
+
+
+def rows_to_test() -> pd.DataFrame:
+    """240 test rows: three labels in turn, every eighth row by phone, and a secret in every text."""
+    places = np.arange(240)
+    return pd.DataFrame(
+        {
+            "record_id": [f"r{place:03}" for place in places],
+            "known_at": pd.Timestamp("2024-01-01") + pd.to_timedelta(places % 50, unit="D"),
+            "label": [LABELS[place % 3] for place in places],
+            "text": [f"SECRET {place} in 94110" for place in places],
+            "company": [f"Acme {place % 5}" for place in places],
+            "state": np.where(places % 2, "CA", "TX"),
+            "zip_code": "94110",
+            "tags": np.where(places % 7, None, "Older American"),
+            "channel": np.where(places % 8, "Web", "Phone"),
+        }
+    )
+
+
+def scores(part: Slice, ours: Any, theirs: Any, champion: str | None) -> SliceScores:
+    right, other = ours[part.mask], theirs[part.mask]
+    shares = {"challenger": float(right.mean()), "baseline": 0.5, "champion": float(other.mean()) if champion else None}
+    differing = {"only_challenger": int((right & ~other).sum()), "only_champion": int((other & ~right).sum())}
+    decides = part.by != "label" and part.rows >= 20
+    return SliceScores(by=part.by, value=part.value, rows=part.rows, decides=decides, **shares, **differing)
+
+
+@pytest.fixture
+def harmed(story: Story) -> Story:
+    """Version 1 is champion; version 2 is better but for twelve of thirty rows by phone, and awaits approval."""
+    story.gate("1", story.evaluate("training-1", wrong=(3, 5)))
+    story.crown("1")
+    story.night(1)
+    elsewhere = [place for place in range(240) if place % 4 == 1]
+    verdict = story.gate("2", story.evaluate("training-2", wrong=range(0, 96, 8), champion_wrong=elsewhere))
+    assert verdict.decision == "awaiting-approval", verdict.reasons
+    story.decide()
+    return story
+
+
+@pytest.fixture
+def gate() -> GatePolicy:
+    """The policy of `Story.gate`."""
+    return GATE
+
+
+@pytest.fixture
+def hostile() -> str:
+    """A name that is markup everywhere."""
+    return "<script>alert(1)</script> $x$ {{ 7 * 7 }} [a](javascript:b) \"'><img src=x onerror=b>"
+
+
+class _Read(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self._texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self._texts).split())
+
+    @property
+    def links(self) -> list[str]:
+        return [str(given["href"]) for tag, given in self.tags if tag == "a"]
+
+
+@pytest.fixture
+def read() -> type[_Read]:
+    """A page as a browser reads it."""
+    return _Read
