@@ -33,8 +33,8 @@ __all__ = ["Finding", "examine", "show"]
 State = Literal["ok", "warn", "fail"]
 _COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 _GB = 1e9
-_DISK, _MEMORY = 2 * _GB, 2 * _GB
-"""Bytes; with less, a first run of the profile quick is at risk."""
+_DISK, _MEMORY = 2 * _GB, 4 * _GB
+"""Bytes. The command alone takes 1.7 GB of memory for a first run of the profile quick, beside its training worker."""
 _QUIET_DAYS = 60
 """Days without a record after which drift and test rows have little to look at."""
 _GPU = Path("/dev/nvidia0")
