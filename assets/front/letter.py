@@ -29,7 +29,7 @@ class Letter:
     """A letter about a night."""
 
     as_of: str
-    subject: str
+    headline: str
     calm: bool
     parts: tuple[Part, ...]
     link: str
@@ -61,7 +61,7 @@ def compose(
         parts = {"": (*parts["Quality"], *parts["Landed"], _CALM)}
     return Letter(
         as_of=night.as_of,
-        subject=f"{domain.title}, {night.as_of}: {news[0].rstrip('.') if news else 'calm'}",
+        headline=f"{domain.title}, {night.as_of}: {news[0].rstrip('.') if news else 'calm'}",
         calm=not news,
         parts=tuple(Part(title, sentences) for title, sentences in parts.items() if sentences),
         link=links.night(night.as_of),
@@ -75,7 +75,7 @@ def as_html(letter: Letter, domain: Domain, links: Links) -> str:
 
 def as_markdown(letter: Letter) -> str:
     """The letter as Markdown that shows every name and value literally."""
-    parts = [f"**{markdown(letter.subject)}**"]
+    parts = [f"**{markdown(letter.headline)}**"]
     for part in letter.parts:
         parts += [f"**{part.title}**"] if part.title else []
         parts.append("\n".join(map(markdown, part.sentences)) if letter.calm else markdown_list(part.sentences))
