@@ -1,4 +1,4 @@
-"""What the complaint domain has in Python: its simulator."""
+"""The Python of the complaint domain: its simulator."""
 
 from assets.settings import load_domain
 

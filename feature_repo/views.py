@@ -1,4 +1,4 @@
-"""What a complaint itself shows. A module of this folder stands alone: it imports none beside it."""
+"""Features of a complaint itself. Modules in this folder do not import each other."""
 
 import pandas as pd
 from feast import Field, RequestSource
@@ -14,7 +14,7 @@ record = RequestSource(
         Field(name="tags", dtype=String),
         Field(name="channel", dtype=String),
     ],
-    description="What the record itself says; an empty string stands for a missing value.",
+    description="Values of the record itself; an empty string means a missing value.",
 )
 
 
@@ -28,13 +28,13 @@ record = RequestSource(
         Field(name="has_amount", dtype=Float64),  # 1 when the text names an amount in dollars
         Field(name="is_older", dtype=Float64),  # 1 when tagged 'Older American'
         Field(name="is_servicemember", dtype=Float64),  # 1 when tagged 'Servicemember'
-        Field(name="via_web", dtype=Float64),  # 1 when submitted through the web site
+        Field(name="via_web", dtype=Float64),  # 1 when submitted on the website
         Field(name="via_phone", dtype=Float64),  # 1 when submitted by telephone
         Field(name="via_mail", dtype=Float64),  # 1 when submitted by post, fax or e-mail
         Field(name="via_referral", dtype=Float64),  # 1 when referred by another agency
     ],
     mode="pandas",
-    description="What the record itself shows, computed alike for training and for serving.",
+    description="Features of the record itself, computed in the same way for training and for serving.",
 )
 def record_request(inputs: pd.DataFrame) -> pd.DataFrame:
     import numpy as np

@@ -1,4 +1,4 @@
-"""How a record is spoiled: faults in what a field says, and faults in how the line is written."""
+"""Adds faults to a record: in a field's value, or in how the line is written."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from complaints.simulation.world import COLUMNS, Record, World
 __all__ = ["LINE_FAULTS", "REPEATS", "line", "spoiled", "spoiled_line"]
 
 REPEATS = ("duplicate", "changed_version")
-"""Not spoiled themselves, but followed by another row of the same complaint."""
+"""These have no fault themselves, but are followed by another row of the same complaint."""
 
 LINE_FAULTS = ("broken_quote", "not_utf8", "too_few_fields", "too_many_fields")
 
@@ -18,13 +18,13 @@ _NARRATIVE = COLUMNS.index("Consumer complaint narrative")
 _COMPANY = COLUMNS.index("Company")
 
 _BAD_BYTE = "\udcff"
-"""A lone surrogate: encoded with `surrogateescape` it leaves as the byte FF, which UTF-8 never holds."""
+"""A lone surrogate: `surrogateescape` encodes it as the byte FF, which never occurs in UTF-8."""
 
 _IMPOSSIBLE = ("02-30", "13-05", "04-31", "00-00")
 
 
 def line(fields: Sequence[str]) -> str:
-    """A row as CSV, its line end included."""
+    """A row as CSV, including its line break."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(fields)
     return buffer.getvalue()
@@ -49,7 +49,7 @@ def spoiled(kind: str, record: Record, world: World, draw: Draw) -> Record:
 
 
 def spoiled_line(kind: str, fields: Sequence[str], draw: Draw) -> str:
-    """A row as CSV with a fault in how it is written. It ends at a line end, so the next row starts a line."""
+    """A row as CSV with a fault in how it is written. It ends with a line break, so the next row starts a line."""
     place = _NARRATIVE if fields[_NARRATIVE] else _COMPANY
     text = fields[place]
     match kind:

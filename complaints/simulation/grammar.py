@@ -1,4 +1,4 @@
-"""Text from a grammar: rules compiled once, then drawn from with a stream of uniform numbers."""
+"""Text from a grammar: rules are compiled once, then drawn from with a stream of uniform numbers."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ class Grammar:
         self._letters = {queue: _compile({"tail": ("",), "letter": LETTERS[queue]})["letter"] for queue in QUEUES}
 
     def narrative(self, queue: str, year: int, emerging: bool, draw: Draw) -> str:
-        """A narrative about a queue; with `emerging`, in the words that are new in it (where it has any)."""
+        """A narrative about a queue; with `emerging`, in the queue's new words (if it has any)."""
         rules = self._emerging[queue] if emerging and queue in self._emerging else self._rules[queue]
         if draw() < self._settings.form_letter_share:
             return self._letter(queue, rules, draw).replace(_YEAR, str(year))
@@ -64,29 +64,29 @@ class Grammar:
         return letter + " ".join([rules["Clause"](draw) + ".", *self._details(draw)[:3]])
 
     def _core(self, queue: str, rules: Mapping[str, Rule], draw: Draw) -> list[str]:
-        """The sentences that decide the queue, and perhaps another queue's that do not."""
+        """The sentence that decides the queue, and perhaps one of another queue that does not."""
         lead = rules["alive_lead"](draw)
         own = (lead + rules["clause"](draw) if lead else rules["Clause"](draw)) + "."
         chance = draw()
         other = self._other(queue, draw)
         if chance < self._settings.settled_share:
-            beside = other["settled"](draw)
+            aside = other["settled"](draw)
         elif chance < self._settings.settled_share + self._settings.mention_share:
-            beside = other["mention"](draw)
+            aside = other["mention"](draw)
         else:
             return [own]
-        return [own, beside] if draw() < 0.5 else [beside, own]
+        return [own, aside] if draw() < 0.5 else [aside, own]
 
     def _other(self, queue: str, draw: Draw) -> Mapping[str, Rule]:
         return self._rules[QUEUES[(QUEUES.index(queue) + 1 + int(draw() * (len(QUEUES) - 1))) % len(QUEUES)]]
 
     def _details(self, draw: Draw) -> list[str]:
-        """What any complaint may say: one to four sentences, now and then many more."""
+        """Sentences for any complaint: one to four, sometimes many more."""
         count = 6 + int(draw() * 10) if draw() < self._settings.long_share else 1 + int(draw() * draw() * 4)
         return [self._shared["detail" if draw() < 0.55 else "consequence"](draw) for _ in range(count)]
 
     def _roughen(self, text: str, draw: Draw) -> str:
-        """Letters swapped, and capitals left out, in some narratives."""
+        """The text, in some narratives with swapped letters or without capitals."""
         if draw() < self._settings.lower_case_share:
             text = text.lower().replace("xx", "XX")
         if draw() < self._settings.typo_share:
@@ -96,7 +96,7 @@ class Grammar:
 
 
 def _compile(rules: Rules) -> dict[str, Rule]:
-    """Rules by name, each name also with a capital, referring to one another."""
+    """Compiled rules by name, each name also capitalized; they may refer to one another."""
     compiled = {name: Rule() for name in rules}
     compiled |= {name.capitalize(): Rule(capital=True) for name in rules}
     terminals: dict[str, Callable[[Draw], str]] = {"amount": _amount, "small": _small}
@@ -121,7 +121,7 @@ def _small(draw: Draw) -> str:
 
 
 def _join(sentences: list[str], draw: Draw) -> str:
-    """One paragraph, or a few: real narratives hold line breaks."""
+    """One paragraph or two: real narratives contain line breaks."""
     if len(sentences) < 3 or draw() < 0.75:
         return " ".join(sentences)
     cut = 1 + int(draw() * (len(sentences) - 1))
@@ -130,7 +130,7 @@ def _join(sentences: list[str], draw: Draw) -> str:
 
 def _swap(text: str, draw: Draw) -> str:
     start = int(draw() * len(text))
-    found = _ADJACENT.search(text, start)
-    if found is None:
+    match = _ADJACENT.search(text, start)
+    if match is None:
         return text
-    return text[: found.start()] + found.group()[::-1] + text[found.end() :]
+    return text[: match.start()] + match.group()[::-1] + text[match.end() :]

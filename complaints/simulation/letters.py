@@ -1,4 +1,4 @@
-"""Form letters, which many people send as they are."""
+"""Form letters, which many people send unchanged."""
 
 from collections.abc import Mapping
 

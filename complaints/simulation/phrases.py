@@ -1,4 +1,4 @@
-"""Phrases of every queue: alternatives by rule name, `{rule}` standing for a draw from another rule."""
+"""Phrases for every queue: alternatives by rule name; `{rule}` means a draw from another rule."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ SHARED: Rules = {
         "ex husband",
         "neighbor",
     ),
-    # One clause is alive, the other is not: only the frame around a clause says which.
+    # One clause is the complaint, the other is not: only the frame around a clause says which.
     "alive_lead": (
         "",
         "",

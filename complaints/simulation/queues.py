@@ -1,7 +1,7 @@
-"""What complaints of each queue say, and what they begin to say when the world changes.
+"""The phrases of complaints in each queue, and those that are new when the world changes.
 
-What decides a complaint's queue is who did what to what. Every queue's words occur in every other queue as well: in
-clauses that are declared settled or irrelevant (`settled`), in asides and in consequences.
+A complaint's queue depends on who did what to what. Every queue's words also occur in all other queues: in clauses that
+are declared settled or irrelevant (`settled`), in asides and in consequences.
 """
 
 from collections.abc import Mapping
@@ -468,4 +468,4 @@ EMERGING: Mapping[str, Rules] = {
         ),
     },
 }
-"""What people write about from the date of a new vocabulary on; it replaces the rules of the same queue."""
+"""The rules from the change to a new vocabulary on; they replace those of the same queue."""

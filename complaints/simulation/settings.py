@@ -22,11 +22,11 @@ class _Section(BaseModel):
 
 
 class TextSettings(_Section):
-    """Shares of narratives, unless said otherwise."""
+    """Shares of narratives, unless stated otherwise."""
 
     form_letter_share: float = Share
     identical_letter_share: float = Share
-    """Of the form letters, those that are equal to the last character."""
+    """The share of form letters that are identical copies."""
     settled_share: float = Share
     """Narratives that also describe in full what another queue handles, and say that it is settled or irrelevant."""
     mention_share: float = Share
@@ -71,32 +71,32 @@ class DirtSettings(_Section):
 
 
 class Scenario(_Section):
-    """What changes on one date of the simulated range, little by little or in some months; all else stays as it is."""
+    """What changes on one date of the simulated range, gradually or in some months; all else stays the same."""
 
     description: str
     change_at: float | None = Field(default=None, ge=0, le=1)
     """The date of change, as a share of the simulated range."""
     change_on: date | None = None
-    """The date of change; it takes the place of `change_at`."""
+    """The date of change; it replaces `change_at`."""
     change_days: int = Field(default=0, ge=0)
-    """Days over which the change comes, evenly; 0 for all of it on its date."""
+    """Days over which the change happens, evenly; 0 for all of it on its date."""
     months: tuple[int, ...] = ()
-    """Months (1 to 12) of every year in which the change holds; without any it holds for good."""
+    """Months (1 to 12) of every year in which the change applies; if empty, it is permanent."""
     vocabulary_share: float = Field(default=0, ge=0, le=1)
     """Share of the narratives of `vocabulary_queues` in new words after the change."""
     vocabulary_queues: tuple[str, ...] = ()
     vocabulary_companies: int = Field(default=0, ge=0)
-    """The new words are those of the narratives about so many of the largest companies alone; 0 for all companies."""
+    """Only narratives about this many of the largest companies are in the new words; 0 for all companies."""
     swapped_queues: tuple[tuple[str, str], ...] = ()
     """Pairs of queues: what is filed under one before the change is filed under the other after it."""
     queue_mix: dict[str, float] | None = None
-    """The queues' weights after the change; None leaves them."""
+    """The weights of the queues after the change; None leaves them unchanged."""
     company_churn: float = Field(default=0, ge=0, le=1)
-    """Share of companies that trade their volumes with one another on the change."""
+    """Share of companies that swap their volumes with one another at the change."""
     newest_taxonomy: bool = False
-    """The newest product names begin with the change, instead of on 2023-08-25."""
+    """The newest product names apply from the change on, instead of from 2023-08-25."""
     lost_columns: tuple[Literal["Consumer consent provided?", "Consumer disputed?"], ...] = ()
-    """Columns that a file lacks when its month ends on or after the date of change."""
+    """Columns that a file lacks if its month ends on or after the date of change."""
 
     @field_validator("vocabulary_queues")
     @classmethod
@@ -143,7 +143,7 @@ class SimulatorSettings(_Section):
     company_noise: float = Field(ge=0, le=1)
     """Share of a company's complaints that does not follow its line of business."""
     queue_mix: dict[str, float]
-    """The queues' weights."""
+    """The weights of the queues."""
     text: TextSettings
     dirt: DirtSettings
     scenarios: dict[str, Scenario]
@@ -177,8 +177,8 @@ def _explain(error: ValidationError) -> str:
         return f"{_FILE}: {_place(unknown[0]['loc'])}: unknown setting"
     first = error.errors()[0]
     what = first["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-    return f"{_FILE}: {_place(first['loc'])}: {what[:1].lower()}{what[1:]}{found}"
+    given = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    return f"{_FILE}: {_place(first['loc'])}: {what[:1].lower()}{what[1:]}{given}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -22,7 +22,7 @@ __all__ = ["Simulated", "simulate"]
 _log = logging.getLogger("evergreen")
 
 _SINGLE_PROCESS_RECORDS = 50_000
-"""Fewer records than this are written before more processes would have started."""
+"""Fewer records than this are written faster than more processes start."""
 
 _QUIET_SECONDS = 2.0
 
@@ -31,7 +31,8 @@ _EARLIEST = date(2011, 12, 1)
 
 @dataclass(frozen=True)
 class Simulated:
-    """What was written: files in order of time, all records in them, and how many of those are dirty, by kind."""
+    """What was written: files in chronological order, the number of records, and how many of those are dirty, by
+    kind."""
 
     files: tuple[Path, ...]
     records: int
@@ -55,8 +56,8 @@ def simulate(
 ) -> Simulated:
     """Write `rate` complaints for each day from `start` to `end` (both included) as complaints-YYYY-MM.csv in `output`.
 
-    `daily` writes a file a day, complaints-YYYY-MM-DD.csv, with what was filed on it: its name tells when it was
-    published. The same arguments give the same bytes, whatever the number of processes. Files of the same name are
+    `daily` writes a file per day, complaints-YYYY-MM-DD.csv, with what was filed on that day: its name says when it was
+    published. The same arguments give the same bytes, whatever the number of processes. Files with the same name are
     replaced, each in one step; other files in the folder are left alone. Raises SettingsError for an argument or a
     setting that is out of range, and for a folder that cannot be written.
     """
@@ -100,7 +101,7 @@ def _days(start: date, end: date, rate: int) -> Iterator[Month]:
 
 
 def _written(arguments: _Arguments, months: list[Month]) -> Iterator[MonthWritten]:
-    """The months' files in order of time, written by as many processes as are worth starting."""
+    """The months' files in chronological order, written by as many processes as are worth starting."""
     records = arguments.rate * ((arguments.end - arguments.start).days + 1)
     workers = min(os.cpu_count() or 1, len(months)) if records >= _SINGLE_PROCESS_RECORDS else 1
     work = partial(_write_one, arguments)

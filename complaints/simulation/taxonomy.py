@@ -12,7 +12,7 @@ SECOND_FROM = date(2017, 4, 24)
 NEWEST_FROM = date(2023, 8, 25)
 
 Category = tuple[str, str, str, str]
-"""Product, sub-product, issue, sub-issue; an empty string where the bureau has none."""
+"""Product, sub-product, issue, sub-issue; an empty string if the bureau has none."""
 
 _Products = tuple[tuple[str, tuple[str, ...]], ...]
 _Issues = tuple[tuple[str, str], ...]
@@ -21,7 +21,7 @@ UNMAPPED: tuple[Category, ...] = (
     ("Digital asset custody", "Vault service", "Other", ""),
     ("Crowdfunding platform", "", "Problem with customer service", ""),
 )
-"""Products that no taxonomy knows."""
+"""Products that are in no taxonomy."""
 
 _BANK = ("Checking account", "Savings account", "Other banking product or service", "CD (Certificate of Deposit)")
 _CREDIT_CARDS = (
@@ -106,7 +106,7 @@ _SECOND: Mapping[str, _Products] = {
     ),
     "money_transfer": ((_TRANSFER, _TRANSFERS),),
     "mortgage": (("Mortgage", (*_MORTGAGES, "Other type of mortgage")),),
-    # In this period the bureau had no product of its own for debt or credit management.
+    # In this period the bureau had no separate product for debt or credit management.
     "other": ((_REPORTING, ("Credit repair services",)), (_TRANSFER, ("Debt settlement",))),
     "student_loan": (("Student loan", _STUDENT),),
 }
@@ -215,7 +215,7 @@ _NEW_ISSUES: Mapping[str, _Issues] = {
 
 
 def categories(queue: str, day: date, newest_from: date = NEWEST_FROM) -> tuple[Category, ...]:
-    """The categories under which a queue's complaints are filed on a day; every one is as likely as any other."""
+    """The categories under which a queue's complaints are filed on a day, all equally likely."""
     if day >= newest_from:
         return _PERIODS["newest"][queue]
     return _PERIODS["second" if day >= SECOND_FROM else "oldest"][queue]

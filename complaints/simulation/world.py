@@ -1,7 +1,7 @@
-"""The simulated world: companies and states with mixes of their own, and complaints drawn from it.
+"""The simulated world: companies and states with their own mixes, and complaints drawn from it.
 
-A record is a function of (seed, scenario, day, index) alone, so any two ranges that overlap, and any number of
-processes, give the same records for the same day (a date of change given as a share moves with the range).
+A record is a function of (seed, scenario, day, index) only, so overlapping ranges, and any number of processes, give
+the same records for the same day (a date of change given as a share moves with the range).
 """
 
 from bisect import bisect
@@ -42,7 +42,7 @@ COLUMNS = (
 """The official 18-column export, in order."""
 
 MAX_RATE = 100_000
-"""Records a day at most: a complaint id is the day's number and, in five digits, the record's place in the day."""
+"""The most records per day: a complaint id is the day's number and, in five digits, the record's number in the day."""
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ _KINDS: tuple[tuple[tuple[str, ...], Mapping[str, float]], ...] = (
     (("Debt Relief", "Credit Solutions"), {"other": 10, "debt_collection": 2}),
     (("Holdings, LLC", "Financial"), dict.fromkeys(QUEUES, 1.0)),
 )
-"""Lines of business: how their companies are called and the queues that they draw complaints for."""
+"""Lines of business: the names of their companies, and the weights of the queues of their complaints."""
 
 _PLACES: tuple[tuple[tuple[str, str], float], ...] = (
     (("CA", "900"), 12),
@@ -145,7 +145,7 @@ _PLACES: tuple[tuple[tuple[str, str], float], ...] = (
     (("VT", "054"), 0.2),
     (("WY", "820"), 0.15),
 )
-"""States with the first three digits of a ZIP code in them, weighted by population."""
+"""States, with the first three digits of one of their ZIP codes, weighted by population."""
 
 _PUBLIC = (
     ("", 80),
@@ -164,7 +164,7 @@ _RESPONSES = (
     ("Untimely response", 1),
 )
 _LAGS = ((0, 78), (1, 8), (2, 4), (3, 2.5), (4, 1.5), (5, 1), (7, 1.5), (10, 1), (15, 0.6), (24, 0.4), (None, 1.5))
-"""Days from receipt to the company; None when the bureau has not recorded a date."""
+"""Days from receipt until it was sent to the company; None if the bureau has not recorded a date."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Record:
 
 
 class _Choice(Generic[T]):
-    """A draw among values by weight."""
+    """A weighted draw from values."""
 
     def __init__(self, weighted: Sequence[tuple[T, float]]) -> None:
         self._values = [value for value, _ in weighted]
@@ -197,17 +197,17 @@ class _Choice(Generic[T]):
 
 @dataclass(frozen=True)
 class _Era:
-    """What holds on one side of the date of change."""
+    """The state of the world on one side of the date of change."""
 
     queues: _Choice[str]
     companies: Mapping[str, _Choice[str]]
     vocabulary: Mapping[str, float]
     filed: Mapping[str, str]
-    """Queues that are filed under another one."""
+    """Queues whose complaints are filed under another one."""
 
 
 class World:
-    """Draws complaints. The companies, their mixes and the text are those of the seed and the scenario."""
+    """Draws complaints. The companies, their mixes and the text depend on the seed and the scenario."""
 
     def __init__(self, settings: SimulatorSettings, scenario: Scenario, seed: int, change: date | None) -> None:
         self._settings, self._scenario, self._seed, self.change = settings, scenario, seed, change
@@ -240,7 +240,7 @@ class World:
         return Random((self._seed << 64) | (day.toordinal() << 32) | index).random  # noqa: S311 - data, not secrets
 
     def record(self, day: date, index: int, draw: Draw) -> Record:
-        """The index-th complaint that is received on a day."""
+        """The index-th complaint received on a day."""
         era = self._era(day, draw)
         queue = era.queues(draw)
         company = era.companies[queue](draw) if self._changed else None
@@ -279,7 +279,7 @@ class World:
         return self._after if not over or draw() < ((day - self.change).days + 1) / over else self._before
 
     def category(self, queue: str, day: date, draw: Draw) -> Category:
-        """What a queue's complaint of a day is filed under."""
+        """The category under which a queue's complaint is filed on a day."""
         options = categories(queue, day, self._newest_from)
         return options[int(draw() * len(options))]
 
@@ -292,14 +292,14 @@ class World:
         return record.filed_under(category).replaced("Company response to consumer", response)
 
     def zero_place(self, draw: Draw) -> tuple[str, str]:
-        """A state whose ZIP codes begin with zero, and such a code without its zero."""
+        """A state whose ZIP codes start with zero, and such a code without the zero."""
         state, digits = self._places(draw)
         while not digits.startswith("0"):
             state, digits = self._places(draw)
         return state, f"{digits[1:]}{int(draw() * 100):02d}"
 
     def unmapped(self, draw: Draw) -> Category:
-        """A product that no taxonomy knows."""
+        """A product that is in no taxonomy."""
         return UNMAPPED[int(draw() * len(UNMAPPED))]
 
     def _place(self, draw: Draw) -> tuple[str, str]:
@@ -334,7 +334,7 @@ def _companies(settings: SimulatorSettings, seed: int) -> tuple[list[str], list[
 
 
 def _all_names() -> list[str]:
-    """One word, or two joined: 25 and 600 of them."""
+    """One word, or two joined: 25 and 600 names."""
     return [*_NAMES, *(f"{first} & {second}" for first in _NAMES for second in _NAMES if first != second)]
 
 
@@ -348,7 +348,7 @@ def _by_queue(
 
 
 def _churned(volumes: Sequence[float], share: float, seed: int) -> list[float]:
-    """The volumes after a share of the companies has traded them with one another."""
+    """The volumes after a share of the companies has swapped them with one another."""
     random = Random(f"churn-{seed}")  # noqa: S311 - data, not secrets
     trading = random.sample(range(len(volumes)), round(share * len(volumes)))
     churned = list(volumes)

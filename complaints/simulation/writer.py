@@ -46,7 +46,7 @@ class MonthWritten:
 def write_month(
     output: Path, month: Month, world: World, settings: SimulatorSettings, scenario: Scenario
 ) -> MonthWritten:
-    """Write a month's file beside its place and move it there. Raises SettingsError when it cannot be written."""
+    """Write a month's file under a temporary name and rename it. Raises SettingsError when it cannot be written."""
     lost = scenario.lost_columns if world.change is not None and _month_end(month) >= world.change else ()
     clerk = _Clerk(month, world, settings, lost)
     try:
@@ -57,7 +57,7 @@ def write_month(
 
 
 class _Clerk:
-    """Files the records of a month, and spoils some."""
+    """Writes the records of a month, some of them with faults."""
 
     def __init__(self, month: Month, world: World, settings: SimulatorSettings, lost: tuple[str, ...]) -> None:
         self.records = 0
@@ -124,15 +124,15 @@ class _Clerk:
 
 
 def _write(output: Path, name: str, parts: Iterator[str]) -> Path:
-    handle, beside = tempfile.mkstemp(prefix=f".{name}-", dir=output)
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=output)
     try:
         with os.fdopen(handle, "wb") as file:
             for part in parts:
                 file.write(part.encode("utf-8", "surrogateescape"))
-        Path(beside).chmod(0o644)
-        Path(beside).replace(output / name)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(output / name)
     finally:
-        Path(beside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
     return output / name
 
 

@@ -1,4 +1,4 @@
--- Each product's queue on each day, once more and by other means than the model's: what training sets are checked by.
+-- Each product's queue on each day, computed independently of the model, to check training sets against.
 select
     named.product,
     received_at,

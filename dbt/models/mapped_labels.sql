@@ -12,7 +12,7 @@ products as (
 
 ),
 
--- The name's taxonomy in force on the day, else the nearest one that has the name.
+-- By the taxonomy in force on the day if it has the name, else by the nearest one that has it.
 ranked as (
 
     select

@@ -1,4 +1,4 @@
-"""What a ticket itself shows. A module of this folder stands alone: it imports none beside it."""
+"""Features of a ticket itself. Modules in this folder do not import each other."""
 
 import pandas as pd
 from feast import Field, RequestSource
@@ -15,7 +15,7 @@ record = RequestSource(
         Field(name="channel", dtype=String),
         Field(name="language", dtype=String),
     ],
-    description="What the ticket itself says; an empty string stands for a missing value.",
+    description="Values of the ticket itself; an empty string means a missing value.",
 )
 
 
@@ -32,7 +32,7 @@ record = RequestSource(
         Field(name="via_phone", dtype=Float64),
     ],
     mode="pandas",
-    description="What the ticket itself shows, computed alike for training and for serving.",
+    description="Features of the ticket itself, computed in the same way for training and for serving.",
 )
 def record_request(inputs: pd.DataFrame) -> pd.DataFrame:
     import numpy as np

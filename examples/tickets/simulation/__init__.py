@@ -1,4 +1,4 @@
-"""Makes the tickets of a support desk: JSON Lines with versions of a ticket as it is opened, resolved and corrected."""
+"""Simulates the tickets of a support desk: JSON Lines with a ticket's versions, as opened, resolved and corrected."""
 
 from simulation.files import Simulated, simulate
 

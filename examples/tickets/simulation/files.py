@@ -1,4 +1,5 @@
-"""`simulate`: a file a month or a day, with the tickets opened, resolved or corrected in it as they were at its end."""
+"""`simulate`: a file per month or day, with the tickets opened, resolved or corrected in it, in their state at its
+end."""
 
 import json
 import os
@@ -18,15 +19,15 @@ from simulation.world import Ticket, Version, World
 __all__ = ["Simulated", "simulate"]
 
 _MAX_RATE = 7_000
-"""A ticket's id has four digits for its place in the day, and a Monday has a third more than `rate`."""
+"""A ticket's id has four digits for its number in the day, and a Monday has a third more tickets than `rate`."""
 
 _Lines = defaultdict[str, list[tuple[datetime, str]]]
-"""Lines of each file, with the time by which they are in order."""
+"""Lines of each file, with the times by which they are ordered."""
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """What was written: files in order of time, the lines in them, and the day on which the world changes, if any."""
+    """What was written: files in chronological order, their lines, and the day on which the world changes, if any."""
 
     files: tuple[Path, ...]
     records: int
@@ -53,9 +54,9 @@ def simulate(
             _file(world.ticket(day, place), end, daily, settings, world.stream("dirt", day, place), lines)
         if daily or day == end or (day + timedelta(1)).day == 1:
             name = _name(day, daily)
-            found = [line for _, line in sorted(lines.pop(name, []), key=lambda line: line[0])]
-            files.append(_write(output, f"tickets-{name}.jsonl", found))
-            records += len(found)
+            ordered = [line for _, line in sorted(lines.pop(name, []), key=lambda line: line[0])]
+            files.append(_write(output, f"tickets-{name}.jsonl", ordered))
+            records += len(ordered)
     return Simulated(tuple(files), records, change)
 
 
@@ -69,7 +70,7 @@ def _check(start: date, end: date, rate: int, seed: int) -> None:
 
 
 def _file(ticket: Ticket, end: date, daily: bool, settings: Settings, random: Random, lines: _Lines) -> None:
-    """Put a ticket's versions into the files of their times, of several in one file the last."""
+    """Put a ticket's versions into the files of their times; of several versions in one file, only the last."""
     last = {_name(version.at.date(), daily): version for version in ticket.versions if version.at.date() <= end}
     for name, version in last.items():
         lines[name] += [(version.at, line) for line in _spoiled(_fields(ticket, version, settings), settings, random)]
@@ -95,7 +96,7 @@ def _fields(ticket: Ticket, version: Version, settings: Settings) -> dict[str, A
 
 
 def _written(instant: datetime, zone: str) -> str:
-    """An instant in a zone, which is named by its offset, as in 2024-03-01T09:30:00+01:00."""
+    """An instant in a zone, which is named by its offset, for example 2024-03-01T09:30:00+01:00."""
     if zone == "Z":
         return f"{instant:%Y-%m-%dT%H:%M:%S}Z"
     hours, minutes = zone[1:].split(":")
@@ -104,7 +105,7 @@ def _written(instant: datetime, zone: str) -> str:
 
 
 def _spoiled(fields: dict[str, Any], settings: Settings, random: Random) -> Iterator[str]:
-    """A ticket's line with at most one fault; a repeated one comes twice."""
+    """A ticket's line with at most one fault; a repeated line is written twice."""
     fault = random.choices([*settings.dirt, ""], [*settings.dirt.values(), 1 - sum(settings.dirt.values())])[0]
     line = json.dumps(_FAULTS.get(fault, dict)(fields), ensure_ascii=False)
     yield line[: len(line) // 2] if fault == "broken" else line
@@ -130,10 +131,10 @@ def _days(start: date, end: date) -> Iterator[date]:
 def _write(output: Path, name: str, lines: list[str]) -> Path:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=f".{name}-", dir=output)
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=output)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
-        Path(beside).chmod(0o644)
-        return Path(beside).replace(output / name)
+        Path(temporary).chmod(0o644)
+        return Path(temporary).replace(output / name)
     except OSError as error:
         raise SettingsError(f"{output / name}: cannot be written: {error.strerror}") from None

@@ -31,20 +31,20 @@ class Product(_Section):
 
 
 class Scenario(_Section):
-    """What is otherwise from the day of change on."""
+    """What is different from the day of change on."""
 
     description: str
     change_at: float | None = Field(default=None, ge=0, le=1)
     new_words: dict[str, float] = {}
-    """Shares of teams' tickets in their new words."""
+    """The share of each team's tickets in new words."""
     launched: dict[str, float] = {}
-    """Shares of the tickets that are about new products."""
+    """The share of tickets about each new product."""
     handed_over: dict[str, str] = {}
-    """Which team does what another one did."""
+    """The team that takes over each team's work."""
     german: float | None = None
 
     def change(self, start: date, end: date) -> date | None:
-        """The first day that is otherwise, in a range with both its ends; None for no change."""
+        """The first day after the change, in a range of days (both ends included); None for no change."""
         if self.change_at is None:
             return None
         return start + timedelta(days=round(self.change_at * ((end - start).days + 1)))
@@ -89,7 +89,7 @@ def load_settings() -> Settings:
 
 @cache
 def load_words() -> dict[str, Any]:
-    """What tickets say, by language."""
+    """The texts of tickets, by language."""
     words: dict[str, Any] = yaml.safe_load((_HERE / "words.yaml").read_text())
     return words
 
@@ -97,8 +97,8 @@ def load_words() -> dict[str, Any]:
 @cache
 def load_resolutions() -> dict[str, list[tuple[str, str]]]:
     """The areas and kinds of each team's resolutions."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    resolutions: dict[str, list[tuple[str, str]]] = {}
     with (_HERE.parent / "dbt" / "seeds" / "team_by_resolution.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            found.setdefault(row["team"], []).append((row["area"], row["kind"]))
-    return found
+            resolutions.setdefault(row["team"], []).append((row["area"], row["kind"]))
+    return resolutions

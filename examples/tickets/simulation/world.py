@@ -1,4 +1,4 @@
-"""Draws tickets. A ticket is a function of (seed, day, place in the day) and what holds on that day."""
+"""Draws tickets. A ticket is a function of (seed, day, number in the day) and the state of the world on that day."""
 
 import math
 import re
@@ -32,12 +32,12 @@ class Customer:
     zone: str
     products: tuple[str, ...]
     tastes: Mapping[str, float]
-    """How much each team hears of the customer, beside its weight and the product's."""
+    """A factor for each team's share of the customer's tickets, on top of the weights of team and product."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A ticket's state from an instant on; open without a resolution."""
+    """A ticket's state from an instant on; open if it has no resolution."""
 
     at: datetime
     resolved_at: datetime | None = None
@@ -54,11 +54,11 @@ class Ticket:
     subject: str
     body: str
     versions: tuple[Version, ...]
-    """In order of time: opened, then perhaps resolved, then perhaps corrected."""
+    """In chronological order: opened, then perhaps resolved, then perhaps corrected."""
 
 
 class World:
-    """The customers are those of the seed."""
+    """The customers depend on the seed."""
 
     def __init__(self, settings: Settings, scenario: Scenario, seed: int, change: date | None) -> None:
         self._settings, self._scenario, self._seed, self._change = settings, scenario, seed, change
@@ -68,7 +68,7 @@ class World:
         self._team_weights = cache(self._weigh_teams)
 
     def stream(self, *place: object) -> Random:
-        """The draws of one ticket, or of whatever else is named so."""
+        """The random stream of one ticket, or of anything else with this name."""
         return Random(" ".join(map(str, (self._seed, *place))))  # noqa: S311 - data, not secrets
 
     def ticket(self, day: date, place: int) -> Ticket:
@@ -128,11 +128,11 @@ class World:
         is_resolved, is_misfiled = random.random() >= settings.unresolved, random.random() < settings.misfiled
         right, wrong = _resolution(team, random), _resolution(_another(settings.teams, team, random), random)
         is_corrected, later = random.random() < settings.corrected, timedelta(hours=random.uniform(24, 336))
-        found = _UNMAPPED if random.random() < settings.unmapped else wrong if is_misfiled else right
+        filed = _UNMAPPED if random.random() < settings.unmapped else wrong if is_misfiled else right
         versions = [Version(opened)]
         if is_resolved:
             at = opened + timedelta(seconds=round(min(hours, settings.max_days * 24) * 3600))
-            versions.append(Version(at, at, found))
+            versions.append(Version(at, at, filed))
             if is_misfiled and is_corrected:
                 versions.append(Version(at + timedelta(seconds=round(later.total_seconds())), at, right))
         return versions
@@ -172,9 +172,9 @@ def _weighted(weights: Mapping[str, float], random: Random) -> str:
 
 
 def _filled(template: str, product: str, random: Random) -> str:
-    """A template with one of each alternatives drawn, the inner ones first, and its slots filled."""
-    while (found := _ALTERNATIVES.search(template)) is not None:
-        template = template[: found.start()] + random.choice(found.group(1).split("|")) + template[found.end() :]
+    """A template with its alternatives drawn, the inner ones first, and its slots filled."""
+    while (match := _ALTERNATIVES.search(template)) is not None:
+        template = template[: match.start()] + random.choice(match.group(1).split("|")) + template[match.end() :]
     fill = {
         "product": lambda: product,
         "name": lambda: random.choice(_NAMES),

@@ -1,4 +1,4 @@
--- Each resolution's team, once more and by other means than the model's: what training sets are checked by.
+-- Each resolution's team, computed independently of the model, to check training sets against.
 select distinct versions.area, versions.kind, received_at, team as label
 from versions
 inner join read_csv($seeds || '/team_by_resolution.csv') as seed
