@@ -251,18 +251,20 @@ def why(
     story = tell(home, History.of(home), version)
     if story is None:
         raise RegistryError(f"no version {version!r} was judged; `evergreen ledger` shows every verdict")
-    typer.echo(json.dumps(asdict(story)) if as_json else "\n".join(lines(story)))
+    output.result(asdict(story), "\n".join(lines(story)), as_json=as_json)
 
 
 @app.command()
 def letter(
-    output: Annotated[Path | None, typer.Option(help="A folder; by default letters, in the home's reports.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--output", help="A folder; by default letters, in the home's reports.")
+    ] = None,
 ) -> None:
     """Write a letter about last night as HTML and as Markdown, for mail or chat, and print the Markdown."""
     from pipelines.letters import write
 
-    written = write(Home.from_environment(), output)
-    typer.echo(written.markdown.read_text(), nl=False)
+    written = write(Home.from_environment(), folder)
+    output.show(written.markdown.read_text().rstrip("\n"))
     _say(f"written: {written.markdown}, {written.page}")
 
 
@@ -276,7 +278,7 @@ def export_site(
     from pipelines.letters import copy_site
 
     site = copy_site(Home.from_environment(), folder, texts=texts, reports=reports)
-    _say(f"{site.pages:,} pages, {site.bytes / 1e6:.1f} MB: {site.folder / 'index.html'}")
+    output.show(f"{site.pages:,} pages, {site.bytes / 1e6:.1f} MB: {site.folder / 'index.html'}")
 
 
 By = Annotated[str, typer.Option(help="Who decides; recorded in the ledger.")]
@@ -495,7 +497,7 @@ def ui(
     """Serve the front door, Dagster and MLflow to this machine's browser until Ctrl-C."""
     from pipelines.ui import serve
 
-    serve(Home.from_environment(), _say, typer.echo, host, port, opens)
+    serve(Home.from_environment(), _say, output.show, host, port, opens)
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:

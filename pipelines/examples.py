@@ -12,6 +12,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "score": ("score --input new.csv --output answers.parquet",),
     "status": ("status", "status --json"),
     "ledger": ("ledger | less", "ledger --at 2024-07-01", "ledger --verify"),
+    "why": ("why 3", "why 3 --json"),
+    "letter": ("letter", "letter --output letters"),
+    "export-site": ("export-site site", "export-site site --no-reports"),
     "approve": ('approve 4 --by Ada --reason "looks right"',),
     "reject": ('reject 4 --by Ada --reason "one label looks odd"',),
     "rollback": ('rollback 3 --reason "version 4 errs on long texts"',),
@@ -26,7 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "demonstrate": ("demonstrate",),
     "simulate": ("simulate --output data --from 2024-01-01 --to 2024-06-30 --rate 50 --seed 7",),
     "doctor": ("doctor", "doctor --source data --profile full", "doctor --json"),
-    "ui": ("ui",),
+    "ui": ("ui", "ui --open --port 8080"),
 }
 
 

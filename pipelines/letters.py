@@ -52,12 +52,17 @@ def write(home: Home, folder: Path | None = None) -> Written:
 
 
 def copy_site(home: Home, folder: Path, *, texts: bool, reports: bool) -> Site:
-    """Export the front door; `texts` shows only what configs/front.yaml shows as well. Raises as `export` does."""
+    """Export the front door; `texts` shows only what configs/front.yaml shows as well.
+
+    Raises NotPublished without a night, and as `export` does.
+    """
     settings = load_front_settings()
     settings = settings.model_copy(update={"texts": texts and settings.texts})
-    known = History.of(home).timeline
+    history = History.of(home)
+    if history.now is None:
+        raise NotPublished("there is nothing to export: no night has run in this home")
     with open_instance(home) as instance:
-        night = partial(_night, home, instance, known)
+        night = partial(_night, home, instance, history.timeline)
         return export(home, folder, night, settings, load_settings(PROFILE).drift, reports=reports)
 
 

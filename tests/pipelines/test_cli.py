@@ -87,11 +87,14 @@ def test_results_are_on_stdout_and_nothing_else_is(home: Home) -> None:
         *(["status"], ["ledger"], ["ledger", "--verify"], ["doctor"], ["prune", "--dry-run"]),
         *(["check", "--help"], ["replay", "--help"], ["score", "--help"], ["run", "--help"]),
         *(["score", "--input", "none.csv", "--output", "x.csv"], ["check", "--source", "none.csv"]),
-        ["reproduce", "1"],
+        *(["reproduce", "1"], ["why", "1"], ["letter"], ["export-site", "site"]),
     ],
     ids=" ".join,
 )
-def test_who_only_reads_makes_no_home(home: Home, arguments: list[str]) -> None:
+def test_who_only_reads_makes_no_home(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = inside(*arguments)
     assert done.exit_code == 0 or done.exception is not None
     assert not home.root.exists()
