@@ -122,7 +122,9 @@ def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run, 
         assert "data:image/png;base64," in evaluated[picture]
     assert "queue Cards" in [row[0] for row in shown(evaluated["slices"])]
     assert ["Student loan", 0] in shown(evaluated["labels with few training rows"])
-    assert metadata(result, "registered_model")["page"].endswith("/#/models/text-classifier/versions/1")
+    assert metadata(result, "registered_model")["page"].endswith(
+        "/#/models/text-classifier/versions/1?workflowType=machine_learning"
+    )
     assert metadata(result, "champion")["decision"] == "promote"
     assert all(check.passed for check in result.get_asset_check_evaluations())
     assert Registry(home).champion().training_id == A
