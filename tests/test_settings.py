@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from assets.exceptions import SettingsError
-from assets.settings import CONFIGS, Settings, load_domain, load_ledger_settings, load_settings, profiles
+from assets.settings import (
+    CONFIGS,
+    Settings,
+    load_domain,
+    load_front_settings,
+    load_ledger_settings,
+    load_settings,
+    profiles,
+)
 
 
 @pytest.fixture
@@ -67,6 +75,13 @@ def test_a_mistake_names_its_file_and_field(configs: Path, file: str, text: str,
     with pytest.raises(SettingsError, match=message) as raised:
         load_settings("quick")
     assert "\n" not in str(raised.value)
+
+
+def test_texts_stay_in_the_home_unless_the_front_door_s_settings_say_otherwise(configs: Path) -> None:
+    assert load_front_settings().texts is False
+    (configs / "front.yaml").write_text("{texts: true, text_characters: 100, page_rows: 0}")
+    with pytest.raises(SettingsError, match=r"^configs/front.yaml: page_rows: .* \(found 0\)"):
+        load_front_settings()
 
 
 def test_an_unknown_profile_names_those_there_are() -> None:
