@@ -1,1 +1,1 @@
-"""Fine-tuning: from a snapshot to a bundle, by DeepSpeed in processes of its own."""
+"""Fine-tuning: from a snapshot to a bundle, with DeepSpeed in separate processes."""

@@ -1,4 +1,4 @@
-"""Where the pretrained encoder comes from: a folder, the hub's cache, or a package that carries the default."""
+"""Where the pretrained encoder comes from: a folder, the hub's cache, or a package with the default."""
 
 import os
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ _FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 class BaseModel:
     """A pretrained encoder on disk.
 
-    `name` is what the settings call it, `path` its folder, `weights_sha256` the hash of its safetensors file (of the
-    names and hashes, when there are several), `digest` the hash over every file that training reads.
+    `name` is its name in the settings, `path` its folder, `weights_sha256` the hash of its safetensors file (of the
+    names and hashes, if there are several), `digest` the hash over every file that training reads.
     """
 
     name: str
@@ -35,9 +35,9 @@ class BaseModel:
 def resolve_base_model(name: str) -> BaseModel:
     """Find the encoder that `training.model.base_model` names: a local folder, or a hub id in the hub's cache.
 
-    The hub itself is asked only when HF_HUB_OFFLINE=0 says so. The default needs neither: a package carries it.
-    Raises BaseModelError when it cannot be found, has no safetensors weights, has files that are not what they should
-    be (`assets/training/model_files.py`), or is not the default's official file.
+    The hub itself is used only if HF_HUB_OFFLINE=0. The default needs neither: it comes in a package. Raises
+    BaseModelError when it cannot be found, has no safetensors weights, has invalid files
+    (`assets/training/model_files.py`), or is not the official file of the default.
     """
     is_default = name in (DEFAULT, _HUB_ID)
     path = _folder(name) or _cached(_HUB_ID if is_default else name) or (_packaged() if is_default else None)
@@ -83,7 +83,7 @@ def _describe(name: str, path: Path) -> BaseModel:
     files = sorted({file for pattern in _FILES for file in path.glob(pattern)})
     try:
         for file in files:
-            require_plain(file, links=True)  # the hub's cache is made of links
+            require_plain(file, links=True)  # the hub's cache consists of links
         check_folder(path)
     except (OSError, ValueError) as error:
         raise BaseModelError(f"training.model.base_model: {error}") from None

@@ -1,12 +1,12 @@
-"""A bundle: a model as files, every one of them hashed, none of them code.
+"""A bundle: a model as files, all of them hashed, none of them code.
 
     model.safetensors     weights
-    provenance.json       what the model was made of
-    training.json         how the training went
+    provenance.json       the inputs of the model
+    training.json         the report of the training
     MANIFEST.json         its task, and the SHA-256 of every other file
 
-Its task has files of its own beside them. Loading one reads safetensors and JSON into classes of ours, and of
-libraries where a model is no plain one; nothing in it is ever run.
+Its task adds its own files. Loading one reads safetensors and JSON into our own classes, or those of libraries if it is
+not a plain model; nothing in it is ever executed.
 """
 
 import json
@@ -34,7 +34,7 @@ _MANIFEST = "MANIFEST.json"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model: what it was made of, and what answers rows."""
+    """A loaded model: its inputs, and its predictor."""
 
     path: Path
     provenance: dict[str, Any]
@@ -42,7 +42,7 @@ class Bundle:
 
     @property
     def id(self) -> str:
-        """The training id: what the model is a function of."""
+        """The training id: a hash of the model's inputs."""
         return str(self.provenance["training_id"])
 
     @property
@@ -63,7 +63,7 @@ class Bundle:
 
 
 def files_of(task: Task[Any, Any]) -> tuple[str, ...]:
-    """The names of the files of a task's bundles, but for the manifest."""
+    """The names of the files in a task's bundles, except the manifest."""
     return tuple(sorted((*_FILES, *task.files)))
 
 
@@ -73,20 +73,20 @@ def load_bundle(path: Path) -> Bundle:
     try:
         check_folder(path)
         return Bundle(path, read_json(path / "provenance.json"), task.load(path))
-    except Exception as error:  # each library has errors of its own for a file that is not what it should be
+    except Exception as error:  # each library has its own errors for an invalid file
         raise BundleError(f"{path} cannot be loaded: {describe(error)}") from error
 
 
 def verify_bundle(path: Path) -> Task[Any, Any]:
-    """Check that a bundle is exactly the files of its manifest, byte for byte; returns its task.
+    """Check that a bundle consists of exactly the files in its manifest, byte for byte; returns its task.
 
     Raises BundleError naming the file.
     """
     try:
-        found = {file.name for file in path.iterdir()}
-        for name in sorted(found):
+        names = {file.name for file in path.iterdir()}
+        for name in sorted(names):
             require_plain(path / name)
-        manifest = read_json(path / _MANIFEST) if _MANIFEST in found else None
+        manifest = read_json(path / _MANIFEST) if _MANIFEST in names else None
     except (OSError, ValueError) as error:
         raise BundleError(str(error)) from None
     if manifest is None:
@@ -94,15 +94,15 @@ def verify_bundle(path: Path) -> Task[Any, Any]:
     task, hashes = TASKS.get(str(manifest.get("task"))), manifest.get("files")
     if task is None or not isinstance(hashes, dict):
         raise BundleError(f"{path}: {_MANIFEST} names no task that is known here ({', '.join(TASKS)}), or no files")
-    _verify_files(path, found, files_of(task), hashes)
+    _verify_files(path, names, files_of(task), hashes)
     return task
 
 
-def _verify_files(path: Path, found: set[str], files: tuple[str, ...], hashes: dict[str, Any]) -> None:
+def _verify_files(path: Path, names: set[str], files: tuple[str, ...], hashes: dict[str, Any]) -> None:
     for name in (*files, *hashes):
-        if name not in found:
+        if name not in names:
             raise BundleError(f"{path}: {name} is missing")
-    if stray := sorted(found - {*files, _MANIFEST}):
+    if stray := sorted(names - {*files, _MANIFEST}):
         raise BundleError(f"{path}: {stray[0]} is no file of a bundle")
     for name in files:
         if hash_file(path / name) != hashes.get(name):
@@ -110,7 +110,7 @@ def _verify_files(path: Path, found: set[str], files: tuple[str, ...], hashes: d
 
 
 def write_manifest(path: Path, task: Task[Any, Any]) -> None:
-    """Name the task of a bundle and hash every file of it into its manifest: the last thing written."""
+    """Write a bundle's manifest, with its task and the hash of every file: the last thing written."""
     hashes = {file.name: hash_file(file) for file in sorted(path.iterdir())}
     assert set(files_of(task)) <= set(hashes), sorted(set(files_of(task)) - set(hashes))
     (path / _MANIFEST).write_text(json.dumps({"task": task.name, "files": hashes}, indent=1))

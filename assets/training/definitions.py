@@ -1,4 +1,4 @@
-"""The training group: one bundle per as-of date, trained by DeepSpeed in processes of its own."""
+"""The training group: one bundle per as-of date, trained with DeepSpeed in separate processes."""
 
 from base64 import b64encode
 from importlib import import_module
@@ -23,7 +23,7 @@ __all__ = ["TrainingOverrides", "challenger"]
 
 
 def _fields() -> type[dg.Config]:
-    """Every field of every group of the settings, or nothing; the settings themselves check what is given."""
+    """Every field of every group of the settings, all optional; the settings themselves check the values."""
     groups = (get_type_hints(TrainingSettings)[name] for name in TrainingSettings.model_fields)
     fields = {name: field for group in groups for name, field in group.model_fields.items()}
     optional: dict[str, Any] = {
@@ -34,16 +34,16 @@ def _fields() -> type[dg.Config]:
 
 
 def _plain(annotation: Any) -> Any:
-    """What Dagster can show of a field's type: a choice of words is text."""
+    """A field's type as Dagster can show it: a choice of words is text."""
     inner = next((each for each in get_args(annotation) if each is not NoneType), annotation)
     return str if isinstance(inner, str) or get_origin(inner) is Literal else inner
 
 
 class TrainingOverrides(_fields()):  # type: ignore[misc]
-    """What this run does otherwise than its profile; a field that is left out is as in the profile."""
+    """Overrides of the profile for this run; a field that is left out is as in the profile."""
 
     def changes(self) -> dict[str, object]:
-        """What was set."""
+        """The fields that were set."""
         return {name: value for name, value in dict(self).items() if value is not None}
 
 
@@ -69,14 +69,14 @@ class TrainingOverrides(_fields()):  # type: ignore[misc]
 def challenger(
     context: dg.AssetExecutionContext, config: TrainingOverrides, evergreen: Evergreen
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The newest model, as a bundle of hashed files: fine-tuned on the training set by DeepSpeed.
+    """The newest model, as a bundle of hashed files: fine-tuned on the training set with DeepSpeed.
 
-    The same snapshot, settings, code, base model, seed and number of ranks are the same model: it is then not trained
+    The same snapshot, settings, code, base model, seed and number of ranks give the same model, which is not trained
     again. Loss, speed and time left stream into this run; terminating it ends every process that it started.
     """
 
     def run(command: list[str]) -> None:
-        # The evaluation needs torch, seconds of imports: while the worker starts, a core has no work.
+        # The evaluation needs torch, which takes seconds to import: a core is idle while the worker starts.
         Thread(target=import_module, args=("torch",)).start()
         worker_runner(context)(command)
 

@@ -1,4 +1,4 @@
-"""A model's folder, looked at before any library reads it: plain files, JSON of a bounded size, and what they claim.
+"""Checks a model's folder before any library reads it: plain files, JSON of bounded size, and the sizes they declare.
 
 Every function raises ValueError, naming the file and what is wrong with it.
 """
@@ -17,15 +17,15 @@ Shapes = dict[str, list[int]]
 _CONFIG_BYTES = 4 << 20
 _HEADER_BYTES = 16 << 20
 _TENSORS = 100_000
-"""About as many as the largest open models have."""
+"""About as many as in the largest open models."""
 _OBEYED = ("quantization_config", "transformers_weights")
-"""Keys by which a configuration makes transformers import other packages, or read other files."""
+"""Keys that make transformers import other packages, or read other files."""
 _COUNTS = ("layer", "block", "expert", "num_labels")
-"""Parts of keys that count what has tensors of its own, or lists of its own in memory."""
+"""Parts of keys whose value counts things with their own tensors, or their own lists in memory."""
 
 
 def check_folder(folder: Path) -> None:
-    """Check a folder's config.json and the headers of its weights against each other, and that neither is too much."""
+    """Check a folder's config.json and the headers of its weights against each other, and against size limits."""
     shapes = read_shapes(folder)
     for name, value in _entries(read_config(folder)):
         if name in _OBEYED and value:
@@ -37,7 +37,7 @@ def check_folder(folder: Path) -> None:
 
 
 def require_plain(path: Path, links: bool = False) -> None:
-    """A file that can be read to its end: no folder, pipe or device, and a link only where they are allowed."""
+    """Require a file that can be read to its end: no folder, pipe or device, and a link only if `links` is set."""
     mode = (path.stat if links else path.lstat)().st_mode
     if not stat.S_ISREG(mode):
         raise ValueError(f"{path} is not a plain file")
@@ -63,13 +63,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_shapes(folder: Path) -> Shapes:
-    """Name and shape of every tensor, from the JSON that a safetensors file begins with: no weight is read."""
-    found: Shapes = {}
+    """Name and shape of every tensor, from the JSON header of the safetensors files: no weight is read."""
+    shapes: Shapes = {}
     for file in sorted(folder.glob("*.safetensors")):
-        found |= _shapes(file)
-        if len(found) > _TENSORS:
+        shapes |= _shapes(file)
+        if len(shapes) > _TENSORS:
             raise ValueError(f"{file} has more than {_TENSORS:,} tensors")
-    return found
+    return shapes
 
 
 def _shapes(file: Path) -> Shapes:
@@ -95,7 +95,7 @@ def _shape(entry: Mapping[str, Any]) -> list[int]:
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of nested objects with what it holds."""
+    """Every key of nested objects, with its value."""
     open_values = [value]
     while open_values:
         inner = open_values.pop()

@@ -1,4 +1,4 @@
-"""How large a model is, and what its training takes."""
+"""The size of a model, and the operations of its training."""
 
 from dataclasses import dataclass
 
@@ -28,9 +28,9 @@ class ModelSize:
 def model_flops(size: ModelSize, tokens: int, squared_lengths: int) -> float:
     """Floating-point operations of the encoder's layers for a run's useful tokens, forward and backward.
 
-    A parameter costs 2 a token forward and 4 backward, attention 4 x hidden x length a token and layer forward and
+    A parameter costs 2 per token forward and 4 backward, attention 4 x hidden x length per token and layer forward and
     twice that backward (Chowdhery et al. 2022, PaLM, appendix B). Layers that are not trained have no backward pass.
-    `squared_lengths`: the rows' tokens, each squared, summed. Nothing that is computed twice or for padding counts.
+    `squared_lengths`: the sum of the squared token counts of the rows. Recomputation and padding do not count.
     """
     forward = 2 * size.layer_parameters * tokens + 4 * size.hidden * squared_lengths
     return float(forward * (size.layers + 2 * size.trained_layers))

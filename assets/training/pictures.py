@@ -7,7 +7,7 @@ __all__ = ["loss_curve"]
 
 
 def loss_curve(points: Sequence[tuple[int, float]]) -> bytes:
-    """A PNG of the loss against optimizer steps. `points`: (step, mean loss up to it since the point before)."""
+    """A PNG of the loss by optimizer step. `points`: (step, mean loss up to it since the previous point)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), dpi=100, layout="constrained")

@@ -31,8 +31,7 @@ _EARLIEST = date(2011, 12, 1)
 
 @dataclass(frozen=True)
 class Simulated:
-    """What was written: files in chronological order, the number of records, and how many of those are dirty, by
-    kind."""
+    """What was written: files in chronological order, the number of records, and of dirty ones by kind."""
 
     files: tuple[Path, ...]
     records: int

@@ -1,1 +1,1 @@
-"""From a snapshot and settings to processes: the plan, what it needs, commands for one rank, several, and machines."""
+"""From a snapshot and settings to processes: plan, requirements, and commands for one rank, several, and machines."""

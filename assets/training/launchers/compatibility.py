@@ -1,7 +1,7 @@
-"""Which settings go together: what would fail, or be ignored in silence, is one line before any process starts.
+"""Checks combinations of settings: what would fail, or be ignored silently, is one line before any process starts.
 
-DeepSpeed itself trains on with a key that it does not know, with parameter offload that its stage does not have, and
-with optimizer offload under stage 0. docs/training.md has what was tried.
+DeepSpeed itself ignores unknown keys, parameter offload that its stage does not support, and optimizer offload under
+stage 0. docs/training.md lists what was tried.
 """
 
 import logging
@@ -26,7 +26,7 @@ KEYS = frozenset(
         *("dump_state", "disable_python_gc"),
     }
 )
-"""What a file in configs/deepspeed may say."""
+"""The allowed keys of a file in configs/deepspeed."""
 
 ZERO_KEYS = frozenset(
     {
@@ -37,7 +37,7 @@ ZERO_KEYS = frozenset(
         *("zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_gradients"),
     }
 )
-"""What its zero_optimization may say."""
+"""The allowed keys of its zero_optimization."""
 
 _OURS = {
     **dict.fromkeys(
@@ -56,30 +56,30 @@ _OPTIMIZERS = ("Adam", "AdamW")
 
 _CPU = Path("/proc/cpuinfo")
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags of processors that multiply matrices in it; the last one is Arm's."""
+"""Flags of processors that multiply matrices in bf16; the last one is Arm's."""
 _FIRST_WITH_BF16 = 8
-"""Of NVIDIA's compute capabilities: Ampere."""
+"""The first of NVIDIA's compute capabilities with bf16: Ampere."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run can count on where it starts: GPUs, bf16, the library for NVMe offload, and a C++ compiler."""
+    """The capabilities of the machine that starts a run: GPUs, bf16, libaio for NVMe offload, and a C++ compiler."""
 
     gpus: int
     bf16: bool
-    """Whether what trains computes in it; where it does not, torch does so in software."""
+    """Whether the training device supports bf16; otherwise torch computes it in software."""
     libaio: bool
     compiler: bool
 
     @classmethod
     def here(cls, gpus: int, deepspeed: Mapping[str, Any]) -> "Machine":
-        """This machine, whose visible GPUs were counted; libaio is looked for when the configuration needs it."""
+        """This machine, with its number of visible GPUs; libaio is looked for only if the configuration needs it."""
         compiler = shutil.which("c++")
         needs_libaio = compiler is not None and "nvme" in offloads(deepspeed).values()
         return cls(gpus, _computes_bf16(gpus), needs_libaio and _links_libaio(), compiler is not None)
 
     def precision(self, settings: TrainingSettings) -> str:
-        """The precision of the settings; for `auto` what it comes to. Machines of a hostfile are taken to have bf16."""
+        """The precision of the settings, with `auto` resolved. Machines of a hostfile are assumed to have bf16."""
         computed = self.bf16 or settings.hardware.hostfile is not None
         if settings.hardware.precision == "bf16" and not computed:
             _log.warning(
@@ -89,7 +89,7 @@ class Machine:
 
 
 def check_training(settings: TrainingSettings, deepspeed: Mapping[str, Any], world_size: int, machine: Machine) -> None:
-    """Raises SettingsError for the first combination that cannot be or makes no sense, naming its settings."""
+    """Raises SettingsError for the first impossible or pointless combination, naming its settings."""
     file = f"configs/deepspeed/{settings.hardware.deepspeed}.json"
     rules = (
         _keys(deepspeed, file),
@@ -103,16 +103,16 @@ def check_training(settings: TrainingSettings, deepspeed: Mapping[str, Any], wor
 
 
 def offloads(deepspeed: Mapping[str, Any]) -> dict[str, str]:
-    """Where offload_optimizer and offload_param go: cpu or nvme; what stays on its device is left out."""
+    """The targets of offload_optimizer and offload_param: cpu or nvme; what stays on its device is left out."""
     zero = deepspeed.get("zero_optimization", {})
     devices = {name: (zero.get(name) or {}).get("device", "none") for name in ("offload_optimizer", "offload_param")}
     return {name: device for name, device in devices.items() if device != "none"}
 
 
 def _computes_bf16(gpus: int) -> bool:
-    """Whether the GPUs do, by their generation, or else the processor, by the flags that Linux shows of it.
+    """Whether the GPUs compute in bf16, by their generation, or without GPUs the processor, by its flags in Linux.
 
-    torch could tell of GPUs, but keeps hundreds of megabytes on the one that it was asked about.
+    torch could tell, but it then occupies hundreds of megabytes on that GPU.
     """
     if gpus:
         command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
@@ -124,7 +124,7 @@ def _computes_bf16(gpus: int) -> bool:
 
 
 def _links_libaio() -> bool:
-    """Whether a program can be built with it: DeepSpeed builds its NVMe operator on the machine that uses it."""
+    """Whether a program with libaio can be built: DeepSpeed builds its NVMe operator on the machine that uses it."""
     command = ["c++", "-x", "c++", "-", "-laio", "-o", os.devnull]
     program = "#include <libaio.h>\nint main() { return io_destroy(0); }"
     return subprocess.run(command, input=program, text=True, capture_output=True, check=False).returncode == 0

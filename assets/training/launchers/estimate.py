@@ -1,12 +1,12 @@
-"""The memory that a run will need, by ZeRO stage and offload, against what is free.
+"""Estimates the memory of a run, by ZeRO stage and offload, and compares it with free memory.
 
 The formulas are those of Rajbhandari et al. 2020 (ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
 section 3): with Adam in mixed precision a parameter costs 2 bytes of weight, 2 of gradient and 12 of optimizer state;
-stage 1 shares the states among the ranks, stage 2 the gradients too, stage 3 the weights too. Activations follow
+stage 1 shards the states across the ranks, stage 2 also the gradients, stage 3 also the weights. Activations follow
 Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4), without the
 attention scores on GPUs, where a fused kernel never stores them.
 
-docs/training.md has the estimates against what was measured.
+docs/training.md compares estimates with measurements.
 """
 
 import os
@@ -26,24 +26,24 @@ from assets.training.model_size import ModelSize
 __all__ = ["Free", "Memory", "check_memory", "estimate_memory", "free_memory"]
 
 _PROCESS = 540_000_000
-"""Bytes of a worker beside its model: Python, torch, DeepSpeed, the rows, oneDNN's kernels (docs/training.md)."""
+"""Bytes of a worker without its model: Python, torch, DeepSpeed, the rows, oneDNN's kernels (docs/training.md)."""
 _CONTEXT, _PROCESS_WITH_GPU = 1_400_000_000, 2_000_000_000
 """The same with a GPU, on it (CUDA, NCCL, their kernels, gaps in torch's memory) and in main memory: on an H100, 1.38
-gigabytes beside what torch had allocated, and 2.1."""
+gigabytes in addition to torch's allocations, and 2.1."""
 _ASK_TORCH = "import torch; print(*(torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())))"
 _LIVE_LAYERS, _LIVE = 2, 1_000_000_000
-"""What stage 3 has whole on a device at once: two layers, one at work and one fetched ahead, and all that it gathered
-until it is as many parameters as these, DeepSpeed's default."""
+"""What stage 3 has complete on a device at once: two layers, one in use and one prefetched, and all gathered parameters
+up to this number, DeepSpeed's default."""
 _BUCKET = 500_000_000
-"""DeepSpeed's default for the gradients that go on their way together: their buffer is taken whole."""
+"""DeepSpeed's default number of gradients that are sent together: their buffer is allocated in full."""
 _OFFLOADED = {"weights": "offload_param", "optimizer": "offload_optimizer", "step": "offload_optimizer"}
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that one rank needs at its peak, by what they hold: on its device, in main memory, on NVMe.
+    """Bytes that one rank needs at its peak, by content: on its device, in main memory, on NVMe.
 
-    In main memory there are also the weights as they are read, and the copy of which a checkpoint is written.
+    Main memory also has the weights as they are read, and the copy from which a checkpoint is written.
     Without a GPU the device is main memory.
     """
 
@@ -59,7 +59,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Free:
-    """Bytes that nobody uses: in main memory, and on the GPU that has least (None without a GPU)."""
+    """Free bytes: in main memory, and on the GPU with the least (None without a GPU)."""
 
     host: int
     device: int | None
@@ -68,7 +68,7 @@ class Free:
 def estimate_memory(
     size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, has_gpu: bool
 ) -> Memory:
-    """Bytes of one of `ranks` ranks at its peak."""
+    """The bytes that one of `ranks` ranks needs at its peak."""
     zero = deepspeed.get("zero_optimization", {})
     stage, width = zero.get("stage", 0), _width(settings)
     shared = [ranks if stage >= least else 1 for least in (1, 2, 3)]
@@ -92,7 +92,7 @@ def estimate_memory(
     for name, amount in parts.items():
         places[moved.get(_OFFLOADED.get(name, ""), "none")][name] = amount
     if has_gpu:
-        read = 0 if stage == 3 else 4 * size.parameters  # stage 3 deals out what it reads at once
+        read = 0 if stage == 3 else 4 * size.parameters  # stage 3 shards what it reads at once
         saved = width * size.trained // shared[2] + 12 * size.trained // shared[0]
         places["cpu"]["copies"] = max(read, saved)
     if "nvme" in moved.values():
@@ -101,10 +101,10 @@ def estimate_memory(
 
 
 def free_memory(gpus: int) -> Free:
-    """What is free here: main memory within this process's limits, and the memory of the GPUs that a run would use.
+    """The free memory here: main memory within this process's limits, and that of the GPUs that a run would use.
 
-    torch itself is asked, in a process of its own that leaves nothing on a GPU: it alone knows which GPUs
-    CUDA_VISIBLE_DEVICES means, and what one has that shares main memory. Raises SettingsError when it cannot tell.
+    torch itself reports it, in a separate process that leaves nothing on a GPU: only torch knows which GPUs
+    CUDA_VISIBLE_DEVICES means, and the memory of one that shares main memory. Raises SettingsError when that fails.
     """
     import psutil
 
@@ -122,9 +122,9 @@ def free_memory(gpus: int) -> Free:
 def check_memory(
     size: ModelSize, settings: TrainingSettings, deepspeed: Mapping[str, Any], ranks: int, free: Free
 ) -> Memory:
-    """The estimate of a run on this machine. Raises SettingsError when it is more than what is free.
+    """The estimate for a run on this machine. Raises SettingsError when it exceeds the free memory.
 
-    The line names the configuration that would fit and moves least out of the device's memory.
+    The message names the configuration that would fit and moves least out of the device's memory.
     """
     has_gpu = free.device is not None
     memory = estimate_memory(size, settings, deepspeed, ranks, has_gpu)
@@ -144,7 +144,7 @@ def check_memory(
 
 
 def _micro_batch_tokens(settings: TrainingSettings, ranks: int) -> int:
-    """Tokens of a rank's largest micro-batch, padding included: whole rows, at least one, within `batch_tokens`."""
+    """Tokens of a rank's largest micro-batch, including padding: whole rows, at least one, within `batch_tokens`."""
     rows = min(
         settings.optimizer.batch_rows // ranks, max(1, settings.hardware.batch_tokens // settings.model.max_tokens)
     )
@@ -152,10 +152,11 @@ def _micro_batch_tokens(settings: TrainingSettings, ranks: int) -> int:
 
 
 def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool) -> int:
-    """Bytes a token: what the layers keep for the backward pass, and working space.
+    """Bytes per token: activations kept for the backward pass, and working space.
 
-    On a GPU that is the gradients of a feed-forward network and of what surrounds it. On CPU it is two more layers, and
-    no fused kernel drops attention out: scores are kept, in float32, as noise, before it and after it.
+    On a GPU working space is the gradients of a feed-forward network and its surroundings. On CPU it is two more
+    layers, and without a fused kernel for dropout the attention scores are kept, in float32: the mask, before and after
+    it.
     """
     width, again = _width(settings), settings.hardware.activation_checkpointing
     linear = width * (7 * size.hidden + 2 * size.intermediate)
@@ -170,16 +171,16 @@ def _activation_bytes(size: ModelSize, settings: TrainingSettings, has_gpu: bool
 
 
 def _bucket_bytes(zero: Mapping[str, Any], width: int) -> int:
-    """The buffers of gradients on their way to other ranks, of one rank, too; a second one fills up meanwhile."""
+    """The buffers of gradients being sent to other ranks, also with one rank; a second one fills up in the meantime."""
     if zero.get("stage", 0) == 0:
         return 0
     return width * int(zero.get("reduce_bucket_size", _BUCKET)) * (2 if zero.get("overlap_comm") else 1)
 
 
 def _reused(parts: Mapping[str, int], settings: TrainingSettings, ranks: int, moved: Mapping[str, str]) -> int:
-    """Bytes that are activations first, and then what comes after them: the step, and its gradients.
+    """Bytes used first by activations, and then again by the step and its gradients.
 
-    The gradients of a micro-batch before are there at the same time.
+    The gradients of an earlier micro-batch are in memory at the same time.
     """
     rows = settings.optimizer.batch_rows // ranks
     has_more = _micro_batch_tokens(settings, ranks) < rows * settings.model.max_tokens
@@ -229,16 +230,16 @@ def _by_effort(settings: TrainingSettings) -> list[tuple[str, dict[str, Any]]]:
     cost = {"cpu": 1, "nvme": 3}
     return sorted(
         usable,
-        key=lambda found: (
-            sum(cost[device] for device in offloads(found[1]).values()),
-            found[1].get("zero_optimization", {}).get("stage", 0),
-            found[0],
+        key=lambda item: (
+            sum(cost[device] for device in offloads(item[1]).values()),
+            item[1].get("zero_optimization", {}).get("stage", 0),
+            item[0],
         ),
     )
 
 
 def _allowed() -> int:
-    """Bytes that this process's control group may still take; as good as endless where there is no limit."""
+    """Bytes that this process's control group may still allocate; practically unlimited if there is no limit."""
     group = Path("/sys/fs/cgroup")
     limit, used = group / "memory.max", group / "memory.current"
     if not limit.is_file() or (value := limit.read_text().strip()) == "max":

@@ -1,4 +1,4 @@
-"""Training as the parent sees it: what a model is a function of, which processes to start, what came out."""
+"""The parent's side of training: the model's inputs, the processes to start, the result."""
 
 import shutil
 import sys
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Run", "Training", "override", "plan_training", "train", "worker_command"]
 
 Run = Callable[[list[str]], None]
-"""Starts a command, shows what it reports, and returns when it ended well; raises TrainingError when it did not."""
+"""Runs a command, shows its reports, and returns when it has succeeded; raises TrainingError when it fails."""
 
 _TASK = "classification"
-"""What a domain's rows are for: they have labels."""
+"""The task for a domain's rows, which have labels."""
 
 _ASIDE: dict[str, Any] = {
     "model": {"base_model"},
@@ -39,18 +39,18 @@ _ASIDE: dict[str, Any] = {
     "storage": True,
     "cost": True,
 }
-"""Settings that say where things are, what they lead to being in the id by content; and what no weight depends on."""
+"""Settings that are paths, whose content is in the id instead, and settings that do not affect weights."""
 
 _OUTSIDE = {
     *("definitions.py", "model_files.py", "model_size.py", "tasks/classification/size.py"),
     *("program/companions.py", "program/mirror.py", "program/usage.py"),
 }
-"""Files of this stage that no weight depends on, beside the launchers."""
+"""Files of this stage, other than the launchers, that do not affect weights."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A bundle in the lake: its id and folder, whether it existed before, and its training.json."""
+    """A bundle in the lake: its id and folder, whether it already existed, and its training.json."""
 
     training_id: str
     path: Path
@@ -61,19 +61,19 @@ class Training:
 def train(
     lake: Lake, as_of: str, snapshot: "Snapshot", settings: TrainingSettings, run: Run, publish: bool = True
 ) -> Training:
-    """Make the challenger of a snapshot and publish it as `challenger/<as_of>`, or find that it is there already.
+    """Train the challenger of a snapshot and publish it as `challenger/<as_of>`, or reuse it if it exists.
 
-    Without `publish` it is kept there, beside the published one. One training at a time works in a home. Raises
+    Without `publish` it is kept there, next to the published one. One training at a time runs in a home. Raises
     BaseModelError and SettingsError before anything starts, TrainingError when a worker stops.
     """
     table = f"challenger/{as_of}"
     with lake.staging(table) as staged:
         plan = plan_training(snapshot, settings, staged, lake.root.parent)
         if not (reused := _is_whole(lake.path(table, plan.training_id))):
-            with lake.staging("training") as beside:  # in the home, which all machines share
+            with lake.staging("training") as shared:  # in the home, which all machines share
                 _check_memory(plan)
                 _fetch_checkpoint(plan)
-                plan_file = beside / "plan.json"
+                plan_file = shared / "plan.json"
                 plan_file.write_text(plan.model_dump_json())
                 _run_worker(plan, plan_file, run)
         path = (lake.publish if publish else lake.keep)(table, plan.training_id, staged)
@@ -82,7 +82,7 @@ def train(
 
 
 def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path, home: Path) -> TrainingPlan:
-    """All that the run is a function of, and where it keeps what under the folder that holds all state.
+    """All inputs of the run, and its paths in the home, the folder with all state.
 
     Raises BaseModelError, and SettingsError for settings that do not fit.
     """
@@ -126,9 +126,9 @@ def _check_rows(rows: int, settings: TrainingSettings, world_size: int) -> None:
 
 
 def _run_id(snapshot: "Snapshot", settings: TrainingSettings, deepspeed: Mapping[str, Any], base: BaseModel) -> str:
-    """16 hex digits over snapshot, domain, settings, DeepSpeed's file, code and encoder: all but the number of ranks.
+    """16 hex digits over snapshot, domain, settings, DeepSpeed's file, code and encoder: everything but the ranks.
 
-    Checkpoints go by it, as they can be gone on from with other ranks; the bundle's name has the ranks, too.
+    Checkpoints are named by it, because other ranks can resume from them; the bundle's name includes the ranks, too.
     """
     made_of = {
         "task": _TASK,
@@ -144,7 +144,7 @@ def _run_id(snapshot: "Snapshot", settings: TrainingSettings, deepspeed: Mapping
 
 
 def worker_command(plan_file: Path, world_size: int, hostfile: str | None) -> list[str]:
-    """The command that starts every rank: the worker itself when there is one, a launcher when there are several.
+    """The command that starts every rank: the worker itself for one rank, a launcher for several.
 
     With a hostfile, the plan and the home must be on storage that all of its machines share.
     """
@@ -159,9 +159,9 @@ def worker_command(plan_file: Path, world_size: int, hostfile: str | None) -> li
 
 
 def override(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
-    """The settings with some fields changed, which are named without their groups.
+    """The settings with some fields changed; the fields are named without their groups.
 
-    Raises SettingsError naming the field that cannot be so.
+    Raises SettingsError naming the invalid field.
     """
     groups = {field: group for group, fields in settings.model_dump().items() for field in fields}
     content = settings.model_dump()
@@ -186,7 +186,7 @@ def _run_worker(plan: TrainingPlan, plan_file: Path, run: Run) -> None:
 
 
 def _fetch_checkpoint(plan: TrainingPlan) -> None:
-    """Bring back from S3 what this machine does not have. Raises SettingsError when S3 does not answer."""
+    """Download a newer checkpoint from S3, if there is one. Raises SettingsError when S3 does not answer."""
     if mirror := Mirror.of(plan):
         try:
             mirror.fetch(Checkpoints(plan.checkpoints, plan.settings.storage.checkpoints_kept))
@@ -195,7 +195,7 @@ def _fetch_checkpoint(plan: TrainingPlan) -> None:
 
 
 def _remove_checkpoints(plan: TrainingPlan) -> None:
-    """Remove what nothing needs any more, as far as that can be done: the bundle is there."""
+    """Remove the checkpoints, as far as possible: the bundle is complete."""
     shutil.rmtree(plan.checkpoints, ignore_errors=True)
     if mirror := Mirror.of(plan):
         with suppress(SourceError):
@@ -203,7 +203,7 @@ def _remove_checkpoints(plan: TrainingPlan) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether this version is there, byte for byte; one that is damaged is removed, to be made again."""
+    """Whether this version exists, byte for byte; a damaged one is removed, to be trained again."""
     if not path.exists():
         return False
     try:
@@ -226,7 +226,7 @@ def _deepspeed_config(name: str) -> dict[str, Any]:
 
 
 def _with_nvme(deepspeed: dict[str, Any], folder: str | None) -> dict[str, Any]:
-    """DeepSpeed's configuration with the folder that it offloads to."""
+    """DeepSpeed's configuration, with the folder for NVMe offload."""
     zero = dict(deepspeed.get("zero_optimization", {}))
     for name, device in offloads(deepspeed).items():
         if device == "nvme":
@@ -235,7 +235,7 @@ def _with_nvme(deepspeed: dict[str, Any], folder: str | None) -> dict[str, Any]:
 
 
 def _check_memory(plan: TrainingPlan) -> None:
-    """Raises SettingsError when this machine has less memory than the run needs; other machines are not asked."""
+    """Raises SettingsError when this machine has less memory than the run needs; other machines are not checked."""
     settings = plan.settings
     if settings.hardware.hostfile is None:
         check_memory(TASKS[plan.task].size(plan), settings, plan.deepspeed, plan.world_size, free_memory(_gpus()))
@@ -258,7 +258,7 @@ def _slots(hostfile: Path) -> int:
 
 
 def _gpus() -> int:
-    """Visible GPUs. Importing torch takes seconds, and where there is no driver the answer is known."""
+    """The number of visible GPUs; 0 without a driver, which avoids importing torch for seconds."""
     if shutil.which("nvidia-smi") is None:
         return 0
     import torch
@@ -267,7 +267,7 @@ def _gpus() -> int:
 
 
 def _code() -> str:
-    """Hash of the code that the workers run, and of what turns rows into numbers."""
+    """Hash of the code that the workers run, and of the code that turns rows into numbers."""
     stage = Path(__file__).parents[1]
     files = {file.relative_to(stage).as_posix(): file for file in sorted(stage.rglob("*.py"))}
     outside = {name for name in files if name in _OUTSIDE or name.startswith("launchers/")}

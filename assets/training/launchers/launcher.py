@@ -1,6 +1,6 @@
-"""Several ranks, one worker each: `python -m assets.training.launchers.launcher {torch|deepspeed} ARGUMENTS`.
+"""Runs several ranks, one worker each: `python -m assets.training.launchers.launcher {torch|deepspeed} ARGUMENTS`.
 
-Both launchers end all ranks when one fails or when they are told to stop. This one also stops when its parent is
+Both launchers end all ranks when one fails or when they are asked to stop. This one also stops when its parent is
 killed, and its workers are killed with it however it ends (assets/training/program/process.py).
 """
 
@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main(launcher: str, arguments: list[str]) -> None:
-    """Hand over to a launcher, whose last argument is the plan's file. Raises SystemExit with its status."""
+    """Run a launcher, whose last argument is the plan's file. Raises SystemExit with its status."""
     die_with_parent(signal.SIGTERM)
     silence_stdout()
     lean_imports()
@@ -34,7 +34,7 @@ def main(launcher: str, arguments: list[str]) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """What DeepSpeed's launcher does with several hosts, and leaves out with one: take its processes along."""
+    """End the launcher's processes, as DeepSpeed's launcher does with several hosts but not with one."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):

@@ -1,1 +1,1 @@
-"""The training program, one process a rank: it is blind to the task, to how it was launched and to Dagster."""
+"""The training program, one process per rank, independent of the task, the launcher and Dagster."""

@@ -1,4 +1,4 @@
-"""Which rows make which step, on which rank and in which micro-batch."""
+"""Assigns rows to steps, ranks and micro-batches."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,11 +17,11 @@ __all__ = ["Integers", "Sampler", "ahead", "count_steps", "token_batches", "vali
 Integers = NDArray[np.int64]
 
 _POOL = 50
-"""Batches among which rows of like length are gathered: 50 leave about 2% padding and keep batches random."""
+"""Batches over which rows are grouped by length: 50 leave about 2% padding and keep batches random."""
 
 
 _AHEAD = 2
-"""Steps whose batches are made before they are needed: what a slow one takes from the next is made up for."""
+"""Steps whose batches are prepared before they are needed, so that a slow one delays no step."""
 
 _WIDTH = 16
 
@@ -30,7 +30,7 @@ Made = TypeVar("Made")
 
 
 def ahead(make: Callable[[Number], Made], numbers: Iterable[Number]) -> Iterator[Made]:
-    """What `make` makes of each number, in their order; a thread makes it before it is asked for."""
+    """The results of `make` for each number, in order; a thread prepares them before they are needed."""
     with ThreadPoolExecutor(1) as thread:
         made: deque[Future[Made]] = deque()
         for number in numbers:
@@ -48,17 +48,17 @@ def count_steps(rows: int, epochs: float, batch_rows: int) -> int:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The rows of every step of a run, found from the step's number alone.
+    """The rows of every step of a run, determined by the step's number alone.
 
     lengths: tokens of each row; batch_rows: rows of a step over all ranks, a multiple of world_size; batch_tokens:
     padded tokens of a micro-batch on one rank, as `widths` has them.
 
-    Which rows make a step is a function of the seed and the epoch, and the same for every number of ranks; which rank
-    gets them, and in which micro-batches, is one of the world size, too. All ranks have as many micro-batches in a
-    step, as each of them is a collective operation.
+    The rows of a step are a function of the seed and the epoch, and the same for every number of ranks; their
+    distribution over ranks and micro-batches also depends on the world size. All ranks have the same number of
+    micro-batches in a step, because each of them is a collective operation.
 
-    A step's loss does not depend on how it is cut when each micro-batch contributes as `fit.take_step` has it,
-    gradients are summed over a rank's micro-batches, and averaged over the ranks.
+    A step's loss does not depend on how it is cut if each micro-batch contributes as in `fit.take_step`, and gradients
+    are summed over a rank's micro-batches and averaged over the ranks.
     """
 
     lengths: Integers
@@ -89,7 +89,7 @@ class Sampler:
         return count_steps(len(self.lengths), self.epochs, self.batch_rows)
 
     def rows(self, step: int) -> Integers:
-        """The rows of a step over all ranks, shortest first: of like length, and none of them twice in an epoch."""
+        """The rows of a step over all ranks, shortest first: of similar length, and none of them twice in an epoch."""
         epoch, index = divmod(step, len(self.lengths) // self.batch_rows)
         if epoch not in self._epoch:
             self._epoch.clear()
@@ -108,18 +108,18 @@ def token_batches(
 ) -> list[Integers]:
     """A rank's part of some rows, cut into batches of at most `batch_tokens` tokens, or of a single row.
 
-    Padding counts, as `widths` has it.
+    Padding counts, by `widths`.
 
-    Every rank gets as many batches, each of as many rows of like length: rows are dealt out one by one in the order of
-    their length, so that ranks never differ by more tokens than one row has. There must be a multiple of `world_size`
-    of them.
+    Every rank gets the same number of batches, with the same numbers of rows, of similar length: rows are distributed
+    one by one in order of length, so that ranks never differ by more tokens than one row has. Their number must be a
+    multiple of `world_size`.
     """
     dealt = rows[np.argsort(lengths[rows], kind="stable")].reshape(-1, world_size)
     return np.split(dealt[:, rank], _cuts(widths(lengths[dealt[:, -1]], window), batch_tokens))
 
 
 def validation_batches(data: Data, batch_tokens: int, rank: int, world_size: int) -> list[Integers]:
-    """A rank's part of the rows held back, in as many batches as every other rank has.
+    """A rank's part of the rows held back, in the same number of batches as on every other rank.
 
     Rows that cannot be shared evenly, fewer than there are ranks, are left out: the oldest.
     """
@@ -129,12 +129,12 @@ def validation_batches(data: Data, batch_tokens: int, rank: int, world_size: int
 
 
 def widths(longest: Integers, window: int | None) -> Integers:
-    """To how many tokens batches are padded whose longest rows have so many: to multiples of 16 within a window."""
+    """The padded widths of batches, by the tokens of their longest rows: multiples of 16 within a window."""
     return longest if window is None else np.minimum(-(-longest // _WIDTH) * _WIDTH, window)
 
 
 def _shuffle(lengths: Integers, batch_rows: int, seed: int, epoch: int) -> Integers:
-    """The rows of an epoch [steps, batch_rows]: rows of like length together, the batches in random order.
+    """The rows of an epoch [steps, batch_rows]: rows of similar length together, the batches in random order.
 
     The rows that do not fill a batch are left out; which ones changes from epoch to epoch.
     """
@@ -147,7 +147,7 @@ def _shuffle(lengths: Integers, batch_rows: int, seed: int, epoch: int) -> Integ
 
 
 def _cuts(longest: Integers, batch_tokens: int) -> list[int]:
-    """Where to cut places of rising width: the longest are taken first, so that what is left over is short."""
+    """Where to cut rows of rising length: starting from the longest, so that the rest is short."""
     cuts = [len(longest)]
     while cuts[-1] > 0:
         cuts.append(max(0, cuts[-1] - max(1, batch_tokens // int(longest[cuts[-1] - 1]))))

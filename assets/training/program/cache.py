@@ -1,4 +1,4 @@
-"""What is made once from a snapshot: a folder of arrays per key, that every rank maps into memory.
+"""Caches data derived once from a snapshot: a folder of arrays per key, memory-mapped by every rank.
 
 <cache>/tokens/<key>/    one .npy file per array, and whatever else its maker wrote
 """
@@ -21,17 +21,18 @@ __all__ = ["cached", "map_array", "write_arrays"]
 
 _TABLE = "tokens"
 _KEPT = 3
-"""Folders that are kept, the last used ones: a run that is launched again finds its own."""
+"""The number of folders that are kept, the last used: a run that is launched again finds its own."""
 
 Content = TypeVar("Content")
 
 
 def cached(cache: Path, key: str, make: Callable[[Path], None], read: Callable[[Path], Content]) -> Content:
-    """What `read` finds in a key's folder, which `make` fills when there is none or `read` says that it is not whole.
+    """The content of a key's folder by `read`; `make` fills the folder if it is missing, or incomplete according to
+    `read`.
 
-    make: fills an empty folder beside, which appears under its name when it is complete; read: raises OSError or
-    ValueError for a folder that is not whole. Only one process is in here at a time: the others wait until it is done
-    or dead, and what was made then is not made again.
+    make: fills an empty temporary folder, which is renamed when it is complete; read: raises OSError or ValueError for
+    an incomplete folder. Only one process is inside at a time: the others wait until it has ended, and use what it
+    made.
     """
     lake = Lake(cache)
     folder = lake.path(_TABLE, key)
@@ -50,7 +51,7 @@ def cached(cache: Path, key: str, make: Callable[[Path], None], read: Callable[[
 
 
 def write_arrays(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) -> None:
-    """One .npy file per name, the chunks of each end to end: no more than one chunk is ever in memory."""
+    """Write one .npy file per name, with its chunks concatenated: only one chunk is in memory at a time."""
     rows: Counter[str] = Counter()
     with ExitStack() as stack:
         files: dict[str, IO[bytes]] = {}
@@ -67,7 +68,7 @@ def write_arrays(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) -> 
 
 
 def map_array(file: Path) -> NDArray[Any]:
-    """An .npy file, read-only, its pages shared with everyone who maps it. Raises ValueError when it is not whole."""
+    """An .npy file, read-only, its pages shared by all that map it. Raises ValueError when it is incomplete."""
     array = npy.open_memmap(file, mode="r")
     if file.stat().st_size != array.offset + array.nbytes:
         raise ValueError(f"{file} is not as long as it says")
@@ -75,19 +76,19 @@ def map_array(file: Path) -> NDArray[Any]:
 
 
 def _write_header(file: IO[bytes], part: NDArray[Any], rows: int) -> None:
-    """A header leaves room for any number of rows, so that it can be written again when they are counted."""
+    """Write a header, which leaves room for any number of rows: it is written again once they are counted."""
     header = {"descr": npy.dtype_to_descr(part.dtype), "fortran_order": False, "shape": (rows, *part.shape[1:])}
     npy.write_array_header_1_0(file, header)
 
 
 def _note_use(folder: Path) -> None:
-    """Make it the newest of all, whatever time it is: a clock may be set back."""
+    """Make it the newest of all, whatever the time: a clock may be set back."""
     last = _by_use(folder.parent)[-1].stat().st_mtime + 1
     os.utime(folder, (last, last))
 
 
 def _forget(folder: Path) -> None:
-    """Remove all but the last used; who has one of them mapped keeps its pages."""
+    """Remove all but the last used; a process that has mapped a removed one keeps its pages."""
     for path in _by_use(folder)[:-_KEPT]:
         shutil.rmtree(path)
 

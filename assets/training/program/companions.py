@@ -1,8 +1,8 @@
-"""Ranks on several machines know at once when one is gone, by connections that the kernel closes with a process.
+"""Detects the end of a rank on another machine at once, by connections that the kernel closes with a process.
 
-A collective operation waits ten minutes for a rank that is not there. Every rank is connected to rank 0: the end of any
-of them ends rank 0, and the end of rank 0 ends them all. A machine that falls silent closes nothing; TCP's keep-alive
-finds it after half a minute.
+A collective operation waits ten minutes for a missing rank. Every rank is connected to rank 0: the end of any of them
+ends rank 0, and the end of rank 0 ends them all. A machine that stops responding closes nothing; TCP keep-alive detects
+it after half a minute.
 """
 
 import secrets
@@ -18,17 +18,17 @@ __all__ = ["together"]
 _GREETING = struct.Struct("!QI")
 _GOODBYE = b"."
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""Seconds of silence, seconds between questions, and questions without an answer."""
+"""Seconds of silence, seconds between probes, and probes without an answer."""
 
 
 @contextmanager
 def together(
     address: str, rank: int, tell: Callable[[int, int], tuple[int, int]], lost: Callable[[int], None]
 ) -> Iterator[None]:
-    """Inside, a rank that ends without having come to this block's end is `lost`, which a thread is told.
+    """Inside, a thread calls `lost` with a rank that ends before it has reached the end of this block.
 
     address: of rank 0, on which it listens; tell: gives rank 0's two integers, each below 2**62, to every rank.
-    Whoever connects without the number that `tell` has spread is not listened to.
+    Connections without the number that `tell` has distributed are ignored.
     """
     peers: list[socket.socket] = []
     if rank == 0:
@@ -42,7 +42,7 @@ def together(
         Thread(target=_watch, args=(peers[0], lost), daemon=True).start()
     yield
     for peer in list(peers):
-        with suppress(OSError):  # it has left before
+        with suppress(OSError):  # it has already left
             peer.sendall(_GOODBYE)
 
 
@@ -74,7 +74,7 @@ def _watch_all(door: socket.socket, token: int, peers: list[socket.socket], lost
 
 
 def _greeted(peer: socket.socket, token: int) -> int | None:
-    """The rank that a peer says it is, when it knows the token."""
+    """The rank of a peer by its greeting, if it knows the token."""
     said = _receive(peer, _GREETING.size)
     if len(said) != _GREETING.size:
         return None
@@ -83,7 +83,7 @@ def _greeted(peer: socket.socket, token: int) -> int | None:
 
 
 def _receive(peer: socket.socket, size: int) -> bytes:
-    """What a peer has sent; nothing when it is gone."""
+    """The bytes that a peer has sent; empty if it is gone."""
     try:
         return peer.recv(size)
     except OSError:

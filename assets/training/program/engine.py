@@ -40,14 +40,15 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def join_processes(world_size: int, threads: int) -> None:
-    """Join the run's other ranks, over NCCL where there are GPUs and over gloo where there are none.
+    """Join the run's other ranks, over NCCL with GPUs and over gloo without.
 
     The launcher's environment names the other ranks; one process alone needs no address and no port.
     """
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products may differ from run to run
     _leave_compiler_out()
-    # DeepSpeed would compile this operator at the first start, for a minute; only tensor-parallel inference uses it.
+    # DeepSpeed would compile this operator at the first start, which takes a minute; only tensor-parallel inference
+    # uses it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend, device = "gloo", None
     if torch.cuda.is_available():
@@ -57,24 +58,24 @@ def join_processes(world_size: int, threads: int) -> None:
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         init_process_group(backend, store=HashStore(), rank=0, world_size=1, device_id=device)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
-    if (found := torch.distributed.get_world_size()) != world_size:
+    if (started := torch.distributed.get_world_size()) != world_size:
         raise TrainingError(
-            f"{found} ranks were started for a plan of {world_size}; mend training.hardware.hostfile or ranks"
+            f"{started} ranks were started for a plan of {world_size}; mend training.hardware.hostfile or ranks"
         )
 
 
 def tell_all(first: int, second: int) -> tuple[int, int]:
     """Rank 0's two integers, each below 2**63; all ranks call it."""
-    told = torch.tensor([first, second], device="cuda" if torch.cuda.is_available() else "cpu")
-    torch.distributed.broadcast(told, 0)
-    first, second = told.tolist()
+    values = torch.tensor([first, second], device="cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.broadcast(values, 0)
+    first, second = values.tolist()
     return first, second
 
 
 def seed_everything(seed: int) -> None:
-    """Make weights and dropout a function of the seed; every rank drops out differently.
+    """Make weights and dropout a function of the seed; dropout differs between ranks.
 
-    On a GPU the attention that torch takes by itself adds up its gradients in any order: two runs ended 0.02 apart.
+    On a GPU torch's default attention adds up its gradients in any order: two runs ended 0.02 apart.
     """
     torch.manual_seed(seed + torch.distributed.get_rank())
     if torch.cuda.is_available():
@@ -83,7 +84,7 @@ def seed_everything(seed: int) -> None:
 
 
 def make_model(task: Task[Any, Any], plan: TrainingPlan, data: Data) -> nn.Module:
-    """The model before its training: under ZeRO-3 dealt out to the ranks, on each of them whole otherwise.
+    """The model before its training: sharded across the ranks under ZeRO-3, otherwise complete on each.
 
     Raises BaseModelError and SettingsError as `Task.model` does.
     """
@@ -96,9 +97,9 @@ def make_model(task: Task[Any, Any], plan: TrainingPlan, data: Data) -> nn.Modul
 
 
 def start_engine(task: Task[Any, Any], model: nn.Module, plan: TrainingPlan, rows: int) -> DeepSpeedEngine:
-    """Put the model under DeepSpeed: ZeRO stage and offload are those of the file in configs/deepspeed.
+    """Wrap the model in DeepSpeed's engine: ZeRO stage and offload come from the file in configs/deepspeed.
 
-    Weights start as rank 0 has them; `rows` are trained on.
+    Weights start from those of rank 0; `rows`: the number of rows trained on.
     """
     settings = plan.settings
     steps = count_steps(rows, settings.optimizer.epochs, settings.optimizer.batch_rows)
@@ -116,7 +117,7 @@ def start_engine(task: Task[Any, Any], model: nn.Module, plan: TrainingPlan, row
 
 
 def engine_config(plan: TrainingPlan) -> dict[str, Any]:
-    """DeepSpeed's configuration: the plan's file, and what configs/training.yaml says."""
+    """DeepSpeed's configuration: the plan's file, and the settings of configs/training.yaml."""
     settings = plan.settings
     return plan.deepspeed | {
         "bf16": {"enabled": settings.hardware.precision == "bf16", "check_grad_overflow": False},  # Agreement looks
@@ -129,9 +130,9 @@ def engine_config(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def consolidated_weights(engine: DeepSpeedEngine, trained: bool = False) -> dict[str, Tensor]:
-    """The weights of the model, whole, on the CPU, in the precision of the forward pass: all, or those it trains.
+    """The complete weights of the model, on the CPU, in the precision of the forward pass: all, or those it trains.
 
-    All ranks must call it: under ZeRO-3 each parameter is gathered from them, one at a time. Rank 0 has the answer.
+    All ranks must call it: under ZeRO-3 each parameter is gathered from them, one at a time. Rank 0 gets the result.
     """
     weights = {name: buffer.detach().cpu() for name, buffer in engine.module.named_buffers()}
     persistent = set(engine.module.state_dict())
@@ -146,7 +147,7 @@ def consolidated_weights(engine: DeepSpeedEngine, trained: bool = False) -> dict
 
 
 class Agreement:
-    """What the ranks add up after every step, known one step later: none waits for another, or for its device.
+    """Sums over the ranks after every step, known one step later: no rank waits for another, or for its device.
 
     All ranks call the same methods in the same order.
     """
@@ -157,35 +158,35 @@ class Agreement:
         self._asked: tuple[int, Tensor, Callable[[], object]] | None = None
 
     def ask(self, loss: Tensor, votes: list[float]) -> None:
-        """Begin to add up what a rank says of the step that was made last: its loss, and its votes."""
+        """Start to sum over the ranks their losses of the last step and their votes."""
         engine = self._engine
         norm = None if engine.fp16_enabled() else engine.get_global_grad_norm()  # fp16 skips steps that overflow
-        told = torch.tensor([0.0, 0.0, *votes], dtype=torch.float64)
+        sums = torch.tensor([0.0, 0.0, *votes], dtype=torch.float64)
         if engine.device.type == "cuda":
-            told = told.pin_memory().to(engine.device, non_blocking=True)
-        told[0] = loss.detach()
+            sums = sums.pin_memory().to(engine.device, non_blocking=True)
+        sums[0] = loss.detach()
         if norm is not None:
-            told[1] = norm
-        work = torch.distributed.all_reduce(told, async_op=True)
+            sums[1] = norm
+        work = torch.distributed.all_reduce(sums, async_op=True)
         wait: Callable[[], object] = work.wait
-        if told.is_cuda:
-            work.wait()  # this holds up what follows on the device, and not this process
-            told = told.to("cpu", non_blocking=True)
+        if sums.is_cuda:
+            work.wait()  # this delays later work on the device, not this process
+            sums = sums.to("cpu", non_blocking=True)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
             wait = copied.synchronize
-        self._asked = engine.global_steps, told, wait
+        self._asked = engine.global_steps, sums, wait
 
     def answer(self) -> tuple[list[float], list[float]]:
-        """The mean loss of the step that was asked about last, and the sums of the votes: no loss, and zeros, at first.
+        """The mean loss of the step of the last `ask`, and the sums of the votes; at first no loss, and zeros.
 
         Raises TrainingError when the loss or the norm of the gradients is not a number.
         """
         if self._asked is None:
             return [], self._nobody
-        (step, told, wait), self._asked = self._asked, None
+        (step, sums, wait), self._asked = self._asked, None
         wait()
-        loss, norm, *votes = told.tolist()
+        loss, norm, *votes = sums.tolist()
         loss, norm = loss / self._engine.world_size, norm / self._engine.world_size
         for name, value in (("loss", loss), ("norm of the gradients", norm)):
             if not math.isfinite(value):
@@ -195,10 +196,10 @@ class Agreement:
 
 
 def _leave_compiler_out() -> None:
-    """Spare the start torch._dynamo and sympy, a second of imports, but under stage 3, whose hooks ask for them.
+    """Avoid importing torch._dynamo and sympy, which takes a second, except under stage 3, whose hooks need them.
 
-    torch's optimizers do to hide from a compiler, and DeepSpeed does to compile the kernels of Muon, and on a GPU for
-    DeepCompile: neither is used. What the encoder is compiled by (training.hardware.compile) is not touched.
+    torch's optimizers import them to hide from a compiler, and DeepSpeed to compile the kernels of Muon and, on a GPU,
+    for DeepCompile: neither is used. The compilation of the encoder (training.hardware.compile) is not affected.
     """
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
         setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))
@@ -208,22 +209,22 @@ def _leave_compiler_out() -> None:
 
 
 def _look_at_norms(look: bool) -> None:
-    """Have ZeRO 1 and 2 look at their norms, or leave that to `Agreement`.
+    """Let ZeRO 1 and 2 check their norms, or leave that to `Agreement`.
 
-    A processor that looks waits for its GPU: 14 times a step, with four groups of parameters. fp16 has to look, as it
-    skips a step that overflows.
+    Each check makes the processor wait for its GPU: 14 times a step, with four groups of parameters. fp16 must check,
+    because it skips a step that overflows.
     """
     stage_1_and_2.is_invalid_grad_norm = is_invalid_grad_norm if look else lambda _: False
     stage_1_and_2.mask_nan_or_inf_with_val_inplace = _mark_invalid
 
 
 def _mark_invalid(norm: Tensor, device: object = None) -> None:  # noqa: ARG001 - DeepSpeed's interface
-    """As DeepSpeed's own, which takes the mark from main memory, and waits for it."""
+    """Like DeepSpeed's own function, which copies the mark from main memory, and waits for it."""
     norm.masked_fill_(~norm.isfinite(), -1.0)
 
 
 def _undo_first_step(optimizer: FP16_UnfusedOptimizer) -> None:
-    """Put weights and states back to where they were before the step without gradients of DeepSpeed's stage 0.
+    """Restore weights and states to those before the step without gradients of DeepSpeed's stage 0.
 
     That step decays the weights, and Adam counts it: its first real update would be 0.74 of the right one.
     """

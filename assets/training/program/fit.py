@@ -1,4 +1,4 @@
-"""One optimizer step after the other: what every training is made of, on DeepSpeed's engine or one of torch alone."""
+"""Makes optimizer steps, on DeepSpeed's engine or on one of plain torch."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Engine", "Step", "fit", "make_step", "take_step", "validate"]
 
 
 class Engine(Protocol):
-    """What makes steps of gradients: DeepSpeed's engine, or `LocalEngine`."""
+    """The engine of the optimizer steps: DeepSpeed's, or `LocalEngine`."""
 
     module: nn.Module
     device: torch.device
@@ -38,9 +38,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What an optimizer step is made of; its tensors are ready for the device to take.
+    """The data of an optimizer step; its tensors are ready to be copied to the device.
 
-    lengths: tokens of its rows over all ranks; rank_weight: what they count for in the loss, over the number of ranks;
+    lengths: tokens of its rows over all ranks; rank_weight: their weight in the loss, divided by the number of ranks;
     batches: this rank's micro-batches.
     """
 
@@ -57,7 +57,7 @@ def fit(
     sampler: Sampler,
     settled: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Step, Tensor]]:
-    """Make every step that the engine has not made yet, until `settled`; each one, and this rank's part of its loss.
+    """Make every step that the engine has not made yet, until `settled`; yields each with this rank's part of its loss.
 
     The objective is on the engine's device.
     """
@@ -69,7 +69,7 @@ def fit(
 
 
 def make_step(engine: Engine, task: Task[Any, Any], data: Data, sampler: Sampler, number: int) -> Step:
-    """What this rank needs for a step."""
+    """The data that this rank needs for a step."""
     rows = sampler.rows(number)
     batches = [_batch(engine, task, data, own) for own in sampler.micro_batches(number, engine.global_rank)]
     return Step(data.lengths[rows], data.weight(rows) / engine.world_size, batches)
@@ -92,7 +92,7 @@ def take_step(engine: Engine, objective: Objective, step: Step) -> Tensor:
 
 
 def validate(engine: Engine, task: Task[Any, Any], data: Data, objective: Objective, batch_tokens: int) -> Tensor:
-    """What the objective measures on this rank's part of the rows held back, without dropout."""
+    """The objective's measures on this rank's part of the rows held back, without dropout."""
     sums = torch.zeros((), dtype=torch.float64, device=engine.device)
     engine.eval()
     with torch.no_grad():
@@ -103,12 +103,12 @@ def validate(engine: Engine, task: Task[Any, Any], data: Data, objective: Object
 
 
 def _made(engine: Engine, make: Callable[[int], Step], numbers: Iterable[int]) -> Iterator[Step]:
-    """Steps in turn: made ahead for a GPU, which has this processor idle; a processor that trains has no time to."""
+    """Steps in order: prepared ahead for a GPU, while this processor is idle; on a CPU it is busy with training."""
     return ahead(make, numbers) if engine.device.type == "cuda" else map(make, numbers)
 
 
 def _batch(engine: Engine, task: Task[Any, Any], data: Data, rows: Integers) -> Batch:
-    """Some rows; pinned for a GPU, which then fetches them while it computes."""
+    """Some rows; pinned for a GPU, which then copies them while it computes."""
     batch = task.batch(engine.module, data, rows)
     if engine.device.type != "cuda":
         return batch

@@ -1,4 +1,4 @@
-"""An engine of torch alone: small trainings inside a process that has better things to do than to start DeepSpeed."""
+"""An engine of plain torch, for small trainings inside a process, without the start of DeepSpeed."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["LocalEngine"]
 class LocalEngine:
     """One rank on the CPU, in the precision of its module's weights; optimizer, schedule and clipping are DeepSpeed's.
 
-    groups: of parameters, as `Task.groups` gives them; steps: of the whole training.
+    groups: of parameters, from `Task.groups`; steps: of the whole training.
     """
 
     world_size, global_rank = 1, 0
@@ -38,7 +38,7 @@ class LocalEngine:
         self.module.eval()
 
     def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
-        """Gradients add up until `step` by themselves."""
+        """Does nothing: gradients accumulate until `step` anyway."""
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The training loop: the steps of a run, from wherever it was left, with what ranks tell each other of them."""
+"""The training loop: all remaining steps of a run, with the communication between ranks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ from assets.training.task import Data, Objective, Task
 __all__ = ["run_steps"]
 
 _WARM_UP = 10
-"""Steps from which the time and the cost of all of them are told."""
+"""Steps after which the time and the cost of all steps are reported."""
 
 
 def run_steps(
@@ -33,7 +33,7 @@ def run_steps(
 ) -> Progress:
     """Every step of the run that is not done yet.
 
-    Raises TrainingError when the loss stops being a number, Stopped when any rank is told to stop.
+    Raises TrainingError when the loss is no longer a number, Stopped when any rank is asked to stop.
     """
     sampler, objective = Sampler.of(data, settings, engine.world_size), task.objective(data).to(engine.device)
     progress, agreement = Progress(sampler.steps, say), Agreement(engine, votes=4)
@@ -50,7 +50,7 @@ def run_steps(
             if has_validation and _is_time(engine.global_steps, sampler.steps, settings.optimizer.evaluate_every):
                 _evaluate(engine, task, data, objective, settings, progress)
             _save(saver, votes, agreement, progress)
-            if len(progress.times) == 1:  # a person waits for it; what it says of votes, the next one says again
+            if len(progress.times) == 1:  # a person waits for it; its votes are repeated in the next step
                 progress.tell(agreement.answer()[0])
             if len(progress.times) == _WARM_UP:
                 _tell_cost(engine, settings, progress, say)
@@ -60,7 +60,7 @@ def run_steps(
 
 
 def _save(saver: Saver, votes: list[float], agreement: Agreement, progress: Progress) -> None:
-    """Do what the ranks have voted for. What is saved has the loss of the step that was just made, too."""
+    """Do what the ranks have voted for. The saved state includes the loss of the last step."""
     *votes, stop = votes
     if stop or saver.begins(votes):
         progress.tell(agreement.answer()[0])
@@ -77,7 +77,7 @@ def _evaluate(
     settings: TrainingSettings,
     progress: Progress,
 ) -> None:
-    """The loss on the rows that are held back, over all ranks; the weights are kept while it falls."""
+    """Record the loss on the rows held back, over all ranks; the weights are kept if it is the lowest."""
     sums = validate(engine, task, data, objective, settings.hardware.batch_tokens)
     torch.distributed.all_reduce(sums)
     progress.validation.append((engine.global_steps, float(sums[0] / sums[1])))
@@ -90,17 +90,17 @@ def _evaluate(
 
 
 def _is_time(step: int, steps: int, every: int) -> bool:
-    """Whether the validation rows are looked at after this many steps."""
+    """Whether to evaluate on the validation rows after this many steps."""
     return step % every == 0 or step == steps
 
 
 def _has_settled(progress: Progress, patience: int | None) -> bool:
-    """Whether the last `patience` evaluations brought nothing better than the one before them."""
+    """Whether the last `patience` evaluations were no better than the one before them."""
     return patience is not None and len(progress.validation) - 1 - _best(progress) >= patience
 
 
 def _best(progress: Progress) -> int:
-    """Which evaluation had the lowest loss; the first of equals, 0 without any."""
+    """The index of the evaluation with the lowest loss; the first of equals, 0 without any."""
     losses = [loss for _, loss in progress.validation]
     return losses.index(min(losses)) if losses else 0
 

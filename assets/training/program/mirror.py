@@ -1,7 +1,7 @@
-"""A run's checkpoints in S3, so that it outlives the machine that trains it: the newest ones, in the form of the disk.
+"""Copies a run's newest checkpoints to S3, laid out as on disk, so that the run outlives its machine.
 
-<prefix>/<run>/step-00000120/   an object a file; MANIFEST.json is put last
-<prefix>/<run>/CURRENT          the name of the newest: putting it publishes the copy
+<prefix>/<run>/step-00000120/   an object per file; MANIFEST.json is written last
+<prefix>/<run>/CURRENT          the name of the newest: writing it publishes the copy
 """
 
 import shutil
@@ -33,7 +33,7 @@ __all__ = ["Mirror", "Uploads"]
 
 @dataclass(frozen=True)
 class Mirror:
-    """The copies of one run's checkpoints under s3://<bucket>/<prefix>, of which the newest `kept` stay.
+    """The copies of one run's checkpoints under s3://<bucket>/<prefix>, of which the newest `kept` are kept.
 
     Every method raises SourceError, one line that names the address, when S3 does not answer or refuses.
     """
@@ -44,7 +44,7 @@ class Mirror:
 
     @classmethod
     def of(cls, plan: TrainingPlan) -> "Mirror | None":
-        """Where a run's checkpoints are copied to; None when the settings name no place."""
+        """The mirror of a run's checkpoints; None if the settings name none."""
         if plan.settings.storage.checkpoints is None:
             return None
         bucket, _, prefix = plan.settings.storage.checkpoints.removeprefix("s3://").partition("/")
@@ -52,7 +52,7 @@ class Mirror:
         return cls(bucket, prefix, plan.settings.storage.checkpoints_kept)
 
     def fetch(self, checkpoints: Checkpoints) -> int | None:
-        """Publish the newest whole copy in the run's own folder; None when that has one as new, or no copy is whole."""
+        """Publish the newest complete copy in the run's folder; None if that has one as new, or no copy is complete."""
         have = checkpoints.newest() or 0
         with s3_errors(str(self)):
             files = self._list()
@@ -62,7 +62,7 @@ class Mirror:
             return next(brought, None)
 
     def put(self, name: str, files: Mapping[str, BinaryIO]) -> None:
-        """Copy a whole checkpoint from its open files, make it the current copy, and prune."""
+        """Copy a complete checkpoint from its open files, make it the current copy, and prune."""
         from boto3.s3.transfer import TransferConfig
 
         alone = TransferConfig(use_threads=False)  # the cores belong to the training
@@ -70,12 +70,12 @@ class Mirror:
             for file in sorted(files, key=lambda file: file == MANIFEST):
                 self._client.upload_fileobj(files[file], self.bucket, self._key(name, file), Config=alone)
             self._client.put_object(Bucket=self.bucket, Key=self._key("", POINTER), Body=name.encode())
-            found = self._list()
-            for old in outdated([each for each in found if each], name, self.kept):
-                self._remove(old, found[old])
+            copies = self._list()
+            for old in outdated([each for each in copies if each], name, self.kept):
+                self._remove(old, copies[old])
 
     def clear(self) -> None:
-        """Remove everything of the run, parts of uploads that were killed included."""
+        """Remove everything of the run, including parts of interrupted uploads."""
         with s3_errors(str(self)):
             for name, files in self._list().items():
                 self._remove(name, files)
@@ -97,24 +97,24 @@ class Mirror:
         return self._client.get_object(Bucket=self.bucket, Key=self._key("", POINTER))["Body"].read()
 
     def _list(self) -> dict[str, list[str]]:
-        """The names of the files of each checkpoint; those of the pointer under the empty name."""
-        found: dict[str, list[str]] = {}
+        """The file names of each checkpoint; the pointer's under the empty name."""
+        listed: dict[str, list[str]] = {}
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.prefix}/")
         for entry in (entry for page in pages for entry in page.get("Contents", [])):
             name, _, file = entry["Key"].removeprefix(f"{self.prefix}/").rpartition("/")
-            found.setdefault(name, []).append(file)
-        return found
+            listed.setdefault(name, []).append(file)
+        return listed
 
     def _bring(self, name: str, files: list[str], checkpoints: Checkpoints) -> bool:
-        """Copy a checkpoint beside, and publish it when it is whole."""
-        beside = checkpoints.beside(step_of(name))
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        self._download(name, {MANIFEST} & set(files), beside)
-        self._download(name, read_manifest(beside).keys() & set(files), beside)
+        """Download a checkpoint to its temporary folder, and publish it if it is complete."""
+        folder = checkpoints.beside(step_of(name))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._download(name, {MANIFEST} & set(files), folder)
+        self._download(name, read_manifest(folder).keys() & set(files), folder)
         whole = checkpoints.accept(step_of(name))
         if not whole:
-            shutil.rmtree(beside)
+            shutil.rmtree(folder)
         return whole
 
     def _download(self, name: str, files: Iterable[str], folder: Path) -> None:
@@ -127,7 +127,7 @@ class Mirror:
 
 
 class Uploads:
-    """Copies one checkpoint at a time, in a thread: no step waits for it, and no failure of it ends the run."""
+    """Copies one checkpoint at a time, in a thread: no step waits for it, and its failure does not end the run."""
 
     def __init__(self, mirror: Mirror, say: Callable[[str], None]):
         self._mirror, self._say = mirror, say
@@ -135,7 +135,7 @@ class Uploads:
         self._running: Future[None] | None = None
 
     def begin(self, folder: Path) -> None:
-        """Copy a published checkpoint, unless the one before it is still on its way: a later one will follow."""
+        """Copy a published checkpoint, unless the previous one is still being copied: a later one will follow."""
         if self._running is not None and not self._running.done():
             return
         with ExitStack() as opened, self._told(folder.name):
@@ -143,7 +143,7 @@ class Uploads:
             self._running = self._thread.submit(self._copy, folder.name, files, opened.pop_all())
 
     def finish(self) -> None:
-        """Wait for the copy that is on its way, if there is one."""
+        """Wait for the copy in progress, if there is one."""
         if self._running is not None:
             self._running.result()
 
@@ -154,7 +154,7 @@ class Uploads:
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:
-        """What goes wrong inside is one line."""
+        """Report a failure inside on one line."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""When parameters learn fast: a schedule for the rates of all of them."""
+"""The schedule of the learning rates."""
 
 import math
 from collections.abc import Callable
@@ -17,9 +17,9 @@ def schedule(optimizer: Optimizer, steps: int, settings: TrainingSettings) -> La
 
 
 def rate_factor(steps: int, settings: TrainingSettings) -> Callable[[int], float]:
-    """The multiple of its learning rate with which step number `step`, counted from 0, is made.
+    """The factor of the learning rate at step number `step`, counted from 0.
 
-    It rises over the warm-up in a line, and then falls to nothing in a line or half a cosine (Loshchilov and Hutter
+    It rises linearly over the warm-up, and then falls to 0 linearly or along half a cosine (Loshchilov and Hutter
     2017), or stays.
     """
     warmup = max(1, math.ceil(steps * settings.optimizer.warmup_share))

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: the files of a bundle."""
+"""Writes the output of a training run: the files of a bundle."""
 
 import json
 import platform
@@ -25,7 +25,7 @@ __all__ = ["usage", "write_bundle"]
 def usage(
     task: Task[Any, Any], plan: TrainingPlan, engine: DeepSpeedEngine, progress: Progress, peak: float
 ) -> dict[str, Any]:
-    """What the run cost and used: its price, the share of the ranks' `peak` FLOP/s, and the most bytes of any rank.
+    """The run's cost and usage: its price, the share of the ranks' `peak` FLOP/s, and the most bytes of any rank.
 
     Every rank takes part.
     """
@@ -49,10 +49,10 @@ def write_bundle(
     world_sizes: list[int],
     training: dict[str, Any],
 ) -> None:
-    """Write the trained model, by its best weights, into `plan.output`. Every rank takes part; rank 0 writes.
+    """Write the trained model, with its best weights, to `plan.output`. Every rank takes part; rank 0 writes.
 
-    world_sizes: the numbers of ranks that the run had, in turn; with more than one it cannot be made again to the bit.
-    Raises TrainingError when a weight is not finite.
+    world_sizes: the numbers of ranks that the run had, in order; with more than one it cannot be reproduced bit for
+    bit. Raises TrainingError when a weight is not finite.
     """
     weights = consolidated_weights(engine) | (progress.best or {})
     if engine.global_rank > 0:
@@ -68,7 +68,7 @@ def write_bundle(
 
 
 def _provenance(plan: TrainingPlan, rows: int, engine: DeepSpeedEngine) -> dict[str, Any]:
-    """What the model is a function of, and what it was made with."""
+    """The model's inputs, and the software and hardware that it was trained with."""
     return {
         "training_id": plan.training_id,
         "as_of": plan.as_of,

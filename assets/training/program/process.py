@@ -1,4 +1,4 @@
-"""What a worker arranges with the operating system before it imports anything large."""
+"""Sets up a worker's process before it imports anything large."""
 
 import ctypes
 import json
@@ -34,20 +34,20 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
 def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
     """Ask the kernel to send this process a signal when its parent ends, however it ends (Linux only).
 
-    An interrupt ends it at once, too: there is nothing to tidy up, as nothing counts before it is published.
+    An interrupt ends it at once, too: there is nothing to clean up, because nothing counts before it is published.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform != "linux":
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
-    if os.getppid() != parent:  # it ended before it was asked
+    if os.getppid() != parent:  # it ended before this call
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
 def notice() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM and SIGINT end nothing: what this gives says whether one has come. For the main thread only."""
+    """Inside, SIGTERM and SIGINT end nothing; yields a function that says whether one has come. Main thread only."""
     come: list[int] = []
     stops = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(stop, lambda number, _: come.append(number)) for stop in stops]
@@ -64,9 +64,9 @@ def silence_stdout() -> None:
 
 
 def hand_over_environment(folder: Path) -> None:
-    """Leave for ranks on other machines what only this one's environment has: credentials, and where to report.
+    """Save environment variables for ranks on other machines: credentials, and where to report.
 
-    In a file for its owner alone, on storage that the machines share: anybody can read a command line, or a log.
+    The file is private to its owner, on storage that the machines share: anybody can read a command line, or a log.
     """
     file = folder / _ENVIRONMENT
     file.touch(mode=0o600, exist_ok=False)
@@ -74,17 +74,17 @@ def hand_over_environment(folder: Path) -> None:
 
 
 def take_environment(folder: Path) -> None:
-    """Have what a launcher on another machine handed over, if there is such a file."""
+    """Set the environment variables that a launcher on another machine has saved, if any."""
     if (folder / _ENVIRONMENT).is_file():
         os.environ |= json.loads((folder / _ENVIRONMENT).read_text())
 
 
 def keep_memory() -> None:
-    """Keep freed memory, and take it in huge pages (Linux only); keep few kernels. Call before torch is imported.
+    """Keep freed memory, and allocate it in huge pages (Linux only); keep few kernels. Call before torch is imported.
 
-    A training step frees and takes gigabytes; to get them from the kernel each time, page by page, was seen to take up
-    to half of it. oneDNN and torch's layer around it keep the last 1,024 kernels each, with their buffers, one for each
-    shape of a product: batches of ever new lengths made that two gigabytes in 465 steps.
+    A training step frees and allocates gigabytes; getting them from the kernel each time, page by page, took up to half
+    of the step. oneDNN and torch's layer around it keep the last 1,024 kernels each, with their buffers, one per shape
+    of a product: with batches of ever new lengths these grew to two gigabytes in 465 steps.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # the second is ideep's, inside torch
         os.environ.setdefault(cache, "64")
@@ -99,17 +99,17 @@ def use_cores() -> int:
     """Share this machine's cores among the ranks on it; returns this rank's threads. Call before torch is imported."""
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
     threads = max(1, len(os.sched_getaffinity(0)) // local_ranks)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a busy machine down several times
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine several times slower
     os.environ |= {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"}
     return threads
 
 
 def lean_imports() -> None:
-    """Leave out what DeepSpeed and transformers import only for work that is not done here: half of the start.
+    """Skip imports of DeepSpeed and transformers for features that are not used here: half of the start.
 
     mlflow serves DeepSpeed's autotuner, scipy and scikit-learn serve losses and decoding of other tasks. Without
     torch.compile, the Muon optimizer does not compile kernels that nothing uses (TORCHDYNAMO_DISABLE=0 brings it back).
-    Garbage is looked for rarely, as what an import makes is none: another second.
+    Garbage is collected rarely, because imports produce none: another second.
     """
     look_for_garbage_rarely()
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
@@ -117,7 +117,7 @@ def lean_imports() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process without the seconds that Python takes to tear its libraries down."""
+    """End this process without the seconds that Python needs to shut down its libraries."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

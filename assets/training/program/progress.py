@@ -1,4 +1,4 @@
-"""How a training run goes: lines for the person who watches, a loss curve for the bundle."""
+"""The progress of a training run: log lines, and a loss curve for the bundle."""
 
 import copy
 import os
@@ -27,7 +27,7 @@ class Phases:
     _since: float = field(default_factory=time.perf_counter)
 
     def end(self, name: str) -> None:
-        """The phase that began when the one before it ended is over."""
+        """End the phase that started at the end of the previous one."""
         now = time.perf_counter()
         self.seconds[name] = round(now - self._since, 2)
         self._since = now
@@ -38,7 +38,7 @@ class Phases:
 
 @dataclass
 class Progress:
-    """Counts steps and tells `say` about them every two seconds."""
+    """Counts steps and reports them to `say` every two seconds."""
 
     steps: int
     say: Callable[[str], None]
@@ -49,13 +49,13 @@ class Progress:
     best: dict[str, Any] | None = None
     """The trained weights at the lowest validation loss, when training stops early."""
     findings: dict[str, float] = field(default_factory=dict)
-    """What the task has found by the validation rows of those weights, or of the last ones."""
+    """The task's results on the validation rows with those weights, or with the last ones."""
     times: list[float] = field(default_factory=list)
-    """Seconds of each step since this process began."""
+    """Seconds of each step since this process started."""
     tokens: int = 0
     rows: int = 0
     squares: int = 0
-    """The rows' tokens, each squared, summed: what attention costs."""
+    """The sum of the squared token counts of the rows: the cost of attention."""
     _said: float = 0.0
     _last: float = field(default_factory=time.perf_counter)
 
@@ -69,7 +69,7 @@ class Progress:
         self._last = now
 
     def tell(self, losses: Iterable[float]) -> None:
-        """Record the mean loss of each further step, which is known later than that it was made."""
+        """Record the mean loss of each further step, which is known some time after the step."""
         for loss in losses:
             self.losses.append(loss)
             self._say_where()
@@ -81,13 +81,13 @@ class Progress:
             self.say(self._line(now - self.started))
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Its state for a checkpoint."""
         seconds = time.perf_counter() - self.started
         names = ("losses", "validation", "best", "findings", "tokens", "rows", "squares")
         return {name: copy.copy(getattr(self, name)) for name in names} | {"seconds": seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's state."""
+        """Continue from a checkpoint's state."""
         self.started = time.perf_counter() - state.pop("seconds")
         for name, value in state.items():
             setattr(self, name, value)
@@ -120,7 +120,7 @@ class Progress:
 
 @contextmanager
 def report_lines(rank: int) -> Iterator[Callable[[str], None]]:
-    """Where rank 0's lines go: into the Dagster run that started it, or to stderr. The other ranks say nothing."""
+    """The output for rank 0's lines: the Dagster run that started it, or stderr. The other ranks report nothing."""
     from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 
     if rank > 0:
@@ -133,4 +133,4 @@ def report_lines(rank: int) -> Iterator[Callable[[str], None]]:
 
 
 def _nothing(line: str) -> None:
-    """What the ranks that do not report say."""
+    """The output of the ranks that do not report."""

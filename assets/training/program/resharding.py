@@ -1,7 +1,7 @@
-"""Loads a checkpoint into another number of ranks than it was written by: DeepSpeed's universal checkpoint.
+"""Loads a checkpoint written by another number of ranks, with DeepSpeed's universal checkpoint.
 
-Weights and optimizer states arrive as they were. What follows differs: gradients are added up in another order, and
-dropout is drawn anew. Such a run is equivalent to one that was never stopped, not equal to it.
+Weights and optimizer states are unchanged. Later steps differ: gradients are added up in another order, and dropout
+draws differ. Such a run is equivalent to an uninterrupted one, not equal to it.
 """
 
 import copy
@@ -21,18 +21,18 @@ from deepspeed.utils.tensor_fragment import fragment_address
 __all__ = ["load_resharded", "refuse_code", "to_universal"]
 
 _CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
-"""What DeepSpeed's states hold beside tensors, numbers, texts and containers of them."""
+"""The classes in DeepSpeed's states, other than tensors, numbers, texts and containers of them."""
 
 
 def refuse_code() -> None:
-    """Let no torch.load of this process run code from a file, even where DeepSpeed passes weights_only=False."""
+    """Prevent every torch.load in this process from running code, even if DeepSpeed passes weights_only=False."""
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     torch.serialization.add_safe_globals(_CLASSES)
 
 
 def load_resharded(engine: DeepSpeedEngine, saved: Path, scratch: Path) -> None:
     """Load a checkpoint of any number of ranks; all of them call it. `scratch` is a folder that they share."""
-    if engine.zero_optimization_stage() == 0:  # every rank holds everything, and saved nothing of its own
+    if engine.zero_optimization_stage() == 0:  # every rank has everything, and saved nothing of its own
         engine.load_checkpoint(str(saved.parent), tag=saved.name, load_module_strict=False)
         return
     if engine.global_rank == 0:
@@ -45,27 +45,27 @@ def load_resharded(engine: DeepSpeedEngine, saved: Path, scratch: Path) -> None:
 
 
 def to_universal(saved: Path, target: Path) -> None:
-    """Write a checkpoint of ZeRO 1 to 3 parameter by parameter, whole (deepspeed.checkpoint.ds_to_universal).
+    """Write a checkpoint of ZeRO 1 to 3 as complete parameters, one by one (deepspeed.checkpoint.ds_to_universal).
 
-    Raises pickle.UnpicklingError after `refuse_code` when a file holds more than states.
+    Raises pickle.UnpicklingError after `refuse_code` when a file contains more than states.
     """
     from deepspeed.checkpoint import ds_to_universal
 
-    alone = {"num_extract_workers": 1, "num_merge_workers": 1}  # more would be processes that refuse no code
+    alone = {"num_extract_workers": 1, "num_merge_workers": 1}  # more would start processes without `refuse_code`
     options = {"keep_temp_folder": False, "strict": True, "inject_missing_state": True}
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         ds_to_universal.main(Namespace(input_folder=str(saved), output_folder=str(target), **alone, **options))
 
 
 def _load_universal(engine: DeepSpeedEngine, folder: Path) -> None:
-    """Load what `to_universal` wrote. Frozen weights are not in it; they are what they were at the start."""
+    """Load what `to_universal` wrote. It has no frozen weights; they are unchanged since the start."""
     groups = engine.optimizer.param_groups
     own = [{name: value for name, value in group.items() if name != "params"} for group in groups]
     engine._config.load_universal_checkpoint = True
     engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
     engine._config.load_universal_checkpoint = False
     # Under ZeRO-3 DeepSpeed gives all groups the learning rate and the weight decay of the first, and all parameters
-    # one and the same counter of steps, which each of them moves.
+    # one shared step counter, which each of them increments.
     for group, settings, rate in zip(groups, own, engine.lr_scheduler.get_last_lr(), strict=True):
         group.update(settings | {"lr": rate})
     for state in engine.optimizer.state.values():

@@ -1,7 +1,7 @@
-"""Saves a run while it trains, and takes it up where it was killed: DeepSpeed's state, the random states, the progress.
+"""Saves checkpoints of a run, and resumes it: DeepSpeed's state, the random states, the progress.
 
-The steps that follow wait for a copy in memory; a thread writes it. A checkpoint is published once every rank's files
-are on disk, which the ranks tell each other along with the loss: one step later.
+The next step waits only for a copy in memory; a thread writes it. A checkpoint is published once every rank's files are
+on disk, which the ranks communicate along with the loss: one step later.
 """
 
 import copy
@@ -34,14 +34,14 @@ State = dict[str, Any]
 
 
 class Files(CheckpointEngine):  # type: ignore[misc]
-    """DeepSpeed's way to storage: collects copies of what it saves, and loads without running code from a file."""
+    """DeepSpeed's storage interface: collects copies of what it saves, and loads without running code from a file."""
 
     def __init__(self) -> None:
         super().__init__()
         self.copies: dict[Path, State] = {}
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """The thread that writes makes the folder: a full disk must not stop a step."""
+        """Does nothing: the writing thread makes the folder, because a full disk must not stop a step."""
 
     def create(self, info: CheckpointCommitInfo) -> None:  # noqa: ARG002 - DeepSpeed's interface
         self.copies = {}
@@ -59,17 +59,17 @@ class Files(CheckpointEngine):  # type: ignore[misc]
 
 @dataclass
 class _Writing:
-    """A checkpoint on its way to disk."""
+    """A checkpoint that is being written."""
 
     step: int
     done: "Future[None]"
 
 
 class Saver:
-    """One rank's part in saving a run every so many seconds of rank 0's clock; all ranks call it at every step.
+    """One rank's part in saving a run at intervals by rank 0's clock; all ranks call it at every step.
 
-    What is offloaded to NVMe is not saved: DeepSpeed loads its files, but neither the tensors too small for them nor
-    the weights that follow from them, and such a run would go on from other weights.
+    A run that offloads to NVMe is not saved: DeepSpeed loads its files, but neither the tensors too small for them nor
+    the weights derived from them, and such a run would continue from other weights.
     """
 
     def __init__(
@@ -83,19 +83,19 @@ class Saver:
         self._engine, self._checkpoints, self._uploads = engine, checkpoints, uploads
         self._every, self._say = every, say
         self._files = engine.checkpoint_engine = Files()
-        engine._copy_recovery_script = lambda *_: None  # it would put a program beside the weights
+        engine._copy_recovery_script = lambda *_: None  # it would put a program next to the weights
         self._thread = ThreadPoolExecutor(1)
         self._writing: _Writing | None = None
         self._on_nvme = _is_on_nvme(engine)
         self._saved = time.monotonic()
         self.world_sizes = [engine.world_size]
-        """The numbers of ranks that the run had, in turn."""
+        """The numbers of ranks that the run had, in order."""
         self.resumed: str | None = None
-        """None for a run in one go, exact, or equivalent when its number of ranks has changed."""
+        """None for an uninterrupted run, exact, or equivalent if its number of ranks has changed."""
         refuse_code()
 
     def resume(self, progress: Progress) -> None:
-        """Go back to the newest whole checkpoint, if there is one."""
+        """Return to the newest complete checkpoint, if there is one."""
         step, ranks = tell_all(*(self._newest() if self._engine.global_rank == 0 else (0, 0)))
         if ranks == 0:
             return
@@ -110,18 +110,18 @@ class Saver:
         self.resumed = "exact" if len(self.world_sizes) == 1 else "equivalent"
 
     def votes(self) -> list[float]:
-        """What the ranks add up: whether it is time to save, how many have written, and how many could not."""
+        """The votes for the ranks to add up: whether it is time to save, how many have written, how many failed."""
         due = self._engine.global_rank == 0 and self._writing is None and not self._on_nvme
         done = self._writing is not None and self._writing.done.done()
         failed = done and self._writing is not None and self._writing.done.exception() is not None
         return [float(due and time.monotonic() - self._saved >= self._every), float(done), float(failed)]
 
     def begins(self, votes: Sequence[float]) -> bool:
-        """Whether `act` will save the run as it is now. Votes are a step old: what they ask for may be under way."""
+        """Whether `act` will save the run now. Votes are a step old: what they ask for may be in progress."""
         return votes[0] > 0 and self._writing is None
 
     def act(self, votes: Sequence[float], progress: Progress) -> None:
-        """Do what the added votes say: begin to save, publish what all have written, or give it up."""
+        """Do what the summed votes say: start to save, publish what all have written, or give it up."""
         _, done, failed = votes
         if self.begins(votes):
             self._begin(progress)
@@ -129,7 +129,7 @@ class Saver:
             self._end(failed == 0)
 
     def stop(self, progress: Progress) -> NoReturn:
-        """Save the run as it is now, wait until that is the current checkpoint and copied, and raise Stopped."""
+        """Save the run now, wait until that is the current checkpoint and copied, and raise Stopped."""
         if self._on_nvme:
             raise Stopped("training was told to stop; started again, it begins anew, as what is on NVMe is not saved")
         self._finish()
@@ -142,11 +142,11 @@ class Saver:
         )
 
     def close(self) -> None:
-        """Wait for what is being written; the run is over and does not need it."""
+        """Wait for a checkpoint that is being written; the run is over and does not need it."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _finish(self) -> None:
-        """Wait for what all ranks are writing, and for copies of it, if there is any."""
+        """Wait for a checkpoint that the ranks are writing, and for its copy, if there is one."""
         if self._writing is not None:
             failed = torch.tensor(float(self._writing.done.exception() is not None), device=self._engine.device)
             torch.distributed.all_reduce(failed)
@@ -155,9 +155,9 @@ class Saver:
             self._uploads.finish()
 
     def _newest(self) -> tuple[int, int]:
-        """The step of the newest whole checkpoint and the ranks that wrote it, by its manifest; zeros without one.
+        """The step of the newest complete checkpoint and the number of its ranks, by its manifest; zeros without one.
 
-        Rank 0 answers for all of them: where a folder is shared, other machines may not see all of it yet.
+        Rank 0 decides for all of them: other machines may not see all files of a shared folder yet.
         """
         self._checkpoints.clear()
         step = self._checkpoints.newest()
@@ -167,7 +167,7 @@ class Saver:
         return step, sum(name.startswith("rank-") for name in names)
 
     def _load(self, path: Path) -> State:
-        """Go back to where this rank was, to the bit."""
+        """Return to this rank's state, bit for bit."""
         self._engine.load_checkpoint(str(path.parent), tag=path.name, load_module_strict=False)  # nothing frozen in it
         own = self._files.load(str(path / self._own))
         _set_random_states(own["random"])
@@ -175,7 +175,7 @@ class Saver:
         return own
 
     def _reshard(self, path: Path, step: int) -> State:
-        """Go on from where other ranks were; random states are new, as there may be none for this rank."""
+        """Continue from the state of other ranks; random states are new, because there may be none for this rank."""
         load_resharded(self._engine, path, self._checkpoints.beside(step))
         own = self._files.load(str(path / "rank-0.pt"))
         torch.manual_seed(torch.initial_seed() ^ step << 32)
@@ -223,7 +223,7 @@ def _is_on_nvme(engine: DeepSpeedEngine) -> bool:
 
 
 def _write(copies: dict[Path, State], hashes: Path) -> None:
-    """Write one rank's files to the disk, then their SHA-256."""
+    """Write one rank's files to disk, then their SHA-256."""
     hashes.parent.mkdir(parents=True, exist_ok=True)
     for path, state in copies.items():
         with path.open("wb") as file:
@@ -233,25 +233,25 @@ def _write(copies: dict[Path, State], hashes: Path) -> None:
 
 
 def _hashes(folder: Path, rank: int) -> Path:
-    """Where a rank says which files it has written."""
+    """The file in which a rank lists the files it has written."""
     return folder / f"rank-{rank}.json"
 
 
 def _collect(folder: Path, ranks: int) -> dict[str, str]:
-    """The hashes of all ranks' files. Raises OSError when a rank's are not there: a listing might not tell."""
+    """The hashes of all ranks' files. Raises OSError when a rank's are missing, which a listing might not show."""
     parts = [_hashes(folder, rank) for rank in range(ranks)]
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for part in parts:
-        found |= json.loads(part.read_text())
-    for name in found:
+        hashes |= json.loads(part.read_text())
+    for name in hashes:
         (folder / name).stat()
     for part in parts:
         part.unlink()
-    return found
+    return hashes
 
 
 def _copy(value: Any) -> Any:
-    """A state with its tensors copied to the CPU, so that training may go on and change them."""
+    """A state with its tensors copied to the CPU, so that training may continue and change them."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""An encoder that no rank ever holds whole: ZeRO-3 deals out every tensor as soon as it is made or read."""
+"""Reads an encoder in shards, never complete on any rank: ZeRO-3 shards every tensor once it is created or read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,13 +15,13 @@ __all__ = ["deal_out_rest", "sharded_reader"]
 
 
 def sharded_reader(config: Mapping[str, Any]) -> Reader:
-    """What reads an encoder under a DeepSpeed configuration of stage 3; all ranks call it.
+    """The reader of an encoder under a DeepSpeed configuration of stage 3; all ranks call it.
 
-    Rank 0 reads tensor by tensor, and each goes to its parts at once. Raises ValueError when the files lack a weight.
+    Rank 0 reads tensor by tensor, and each is sharded at once. Raises ValueError when the files lack a weight.
     """
 
     def read(folder: Path, make: Callable[[], nn.Module]) -> nn.Module:
-        # What is drawn here is read over, and must not change what is drawn after it.
+        # Weights drawn here are overwritten, and must not change later draws.
         with torch.random.fork_rng(), deepspeed.zero.Init(config_dict_or_path=dict(config)):
             encoder = make()
         _fill(encoder, folder)
@@ -31,7 +31,7 @@ def sharded_reader(config: Mapping[str, Any]) -> Reader:
 
 
 def deal_out_rest(model: nn.Module, dtype: torch.dtype) -> None:
-    """Put what is not dealt out yet, and small, where DeepSpeed leaves it when it finds the rest dealt out."""
+    """Move the rest, small and not sharded yet, to the device: DeepSpeed does not once other parameters are sharded."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for parameter in model.parameters():
         if not hasattr(parameter, "ds_id"):
@@ -51,7 +51,7 @@ def _fill(encoder: Any, folder: Path) -> None:
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, safe_open]]:
-    """The name of every tensor and the file that has it, in an order that is the same on all ranks."""
+    """The name of every tensor and its file, in the same order on all ranks."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             yield from ((name, file) for name in sorted(file.keys()))

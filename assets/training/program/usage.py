@@ -1,4 +1,4 @@
-"""What a run costs and has used: seconds, money, memory, and the share of what the machine can do."""
+"""The cost and usage of a run: seconds, money, memory, and the share of the machine's peak speed."""
 
 import resource
 import time
@@ -7,27 +7,27 @@ from collections.abc import Sequence
 __all__ = ["cost", "expected", "matmul_peak", "peak_memory"]
 
 _WIDTHS = {"cuda": 8192, "cpu": 1024}
-"""Of the matrices that a device multiplies at its best."""
+"""The widths of the matrices that a device multiplies fastest."""
 
 
 def expected(seconds_of_first_steps: Sequence[float], steps: int) -> float:
-    """Seconds that `steps` steps take, after the first few: the first one also allocates, so it counts once."""
+    """The expected seconds of `steps` steps, from the first few: the first one also allocates, so it counts once."""
     first, *rest = seconds_of_first_steps
     return first + (sum(rest) / len(rest) if rest else first) * (steps - 1)
 
 
 def cost(seconds: float, ranks: int, price_per_hour: float) -> float:
-    """What `ranks` ranks cost for so long, in the currency of the price of one rank's hour."""
+    """The cost of `ranks` ranks for some seconds, in the currency of `price_per_hour`, the price of one rank."""
     return seconds / 3600 * ranks * price_per_hour
 
 
 def matmul_peak(precision: str, seconds: float = 0.1) -> float:
-    """Floating-point operations per second of this rank's device at its best: large square products, for `seconds`.
+    """The peak floating-point operations per second of this rank's device: large square products, for `seconds`.
 
-    They are of the kind that layers make, one side transposed: where bf16 is computed in software, others are slower.
-    The first product loads the library, for longer than many take, and does not count. Of ones instead of random
-    numbers, an H100 would make 877e12 for 787e12. Call before anything else is on a GPU: what the products take there
-    is not counted in `peak_memory`.
+    They are like those of layers, with one side transposed: where bf16 is computed in software, others are slower. The
+    first product loads the library, which takes longer than many products, and does not count. With ones instead of
+    random numbers an H100 reaches 877e12 instead of 787e12. Call before anything else is on a GPU: the memory of the
+    products is not counted in `peak_memory`.
     """
     import torch
 
@@ -56,7 +56,7 @@ def matmul_peak(precision: str, seconds: float = 0.1) -> float:
 
 
 def peak_memory() -> dict[str, int]:
-    """The most bytes that this process has held: in main memory, and on its GPU when torch uses one."""
+    """The peak memory of this process in bytes: main memory, and its GPU's if torch uses one."""
     import torch
 
     used = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}

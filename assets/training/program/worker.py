@@ -1,4 +1,4 @@
-"""The training program: `python -m assets.training.program.worker PLAN.json`, one process a rank.
+"""The training program: `python -m assets.training.program.worker PLAN.json`, one process per rank.
 
 Reads the plan, builds the engine, loops, writes the bundle. It runs under Dagster Pipes, under a launcher, and alone.
 """
@@ -29,9 +29,9 @@ __all__ = ["main", "train"]
 
 
 def main(path: Path) -> int:
-    """Run one rank of a plan. Returns 0 when the bundle is written; else `plan.failure` says why it is not.
+    """Run one rank of a plan. Returns 0 when the bundle is written; otherwise `plan.failure` says why it is not.
 
-    It is 143, as of a process that SIGTERM ends, when the run was told to stop and has saved itself, and 1 otherwise.
+    It is 143, like that of a process ended by SIGTERM, when the run was asked to stop and is saved, and 1 otherwise.
     """
     die_with_parent()
     silence_stdout()
@@ -51,7 +51,7 @@ def main(path: Path) -> int:
 
 
 def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
-    """Fine-tune as the plan says, and write the bundle. Raises TrainingError, BaseModelError or SettingsError."""
+    """Fine-tune according to the plan, and write the bundle. Raises TrainingError, BaseModelError or SettingsError."""
     phases, task = Phases(), TASKS[plan.task]
     from assets.training.program.checkpoints import Checkpoints
     from assets.training.program.engine import join_processes, make_model, seed_everything, start_engine
@@ -84,7 +84,7 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
 
 
 def _companions(plan: TrainingPlan) -> AbstractContextManager[None]:
-    """Across machines ranks watch each other; on one, the launcher ends all of them with the first that ends."""
+    """Across machines ranks watch each other; on one machine the launcher ends all of them if one ends."""
     if plan.settings.hardware.hostfile is None:
         return nullcontext()
     from assets.training.program.companions import together

@@ -1,4 +1,4 @@
-"""What is learned: a room per task, and all of them by name. Nobody else names one."""
+"""The training tasks: a folder per task, and all of them by name. No other module names one."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""Classification of texts: one label a row, with its probability."""
+"""Classification of texts: one label per row, with its probability."""

@@ -1,7 +1,7 @@
-"""Attention and dropout for training on CPU, the same mathematics as torch's own, in less time.
+"""Attention and dropout for training on CPU: the same functions as torch's own, faster.
 
 torch (2.13) draws dropout's mask one number at a time on one core, and its scaled_dot_product_attention takes much
-longer than the products that it consists of: together a third of a step of MiniLM.
+longer than its matrix products: together a third of a step of MiniLM.
 """
 
 from typing import Any
@@ -16,15 +16,15 @@ from assets.training.tasks.classification.bert import Bert
 __all__ = ["Dropout", "attend", "use_cpu_kernels"]
 
 _MODELS = ("bert", "roberta", "xlm-roberta")
-"""Encoders whose attention is no more than that of `attend`: no relative positions, no shared heads."""
+"""Encoders whose attention is that of `attend`: no relative positions, no shared heads."""
 
 _NAME = "cpu"
 _STEPS = 1 << 16
-"""A probability of dropout is a multiple of one part in so many."""
+"""Dropout probabilities are multiples of 1 / this."""
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout, whose mask costs a fifth; like there, a function of torch's random state."""
+    """nn.Dropout with a mask that costs a fifth; it also depends only on torch's random state."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
@@ -33,7 +33,8 @@ class Dropout(nn.Dropout):
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(query key^T scale + bias), dropped out, times value; all [rows x heads, tokens, width] but the bias."""
+    """softmax(query key^T scale + bias) with dropout, times value; all [rows x heads, tokens, width] except the
+    bias."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
@@ -43,16 +44,16 @@ class _Attention(torch.autograd.Function):
         shares = torch.softmax(scores, -1)
         kept = shares * _mask(shares, dropout) if dropout else shares
         ctx.scale = 1 / (1 - dropout)
-        found = torch.bmm(kept, value).mul_(ctx.scale)
-        ctx.save_for_backward(query, key, value, shares, kept, found)
-        return found
+        output = torch.bmm(kept, value).mul_(ctx.scale)
+        ctx.save_for_backward(query, key, value, shares, kept, output)
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """As in FlashAttention (Dao et al. 2022): the softmax's row sums are those of gradient times output."""
-        query, key, value, shares, kept, found = ctx.saved_tensors
-        sums = (gradient * found).sum(-1, keepdim=True)
+        query, key, value, shares, kept, output = ctx.saved_tensors
+        sums = (gradient * output).sum(-1, keepdim=True)
         gradient = gradient * ctx.scale
         of_scores = torch.bmm(gradient, value.transpose(1, 2)).mul_(kept).addcmul_(shares, sums, value=-1)
         of_value = torch.bmm(kept.transpose(1, 2), gradient)
@@ -76,12 +77,12 @@ def attend(
     rows, heads, tokens, width = query.shape
     scaled = query * (width**-0.5 if scaling is None else scaling)
     parts = [part.reshape(rows * heads, tokens, width) for part in (scaled, key, value)]
-    found: Tensor = _Attention.apply(*parts, attention_mask, dropout)  # type: ignore[no-untyped-call]
-    return found.view(rows, heads, tokens, width).transpose(1, 2), None
+    output: Tensor = _Attention.apply(*parts, attention_mask, dropout)  # type: ignore[no-untyped-call]
+    return output.view(rows, heads, tokens, width).transpose(1, 2), None
 
 
 def use_cpu_kernels(classifier: nn.Module, encoder: Any) -> None:
-    """Have a classifier compute its dropout, and the attention of the encoders that are known here, as above."""
+    """Use the dropout above in a classifier, and the attention above in the encoders of `_MODELS`."""
     if isinstance(encoder, Bert):
         encoder.set_attention(attend)
     elif encoder.config.model_type in _MODELS:
@@ -98,7 +99,7 @@ def use_cpu_kernels(classifier: nn.Module, encoder: Any) -> None:
 
 
 def _mask(like: Tensor, dropout: float) -> Tensor:
-    """Ones, and zeros where something is dropped; the numbers are numpy's, their seed is torch's next one."""
+    """Ones, and zeros where dropped; drawn by numpy, with a seed from torch's random state."""
     seed = int(torch.randint(1 << 62, ()))
     drawn = np.random.SFC64(seed).random_raw(-(-like.numel() // 4)).view(np.uint16)[: like.numel()]
     kept = torch.from_numpy(drawn >= round(dropout * _STEPS))

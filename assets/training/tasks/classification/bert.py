@@ -1,6 +1,6 @@
-"""BERT (Devlin et al. 2019) with the names that its weights have in transformers, but without transformers.
+"""BERT (Devlin et al. 2019) without transformers, but with that library's names of the weights.
 
-Importing that library's models takes as long as the rest of a training's start. The outputs differ from its BertModel's
+Importing its models takes as long as the rest of the start of a training. The outputs differ from its BertModel's only
 by rounding (tests/training/test_bert.py).
 """
 
@@ -19,14 +19,14 @@ Attention = Callable[..., tuple[Tensor, None]]
 
 
 class Hidden(NamedTuple):
-    """What an encoder answers, as transformers names it: hidden states [rows, tokens, width]."""
+    """The output of an encoder, named as in transformers: hidden states [rows, tokens, width]."""
 
     last_hidden_state: Tensor
 
 
 @dataclass(frozen=True)
 class BertSettings:
-    """A BERT's config.json, as far as it concerns an encoder; the defaults are transformers'."""
+    """The fields of a BERT's config.json that an encoder needs; the defaults are transformers'."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -43,7 +43,7 @@ class BertSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "BertSettings | None":
-        """The settings of a config.json; None where it asks for anything but a plain BERT."""
+        """The settings of a config.json; None unless it describes a plain BERT."""
         plain = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
         plain |= {"add_cross_attention": False, "chunk_size_feed_forward": 0}
         if config.get("model_type") != "bert" or any(config.get(name, value) != value for name, value in plain.items()):
@@ -51,7 +51,7 @@ class BertSettings:
         return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """All of them by name, as transformers' configurations have it."""
+        """All settings by name, like the method of transformers' configurations."""
         return asdict(self)
 
 
@@ -80,11 +80,11 @@ class Bert(nn.Module):
         return self.embeddings["word_embeddings"]
 
     def activation_checkpointing_enable(self, _: Mapping[str, Any] | None = None) -> None:
-        """Compute activations again for the backward pass instead of keeping them."""
+        """Recompute activations in the backward pass instead of keeping them."""
         self.is_activation_checkpointing = True
 
     def set_attention(self, attend: Attention) -> None:
-        """Have every layer attend by a function of transformers' interface."""
+        """Set the attention function of every layer, with transformers' interface."""
         for layer in self.layers:
             assert isinstance(layer, _Layer)
             layer.attend = attend
@@ -130,8 +130,8 @@ class _Layer(nn.Module):
             own[name](hidden).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)  # type: ignore[index]
             for name in ("query", "key", "value")
         )
-        found, _ = self.attend(self, query, key, value, bias, self.dropped if self.training else 0.0)
-        return found.reshape(rows, tokens, width)
+        output, _ = self.attend(self, query, key, value, bias, self.dropped if self.training else 0.0)
+        return output.reshape(rows, tokens, width)
 
 
 def _output(inputs: int, width: int, config: BertSettings) -> nn.ModuleDict:
@@ -144,10 +144,10 @@ def _output(inputs: int, width: int, config: BertSettings) -> nn.ModuleDict:
     )
 
 
-def _add(output: nn.Module, found: Tensor, hidden: Tensor) -> Tensor:
-    """What a part of a layer found, added to what went in."""
+def _add(output: nn.Module, part: Tensor, hidden: Tensor) -> Tensor:
+    """The output of a part of a layer, added to its input."""
     parts: Any = output
-    added: Tensor = parts["LayerNorm"](parts["dropout"](parts["dense"](found)) + hidden)
+    added: Tensor = parts["LayerNorm"](parts["dropout"](parts["dense"](part)) + hidden)
     return added
 
 

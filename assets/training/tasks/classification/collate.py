@@ -13,8 +13,8 @@ __all__ = ["collate"]
 def collate(rows: Encoded, index: Integers, pad: int, window: int | None = None) -> dict[str, Tensor]:
     """The chosen rows as the model's arguments, tokens padded to the longest of them.
 
-    window: of a run, which trains for hours and pads to a multiple of 16 or to the whole window: for each further width
-    of a batch, kernels and gaps among freed memory stay behind.
+    window: the window of a run, which trains for hours and so pads to a multiple of 16 or to the full window: every
+    further batch width leaves kernels and gaps in freed memory behind.
     """
     chosen = rows.take(index)
     mask = np.arange(*widths(chosen.lengths.max(keepdims=True), window)) < chosen.lengths[:, None]

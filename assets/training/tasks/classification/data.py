@@ -1,4 +1,4 @@
-"""The training rows of a snapshot, ready for the model: encoded once, then mapped from the cache by every rank."""
+"""The training rows of a snapshot, encoded once, then memory-mapped from the cache by every rank."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -37,16 +37,16 @@ _CODE = (
     Path(cache.__file__),
     *(Path(__file__).with_name(f"{name}.py") for name in ("data", "labels", "preprocessing", "words")),
 )
-"""The code that makes a cache."""
+"""The code that determines a cache's content."""
 _CHUNK_ROWS = 8192
-"""Rows encoded at a time: what bounds the memory of making a cache."""
+"""Rows encoded at a time, which bounds the memory of building a cache."""
 _FITTED_ROWS = 50_000
-"""The newest rows that the linear branch is fitted to: all at once, in memory."""
+"""The number of newest rows to which the linear branch is fitted, all at once in memory."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The snapshot's training rows, encoded and labelled (int64, places in all labels), and what encodes further rows.
+    """The snapshot's training rows, encoded, with their labels (int64 indices), and the encoder of further rows.
 
     The first `trained` rows are trained on; the newer ones after them are held back for validation.
     """
@@ -55,7 +55,7 @@ class TrainingData:
     labels: Integers
     trained: int
     class_weights: NDArray[np.float32]
-    """What a row of each label counts for in the loss, [labels]."""
+    """The weight in the loss of a row with each label, [labels]."""
     word_weights: NDArray[np.float32]
     """The fitted weights of the linear branch, [buckets, labels]."""
     preprocessing: Preprocessing
@@ -68,11 +68,11 @@ class TrainingData:
         return self.rows.lengths
 
     def weight(self, rows: Integers) -> float:
-        """What some rows count for in the loss."""
+        """The weight of some rows in the loss."""
         return float(torch.from_numpy(self.class_weights[self.labels[rows]]).sum())
 
     def batch(self, rows: Integers, padding: int) -> Batch:
-        """The arguments of the model and the labels of some rows; `padding` is the token that fills up short ones."""
+        """The model's inputs and the labels of some rows; `padding` is the token that pads short ones."""
         return Batch(collate(self.rows, rows, padding, self.window), torch.from_numpy(self.labels[rows]))
 
 
@@ -108,7 +108,7 @@ def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> Non
 
 
 def _fit(plan: TrainingPlan) -> Preprocessing:
-    """A snapshot's rows are ordered by the instant they were known at, so that the newest are the last."""
+    """Fit to the rows that are trained on; rows are ordered by the instant they became known, newest last."""
     settings = plan.settings
     table = pq.read_table(_file(plan), columns=["label", *plan.features])
     trained = table.slice(0, len(table) - count_validation_rows(len(table), settings))
@@ -148,7 +148,7 @@ def _columns(rows: pa.Table | pa.RecordBatch, plan: TrainingPlan) -> dict[str, A
 
 
 def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
-    """All that encoded rows are a function of, the window's length being in the tokenizer."""
+    """A hash of everything that encoded rows depend on; the window's length is in the tokenizer."""
     of_settings: dict[str, set[str]] = {
         "model": {"hashed_words", "prior_labels"},
         "optimizer": {"class_weight_power", "validation_share"},
@@ -167,7 +167,7 @@ def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
 
 
 def _tokenizer(plan: TrainingPlan) -> Tokenizer:
-    """The base model's own, cutting at the window's length: it is the bundle's, too."""
+    """The base model's own, truncating at the window's length; it is also the bundle's."""
     tokenizer = _read_tokenizer(plan.base_model)
     tokenizer.enable_truncation(plan.settings.model.max_tokens)
     tokenizer.no_padding()
@@ -179,8 +179,8 @@ def _read_tokenizer(base_model: Path) -> Tokenizer:
         return Tokenizer.from_file(str(base_model / "tokenizer.json"))
     from transformers import AutoTokenizer
 
-    found = AutoTokenizer.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
-    if not found.is_fast:
+    read = AutoTokenizer.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
+    if not read.is_fast:
         raise BaseModelError(f"training.model.base_model: {base_model} has no tokenizer.json and none can be made")
-    tokenizer: Tokenizer = found.backend_tokenizer
+    tokenizer: Tokenizer = read.backend_tokenizer
     return tokenizer

@@ -1,4 +1,4 @@
-"""How fast each parameter learns: groups for the optimizer."""
+"""Parameter groups for the optimizer, with their learning rates."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ __all__ = ["parameter_groups"]
 
 
 def parameter_groups(classifier: TextClassifier, settings: TrainingSettings) -> list[dict[str, Any]]:
-    """What is trained, in groups of one learning rate and one weight decay.
+    """The trained parameters, in groups with one learning rate and one weight decay.
 
-    The encoder's layers learn more slowly from the top down, its embeddings slowest (discriminative fine-tuning,
-    Howard and Ruder 2018). Matrices decay; biases and normalisation weights do not.
+    Learning rates fall from the encoder's top layer down, lowest for its embeddings (discriminative fine-tuning, Howard
+    and Ruder 2018). Matrices have weight decay; biases and normalisation weights do not.
     """
     depths = _depths(classifier)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -26,15 +26,15 @@ def parameter_groups(classifier: TextClassifier, settings: TrainingSettings) -> 
                 else settings.optimizer.head_learning_rate
             )
             rate *= settings.optimizer.layer_rate_decay ** depths.get(parameter, 0)
-            shape = getattr(parameter, "ds_shape", parameter.shape)  # what ZeRO-3 has dealt out has none of its own
+            shape = getattr(parameter, "ds_shape", parameter.shape)  # a sharded tensor's own shape is empty
             decay = settings.optimizer.weight_decay if len(shape) > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
 
 
 def _depths(classifier: TextClassifier) -> dict[nn.Parameter, int]:
-    """Layers above each of the encoder's parameters; what lies outside its layers is below them all."""
-    if not any(True for _ in classifier.encoder.parameters()):  # a table in its place has no layers
+    """The number of layers above each of the encoder's parameters; those outside its layers are below all of them."""
+    if not any(True for _ in classifier.encoder.parameters()):  # a lookup table in its place has no layers
         return {}
     layers = encoder_layers(classifier.encoder)
     depths = dict.fromkeys(classifier.encoder.parameters(), len(layers))

@@ -1,7 +1,7 @@
-"""The classifier's encoder where it is fastest and gives the answers of torch on the CPU: on a GPU, or by OpenVINO.
+"""Runs the classifier's encoder on a GPU or with OpenVINO, if the answers agree with torch's on the CPU.
 
-Only the encoder leaves float32 and torch, from the weights in memory: it is nearly all of the work. Nothing is written
-and nothing is sent.
+Only the encoder leaves float32 and torch, because it is nearly all of the work; its weights are taken from memory.
+Nothing is written and nothing is sent.
 """
 
 import copy
@@ -33,18 +33,19 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 """The largest difference from torch's hidden states that is accepted, as a share of the largest of them."""
 _PROBES = ((2, 7), (3, 8))
-"""Rows and tokens of the batch that the encoder is converted with, and of another that it is compared on."""
+"""Rows and tokens of the batch with which the encoder is converted, and of another on which it is compared."""
 
 
 def gpu() -> torch.device | None:
-    """Where many rows are answered, when there is one: the only place that decides."""
+    """The GPU for many rows, if there is one: the only place that decides."""
     return torch.device("cuda") if torch.cuda.is_available() else None
 
 
 def compile_classifier(classifier: TextClassifier, precision: Precision) -> TextClassifier:
-    """The classifier on the GPU, a copy; without one, around its encoder as `compile_encoder` leaves it.
+    """A copy of the classifier on the GPU; without a GPU, the classifier with its encoder from `compile_encoder`.
 
-    That is itself, or a twin that shares all other weights. Where the GPU's answers differ too much, it is not used.
+    The latter is the classifier itself, or a copy that shares all other weights. If the GPU's answers differ too much,
+    it is not used.
     """
     if (device := gpu()) is not None:
         try:
@@ -60,38 +61,38 @@ def compile_classifier(classifier: TextClassifier, precision: Precision) -> Text
 
 
 def compile_encoder(encoder: nn.Module, precision: Precision) -> nn.Module:
-    """The encoder run by OpenVINO; or the encoder itself, in float32.
+    """The encoder in OpenVINO, or the encoder itself in float32.
 
-    It is the encoder itself where OpenVINO is not installed, cannot convert it, or differs from torch. Where the
-    processor has no bfloat16, float32 is used. Takes a second or two.
+    It is the encoder itself if OpenVINO is not installed, cannot convert it, or differs from torch. If the processor
+    has no bfloat16, float32 is used. Takes a second or two.
     """
     try:
         return _compile(encoder, precision)
     except ImportError:
         _log.info("openvino is not installed: torch scores")
-    except Exception as error:  # The encoder's own code runs under a tracer, and can fail there in any way.
+    except Exception as error:  # The encoder's own code runs in a tracer, and can fail there in any way.
         _log.warning("OpenVINO cannot run %s, torch scores: %s", type(encoder).__name__, error)
     return encoder
 
 
 def run_batches(encoder: nn.Module, work: Callable[[Batch], None], batches: Iterable[Batch]) -> None:
-    """Do what the encoder has to do for each batch: one after the other by torch, one on each core by OpenVINO."""
+    """Run the encoder's work for each batch: one after the other with torch, one on each core with OpenVINO."""
     if not isinstance(encoder, _CompiledEncoder):
         for batch in batches:
             work(batch)
         return
     cores = torch.get_num_threads()
     try:
-        # What torch still does for a batch stays on its core, too.
+        # The rest of torch's work for a batch stays on its core, too.
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(work, batches):
                 pass
     finally:
-        torch.set_num_threads(cores)  # threads that begin later would have the pool's number
+        torch.set_num_threads(cores)  # threads that start later would have the pool's number
 
 
 class _CompiledEncoder(nn.Module):
-    """To the classifier it is the encoder that it was compiled from."""
+    """Replaces the encoder that it was compiled from."""
 
     def __init__(self, config: Any, compiled: "openvino.CompiledModel") -> None:
         super().__init__()
@@ -105,7 +106,7 @@ class _CompiledEncoder(nn.Module):
 
 
 class _Moved(nn.Module):
-    """An encoder of another precision, whose hidden states are float32."""
+    """An encoder in another precision, with hidden states in float32."""
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ class _HiddenStates(nn.Module):
 
 
 def _move(classifier: TextClassifier, device: torch.device, precision: Precision) -> TextClassifier:
-    """A copy on a device, its encoder in a precision. Raises ValueError when its hidden states are others."""
+    """A copy on a device, its encoder in a precision. Raises ValueError when its hidden states differ."""
     moved = copy.deepcopy(classifier).to(device)
     moved.encoder = _Moved(moved.encoder.to(getattr(torch, precision)))
     with torch.inference_mode():
@@ -151,15 +152,15 @@ def _compile(encoder: Any, precision: Precision) -> _CompiledEncoder:
         warnings.simplefilter("ignore")
         model = openvino.convert_model(_HiddenStates(encoder), example_input=converted_with)
         compiled = core.compile_model(model, "CPU", _properties(precision))
-        found = _CompiledEncoder(encoder.config, compiled)
-        _require_agreement(encoder, found, compared_on, _TOLERANCE[precision])
-    return found
+        twin = _CompiledEncoder(encoder.config, compiled)
+        _require_agreement(encoder, twin, compared_on, _TOLERANCE[precision])
+    return twin
 
 
 def _properties(precision: Precision) -> dict[str, Any]:
-    """A stream of batches on each core: it scales better than all cores on one batch.
+    """One stream of batches per core, which scales better than all cores on one batch.
 
-    Threads are not bound to cores, as several processes would bind theirs to the same ones.
+    Threads are not bound to cores, because several processes would bind theirs to the same ones.
     """
     cores = torch.get_num_threads()
     return {
@@ -180,15 +181,15 @@ def _probe(encoder: Any, rows: int, tokens: int) -> dict[str, Tensor]:
 def _require_agreement(encoder: Any, compiled: nn.Module, batch: dict[str, Tensor], tolerance: float) -> None:
     real, place = batch["attention_mask"].bool(), next((weight.device for weight in compiled.parameters()), "cpu")
     right = encoder(**batch).last_hidden_state[real]
-    found = compiled(**{name: tensor.to(place) for name, tensor in batch.items()}).last_hidden_state.cpu()[real]
-    difference = float((right - found).abs().max() / right.abs().max())
+    answers = compiled(**{name: tensor.to(place) for name, tensor in batch.items()}).last_hidden_state.cpu()[real]
+    difference = float((right - answers).abs().max() / right.abs().max())
     if not difference <= tolerance:
         raise ValueError(f"its answers differ from torch's by {difference:.1g} of the largest")
 
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """A tracer looks at every property of a model of transformers, deprecated ones included."""
+    """Silence transformers: a tracer reads every property of a model, including deprecated ones."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

@@ -5,10 +5,10 @@
     log-priors of the row's entities          -> scaled --> + ------+--> weighted mean
     hashed words --> one weight per bucket and label ---------------+
 
-The linear branch is fitted before and not trained here: while the rest is, it has no say. In the end the answer is
-divided by a temperature that makes the model as sure as it is right.
+The linear branch is fitted before and not trained here, and is left out while the rest is trained. Finally the logits
+are divided by a temperature that calibrates the confidence.
 
-Nothing here knows that it is trained on several machines, or by what.
+Nothing here depends on how, or on how many machines, it is trained.
 """
 
 import json
@@ -63,7 +63,7 @@ class ClassifierConfig:
 
     @classmethod
     def read(cls, folder: Path) -> "ClassifierConfig":
-        """What `save` wrote; what else a config.json says is not looked at."""
+        """Read what `save` wrote; other keys of a config.json are ignored."""
         config = read_config(folder)
         return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
@@ -95,11 +95,11 @@ class TextClassifier(nn.Module):
 
     @property
     def padding(self) -> int:
-        """The token that fills up short rows."""
+        """The token that pads short rows."""
         return self.encoder.config.pad_token_id or 0
 
     def train(self, mode: bool = True) -> "TextClassifier":
-        """Switch dropout on or off; what is frozen never drops anything, as it has nothing to be kept from learning."""
+        """Switch dropout on or off; frozen parts never use it, because they do not learn."""
         super().train(mode)
         for module in self.encoder.modules():
             parameters = list(module.parameters())
@@ -108,7 +108,7 @@ class TextClassifier(nn.Module):
         return self
 
     def _draw(self) -> None:
-        """Weights of what is new on top of the encoder: small, and none in the linear branch."""
+        """Initialize the new parts on top of the encoder: small weights, and zeros in the linear branch."""
         for module in (*(self.feature_network or ()), self.output):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
@@ -155,14 +155,14 @@ def mean_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 def load_encoder(base: Path, max_tokens: int, read: Reader | None = None) -> Any:
     """A pretrained encoder. No code from the folder is run and no pickled weights are read.
 
-    A plain BERT is one of ours, any other encoder transformers'. read: None reads the weights whole, in float32.
-    Raises BaseModelError when it cannot be read or takes fewer tokens than asked for.
+    A plain BERT uses our implementation, any other encoder transformers'. read: None reads all weights, in float32.
+    Raises BaseModelError when it cannot be read or supports fewer tokens than `max_tokens`.
     """
     try:
         config = read_config(base)
         _require_weights(base, lambda: empty_encoder(config))
         encoder: Any = read(base, lambda: empty_encoder(config)) if read else _read_encoder(base, config)
-    except Exception as error:  # each architecture has errors of its own for a configuration that makes no sense
+    except Exception as error:  # each architecture has its own errors for an invalid configuration
         raise BaseModelError(f"training.model.base_model: {base} cannot be read: {describe(error)}") from None
     limit = getattr(encoder.config, "max_position_embeddings", max_tokens)
     if max_tokens > limit:
@@ -177,7 +177,7 @@ def new_classifier(
     word_share: float = 0.0,
     read: Reader | None = None,
 ) -> TextClassifier:
-    """A classifier around a pretrained encoder, which `load_encoder` reads by `read`.
+    """A classifier around a pretrained encoder, from `load_encoder` with `read`.
 
     words: weights [buckets, labels] of the linear branch, which has `word_share` of the answer; none are zeros.
     Raises BaseModelError as `load_encoder` does.
@@ -188,7 +188,7 @@ def new_classifier(
 def around(
     encoder: Any, preprocessing: Preprocessing, words: NDArray[np.float32] | None, word_share: float
 ) -> TextClassifier:
-    """A new classifier around an encoder, of the widths that rows encoded by `preprocessing` ask for."""
+    """A new classifier around an encoder, with the widths of rows encoded by `preprocessing`."""
     classifier = TextClassifier(_config(encoder.config, preprocessing, word_share), encoder)
     if classifier.words is not None and words is not None:
         classifier.words.weight.copy_(torch.tensor(words))
@@ -209,7 +209,7 @@ def _config(encoder: Any, preprocessing: Preprocessing, word_share: float) -> Cl
 def load_classifier(path: Path) -> TextClassifier:
     """A trained classifier from a bundle, in float32 on the CPU, ready to predict. No code from the folder is run.
 
-    Raises ValueError when its weights are not those that its configuration asks for.
+    Raises ValueError when its weights do not match its configuration.
     """
     config = ClassifierConfig.read(path)
     _require_weights(path, lambda: TextClassifier(config))
@@ -219,7 +219,7 @@ def load_classifier(path: Path) -> TextClassifier:
 
 
 def freeze(classifier: TextClassifier, trainable_layers: int | None, train_embeddings: bool) -> None:
-    """Leave out of training the encoder's embeddings, its lower layers, or both.
+    """Freeze the encoder's embeddings, its lower layers, or both.
 
     trainable_layers counts from the top; None trains them all. The other parts of the classifier are always trained.
     """
@@ -239,12 +239,12 @@ def freeze(classifier: TextClassifier, trainable_layers: int | None, train_embed
 
 
 def encoder_layers(encoder: Any) -> nn.ModuleList:
-    """The encoder's layers, from the bottom up. Raises BaseModelError when it has no list of them."""
+    """The encoder's layers, from the bottom up. Raises BaseModelError when they are not a list of modules."""
     count = encoder.config.num_hidden_layers
-    found = [m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
-    if not found:
+    lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not lists:
         raise BaseModelError(f"training.model.base_model: no list of {count} layers in {type(encoder).__name__}")
-    return found[0]
+    return lists[0]
 
 
 def _feature_network(inputs: int) -> nn.Sequential:
@@ -257,7 +257,7 @@ def _embeddings(encoder: Any) -> nn.Module:
 
 
 def empty_encoder(config: Mapping[str, Any]) -> nn.Module:
-    """An encoder of a config.json, without its pooler. Its weights mean nothing."""
+    """An encoder by a config.json, without its pooler. Its weights are meaningless."""
     if (plain := BertSettings.of(config)) is not None:
         return Bert(plain)
     from transformers import AutoConfig, AutoModel
@@ -273,8 +273,7 @@ def empty_encoder(config: Mapping[str, Any]) -> nn.Module:
 def _require_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
     """Raises ValueError when what `build` makes has more weights than the files of a folder.
 
-    It is made of shapes alone: what a configuration asks for is thus bounded by the size of the files before any memory
-    is.
+    Only shapes are built: a configuration is checked against the size of the files before any memory is allocated.
     """
     with torch.device("meta"), _Undrawn():
         asked = sum(weight.numel() for weight in build().parameters())
@@ -283,7 +282,7 @@ def _require_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves weights as they are allocated: to draw them on the device `meta` imports torch._dynamo, for a second."""
+    """Leaves weights uninitialized: drawing them on the device `meta` imports torch._dynamo, which takes a second."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         draws = getattr(function, "__module__", None) == "torch.nn.init"
@@ -300,15 +299,15 @@ def _read_encoder(base: Path, config: Mapping[str, Any]) -> nn.Module:
 
 
 def _fill(model: nn.Module, folder: Path, prefix: str = "", assign: bool = False) -> None:
-    """Read a model's weights in float32, `assign` where it has none yet. Raises ValueError when the files lack some."""
-    found: dict[str, Tensor] = {}
+    """Read a model's weights in float32, `assign` if it has none yet. Raises ValueError when the files lack some."""
+    read: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        found |= {name.removeprefix(f"{prefix}."): weight for name, weight in load_file(file).items()}
+        read |= {name.removeprefix(f"{prefix}."): weight for name, weight in load_file(file).items()}
     own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())} & {*model.state_dict()}
-    if missing := sorted(own - {*found}):
+    if missing := sorted(own - {*read}):
         raise ValueError(f"the files lack {missing[0]}")
-    weights = {name: found[name].to(torch.float32, copy=True) for name in own}
-    model.load_state_dict(weights, strict=False, assign=assign)  # what is tied to another weight has no name of its own
+    weights = {name: read[name].to(torch.float32, copy=True) for name in own}
+    model.load_state_dict(weights, strict=False, assign=assign)  # a weight tied to another one has no name of its own
 
 
 def _read_by_transformers(folder: Path) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The loss, and the temperature at which a model is as sure as it is right (Guo et al., On Calibration, 2017)."""
+"""The loss, and the temperature that calibrates a model's confidence (Guo et al., On Calibration, 2017)."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from torch.nn.functional import cross_entropy
 __all__ = ["TEMPERATURES", "CrossEntropy", "losses_by_temperature"]
 
 TEMPERATURES = tuple(round(0.5 + 0.05 * place, 2) for place in range(21))
-"""Those that are tried. The loss is flat around its lowest: finer steps would follow the draw of the rows."""
+"""The temperatures to try. The loss is flat around its minimum: finer steps would fit the sample of rows."""
 
 
 class CrossEntropy(nn.Module):
-    """The cross-entropy of logits [rows, labels] and the places of the right labels [rows], weighted by label."""
+    """The cross-entropy of logits [rows, labels] and the indices of the true labels [rows], weighted by label."""
 
     weights: Tensor
 
@@ -22,7 +22,7 @@ class CrossEntropy(nn.Module):
         self.register_buffer("weights", torch.from_numpy(weights))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Summed over rows."""
+        """The loss, summed over rows."""
         return cross_entropy(logits, labels, weight=self.weights, reduction="sum")
 
     def measure(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -38,6 +38,6 @@ class CrossEntropy(nn.Module):
 def losses_by_temperature(logits: Tensor, labels: Tensor) -> list[Tensor]:
     """The cross-entropy, summed over rows, at each of TEMPERATURES. logits: [rows, labels]; labels: [rows].
 
-    Sums add up over batches and ranks, so that no rank needs all logits.
+    Sums can be added over batches and ranks, so that no rank needs all logits.
     """
     return [cross_entropy(logits / temperature, labels, reduction="sum") for temperature in TEMPERATURES]

@@ -1,4 +1,4 @@
-"""What a trained classifier answers: rows in, one probability per label out."""
+"""Prediction with a trained classifier: rows in, one probability per label out."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 __all__ = ["TextPredictor", "load_predictor"]
 
 _CHUNK_ROWS = 8192
-"""Rows encoded at a time: what bounds the memory of a prediction."""
+"""Rows encoded at a time, which bounds the memory of a prediction."""
 _WORTH_COMPILING = 512
-"""Rows from which on compiling the encoder, a second or two, is made up for."""
+"""The number of rows from which compiling the encoder, which takes a second or two, is worth it."""
 _CLOSE_CALL = 0.05
-"""Several times the largest change of a probability that bfloat16 was seen to cause."""
+"""Several times the largest change of a probability observed with bfloat16."""
 
 
 @dataclass(frozen=True)
 class TextPredictor:
-    """A classifier, and what makes its inputs of rows."""
+    """A classifier, with the preprocessing of its rows."""
 
     preprocessing: Preprocessing
     tokenizer: "Tokenizer"
     classifier: "TextClassifier"
     _compiled: dict[Precision, "TextClassifier"] = field(default_factory=dict, repr=False)
-    """The classifier as compiled for a precision, from the first call with enough rows on."""
+    """The classifier compiled for each precision, from the first call with enough rows on."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What it answers with, in the order of its outputs."""
+        """The labels that it answers with, in the order of its outputs."""
         return self.preprocessing.labels
 
     @property
@@ -49,12 +49,12 @@ class TextPredictor:
     def predict_proba(
         self, rows: "pd.DataFrame", batch_tokens: int = 2048, precision: Precision = "float32"
     ) -> NDArray[np.float64]:
-        """Probabilities [rows, labels] in the order of `labels`, for rows in the order they came.
+        """Probabilities [rows, labels], labels in the order of `labels`, rows in the given order.
 
         Rows need the columns that `preprocessing` reads as text, and those of `features`, raw. In float32 a row's
-        answer does not depend (beyond 1e-5) on the rows that it is batched with, nor on what runs the encoder: torch on
-        the CPU or, when there are many rows, a GPU or OpenVINO. In bfloat16 probabilities move by up to a hundredth,
-        and rows whose two best labels are close are answered in float32, so that the best label stays the same.
+        answer does not depend (beyond 1e-5) on the other rows of its batch, nor on what runs the encoder: torch on the
+        CPU or, for many rows, a GPU or OpenVINO. In bfloat16 probabilities differ by up to a hundredth, and rows whose
+        two best labels are close are computed in float32, so that the best label stays the same.
         """
         answers = np.empty((len(rows), len(self.labels)))
         if len(rows) >= _WORTH_COMPILING:
@@ -65,7 +65,7 @@ class TextPredictor:
         return answers
 
     def compile(self, precision: Precision) -> None:
-        """Have all rows from now on answered as many are: on a GPU or by OpenVINO, where that agrees with torch."""
+        """Answer all rows from now on like many rows: on a GPU or with OpenVINO, if that agrees with torch."""
         from assets.training.tasks.classification.inference import compile_classifier
 
         if precision not in self._compiled:
@@ -113,7 +113,7 @@ class TextPredictor:
 def load_predictor(folder: Path) -> TextPredictor:
     """Read what `Classification.save` and the program wrote, for prediction on the CPU.
 
-    Raises an error of any library for a file that makes no sense.
+    Raises an error of any library for an invalid file.
     """
     from tokenizers import Tokenizer
 
@@ -128,7 +128,7 @@ def load_predictor(folder: Path) -> TextPredictor:
 
 
 def _lead(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the best label of each row is ahead of the second."""
+    """The lead of the best label of each row over the second."""
     second, best = np.partition(probabilities, -2, axis=1)[:, -2:].T
     lead: NDArray[np.float64] = best - second
     return lead

@@ -1,9 +1,8 @@
-"""From a record's columns to the numbers that the model reads, the same in training and in serving.
+"""Turns a record's columns into the model's inputs, in the same way in training and in serving.
 
-Three views of a row: its text as tokens, with some columns before it; its words as weights of hashed buckets, beside
-columns whose value weighs as much as all of the text; and its features as standardised numbers. Where
-features are a mix of labels over an entity's past (`<entity>_share_<label>` and `<entity>_labels`), they become a
-smoothed log-prior as well.
+A row has three views: its text as tokens, with some columns before it; its words as weights of hashed buckets, with
+columns whose value weighs as much as all of the text; and its features as standardised numbers. Features that are an
+entity's label mix in the past (`<entity>_share_<label>` and `<entity>_labels`) also become a smoothed log-prior.
 """
 
 import json
@@ -48,7 +47,7 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as the model reads them, in flat arrays: what has another length in every row lies end to end.
+    """Rows as the model reads them, in flat arrays: values of varying length are concatenated.
 
     tokens: int32, `lengths` of them a row; buckets (int32) and weights (float32): hashed words, `words` of them a row;
     lengths and words: int64 [rows]; features: float32 [rows, model inputs]; priors: float32 [rows, entities, labels],
@@ -91,7 +90,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What has to be known from the training rows to read any row: stored as `preprocessing.json`.
+    """What is fitted on the training rows to read any row: stored as `preprocessing.json`.
 
     medians, means and scales belong to `features`, in order, on the signed-log scale; `missing` names the features that
     were missing on some training row and get an indicator; `frequencies` are the shares of `labels`, in order;
@@ -119,7 +118,7 @@ class Preprocessing:
 
     @property
     def entities(self) -> list[str]:
-        """Those whose features are a mix of labels: `<entity>_labels` and a share for every label."""
+        """The entities with a label mix among the features: `<entity>_labels` and a share for every label."""
         named = [name.removesuffix("_labels") for name in self.features if name.endswith("_labels")]
         return [one for one in named if all(f"{one}_share_{label}" in self.features for label in self.labels)]
 
@@ -129,7 +128,7 @@ class Preprocessing:
         return tuple(dict.fromkeys(("text", *self.before, *self.whole)))
 
     def encode(self, rows: Rows, tokenizer: "Tokenizer") -> Encoded:
-        """Rows with text, the columns read beside it and the raw features, in order; nothing is imputed before."""
+        """Encode rows with text, the columns read with it and the raw features, in order, without imputation."""
         texts = self.clean(rows)
         whole = [[f"{name}={value}" for value in _texts(rows, name, _UNKNOWN)] for name in self.whole]
         hashed = [self._hash(*parts) for parts in zip(texts, *whole, strict=True)]
@@ -151,14 +150,14 @@ class Preprocessing:
         path.write_text(json.dumps(asdict(self), indent=1))
 
     def clean(self, rows: Rows) -> list[str]:
-        """The texts with what is to be replaced in them replaced, and white space collapsed."""
+        """The texts with all replacements made, and white space collapsed."""
         texts = _texts(rows, "text", "")
         for pattern, by in self.replace:
             texts = [re.sub(pattern, by, text) for text in texts]
         return [_SPACE.sub(" ", text).strip() for text in texts]
 
     def read(self, rows: Rows, texts: Sequence[str]) -> list[str]:
-        """What the encoder reads of rows and their clean texts: what decides most comes first, and is never cut off."""
+        """The encoder's input for rows and their clean texts: the columns come first, and are never cut off."""
         if not self.before:
             return list(texts)
         before = [_texts(rows, name, _UNKNOWN) for name in self.before]
@@ -201,10 +200,10 @@ def fit_preprocessing(
     hashed_words: int,
     prior_labels: float,
 ) -> Preprocessing:
-    """Learn from the training rows (with raw features and label) how to read any row.
+    """Fit the preprocessing on the training rows (with raw features and label).
 
     Missing values take the training median; counts are heavy-tailed, so features are standardised on the scale
-    sign(x) log(1 + |x|). A label that no training row has counts as half a row, so that its logarithm exists.
+    sign(x) log(1 + |x|). A label without training rows counts as half a row, so that its logarithm exists.
     """
     raw = {name: np.asarray(rows[name], np.float64) for name in features}
     spreads = [_spread(values) for values in raw.values()]
@@ -235,17 +234,17 @@ def load_preprocessing(path: Path) -> Preprocessing:
 
 
 def starts(lengths: Integers) -> Integers:
-    """Where each of some stretches that lie end to end begins."""
+    """The start of each of some concatenated parts, by their lengths."""
     return np.cumsum(lengths) - lengths
 
 
 def _places(first: Integers, lengths: Integers) -> Integers:
-    """The places of stretches that begin at `first`, one stretch after the other."""
+    """The indices of parts that start at `first`, one part after the other."""
     return np.arange(lengths.sum()) + np.repeat(first - starts(lengths), lengths)
 
 
 def _end_to_end(arrays: Sequence[NDArray[Any]], kind: type) -> tuple[NDArray[Any], Integers]:
-    """Arrays as one, and the length of each."""
+    """The concatenated arrays, and the length of each."""
     return np.concatenate([np.empty(0, kind), *arrays]), np.array([len(array) for array in arrays], np.int64)
 
 
@@ -254,7 +253,7 @@ def _texts(rows: Rows, name: str, missing: str) -> list[str]:
 
 
 def _numbers(rows: Rows, names: Sequence[str], count: int) -> NDArray[np.float64]:
-    """Float64 [count, names], NaN where there is nothing."""
+    """Float64 [count, names], NaN for missing values."""
     columns = [np.asarray(rows[name], dtype=np.float64) for name in names]
     return np.column_stack([np.empty((count, 0)), *columns])
 
@@ -276,7 +275,7 @@ def _chunks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 def _spread(raw: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Median, mean and scale of a feature on the signed-log scale, the median standing for what is missing."""
+    """Median, mean and scale of a feature on the signed-log scale, with missing values set to the median."""
     values, absent = _signed_log(raw), np.isnan(raw)
     median = 0.0 if absent.all() else float(np.median(values[~absent]))
     filled = np.where(absent, median, values)

@@ -1,4 +1,4 @@
-"""How large a classifier is, read from its encoder's files: no weight is loaded and torch is not imported."""
+"""The size of a classifier, read from its encoder's files: no weight is loaded and torch is not imported."""
 
 import re
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ _FEATURE_WIDTH = 64
 
 
 def measure_model(base: Path, features: int, labels: int, settings: TrainingSettings) -> ModelSize:
-    """The size of a classifier around the encoder in a folder, by its config.json and the headers of its weights.
+    """The size of a classifier around the encoder in a folder, from its config.json and the headers of its weights.
 
-    `features`: columns of the snapshot; `labels`: outputs. Raises ValueError when a file cannot be read, or has no
-    such numbers.
+    `features`: columns of the snapshot; `labels`: outputs. Raises ValueError when a file cannot be read, or lacks these
+    numbers.
     """
     config, shapes = read_config(base), read_shapes(base)
     hidden = _first(config, "hidden_size", "dim", "d_model")
     layers = _first(config, "num_hidden_layers", "n_layers", "num_layers")
     trained_layers = layers if settings.model.trainable_layers is None else min(settings.model.trainable_layers, layers)
     own = {name: prod(shape) for name, shape in shapes.items() if "pooler" not in name and "position_ids" not in name}
-    in_layers = {name: int(found[1]) for name in own if (found := _LAYER.search(name))}
+    in_layers = {name: int(match[1]) for name in own if (match := _LAYER.search(name))}
     frozen = sum(size for name, size in own.items() if in_layers.get(name, layers) < layers - trained_layers)
     frozen += sum(
         size
@@ -51,13 +51,13 @@ def measure_model(base: Path, features: int, labels: int, settings: TrainingSett
 
 
 def _is_frozen(name: str, without_embeddings: bool, settings: TrainingSettings) -> bool:
-    """Whether a tensor outside the layers is frozen, as `freeze` (model.py) has it."""
+    """Whether a tensor outside the layers is frozen, as by `freeze` (model.py)."""
     is_words = any(word in name for word in _WORDS)
     return (without_embeddings and "embed" in name) or (is_words and not settings.model.train_embeddings)
 
 
 def _head_parameters(hidden: int, features: int, labels: int) -> int:
-    """At most so many: a feature may or may not have an indicator of its absence."""
+    """An upper bound: a feature may or may not have an indicator for missing values."""
     inputs = 2 * features
     network = (inputs + 1) * _FEATURE_WIDTH if features else 0
     return network + (hidden + (_FEATURE_WIDTH if features else 0) + 1) * labels

@@ -1,4 +1,4 @@
-"""Classification as the training program sees it."""
+"""Classification as a task of the training program."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ __all__ = ["Classification"]
 
 
 class Classification:
-    """One label a row: a `TextClassifier`, by its cross-entropy, calibrated on the rows held back."""
+    """One label per row: a `TextClassifier`, trained with cross-entropy, calibrated on the rows held back."""
 
     name = "classification"
     files = ("config.json", "preprocessing.json", "tokenizer.json")

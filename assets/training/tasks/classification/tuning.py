@@ -1,4 +1,4 @@
-"""What a classifier computes again, compiles, or leaves to other kernels while it is trained."""
+"""Sets up recomputation, compilation and kernels of a classifier for training."""
 
 import os
 from typing import Any
@@ -14,10 +14,10 @@ __all__ = ["tune"]
 
 
 def tune(classifier: TextClassifier, settings: TrainingSettings) -> None:
-    """Let the encoder compute activations again, and compile it, where the settings ask for it.
+    """Let the encoder recompute activations, and compile it, if the settings say so.
 
     Without a GPU and a compiler, dropout and attention are those of `attention.py`. Raises SettingsError when the
-    encoder cannot compute activations again.
+    encoder cannot recompute activations.
     """
     encoder: Any = classifier.encoder
     if settings.hardware.activation_checkpointing:
@@ -27,7 +27,7 @@ def tune(classifier: TextClassifier, settings: TrainingSettings) -> None:
             )
         encoder.activation_checkpointing_enable({"use_reentrant": False})
     if settings.hardware.compile:
-        os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the start switches it off (assets/training/program/process.py)
+        os.environ["TORCHDYNAMO_DISABLE"] = "0"  # switched off at the start (assets/training/program/process.py)
         encoder.compile(dynamic=True)
     elif not torch.cuda.is_available():
         use_cpu_kernels(classifier, encoder)
