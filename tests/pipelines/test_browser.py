@@ -280,7 +280,7 @@ def test_the_file_that_is_opened_leads_in(
 ) -> None:
     monkeypatch.setattr("webbrowser.open", lambda url: browser.open(url))
     ui._open(home)
-    while "As of 2024-07-03" not in browser.run("document.documentElement.textContent"):
+    while "As of 2024-07-03" not in browser.run("document.documentElement?.textContent ?? ''"):
         pass  # a page that goes on by itself is loaded before
     assert browser.run("location.href") == f"{front}/"
 
