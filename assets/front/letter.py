@@ -57,11 +57,12 @@ def compose(
         "Landed": tuple(_landed(domain, night)),
     }
     news = [*parts["For you"], *parts["Decided"], *parts["Checks"], *_broken(night)]
+    headline = _headline([*parts["For you"], *parts["Decided"]], len(night.findings)) if news else "calm"
     if not news:
         parts = {"": (*parts["Quality"], *parts["Landed"], _CALM)}
     return Letter(
         as_of=night.as_of,
-        headline=f"{domain.title}, {night.as_of}: {news[0].rstrip('.') if news else 'calm'}",
+        headline=f"{domain.title}, {night.as_of}: {headline}",
         calm=not news,
         parts=tuple(Part(title, sentences) for title, sentences in parts.items() if sentences),
         link=links.night(night.as_of),
@@ -80,6 +81,15 @@ def as_markdown(letter: Letter) -> str:
         parts += [f"**{part.title}**"] if part.title else []
         parts.append("\n".join(map(markdown, part.sentences)) if letter.calm else markdown_list(part.sentences))
     return "\n\n".join([*parts, f"[The night's page]({letter.link})"]) + "\n"
+
+
+def _headline(happened: Sequence[str], findings: int) -> str:
+    """The first thing that happened, without its details."""
+    if happened:
+        return happened[0].partition(". ")[0].partition(": ")[0].rstrip(".")
+    if findings:
+        return f"{findings} check{'' if findings == 1 else 's'} warned or failed"
+    return "not everything that landed could be read"
 
 
 def _for_a_person(now: Now, night: Night) -> Iterator[str]:

@@ -270,7 +270,7 @@ def _moved(home: Home, history: History, wanted: Wanted, settings: DriftSettings
     column = next((one for one in _columns(report) if one.name == wanted.column), None) if report else None
     if column is None:
         return None
-    title = f"{wanted.column} in the window up to {wanted.as_of}"
+    title = f"{wanted.column.replace('_', ' ')} in the window up to {wanted.as_of}"
     order = "Rows of the kinds that have grown most since the training come first, of each the least confident."
     champion = _scored_by(home.lake, history, wanted.as_of)
     if champion is None:
@@ -295,7 +295,8 @@ def _grown(
     codes, size = binning.codes(current), len(binning.names)
     was, now = (np.bincount(side, minlength=size) / len(side) for side in (binning.codes(before), codes))
     part = (now - was) * np.log(np.maximum(now, _TINY) / np.maximum(was, _TINY))
-    kinds = dict(zip(_KIND, (np.array(binning.names)[codes], now[codes], was[codes]), strict=True))
+    shares = [np.array([f"{share:.1%}" for share in side])[codes] for side in (now, was)]
+    kinds = dict(zip(_KIND, (np.array(binning.names)[codes], *shares), strict=True))
     frame = rows.loc[current.index].assign(**{column.name: current}, **kinds, **{"part in the PSI": part[codes]})
     ascending = {"part in the PSI": False, "confidence": True, "record_id": True}
     return frame[(now > was)[codes]].sort_values([*ascending], ascending=[*ascending.values()])

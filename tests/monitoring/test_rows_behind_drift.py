@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assets.front.history import History
-from assets.front.rows import Rows, Wanted, behind, find_rows
+from assets.front.rows import Row, Rows, Wanted, behind, find_rows
 from assets.lake import Home
 from assets.monitoring.drift import measure_drift
 from assets.registry.ledger import Ledger
@@ -38,12 +38,16 @@ def rows(home: Home, champion: Any, world: Any, train: Any, score_window: Any) -
     return find
 
 
+def share(row: Row, side: str) -> float:
+    return float(row.values[f"share of the {side}"].removesuffix("%"))
+
+
 def test_a_number_that_broke_leads_to_the_rows_of_its_new_kind(rows: Callable[..., Rows]) -> None:
     found = rows(column="company_share_cards")
     assert found.total == 1500
     kinds = {(row.values["company_share_cards"], row.values["share of the window"]) for row in found.rows}
-    assert kinds == {("0", "1")}
-    assert float(found.rows[0].values["share of the training"]) < 0.2
+    assert kinds == {("0", "100.0%")}
+    assert share(found.rows[0], "training") < 20
     sure = [row.confidence for row in found.rows]
     assert sure == sorted(sure)
 
@@ -51,10 +55,8 @@ def test_a_number_that_broke_leads_to_the_rows_of_its_new_kind(rows: Callable[..
 def test_texts_lead_to_those_with_unknown_words_first(rows: Callable[..., Rows]) -> None:
     found = rows(column="text_unknown_share")
     assert 0 < found.total <= 1500
-    growth = [
-        float(row.values["share of the window"]) - float(row.values["share of the training"]) for row in found.rows
-    ]
-    assert min(growth) > 0
+    assert all(share(row, "window") >= share(row, "training") for row in found.rows)
+    assert share(found.rows[0], "window") > share(found.rows[0], "training")
     assert float(found.rows[0].values["text_unknown_share"]) > 0
     assert "zanzibarian" not in str(found), "the text is sensitive, whatever the setting"
 
