@@ -1,12 +1,12 @@
-"""The resource of the assets, a home folder and a profile's settings, and how assets show tables and pages."""
+"""The resource of the assets, a home folder and a profile's settings; how assets show what they found, and end."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
@@ -19,13 +19,18 @@ from assets.exceptions import TrainingError
 from assets.lake import Home
 from assets.settings import Settings, load_domain, load_settings
 
-__all__ = ["AS_OF", "Evergreen", "as_of", "report_url", "table", "worker_runner"]
+__all__ = [
+    *("AS_OF", "Concluded", "Evergreen", "as_of", "concluded", "explained", "numbers_of", "report_url", "stop_at"),
+    *("table", "worker_runner"),
+]
 
 _KINDS = {"day": dg.DailyPartitionsDefinition, "hour": dg.HourlyPartitionsDefinition}
 _CADENCE = load_domain().cadence
 
 AS_OF = _KINDS[_CADENCE](start_date=datetime(2011, 12, 1), fmt=FORMATS[_CADENCE], end_offset=1)
 """One partition per as-of."""
+
+_LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
 
 
 class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -75,6 +80,59 @@ def worker_runner(context: dg.AssetExecutionContext) -> Callable[[list[str]], No
             raise TrainingError(f"the training processes ended early: {error}") from None
 
     return run
+
+
+Concluded = Iterator[dg.MaterializeResult[Any]]
+
+
+def concluded(
+    context: dg.AssetExecutionContext,
+    metadata: Mapping[str, Any],
+    checks: Iterable[dg.AssetCheckResult] = (),
+    version: str | None = None,
+) -> Concluded:
+    """End an asset with what it found, numbers rounded; `version` names the content that it has made.
+
+    Raises Failure when a blocking check has not passed, which says which and why: Dagster tells their number alone.
+    """
+    checks = [explained(check) for check in checks]
+    data = None if version is None else dg.DataVersion(version)
+    yield dg.MaterializeResult(metadata=_rounded(metadata), check_results=checks, data_version=data)
+    blocking = {spec.name for spec in context.assets_def.check_specs if spec.blocking}
+    stop_at(check for check in checks if check.check_name in blocking)
+
+
+def stop_at(checks: Iterable[dg.AssetCheckResult]) -> None:
+    """Raises Failure when one of some checks has not passed by more than a warning, with the name of each and why."""
+    failed = [check for check in checks if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR]
+    if failed:
+        why = "; ".join(f"check {check.check_name} did not pass: {check.description}" for check in failed)
+        raise dg.Failure(why, allow_retries=False)
+
+
+def explained(check: dg.AssetCheckResult) -> dg.AssetCheckResult:
+    """The same, with the numbers that it was decided by as its description, where it has none and has not passed."""
+    metadata = _rounded(check.metadata)
+    unsaid = not check.passed and check.description is None
+    return check._replace(metadata=metadata, description=numbers_of(metadata) if unsaid else check.description)
+
+
+def numbers_of(metadata: Mapping[str, dg.MetadataValue]) -> str:
+    """What is in a check's metadata besides tables and the like, as words."""
+    shown = {name: value for name, value in _rounded(metadata).items() if not isinstance(value, _LAID_OUT)}
+    return ", ".join(f"{name} {value.value}" for name, value in shown.items())
+
+
+def _rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _as_read(value) for name, value in metadata.items()}
+
+
+def _as_read(value: Any) -> Any:
+    """A number as people read it: four digits of it, or above a hundred one decimal."""
+    number = value.value if isinstance(value, dg.FloatMetadataValue) else value
+    if not isinstance(number, float):
+        return value
+    return dg.MetadataValue.float(float(f"{number:.4g}") if abs(number) < 100 else round(number, 1))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> dg.TableMetadataValue:

@@ -1,27 +1,28 @@
 """Why a run failed, on one line."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 
 import assets.exceptions
 from assets.display import plain
+from assets.resources import numbers_of
 
-__all__ = ["say_why_interrupted", "shortfall", "stopped", "words_of"]
+__all__ = ["say_why_interrupted", "stopped", "told", "words_of"]
 
 _LONG = 500
 """The most characters of a reason."""
 _SPEAK_FOR_THEMSELVES = {"Failure", "DagsterExecutionInterruptedError", *assets.exceptions.__all__}
 """Errors whose message needs no class name."""
-_LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
 
 
-def stopped(event: dg.DagsterEvent, failed_checks: Sequence[str] = ()) -> str:
-    """Where a run stopped, and why, on one line. `failed_checks`: the messages of the checks that failed before."""
-    why = _cause(event)
-    if why.startswith("DagsterAssetCheckFailedError") and failed_checks:
-        why = "; ".join(failed_checks)
-    return f"stopped at {event.step_key or 'the start'}: {why}"
+def stopped(event: dg.DagsterEvent) -> str:
+    """Where a run stopped, and why, on one line."""
+    return f"stopped at {event.step_key or 'the start'}: {_cause(event)}"
+
+
+def told(check: dg.AssetCheckEvaluation) -> str:
+    """What a check of an asset says, on one line."""
+    parts = (check.asset_key.to_user_string(), check.check_name, words_of(check))
+    return plain(": ".join(filter(None, parts)), _LONG)
 
 
 def say_why_interrupted() -> None:
@@ -43,16 +44,6 @@ def _cause(event: dg.DagsterEvent) -> str:
     return plain(message if is_enough else f"{name}: {message}".strip(": \n"), _LONG)
 
 
-def shortfall(check: dg.AssetCheckEvaluation) -> str:
-    """What a failed check says, after its name."""
-    return plain(f"check {check.check_name} failed: {words_of(check)}".rstrip(": "), _LONG)
-
-
 def words_of(check: dg.AssetCheckEvaluation) -> str:
     """What a check says of its evaluation, or else the numbers that it was decided by."""
-    numbers = [
-        f"{name} {value.value:.4g}" if isinstance(value, dg.FloatMetadataValue) else f"{name} {value.value}"
-        for name, value in check.metadata.items()
-        if not isinstance(value, _LAID_OUT)
-    ]
-    return plain(check.description or ", ".join(numbers), _LONG)
+    return plain(check.description or numbers_of(check.metadata), _LONG)

@@ -17,7 +17,7 @@ from dagster._core.execution.plan.objects import ErrorSource  # dagster does not
 from assets.exceptions import TrainingError
 from assets.lake import Home, locked
 from assets.settings import CONFIGS
-from pipelines.failures import shortfall, stopped
+from pipelines.failures import stopped, told
 from pipelines.faults import full_disk
 from pipelines.instance import COMMAND_TAG, close_killed_runs, close_runs, open_instance
 from pipelines.progress import Lines
@@ -38,6 +38,10 @@ class GraphRun:
     """Seconds by step, in the order of completion; all of dbt's models are the one step `warehouse`."""
     failure: str | None
     """Where and why the graph stopped, on one line; None when it did not."""
+    passed: int
+    """Checks that passed."""
+    warnings: tuple[str, ...]
+    """The results of the checks that did not pass and stopped nothing."""
 
 
 def run_worker(command: list[str]) -> None:
@@ -71,11 +75,10 @@ def run_graph(
         with _output_to(home.root / "logs" / f"{run_id}.log"):
             succeeded = _execute(instance, watcher, run_id, sources, as_of, profile, job, history)
             number = signal()
-    if succeeded:
-        return GraphRun(run_id, watcher.seconds, None)
-    if number is not None:
+    if number is not None and not succeeded:
         raise Stopped(number, watcher.where)
-    return GraphRun(run_id, watcher.seconds, full_disk(home) or watcher.failure or "stopped before its first step")
+    why = None if succeeded else full_disk(home) or watcher.failure or "stopped before its first step"
+    return GraphRun(run_id, watcher.seconds, why, watcher.passed, tuple(watcher.warnings))
 
 
 def _execute(
@@ -123,8 +126,9 @@ class _Watcher:
     def __init__(self, progress: Lines) -> None:
         self.seconds: dict[str, float] = {}
         self.failure: str | None = None
+        self.passed = 0
+        self.warnings: list[str] = []
         self.steps = 0
-        self._failed_checks: list[str] = []
         self._step: str | None = None
         self._progress = progress
 
@@ -144,11 +148,18 @@ class _Watcher:
         elif event.event_type_value == "STEP_SUCCESS":
             self._ended(str(event.step_key), event.step_success_data.duration_ms / 1000)
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
-            check = event.asset_check_evaluation_data
-            if not check.passed and check.blocking and check.severity == dg.AssetCheckSeverity.ERROR:
-                self._failed_checks.append(shortfall(check))
+            self._judged(event.asset_check_evaluation_data)
         elif event.event_type_value in ("STEP_FAILURE", "PIPELINE_FAILURE") and self.failure is None:
-            self.failure = stopped(event, self._failed_checks)
+            self.failure = stopped(event)
+
+    def _judged(self, check: dg.AssetCheckEvaluation) -> None:
+        if check.passed:
+            self.passed += 1
+        elif check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:
+            self._progress(f"      failed  {told(check)}")
+        else:
+            self.warnings.append(told(check))
+            self._progress(f"     warning  {told(check)}")
 
     def _ended(self, step: str, seconds: float) -> None:
         self.seconds[step] = round(seconds, 2)

@@ -46,6 +46,7 @@ def summarize(home: Home, as_of: str, run: GraphRun) -> dict[str, Any]:
         "champion": {"version": champion and champion.version},
         "drift": _part(home, f"drift/{as_of}", "drift.json", ("detected", "share")),
         "retraining": _part(home, f"retraining_decision/{as_of}", "decision.json", ("decision", "reason")),
+        "checks": {"passed": run.passed, "warnings": list(run.warnings)},
         "seconds": run.seconds,
     }
 
@@ -72,6 +73,9 @@ def table(summary: dict[str, Any], domain: Domain) -> str:
     share = "" if drift["share"] is None else f", in {drift['share']:.0%} of a group's columns"
     lines.append(f"Drift       {detected}{share}")
     lines.append(f"Retraining  {summary['retraining']['decision']}: {summary['retraining']['reason']}")
+    warnings = summary["checks"]["warnings"]
+    counted = f"{len(warnings) or 'no'} warning{'' if len(warnings) == 1 else 's'}"
+    lines += [f"Checks      {summary['checks']['passed']} passed, {counted}", *(f"{'':<12}{line}" for line in warnings)]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Evergreen, as_of, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
 
 if TYPE_CHECKING:
     from assets.evaluation.evaluate import Champion
@@ -33,7 +33,7 @@ _GOLDEN = "served_output_equals_evaluated_output"
         )
     ],
 )
-def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The challenger, the champion and a simple baseline, measured on the same frozen test rows.
 
     Accuracy, macro-F1, log loss and calibration, overall and by label, by the domain's columns, by month and by the
@@ -52,7 +52,7 @@ def challenger_evaluation(context: dg.AssetExecutionContext, evergreen: Evergree
         evergreen.settings.evaluation,
         evergreen.settings.gate,
     )
-    return dg.MaterializeResult(metadata=_metadata(evaluation, home), check_results=[_golden(evaluation)])
+    yield from concluded(context, _metadata(evaluation, home), [_golden(evaluation)])
 
 
 def _champion(home: Home, day: str) -> "Champion | None":

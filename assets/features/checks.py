@@ -70,6 +70,10 @@ class Finding:
         """Whether there are no faults; a check that examined nothing fails."""
         return self.examined > 0 and self.faults == 0
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.faults:,} {self.fault}, of {self.examined:,} examined"
+
 
 def check_training_set(home: Home, snapshot: Snapshot) -> list[Finding]:
     """All checks of a training set, the worst fault first."""

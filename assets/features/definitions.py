@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.display import markdown_list
-from assets.resources import AS_OF, Evergreen, as_of, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
 from assets.settings import Domain, load_domain
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def training_set_checks(domain: Domain) -> dict[str, str]:
 _ADVERSARIAL = dg.AssetCheckSpec(
     "test_rows_look_like_train_rows",
     asset="training_set",
-    description="A small model cannot separate test rows from train rows by their features.",
+    description="A small model cannot separate test rows from train rows by their features, or no better than it "
+    "separates the newest train rows from those before them, as it can by statistics that still grow.",
 )
 
 
@@ -51,13 +52,14 @@ def _specs(asset: str, checks: dict[str, str]) -> list[dg.AssetCheckSpec]:
     kinds={"feast"},
     owners=["team:evergreen"],
 )
-def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def feature_definitions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """Feast's entities, views and the model's feature service: the engine's, and those of `feature_repo/`."""
     from assets.features.store import SERVICE, apply_definitions
 
     applied = apply_definitions(evergreen.home)
-    return dg.MaterializeResult(
-        metadata={
+    yield from concluded(
+        context,
+        {
             "changed": applied.changed,
             "service": SERVICE,
             "entities": list(applied.entities),
@@ -65,7 +67,7 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
             "features": len(applied.features),
             "names": dg.MetadataValue.md(markdown_list(applied.features)),
         },
-        data_version=dg.DataVersion(applied.digest),
+        version=applied.digest,
     )
 
 
@@ -77,7 +79,7 @@ def feature_definitions(evergreen: Evergreen) -> dg.MaterializeResult:  # type: 
     owners=["team:evergreen"],
     check_specs=[*_specs("training_set", training_set_checks(load_domain())), _ADVERSARIAL],
 )
-def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """Records with known labels and features as of their own instants, split by time and frozen as a snapshot."""
     from assets.features.checks import check_training_set
     from assets.features.snapshot import build_training_set
@@ -91,10 +93,11 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     settings = evergreen.settings.snapshot
     snapshot = build_training_set(evergreen.home, as_of(context), settings, accept)
     bound = settings.max_adversarial_auc
-    return dg.MaterializeResult(
-        metadata=_snapshot_metadata(snapshot),
-        data_version=dg.DataVersion(snapshot.id),
-        check_results=[*(_result(finding) for finding in findings), _adversarial_result(snapshot, bound)],
+    yield from concluded(
+        context,
+        _snapshot_metadata(snapshot),
+        [*(_result(finding) for finding in findings), _adversarial_result(snapshot, bound)],
+        version=snapshot.id,
     )
 
 
@@ -106,7 +109,7 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     owners=["team:evergreen"],
     check_specs=_specs("online_features", {"online_equals_offline": "Served features equal those of a training row."}),
 )
-def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The online store with each entity's newest statistics up to as-of."""
     from assets.features.checks import check_online
     from assets.features.serving import materialize
@@ -118,10 +121,15 @@ def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> 
         return findings[0].passed
 
     store = materialize(evergreen.home, as_of(context), accept)
-    return dg.MaterializeResult(
-        metadata={"as_of": store.as_of, "marts": store.marts, **{f"{view}_keys": n for view, n in store.keys.items()}},
-        data_version=dg.DataVersion(f"{store.as_of}-{store.marts}-{store.definitions}"),
-        check_results=[_result(finding) for finding in findings],
+    yield from concluded(
+        context,
+        {
+            "as_of": store.as_of,
+            "marts": store.marts,
+            **{f"{view}_keys": n for view, n in store.keys.items()},
+        },
+        [_result(finding) for finding in findings],
+        version=f"{store.as_of}-{store.marts}-{store.definitions}",
     )
 
 
@@ -129,6 +137,7 @@ def _result(finding: "Finding") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=finding.name,
         passed=finding.passed,
+        description=finding.sentence,
         metadata={"examined": finding.examined, "faults": finding.faults, "fault": finding.fault},
     )
 
@@ -138,13 +147,16 @@ def _adversarial_result(snapshot: "Snapshot", bound: float) -> dg.AssetCheckResu
     from assets.features.adversarial import tell_apart
 
     separation = tell_apart(snapshot)
+    bound = max(bound, separation.allowed)
     best = [(name, f"{auc:.3f}") for name, auc in separation.features.items()]
     return dg.AssetCheckResult(
         check_name=_ADVERSARIAL.name,
         passed=separation.auc <= bound,
         severity=dg.AssetCheckSeverity.WARN,
+        description=f"AUC {separation.auc:.2f} (at most {bound:.2f}; among the train rows {separation.calm:.2f})",
         metadata={
             "AUC": separation.auc,
+            "AUC among the train rows": separation.calm,
             "bound": bound,
             "best_features": table(["feature", "AUC alone"], best),
         },

@@ -11,7 +11,7 @@ from assets.exceptions import EvergreenError
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
 from assets.ingestion.sources import configured_sources
 from assets.ingestion.tables import objects_table, refused_table
-from assets.resources import AS_OF, Evergreen, as_of, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
 from assets.s3 import UnreachableError
 
 __all__ = ["IngestionConfig", "raw_records"]
@@ -58,9 +58,7 @@ class IngestionConfig(dg.Config):
         ),
     ],
 )
-def raw_records(
-    context: dg.AssetExecutionContext, config: IngestionConfig, evergreen: Evergreen
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def raw_records(context: dg.AssetExecutionContext, config: IngestionConfig, evergreen: Evergreen) -> Concluded:
     """One row per source record, all text, with its object and line; pieces that are no record are kept as rejects.
 
     Each object is read once, by key and content hash; nothing new publishes nothing.
@@ -79,9 +77,8 @@ def raw_records(
         raise dg.Failure(str(error), allow_retries=False) from error
     if landing.new:
         context.log.info(_arrival(landing.new))
-    return dg.MaterializeResult(
-        metadata=_metadata(landing),
-        check_results=[_conservation(landing, find_imbalances(landing.path)), _growth(landing)],
+    yield from concluded(
+        context, _metadata(landing), [_conservation(landing, find_imbalances(landing.path)), _growth(landing)]
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Evergreen, as_of, report_url, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, report_url, table
 
 if TYPE_CHECKING:
     from assets.monitoring.decision import RetrainingDecision
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["drift_report", "performance", "retraining_decision"]
 
+_NO_DRIFT = "no_drift"
+_AS_PROMISED = "as_good_as_promised"
 _NO_PERSON = "no_person_needed"
 
 Metadata = dict[str, dg.MetadataValue | int | float | str]
@@ -26,8 +28,15 @@ Metadata = dict[str, dg.MetadataValue | int | float | str]
     partitions_def=AS_OF,
     kinds={"evidently"},
     owners=["team:evergreen"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            _NO_DRIFT,
+            asset="drift_report",
+            description="No group of columns has drifted from the champion's training, as far as that can be measured.",
+        )
+    ],
 )
-def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """Features, text, predictions and labels of the scored window against the champion's training snapshot.
 
     Measured with Evidently; a page shows what moved, since when, and what it cost in quality.
@@ -37,7 +46,8 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
 
     champion = Registry(evergreen.home).champion()
     report = measure_drift(evergreen.home, as_of(context), champion, evergreen.settings.drift)
-    return dg.MaterializeResult(metadata=_drift_metadata(report, evergreen.home))
+    calm = _warning(_NO_DRIFT, not report.detected, report.reason)
+    yield from concluded(context, _drift_metadata(report, evergreen.home), [calm])
 
 
 @dg.asset(
@@ -46,8 +56,16 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.
     partitions_def=AS_OF,
     kinds={"duckdb"},
     owners=["team:evergreen"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            _AS_PROMISED,
+            asset="performance",
+            description="The champion is as good as it was evaluated and errs no more than its confidence promises, as "
+            "far as labels have arrived.",
+        )
+    ],
 )
-def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The quality of the champion's blind predictions: realised where labels have matured, estimated elsewhere."""
     from assets.monitoring.performance import measure_performance
     from assets.registry.registry import Registry
@@ -55,7 +73,8 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
     champion = Registry(evergreen.home).champion()
     settings = evergreen.settings
     measured = measure_performance(evergreen.home, as_of(context), champion, settings.retraining, settings.drift)
-    return dg.MaterializeResult(metadata=_performance_metadata(measured, evergreen.home.domain))
+    kept = _warning(_AS_PROMISED, measured.problem is None, measured.problem or measured.sentence)
+    yield from concluded(context, _performance_metadata(measured, evergreen.home.domain), [kept])
 
 
 @dg.asset(
@@ -70,7 +89,7 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
         )
     ],
 )
-def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """Whether a retraining is worth it, by the policy in configs/retraining.yaml, appended to the ledger."""
     from assets.monitoring.retraining import decide_retraining
     from assets.registry.registry import Registry
@@ -78,14 +97,13 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
     champion = Registry(evergreen.home).champion()
     decision = decide_retraining(evergreen.home, as_of(context), champion, evergreen.settings)
     metadata: Metadata = {"decision": decision.decision, "reason": decision.reason, **_probe_metadata(decision)}
-    alarm = dg.AssetCheckResult(
-        check_name=_NO_PERSON,
-        passed=decision.decision != "alert-a-human",
-        severity=dg.AssetCheckSeverity.WARN,
-        description=decision.reason,
-    )
+    alarm = _warning(_NO_PERSON, decision.decision != "alert-a-human", decision.reason)
     numbers = dg.MetadataValue.json(decision.body())
-    return dg.MaterializeResult(metadata={**metadata, "numbers": numbers}, check_results=[alarm])
+    yield from concluded(context, {**metadata, "numbers": numbers}, [alarm])
+
+
+def _warning(check: str, passed: bool, why: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(check_name=check, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=why)
 
 
 def _drift_metadata(report: "DriftReport", home: Home) -> Metadata:

@@ -16,6 +16,7 @@ that shows how far the estimates can be trusted.
 import json
 import logging
 from dataclasses import asdict, dataclass, field, replace
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,13 @@ class Scores:
     macro_f1: float | None
     """The mean over the labels that occur as true labels."""
 
+    def surely_above(self, other: "Scores") -> bool:
+        """Whether the accuracy is higher by more than three standard errors of the difference."""
+        if self.accuracy is None or other.accuracy is None:
+            return False
+        sides = ((self.accuracy, self.rows), (other.accuracy, other.rows))
+        return self.accuracy - other.accuracy > 3 * sqrt(sum(share * (1 - share) / rows for share, rows in sides))
+
 
 @dataclass(frozen=True)
 class WindowQuality:
@@ -163,6 +171,14 @@ class Performance:
     """The evidence that the champion errs more than its confidence promised; empty if not measured."""
     training_id: str | None = None
     """The training id of the measured champion; None without one."""
+
+    @property
+    def problem(self) -> str | None:
+        """How the champion is worse than it was evaluated or promises, in words; None as far as nothing tells so."""
+        broken = [f"{column.name}: {column.note}" for column in self.answers if column.drifted]
+        if self.answers and self.evaluated.surely_above(self.realised):
+            broken.insert(0, f"{self.sentence}, and in its evaluation on {self.evaluated.accuracy:.1%}")
+        return "; ".join(broken) or None
 
     @property
     def estimated_between(self) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ import dagster as dg
 from assets.display import markdown_list
 from assets.exceptions import EvergreenError
 from assets.lake import Home
-from assets.resources import AS_OF, Evergreen, as_of, table, worker_runner
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table, worker_runner
 
 if TYPE_CHECKING:
     from assets.registry.judgement import Judgement
@@ -28,7 +28,7 @@ _SETTLED = "refit_is_settled"
     kinds={"mlflow"},
     owners=["team:evergreen"],
 )
-def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The challenger as a version in MLflow's registry: at most one version per training, fully documented."""
     from assets.evaluation.report import load_evaluation
     from assets.evaluation.tables import metrics_table
@@ -38,14 +38,15 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
     evaluation = load_evaluation(home.lake, day)
     bundle = home.lake.path(f"challenger/{day}", evaluation.training_id)
     version = Registry(home).register(bundle, evaluation, context.run.run_id)
-    return dg.MaterializeResult(
-        metadata={
+    yield from concluded(
+        context,
+        {
             "version": int(version.version),
             "page": dg.MetadataValue.url(version_url(home, version.version)),
             "metrics": table(*metrics_table(evaluation, home.domain)),
             "training": version.training_id,
             "snapshot": version.snapshot_id,
-        }
+        },
     )
 
 
@@ -72,7 +73,7 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
         ),
     ],
 )
-def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The version that scores, after the gate's verdict on the newest challenger; every verdict is in the ledger.
 
     A rejected challenger is a good outcome: the champion stays.
@@ -81,9 +82,10 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
 
     judgement = judge_challenger(evergreen.home, as_of(context), evergreen.settings.gate)
     problems = {_ALIAS: judgement.problem, _LEDGER: judgement.ledger_problem}
-    return dg.MaterializeResult(
-        metadata=_metadata(judgement, evergreen.home),
-        check_results=[
+    yield from concluded(
+        context,
+        _metadata(judgement, evergreen.home),
+        [
             dg.AssetCheckResult(check_name=name, passed=problem is None, description=problem or "no problem")
             for name, problem in problems.items()
         ],
@@ -104,7 +106,7 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Mate
         )
     ],
 )
-def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The champion trained again on its test rows too, with the same settings; if it is no worse, it serves instead.
 
     Only if training.cost.refit is set. It is judged on the reference rows, against the evaluated version, which remains
@@ -118,7 +120,7 @@ def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Materia
     except EvergreenError as error:
         outcome = problem = f"the champion stays as it was evaluated, and the next run tries again: {error}"
     settled = dg.AssetCheckResult(check_name=_SETTLED, passed=problem is None, severity=dg.AssetCheckSeverity.WARN)
-    return dg.MaterializeResult(metadata=_refit_metadata(outcome, evergreen.home), check_results=[settled])
+    yield from concluded(context, _refit_metadata(outcome, evergreen.home), [settled])
 
 
 def _refit_metadata(outcome: "Refit | str", home: Home) -> dict[str, dg.MetadataValue | str | float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Evergreen, as_of, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
 
 if TYPE_CHECKING:
     from assets.retention.prune import Pruned
@@ -22,14 +22,14 @@ __all__ = ["forget_runs", "retention"]
     kinds={"python"},
     owners=["team:evergreen"],
 )
-def retention(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def retention(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """Removes what nothing needs any more, by the policy in configs/retention.yaml, and records it in the ledger."""
     from assets.retention.prune import prune
 
     policy = evergreen.settings.retention
     pruned = prune(evergreen.home, policy, as_of(context), own=context.run.run_id)
     forgotten = forget_runs(context.instance, evergreen.home, policy.runs)
-    return dg.MaterializeResult(metadata={**_metadata(pruned), "runs forgotten": len(forgotten)})
+    yield from concluded(context, {**_metadata(pruned), "runs forgotten": len(forgotten)})
 
 
 def forget_runs(instance: dg.DagsterInstance, home: Home, keep: int, *, dry_run: bool = False) -> list[str]:

@@ -1,11 +1,12 @@
 """The asset `predictions`, and the check that a version is served as it was trained."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.display import label_name
-from assets.resources import AS_OF, Evergreen, as_of, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, explained, stop_at, table
 from assets.settings import load_domain
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ AS_EVALUATED = "answers_as_evaluated"
         ),
     ],
 )
-def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """One row per record of the window that ends at as-of, scored by the champion with online features.
 
     A record without text has the reason `no-text` and no label. Without a champion nothing is scored.
@@ -51,7 +52,8 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
     registry = Registry(evergreen.home)
     champion = registry.champion()
     if champion is None:
-        return _nothing()
+        yield from concluded(context, *_nothing())
+        return
     scored = predict(
         evergreen.home,
         as_of(context),
@@ -59,16 +61,16 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.M
         lambda: load_bundle(registry.fetch(champion.version)),
         evergreen.settings.scoring,
     )
-    return dg.MaterializeResult(metadata=_metadata(scored), check_results=[_check(scored), _golden(scored)])
+    yield from concluded(context, _metadata(scored), [_check(scored), _golden(scored)])
 
 
-@dg.asset_check(
+@dg.asset_check(  # type: ignore[arg-type]  # it also takes a generator, which may raise after its result
     asset="registered_model",
     blocking=True,
     description="The registered version answers records the same on the scoring path, with online features, as on "
     "the training path; otherwise the alias does not move.",
 )
-def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergreen) -> dg.AssetCheckResult:
+def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergreen) -> Iterator[dg.AssetCheckResult]:
     from assets.registry.registry import Registry
     from assets.scoring.parity import measure_parity
     from assets.training.bundle import load_bundle
@@ -78,18 +80,18 @@ def served_as_trained(context: dg.AssetCheckExecutionContext, evergreen: Evergre
     assert challenger is not None, "registered_model leaves a challenger"
     bundle = load_bundle(registry.fetch(challenger.version))
     parity = measure_parity(evergreen.home, as_of(context), bundle, evergreen.settings.scoring)
-    return dg.AssetCheckResult(
-        passed=parity.equal,
-        metadata={"rows": parity.rows, "other label": parity.others, "largest difference": parity.max_difference},
-    )
+    numbers = {"rows": parity.rows, "other label": parity.others, "largest difference": parity.max_difference}
+    result = explained(dg.AssetCheckResult(check_name="served_as_trained", passed=parity.equal, metadata=numbers))
+    yield result
+    stop_at([result])
 
 
-def _nothing() -> dg.MaterializeResult:  # type: ignore[type-arg]
+def _nothing() -> tuple[dict[str, Any], list[dg.AssetCheckResult]]:
     note = "no champion yet: nothing was scored and nothing published"
     checks = [
         dg.AssetCheckResult(check_name=name, passed=True, description=note) for name in (EACH_RECORD_ONCE, AS_EVALUATED)
     ]
-    return dg.MaterializeResult(metadata={"state": note, "dagster/row_count": 0}, check_results=checks)
+    return {"state": note, "dagster/row_count": 0}, checks
 
 
 def _check(scored: "Predictions") -> dg.AssetCheckResult:
@@ -106,7 +108,7 @@ def _golden(scored: "Predictions") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=AS_EVALUATED,
         passed=golden.agree,
-        description=None if golden.rows else "The champion's evaluation or its test rows are not in this home.",
+        description=None if golden.rows else "the champion's evaluation or its test rows are not in this home",
         metadata={"rows": golden.rows, "other label": golden.others, "largest difference": golden.max_difference},
     )
 

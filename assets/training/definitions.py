@@ -13,7 +13,7 @@ from pydantic import Field, create_model
 
 from assets.exceptions import BundleError
 from assets.features.snapshot import load_snapshot
-from assets.resources import AS_OF, Evergreen, as_of, worker_runner
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, worker_runner
 from assets.settings import TrainingSettings
 from assets.training.bundle import verify_bundle
 from assets.training.launchers.launch import Training, override, train
@@ -66,9 +66,7 @@ class TrainingOverrides(_fields()):  # type: ignore[misc]
         ),
     ],
 )
-def challenger(
-    context: dg.AssetExecutionContext, config: TrainingOverrides, evergreen: Evergreen
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def challenger(context: dg.AssetExecutionContext, config: TrainingOverrides, evergreen: Evergreen) -> Concluded:
     """The newest model, as a bundle of hashed files: fine-tuned on the training set with DeepSpeed.
 
     The same snapshot, settings, code, base model, seed and number of ranks give the same model, which is not trained
@@ -84,7 +82,7 @@ def challenger(
     settings = override(evergreen.settings.training, config.changes())
     training = train(lake, date, load_snapshot(lake, date), settings, run)
     context.log.info(f"{'Reused' if training.reused else 'Trained'} {training.training_id}.")
-    return dg.MaterializeResult(metadata=_metadata(training), check_results=_checks(training))
+    yield from concluded(context, _metadata(training), _checks(training))
 
 
 def _checks(training: Training) -> list[dg.AssetCheckResult]:

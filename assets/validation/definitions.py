@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.display import label_name
 from assets.lake import Home
-from assets.resources import AS_OF, Evergreen, as_of, report_url, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, report_url, table
 from assets.settings import load_domain
 from assets.validation.audit import Audit, audit, load_audit, publish
 from assets.warehouse.marts import mart_names
@@ -32,10 +32,10 @@ __all__ = ["mart_audit", "marts"]
         ),
     ],
 )
-def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The verdict of Great Expectations on the marts that are about to be published, with Data Docs."""
     verdict = audit(evergreen.home, as_of(context), evergreen.settings.warehouse)
-    return dg.MaterializeResult(metadata=_metadata(verdict, evergreen.home), check_results=_checks(verdict))
+    yield from concluded(context, _metadata(verdict, evergreen.home), _checks(verdict, evergreen.home))
 
 
 @dg.asset(
@@ -53,7 +53,7 @@ def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Ma
         )
     ],
 )
-def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
     """The audited marts as everything downstream reads them: one immutable version, moved into place at once."""
     verdict = load_audit(evergreen.home, as_of(context))
     verdict = publish(evergreen.home, verdict, evergreen.settings.warehouse)
@@ -65,35 +65,44 @@ def marts(context: dg.AssetExecutionContext, evergreen: Evergreen) -> dg.Materia
         passed=figures.unbalanced_objects == 0 and figures.landed == total,
         metadata={**counts, "duplicate": figures.duplicate, "unbalanced_objects": figures.unbalanced_objects},
     )
-    return dg.MaterializeResult(
-        metadata={
+    yield from concluded(
+        context,
+        {
             "version": version,
             "known": figures.known,
             "rows": table(["mart", "rows"], figures.rows.items()),
         },
-        data_version=dg.DataVersion(version),
-        check_results=[conserved],
+        [conserved],
+        version=version,
     )
 
 
-def _checks(verdict: Audit) -> list[dg.AssetCheckResult]:
+def _checks(verdict: Audit, home: Home) -> list[dg.AssetCheckResult]:
     critical = [f"{failure.suite}: {failure.expectation}" for failure in verdict.critical]
     warnings = [f"{f.suite}: {f.expectation}" for f in verdict.failures if f not in verdict.critical]
     return [
         dg.AssetCheckResult(
             check_name="critical_expectations",
             passed=verdict.passed,
-            description="not met: " + "; ".join(critical) if critical else None,
+            description=_not_met(critical, home),
             metadata={"not_met": critical},
         ),
         dg.AssetCheckResult(
             check_name="warning_expectations",
             passed=not warnings,
             severity=dg.AssetCheckSeverity.WARN,
-            description="not met: " + "; ".join(warnings) if warnings else None,
+            description=_not_met(warnings, home),
             metadata={"not_met": warnings},
         ),
     ]
+
+
+def _not_met(expectations: list[str], home: Home) -> str | None:
+    return f"not met, by Data Docs ({_data_docs(home).url}): {'; '.join(expectations)}" if expectations else None
+
+
+def _data_docs(home: Home) -> dg.UrlMetadataValue:
+    return report_url(home, "data-docs/index.html")
 
 
 def _metadata(verdict: Audit, home: Home) -> dict[str, dg.MetadataValue | int | float | str]:
@@ -103,7 +112,7 @@ def _metadata(verdict: Audit, home: Home) -> dict[str, dg.MetadataValue | int | 
     domain = load_domain()
     mix = [(label_name(domain, label), f"{share:.1%}") for label, share in figures.label_mix.items()]
     return {
-        "data_docs": report_url(home, "data-docs/index.html"),
+        "data_docs": _data_docs(home),
         "verdict": "passed" if verdict.passed else "failed",
         "expectations": table(["suite", "checked"], verdict.checked.items()),
         "not_met": len(verdict.failures),

@@ -272,5 +272,14 @@ def test_a_feature_that_tells_test_from_train_is_named(made: Snapshot) -> None:
     calm = tell_apart(made)
     leaking = tampered(made, "test", lambda rows: rows.assign(company_labels=rows["company_labels"] + 1e6))
     found = tell_apart(leaking)
-    assert found.auc > 0.99 > calm.auc
+    assert found.auc > 0.99 > found.allowed > calm.auc
     assert next(iter(found.features.items())) == ("company_labels", 1.0)
+
+
+def test_a_statistic_that_grows_is_no_news(made: Snapshot) -> None:
+    """It parts the newest train rows from those before them just as well."""
+    for part, first in (("train", 0), ("test", made.train_rows)):
+        tampered(made, part, lambda rows, first=first: rows.assign(company_labels=np.arange(first, first + len(rows))))
+    found = tell_apart(made)
+    assert found.features["company_labels"] == 1.0
+    assert found.allowed > found.auc > BOUNDS["max_adversarial_auc"]

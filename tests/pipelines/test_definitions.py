@@ -1,5 +1,6 @@
 """The graph is the one of the design, and each part of it tells a person what it is."""
 
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,12 @@ def test_every_asset_but_the_first_has_something_upstream() -> None:
 def test_what_the_design_guards_has_a_blocking_check(asset: str) -> None:
     keys = [key for key in GRAPH.asset_check_keys if key.asset_key == dg.AssetKey(asset)]
     assert any(GRAPH.get(key).blocking for key in keys), keys
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "assets").glob("*/definitions.py")), ids=lambda path: path.parent.name)
+def test_every_asset_ends_by_saying_which_check_did_not_pass_and_why(path: Path) -> None:
+    named = [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    assert "MaterializeResult" not in named, "assets.resources.concluded makes it"
 
 
 @pytest.mark.parametrize("job", ["refresh", "observe", "retrain", "ingest", "score"])

@@ -10,7 +10,7 @@ import pytest
 from assets.exceptions import SettingsError
 from assets.lake import Home
 from assets.registry.ledger import Ledger
-from assets.resources import Evergreen
+from assets.resources import Concluded, Evergreen, concluded
 from pipelines.failures import say_why_interrupted, stopped
 from pipelines.progress import Lines
 from pipelines.runs import _Watcher
@@ -26,6 +26,19 @@ def failure_of(asset: dg.AssetsDefinition) -> str:
         assert not job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False).success
     assert watcher.failure is not None
     return watcher.failure
+
+
+def noted(asset: dg.AssetsDefinition) -> tuple[dg.ExecuteInProcessResult, list[str]]:
+    """A run of one asset that fails, and what the sensor writes into the ledger of it."""
+    home, job = Home.from_environment(), dg.Definitions([asset]).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        (failure,) = (event for event in result.all_events if event.event_type_value == "PIPELINE_FAILURE")
+        found, resources = result.dagster_run, {"evergreen": Evergreen()}
+        context = dg.build_run_status_sensor_context("failed_run", failure, instance, found, resources=resources)
+        with context.for_run_failure() as opened:
+            failed_run(opened)
+    return result, [entry.body["error"] for entry in Ledger(home.ledger).entries("failure")]
 
 
 @pytest.mark.parametrize(
@@ -89,17 +102,51 @@ def test_a_run_that_is_told_to_stop_says_so_in_its_events() -> None:
 @pytest.mark.parametrize(
     ("result", "line"),
     [
-        ({"metadata": {"examined": 100, "faults": 3, "rows": dg.MetadataValue.md("| |")}}, ": examined 100, faults 3"),
-        ({"description": "the alias points elsewhere", "metadata": {"n": 1}}, ": the alias points elsewhere"),
+        ({"metadata": {"examined": 100, "faults": 3, "rows": dg.MetadataValue.md("| |")}}, "examined 100, faults 3"),
+        ({"metadata": {"AUC": 0.8907451338538245, "loss": 1.23456e-6}}, "AUC 0.8907, loss 1.235e-06"),
+        ({"description": "the alias points elsewhere", "metadata": {"n": 1}}, "the alias points elsewhere"),
         ({}, ""),
     ],
 )
-def test_a_check_that_does_not_pass_is_named_with_its_numbers(result: dict[str, object], line: str) -> None:
+def test_a_blocking_check_that_does_not_pass_is_named_with_its_cause_wherever_it_is_met(
+    result: dict[str, object], line: str, home: Home
+) -> None:
     @dg.asset(check_specs=[dg.AssetCheckSpec("conserved", asset="breaks", blocking=True)])
-    def breaks() -> dg.MaterializeResult:
-        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="conserved", passed=False, **result)])
+    def breaks(context: dg.AssetExecutionContext) -> Concluded:
+        yield from concluded(context, {}, [dg.AssetCheckResult(check_name="conserved", passed=False, **result)])
 
-    assert failure_of(breaks) == f"stopped at breaks: check conserved failed{line}"
+    failed, lines = noted(breaks)
+    (check,) = failed.get_asset_check_evaluations()
+    assert check.description == line
+    said = f"check conserved did not pass: {line}".rstrip()
+    errors = {
+        event.event_type_value: event.event_specific_data.error.message.strip()
+        for event in failed.all_events
+        if event.is_failure
+    }
+    assert errors == dict.fromkeys(
+        ("STEP_FAILURE", "PIPELINE_FAILURE"), f"dagster._core.definitions.events.Failure: {said}"
+    )
+    assert failure_of(breaks) == f"stopped at breaks: {said}"
+    assert lines == [f"stopped at breaks: {said}"]
+
+
+def test_a_warning_is_shown_and_counted_and_stops_nothing() -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec(name, asset="calm", blocking=True) for name in ("drift", "conserved")])
+    def calm(context: dg.AssetExecutionContext) -> Concluded:
+        drift = dg.AssetCheckResult(
+            check_name="drift", passed=False, severity=dg.AssetCheckSeverity.WARN, metadata={"share": 0.123456789}
+        )
+        yield from concluded(context, {}, [drift, dg.AssetCheckResult(check_name="conserved", passed=True)])
+
+    shown: list[str] = []
+    watcher, run_id = _Watcher(shown.append), str(uuid.uuid4())
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_event_listener(run_id, watcher)
+        job = dg.Definitions([calm]).resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=instance, run_id=run_id).success
+    assert (watcher.passed, watcher.warnings) == (1, ["calm: drift: share 0.1235"])
+    assert "     warning  calm: drift: share 0.1235" in shown
 
 
 def test_the_ledger_says_why_a_run_failed(home: Home) -> None:
@@ -107,13 +154,4 @@ def test_the_ledger_says_why_a_run_failed(home: Home) -> None:
     def breaks() -> None:
         raise KeyError("company")
 
-    job = dg.Definitions([breaks]).resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(instance=instance, raise_on_error=False)
-        (failure,) = (event for event in result.all_events if event.event_type_value == "PIPELINE_FAILURE")
-        found, resources = result.dagster_run, {"evergreen": Evergreen()}
-        context = dg.build_run_status_sensor_context("failed_run", failure, instance, found, resources=resources)
-        with context.for_run_failure() as opened:
-            failed_run(opened)
-    (entry,) = Ledger(home.ledger).entries("failure")
-    assert entry.body["error"] == "stopped at breaks: KeyError: 'company'"
+    assert noted(breaks)[1] == ["stopped at breaks: KeyError: 'company'"]
