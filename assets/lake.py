@@ -88,6 +88,11 @@ class Home:
         return Lake(self.root / "lake")
 
     @property
+    def source(self) -> Path:
+        """Simulated records; real ones lie elsewhere."""
+        return self.root / "source"
+
+    @property
     def warehouse(self) -> Path:
         """dbt's private folder: its database, its target folder and the marts staged for audit."""
         return self.root / "warehouse"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import TIMEOUT_MAX
@@ -13,22 +13,19 @@ from dagster._core.errors import DagsterPipesExecutionError  # dagster exports t
 from pydantic import Field
 
 from assets.addresses import address
-from assets.as_of import FORMATS
+from assets.as_of import at, parse
 from assets.display import Cell, plain
-from assets.exceptions import TrainingError
+from assets.exceptions import SettingsError, TrainingError
 from assets.lake import Home
 from assets.settings import Settings, load_domain, load_settings
 
 __all__ = [
-    *("AS_OF", "Concluded", "Evergreen", "as_of", "concluded", "explained", "numbers_of", "report_url", "stop_at"),
-    *("table", "worker_runner"),
+    *("AS_OF", "Concluded", "Evergreen", "as_of", "as_of_run", "concluded", "explained", "numbers_of", "remember"),
+    *("report_url", "stop_at", "table", "tag", "worker_runner"),
 ]
 
-_KINDS = {"day": dg.DailyPartitionsDefinition, "hour": dg.HourlyPartitionsDefinition}
-_CADENCE = load_domain().cadence
-
-AS_OF = _KINDS[_CADENCE](start_date=datetime(2011, 12, 1), fmt=FORMATS[_CADENCE], end_offset=1)
-"""One partition per as-of."""
+AS_OF = dg.DynamicPartitionsDefinition(name="as_of")
+"""One partition per as-of of the home: by the calendar, all days before its first run would be missing."""
 
 _LAID_OUT = (dg.MarkdownMetadataValue, dg.JsonMetadataValue, dg.TableMetadataValue)
 
@@ -51,7 +48,14 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
-        """Mark the home as in use while the run's process is alive. Sensors have no run."""
+        """Mark the home as in use while the run's process is alive, and its as-of as one of the home's.
+
+        Sensors have no run. Raises SettingsError for a partition that is no as-of, or is still to come.
+        """
+        if context.run and context.instance and (key := as_of_run(context.run)):
+            _require_as_of(key)
+            remember(context.instance, key)
+            tag(context.instance, context.run.run_id, profile=self.profile)
         with self.home.in_use(context.run.run_id) if context.run else nullcontext():
             yield self
 
@@ -59,6 +63,31 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
 def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
     """The as-of of the run: its partition key."""
     return str(context.partition_key)
+
+
+def as_of_run(run: dg.DagsterRun) -> str | None:
+    """The as-of of a run, which `settle` has none of."""
+    return run.tags.get("dagster/partition")
+
+
+def tag(instance: dg.DagsterInstance, run_id: str, **what: str) -> None:
+    """Say on a run, where Dagster lists runs, what it was made with or has come to."""
+    instance.add_run_tags(run_id, {f"evergreen/{name}": value for name, value in what.items()})
+
+
+def remember(instance: dg.DagsterInstance, *as_ofs: str) -> None:
+    """Make as-ofs partitions: a home has those that it has lived through, and no others."""
+    instance.add_dynamic_partitions(str(AS_OF.name), as_ofs)
+
+
+def _require_as_of(key: str) -> None:
+    cadence = load_domain().cadence
+    try:
+        parse(key, cadence)
+    except ValueError as error:
+        raise SettingsError(f"the partition {error}") from None
+    if key > at(datetime.now(UTC), cadence):
+        raise SettingsError(f"the partition {key} is still to come")
 
 
 def worker_runner(context: dg.AssetExecutionContext) -> Callable[[list[str]], None]:

@@ -25,7 +25,7 @@ from assets.exceptions import EvergreenError
 from assets.lake import Home
 from assets.registry.ledger import Entry, Ledger
 from assets.warehouse.marts import mart
-from pipelines.instance import open_instance
+from pipelines.instance import LOCATION, open_instance
 from pipelines.progress import progress_on_stderr
 from pipelines.runs import run_graph
 from pipelines.servers import WORKSPACE
@@ -65,7 +65,7 @@ def demonstrate(outer: Home, say: Callable[[str], None], show: Callable[[str], N
     for anchor in Ledger.of(home).anchors:
         anchor.unlink(missing_ok=True)
     os.environ["EVERGREEN_HOME"] = str(home.root)
-    source = home.root / "source"
+    source = home.source
     say(f"Simulating {_RATE} {home.domain.record.many} a day, in scenario {_SCENARIO}")
     change = simulator(home.domain)(source, _START, _END, _RATE, _SEED, _SCENARIO).change
     if change is None:
@@ -98,7 +98,7 @@ def _clock(say: Callable[[str], None]) -> Callable[[str], None]:
 def _switch_on(home: Home, processes: Processes, sensor: str) -> None:
     """Switch the sensor on, like the switch in Dagster's UI, once the definitions are served."""
     await_servers(home, processes)
-    command = [str(Path(sys.executable).with_name("dagster")), "sensor", "start", sensor, "--location", "evergreen"]
+    command = [str(Path(sys.executable).with_name("dagster")), "sensor", "start", sensor, "--location", LOCATION]
     workspace = ["--workspace", str(home.dagster / WORKSPACE)]
     subprocess.run([*command, *workspace], check=True, capture_output=True, cwd=Path(__file__).parents[1])
 

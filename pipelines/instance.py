@@ -1,7 +1,7 @@
 """The home's Dagster instance, and the runs in it whose processes have died."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -10,12 +10,17 @@ from yaml import YAMLError
 
 from assets.exceptions import EvergreenError
 from assets.lake import Home, has_died, is_alive, write_atomically
+from assets.resources import AS_OF, remember
 from assets.settings import CONFIGS
 
-__all__ = ["COMMAND_TAG", "close_killed_runs", "close_runs", "launched_runs", "open_instance"]
+__all__ = [
+    *("COMMAND_TAG", "LOCATION", "close_killed_runs", "close_runs", "launched_runs", "open_instance", "request"),
+]
 
 COMMAND_TAG = "evergreen/command"
 """Tags runs of the command, which have no process of their own."""
+LOCATION = "evergreen"
+"""What Dagster calls the place of the definitions."""
 _POOL, _TRAININGS = "training", 1
 _ALIVE = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
@@ -36,10 +41,20 @@ def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
         reason = str(error).strip().splitlines()[0]
         raise EvergreenError(f"{settings}: {reason}; correct it, or delete it to get the default") from None
     with opened as instance:
+        if not instance.get_dynamic_partitions(str(AS_OF.name)):  # of a home from before, or whose instance was deleted
+            remember(instance, *(table.removeprefix("mart_audit/") for table in home.lake.tables("mart_audit")))
         pools = instance.event_log_storage
         if _POOL not in {pool.name for pool in pools.get_pool_limits()}:
             pools.set_concurrency_slots(_POOL, _TRAININGS)
         yield instance
+
+
+def request(
+    instance: dg.DagsterInstance, as_of: str, run_key: str | None = None, tags: Mapping[str, str] | None = None
+) -> dg.RunRequest:
+    """A run as of an instant, which is a partition from now on."""
+    remember(instance, as_of)
+    return dg.RunRequest(run_key=run_key, partition_key=as_of, tags=tags)
 
 
 def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bool = False) -> None:

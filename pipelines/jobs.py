@@ -49,12 +49,12 @@ JOBS = [refresh, observe, retrain, ingest, score]
 
 
 class Settlement(dg.Config):
-    """A person's decision on a version that awaits approval."""
+    """A person's decision on a version that awaits approval. What is left empty is refused."""
 
-    version: str = Field(description="A version that awaits approval.")
-    decision: Literal["approve", "reject"]
-    by: str = Field(description="Who decides; recorded in the ledger.")
-    reason: str = Field(description="Why; recorded in the ledger.")
+    version: str = Field("", description="A version that awaits approval.")
+    decision: Literal["approve", "reject"] = Field("approve", description="Whether it becomes the champion, or never.")
+    by: str = Field("", description="Who decides; recorded in the ledger.")
+    reason: str = Field("", description="Why; recorded in the ledger.")
 
 
 @dg.op

@@ -12,19 +12,25 @@ from functools import partial
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.execution.plan.objects import ErrorSource  # dagster does not export this
+from dagster._core.definitions.job_base import InMemoryJob  # dagster exports what needs these, but not these
+from dagster._core.execution.api import execute_run
+from dagster._core.execution.plan.objects import ErrorSource
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
 
 from assets.exceptions import TrainingError
 from assets.lake import Home, locked
 from assets.settings import CONFIGS
 from pipelines.failures import stopped, told
 from pipelines.faults import full_disk
-from pipelines.instance import COMMAND_TAG, close_killed_runs, close_runs, open_instance
+from pipelines.instance import COMMAND_TAG, LOCATION, close_killed_runs, close_runs, open_instance
 from pipelines.progress import Lines
 from pipelines.stopping import Stopped, noted
 
 __all__ = ["GraphRun", "run_graph", "run_worker"]
 
+_CODE = GrpcServerCodeLocationOrigin("localhost", socket="", location_name=LOCATION)
+_ORIGIN = RemoteRepositoryOrigin(_CODE, "__repository__")
+"""Where the pages find the job of a run: without it the timeline leaves the run out."""
 _TALKATIVE = ("raw_records", "challenger")
 """Steps whose log messages are also shown."""
 
@@ -93,20 +99,19 @@ def _execute(
 ) -> bool:
     from pipelines.definitions import defs
 
-    resolved = defs.resolve_job_def(job)
-    watcher.steps = len(resolved.nodes)
-    result = resolved.execute_in_process(
-        instance=instance,
+    definition = defs.resolve_job_def(job)
+    watcher.steps = len(definition.nodes)
+    run = instance.create_run_for_job(
+        definition,
         run_id=run_id,
-        partition_key=as_of,
-        raise_on_error=False,
-        tags={COMMAND_TAG: "run"},
+        tags={COMMAND_TAG: "run", **definition.get_tags_for_partition_key(as_of, None)},
         run_config={
             "ops": {"raw_records": {"config": {"sources": sources, "history": history}}},
             "resources": {"evergreen": {"config": {"profile": profile}}},
         },
+        remote_job_origin=_ORIGIN.get_job_origin(job),
     )
-    return bool(result.success)
+    return execute_run(InMemoryJob(definition), run, instance).success
 
 
 class _Warnings(logging.Handler):

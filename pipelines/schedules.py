@@ -2,19 +2,26 @@
 
 import dagster as dg
 
-from assets.as_of import at
+from assets.lake import Home
 from assets.settings import load_domain
+from pipelines.clock import NO_DAY, following
+from pipelines.instance import request
 from pipelines.jobs import observe
 
 __all__ = ["nightly"]
 
 
-_CADENCE = load_domain().cadence
-_NAME, _CRON = {"day": ("nightly", "0 2 * * *"), "hour": ("hourly", "5 * * * *")}[_CADENCE]
+_NAME, _CRON = {"day": ("nightly", "0 2 * * *"), "hour": ("hourly", "5 * * * *")}[load_domain().cadence]
 
 
-@dg.schedule(name=_NAME, cron_schedule=_CRON, job=observe, execution_timezone="UTC")
-def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Reads, scores and decides as of the day or hour that starts; only a decision in the ledger launches `retrain`."""
-    as_of = at(context.scheduled_execution_time, _CADENCE)
-    return dg.RunRequest(run_key=f"{_NAME}-{as_of}", partition_key=as_of)
+@dg.schedule(
+    name=_NAME,
+    cron_schedule=_CRON,
+    job=observe,
+    execution_timezone="UTC",
+    description="Runs `observe` as of the day or hour that starts, which reads, scores and decides; only a decision in "
+    "the ledger launches `retrain`. On simulated records each run is the next day of their world.",
+)
+def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    as_of = following(Home.from_environment(), context.scheduled_execution_time)
+    return request(context.instance, as_of) if as_of else dg.SkipReason(NO_DAY)

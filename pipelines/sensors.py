@@ -7,10 +7,10 @@ import dagster as dg
 
 from assets.as_of import at
 from assets.registry.ledger import Ledger
-from assets.resources import Evergreen
-from assets.settings import load_domain
+from assets.resources import Evergreen, as_of_run
+from pipelines.clock import NO_DAY, now
 from pipelines.failures import stopped
-from pipelines.instance import close_killed_runs
+from pipelines.instance import close_killed_runs, request
 from pipelines.jobs import observe, retrain
 
 __all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
@@ -18,9 +18,13 @@ __all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
 _FIRST_DELAY = timedelta(hours=1)
 
 
-@dg.sensor(job=observe, minimum_interval_seconds=300)
-def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Launches `observe` when the sources in EVERGREEN_SOURCES have new or changed objects."""
+@dg.sensor(
+    job=observe,
+    minimum_interval_seconds=300,
+    description="Launches `observe` when the sources have new or changed objects: those in EVERGREEN_SOURCES, else the "
+    "home's simulated records.",
+)
+def new_data(context: dg.SensorEvaluationContext, evergreen: Evergreen) -> dg.RunRequest | dg.SkipReason:
     from assets.ingestion.sources import configured_sources, fingerprint
 
     sources = configured_sources()
@@ -29,21 +33,20 @@ def new_data(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReas
     digest = fingerprint(sources)
     if digest == context.cursor:
         return dg.SkipReason("no object was added or changed")
+    as_of = now(evergreen.home)
+    if as_of is None:
+        return dg.SkipReason(NO_DAY)
     context.update_cursor(digest)
-    return dg.RunRequest(run_key=f"new-data-{digest}", partition_key=_now())
+    return request(context.instance, as_of, run_key=f"new-data-{digest}")
 
 
-def _now() -> str:
-    """The as-of of a run that pretends nothing."""
-    return at(datetime.now(UTC), load_domain().cadence)
-
-
-@dg.sensor(job=retrain, minimum_interval_seconds=5)
+@dg.sensor(
+    job=retrain,
+    minimum_interval_seconds=5,
+    description="Launches `retrain` for the newest decision to retrain in the ledger, and again when its run failed or "
+    "was killed: after 1, 2, 4, ... hours, `attempts` of configs/retraining.yaml in all. The ledger has each attempt.",
+)
 def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) -> dg.RunRequest | dg.SkipReason:
-    """Launches `retrain` for the newest decision to retrain in the ledger, and again when its run failed or was killed.
-
-    After 1, 2, 4, ... hours, `attempts` of configs/retraining.yaml in all; each attempt is in the ledger.
-    """
     from assets.monitoring.retraining import ATTEMPT_AT, due
 
     close_killed_runs(context.instance, evergreen.home)
@@ -59,7 +62,7 @@ def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) ->
     what = {"decision": decision.seq, "attempt": attempt, "reason": f"attempt {attempt} at entry {decision.seq}"}
     ledger.append("attempt", f"{decision.seq}-{attempt}", decision.as_of, what)
     run_key = f"retrain-{decision.as_of}-{decision.seq}-{attempt}"
-    return dg.RunRequest(run_key=run_key, partition_key=decision.as_of, tags=begun)
+    return request(context.instance, decision.as_of, run_key=run_key, tags=begun)
 
 
 def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
@@ -78,12 +81,14 @@ def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
     return f"attempt {len(runs)} has failed; the next starts at {again:%H:%M} UTC" if waits else None
 
 
-@dg.run_failure_sensor(monitor_all_code_locations=False)
+@dg.run_failure_sensor(
+    monitor_all_code_locations=False,
+    description="Records a failed run and its reason in the ledger, where `evergreen ledger` shows it.",
+)
 def failed_run(context: dg.RunFailureSensorContext, evergreen: Evergreen) -> None:
-    """Records a failed run and its reason in the ledger, where `evergreen ledger` shows it."""
     run = context.dagster_run
-    ledger, now = Ledger.of(evergreen.home), _now()
-    as_of = run.tags.get("dagster/partition") or ledger.newest_day() or now  # `settle` has no day
+    ledger, today = Ledger.of(evergreen.home), at(datetime.now(UTC), evergreen.home.domain.cadence)
+    as_of = as_of_run(run) or ledger.newest_day() or today  # `settle` has no day
     first = next(iter(context.for_run_failure().get_step_failure_events()), context.failure_event)
     ledger.append("failure", run.run_id, as_of, {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)})
 

@@ -23,7 +23,7 @@ from assets.exceptions import EvergreenError
 from assets.lake import Home, claimed, hash_json, write_atomically
 from assets.settings import CONFIGS
 from pipelines.guard import forget_token, token_of
-from pipelines.instance import close_killed_runs, launched_runs, open_instance
+from pipelines.instance import LOCATION, close_killed_runs, launched_runs, open_instance
 from pipelines.servers import WORKSPACE
 from pipelines.stopping import Stopped
 
@@ -148,12 +148,12 @@ def _commands(home: Home, code: Path) -> dict[str, list[str]]:
     Without it, webserver and daemon would load the definitions again and again.
     """
     bin_, workspace = Path(sys.executable).parent, home.dagster / WORKSPACE
-    server = {"socket": str(code), "location_name": "evergreen"}
+    server = {"socket": str(code), "location_name": LOCATION}
     write_atomically(workspace, yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     return {
         "code": [
             *(str(bin_ / "dagster"), "api", "grpc", "--socket", str(code)),
-            *("--module-name", "pipelines.definitions", "--location-name", "evergreen"),
+            *("--module-name", "pipelines.definitions", "--location-name", LOCATION),
         ],
         "daemon": [str(bin_ / "dagster-daemon"), "run", "--workspace", str(workspace)],
         **{name: [str(_SERVERS), name, str(port)] for name, port in ports(home).items()},

@@ -109,6 +109,10 @@ def test_the_run_is_in_the_instance_that_the_ui_shows(home: Path, first: dict[st
     assert run is not None
     assert run.status is dg.DagsterRunStatus.SUCCESS
     assert run.job_name == "refresh"
+    assert run.remote_job_origin is not None, "the timeline would leave it out"
+    assert run.remote_job_origin.location_name == "evergreen"
+    said = {name.removeprefix("evergreen/"): value for name, value in run.tags.items() if name[:10] == "evergreen/"}
+    assert said == {"command": "run", "profile": "quick", "verdict": "promote", "retraining": "skip"}
 
 
 def test_no_text_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
@@ -177,6 +181,7 @@ from pipelines.definitions import defs
 selection = dg.AssetSelection.assets("training_set").upstream().resolve(defs.resolve_asset_graph())
 job = defs.resolve_job_def("refresh")
 with dg.instance_for_test() as instance:
+    instance.add_dynamic_partitions("as_of", [{AS_OF!r}])
     job.execute_in_process(
         instance=instance, partition_key={AS_OF!r}, asset_selection=list(selection),
         run_config={{"ops": {{"raw_records": {{"config": {{"sources": [{source!r}]}}}}}}}},

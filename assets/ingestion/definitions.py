@@ -23,11 +23,11 @@ class IngestionConfig(dg.Config):
     """Where records come from."""
 
     sources: list[str] = Field(
-        default=[],
+        default=configured_sources(),
         description=(
             "Local files, folders or s3://bucket/prefix, with CSV or JSON Lines (plain, .gz, .zst, .zip) or "
-            "Parquet, as configs/domain.yaml declares the fields. When empty: the environment variable "
-            "EVERGREEN_SOURCES, separated by blanks or commas."
+            "Parquet, as configs/domain.yaml declares the fields. When empty: those in EVERGREEN_SOURCES, separated by "
+            "blanks or commas, or without it the home's simulated records."
         ),
     )
     history: bool = Field(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from assets.exceptions import SourceError
 from assets.ingestion.reading import FORMATS, is_read
 from assets.ingestion.records import readable
-from assets.lake import hash_json
+from assets.lake import Home, hash_json
 from assets.s3 import s3_client, s3_errors
 
 if TYPE_CHECKING:
@@ -73,8 +73,10 @@ class Listing:
 
 
 def configured_sources() -> list[str]:
-    """The sources in EVERGREEN_SOURCES, separated by blanks or commas."""
-    return os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
+    """The sources in EVERGREEN_SOURCES, separated by blanks or commas; without it, what was simulated into the home."""
+    named = os.environ.get("EVERGREEN_SOURCES", "").replace(",", " ").split()
+    simulated = Home.from_environment().source
+    return named or ([str(simulated)] if simulated.is_dir() else [])
 
 
 def list_objects(sources: Sequence[str]) -> Listing:

@@ -1,11 +1,12 @@
 """The monitoring assets: what has changed, how good the champion is, and whether to retrain."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, report_url, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, report_url, table, tag
 
 if TYPE_CHECKING:
     from assets.monitoring.decision import RetrainingDecision
@@ -19,6 +20,7 @@ _NO_DRIFT = "no_drift"
 _AS_PROMISED = "as_good_as_promised"
 _NO_PERSON = "no_person_needed"
 
+Numbers = Mapping[str, float | None]
 Metadata = dict[str, dg.MetadataValue | int | float | str]
 
 
@@ -44,9 +46,9 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Con
     from assets.monitoring.drift import measure_drift
     from assets.registry.registry import Registry
 
-    champion = Registry(evergreen.home).champion()
+    champion = Registry(evergreen.home).champion(as_of(context))
     report = measure_drift(evergreen.home, as_of(context), champion, evergreen.settings.drift)
-    calm = _warning(_NO_DRIFT, not report.detected, report.reason)
+    calm = _warning(_NO_DRIFT, not report.detected, report.reason, {"share": report.share})
     yield from concluded(context, _drift_metadata(report, evergreen.home), [calm])
 
 
@@ -70,10 +72,11 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conc
     from assets.monitoring.performance import measure_performance
     from assets.registry.registry import Registry
 
-    champion = Registry(evergreen.home).champion()
+    champion = Registry(evergreen.home).champion(as_of(context))
     settings = evergreen.settings
     measured = measure_performance(evergreen.home, as_of(context), champion, settings.retraining, settings.drift)
-    kept = _warning(_AS_PROMISED, measured.problem is None, measured.problem or measured.sentence)
+    accuracies = {"realised accuracy": measured.realised.accuracy, "evaluated accuracy": measured.evaluated.accuracy}
+    kept = _warning(_AS_PROMISED, measured.problem is None, measured.problem or measured.sentence, accuracies)
     yield from concluded(context, _performance_metadata(measured, evergreen.home.domain), [kept])
 
 
@@ -94,16 +97,27 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
     from assets.monitoring.retraining import decide_retraining
     from assets.registry.registry import Registry
 
-    champion = Registry(evergreen.home).champion()
+    champion = Registry(evergreen.home).champion(as_of(context))
     decision = decide_retraining(evergreen.home, as_of(context), champion, evergreen.settings)
     metadata: Metadata = {"decision": decision.decision, "reason": decision.reason, **_probe_metadata(decision)}
+    tag(context.instance, context.run_id, retraining=decision.decision)
     alarm = _warning(_NO_PERSON, decision.decision != "alert-a-human", decision.reason)
     numbers = dg.MetadataValue.json(decision.body())
     yield from concluded(context, {**metadata, "numbers": numbers}, [alarm])
 
 
-def _warning(check: str, passed: bool, why: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(check_name=check, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=why)
+def _warning(check: str, passed: bool, why: str, numbers: Numbers | None = None) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=check,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=why,
+        metadata=_known(numbers or {}),
+    )
+
+
+def _known(numbers: Numbers) -> dict[str, float]:
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def _drift_metadata(report: "DriftReport", home: Home) -> Metadata:
@@ -147,5 +161,6 @@ def _performance_metadata(performance: "Performance", domain: "Domain") -> Metad
         "estimated accuracy": performance.estimated_accuracy,
         "estimated accuracy, by a threshold of confidence": performance.estimated_by_threshold,
         "estimated macro-F1": performance.estimated_macro_f1,
+        "realised accuracy": performance.realised.accuracy,
     }
-    return {**metadata, **{name: number for name, number in numbers.items() if number is not None}}
+    return {**metadata, **_known(numbers)}

@@ -158,9 +158,11 @@ def recall(
 def due(entries: Sequence[Entry]) -> Entry | None:
     """The newest decision to retrain, unless a verdict followed; None when there is nothing to do."""
     decided = [e for e in entries if e.kind == "retraining" and e.body["decision"] == "retrain"]
-    if not decided or any(entry.kind == "verdict" and entry.seq > decided[-1].seq for entry in entries):
+    newest = max(decided, key=lambda entry: (entry.as_of, entry.seq), default=None)
+    verdicts = [entry for entry in entries if entry.kind == "verdict"]
+    if newest is None or any(found.seq > newest.seq or found.as_of > newest.as_of for found in verdicts):
         return None
-    return decided[-1]
+    return newest
 
 
 def attempts(entries: Sequence[Entry], decision: Entry) -> int:

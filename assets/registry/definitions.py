@@ -7,7 +7,7 @@ import dagster as dg
 from assets.display import markdown_list
 from assets.exceptions import EvergreenError
 from assets.lake import Home
-from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table, worker_runner
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table, tag, worker_runner
 
 if TYPE_CHECKING:
     from assets.registry.judgement import Judgement
@@ -81,6 +81,7 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conclud
     from assets.registry.judgement import judge_challenger
 
     judgement = judge_challenger(evergreen.home, as_of(context), evergreen.settings.gate)
+    tag(context.instance, context.run_id, verdict=judgement.verdict.decision)
     problems = {_ALIAS: judgement.problem, _LEDGER: judgement.ledger_problem}
     yield from concluded(
         context,
@@ -92,9 +93,9 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conclud
     )
 
 
+# Of no as-of: scoring a day needs the champion of then, not a refit of that day.
 @dg.asset(
     group_name="registry",
-    partitions_def=AS_OF,
     deps=["champion"],
     kinds={"deepspeed", "mlflow"},
     owners=["team:evergreen"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, as_of_run, concluded, table
 
 if TYPE_CHECKING:
     from assets.retention.prune import Pruned
@@ -33,20 +33,24 @@ def retention(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conclu
 
 
 def forget_runs(instance: dg.DagsterInstance, home: Home, keep: int, *, dry_run: bool = False) -> list[str]:
-    """Remove the events and logs of finished runs except the newest `keep`; returns their ids.
+    """Remove the events and logs of finished runs except the newest `keep`, and partitions without runs; the runs' ids.
 
     The runs that materialized an asset last stay, as do the attempts at a retraining that is due, since they are
     counted.
     """
     needed = _shown(instance) | _counted(instance, home)
-    finished = [record.dagster_run.run_id for record in instance.get_run_records() if record.dagster_run.is_finished]
-    old = [run_id for run_id in finished[keep:] if run_id not in needed]
-    for run_id in () if dry_run else old:
-        instance.delete_run(run_id)
-        instance.compute_log_manager.delete_logs(prefix=[run_id])
-        for path in _remains(home, run_id):
+    runs = [record.dagster_run for record in instance.get_run_records()]
+    finished = [run for run in runs if run.is_finished]
+    old = [run for run in finished[keep:] if run.run_id not in needed]
+    left = {as_of_run(run) for run in runs if run not in old}
+    for run in () if dry_run else old:
+        instance.delete_run(run.run_id)
+        instance.compute_log_manager.delete_logs(prefix=[run.run_id])
+        for path in _remains(home, run.run_id):
             path.unlink()
-    return old
+        if (partition := as_of_run(run)) and partition not in left:
+            instance.delete_dynamic_partition(str(AS_OF.name), partition)
+    return [run.run_id for run in old]
 
 
 def _shown(instance: dg.DagsterInstance) -> set[str]:

@@ -50,7 +50,7 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conc
     from assets.training.bundle import load_bundle
 
     registry = Registry(evergreen.home)
-    champion = registry.champion()
+    champion = registry.champion(as_of(context))
     if champion is None:
         yield from concluded(context, *_nothing())
         return

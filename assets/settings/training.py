@@ -58,6 +58,7 @@ class OptimizerSettings(Section):
     class_weight_power: float = Field(ge=0, le=1)
     """Class weights are frequencies to the power of minus this: 0 is unweighted, 1 is balanced."""
     seed: int
+    """Of every random choice: the same seed trains the same model."""
 
 
 class HardwareSettings(Section):

@@ -25,10 +25,15 @@ CHECKS = {
 }
 
 
-def run(home: Home) -> dg.ExecuteInProcessResult:
-    assets = [definitions.feature_definitions, definitions.training_set, definitions.online_features]
+def ran(*assets: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
     resources = {"evergreen": Evergreen()}
-    return dg.materialize(assets, partition_key=AS_OF, resources=resources, raise_on_error=False)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("as_of", [AS_OF])
+        return dg.materialize(assets, partition_key=AS_OF, resources=resources, instance=instance, raise_on_error=False)
+
+
+def run(home: Home) -> dg.ExecuteInProcessResult:
+    return ran(definitions.feature_definitions, definitions.training_set, definitions.online_features)
 
 
 @pytest.fixture
@@ -65,9 +70,7 @@ def test_a_failed_check_stops_what_is_downstream(filled: Home, monkeypatch: pyte
     def downstream() -> None:
         raise AssertionError("was run")
 
-    assets = [definitions.feature_definitions, definitions.training_set, downstream]
-    resources = {"evergreen": Evergreen()}
-    result = dg.materialize(assets, partition_key=AS_OF, resources=resources, raise_on_error=False)
+    result = ran(definitions.feature_definitions, definitions.training_set, downstream)
     assert not result.success
     assert not [e for e in result.all_events if e.is_step_start and e.step_key == "downstream"]
 

@@ -19,13 +19,16 @@ WriteCsv = Callable[[Path, Iterable[list[str]]], Path]
 
 
 def materialize(home: Home, *sources: Path | str) -> dg.ExecuteInProcessResult:
-    return dg.materialize(
-        [raw_records],
-        partition_key=AS_OF,
-        resources={"evergreen": Evergreen()},
-        run_config=dg.RunConfig({"raw_records": IngestionConfig(sources=[str(source) for source in sources])}),
-        raise_on_error=False,
-    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("as_of", [AS_OF])
+        return dg.materialize(
+            [raw_records],
+            partition_key=AS_OF,
+            resources={"evergreen": Evergreen()},
+            run_config=dg.RunConfig({"raw_records": IngestionConfig(sources=[str(source) for source in sources])}),
+            instance=instance,
+            raise_on_error=False,
+        )
 
 
 def evaluation(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:

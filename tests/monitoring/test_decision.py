@@ -344,6 +344,7 @@ def test_a_champion_is_measured_whatever_number_mlflow_calls_it_by(
 
 def test_the_assets_run_without_a_champion(home: Home, measured: Home) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("as_of", [AS_OF])
         result = dg.materialize(
             [drift_report, performance, retraining_decision],
             partition_key=AS_OF,
@@ -362,6 +363,7 @@ def test_a_person_is_told_in_the_graph(home: Home, measured: Home, monkeypatch: 
     alarm = decide(replace(CALM, **DRIFTED, tried=1, tried_labels=900, probe=TWINS), POLICY, load_domain())
     monkeypatch.setattr("assets.monitoring.retraining.decide_retraining", lambda *_: alarm)
     with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("as_of", [AS_OF])
         result = dg.materialize(
             [retraining_decision],
             partition_key=AS_OF,

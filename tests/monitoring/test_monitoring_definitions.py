@@ -19,7 +19,7 @@ AS_OF = "2024-02-01"
 @pytest.fixture
 def check(home: Home, champion: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Materializes performance and drift_report; gives the check of one of them."""
-    monkeypatch.setattr(Registry, "champion", lambda *_: champion)
+    monkeypatch.setattr(Registry, "champion", lambda _, as_of: {AS_OF: champion}[as_of])
 
     def materialize(asset: str) -> dg.AssetCheckEvaluation:
         with dg.DagsterInstance.ephemeral() as instance:

@@ -1,6 +1,8 @@
 """The graph is the one of the design, and each part of it tells a person what it is."""
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +10,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
+from assets.lake import Home
 from pipelines.definitions import defs
 from pipelines.jobs import JOBS
 
@@ -50,9 +54,59 @@ def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
     assert spec.kinds
 
 
-def test_every_asset_but_dbt_s_is_as_of_a_day() -> None:
+def test_every_asset_but_dbt_s_and_the_refit_is_as_of_a_day() -> None:
     for spec in specs():
-        assert (spec.partitions_def is None) == (spec.group_name == "warehouse"), spec.key
+        of_no_day = spec.group_name == "warehouse" or spec.key == dg.AssetKey("refit")
+        assert (spec.partitions_def is None) == of_no_day, spec.key
+
+
+def test_no_night_waits_for_what_a_retraining_makes_of_its_day() -> None:
+    """Dagster warns of a backfill whose upstream partitions were not made."""
+    night = defs.resolve_job_def("observe").asset_layer.executable_asset_keys
+    outside = {parent for key in night for parent in GRAPH.get(key).parent_keys} - night
+    assert outside == {dg.AssetKey("refit")}
+    assert not any(GRAPH.get(key).is_partitioned for key in outside)
+
+
+@pytest.mark.parametrize(
+    "starts", [*(defs.sensors or []), *(defs.schedules or []), *(defs.jobs or [])], ids=lambda starts: starts.name
+)
+def test_what_starts_or_is_started_says_what_it_does(starts: dg.SensorDefinition) -> None:
+    assert starts.description
+    assert len(starts.description) > 30
+
+
+@pytest.mark.parametrize("job", [*(job.name for job in JOBS), "settle"])
+def test_every_field_of_a_launch_is_described(job: str) -> None:
+    schema = defs.resolve_job_def(job).run_config_schema.config_type.fields
+    for given in (schema["ops"], schema["resources"]):
+        for name, part in given.config_type.fields.items():
+            config = part.config_type.fields.get("config") if hasattr(part.config_type, "fields") else None
+            for field, what in getattr(config and config.config_type, "fields", {}).items():
+                assert what.description, f"{name}.{field}"
+
+
+FILLED_IN = """
+import json, sys
+from dagster._core.snap import JobSnap
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
+from pipelines.definitions import defs
+for name in sys.argv[1:]:
+    job = JobSnap.from_job_def(defs.resolve_job_def(name))
+    root = job.config_schema_snapshot.get_config_snap(job.mode_def_snaps[0].root_config_key)
+    print(json.dumps(default_values_yaml_from_type_snap(job.config_schema_snapshot, root)))
+"""
+
+
+def test_the_launchpad_is_filled_in(home: Home) -> None:
+    environment = os.environ | {"EVERGREEN_SOURCES": "s3://bucket/a /data/b", "EVERGREEN_PROFILE": "full"}
+    command = [sys.executable, "-c", FILLED_IN, "observe", "settle"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    observe, settle = (yaml.safe_load(json.loads(line)) for line in done.stdout.splitlines()[-2:])
+    assert observe["ops"] == {"raw_records": {"config": {"sources": ["s3://bucket/a", "/data/b"], "history": False}}}
+    assert observe["resources"] == {"evergreen": {"config": {"profile": "full"}}}
+    empty = {"version": "", "decision": "approve", "by": "", "reason": ""}
+    assert settle["ops"] == {"settle_version": {"config": empty}}
 
 
 def test_every_asset_but_the_first_has_something_upstream() -> None:

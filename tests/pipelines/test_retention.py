@@ -11,6 +11,7 @@ import pytest
 
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from assets.resources import remember
 from assets.retention.definitions import forget_runs
 from pipelines.definitions import defs
 from pipelines.instance import open_instance
@@ -30,6 +31,7 @@ def night(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     """The nightly job, of which the last step alone is run."""
     job = defs.resolve_job_def(nightly.job_name)
     step = [dg.AssetKey("retention")]
+    remember(instance, DAY)
     return job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=step)
 
 
@@ -83,6 +85,20 @@ def test_the_newest_runs_stay_and_those_that_somebody_counts_on(home: Home, inst
     assert [log.exists() for log in logs] == [True, False, False, True, True]
     assert instance.get_latest_materialization_event(dg.AssetKey("seldom")) is not None
     assert not any((home.dagster / "storage" / run_id).exists() for run_id in runs[1:3])
+
+
+def test_a_day_whose_runs_are_forgotten_is_no_partition_any_more(home: Home, instance: dg.DagsterInstance) -> None:
+    @dg.op
+    def passes() -> None: ...
+
+    job = dg.GraphDefinition(name="job", node_defs=[passes]).to_job()
+    for day in ("2024-03-01", "2024-03-02", "2024-03-01", "2024-03-03"):
+        remember(instance, day)
+        job.execute_in_process(instance=instance, tags={"dagster/partition": day})
+    forget_runs(instance, home, keep=2, dry_run=True)
+    assert len(instance.get_dynamic_partitions("as_of")) == 3
+    assert len(forget_runs(instance, home, keep=2)) == 2
+    assert instance.get_dynamic_partitions("as_of") == ["2024-03-01", "2024-03-03"]
 
 
 def test_the_command_lists_what_would_go_and_then_what_went(home: Home) -> None:

@@ -12,6 +12,7 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.resources import Concluded, Evergreen, concluded
 from pipelines.failures import say_why_interrupted, stopped
+from pipelines.instance import open_instance
 from pipelines.progress import Lines
 from pipelines.runs import _Watcher
 from pipelines.sensors import failed_run
@@ -147,6 +148,41 @@ def test_a_warning_is_shown_and_counted_and_stops_nothing() -> None:
         assert job.execute_in_process(instance=instance, run_id=run_id).success
     assert (watcher.passed, watcher.warnings) == (1, ["calm: drift: share 0.1235"])
     assert "     warning  calm: drift: share 0.1235" in shown
+
+
+def launched(instance: dg.DagsterInstance, **tags: str) -> dg.DagsterRun:
+    @dg.asset
+    def works(evergreen: Evergreen) -> None: ...
+
+    job = dg.Definitions([works], resources={"evergreen": Evergreen(profile="full")})
+    graph = job.resolve_implicit_global_asset_job_def()
+    result = graph.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    return instance.get_runs(dg.RunsFilter(run_ids=[result.run_id]))[0]
+
+
+@pytest.mark.parametrize(
+    ("partition", "why"),
+    [
+        ("2999-01-01", "the partition 2999-01-01 is still to come"),
+        ("../../home", "the partition '../../home' is not a date; write YYYY-MM-DD"),
+    ],
+)
+def test_a_run_of_no_as_of_or_of_a_future_one_stops_at_the_start(home: Home, partition: str, why: str) -> None:
+    with open_instance(home) as instance:
+        run = launched(instance, **{"dagster/partition": partition})
+        (failed,) = (
+            e.dagster_event for e in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.PIPELINE_FAILURE)
+        )
+        assert stopped(failed) == f"stopped at the start: {why}"
+        assert instance.get_dynamic_partitions("as_of") == []
+
+
+def test_a_run_says_its_profile_and_its_as_of_is_one_of_the_home_s(home: Home) -> None:
+    with open_instance(home) as instance:
+        run = launched(instance, **{"dagster/partition": "2024-07-01"})
+        assert run.status is dg.DagsterRunStatus.SUCCESS
+        assert run.tags["evergreen/profile"] == "full"
+        assert instance.get_dynamic_partitions("as_of") == ["2024-07-01"]
 
 
 def test_the_ledger_says_why_a_run_failed(home: Home) -> None:

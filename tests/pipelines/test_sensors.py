@@ -72,6 +72,18 @@ def test_a_retraining_is_not_launched_again_once_there_is_a_verdict(home: Home, 
     assert tick(instance) == "no decision to retrain is pending"
 
 
+def test_a_decision_of_a_backfill_launches_nothing_and_hides_none(home: Home, instance: dg.DagsterInstance) -> None:
+    ledger = Ledger.of(home)
+    ledger.append("verdict", "v1-1", "2024-03-01", {"decision": "promote"})
+    ledger.append("retraining", "past", "2024-02-15", RETRAIN)
+    assert tick(instance) == "no decision to retrain is pending"
+    ledger.append("retraining", "new", "2024-03-02", RETRAIN)
+    ledger.append("retraining", "past again", "2024-02-16", RETRAIN)
+    request = tick(instance)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "2024-03-02"
+
+
 def test_a_killed_retraining_is_found_and_counts_as_failed(home: Home, instance: dg.DagsterInstance) -> None:
     Ledger.of(home).append("retraining", "a", "2024-02-01", RETRAIN)
     run = launch(instance, tick(instance))

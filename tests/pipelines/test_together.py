@@ -75,10 +75,12 @@ import logging, sys
 from assets.lake import Home
 from pipelines.definitions import defs
 from pipelines.instance import open_instance
+from assets.resources import remember
 logging.getLogger("evergreen").addHandler(logging.StreamHandler(sys.stdout))
 config = {"ops": {"raw_records": {"config": {"sources": [sys.argv[1]]}}}}
 with open_instance(Home.from_environment()) as instance:
     job = defs.resolve_job_def("ingest")
+    remember(instance, "2024-07-01")
     job.execute_in_process(instance=instance, partition_key="2024-07-01", run_config=config)
 """
 

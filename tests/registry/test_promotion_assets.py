@@ -97,12 +97,15 @@ def run(home: Home, snapshot: None, bundle_of, monkeypatch: pytest.MonkeyPatch):
         if not home.lake.path(f"challenger/{DAY}", training_id).exists():
             bundle_of(training_id)
         (home.lake.root / "challenger" / DAY / "CURRENT").write_text(training_id)
-        return dg.materialize(
-            [challenger_evaluation, registered_model, served_as_trained, champion],
-            partition_key=DAY,
-            resources={"evergreen": Evergreen(profile="quick")},
-            raise_on_error=False,
-        )
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions("as_of", [DAY])
+            return dg.materialize(
+                [challenger_evaluation, registered_model, served_as_trained, champion],
+                partition_key=DAY,
+                resources={"evergreen": Evergreen(profile="quick")},
+                instance=instance,
+                raise_on_error=False,
+            )
 
     return materialize
 
@@ -203,7 +206,7 @@ def test_a_lost_ledger_stops_the_graph_and_leaves_the_champion(home: Home, run) 
 
 
 def refitted() -> dg.ExecuteInProcessResult:
-    return dg.materialize([refit], partition_key=DAY, resources={"evergreen": Evergreen(profile="quick")})
+    return dg.materialize([refit], resources={"evergreen": Evergreen(profile="quick")})
 
 
 def test_a_profile_without_refits_says_so(home: Home) -> None:

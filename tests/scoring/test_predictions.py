@@ -192,7 +192,8 @@ class FakeRegistry:
 
     def __init__(self, home: object) -> None: ...
 
-    def champion(self) -> Any:
+    def champion(self, as_of: str) -> Any:
+        assert as_of == AS_OF
         return self.version
 
     def fetch(self, version: str) -> Path:
@@ -202,6 +203,7 @@ class FakeRegistry:
 def materialize(home) -> dg.ExecuteInProcessResult:  # type: ignore[no-untyped-def]
     resources = {"evergreen": Evergreen()}
     with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("as_of", [AS_OF])
         return dg.materialize(
             [predictions], partition_key=AS_OF, resources=resources, instance=instance, raise_on_error=False
         )

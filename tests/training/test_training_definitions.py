@@ -23,13 +23,16 @@ def evergreen(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Evergreen:
 
 
 def materialize(evergreen: Evergreen, **config: object) -> dg.ExecuteInProcessResult:
-    return dg.materialize(
-        [challenger],
-        partition_key=AS_OF,
-        resources={"evergreen": evergreen},
-        run_config={"ops": {"challenger": {"config": config}}},
-        raise_on_error=False,
-    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("as_of", [AS_OF])
+        return dg.materialize(
+            [challenger],
+            partition_key=AS_OF,
+            resources={"evergreen": evergreen},
+            run_config={"ops": {"challenger": {"config": config}}},
+            instance=instance,
+            raise_on_error=False,
+        )
 
 
 def test_the_challenger_is_trained_once_and_checked(

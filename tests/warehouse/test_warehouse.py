@@ -612,8 +612,10 @@ def test_the_graph_publishes_what_passed_and_stops_at_what_did_not(home: Home) -
     from assets.warehouse.definitions import warehouse
 
     def materialize(assets: list[Any], as_of: str) -> dg.ExecuteInProcessResult:
-        resources = {"evergreen": Evergreen()}
-        return dg.materialize(assets, partition_key=as_of, resources=resources, raise_on_error=False)
+        given: dict[str, Any] = {"partition_key": as_of, "resources": {"evergreen": Evergreen()}}
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions("as_of", [as_of])
+            return dg.materialize(assets, **given, instance=instance, raise_on_error=False)
 
     land(home, [Source("clean.csv", [record(str(number), "2024-01-02") for number in range(20)])], "v2")
     good = materialize([warehouse, mart_audit, marts], "2024-01-10")
