@@ -100,7 +100,7 @@ def retraining_decision(context: dg.AssetExecutionContext, evergreen: Evergreen)
     champion = Registry(evergreen.home).champion(as_of(context))
     decision = decide_retraining(evergreen.home, as_of(context), champion, evergreen.settings)
     metadata: Metadata = {"decision": decision.decision, "reason": decision.reason, **_probe_metadata(decision)}
-    tag(context.instance, context.run_id, retraining=decision.decision)
+    tag(context.instance, context.run.run_id, retraining=decision.decision)
     alarm = _warning(_NO_PERSON, decision.decision != "alert-a-human", decision.reason)
     numbers = dg.MetadataValue.json(decision.body())
     yield from concluded(context, {**metadata, "numbers": numbers}, [alarm])

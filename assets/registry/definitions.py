@@ -81,7 +81,7 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conclud
     from assets.registry.judgement import judge_challenger
 
     judgement = judge_challenger(evergreen.home, as_of(context), evergreen.settings.gate)
-    tag(context.instance, context.run_id, verdict=judgement.verdict.decision)
+    tag(context.instance, context.run.run_id, verdict=judgement.verdict.decision)
     problems = {_ALIAS: judgement.problem, _LEDGER: judgement.ledger_problem}
     yield from concluded(
         context,

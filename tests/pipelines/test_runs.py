@@ -141,7 +141,7 @@ def test_a_warning_is_shown_and_counted_and_stops_nothing() -> None:
         yield from concluded(context, {}, [drift, dg.AssetCheckResult(check_name="conserved", passed=True)])
 
     shown: list[str] = []
-    watcher, run_id = _Watcher(shown.append), str(uuid.uuid4())
+    watcher, run_id = _Watcher(Lines(shown.append)), str(uuid.uuid4())
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_event_listener(run_id, watcher)
         job = dg.Definitions([calm]).resolve_implicit_global_asset_job_def()
