@@ -10,6 +10,7 @@ import typer
 from assets.as_of import at, instant, shifted
 from assets.exceptions import SettingsError
 from assets.settings import domain_folder, load_domain, load_hints, load_settings
+from pipelines.commands.options import Json, SourcesOrConfigured
 from pipelines.output import result, say, show
 
 __all__ = ["check", "init"]
@@ -41,12 +42,9 @@ def init(
 
 
 def check(
-    source: Annotated[
-        list[str] | None,
-        typer.Option(help="A file, a folder or s3://bucket/prefix; by default EVERGREEN_SOURCES. May be given again."),
-    ] = None,
+    source: SourcesOrConfigured = None,
     profile: Annotated[str, typer.Option(help="A file in configs/profiles, without its ending.")] = "quick",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Read a sample of a source through the domain, and show the result and what to check before a run."""
     from assets.ingestion.sources import configured_sources
