@@ -118,9 +118,9 @@ def reproduce(
 
 def demonstrate() -> None:
     """Show how a change of the world is detected, learned and overcome, in `<EVERGREEN_HOME>/demonstration`."""
-    from pipelines.demonstration import demonstrate as show
+    from pipelines.demonstration import demonstrate as go_through
 
-    show(Home.from_environment(), say, show)
+    go_through(Home.from_environment(), say, show)
 
 
 def simulate(

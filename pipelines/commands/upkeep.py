@@ -56,13 +56,14 @@ def doctor(
 ) -> None:
     """Look at the machine, the home, the settings and the sources; exit code 1 when something fails."""
     from assets.ingestion.sources import configured_sources
-    from pipelines.doctor import examine, show
+    from pipelines.doctor import examine
+    from pipelines.doctor import show as show_finding
 
     findings = []
     for finding in examine(Home.from_environment, source or configured_sources(), profile):
         findings.append(finding)
         if not as_json:
-            show(finding)
+            show_finding(finding)
     if as_json:
         show(json.dumps([asdict(finding) for finding in findings]))
     if any(finding.state == "fail" for finding in findings):
