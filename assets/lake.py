@@ -52,19 +52,29 @@ class Home:
         return cls(root)
 
     def require_known(self) -> None:
-        """Raises SettingsError for the home of another domain or of an earlier Evergreen, and for a file."""
+        """Raises SettingsError for the home of another domain, cadence or earlier Evergreen, and for a file."""
         nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
         if not nearest.is_dir():
             raise SettingsError(f"EVERGREEN_HOME: {self.root} is no folder: {nearest} is a file; choose another")
-        if self._owner.exists() and (owner := self._owner.read_text()) != self.domain.name:
-            raise SettingsError(
-                f"EVERGREEN_HOME: {self.root} is the home of the domain {owner}, not of {self.domain.name}; choose "
-                "another folder"
-            )
+        if self._owner.exists():
+            self._require_ours(*self._owner.read_text().splitlines())
         if (self.root / "lake" / "marts").exists() and not (self.root / "lake" / "raw_records").exists():
             raise SettingsError(
                 f"EVERGREEN_HOME: {self.root} is from an earlier Evergreen, whose tables had other names; choose a new "
                 "folder, and run again with the same sources"
+            )
+
+    def _require_ours(self, owner: str = "", cadence: str | None = None) -> None:
+        """Homes from before there were cadences say none."""
+        if owner != self.domain.name:
+            raise SettingsError(
+                f"EVERGREEN_HOME: {self.root} is the home of the domain {owner}, not of {self.domain.name}; choose "
+                "another folder"
+            )
+        if cadence not in (None, self.domain.cadence):
+            raise SettingsError(
+                f"domain.yaml: cadence: {self.root} has a night every {cadence}, not every {self.domain.cadence}; keep "
+                "that cadence, or choose another folder as EVERGREEN_HOME"
             )
 
     def claim(self) -> None:
@@ -72,7 +82,7 @@ class Home:
         self.require_known()
         self.root.mkdir(parents=True, exist_ok=True)
         if not self._owner.exists():
-            write_atomically(self._owner, self.domain.name)
+            write_atomically(self._owner, f"{self.domain.name}\n{self.domain.cadence}")
 
     @property
     def _owner(self) -> Path:

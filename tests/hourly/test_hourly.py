@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from assets.exceptions import SettingsError
 from assets.features.checks import check_training_set
 from assets.features.snapshot import build_training_set
 from assets.ingestion.calendar import Calendar
@@ -103,6 +104,14 @@ def test_a_date_is_refused_with_what_to_write(domain: Path, home: Home, command:
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
     assert "'2024-03-10' is no hour; write YYYY-MM-DDTHH" in " ".join(done.output.split())
+
+
+def test_a_home_keeps_its_cadence(domain: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.claim()
+    home.require_known()
+    monkeypatch.setenv("EVERGREEN_DOMAIN", str(RARE))
+    with pytest.raises(SettingsError, match="has a night every hour, not every day"):
+        home.require_known()
 
 
 def test_a_key_may_name_the_hour_of_publication() -> None:
