@@ -123,6 +123,7 @@ def test_the_summary_of_a_run_names_what_decides(judged) -> None:
         "champion": {"version": "2"},
         "drift": {"detected": False, "share": None},
         "retraining": {"decision": "skip", "reason": ""},
+        "checks": {"passed": 1, "warnings": []},
     }
     lines = table(summary, load_domain()).splitlines()
     head = next(place for place, line in enumerate(lines) if "average precision of Abuse" in line)
