@@ -122,7 +122,7 @@ class Home:
 
     @property
     def reports(self) -> Path:
-        """HTML pages, such as Data Docs and drift reports, served by `evergreen ui`."""
+        """HTML pages, such as Data Docs and reports by Evidently, served by `evergreen ui`."""
         return self.root / "reports"
 
     def running(self, name: str) -> Path:

@@ -20,12 +20,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from assets.exceptions import EvergreenError
+from assets.front.drift import Drift, drift
 from assets.front.history import Day, History
 from assets.front.night import Measured, Night, measured, pictures
 from assets.front.pages import (
     STATIC,
     Links,
     behind_page,
+    drift_page,
     front_page,
     message_page,
     night_page,
@@ -69,7 +71,7 @@ class Reports(StaticFiles):
 
     def file_response(self, *found: Any) -> Response:
         response = super().file_response(*found)
-        scripted = "/drift/" in str(found[0])
+        scripted = "/evidently/" in str(found[0])
         response.headers["Content-Security-Policy"] = _SCRIPTED if scripted else _DOCUMENTS
         return response
 
@@ -104,6 +106,18 @@ class Front:
         if isinstance(found, Behind):
             return _page(behind_page(*self._about, found))
         return _page(rows_page(*self._about, wanted, found))
+
+    def drift(self, request: Request) -> Response:
+        """Whether the window of an as-of drifted, and what moved."""
+        return _page(drift_page(*self._about, self._drift(request)))
+
+    def api_drift(self, request: Request) -> Response:
+        """The same as JSON."""
+        return _json(asdict(self._drift(request)))
+
+    def _drift(self, request: Request) -> Drift:
+        found = drift(self._home, request.path_params["as_of"])
+        return _there(found, "Drift was not measured as of such a day.")
 
     def api_why(self, request: Request) -> Response:
         """The same as JSON."""
@@ -201,6 +215,7 @@ def application(home: Home) -> Iterator[ASGIApp]:
             Route("/timeline", door.api_timeline),
             Route("/nights/{as_of}", door.api_night),
             Route("/why/{version}", door.api_why),
+            Route("/drift/{as_of}", door.api_drift),
             Route("/rows", door.api_rows),
             Route("/versions/{version}/approve", door.api_decide, methods=["POST"]),
             Route("/versions/{version}/reject", door.api_decide, methods=["POST"]),
@@ -210,6 +225,7 @@ def application(home: Home) -> Iterator[ASGIApp]:
             Route("/", door.first),
             Route("/nights", door.night),
             Route("/why/{version}", door.why),
+            Route("/drift/{as_of}.html", door.drift),
             Route("/rows", door.rows),
             Route("/decide", door.decide, methods=["POST"]),
             Mount("/api", routes=api, middleware=[Middleware(JsonOnly)]),

@@ -14,8 +14,10 @@ from assets.front.history import Event, Timeline
 from assets.lake import Home, Lake
 from assets.warehouse.marts import mart
 
-__all__ = ["Finding", "Landed", "Measured", "Night", "Run", "measured", "night", "pictures"]
+__all__ = ["DRIFT_REPORT", "Finding", "Landed", "Measured", "Night", "Run", "measured", "night", "pictures"]
 
+DRIFT_REPORT = "Drift report"
+"""What the drift page is called among the pages of a night."""
 _LANDED = """
     select objects.key, coalesce(counts.landed, objects.landed) as landed, counts.valid,
            coalesce(counts.quarantined, objects.rejects) as quarantined, counts.duplicate, objects.error,
@@ -104,7 +106,7 @@ class Night:
     runs: tuple[Run, ...] = ()
     measured: Measured | None = None
     pages: dict[str, str] = field(default_factory=dict)
-    """Paths of reports that are there, by what they are."""
+    """Paths of the drift page and of reports that are there, by what they are."""
 
 
 def night(home: Home, as_of: str, known: Timeline, runs: Sequence[Run], checks: Sequence[Finding]) -> Night:
@@ -198,5 +200,6 @@ def pictures(home: Home) -> dict[str, str]:
 
 
 def _pages(home: Home, as_of: str, *, newest: bool) -> dict[str, str]:
-    found = {"Drift report": f"drift/{as_of}.html"} | ({"Data Docs": "data-docs/index.html"} if newest else {})
-    return {name: path for name, path in found.items() if (home.reports / path).is_file()}
+    found = {} if home.lake.version(f"drift/{as_of}") is None else {DRIFT_REPORT: f"drift/{as_of}.html"}
+    docs = "data-docs/index.html"
+    return found | ({"Data Docs": docs} if newest and (home.reports / docs).is_file() else {})

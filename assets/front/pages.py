@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from assets.addresses import address
 from assets.as_of import instant
 from assets.display import capitalized, label_name, slice_name
+from assets.front.drift import Drift
 from assets.front.history import Day, History, Reign, Timeline
 from assets.front.night import Measured, Night
 from assets.front.rows import Behind, Rows, Wanted
@@ -23,7 +24,7 @@ from assets.registry.registry import MODEL, MODELS_SHOWN, version_path
 from assets.settings import Domain
 
 __all__ = [
-    *("STATIC", "Links", "behind_page", "chart", "front_page", "message_page", "night_page", "render"),
+    *("STATIC", "Links", "behind_page", "chart", "drift_page", "front_page", "message_page", "night_page", "render"),
     *("rows_page", "why_page"),
 ]
 
@@ -112,6 +113,11 @@ def night_page(domain: Domain, links: Links, known: Timeline, day: Day, night: N
     place = known.days.index(day)
     before, after = known.days[place - 1] if place else None, next(iter(known.days[place + 1 :]), None)
     return render("night.html", domain, links, day=day, night=night, before=before, after=after, decided=False)
+
+
+def drift_page(domain: Domain, links: Links, drift: Drift) -> str:
+    """Whether a window drifted, and what moved."""
+    return render("drift.html", domain, links, drift=drift)
 
 
 def why_page(domain: Domain, links: Links, why: Why) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.exceptions import NotPublished, SettingsError
+from assets.front.drift import Drift, drift
 from assets.front.history import Day, History
-from assets.front.night import Night, measured, pictures
-from assets.front.pages import STATIC, Links, behind_page, front_page, night_page, rows_page, why_page
+from assets.front.night import DRIFT_REPORT, Night, measured, pictures
+from assets.front.pages import STATIC, Links, behind_page, drift_page, front_page, night_page, rows_page, why_page
 from assets.front.rows import Behind, Wanted, behind, find_rows
 from assets.front.why import why
 from assets.lake import Home
@@ -42,7 +43,7 @@ class _Source:
     history: History
     night_of: Callable[[Day], Night]
     settings: FrontSettings
-    drift: DriftSettings
+    drift_settings: DriftSettings
     reports: bool
 
     @property
@@ -61,10 +62,25 @@ class _Source:
     def pictures(self) -> Mapping[str, str]:
         return pictures(self.home) if self.reports else {}
 
+    @property
+    def drift(self) -> Drift | None:
+        """Of the newest day."""
+        found = drift(self.home, self.newest.as_of)
+        return found if found is None or self.reports else replace(found, evidently=None)
+
+    @property
+    def copied(self) -> list[str]:
+        """Paths of reports that are copied as they are."""
+        documents = [path for name, path in self.night(self.newest).pages.items() if name != DRIFT_REPORT]
+        evidently = self.drift.evidently if self.drift else None
+        return [*documents, *([evidently] if evidently else []), *self.pictures.values()]
+
     def night(self, day: Day) -> Night:
-        """The night of a day; only the newest has reports, if any."""
+        """The night of a day; only the newest has a drift page, and other reports if they are wanted."""
         night = self.night_of(day)
-        return night if self.reports and day is self.newest else replace(night, pages={})
+        wanted = (*night.pages,) if self.reports else (DRIFT_REPORT,)
+        pages = {name: path for name, path in night.pages.items() if day is self.newest and name in wanted}
+        return replace(night, pages=pages)
 
     def links(self, root: str) -> Links:
         return Links(root, "", "", live=False, shown=frozenset(self.versions))
@@ -81,8 +97,8 @@ def export(
 ) -> Site:
     """Write the site to a folder that does not exist, is empty, or is an earlier export, which is replaced.
 
-    `reports`: also copy the last night's drift page and Data Docs, and pictures. Raises SettingsError for a folder with
-    anything else, and NotPublished for a home without a night.
+    `reports`: also copy the last night's report by Evidently and Data Docs, and pictures. Raises SettingsError for a
+    folder with anything else, and NotPublished for a home without a night.
     """
     _require_replaceable(folder)
     source = _Source(home, History.of(home), night_of, settings, drift, reports)
@@ -110,7 +126,7 @@ def _write(source: _Source, folder: Path) -> int:
     for path, text in pages.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    for path in (*source.night(source.newest).pages.values(), *source.pictures.values()):
+    for path in source.copied:
         _copy(source.home.reports, Path(path), folder)
     return len(pages)
 
@@ -130,6 +146,8 @@ def _pages(source: _Source) -> Iterator[tuple[str, str]]:
     yield _TOP.home, _first(source)
     for day in history.timeline.days:
         yield _TOP.night(day.as_of), night_page(domain, links, history.timeline, day, source.night(day))
+    if moved := source.drift:
+        yield f"drift/{moved.as_of}.html", drift_page(domain, links, moved)
     for version in dict.fromkeys(str(entry.body["version"]) for entry in history.entries if entry.kind == "verdict"):
         if story := why(source.home, history, version):
             yield _TOP.why(version), why_page(domain, links, story)
@@ -149,7 +167,7 @@ def _first(source: _Source) -> str:
 def _rows(source: _Source, numbers: Behind) -> Iterator[tuple[str, str]]:
     links = source.links("../")
     for wanted in _wanted(numbers):
-        if rows := find_rows(source.home, source.history, wanted, source.settings, source.drift):
+        if rows := find_rows(source.home, source.history, wanted, source.settings, source.drift_settings):
             yield _TOP.rows(wanted.parameters), rows_page(source.home.domain, links, wanted, rows)
 
 

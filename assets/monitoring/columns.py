@@ -93,19 +93,14 @@ class Binning:
             places = np.searchsorted(self.edges, numbers, side="left")
         return np.where(values.isna(), len(self.names) - 1, places).astype(np.int64)
 
-    def apply(self, values: "pd.Series[Any]") -> "pd.Series[str]":
-        """The name of each value's category."""
-        return pd.Series(np.array(self.names, dtype=object)[self.codes(values)], index=values.index)
-
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All categories; the last one is for missing values."""
+        """All categories; the last one is for missing values. Bins that are close together may have the same name."""
         if self.edges is None:
             return (*sorted(self.kept), _OTHER, _MISSING)
-        upper = [f"{edge:.3g}" for edge in self.edges]
+        upper = [f"{edge:,.0f}" if edge.is_integer() or abs(edge) >= 1000 else f"{edge:.3g}" for edge in self.edges]
         between = [f"{low} to {high}" for low, high in pairwise(upper)]
-        names = [f"up to {upper[0]}", *between, f"over {upper[-1]}"] if upper else ["any"]
-        return (*(f"{place:02d}: {name}" for place, name in enumerate(names, start=1)), _MISSING)
+        return (*([f"up to {upper[0]}", *between, f"over {upper[-1]}"] if upper else ["any"]), _MISSING)
 
 
 def fit_binning(reference: "pd.Series[Any]", bins: int, rows: int) -> Binning:

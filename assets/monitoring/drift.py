@@ -18,9 +18,9 @@ from pathlib import Path
 
 from assets.lake import Home, Lake, hash_json
 from assets.monitoring.comparison import Column, judge, measure_columns
-from assets.monitoring.page import render
+from assets.monitoring.distributions import bin_columns, write_distributions
 from assets.monitoring.performance import Performance, load_performance
-from assets.monitoring.report import DriftReport, Earlier, load_drift, read_drift
+from assets.monitoring.report import DriftReport, Earlier, earlier_windows, load_drift
 from assets.monitoring.sides import Compared, TrainingSide, read_reference, read_window
 from assets.monitoring.widgets import by_evidently
 from assets.monitoring.wording import hash_words, measure_wording, wording_rows
@@ -30,16 +30,19 @@ from assets.settings import Domain, DriftSettings
 
 __all__ = ["measure_drift"]
 
+_EVIDENTLY = "report.html"
+
 
 def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, settings: DriftSettings) -> DriftReport:
-    """Compare the champion's window with its training, and publish the numbers and the HTML as `drift/<as_of>`.
+    """Compare the champion's window with its training, and publish numbers and distributions as `drift/<as_of>`.
 
-    The page is `reports/drift/<as_of>.html`; without a champion, its predictions or enough rows it says so. The
-    version is a function of the predictions, the settings, the champion's earlier windows and, for the page, its
+    Evidently's report is `reports/evidently/<as_of>.html`. Without a champion, its predictions or enough rows the
+    report says so. The version is a function of the predictions, the settings, the champion's earlier windows and its
     performance; an existing one is reused.
     """
     lake, table = home.lake, f"drift/{as_of}"
-    earlier, performance = _earlier(lake, as_of, champion), _performance(lake, as_of, champion)
+    earlier = earlier_windows(lake, as_of, champion.training_id if champion else None)
+    performance = _performance(lake, as_of, champion)
     windows = [[window.as_of, sorted(window.drifted)] for window in earlier]
     others = [windows, lake.version(f"performance/{as_of}"), champion and champion.training_id]
     path = lake.path(table, hash_json([as_of, _scored_version(lake, as_of), others, settings.model_dump()])[:16])
@@ -47,11 +50,10 @@ def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, se
         lake.publish(table, path.name, path)
     else:
         with lake.staging(table) as staged:
-            report, widgets = _report(home, as_of, champion, earlier, performance, settings)
+            report = _report(home, as_of, champion, earlier, performance, settings, staged)
             (staged / "drift.json").write_text(json.dumps(asdict(report), indent=1))
-            (staged / "report.html").write_text(render(report, widgets, earlier, performance, home.domain))
             lake.publish(table, path.name, staged)
-    _show(path / "report.html", home.reports / "drift" / f"{as_of}.html")
+    _show(path / _EVIDENTLY, home.reports / "evidently" / f"{as_of}.html")
     return load_drift(lake, as_of)
 
 
@@ -68,17 +70,6 @@ def _scored_version(lake: Lake, as_of: str) -> str | None:
     return lake.version(f"predictions/{as_of}")
 
 
-def _earlier(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> tuple[Earlier, ...]:
-    """The windows before as_of that were measured for this champion, newest last."""
-    tables = [table for table in lake.tables("drift") if table.removeprefix("drift/") < as_of]
-    published = [read_drift(lake.current(table)) for table in tables]
-    return tuple(
-        Earlier(content["as_of"], frozenset(c["name"] for c in content["columns"] if c["drifted"]), content["share"])
-        for content in published
-        if champion and content.get("training_id") == champion.training_id and content["detected"] is not None
-    )
-
-
 def _performance(lake: Lake, as_of: str, champion: RegisteredVersion | None) -> Performance | None:
     if champion is None or lake.version(f"performance/{as_of}") is None:
         return None
@@ -93,40 +84,45 @@ def _report(
     earlier: tuple[Earlier, ...],
     performance: Performance | None,
     settings: DriftSettings,
-) -> tuple[DriftReport, str]:
-    """The report, and Evidently's page, which is empty when nothing was measured."""
+    folder: Path,
+) -> DriftReport:
+    """The report; distributions and Evidently's report are written to the folder if anything was measured."""
     lake, domain = home.lake, home.domain
     why = _unmeasurable(lake, as_of, champion)
     if why is not None or champion is None:
-        return _unmeasured(as_of, champion, why or "", 0), ""
+        return _unmeasured(as_of, champion, why or "", 0)
     reference = read_reference(lake, champion, settings)
     current = read_window(lake, as_of, reference, settings)
     rows = reference.side.rows, current.side.rows
     if rows[1] < settings.min_rows:
         why = f"the window has {rows[1]} scored {domain.record.many} that the champion was not trained on"
-        return _unmeasured(as_of, champion, f"{why}, fewer than {settings.min_rows}", rows[1]), ""
+        return _unmeasured(as_of, champion, f"{why}, fewer than {settings.min_rows}", rows[1])
     if rows[0] < settings.min_rows:
         why = f"the champion's snapshot gives {rows[0]} reference rows, fewer than {settings.min_rows}"
-        return _unmeasured(as_of, champion, why, rows[1]), ""
-    columns, widgets = _compare(reference, current, domain, settings)
+        return _unmeasured(as_of, champion, why, rows[1])
+    columns = _compare(reference, current, domain, settings, folder)
     columns = (*columns, *(performance.answers if performance else ()))
     left_out = _left_out({column.group for column in columns}, reference, current, performance, settings)
     finding = judge(columns, settings, left_out)
     since = {column.name: _since(column.name, as_of, earlier) for column in columns if column.drifted}
     verdict = (finding.detected, finding.share, finding.reason)
-    return DriftReport(
-        as_of, champion.version, *verdict, *rows, columns, since, left_out, champion.training_id
-    ), widgets
+    about = (since, left_out, champion.training_id)
+    bound = settings.share_threshold
+    return DriftReport(as_of, champion.version, *verdict, *rows, columns, *about, share_threshold=bound)
 
 
 def _compare(
-    reference: TrainingSide, current: Compared, domain: Domain, settings: DriftSettings
-) -> tuple[tuple[Column, ...], str]:
+    reference: TrainingSide, current: Compared, domain: Domain, settings: DriftSettings, folder: Path
+) -> tuple[Column, ...]:
+    """The measured columns, whose distributions and Evidently's report are written to the folder."""
     measured = measure_columns(reference.side, current.side, settings)
-    columns, widgets = by_evidently(measured, reference.side, current.side, domain, settings)
+    binned = bin_columns(measured, reference.side, current.side, domain, settings)
+    columns, page = by_evidently(measured, binned, settings.share_threshold)
+    write_distributions(binned, folder)
+    (folder / _EVIDENTLY).write_text(page)
     words = hash_words(reference.texts), hash_words(current.texts)
     wording = measure_wording(*words, reference.side.stretches, settings)
-    return (*columns, wording) if wording else columns, widgets
+    return (*columns, wording) if wording else columns
 
 
 def _left_out(
@@ -144,7 +140,7 @@ def _left_out(
     rows = {group: f"{window} rows of the window, {other} of the reference" for group, (window, other) in sizes.items()}
     rows["wording"] = f"{texts} texts to learn from on either side"
     tested, known = (performance.evaluated.rows, performance.realised.rows) if performance else (0, 0)
-    rows["answers"] = f"{known} answers with a known label, and {tested} evaluated ones"
+    rows["answers"] = f"{known} blind answers whose label is known, and {tested} evaluated ones"
     return {group: f"{few}, {settings.min_rows} are needed" for group, few in rows.items() if group not in measured}
 
 

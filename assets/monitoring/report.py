@@ -8,7 +8,7 @@ from typing import Any
 from assets.lake import Lake
 from assets.monitoring.comparison import Column, shares
 
-__all__ = ["DriftReport", "Earlier", "load_drift", "read_drift"]
+__all__ = ["DriftReport", "Earlier", "earlier_windows", "load_drift", "read_drift"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class DriftReport:
     """Why groups were not measured."""
     training_id: str | None = None
     """The training id of the measured champion; None without one."""
+    share_threshold: float | None = None
+    """The share of a group's drifted columns above which there is drift; None if nothing was measured."""
 
     @property
     def groups(self) -> dict[str, float]:
@@ -52,6 +54,17 @@ def load_drift(lake: Lake, as_of: str) -> DriftReport:
     """The published report of an as-of date. Raises NotPublished."""
     content = read_drift(lake.current(f"drift/{as_of}"))
     return DriftReport(**{**content, "columns": tuple(Column(**column) for column in content["columns"])})
+
+
+def earlier_windows(lake: Lake, as_of: str, training_id: str | None) -> tuple[Earlier, ...]:
+    """The windows before as_of that were measured for the champion of this training, newest last."""
+    tables = [table for table in lake.tables("drift") if table.removeprefix("drift/") < as_of]
+    published = [read_drift(lake.current(table)) for table in tables]
+    return tuple(
+        Earlier(content["as_of"], frozenset(c["name"] for c in content["columns"] if c["drifted"]), content["share"])
+        for content in published
+        if training_id and content.get("training_id") == training_id and content["detected"] is not None
+    )
 
 
 def read_drift(folder: Path) -> dict[str, Any]:

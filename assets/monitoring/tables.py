@@ -61,7 +61,7 @@ def windows_table(performance: Performance) -> Table:
         )
         for w in reversed(performance.windows)
     ]
-    return Table(["as of", "rows", "labels known", "estimated", "realised", "too high by"], rows)
+    return Table(["as of", "blind rows", "labels known of them", "estimated", "realised", "too high by"], rows)
 
 
 def _share(share: float | None) -> str:

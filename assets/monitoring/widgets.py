@@ -1,51 +1,54 @@
-"""Evidently's page and numbers for measured columns."""
+"""Evidently's report and numbers for measured columns."""
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from html import escape
 
+import numpy as np
 import pandas as pd
 
-from assets.display import label_name
-from assets.monitoring.columns import fit_binning
-from assets.monitoring.comparison import Column, Side
-from assets.settings import Domain, DriftSettings
+from assets.monitoring.comparison import Column
+from assets.monitoring.distributions import Binned
 
 __all__ = ["by_evidently"]
 
-_LABELS = ("label", "predicted_label")
-"""Columns whose categories are labels."""
+_ORDER = (
+    "<p style='font: 16px/1.5 system-ui, sans-serif; margin: 24px'>A summary for each group of columns, in this order: "
+    "{groups}. A column is detected from its own threshold on, which the drift page shows.</p>"
+)
+"""Without a colour: Evidently's own, for the light and for the dark, is that of the whole page."""
 
 
 def by_evidently(
-    columns: Iterable[Column], reference: Side, current: Side, domain: Domain, settings: DriftSettings
+    columns: Iterable[Column], binned: Mapping[str, Binned], share: float
 ) -> tuple[tuple[Column, ...], str]:
-    """The columns with Evidently's PSI, and its page as HTML that loads nothing."""
-    measured = list(columns)
+    """The columns with Evidently's PSI, and its report as HTML that loads nothing.
+
+    `share`: of a group's columns, above which it calls the group drifted.
+    """
     members: dict[str, list[Column]] = {}
-    binned: tuple[dict[str, pd.Series[str]], dict[str, pd.Series[str]]] = ({}, {})
-    for column in measured:
+    for column in (measured := list(columns)):
         members.setdefault(column.group, []).append(column)
-        sides = reference.groups[column.group][column.name], current.groups[column.group][column.name]
-        binning = fit_binning(sides[0], settings.bins, len(sides[1]))
-        for into, values in zip(binned, sides, strict=True):
-            names = binning.apply(values)
-            if column.name in _LABELS:
-                names = names.map(partial(label_name, domain))
-            # Plotly reads the names of categories as markup.
-            into[column.name] = names.map(escape).reset_index(drop=True)
-    psi, html = _evidently(binned, list(members.values()), settings.share_threshold)
+    reference = {name: _categories(column, column.reference) for name, column in binned.items()}
+    current = {name: _categories(column, column.current) for name, column in binned.items()}
+    psi, html = _evidently((reference, current), list(members.values()), share)
     judged = (replace(c, value=psi[c.name], drifted=psi[c.name] >= c.threshold) for c in measured)
-    return tuple(judged), html
+    order = _ORDER.format(groups=escape(", ".join(members)))
+    return tuple(judged), html.replace("<body>", f"<body>{order}", 1)
+
+
+def _categories(column: Binned, codes: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> "pd.Series[str]":
+    """The name of each row's category. Plotly reads them as markup, and puts them in alphabetical order."""
+    names = (f"{place:02d}: {name}" if column.numeric else name for place, name in enumerate(column.names, start=1))
+    return pd.Series(np.array([escape(name) for name in names], dtype=object)[codes])
 
 
 def _evidently(
     binned: "tuple[dict[str, pd.Series[str]], dict[str, pd.Series[str]]]", groups: list[list[Column]], share: float
 ) -> tuple[dict[str, float], str]:
-    """PSI by column, and the page. Frames of unequal length are padded: Evidently ignores None."""
+    """PSI by column, and the report. Frames of unequal length are padded: Evidently ignores None."""
     os.environ["DO_NOT_TRACK"] = "true"
     with warnings.catch_warnings():
         # Evidently's own warnings: its sources have invalid escapes and use deprecated pandas and pydantic features.

@@ -69,7 +69,8 @@ def measure_wording(reference: csr_matrix, current: csr_matrix, parts: int, sett
     area, like = _nearest(np.array([_tell_apart(side, window) for side in sides]), sides[0], window, settings)
     calm = _calm(sides, _noise(like * len(sides[0]), len(window)), settings)
     threshold = max(settings.wording_threshold, calm)
-    return Column("domain_classifier", "wording", "auc", area, calm, threshold, area >= threshold)
+    note = f"{len(window):,} texts of the window, {len(sides[0]):,} of each of {parts} parts of the training period"
+    return Column("domain_classifier", "wording", "auc", area, calm, threshold, area >= threshold, note)
 
 
 @dataclass(frozen=True)

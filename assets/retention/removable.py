@@ -22,7 +22,7 @@ _OF_THE_REIGN = ("predictions", "performance", "drift")
 _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
-    *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/drift/.*.html-*", "cache/texts/*/.*.npz-*"),
+    *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/evidently/.*.html-*", "cache/texts/*/.*.npz-*"),
 )
 """Files left by killed processes."""
 
@@ -70,9 +70,10 @@ class _Search:
                 yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
 
     def pages(self) -> Iterator[Removable]:
-        """Drift pages, as served and as kept in the lake."""
+        """Evidently's reports, as served (formerly as drift pages) and as kept in the lake."""
         cut, why = self._before(self.settings.page_days), f"not of the last {self.settings.page_days} days"
-        served = [(path.stem, path) for path in (self._root / "reports" / "drift").glob("*.html")]
+        reports = self._root / "reports"
+        served = [(path.stem, path) for name in ("drift", "evidently") for path in (reports / name).glob("*.html")]
         stored = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
         for day, path in sorted(served + stored):
             if day <= cut:

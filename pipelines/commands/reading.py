@@ -93,7 +93,7 @@ def letter(
 def export_site(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier export.")],
     texts: Annotated[bool, typer.Option("--texts", help="Include texts, if configs/front.yaml shows them.")] = False,
-    reports: Annotated[bool, typer.Option(help="Include the last night's drift page and Data Docs.")] = True,
+    reports: Annotated[bool, typer.Option(help="Include the last night's report by Evidently, and Data Docs.")] = True,
 ) -> None:
     """Write the front door as static files, which also work from a folder."""
     from pipelines.letters import copy_site

@@ -82,10 +82,10 @@ def test_verdict_decision_and_cost_are_those_of_the_day(told: Any) -> None:
 
 
 def test_pages_that_are_there_are_named(told: Any) -> None:
-    reports = told.home.reports
-    for path in (f"drift/{told.day}.html", "data-docs/index.html"):
-        (reports / path).parent.mkdir(parents=True)
-        (reports / path).touch()
+    assert last(told.home).pages == {}
+    told.publish("drift", "drift.json", {"reason": "calm"})
+    (told.home.reports / "data-docs").mkdir(parents=True)
+    (told.home.reports / "data-docs" / "index.html").touch()
     assert last(told.home).pages == {"Drift report": f"drift/{told.day}.html", "Data Docs": "data-docs/index.html"}
     assert night(told.home, "2024-01-05", History.of(told.home).timeline, (), ()).pages == {}
 

@@ -1,6 +1,7 @@
 """The exported site: every link leads to a file, nothing needs a server, and no text is in it unasked."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +13,7 @@ from assets.front.history import Day, History
 from assets.front.night import Night, night
 from assets.front.site import Site, export
 from assets.lake import Home
+from assets.monitoring.report import DriftReport
 from assets.settings import FrontSettings, load_domain, load_settings
 
 DRIFT = load_settings("quick").drift
@@ -83,11 +85,16 @@ def test_texts_are_in_it_only_if_the_settings_show_them(
     assert told(write(settings=shown))
 
 
-def test_reports_of_the_last_night_and_pictures_are_copied_unless_not_wanted(
+def test_the_last_night_has_its_drift_page_and_reports_and_pictures_unless_not_wanted(
     write: Callable[..., Site], harmed: Any, read: Any
 ) -> None:
     reports = harmed.home.reports
-    for name in ("drift/2024-01-02.html", "drift/2024-01-01.html", "data-docs/index.html", "data-docs/v/a.html"):
+    for nth in (0, 1):
+        about = {"detected": None, "share": None, "reason": "none was measured", "columns": ()}
+        report = DriftReport(harmed.night(nth).day, "1", reference_rows=0, current_rows=0, **about)
+        harmed.publish("drift", "drift.json", asdict(report))
+    evidently = ("evidently/2024-01-02.html", "evidently/2024-01-01.html")
+    for name in (*evidently, "data-docs/index.html", "data-docs/v/a.html"):
         (reports / name).parent.mkdir(parents=True, exist_ok=True)
         (reports / name).write_text("a report")
     (reports / "demonstration.png").write_bytes(b"\x89PNG")
@@ -96,7 +103,13 @@ def test_reports_of_the_last_night_and_pictures_are_copied_unless_not_wanted(
     assert (site.folder / "demonstration.png").is_file()
     assert {path.name for path in (site.folder / "drift").iterdir()} == {"2024-01-02.html"}
     assert "../drift/2024-01-02.html" in read((site.folder / "nights" / "2024-01-02.html").read_text()).links
-    assert not (write(reports=False).folder / "drift").exists()
+    page = read((site.folder / "drift" / "2024-01-02.html").read_text())
+    assert "None was measured." in page.text
+    assert "../evidently/2024-01-02.html" in page.links
+    assert {path.name for path in (site.folder / "evidently").iterdir()} == {"2024-01-02.html"}
+    less = write(reports=False).folder
+    assert not (less / "evidently").exists()
+    assert not [link for link in read((less / "drift" / "2024-01-02.html").read_text()).links if "evidently" in link]
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else_is(write: Callable[..., Site], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from assets.monitoring.comparison import Column, Side, judge, measure_columns, shares
+from assets.monitoring.distributions import bin_columns
 from assets.monitoring.widgets import by_evidently
 from assets.settings import load_domain, load_settings
 
@@ -24,7 +25,8 @@ def test_evidentlys_numbers_are_ours(world: Any) -> None:
         *((name, "features") for name in columns),
         ("label", "predictions"),
     ]
-    seen, page = by_evidently(measured, *sides, load_domain(), SETTINGS)
+    binned = bin_columns(measured, *sides, load_domain(), SETTINGS)
+    seen, page = by_evidently(measured, binned, SETTINGS.share_threshold)
     for ours, theirs in zip(measured, seen, strict=True):
         assert theirs.value == pytest.approx(ours.value, rel=1e-9)
         assert theirs.drifted == ours.drifted
@@ -56,7 +58,9 @@ def test_names_cannot_leave_the_script_of_evidentlys_page(world: Any) -> None:
     def read(name: str) -> Scripts:
         frames = [world(seed).rows(400, "2024-01-01", 30, "a")[["company"]].assign(channel=name) for seed in (1, 2)]
         sides = [Side({"features": frame.rename(columns={"company": f"of {name}"})}) for frame in frames]
-        return Scripts(by_evidently(measure_columns(*sides, SETTINGS), *sides, load_domain(), SETTINGS)[1])
+        measured = measure_columns(*sides, SETTINGS)
+        binned = bin_columns(measured, *sides, load_domain(), SETTINGS)
+        return Scripts(by_evidently(measured, binned, SETTINGS.share_threshold)[1])
 
     calm, hostile = read("Web"), read(name)
     assert (len(hostile.scripts), hostile.others) == (len(calm.scripts), calm.others)

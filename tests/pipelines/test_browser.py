@@ -199,13 +199,13 @@ def test_a_page_of_another_origin_changes_and_reads_nothing(
 def test_one_visit_opens_all_three_and_the_links_between_them(
     browser: Browser, addresses: dict[str, str], home: Home
 ) -> None:
-    report = home.reports / "drift" / "2024-07-01.html"
+    report = home.reports / "evidently" / "2024-07-01.html"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text("<title>still</title><script>document.title = 'alive'</script><img src='http://127.0.0.1:1/x'>")
     browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
     assert browser.run("location.href") == f"{addresses['dagster']}/"
     assert browser.run("document.cookie") == ""
-    browser.follow(f"{addresses['front']}/drift/2024-07-01.html")
+    browser.follow(f"{addresses['front']}/evidently/2024-07-01.html")
     assert browser.run("document.title") == "alive"
     browser.open(addresses["mlflow"])
     found = browser.run(
@@ -263,9 +263,9 @@ def test_a_report_reaches_nothing_on_which_a_person_decides(browser: Browser, fr
     """Names from data stand in the scripts that a report has in itself."""
     opened = "(() => { try { return window.open('/').document.title } catch (error) { return error.name } })()"
     asked = "fetch('/api/now').then(() => 'answered', () => 'refused')"
-    (home.reports / "drift").mkdir(parents=True)
-    (home.reports / "drift" / "x.html").write_text("<title>still</title><script>document.title = 'alive'</script>")
-    browser.open(f"{front}/drift/x.html?token={token_of(home)}")
+    (home.reports / "evidently").mkdir(parents=True)
+    (home.reports / "evidently" / "x.html").write_text("<title>still</title><script>document.title = 'alive'</script>")
+    browser.open(f"{front}/evidently/x.html?token={token_of(home)}")
     assert browser.run("document.title") == "alive"
     assert browser.run("window.origin") == "null"
     assert browser.run(opened, user=True) == "TypeError"

@@ -112,21 +112,20 @@ def test_only_json_decides_by_the_api_and_only_a_form_of_this_page_by_itself(cli
 
 @pytest.fixture(scope="module")
 def reports(client: TestClient, home: Home) -> TestClient:
-    for path in (f"drift/{DAY}.html", "data-docs/index.html"):
+    for path in (f"evidently/{DAY}.html", "data-docs/index.html"):
         (home.reports / path).parent.mkdir(parents=True)
         (home.reports / path).write_text("<title>a report</title>")
     return client
 
 
 def test_a_report_is_served_to_stand_alone(reports: TestClient) -> None:
-    page = reports.get(f"/drift/{DAY}.html")
+    page = reports.get(f"/evidently/{DAY}.html")
     assert page.text == "<title>a report</title>"
     assert page.headers["x-content-type-options"] == "nosniff"
     for rule in ("default-src 'none'", "form-action 'none'", "frame-ancestors 'none'", "sandbox allow-scripts"):
         assert rule in page.headers["content-security-policy"]
     assert "allow-same-origin" not in page.headers["content-security-policy"]
     assert "script-src" not in reports.get("/data-docs/index.html").headers["content-security-policy"]
-    assert f'<a href="/drift/{DAY}.html">' in reports.get("/").text
 
 
 def test_only_reports_are_served(reports: TestClient, home: Home, tmp_path: Path) -> None:
@@ -137,7 +136,15 @@ def test_only_reports_are_served(reports: TestClient, home: Home, tmp_path: Path
         *("link.html", "folder/secret.html", "../../secret.html", "..%2f..%2fsecret.html"),
         f"/{tmp_path}/secret.html",
     )
-    for path in (*secret, "drift", "drift/", "none.html", "%00.html", f"{'x' * 300}.html", "static/../front.html"):
+    for path in (
+        *secret,
+        "evidently",
+        "evidently/",
+        "none.html",
+        "%00.html",
+        f"{'x' * 300}.html",
+        "static/../front.html",
+    ):
         assert reports.get(f"{HERE}/{path}").status_code == 404, path
 
 

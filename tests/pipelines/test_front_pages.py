@@ -1,6 +1,8 @@
 """Why, rows, the letter and the export, as a person reaches them: over HTTP and by commands."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from assets.lake import Home
+from assets.monitoring.report import DriftReport
 from assets.registry.ledger import Ledger
 from pipelines.cli import app
 from pipelines.front import application
@@ -59,6 +62,26 @@ def test_a_verdict_is_a_page_and_json(client: TestClient) -> None:
 def test_what_is_not_there_is_a_page_that_says_so(client: TestClient, path: str, words: str) -> None:
     for answer in (client.get(path), client.get(f"/api{path}")):
         assert (answer.status_code, words in answer.text) == (404, True), answer.text
+        assert "<script>" not in answer.text
+
+
+def test_drift_is_a_page_and_json(client: TestClient, home: Home) -> None:
+    unmeasured = {"detected": None, "share": None, "reason": "there is <b>no champion", "columns": ()}
+    report = DriftReport(DAY, None, reference_rows=0, current_rows=0, **unmeasured)  # type: ignore[arg-type]
+    with home.lake.staging(f"drift/{DAY}") as staged:
+        (staged / "drift.json").write_text(json.dumps(asdict(report)))
+        home.lake.publish(f"drift/{DAY}", "v", staged)
+    page = client.get(f"/drift/{DAY}.html")
+    assert (page.status_code, "There is &lt;b&gt;no champion." in page.text) == (200, True)
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert f'<a href="/drift/{DAY}.html">' in client.get("/").text
+    assert client.get(f"/api/drift/{DAY}").json()["sentence"] == "There is <b>no champion."
+
+
+@pytest.mark.parametrize("day", ["2024-07-02", "..", "%00", "<script>", "x" * 300])
+def test_a_day_whose_drift_was_not_measured_has_no_page(client: TestClient, day: str) -> None:
+    for answer in (client.get(f"/drift/{day}.html"), client.get(f"/api/drift/{day}")):
+        assert answer.status_code == 404
         assert "<script>" not in answer.text
 
 

@@ -49,8 +49,8 @@ def _spend(home: Home, night: int) -> None:
     _put(lake, f"drift/{today}", "v", drift="{}")
     page = lake.current(f"drift/{today}") / "report.html"
     page.write_text("page" * 1000)
-    (home.reports / "drift").mkdir(parents=True, exist_ok=True)
-    (home.reports / "drift" / f"{today}.html").hardlink_to(page)
+    (home.reports / "evidently").mkdir(parents=True, exist_ok=True)
+    (home.reports / "evidently" / f"{today}.html").hardlink_to(page)
 
 
 def _listing(home: Home) -> list[str]:
