@@ -29,9 +29,11 @@ from assets.front.pages import (
     front_page,
     message_page,
     night_page,
+    reports_page,
     rows_page,
     why_page,
 )
+from assets.front.reports import shelves
 from assets.front.rows import Behind, Rows, Wanted, behind, find_rows
 from assets.front.why import Why, why
 from assets.lake import Home
@@ -104,6 +106,10 @@ class Front:
         if isinstance(found, Behind):
             return _page(behind_page(*self._about, found))
         return _page(rows_page(*self._about, wanted, found))
+
+    def reports(self, _: Request) -> Response:
+        """Every report that there is."""
+        return _page(reports_page(*self._about, shelves(self._home)))
 
     def api_why(self, request: Request) -> Response:
         """The same as JSON."""
@@ -211,6 +217,7 @@ def application(home: Home) -> Iterator[ASGIApp]:
             Route("/nights", door.night),
             Route("/why/{version}", door.why),
             Route("/rows", door.rows),
+            Route("/reports", door.reports),
             Route("/decide", door.decide, methods=["POST"]),
             Mount("/api", routes=api, middleware=[Middleware(JsonOnly)]),
             Mount("/static", StaticFiles(directory=STATIC)),
