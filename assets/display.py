@@ -25,7 +25,7 @@ __all__ = [
     "text_table",
 ]
 
-_MARKUP = re.compile(r"([\\`*_\[\]|~])")
+_MARKUP = re.compile(r"([\\`*_\[\]|~$])")
 _AT_THE_START = re.compile(r"^([-+#=]|\d+(?=[.)](?:\s|$)))")
 _NUMBER = re.compile(r"[-+]?\d")
 

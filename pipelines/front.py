@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import dagster as dg
+from pydantic_core import to_jsonable_python
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -31,9 +31,11 @@ from assets.front.pages import (
     front_page,
     message_page,
     night_page,
+    reports_page,
     rows_page,
     why_page,
 )
+from assets.front.reports import shelves
 from assets.front.rows import Behind, Rows, Wanted, behind, find_rows
 from assets.front.why import Why, why
 from assets.lake import Home
@@ -113,19 +115,23 @@ class Front:
 
     def api_drift(self, request: Request) -> Response:
         """The same as JSON."""
-        return _json(asdict(self._drift(request)))
+        return _json(self._drift(request))
 
     def _drift(self, request: Request) -> Drift:
         found = drift(self._home, request.path_params["as_of"])
         return _there(found, "Drift was not measured as of such a day.")
 
+    def reports(self, _: Request) -> Response:
+        """Every report that there is."""
+        return _page(reports_page(*self._about, shelves(self._home)))
+
     def api_why(self, request: Request) -> Response:
         """The same as JSON."""
-        return _json(asdict(self._why(request)))
+        return _json(self._why(request))
 
     def api_rows(self, request: Request) -> Response:
         """The same as JSON."""
-        return _json(asdict(self._rows(_wanted(request))))
+        return _json(self._rows(_wanted(request)))
 
     def _why(self, request: Request) -> Why:
         found = why(self._home, History.of(self._home), request.path_params["version"])
@@ -143,19 +149,18 @@ class Front:
     def api_now(self, _: Request) -> Response:
         """Champion, quality, and what waits for a person."""
         history = History.of(self._home)
-        found = {"now": history.now, "measured": self._measured(history)}
-        return _json({"problem": history.problem, **{name: part and asdict(part) for name, part in found.items()}})
+        return _json({"problem": history.problem, "now": history.now, "measured": self._measured(history)})
 
     def api_timeline(self, _: Request) -> Response:
         """Every as-of, oldest first."""
-        return _json(asdict(History.of(self._home).timeline))
+        return _json(History.of(self._home).timeline)
 
     def api_night(self, request: Request) -> Response:
         """The night of an as-of."""
         history, as_of = History.of(self._home), request.path_params["as_of"]
         if as_of != newest_night(self._instance):
             _known(history, as_of)
-        return _json(asdict(self._night(history, as_of)))
+        return _json(self._night(history, as_of))
 
     async def decide(self, request: Request) -> Response:
         """What a form asks for: to approve or reject a version, or to roll back to one."""
@@ -227,6 +232,7 @@ def application(home: Home) -> Iterator[ASGIApp]:
             Route("/why/{version}", door.why),
             Route("/drift/{as_of}.html", door.drift),
             Route("/rows", door.rows),
+            Route("/reports", door.reports),
             Route("/decide", door.decide, methods=["POST"]),
             Mount("/api", routes=api, middleware=[Middleware(JsonOnly)]),
             Mount("/static", StaticFiles(directory=STATIC)),
@@ -274,4 +280,4 @@ def _page(text: str, status: int = 200) -> Response:
 
 
 def _json(content: Any) -> Response:
-    return JSONResponse(content, headers={"Cache-Control": "no-store"})
+    return JSONResponse(to_jsonable_python(content), headers={"Cache-Control": "no-store"})

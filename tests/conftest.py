@@ -1,8 +1,9 @@
 """What every test gets: a home of its own, no network, no telemetry."""
 
 import os
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from playwright.sync_api import Page, sync_playwright
 
 from assets.lake import Home
 
@@ -46,6 +48,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
     return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of the machine's Chromium. Tests ask for it first: where there is none, no server is started."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium on the PATH")
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(120_000)
+        yield page
 
 
 @pytest.fixture(scope="session")

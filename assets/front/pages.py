@@ -17,6 +17,7 @@ from assets.display import capitalized, label_name, slice_name
 from assets.front.drift import Drift
 from assets.front.history import Day, History, Reign, Timeline
 from assets.front.night import Measured, Night
+from assets.front.reports import Shelf
 from assets.front.rows import Behind, Rows, Wanted
 from assets.front.why import Why
 from assets.lake import Home, hash_json
@@ -25,7 +26,7 @@ from assets.settings import Domain
 
 __all__ = [
     *("STATIC", "Links", "behind_page", "chart", "drift_page", "front_page", "message_page", "night_page", "render"),
-    *("rows_page", "why_page"),
+    *("reports_page", "rows_page", "why_page"),
 ]
 
 _OPEN = ",".join(f"global%40global%3A{group}" for group in ("registry", "monitoring"))
@@ -133,6 +134,11 @@ def behind_page(domain: Domain, links: Links, behind: Behind) -> str:
 def rows_page(domain: Domain, links: Links, wanted: Wanted, rows: Rows) -> str:
     """A page of rows."""
     return render("rows.html", domain, links, wanted=wanted, rows=rows)
+
+
+def reports_page(domain: Domain, links: Links, shelves: Sequence[Shelf]) -> str:
+    """Every report that there is."""
+    return render("reports.html", domain, links, shelves=shelves)
 
 
 def message_page(domain: Domain, links: Links, title: str, words: str) -> str:

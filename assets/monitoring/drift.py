@@ -106,9 +106,17 @@ def _report(
     finding = judge(columns, settings, left_out)
     since = {column.name: _since(column.name, as_of, earlier) for column in columns if column.drifted}
     verdict = (finding.detected, finding.share, finding.reason)
-    about = (since, left_out, champion.training_id)
-    bound = settings.share_threshold
-    return DriftReport(as_of, champion.version, *verdict, *rows, columns, *about, share_threshold=bound)
+    return DriftReport(
+        as_of,
+        champion.version,
+        *verdict,
+        *rows,
+        columns=columns,
+        since=since,
+        left_out=left_out,
+        training_id=champion.training_id,
+        share_threshold=settings.share_threshold,
+    )
 
 
 def _compare(

@@ -27,12 +27,11 @@ from assets.evaluation.report import (
 )
 from assets.lake import Home, hash_json
 from assets.registry.ledger import Ledger
-from assets.settings import GatePolicy, load_domain, load_settings
+from assets.settings import Domain, GatePolicy, load_domain, load_settings
 
 FIRST = date(2024, 1, 1)
 _OBJECT = {"error": None, "withdrawn": None}
 DOMAIN = load_domain()
-LABELS = tuple(DOMAIN.labels)
 GATE = load_settings("quick").gate.model_copy(update={"approval": "automatic", "max_part_loss": 0.05})
 POLICY = {"min_mature_rows": 100, "price_per_retraining": 5.0}
 
@@ -45,8 +44,10 @@ class Story:
     day: str = FIRST.isoformat()
     champion: str | None = None
     version: str | None = None
+    domain: Domain = DOMAIN
     judged: dict[str, str] = field(default_factory=dict)
     """The keys of verdicts, by version."""
+    channels: tuple[str, str] = ("Web", "Phone")
 
     def night(self, nth: int) -> "Story":
         self.day = (FIRST + timedelta(nth)).isoformat()
@@ -68,17 +69,18 @@ class Story:
 
     def evaluate(self, training: str, wrong: Sequence[int] = (), champion_wrong: Sequence[int] = ()) -> Evaluation:
         """Publish an evaluation on `rows_to_test`, against the champion, with these rows wrong."""
-        rows = rows_to_test()
-        parts = [part for part in slices(rows, DOMAIN) if part.rows]
-        truth = np.array([LABELS.index(label) for label in rows["label"]])
+        labels = tuple(self.domain.labels)
+        rows = rows_to_test(labels, self.channels)
+        parts = [part for part in slices(rows, self.domain) if part.rows]
+        truth = np.array([labels.index(label) for label in rows["label"]])
         ours, theirs = (truth + np.isin(np.arange(len(rows)), places) for places in (wrong, champion_wrong))
-        probabilities = np.full((len(rows), len(LABELS)), 0.01)
+        probabilities = np.full((len(rows), len(labels)), 0.01)
         probabilities[np.arange(len(rows)), ours] = 0.6 + np.arange(len(rows)) / 1000
         facts = SnapshotFacts(id="s1", train_rows=1000, test_rows=len(rows), period={"train": ("2023-01-01", self.day)})
         accuracy = float((ours == truth).mean())
         evaluation = Evaluation(
             **{"id": hash_json([training, self.day, *wrong])[:16], "basis": "b", "as_of": self.day},
-            **{"training_id": training, "labels": LABELS, "snapshot": facts, "milliseconds": 5.0, "settings": {}},
+            **{"training_id": training, "labels": labels, "snapshot": facts, "milliseconds": 5.0, "settings": {}},
             challenger=Metrics(len(rows), accuracy, accuracy, 0.4, 0.05),
             baseline=Metrics(len(rows), 0.5, 0.5, 0.6, 0.05),
             champion=self._rival(truth, ours, theirs),
@@ -88,7 +90,7 @@ class Story:
             confusion=tuple(tuple(row) for row in confusion(truth, probabilities).tolist()),
             golden=Golden(rows=8, max_difference=0.0),
         )
-        predicted = [LABELS[place] for place in ours]
+        predicted = [labels[place] for place in ours]
         answers = rows[["record_id", "known_at", "label"]].assign(
             predicted=predicted, probabilities=list(probabilities)
         )
@@ -105,7 +107,9 @@ class Story:
         }
         with self.home.lake.staging(f"training_set/{self.day}") as staged:
             rows.to_parquet(staged / "test.parquet", index=False)
-            (staged / "manifest.json").write_text(json.dumps(manifest | {"domain": DOMAIN.model_dump(mode="json")}))
+            (staged / "manifest.json").write_text(
+                json.dumps(manifest | {"domain": self.domain.model_dump(mode="json")})
+            )
             self.home.lake.publish(f"training_set/{self.day}", "s1", staged)
         return evaluation
 
@@ -118,7 +122,7 @@ class Story:
 
     def gate(self, version: str, evaluation: Evaluation, policy: GatePolicy = GATE, **context: Any) -> Verdict:
         """Write the gate's verdict on an evaluation to the ledger."""
-        verdict = decide(evaluation, policy, DOMAIN, self.champion, **context)
+        verdict = decide(evaluation, policy, self.domain, self.champion, **context)
         digest = evaluation_hash(self.home.lake, self.day, evaluation.id)
         self.judged[version] = f"{evaluation.training_id}-{self.day}"
         self.tell("verdict", self.judged[version], version=version, evaluation_sha256=digest, **verdict.body())
@@ -219,20 +223,20 @@ def told(story: Story) -> Story:
     return story
 
 
-def rows_to_test() -> pd.DataFrame:
-    """240 test rows: three labels in turn, every eighth row by phone, and a secret in every text."""
+def rows_to_test(labels: Sequence[str], channels: tuple[str, str]) -> pd.DataFrame:
+    """240 test rows: three labels in turn, every eighth by the second channel, and a secret in every text."""
     places = np.arange(240)
     return pd.DataFrame(
         {
             "record_id": [f"r{place:03}" for place in places],
             "known_at": pd.Timestamp("2024-01-01") + pd.to_timedelta(places % 50, unit="D"),
-            "label": [LABELS[place % 3] for place in places],
+            "label": [labels[place % 3] for place in places],
             "text": [f"SECRET {place} in 94110" for place in places],
             "company": [f"Acme {place % 5}" for place in places],
             "state": np.where(places % 2, "CA", "TX"),
             "zip_code": "94110",
             "tags": np.where(places % 7, None, "Older American"),
-            "channel": np.where(places % 8, "Web", "Phone"),
+            "channel": np.where(places % 8, *channels),
         }
     )
 

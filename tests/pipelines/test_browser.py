@@ -1,20 +1,16 @@
 """The servers of `evergreen ui` in a real browser that is logged in, and a page of another origin that attacks them."""
 
 import json
-import shutil
-import subprocess
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 from pathlib import Path
 from threading import Thread
-from typing import Any
-from urllib.request import urlopen
 
 import psutil
 import pytest
-from websockets.sync.client import ClientConnection, connect
+from playwright.sync_api import Page, expect
 
 from assets.addresses import PORTS, address, ports
 from assets.lake import Home
@@ -25,7 +21,6 @@ from pipelines.instance import open_instance
 
 pytestmark = pytest.mark.slow
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 START = """mutation { startSensor(sensorSelector: {repositoryLocationName: "evergreen",
     repositoryName: "__repository__", sensorName: "new_data"}) { __typename } }"""
 LAUNCH = """mutation { launchRun(executionParams: {selector: {repositoryLocationName: "evergreen",
@@ -33,7 +28,7 @@ LAUNCH = """mutation { launchRun(executionParams: {selector: {repositoryLocation
     {version: "1", decision: "approve", by: "Ada", reason: "why"}}}}}) { __typename } }"""
 
 ATTACK = """
-async (dagster, mlflow, front, changes) => {
+async ([dagster, mlflow, front, changes]) => {
     const found = {}
     const tried = (name, work) => work.then(() => { found[name] = "done" }, () => { found[name] = "refused" })
     const loads = (element) => new Promise((done, fail) => {
@@ -72,63 +67,7 @@ async (dagster, mlflow, front, changes) => {
 """
 
 
-class Browser:
-    """A page of headless Chromium, driven by its DevTools protocol."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection, self._ids = connection, count(1)
-        self._call("Page.enable")
-
-    def open(self, address: str) -> None:
-        """Go there from the address bar, and wait until the page is loaded."""
-        self._call("Page.navigate", url=address)
-        self._await("Page.loadEventFired")
-
-    def follow(self, address: str) -> None:
-        """Click on a link of the page that is open."""
-        self.run(f"Object.assign(document.createElement('a'), {{href: {json.dumps(address)}}}).click()", user=True)
-        self._await("Page.loadEventFired")
-
-    def run(self, script: str, user: bool = False) -> Any:
-        """What the script, or the promise that it is, comes to."""
-        done = self._call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=user
-        )
-        assert "exceptionDetails" not in done, done
-        return done["result"].get("value")
-
-    def press(self, key: str, code: int) -> None:
-        """A key of the keyboard."""
-        for kind in ("keyDown", "keyUp"):
-            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
-    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        number = next(self._ids)
-        self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while (message := json.loads(self._connection.recv())).get("id") != number:
-            pass
-        return dict(message["result"])
-
-    def _await(self, event: str) -> None:
-        while json.loads(self._connection.recv()).get("method") != event:
-            pass
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    """Tests ask for it first: where there is none, no server is started."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no Chromium on the PATH")
-    command = [program, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={tmp_path / 'browser'}", "about:blank"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        listening = next(line for line in process.stderr if "DevTools listening on" in line)
-        port = listening.split("127.0.0.1:")[1].split("/")[0]
-        (page,) = [t for t in json.load(urlopen(f"http://127.0.0.1:{port}/json")) if t["type"] == "page"]
-        with connect(page["webSocketDebuggerUrl"], max_size=None) as connection:
-            yield Browser(connection)
-        process.terminate()
+FOLLOW = "(href) => Object.assign(document.createElement('a'), {href}).click()"
 
 
 class Evil(BaseHTTPRequestHandler):
@@ -172,43 +111,44 @@ def changes(home: Home) -> tuple[int, int]:
         return len(instance.get_run_ids()), len(instance.all_instigator_state())
 
 
-def posted(browser: Browser, change: str) -> str:
+def posted(page: Page, change: str) -> str:
     """What a page of Dagster itself gets."""
     options = {"method": "POST", "body": json.dumps({"query": change}), "headers": {"Content-Type": "application/json"}}
-    return str(browser.run(f"fetch('/graphql', {json.dumps(options)}).then((answer) => answer.text())"))
+    return str(page.evaluate("(options) => fetch('/graphql', options).then((answer) => answer.text())", options))
 
 
 def test_a_page_of_another_origin_changes_and_reads_nothing(
-    browser: Browser, addresses: dict[str, str], evil: int, home: Home
+    page: Page, addresses: dict[str, str], evil: int, home: Home
 ) -> None:
-    browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
+    page.goto(f"{addresses['dagster']}/?token={token_of(home)}")
     for origin in (f"http://localhost:{evil}", f"http://127.0.0.1:{evil}"):
-        browser.open(origin)
-        arguments = [*(addresses[name] for name in ("dagster", "mlflow", "front")), [START, LAUNCH]]
-        found = browser.run(f"({ATTACK})({', '.join(map(json.dumps, arguments))})")
+        page.goto(origin)
+        found = page.evaluate(ATTACK, [*(addresses[name] for name in ("dagster", "mlflow", "front")), [START, LAUNCH]])
         assert len(found) == 6
         assert set(found.values()) == {"refused"}, found
         assert changes(home) == (0, 0)
-    browser.open(addresses["dagster"])
-    while "Sensor" not in (answer := posted(browser, START)) or "NotFound" in answer:
+    page.goto(addresses["dagster"])
+    while "Sensor" not in (answer := posted(page, START)) or "NotFound" in answer:
         pass  # until the definitions are loaded
-    assert "LaunchRunSuccess" in posted(browser, LAUNCH)
+    assert "LaunchRunSuccess" in posted(page, LAUNCH)
     assert changes(home) == (1, 1)
 
 
 def test_one_visit_opens_all_three_and_the_links_between_them(
-    browser: Browser, addresses: dict[str, str], home: Home
+    page: Page, addresses: dict[str, str], home: Home
 ) -> None:
     report = home.reports / "evidently" / "2024-07-01.html"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text("<title>still</title><script>document.title = 'alive'</script><img src='http://127.0.0.1:1/x'>")
-    browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
-    assert browser.run("location.href") == f"{addresses['dagster']}/"
-    assert browser.run("document.cookie") == ""
-    browser.follow(f"{addresses['front']}/evidently/2024-07-01.html")
-    assert browser.run("document.title") == "alive"
-    browser.open(addresses["mlflow"])
-    found = browser.run(
+    page.goto(f"{addresses['dagster']}/?token={token_of(home)}")
+    assert page.url.startswith(addresses["dagster"])
+    assert "token" not in page.url
+    assert page.evaluate("document.cookie") == ""
+    with page.expect_navigation():
+        page.evaluate(FOLLOW, f"{addresses['front']}/evidently/2024-07-01.html")
+    expect(page).to_have_title("alive")
+    page.goto(addresses["mlflow"])
+    found = page.evaluate(
         "fetch('/ajax-api/2.0/mlflow/experiments/search?max_results=1').then((answer) => answer.status)"
     )
     assert found == 200
@@ -243,54 +183,52 @@ def front(home: Home) -> Iterator[str]:
         yield found["front"]
 
 
-def test_the_chart_is_drawn_and_the_slider_looks_back_by_the_keyboard(browser: Browser, front: str, home: Home) -> None:
-    browser.open(f"{front}/?token={token_of(home)}")
-    assert browser.run("document.querySelector('#chart canvas').width") > 300
-    panel = "document.getElementById('day').textContent"
-    assert "calm on 2024-07-03" in browser.run(panel)
-    browser.run("document.querySelector('#slide input').focus()")
-    browser.press("ArrowLeft", 37)
-    assert "calm on 2024-07-02" in browser.run(panel)
-    assert "Realised 80.0%" in browser.run(panel)
-    assert browser.run("document.querySelector('select[name=as_of]').value") == "2024-07-02"
-    assert "80.0%" in browser.run("document.activeElement.getAttribute('aria-valuetext')")
-    browser.press("Home", 36)
-    assert "<b>good</b>" in browser.run(panel)
-    assert browser.run("document.querySelectorAll('b').length") == 0
+def test_the_chart_is_drawn_and_the_slider_looks_back_by_the_keyboard(page: Page, front: str, home: Home) -> None:
+    page.goto(f"{front}/?token={token_of(home)}")
+    box = page.locator("#chart canvas").bounding_box()
+    assert box is not None
+    assert box["width"] > 300
+    panel, slider = page.locator("#day"), page.locator("#slide input")
+    expect(panel).to_contain_text("calm on 2024-07-03")
+    slider.press("ArrowLeft")
+    expect(panel).to_contain_text("calm on 2024-07-02")
+    expect(panel).to_contain_text("Realised 80.0%")
+    expect(page.locator("select[name=as_of]")).to_have_value("2024-07-02")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile("80.0%"))
+    slider.press("Home")
+    expect(panel).to_contain_text("<b>good</b>")
+    expect(page.locator("b")).to_have_count(0)
 
 
-def test_a_report_reaches_nothing_on_which_a_person_decides(browser: Browser, front: str, home: Home) -> None:
+def test_a_report_reaches_nothing_on_which_a_person_decides(page: Page, front: str, home: Home) -> None:
     """Names from data stand in the scripts that a report has in itself."""
     opened = "(() => { try { return window.open('/').document.title } catch (error) { return error.name } })()"
     asked = "fetch('/api/now').then(() => 'answered', () => 'refused')"
     (home.reports / "evidently").mkdir(parents=True)
     (home.reports / "evidently" / "x.html").write_text("<title>still</title><script>document.title = 'alive'</script>")
-    browser.open(f"{front}/evidently/x.html?token={token_of(home)}")
-    assert browser.run("document.title") == "alive"
-    assert browser.run("window.origin") == "null"
-    assert browser.run(opened, user=True) == "TypeError"
-    assert browser.run(asked) == "refused"
-    browser.open(front)
-    assert browser.run(opened, user=True) == ""
-    assert browser.run(asked) == "answered"
+    page.goto(f"{front}/evidently/x.html?token={token_of(home)}")
+    expect(page).to_have_title("alive")
+    assert page.evaluate("window.origin") == "null"
+    assert page.evaluate(opened) == "TypeError"
+    assert page.evaluate(asked) == "refused"
+    page.goto(front)
+    assert page.evaluate(opened) == ""
+    assert page.evaluate(asked) == "answered"
 
 
-def test_the_file_that_is_opened_leads_in(
-    browser: Browser, front: str, home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("webbrowser.open", lambda url: browser.open(url))
+def test_the_file_that_is_opened_leads_in(page: Page, front: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda url: bool(page.goto(url)))
     ui._open(home)
-    while "As of 2024-07-03" not in browser.run("document.documentElement?.textContent ?? ''"):
-        pass  # a page that goes on by itself is loaded before
-    assert browser.run("location.href") == f"{front}/"
+    expect(page.get_by_role("heading", name="As of 2024-07-03", exact=True)).to_be_visible()
+    assert page.url == f"{front}/"
 
 
-def test_two_homes_are_open_at_once(browser: Browser, front: str, home: Home, tmp_path: Path) -> None:
+def test_two_homes_are_open_at_once(page: Page, front: str, home: Home, tmp_path: Path) -> None:
     other = Home(tmp_path / "other")
     other.claim()
     with served(other, "front") as found:
-        browser.open(f"{front}/?token={token_of(home)}")
-        browser.open(f"{found['front']}/?token={token_of(other)}")
-        assert "Nothing yet" in browser.run("document.body.textContent")
-        browser.open(front)
-        assert "As of 2024-07-03" in browser.run("document.body.textContent")
+        page.goto(f"{front}/?token={token_of(home)}")
+        page.goto(f"{found['front']}/?token={token_of(other)}")
+        expect(page.locator("h1")).to_have_text("Nothing yet")
+        page.goto(front)
+        expect(page.locator("h1")).to_have_text("As of 2024-07-03")
