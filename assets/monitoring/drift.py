@@ -106,17 +106,8 @@ def _report(
     finding = judge(columns, settings, left_out)
     since = {column.name: _since(column.name, as_of, earlier) for column in columns if column.drifted}
     verdict = (finding.detected, finding.share, finding.reason)
-    return DriftReport(
-        as_of,
-        champion.version,
-        *verdict,
-        *rows,
-        columns=columns,
-        since=since,
-        left_out=left_out,
-        training_id=champion.training_id,
-        share_threshold=settings.share_threshold,
-    )
+    training, bound = champion.training_id, settings.share_threshold
+    return DriftReport(as_of, champion.version, *verdict, *rows, columns, since, left_out, training, bound)
 
 
 def _compare(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -26,6 +26,7 @@ from assets.evaluation.report import (
     write_evaluation,
 )
 from assets.lake import Home, hash_json
+from assets.monitoring.performance import Performance, Scores
 from assets.registry.ledger import Ledger
 from assets.settings import Domain, GatePolicy, load_domain, load_settings
 
@@ -190,9 +191,12 @@ class Story:
             self.home.lake.publish(table, "r" + hash_json(rows)[:8], staged)
 
     def measure(self, estimated: float | None = 0.89, by_threshold: float | None = 0.86) -> None:
-        found = {"window_rows": 1000, "window_labels": 700, "sentence": "right", "realised": {"macro_f1": 0.8}}
+        none, realised = Scores(0, None, None), Scores(700, 0.8, 0.8)
+        scores = {"realised": realised, "before_label": none, "evaluated": none}
+        rows = {"window_rows": 1000, "window_labels": 700, "new_labels": 700}
         estimates = {"estimated_accuracy": estimated, "estimated_by_threshold": by_threshold}
-        self.publish("performance", "performance.json", found | estimates)
+        measured = Performance(self.day, "1", **scores, **rows, **estimates, sentence="right", recall={})
+        self.publish("performance", "performance.json", asdict(measured))
 
 
 @pytest.fixture

@@ -83,6 +83,8 @@ def pages(client: TestClient, read: Any, hostile: str) -> dict[str, Any]:
 
 def as_json(path: str) -> tuple[str, ...]:
     """The same as JSON."""
+    if path.startswith("/drift"):
+        return (f"/api{path.removesuffix('.html')}",)
     if path.startswith("/nights"):
         return (path.replace("/nights?as_of=", "/api/nights/"),)
     return {"/": ("/api/now", "/api/timeline"), "/reports": ()}.get(path, (f"/api{path}",))
@@ -101,7 +103,7 @@ def test_every_name_is_text_in_every_page_and_answer_and_no_record_is_told(
 ) -> None:
     found = pages(client, read, hostile)
     kinds = {path.partition("?")[0].split("/")[1] for path in found}
-    assert kinds == {"", "nights", "why", "rows", "reports"}
+    assert kinds == {"", "nights", "why", "rows", "reports", "drift"}
     assert len(found) > 20
     for path, page in found.items():
         assert_is_text(page)
