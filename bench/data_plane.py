@@ -2,9 +2,9 @@
 
 python bench/data_plane.py [--records N] [--source FOLDER] [--beside TREE]
 
-Each stage runs in a process of its own, beside the same work as hand-written DuckDB SQL in the same run, on the same
-files. The goals: twice the SQL's CPU seconds, 180 s in all and 4 GB at most. `--source` names files that are there,
-`--beside` another checkout, whose stages run in the same turns.
+Each stage runs in its own process, next to hand-written DuckDB SQL that does the same work on the same files in the
+same run. Goals: at most twice the CPU seconds of the SQL, 180 s in total and 4 GB. `--source` reads existing files
+instead of simulated ones; `--beside` also measures another checkout, its stages alternating with these.
 """
 
 import argparse

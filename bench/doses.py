@@ -1,10 +1,10 @@
-"""How small a change is found, in points of accuracy that it costs, at 1,000, 10,000 and 100,000 rows.
+"""The smallest change that is detected, by the accuracy that it costs in points, at 1,000, 10,000 and 100,000 rows.
 
-Records come straight from the simulator, without lake and features: what is watched are texts, the record's
-categories, the champion's answers and the labels that arrive. A window is a calm one in which a share of the records
-comes from a changed world; shares rise until eight windows of ten are in alarm. The champion is the linear branch over
-hashed words, fitted to a year; windows are drawn, without replacement, from a month after it. Of 100,000 rows drift
-reads `sample_rows`, so that a window of so many rows is drawn for it, with their labels alone.
+Records come directly from the simulator, without the lake and its features: texts, categories, predictions and labels
+are monitored. In a calm window, an increasing share of the records is replaced by records of a changed world, until
+eight windows of ten raise an alarm. The champion is the linear branch over hashed words, fitted to one year; windows
+are drawn without replacement from the month after it. Drift reads `sample_rows` rows of a window of 100,000, so only
+that many are drawn, and of the others only the labels.
 
 python bench/doses.py [--windows N] [--calm N] [--sizes ROWS...] [--peers N] [--nannyml PYTHON]
 """

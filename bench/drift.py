@@ -1,12 +1,12 @@
-"""How often drift is found where there is none, how surely where there is some, and how well quality is estimated.
+"""False alarms and detection rate of drift, and the error of the estimated quality.
 
-One world is simulated per scenario, and goes through the real ingestion, warehouse and features: a year, whose change
-comes after 60%. The champion's side is what lies before the change; windows are drawn, without replacement, from one of
-the four months after it (bench/doses.py has larger ones). The champion is the linear branch over hashed
-words, fitted to the newest of its rows but the last, which it is evaluated on.
+Each scenario is simulated for one year, with the change after 60% of it, and passes through the real ingestion,
+warehouse and features. The reference is the time before the change; windows are drawn without replacement from one of
+the four months after it (bench/doses.py has larger windows). The champion is the linear branch over hashed words,
+fitted to the newest reference rows except the last ones, which evaluate it.
 
-Goal: at most 5% of calm windows in alarm, however many rows they have. Peers: Evidently's stock DataDriftPreset, on
-the first of the same windows against as many rows of the training (at most 10,000), and NannyML's estimated accuracy.
+Goal: an alarm in at most 5% of calm windows, at any number of rows. Peers: Evidently's DataDriftPreset with its
+defaults, on the first of the same windows against as many training rows (at most 10,000), and NannyML's estimate.
 
 python bench/drift.py [--windows N] [--nannyml PYTHON]
 """

@@ -1,7 +1,7 @@
-"""The first page of a home with 400 nights, next to reading the small files that those nights have left once.
+"""The time of the first page for a home with 400 nights, compared with reading the nights' small files once.
 
-The nights are made by hand: a decision in the ledger each, a performance whose windows grow with the reign, a drift
-report of 68 columns, and a run in Dagster. A request goes through the application, but over no network.
+Each synthetic night has a decision in the ledger, a performance report with all windows of the champion so far, a
+drift report of 68 columns and a Dagster run. Requests call the application directly, without a network.
 """
 
 import json

@@ -1,11 +1,12 @@
-"""How often the gate errs: verdicts on simulated pairs of models, beside a gate that promotes what scores higher.
+"""The gate's error rates on simulated pairs of models, next to a gate that promotes the model with the higher accuracy.
 
-Both models of a pair answer the same 1,500 rows. A row has a difficulty that they share, and each has its own luck;
-the mix of labels is that of the bureau's records of 2025, and slices cut across it as they do there. Goals, at the
-policy in configs: worse by two points promoted at most 1 time in 100, better by three at least 80 in 100.
+Both models of a pair predict the same 1,500 rows. Their errors share the difficulty of each row and have independent
+noise; labels and slices are distributed as in the bureau's records of 2025. Goals, with the policy in configs: a
+model that is two points worse is promoted in at most 1 case of 100, one that is three points better in at least 80.
 
-A year has a new challenger each night, on the 1,500 newest rows of 50 a day: the champion of the next night is the one
-that won. With the correction the challengers of a reign share the significance; without, each has all of it.
+In a year, each night has a new challenger, judged on the newest 1,500 rows at 50 rows a day, and the winner is the
+next night's champion. With the correction, the challengers of one champion share the significance level; without it,
+each uses all of it.
 """
 
 import argparse

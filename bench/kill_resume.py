@@ -1,8 +1,8 @@
-"""Kills training runs at random instants and counts how many end bitwise equal to one that was never killed.
+"""Kills training runs at random times and counts how many end bitwise equal to a run that was never killed.
 
-SIGKILL goes to a rank, to the launcher or to all of them, at a random instant or inside a checkpoint's writes (before
-the nth call that touches the disk, or in the middle of a file). Every run is started again until it ends. Workers are
-forked from a process that has imported what they need, so that a start takes a second. `--kills N` for more.
+SIGKILL is sent to a rank, to the launcher or to all processes, at a random time or during the writes of a checkpoint
+(before the nth call that writes to disk, or in the middle of a file). A killed run is restarted until it finishes.
+Workers are forked from a process with all imports done, so that a start takes a second. `--kills N` sets the number.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""What the newest labelled rows are for: three ways to use them, judged by the answers to later records.
+"""Three ways to use the newest labelled rows, compared by the accuracy on later records.
 
-held out   the newest rows are the test part, and no training sees them
-refit      a challenger that passed is trained again with its test rows, by the same recipe, and answers in its place
-           when it is no worse on the reference rows; the gate goes on comparing the versions that were evaluated
-split      the newest rows are halved by how they begin: one half is learned from, the other one is the test part
+held out   the newest rows are the test part and are never trained on
+refit      a challenger that passed is trained again, with the same settings and including its test rows, and serves if
+           it is no worse on the reference rows; the gate continues to compare the evaluated versions
+split      the newest rows are halved by their first words: one half is trained on, the other is the test part
 
-Monthly steps, a retraining at each, the gate of configs; the encoder stays as it came, the newest of each form letter
-trains. The worlds are the real records and three simulated ones, with seeds that no setting was chosen on. Ways are
-compared on the same records; the errors in the table are those of steps drawn again (block bootstrap). A promotion was
-wrong when, until the next one, the champion that it replaced would have been right more often.
+There is one retraining a month, with the gate in configs; the encoder is frozen, and of each form letter only the
+newest copy is trained on. The data are the real records and three simulated worlds whose seeds no setting was tuned on.
+All ways are compared on the same records; standard errors are from a block bootstrap over months. A promotion counts as
+wrong if, until the next one, the replaced champion would have been more accurate.
 """
 
 import argparse

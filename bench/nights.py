@@ -1,11 +1,11 @@
-"""What a night costs on top of a long history: CPU seconds, bytes read and written, and disk.
+"""The cost of a night after a long history: CPU seconds, bytes read and written, and disk space.
 
 python bench/nights.py [--history N] [--nights N] [--records N] [--beside TREE] [--beside-nights N]
 
-A history is landed at once, then nights one by one. A night is read, built, audited, published, and put into the
-online store, by a process of its own; its children count. Bytes are those that system calls were asked for, by the
-kernel's account of the process. `--beside` names another checkout, which is measured by the same nights in the same
-run. Weeks are compared, because a partition is a week and fills up in the course of it.
+The history is ingested at once, then night by night. A process of its own ingests, builds, audits and publishes a
+night and fills the online store; its children are included. Bytes are those of system calls, by the kernel's
+accounting. `--beside` measures another checkout on the same nights in the same run. Whole weeks are compared, because
+a partition holds a week and fills up during it.
 """
 
 import argparse

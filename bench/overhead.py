@@ -1,8 +1,8 @@
-"""What a run of the whole graph costs beside its work: Dagster, process starts and imports, in seconds.
+"""The overhead of a run of the whole graph, in seconds: Dagster, process starts and imports.
 
-The limit is 45 s. Imports are measured in one fresh process in the graph's order, so that what two libraries share is
-counted once; process starts are those of dbt, which parses its project before the graph is known and builds it later,
-and of the training worker up to its first step. What dbt does once it has started is work.
+The limit is 45 s. Imports are measured in one new process in the graph's order, so that a shared dependency counts
+once. Process starts are those of dbt, which parses the project before the graph is loaded and builds it later, and of
+the training worker until its first step. What dbt does after its start is not overhead.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""How often a champion that keeps its promise is accused in a year of nights, and how soon one that breaks it is.
+"""False alarms per year of the check that a champion is as good as promised, and its delay after a real loss.
 
-Answers are drawn by what their confidence says: the model is surer than it is right by three points, which its
-evaluation shows. Every night is looked at. Goal: an alarm in at most 5% of the years without a loss.
+Predictions are right with the probability that their confidence states, less three points that the evaluation has
+shown. The check runs every night. Goal: an alarm in at most 5% of the years without a loss.
 
 python bench/promise.py [--years N] [--changes N]
 """

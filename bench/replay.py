@@ -1,11 +1,11 @@
-"""Retraining policies compared on drawn worlds and on the real records of 2023 to mid 2025, by what they are worth.
+"""The net value of retraining policies on random simulated worlds and on the real records of 2023 to mid 2025.
 
-`--draw N` draws N worlds, a scenario and a seed each, on which no setting can have been chosen; `--world
-SCENARIO:SEED` repeats some, and `--world real` replays the real records. Worth is right answers at
-`value_per_answer` less all cost. Steps are a week apart (`--every`), with the profile `replay` (the encoder stays as it
-came); `--cheap` reads 32 tokens of a text and learns in three epochs. Results are written to `--folder` as they come,
-and `--sum-up` tells what those that lie there come to. `--check` compares, over a few steps, how full training and the
-replay's rank the policies.
+`--draw N` draws N worlds, each a scenario and a seed, so that no setting was tuned on them; `--world SCENARIO:SEED`
+repeats one, and `--world real` replays the real records. Net value is the number of right answers times
+`value_per_answer`, minus all costs. Steps are one week apart (`--every`), with the profile `replay` (frozen encoder);
+`--cheap` reads 32 tokens of a text and trains for three epochs. Results are written to `--folder` one by one, and
+`--sum-up` summarizes those in it. `--check` compares, over a few steps, how full training and the replay's training
+rank the policies.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How fast complaints are simulated, beside the limit: writing the same bytes and nothing else.
+"""The speed of the complaint simulator, compared with only writing the same bytes.
 
 python bench/simulate.py [--records N]
 """

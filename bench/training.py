@@ -1,14 +1,14 @@
-"""Training against its peers, each ratio measured in one run: by default all but `deepspeed`.
+"""Training compared with its peers, each ratio measured in one run; by default all but `deepspeed`.
 
     engine      our DeepSpeed engine against a plain PyTorch loop: the same model, batches and precision, interleaved
-    checkpoint  blocks of steps that save once against the same blocks without, as a share of a minute
-    startup     the worker launched to its first step against importing torch and transformers
+    checkpoint  blocks of steps with one checkpoint against blocks without, as a share of a minute
+    startup     launching the worker until its first step against importing torch and transformers
     trainer     useful tokens/s, and seconds to one validation loss, against HF Trainer on the same texts
     deepspeed   useful tokens/s, share of the peak and memory against HF Trainer with DeepSpeed, in the same batches
 
-Rows are the real records of ../shared/data/cfpb where they are there, and simulated ones elsewhere. `--rows N` for
-more or fewer, `--folder F` for those of F/train.parquet. All peers have the encoder of configs/training.yaml, profile
-full, and all cores; where there is a GPU, `engine` and `deepspeed` take profile gpu and run there.
+Rows are the real records of ../shared/data/cfpb if present, else simulated. `--rows N` sets their number; `--folder F`
+reads F/train.parquet. All peers use the encoder of configs/training.yaml, profile full, and all cores. With a GPU,
+`engine` and `deepspeed` use it, with the profile gpu.
 """
 
 import argparse
@@ -233,7 +233,7 @@ def first_step(command: list[str]) -> float:
 
 
 def train_ours(folder: Path) -> dict[str, Any]:
-    """The worker's own loop, by the encoder alone and without class weights; time stands still while it validates."""
+    """The worker's own loop, by the encoder alone and without class weights; the clock is stopped during validation."""
     from assets.training.program import loop
     from assets.training.program.checkpoints import Checkpoints
     from assets.training.program.saving import Saver
