@@ -22,7 +22,8 @@ _OF_THE_REIGN = ("predictions", "performance", "drift")
 _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
-    *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/drift/.*.html-*", "cache/texts/*/.*.npz-*"),
+    *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/drift/.*.html-*", "reports/pictures/*/*/.*.png-*"),
+    *("cache/texts/*/.*.npz-*"),
 )
 """Files left by killed processes."""
 
@@ -70,11 +71,12 @@ class _Search:
                 yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
 
     def pages(self) -> Iterator[Removable]:
-        """Drift pages, as served and as kept in the lake."""
+        """Drift pages, as served and as kept in the lake, and the pictures in Dagster's pages."""
         cut, why = self._before(self.settings.page_days), f"not of the last {self.settings.page_days} days"
         served = [(path.stem, path) for path in (self._root / "reports" / "drift").glob("*.html")]
         stored = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
-        for day, path in sorted(served + stored):
+        drawn = [(path.name, path) for path in (self._root / "reports" / "pictures").glob("*/*")]
+        for day, path in sorted(served + stored + drawn):
             if day <= cut:
                 yield self._removable(path, "page_days", why)
 
@@ -178,7 +180,7 @@ class _Search:
         artifacts, why = self.registry.home.mlflow, "MLflow's copy of a bundle that is not kept"
         for version in self.registry.versions():
             if version.training_id not in self.needed.bundles:
-                local = local_path(version.location)
+                local = local_path(artifacts, version.location)
                 copies = [local] if local else [artifacts / "downloads" / version.training_id]
                 for path in copies:
                     if path.is_relative_to(artifacts) and path != artifacts:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from threading import Thread
 from typing import Any
 from urllib.request import urlopen
 
+import dagster as dg
 import psutil
 import pytest
 from websockets.sync.client import ClientConnection, connect
@@ -19,6 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from assets.addresses import PORTS, address, ports
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from assets.resources import picture
 from pipelines import ui
 from pipelines.guard import token_of
 from pipelines.instance import open_instance
@@ -212,6 +215,45 @@ def test_one_visit_opens_all_three_and_the_links_between_them(
         "fetch('/ajax-api/2.0/mlflow/experiments/search?max_results=1').then((answer) => answer.status)"
     )
     assert found == 200
+
+
+def test_a_picture_stands_in_the_page_of_its_asset_and_nowhere_else(
+    browser: Browser, addresses: dict[str, str], evil: int, home: Home
+) -> None:
+    png = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+    shown = {"rarest labels": picture(home, "challenger_evaluation", "2024-07-01", "a [x](y) <b>", png)}
+    with open_instance(home) as instance:
+        materialized = dg.AssetMaterialization("challenger_evaluation", metadata=shown, partition="2024-07-01")
+        instance.report_runless_asset_event(materialized)
+    browser.open(f"{addresses['dagster']}/?token={token_of(home)}")
+    browser.open(f"{addresses['dagster']}/assets/challenger_evaluation?view=events&partition=2024-07-01")
+    while not browser.run("document.querySelector('img[src^=\"/pictures/\"]')?.naturalWidth"):
+        pass  # until the page is loaded
+    assert browser.run("document.querySelector('img[src^=\"/pictures/\"]').alt") == "a [x](y) <b>"
+    browser.open(f"http://127.0.0.1:{evil}")
+    (file,) = home.pictures.rglob("*.png")
+    address = f"{addresses['dagster']}/pictures/{file.relative_to(home.pictures)}"
+    loads = f"new Promise((done) => {{ const image = new Image(); image.onload = () => done('loaded'), \
+        image.onerror = () => done('refused'); image.src = {json.dumps(address)} }})"
+    assert browser.run(loads) == "refused"
+
+
+def test_mlflow_opens_on_models_without_an_assistant(browser: Browser, home: Home) -> None:
+    with served(home, "mlflow") as found:
+        browser.open(f"{found['mlflow']}/?token={token_of(home)}")
+        browser.open(f"{found['mlflow']}/#/experiments")
+        while "Model training" not in browser.run("document.body.innerText"):
+            pass  # until the page is loaded
+        chosen = "JSON.parse(localStorage['mlflow.workflowType_v1'])"
+        assert browser.run(chosen) == "machine_learning"
+        assistant = "[...document.querySelectorAll('[data-assistant-ui]')].filter((part) => part.offsetParent).length"
+        assert browser.run(assistant) == 0
+        assert "Assistant" not in browser.run("document.body.innerText")
+        asked = "fetch('/ajax-api/3.0/mlflow/assistant/config').then((answer) => answer.status)"
+        assert browser.run(asked) == 404
+        browser.run(f"{chosen.replace('JSON.parse(', '').rstrip(')')} = '\"genai\"'")
+        browser.open(found["mlflow"])
+        assert browser.run(chosen) == "genai"
 
 
 def test_the_code_is_served_to_its_owner_alone(addresses: dict[str, str], home: Home) -> None:

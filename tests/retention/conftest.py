@@ -50,6 +50,7 @@ def _spend(home: Home, night: int) -> None:
     page = lake.current(f"drift/{today}") / "report.html"
     page.write_text("page" * 1000)
     (home.reports / "drift").mkdir(parents=True, exist_ok=True)
+    write_atomically(home.pictures / "challenger_evaluation" / today / "a.png", "picture")
     (home.reports / "drift" / f"{today}.html").hardlink_to(page)
 
 
