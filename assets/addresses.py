@@ -4,11 +4,14 @@ import json
 
 from assets.lake import Home, write_atomically
 
-__all__ = ["HOST", "PORTS", "address", "ports", "set_ports"]
+__all__ = ["HOST", "PICTURES", "PORTS", "address", "ports", "set_ports"]
 
 HOST = "127.0.0.1"
 PORTS = {"front": 3001, "dagster": 3000, "mlflow": 5000}
 """Where they are served, unless something else listens there."""
+
+PICTURES = "/pictures"
+"""The path of the pictures in Dagster's pages, on Dagster's own server: it is right whatever the port."""
 
 
 def ports(home: Home) -> dict[str, int]:

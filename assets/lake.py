@@ -25,7 +25,7 @@ from assets.settings import Domain, domain_folder, load_domain
 
 __all__ = [
     *("Home", "Lake", "alive", "claimed", "has_died", "is_alive", "locked", "remove_unshared", "share"),
-    *("hash_file", "hash_json", "hash_tree", "replacing", "sync", "write_atomically"),
+    *("hash_bytes", "hash_file", "hash_json", "hash_tree", "replacing", "sync", "write_atomically"),
 ]
 
 _POINTER = "CURRENT"
@@ -124,6 +124,11 @@ class Home:
     def reports(self) -> Path:
         """HTML pages, such as Data Docs and reports by Evidently, served by `evergreen ui`."""
         return self.root / "reports"
+
+    @property
+    def pictures(self) -> Path:
+        """The pictures in Dagster's pages, as <asset>/<as-of>/<hash>.png."""
+        return self.reports / "pictures"
 
     def running(self, name: str) -> Path:
         """The file by which a process at work in this home is `alive`; a run of the graph is named by its id."""
@@ -366,6 +371,11 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_bytes(content: bytes) -> str:
+    """SHA-256 of some bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def hash_tree(folder: Path) -> str:

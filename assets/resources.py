@@ -12,16 +12,16 @@ import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
 from pydantic import Field
 
-from assets.addresses import address
+from assets.addresses import PICTURES, address
 from assets.as_of import at, parse
-from assets.display import Cell, plain
+from assets.display import Cell, markdown, plain
 from assets.exceptions import SettingsError, TrainingError
-from assets.lake import Home
+from assets.lake import Home, hash_bytes, replacing
 from assets.settings import Settings, load_domain, load_settings
 
 __all__ = [
-    *("AS_OF", "Concluded", "Evergreen", "as_of", "as_of_run", "concluded", "explained", "numbers_of", "remember"),
-    *("report_url", "stop_at", "table", "tag", "worker_runner"),
+    *("AS_OF", "Concluded", "Evergreen", "as_of", "as_of_run", "concluded", "explained", "numbers_of", "picture"),
+    *("remember", "report_url", "stop_at", "table", "tag", "worker_runner"),
 ]
 
 AS_OF = dg.DynamicPartitionsDefinition(name="as_of")
@@ -171,6 +171,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> dg.TableMetada
     shown = ([plain(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown]
     return dg.MetadataValue.table(records, None if records else dg.TableSchema([*map(dg.TableColumn, names)]))
+
+
+def picture(home: Home, asset: str, as_of: str, shown: str, png: bytes) -> dg.MarkdownMetadataValue:
+    """A picture of what is `shown`, which Dagster has in its page as long as retention keeps the file.
+
+    Short Markdown is shown at once; with the picture in it as data, it would stand behind a click.
+    """
+    path = f"{asset}/{as_of}/{hash_bytes(png)[:16]}.png"
+    if not (home.pictures / path).exists():
+        with replacing(home.pictures / path) as file:
+            file.write(png)
+    return dg.MetadataValue.md(f"![{markdown(shown)}]({PICTURES}/{path})")
 
 
 def report_url(home: Home, path: str) -> dg.UrlMetadataValue:

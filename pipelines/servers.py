@@ -4,14 +4,19 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files as files_of
 from typing import Literal
 
 import typer
 import uvicorn
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from assets.addresses import PICTURES
 from assets.lake import Home
-from assets.registry.tracking import database
+from assets.registry.tracking import ADDRESSES, artifacts, database
 from pipelines.guard import Guard, JsonOnly, cookie_of, token_of
 
 __all__ = ["WORKSPACE", "serve"]
@@ -19,10 +24,29 @@ __all__ = ["WORKSPACE", "serve"]
 WORKSPACE = "workspace.yaml"
 """The file in the Dagster instance's folder that says where the definitions are served."""
 
+_MODELS_SHOWN = """
+<script>
+  for (const [name, value] of [
+    ["mlflow.workflowType_v1", "machine_learning"], ["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", true]
+  ]) localStorage[name] ??= JSON.stringify(value)
+</script>
+<style>
+  [data-assistant-ui] { display: none !important }
+  :is(h1, h2) ~ table { margin-bottom: 24px }
+  :is(h1, h2) ~ table :is(th, td) { padding: 2px 24px 2px 0; text-align: left }
+</style>
+"""
+"""In the head of MLflow's page, which has no settings for it: models before agents unless a person has chosen, no
+assistant, and room between the columns of a description's tables."""
+
 
 @contextmanager
 def dagster(home: Home) -> Iterator[ASGIApp]:
-    """Dagster's pages and its GraphQL, on the home's instance and the definitions that its workspace names."""
+    """Dagster's pages and its GraphQL, on the home's instance and the definitions that its workspace names.
+
+    It also serves the pictures in its pages, which are of its own origin: they stay when ports change, and no page of
+    another origin can load them.
+    """
     from dagster import DagsterInstance, __version__
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -33,25 +57,36 @@ def dagster(home: Home) -> Iterator[ASGIApp]:
         # The default of `dagster-webserver`.
         instance.optimize_for_webserver(statement_timeout=15_000, pool_recycle=3600, max_overflow=20)
         with WorkspaceProcessContext(instance, workspace, __version__) as context:
-            yield JsonOnly(create_app_from_workspace_process_context(context, live_data_poll_rate=2000))
+            app = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
+            pictures = StaticFiles(directory=home.pictures, check_dir=False)
+            app.router.routes.insert(0, Mount(PICTURES, pictures))
+            yield JsonOnly(app)
 
 
 @contextmanager
 def mlflow(home: Home) -> Iterator[ASGIApp]:
-    """MLflow's pages and its API, on the home's registry."""
+    """MLflow's pages and its API, on the home's registry; without its assistant, which runs commands."""
     from mlflow.server import constants
 
-    store, artifacts = database(home.mlflow), "mlflow-artifacts:/"
+    store, files = database(home.mlflow), artifacts(home.mlflow)
+    files.mkdir(exist_ok=True)
+    for logged in (home.mlflow / "served").glob("*"):  # where an earlier Evergreen kept what was sent to the server
+        logged.rename(files / logged.name)
     os.environ |= {
         constants.BACKEND_STORE_URI_ENV_VAR: store,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
-        constants.ARTIFACT_ROOT_ENV_VAR: artifacts,
-        constants.ARTIFACTS_DESTINATION_ENV_VAR: str(home.mlflow / "served"),
+        constants.ARTIFACT_ROOT_ENV_VAR: ADDRESSES,
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: str(files),
     }
     from mlflow.server.fastapi_app import app
     from mlflow.server.handlers import initialize_backend_stores
 
-    initialize_backend_stores(store, store, artifacts)
+    initialize_backend_stores(store, store, ADDRESSES)
+    page = (files_of("mlflow.server") / "js" / "build" / "index.html").read_text()
+    app.router.routes[:0] = [
+        Route("/", HTMLResponse(page.replace("<head>", f"<head>{_MODELS_SHOWN}", 1))),
+        Mount("/ajax-api/3.0/mlflow/assistant", PlainTextResponse("There is no assistant.", 404)),
+    ]
     yield app
 
 

@@ -1,13 +1,11 @@
 """The asset `challenger_evaluation`."""
 
-import base64
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, picture, table
 
 if TYPE_CHECKING:
     from assets.evaluation.evaluate import Champion
@@ -81,11 +79,12 @@ def _metadata(evaluation: "Evaluation", home: Home) -> dict[str, dg.MetadataValu
 
     names = ("accuracy", "macro_f1", "log_loss", "ece")
     numbers = {name: evaluation.challenger.value(name) for name in (*evaluation.challenger.others, *names)}
-    pictures = PICTURES if evaluation.golden.equal else {}  # an evaluation that failed its check was not published
+    drawn = PICTURES if evaluation.golden.equal else {}  # an evaluation that failed its check was not published
+    folder, about = evaluation.folder(home.lake), (home, "challenger_evaluation", evaluation.as_of)
     return {
         **numbers,
         "metrics": table(*metrics_table(evaluation, home.domain)),
-        **{title: _picture(evaluation.folder(home.lake) / name) for title, name in pictures.items()},
+        **{title: picture(*about, title, (folder / name).read_bytes()) for title, name in drawn.items()},
         "slices": table(*slices_table(evaluation, home.domain)),
         "labels, the rarest first": table(*labels_table(evaluation, home.domain)),
         "labels with few training rows": table(*rare_labels_table(evaluation, home.domain)),
@@ -94,8 +93,3 @@ def _metadata(evaluation: "Evaluation", home: Home) -> dict[str, dg.MetadataValu
         "training": evaluation.training_id,
         "evaluation": evaluation.id,
     }
-
-
-def _picture(path: Path) -> dg.MetadataValue:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{data})")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.lake import Home
-from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, report_url, table, tag
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, picture, report_url, table, tag
 
 if TYPE_CHECKING:
     from assets.monitoring.decision import RetrainingDecision
@@ -121,6 +121,7 @@ def _known(numbers: Numbers) -> dict[str, float]:
 
 
 def _drift_metadata(report: "DriftReport", home: Home) -> Metadata:
+    from assets.monitoring.picture import drift_picture
     from assets.monitoring.tables import columns_table
 
     metadata: Metadata = {
@@ -131,7 +132,10 @@ def _drift_metadata(report: "DriftReport", home: Home) -> Metadata:
         "reference rows": report.reference_rows,
         "columns": table(*columns_table(report)),
     }
-    return metadata if report.share is None else {**metadata, "share": report.share}
+    if report.share is None:
+        return metadata
+    shown = picture(home, "drift_report", report.as_of, "how far columns moved", drift_picture(report))
+    return {**metadata, "picture": shown, "share": report.share}
 
 
 def _probe_metadata(decision: "RetrainingDecision") -> Metadata:

@@ -1,17 +1,18 @@
 """The model card: the page of a model version, in Markdown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from assets.display import capitalized, label_name, markdown, markdown_table
+from assets.display import capitalized, label_name, markdown, markdown_list, markdown_table
 from assets.evaluation.pictures import PICTURES
 from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import labels_table, metrics_table, slices_table
 from assets.settings import Domain
 
-__all__ = ["flatten", "model_card"]
+__all__ = ["flatten", "model_card", "with_verdict"]
 
 _SLICE_ROWS = 8
+_VERDICT, _INTENDED = "## Verdict", "## Intended use"
 
 # MLflow shows a line break where a line of Markdown ends.
 _LIMITS = (
@@ -55,8 +56,9 @@ def model_card(
     }
     parts = [
         f"# {markdown(domain.title)}, as of {evaluation.as_of}",
+        f"{_VERDICT}: not judged yet",
         *([f"[Dagster run that registered it]({run_url})"] if run_url else []),
-        "## Intended use",
+        _INTENDED,
         markdown(domain.purpose),
         "## Limits",
         "\n".join(_limits(domain, evaluation)),
@@ -81,6 +83,15 @@ def model_card(
         _pairs(course),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def with_verdict(card: str, decision: str, reasons: Iterable[str]) -> str:
+    """The card with what the gate has decided in its first lines, in place of what they said before."""
+    head, intended, rest = card.partition(_INTENDED)
+    title, *before = head.splitlines() or [""]
+    links = [line for line in before if line.startswith("[")]
+    parts = [title, f"{_VERDICT}: {markdown(decision)}", markdown_list(reasons), *links, intended]
+    return "\n\n".join(filter(None, parts)) + rest
 
 
 def _judged_on(evaluation: Evaluation) -> dict[str, str]:

@@ -3,7 +3,7 @@
 A version is identified by the training and the files that the ledger names; its number is just MLflow's name for it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home, hash_file, locked
 from assets.registry.ledger import Entry, Ledger
+from assets.registry.model_card import with_verdict
 from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
 from assets.registry.tracking import MODEL, TrackedTraining, Tracking, local_path
@@ -179,6 +180,16 @@ class Registry:
                 self.point("challenger", version.version)
         return version
 
+    def describe(self, version: RegisteredVersion, decision: str, reasons: Iterable[str]) -> None:
+        """Put a verdict first on a version's page and on that of its run, unless it is there already."""
+        page = self.client.get_model_version(MODEL, version.version)
+        card = with_verdict(page.description or "", decision, reasons)
+        if card != page.description:
+            if page.run_id:
+                self.client.set_tag(page.run_id, "mlflow.note.content", card)
+                self.client.set_tag(page.run_id, "verdict", decision)
+            self.client.update_model_version(MODEL, version.version, description=card)
+
     def reserve(self, number: int) -> None:
         """Make MLflow assign this number to the next version, if it is still free: it counts deleted ones, too."""
         self._require_model()
@@ -207,7 +218,7 @@ class Registry:
 
     def _copies(self, version: RegisteredVersion) -> Iterator[Path]:
         downloads = self.home.mlflow / "downloads" / version.training_id
-        local = local_path(version.location)
+        local = local_path(self.home.mlflow, version.location)
         yield from [local] if local else sorted(path.parent for path in downloads.rglob("MANIFEST.json"))
         if version.training_id and version.as_of:
             yield self.home.lake.path(f"challenger/{version.as_of}", version.training_id)

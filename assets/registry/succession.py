@@ -205,6 +205,7 @@ class Succession:
         return self._ledger.append("verdict", f"{target.training_id}-{len(verdicts) + 1}", verdict.as_of, body)
 
     def _mark(self, version: RegisteredVersion, verdict: Entry) -> None:
+        self.registry.describe(version, verdict.body["decision"], verdict.body["reasons"])
         for name, value in (("ledger_hash", verdict.hash), ("verdict", verdict.body["decision"])):
             if version.tags.get(name) != value:
                 self.registry.client.set_model_version_tag(MODEL, version.version, name, value)

@@ -1,10 +1,12 @@
 """The MLflow side of a training: one run and one logged model, both found again and completed after a crash."""
 
 import os
+import shutil
+import sqlite3
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from assets.addresses import HOST, PORTS
-from assets.as_of import instant
 from assets.evaluation.report import Evaluation
 from assets.lake import hash_file
 from assets.registry.model_card import flatten, model_card
@@ -23,10 +24,24 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
 
-__all__ = ["MODEL", "TrackedTraining", "Tracking", "database", "local_path"]
+__all__ = ["ADDRESSES", "MODEL", "TrackedTraining", "Tracking", "artifacts", "database", "local_path"]
 
 MODEL = "text-classifier"
+ADDRESSES = "mlflow-artifacts:/"
+"""Begins the addresses of files in the folder itself, wherever it is: MLflow's server knows the folder."""
+
 _DATABASE = "mlflow.db"
+_ABSOLUTE = "SELECT artifact_location FROM experiments WHERE name = ? AND artifact_location LIKE 'file:%'"
+_MADE_RELATIVE = [
+    f"UPDATE {table} SET {column} = replace(replace({column}, :inside, :relative), :absolute, :relative)"  # noqa: S608
+    for table, column in (
+        ("experiments", "artifact_location"),
+        ("runs", "artifact_uri"),
+        ("logged_models", "artifact_location"),
+        ("model_versions", "source"),
+        ("model_versions", "storage_location"),
+    )
+]
 _MEASURES = ("accuracy", "macro_f1", "log_loss", "ece")
 _PARAMS_AT_ONCE = 100  # MLflow's limit for one call
 
@@ -34,7 +49,8 @@ _PARAMS_AT_ONCE = 100  # MLflow's limit for one call
 def database(folder: Path) -> str:
     """The URL of MLflow's database in a folder. A missing one is created elsewhere and moved into place.
 
-    MLflow creates it in steps, and cannot continue after a kill.
+    MLflow creates it in steps, and cannot continue after a kill. Absolute addresses, of an earlier Evergreen, become
+    relative.
     """
     path = folder / _DATABASE
     if not path.exists():
@@ -47,7 +63,21 @@ def database(folder: Path) -> str:
             upgrade.callback(f"sqlite:///{created}")
             with suppress(FileExistsError):  # another process was faster
                 path.hardlink_to(created)
+    _make_relative(path)
     return f"sqlite:///{path}"
+
+
+def artifacts(folder: Path) -> Path:
+    """Where the files that MLflow's database in a folder addresses are."""
+    return folder / "artifacts"
+
+
+def _make_relative(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for (absolute,) in connection.execute(_ABSOLUTE, (MODEL,)).fetchall():
+            about = {"inside": f"{absolute}/", "absolute": absolute, "relative": ADDRESSES}
+            for change in _MADE_RELATIVE:
+                connection.execute(change, about)
 
 
 @dataclass(frozen=True)
@@ -90,31 +120,38 @@ class Tracking:
         found by training id and completed. Raises BundleError when the copy is not intact.
         """
         provenance, training = read_json(bundle / "provenance.json"), read_json(bundle / "training.json")
-        run_id = self._run(evaluation)
+        span = _Span.of(bundle, training)
+        run_id = self._run(evaluation, span)
         model = self._model(run_id, evaluation, provenance)
         self._keep_files(model, bundle)
         run_url = dagster_run and f"{self.runs}/{dagster_run}"
         card = model_card(self.domain, evaluation, provenance, training, run_url, run_id)
-        self._log(run_id, model, evaluation, provenance, training, card, dagster_run)
-        self.client.log_artifacts(run_id, str(pictures), "evaluation")
-        self.client.set_terminated(run_id, "FINISHED")
+        metrics = _metrics(evaluation, training, span, model.model_id, self._place(run_id, evaluation))
+        self._log(run_id, model, evaluation, provenance, metrics, card, dagster_run)
+        if self._keep(pictures, f"{self.client.get_run(run_id).info.artifact_uri}/evaluation") is None:
+            self.client.log_artifacts(run_id, str(pictures), "evaluation")
+        self._end(run_id, span)
         return TrackedTraining(run_id, model.artifact_location, card, _tags(evaluation, bundle, model.model_id))
 
     @cached_property
     def _experiment(self) -> str:
         experiment = self.client.get_experiment_by_name(MODEL)
-        location = (self.folder / "artifacts").absolute().as_uri()
         if experiment:
             return str(experiment.experiment_id)
-        return str(self.client.create_experiment(MODEL, artifact_location=location))
+        return str(self.client.create_experiment(MODEL, artifact_location=ADDRESSES))
 
-    def _run(self, evaluation: Evaluation) -> str:
+    def _run(self, evaluation: Evaluation, span: "_Span") -> str:
         wanted = f"tags.training_id = '{evaluation.training_id}'"
         if runs := self.client.search_runs([self._experiment], wanted, max_results=1):
             return str(runs[0].info.run_id)
         name = f"{evaluation.as_of} {evaluation.training_id[:8]}"
         tags = {"training_id": evaluation.training_id}
-        return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+        return str(self.client.create_run(self._experiment, span.start, tags, name).info.run_id)
+
+    def _end(self, run_id: str, span: "_Span") -> None:
+        """With the training's end; a run of an earlier Evergreen began after it."""
+        start = self.client.get_run(run_id).info.start_time
+        self.client.set_terminated(run_id, "FINISHED", max(start, span.end))
 
     def _model(self, run_id: str, evaluation: Evaluation, provenance: Mapping[str, Any]) -> "LoggedModel":
         wanted = f"tags.training_id = '{evaluation.training_id}'"
@@ -134,10 +171,17 @@ class Tracking:
 
         if model.status == LoggedModelStatus.READY:
             return
-        self.client.log_model_artifacts(model.model_id, str(bundle))
-        if (copy := local_path(model.artifact_location)) is not None:
+        if (copy := self._keep(bundle, model.artifact_location)) is None:
+            self.client.log_model_artifacts(model.model_id, str(bundle))
+        else:
             verify_bundle(copy)
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _keep(self, files: Path, location: str) -> Path | None:
+        """Copy a folder to a location on this machine, and return it; None for a remote one."""
+        if (copy := local_path(self.folder, location)) is not None:
+            shutil.copytree(files, copy, dirs_exist_ok=True)
+        return copy
 
     def _log(
         self,
@@ -145,14 +189,14 @@ class Tracking:
         model: "LoggedModel",
         evaluation: Evaluation,
         provenance: Mapping[str, Any],
-        training: Mapping[str, Any],
+        metrics: list["Metric"],
         card: str,
         dagster_run: str | None,
     ) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Param, RunTag
 
         data = evaluation.snapshot
-        dataset = Dataset(f"training_set/{evaluation.as_of}", data.id, "lake", data.model_dump_json())
+        dataset = Dataset(_dataset(evaluation), data.id, "lake", data.model_dump_json())
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         outputs = self.client.get_run(run_id).outputs
         if outputs is None or not outputs.model_outputs:  # MLflow refuses a second one
@@ -162,7 +206,6 @@ class Tracking:
             self.client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
         tags = {"mlflow.note.content": card, "snapshot_id": data.id, "evaluation": evaluation.id}
         tags |= {"dagster_run": dagster_run} if dagster_run else {}
-        metrics = _metrics(evaluation, training, model.model_id, dataset.name, self._place(run_id, evaluation))
         self.client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _place(self, run_id: str, evaluation: Evaluation) -> int:
@@ -175,35 +218,59 @@ class Tracking:
         return int(known.index(evaluation.id))
 
 
-def local_path(location: str) -> Path | None:
-    """The folder of an artifact location on this machine, None for a remote one."""
+def local_path(folder: Path, location: str) -> Path | None:
+    """The folder of an artifact location on this machine, None for a remote one; `folder` is MLflow's."""
     parts = urlsplit(location)
+    if location.startswith(ADDRESSES):
+        return artifacts(folder) / unquote(parts.path).lstrip("/")
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
-def _metrics(
-    evaluation: Evaluation, training: Mapping[str, Any], model_id: str, dataset: str, place: int
-) -> list["Metric"]:
-    """The metrics of the challenger (the model's own), the baseline, the champion (its version is the step) and the
-    training: the loss curve and every number of training.json. `place` is the number of the evaluation of the training.
+@dataclass(frozen=True)
+class _Span:
+    """When a training ran, in milliseconds since 1970, as MLflow counts."""
 
-    Their time is the as-of instant, so that logging them again after a crash adds nothing.
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, bundle: Path, training: Mapping[str, Any]) -> "_Span":
+        """By training.json, and for a bundle of an earlier Evergreen by the time of the file."""
+        written = (bundle / "training.json").stat().st_mtime
+        end = datetime.fromisoformat(training["ended"]).timestamp() if training.get("ended") else written
+        return cls(round((end - training["seconds"]) * 1000), round(end * 1000))
+
+    def after(self, seconds: float) -> int:
+        return self.start + round(seconds * 1000)
+
+
+def _metrics(
+    evaluation: Evaluation, training: Mapping[str, Any], span: _Span, model_id: str, place: int
+) -> list["Metric"]:
+    """The challenger's metrics (the model's own), and the training's curves and speed.
+
+    `place` is the number of the evaluation of the training. All times are the training's, so that logging them again
+    after a crash adds nothing. Baseline and champion are in the card's table.
     """
     from mlflow.entities import Metric
 
-    now = int(instant(evaluation.as_of).replace(tzinfo=UTC).timestamp() * 1000)
-    metrics = []
-    for who, measured in evaluation.contenders().items():
-        step = int(evaluation.champion.version) if who == "champion" and evaluation.champion else place
-        for name in (*_MEASURES, *measured.others):
-            value = measured.value(name)
-            if who == "challenger":
-                metrics.append(Metric(_key(name), value, now, step, model_id, dataset, evaluation.snapshot.id))
-            else:
-                metrics.append(Metric(f"{who}_{_key(name)}", value, now, step))
-    metrics += [Metric("training_loss", loss, now, step) for step, loss in training["loss_curve"]]
-    numbers = {name: value for name, value in flatten(training).items() if isinstance(value, int | float)}
-    return [*metrics, *(Metric(f"training.{name}", float(value), now, 0) for name, value in numbers.items())]
+    measured, about = evaluation.challenger, (model_id, _dataset(evaluation), evaluation.snapshot.id)
+    names = (*_MEASURES, *measured.others)
+    metrics = [Metric(_key(name), measured.value(name), span.end, place, *about) for name in names]
+    steps, seconds = max(training.get("steps", 0), 1), training["seconds"]
+    times = dict(training.get("step_seconds", ()))
+    for name in ("loss", "validation_loss"):
+        curve = training.get("loss_curve" if name == "loss" else name, ())
+        metrics += [
+            # A bundle of an earlier Evergreen has no times of steps: they took about as long as each other.
+            Metric(f"training/{name}", value, span.after(times.get(step, seconds * step / steps)), step)
+            for step, value in curve
+        ]
+    return [*metrics, Metric("training/tokens_per_second", training["tokens_per_second"], span.end, 0)]
+
+
+def _dataset(evaluation: Evaluation) -> str:
+    return f"training_set/{evaluation.as_of}"
 
 
 def _key(name: str) -> str:

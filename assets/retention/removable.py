@@ -23,6 +23,7 @@ _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
     *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/evidently/.*.html-*", "cache/texts/*/.*.npz-*"),
+    "reports/pictures/*/*/.*.png-*",
 )
 """Files left by killed processes."""
 
@@ -70,12 +71,13 @@ class _Search:
                 yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
 
     def pages(self) -> Iterator[Removable]:
-        """Evidently's reports, as served (formerly as drift pages) and as kept in the lake."""
+        """Evidently's reports, as served (formerly as drift pages) and in the lake, and pictures in Dagster's pages."""
         cut, why = self._before(self.settings.page_days), f"not of the last {self.settings.page_days} days"
         reports = self._root / "reports"
         served = [(path.stem, path) for name in ("drift", "evidently") for path in (reports / name).glob("*.html")]
         stored = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
-        for day, path in sorted(served + stored):
+        drawn = [(path.name, path) for path in (self._root / "reports" / "pictures").glob("*/*")]
+        for day, path in sorted(served + stored + drawn):
             if day <= cut:
                 yield self._removable(path, "page_days", why)
 
@@ -179,7 +181,7 @@ class _Search:
         artifacts, why = self.registry.home.mlflow, "MLflow's copy of a bundle that is not kept"
         for version in self.registry.versions():
             if version.training_id not in self.needed.bundles:
-                local = local_path(version.location)
+                local = local_path(artifacts, version.location)
                 copies = [local] if local else [artifacts / "downloads" / version.training_id]
                 for path in copies:
                     if path.is_relative_to(artifacts) and path != artifacts:

@@ -108,7 +108,7 @@ class RetentionSettings(Section):
     """As-of days whose audits, predictions, performance, drift, probes and decisions are kept, as are those of a
     reign."""
     page_days: int = Field(ge=1)
-    """As-of days whose reports by Evidently are kept."""
+    """As-of days whose reports by Evidently, and pictures in Dagster, are kept."""
     trainings: int = Field(ge=1)
     """The newest trainings whose bundles are kept."""
     rollbacks: int = Field(ge=0)

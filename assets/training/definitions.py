@@ -1,6 +1,5 @@
 """The training group: one bundle per as-of date, trained with DeepSpeed in separate processes."""
 
-from base64 import b64encode
 from importlib import import_module
 from math import isfinite
 from pathlib import Path
@@ -13,7 +12,8 @@ from pydantic import Field, create_model
 
 from assets.exceptions import BundleError
 from assets.features.snapshot import load_snapshot
-from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, worker_runner
+from assets.lake import Home
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, picture, worker_runner
 from assets.settings import TrainingSettings
 from assets.training.bundle import verify_bundle
 from assets.training.launchers.launch import Training, override, train
@@ -82,7 +82,7 @@ def challenger(context: dg.AssetExecutionContext, config: TrainingOverrides, eve
     settings = override(evergreen.settings.training, config.changes())
     training = train(lake, date, load_snapshot(lake, date), settings, run)
     context.log.info(f"{'Reused' if training.reused else 'Trained'} {training.training_id}.")
-    yield from concluded(context, _metadata(training), _checks(training))
+    yield from concluded(context, _metadata(training, evergreen.home, date), _checks(training))
 
 
 def _checks(training: Training) -> list[dg.AssetCheckResult]:
@@ -103,13 +103,12 @@ def _bundle_complete(path: Path) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(check_name="bundle_complete", passed=True, metadata={"files": files})
 
 
-def _metadata(training: Training) -> dict[str, dg.MetadataValue]:
+def _metadata(training: Training, home: Home, date: str) -> dict[str, dg.MetadataValue]:
     report = training.report
-    picture = b64encode(loss_curve(report["loss_curve"])).decode()
     return {
         "training_id": dg.MetadataValue.text(training.training_id),
         "reused": dg.MetadataValue.bool(training.reused),
-        "loss": dg.MetadataValue.md(f"![Training loss](data:image/png;base64,{picture})"),
+        "loss": picture(home, "challenger", date, "training loss", loss_curve(report["loss_curve"])),
         "last_loss": dg.MetadataValue.float(report["loss_curve"][-1][1]),
         "steps": dg.MetadataValue.int(report["steps"]),
         "seconds": dg.MetadataValue.float(report["seconds"]),

@@ -37,7 +37,7 @@ def check(home: Home, champion: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize(("first_word", "drifted"), [(0, False), (100, True)])
 def test_a_drifted_window_is_not_green(
-    check: Any, world: Any, train: Any, score_window: Any, first_word: int, drifted: bool
+    check: Any, world: Any, train: Any, score_window: Any, home: Home, first_word: int, drifted: bool
 ) -> None:
     train(world(1))
     score_window(world(2, first_word=first_word))
@@ -45,6 +45,8 @@ def test_a_drifted_window_is_not_green(
     assert (found.passed, found.severity) == (not drifted, dg.AssetCheckSeverity.WARN)
     assert ("domain_classifier" in found.description) is drifted
     assert "columns drifted" in found.description
+    (picture,) = home.pictures.glob(f"drift_report/{AS_OF}/*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -68,7 +70,7 @@ def test_a_champion_that_errs_more_than_it_promised_is_not_green(
 
 
 def test_nothing_to_be_measured_is_no_warning_but_says_so(
-    check: Any, world: Any, train: Any, publish_marts: Any
+    check: Any, world: Any, train: Any, publish_marts: Any, home: Home
 ) -> None:
     train(world(1))
     rows = world(2).rows(10, "2024-01-05", 25, "n").assign(known_until=pd.NaT)
@@ -77,6 +79,7 @@ def test_nothing_to_be_measured_is_no_warning_but_says_so(
         found = check(asset)
         assert found.passed
         assert "cannot be measured" in found.description
+    assert not home.pictures.exists()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import dagster as dg
 import psutil
 import pytest
 from playwright.sync_api import Page, expect
@@ -15,6 +17,7 @@ from playwright.sync_api import Page, expect
 from assets.addresses import PORTS, address, ports
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from assets.resources import picture
 from pipelines import ui
 from pipelines.guard import token_of
 from pipelines.instance import open_instance
@@ -152,6 +155,46 @@ def test_one_visit_opens_all_three_and_the_links_between_them(
         "fetch('/ajax-api/2.0/mlflow/experiments/search?max_results=1').then((answer) => answer.status)"
     )
     assert found == 200
+
+
+LOADS = """(address) => new Promise((done) => {
+    const image = new Image()
+    image.onload = () => done("loaded"), image.onerror = () => done("refused"), image.src = address
+})"""
+PNG = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+
+
+def test_a_picture_stands_in_the_page_of_its_asset_and_nowhere_else(
+    page: Page, addresses: dict[str, str], evil: int, home: Home
+) -> None:
+    shown = {"rarest labels": picture(home, "challenger_evaluation", "2024-07-01", "a [x](y) <b>", PNG)}
+    with open_instance(home) as instance:
+        materialized = dg.AssetMaterialization("challenger_evaluation", metadata=shown, partition="2024-07-01")
+        instance.report_runless_asset_event(materialized)
+    page.goto(f"{addresses['dagster']}/?token={token_of(home)}")
+    page.goto(f"{addresses['dagster']}/assets/challenger_evaluation?view=events&partition=2024-07-01")
+    drawn = page.locator("img[src^='/pictures/']")
+    expect(drawn).to_have_js_property("naturalWidth", 1)
+    expect(drawn).to_have_attribute("alt", "a [x](y) <b>")
+    page.goto(f"http://127.0.0.1:{evil}")
+    (file,) = home.pictures.rglob("*.png")
+    assert page.evaluate(LOADS, f"{addresses['dagster']}/pictures/{file.relative_to(home.pictures)}") == "refused"
+
+
+def test_mlflow_opens_on_models_without_an_assistant(page: Page, home: Home) -> None:
+    with served(home, "mlflow") as found:
+        page.goto(f"{found['mlflow']}/?token={token_of(home)}")
+        page.goto(f"{found['mlflow']}/#/experiments")
+        expect(page.get_by_text("Model training").first).to_be_visible()
+        chosen = "localStorage['mlflow.workflowType_v1']"
+        assert page.evaluate(chosen) == '"machine_learning"'
+        expect(page.locator("[data-assistant-ui]").filter(visible=True)).to_have_count(0)
+        expect(page.get_by_text("Assistant")).to_have_count(0)
+        asked = "fetch('/ajax-api/3.0/mlflow/assistant/config').then((answer) => answer.status)"
+        assert page.evaluate(asked) == 404
+        page.evaluate(f"{chosen} = '\"genai\"'")
+        page.goto(found["mlflow"])
+        assert page.evaluate(chosen) == '"genai"'
 
 
 def test_the_code_is_served_to_its_owner_alone(addresses: dict[str, str], home: Home) -> None:

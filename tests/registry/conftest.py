@@ -69,7 +69,8 @@ def make_bundle(home: Home, training_id: str) -> Path:
     }
     training = {
         **{"seconds": 1.5, "tokens_per_second": 10.0, "loss_curve": [[1, 2.0], [2, 1.5]]},
-        **{"cost": 0.25, "start_seconds": {"imports": 3.5}},
+        **{"validation_loss": [[2, 1.7]], "ended": "2026-07-01T12:00:00.000+00:00"},
+        **{"step_seconds": [[1, 0.9], [2, 1.4]], "cost": 0.25, "start_seconds": {"imports": 3.5}},
     }
     contents = {"provenance.json": provenance, "training.json": training}
     for name in files_of(TASKS["classification"]):

@@ -1,6 +1,7 @@
 """The three assets from a trained bundle to a champion, run by Dagster on a small snapshot and a fake model."""
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,13 @@ def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run, 
     evaluated = metadata(result, "challenger_evaluation")
     assert evaluated["accuracy"] == pytest.approx(0.9, abs=0.02)
     assert shown(evaluated["metrics"])[0] == ["metric", "challenger", "baseline"]
-    for picture in PICTURES:
-        assert "data:image/png;base64," in evaluated[picture]
+    for picture, file in PICTURES.items():
+        address = re.fullmatch(
+            rf"!\[{picture}\]\(/pictures/(challenger_evaluation/{DAY}/\w{{16}}\.png)\)", evaluated[picture]
+        )
+        assert (home.pictures / address[1]).read_bytes() == next(
+            home.lake.root.glob(f"evaluation/*/*/{file}")
+        ).read_bytes()
     assert "queue Cards" in [row[0] for row in shown(evaluated["slices"])]
     assert ["Student loan", 0] in shown(evaluated["labels with few training rows"])
     assert metadata(result, "registered_model")["page"].endswith(

@@ -1,19 +1,24 @@
+import json
+import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import mlflow.artifacts
 import pytest
 from alembic.runtime.migration import HeadMaintainer
 from mlflow import MlflowClient
 
+from assets.display import markdown_list
 from assets.evaluation.gate import Verdict, decide
 from assets.evaluation.report import Golden
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from assets.registry.model_card import with_verdict
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
@@ -26,13 +31,11 @@ WRITES = [
     "create_experiment",
     "create_run",
     "create_logged_model",
-    "log_model_artifacts",
     "finalize_logged_model",
     "log_inputs",
     "log_outputs",
     "set_tag",
     "log_batch",
-    "log_artifacts",
     "set_terminated",
     "create_registered_model",
     "create_model_version",
@@ -46,7 +49,7 @@ class KilledError(Exception):
 
 
 @contextmanager
-def killed_at(owner: type, method: str, when: str) -> Iterator[None]:
+def killed_at(owner: Any, method: str, when: str) -> Iterator[None]:
     """The process dies at its first call of a method: before it, or after it."""
     original = getattr(owner, method)
 
@@ -103,22 +106,114 @@ def test_a_version_tells_all_there_is_to_know(home: Home, bundle_of, evaluation_
     page = client(home).get_model_version(MODEL, version.version)
     for text in ("accuracy | 0.9000 | 0.8000", "http://127.0.0.1:3000/runs/dagster-run", "5" * 16, "1,000", "epochs"):
         assert text in page.description
+    assert page.description.startswith("# Complaint routing, as of 2024-06-01\n\n## Verdict: not judged yet\n\n")
     for text in ("ab" * 32, "c0de", "software.torch", "Intended use", "Limits", r"zero\_optimization.stage"):
         assert text in page.description
     run = client(home).get_run(page.run_id)
     assert run.data.params["settings.optimizer.epochs"] == "1.0"
-    assert run.data.metrics["baseline_accuracy"] == 0.8
-    assert run.data.metrics["training.tokens_per_second"] == 10.0
-    assert run.data.metrics["training.start_seconds.imports"] == 3.5
+    assert run.data.metrics == {
+        **{"accuracy": 0.9, "macro_f1": 0.8, "log_loss": 0.4, "ece": 0.02},
+        **{"training/loss": 1.5, "training/validation_loss": 1.7, "training/tokens_per_second": 10.0},
+    }
     assert run.inputs.dataset_inputs[0].dataset.digest == evaluation.snapshot.id
-    assert [m.value for m in client(home).get_metric_history(page.run_id, "training_loss")] == [2.0, 1.5]
-    assert {file.path for file in client(home).list_artifacts(page.run_id, "evaluation")} == {
-        "evaluation/evaluation.json",
-        "evaluation/reliability.png",
+    assert {path.name for path in home.mlflow.glob(f"artifacts/{page.run_id}/artifacts/evaluation/*")} == {
+        "evaluation.json",
+        "reliability.png",
     }
     model = client(home).get_logged_model(page.tags["model_id"])
     assert {metric.key: metric.value for metric in model.metrics}["accuracy"] == 0.9
     assert Registry(home).challenger() == version
+
+
+def test_its_run_took_as_long_as_the_training_and_has_its_curve(home: Home, bundle_of, evaluation_of) -> None:
+    Registry(home).register(bundle_of(A), evaluation_of(A))
+    run = client(home).get_run(client(home).get_model_version(MODEL, "1").run_id).info
+    ended = datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp() * 1000
+    assert (run.start_time, run.end_time) == (ended - 1500, ended)
+    curve = client(home).get_metric_history(run.run_id, "training/loss")
+    assert [(m.step, m.value, m.timestamp - run.start_time) for m in curve] == [(1, 2.0, 900), (2, 1.5, 1400)]
+
+
+def test_a_training_of_an_earlier_evergreen_has_times_too(home: Home, bundle_of, evaluation_of) -> None:
+    bundle = bundle_of(A)
+    training = json.loads((bundle / "training.json").read_text())
+    (bundle / "training.json").write_text(json.dumps({"steps": 2, **training, "ended": None, "step_seconds": []}))
+    os.utime(bundle / "training.json", (2000.0, 2000.0))
+    write_manifest(bundle, TASKS["classification"])
+    Registry(home).register(bundle, evaluation_of(A))
+    run = client(home).get_run(client(home).get_model_version(MODEL, "1").run_id).info
+    assert (run.start_time, run.end_time) == (1_998_500, 2_000_000)
+    curve = client(home).get_metric_history(run.run_id, "training/loss")
+    assert [m.timestamp for m in curve] == [1_999_250, 2_000_000]
+
+
+def test_the_verdict_comes_first_and_replaces_the_one_before(home: Home, promoted: Promote, policy) -> None:
+    version, verdict = promoted(A)
+    page = client(home).get_model_version(MODEL, "1")
+    first = f"# Complaint routing, as of {DAY}\n\n## Verdict: promote\n\n- "
+    assert page.description.startswith(first)
+    assert markdown_list(verdict.reasons) in page.description
+    assert page.description.count("## Verdict") == 1
+    assert "## Quality on the frozen test rows" in page.description
+    run = client(home).get_run(page.run_id)
+    assert run.data.tags["mlflow.note.content"] == page.description
+    assert run.data.tags["verdict"] == "promote"
+    Registry(home).describe(version, "reject", ["# not | <b>good</b>"])
+    again = client(home).get_model_version(MODEL, "1").description
+    assert again == page.description.replace("Verdict: promote", "Verdict: reject").replace(
+        markdown_list(verdict.reasons), r"- \# not \| &lt;b&gt;good&lt;/b&gt;"
+    )
+
+
+def test_the_page_of_an_earlier_evergreen_gets_its_verdict() -> None:
+    earlier = "# Title\n\n[Dagster run that registered it](x)\n\n## Intended use\n\nmore\n"
+    judged = with_verdict(earlier, "promote", ["good"])
+    assert judged.splitlines()[::2] == [
+        *("# Title", "## Verdict: promote", "- good", "[Dagster run that registered it](x)"),
+        *("## Intended use", "more"),
+    ]
+    assert with_verdict(judged, "promote", ["good"]) == judged
+
+
+def dumped(home: Home) -> str:
+    with closing(sqlite3.connect(home.mlflow / "mlflow.db")) as connection:
+        return "\n".join(connection.iterdump())
+
+
+def move(home: Home, folder: Path) -> Home:
+    """The home elsewhere, with MLflow's copies of the bundles alone."""
+    shutil.rmtree(home.lake.root / "challenger")
+    shutil.move(home.root, folder)
+    return Home(folder)
+
+
+def test_a_home_that_is_moved_keeps_its_models(home: Home, promoted: Promote, tmp_path: Path) -> None:
+    promoted(A)
+    promoted(B)
+    assert str(home.mlflow) not in dumped(home)
+    moved = move(home, tmp_path / "moved")
+    assert Registry(moved).fetch("1").is_relative_to(moved.root)
+    assert Registry(moved).problem() is None
+    Succession(Registry(moved)).rollback("1", "as it was")
+    assert Registry(moved).champion().version == "1"
+    assert Registry(moved).problem() is None
+
+
+def test_a_home_of_an_earlier_evergreen_is_moved(home: Home, promoted: Promote, tmp_path: Path) -> None:
+    promoted(A)
+    expected = dumped(home)
+    absolute = f"{home.mlflow.as_uri()}/artifacts"
+    with closing(sqlite3.connect(home.mlflow / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE name = ?", (absolute, MODEL))
+        for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location")):
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, 'mlflow-artifacts:', ?)", (absolute,))
+        for column in ("source", "storage_location"):
+            change = f"UPDATE model_versions SET {column} = replace({column}, 'mlflow-artifacts:', ?)"
+            connection.execute(change, (absolute,))
+    assert dumped(home).count(absolute) == 5
+    moved = move(home, tmp_path / "moved")
+    assert Registry(moved).fetch("1").is_relative_to(moved.root)
+    assert dumped(moved) == expected
 
 
 def test_its_page_shows_names_as_they_are(home: Home, bundle_of, evaluation_of, cells) -> None:
@@ -155,24 +250,25 @@ def test_registering_again_writes_nothing(method, home: Home, bundle_of, evaluat
 
 
 def test_a_copy_that_is_not_the_bundle_is_not_registered(home: Home, bundle_of, evaluation_of, monkeypatch) -> None:
-    copy = MlflowClient.log_model_artifacts
+    copy = shutil.copytree
 
-    def lossy(self: MlflowClient, model_id: str, local_dir: str) -> None:
-        copy(self, model_id, local_dir)
+    def lossy(*what: Any, **how: Any) -> None:
+        copy(*what, **how)
         (found,) = home.mlflow.rglob("model.safetensors")
         found.write_text("")
 
-    monkeypatch.setattr(MlflowClient, "log_model_artifacts", lossy)
+    bundle, evaluation = bundle_of(A), evaluation_of(A)
+    monkeypatch.setattr(shutil, "copytree", lossy)
     with pytest.raises(BundleError, match=r"model\.safetensors is not the file that was written"):
-        Registry(home).register(bundle_of(A), evaluation_of(A))
+        Registry(home).register(bundle, evaluation)
     assert Registry(home).versions() == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("method", WRITES)
+@pytest.mark.parametrize("method", [*WRITES, "copytree"])
 def test_a_killed_registration_is_finished_by_the_next(method, when, home: Home, bundle_of, evaluation_of) -> None:
     bundle, evaluation = bundle_of(A), evaluation_of(A)
-    with killed_at(MlflowClient, method, when):
+    with killed_at(shutil if method == "copytree" else MlflowClient, method, when):
         Registry(home).register(bundle, evaluation)
     version = Registry(home).register(bundle, evaluation)
     experiment = client(home).get_experiment_by_name(MODEL).experiment_id
@@ -360,13 +456,12 @@ def test_a_bundle_that_mlflow_keeps_elsewhere_is_downloaded_once(
     home: Home, promoted: Promote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promoted(A)
-    shutil.rmtree(home.lake.path(f"challenger/{DAY}", A))
-    monkeypatch.setattr("assets.registry.registry.local_path", lambda _: None)
-    download, calls = mlflow.artifacts.download_artifacts, []
+    elsewhere, calls = home.lake.path(f"challenger/{DAY}", A).rename(home.root / "elsewhere"), []
+    monkeypatch.setattr("assets.registry.registry.local_path", lambda *_: None)
 
-    def counted(**about: Any) -> str:
-        calls.append(about)
-        return str(download(**about))
+    def counted(artifact_uri: str, dst_path: str) -> str:
+        calls.append(artifact_uri)
+        return str(shutil.copytree(elsewhere, Path(dst_path) / "artifacts", dirs_exist_ok=True))
 
     monkeypatch.setattr("mlflow.artifacts.download_artifacts", counted)
     fetched = {Registry(home).fetch("1") for _ in range(2)}

@@ -51,6 +51,7 @@ def _spend(home: Home, night: int) -> None:
     page.write_text("page" * 1000)
     (home.reports / "evidently").mkdir(parents=True, exist_ok=True)
     (home.reports / "evidently" / f"{today}.html").hardlink_to(page)
+    write_atomically(home.pictures / "challenger_evaluation" / today / "a.png", "picture")
 
 
 def _listing(home: Home) -> list[str]:

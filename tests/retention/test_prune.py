@@ -44,6 +44,7 @@ def test_forty_nights_leave_what_twenty_do(
     assert sorted(path.name for path in (home.lake.root / "marts").glob("m*")) == ["m037", "m038", "m039"]
     assert len(home.lake.tables("predictions")) == policy.days
     assert len(list((home.reports / "evidently").glob("*.html"))) == policy.page_days
+    assert len(list(home.pictures.glob("*/*/*.png"))) == policy.page_days
     records = home.lake.current("raw_records") / "records"
     assert sorted(int(path.stem) for path in records.iterdir()) == list(range(40))
     assert [path.name for path in records.parent.parent.iterdir() if path.is_dir()] == [records.parent.name]

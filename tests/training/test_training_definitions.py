@@ -1,5 +1,6 @@
 """The challenger as an asset: streamed, checked, and not trained twice."""
 
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -46,7 +47,9 @@ def test_the_challenger_is_trained_once_and_checked(
     assert trained["training_id"] == reused["training_id"]
     assert not trained["reused"].value
     assert reused["reused"].value
-    assert "data:image/png;base64," in str(trained["loss"].value)
+    shown = re.fullmatch(r"!\[training loss\]\(/pictures/(challenger/[-\d]+/\w{16}\.png)\)", str(trained["loss"].value))
+    assert shown
+    assert (evergreen.home.pictures / shown[1]).read_bytes().startswith(b"\x89PNG")
     checks = {e.check_name: e.passed for e in first.get_asset_check_evaluations()}
     assert checks == {"finite_loss": True, "bundle_complete": True}
     printed = capfd.readouterr()

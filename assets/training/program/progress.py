@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Progress:
     """The task's results on the validation rows with those weights, or with the last ones."""
     times: list[float] = field(default_factory=list)
     """Seconds of each step since this process started."""
+    elapsed: list[float] = field(default_factory=list)
+    """Seconds of training at the end of each step."""
     tokens: int = 0
     rows: int = 0
     squares: int = 0
@@ -66,6 +69,7 @@ class Progress:
         self.squares += int((lengths**2).sum())
         now = time.perf_counter()
         self.times.append(now - self._last)
+        self.elapsed.append(now - self.started)
         self._last = now
 
     def tell(self, losses: Iterable[float]) -> None:
@@ -83,7 +87,7 @@ class Progress:
     def state(self) -> dict[str, Any]:
         """Its state for a checkpoint."""
         seconds = time.perf_counter() - self.started
-        names = ("losses", "validation", "best", "findings", "tokens", "rows", "squares")
+        names = ("losses", "validation", "best", "findings", "elapsed", "tokens", "rows", "squares")
         return {name: copy.copy(getattr(self, name)) for name in names} | {"seconds": seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -93,20 +97,25 @@ class Progress:
             setattr(self, name, value)
 
     def summary(self) -> dict[str, Any]:
-        """Steps, seconds, useful tokens/s and the loss curve: at most 200 points (last step, mean loss up to it)."""
+        """Steps, seconds, useful tokens/s and the loss curve: at most 200 points (last step, mean loss up to it).
+
+        `ended` is the instant of this call, in UTC; `step_seconds` are the seconds of training at the curves' steps.
+        """
         seconds = time.perf_counter() - self.started
         size = -(-len(self.losses) // _CURVE_POINTS)
         parts = [self.losses[start : start + size] for start in range(0, len(self.losses), size)]
+        curve = [[min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)]
+        shown = sorted({int(step) for step, _ in [*curve, *self.validation]})
         return {
+            "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "steps": len(self.losses),
             "rows": self.rows,
             "tokens": self.tokens,
             "seconds": round(seconds, 3),
             "tokens_per_second": round(self.tokens / seconds, 1),
             "validation_loss": self.validation,
-            "loss_curve": [
-                [min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)
-            ],
+            "loss_curve": curve,
+            "step_seconds": [[step, round(self.elapsed[step - 1], 3)] for step in shown],
             **self.findings,
         }
 
