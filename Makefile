@@ -27,7 +27,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui drift test test-all lint bench sbom lock clean
+.PHONY: help run ui drift test test-all lint bench docs sbom lock clean
 
 help:  ## Show the targets; run, ui and drift take another domain's folder: DOMAIN=DIR
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,13 +64,23 @@ bench: $(READY)  ## Print the benchmarks' ratios
 	@$(UV) pip install --quiet --python .venv/nannyml/bin/python $(LOCKED) --requirement bench/requirements-nannyml.lock
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
+docs: $(READY)  ## Build the documentation's site, which needs no network to be read
+	@$(UV) pip install --quiet --python $(BIN)/python $(LOCKED) --requirement requirements-docs.lock
+	@echo "== Writing the reference of commands and settings into docs/"
+	@$(BIN)/python -m assets.settings.reference docs
+	@$(BIN)/python -m pipelines.reference > docs/.commands.md && mv docs/.commands.md docs/commands.md
+	@echo "== Building the site, with the Python API from docstrings (a minute); a warning is an error"
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs . docs/_build
+	@echo "== Open next: docs/_build/index.html"
+
 sbom: $(READY)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/sbom
 	@$(UV) pip install --quiet --python .venv/sbom/bin/python $(LOCKED) --requirement requirements-sbom.lock
 	@.venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json \
 	  $(BIN)/python
+	@printf '# Licences\n\nWhat is installed, with its licence; written by `make sbom`.\n\n' > docs/licences.md
 	@.venv/sbom/bin/pip-licenses --python $(BIN)/python --format markdown --order license --ignore-packages evergreen \
-	  > docs/licences.md
+	  >> docs/licences.md
 	@echo "== Open next: sbom.cdx.json, docs/licences.md"
 
 lock: $(READY)  ## Resolve the environments again and write their lock files
@@ -79,6 +89,8 @@ lock: $(READY)  ## Resolve the environments again and write their lock files
 	  > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 	@for name in uv sbom; do $(COMPILE) --group $$name --output-file requirements-$$name.lock; done
+	@# The site's packages are installed beside the others.
+	@$(COMPILE) --group docs --constraint requirements.lock --output-file requirements-docs.lock
 
 clean:  ## Remove the environment (state in EVERGREEN_HOME stays)
 	@rm -rf .venv

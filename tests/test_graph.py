@@ -17,11 +17,13 @@ from typing import Any
 import boto3
 import dagster as dg
 import duckdb
+import nbformat
 import psutil
 import pyarrow.parquet as pq
 import pytest
 from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from moto.server import ThreadedMotoServer
+from nbclient import NotebookClient
 
 from assets.ingestion.landing import ingest
 from assets.lake import Home, Lake, hash_file, locked
@@ -135,6 +137,26 @@ def test_a_file_is_scored_row_by_row(home: Path, source: Path, first: dict[str, 
     assert (rows.reason == "no-text").any()
     assert rows.confidence.dropna().between(0, 1).all()
     assert set(rows.model_version.dropna()) == {"1"}
+
+
+def test_the_notebook_loads_the_champion_scores_and_reads_the_ledger(
+    home: Path, source: Path, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = nbformat.read(ROOT / "examples" / "champion.ipynb", nbformat.NO_CONVERT)
+    assert not [cell for cell in notebook.cells if cell.get("outputs")]
+    monkeypatch.setenv("EVERGREEN_HOME", str(home))
+    (home / "source").symlink_to(source)
+    try:
+        NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    finally:
+        (home / "source").unlink()
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert f"version 1, trained as of {AS_OF}" in said
+    assert "models:/text-classifier@champion is version 1;" in said
+    assert re.search(r"^3 entries, as they were written$", said, re.MULTILINE)
+    assert "- there is no champion yet" in said
+    (answers,) = [cell.outputs[0].data["text/plain"] for cell in notebook.cells if cell.source.endswith("\nanswers")]
+    assert len(re.findall(r"0\.\d+ +1 +None", answers)) >= 3
 
 
 @pytest.fixture

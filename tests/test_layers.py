@@ -27,7 +27,7 @@ PLAIN = sorted(
     p for p in (ROOT / "assets").rglob("*.py") if p.name not in DAGSTER_FILES and p != ROOT / "assets" / "__init__.py"
 )
 
-DOMAINS = [ROOT, *sorted((ROOT / "examples").iterdir()), ROOT / "tests" / "rare" / "domain"]
+DOMAINS = [ROOT, *sorted((ROOT / "examples").glob("*/")), ROOT / "tests" / "rare" / "domain"]
 ORDINARY = {
     *("access", "area", "body", "devices", "fine", "id", "kind", "message", "messages"),
     *("operations", "other", "plan", "product", "reports", "room", "state", "tags", "verdict"),

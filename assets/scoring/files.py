@@ -9,38 +9,25 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from assets.exceptions import EvergreenError, RegistryError
-from assets.features.serving import online_features, online_store
-from assets.ingestion.inputs import model_inputs
+from assets.exceptions import EvergreenError
+from assets.features.serving import online_store
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject
 from assets.lake import Home, hash_file, hash_json
-from assets.registry.registry import RegisteredVersion, Registry
-from assets.scoring.golden import answer_golden_rows, require_agreement
+from assets.registry.registry import RegisteredVersion
+from assets.scoring.champion import ANSWER, Champion
 from assets.scoring.parts import Parts, resumable
 from assets.scoring.request import look
-from assets.scoring.score import score_rows
-from assets.settings import ScoringSettings, Settings
-from assets.training.bundle import load_bundle
-from assets.training.task import Predictor
+from assets.settings import Settings
 
 __all__ = ["ScoredFile", "score_file"]
 
-_SCHEMA = pa.schema(
-    [
-        ("record_id", pa.string()),
-        ("predicted", pa.string()),
-        ("confidence", pa.float64()),
-        ("model_version", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
+_SCHEMA = pa.schema([(name, pa.float64() if name == "confidence" else pa.string()) for name in ANSWER])
 _FORMULA = r"\A(['=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - spreadsheets know the wide ones, too
 """The first characters of a text that are not safe in a spreadsheet."""
 
@@ -71,15 +58,14 @@ def score_file(home: Home, path: Path, output: Path, settings: Settings) -> Scor
     SourceError for an unreadable input.
     """
     look(path, output, settings.ingestion, home.domain)
-    champion, bundle = _champion(home)
-    require_agreement(answer_golden_rows(home.lake, champion, bundle, settings.scoring), champion)
-    with _disk_of(output), resumable(output.parent, output.name, _key(home, path, champion, settings)) as parts:
+    champion = Champion.load(home, settings.scoring)
+    with _disk_of(output), resumable(output.parent, output.name, _key(home, path, champion.version, settings)) as parts:
         parts.fill(
             lambda: _chunks(read_rows(path, settings.ingestion, home.domain), settings.scoring.chunk_rows),
-            lambda chunk: _answers(home, chunk, bundle, champion.version, settings.scoring),
+            lambda chunk: pa.Table.from_pandas(champion.answer(chunk), schema=_SCHEMA, preserve_index=False),
         )
         rows, unscored = _assemble(parts, output)
-    return ScoredFile(output, rows, rows - unscored.total(), dict(unscored.most_common()), champion.version)
+    return ScoredFile(output, rows, rows - unscored.total(), dict(unscored.most_common()), champion.version.version)
 
 
 @contextmanager
@@ -128,31 +114,7 @@ def _without_formulas(table: pa.Table) -> pa.Table:
     return table
 
 
-def _champion(home: Home) -> tuple[RegisteredVersion, Predictor]:
-    registry = Registry(home)
-    champion = registry.champion()
-    if champion is None:
-        raise RegistryError("there is no champion yet; `evergreen run` trains and promotes one")
-    return champion, load_bundle(registry.fetch(champion.version))
-
-
 def _chunks(rows: Iterable[Record | Reject], size: int) -> Iterator[list[Record | Reject]]:
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def _answers(
-    home: Home, chunk: list[Record | Reject], bundle: Predictor, version: str, settings: ScoringSettings
-) -> pa.Table:
-    records = {place: row for place, row in enumerate(chunk) if isinstance(row, Record)}
-    rejects = {place: row.reason for place, row in enumerate(chunk) if isinstance(row, Reject)}
-    answers = pd.DataFrame(index=range(len(chunk)), columns=_SCHEMA.names, dtype=object)
-    answers.loc[list(rejects), "reason"] = list(rejects.values())
-    answers["model_version"] = version
-    if records:
-        inputs = [model_inputs(home.domain, row) for row in records.values()]
-        rows = online_features(home, pd.DataFrame(inputs, index=list(records), dtype=object))
-        scored = score_rows(bundle, rows, version, settings).assign(record_id=rows["record_id"])
-        answers.loc[list(records)] = scored[_SCHEMA.names].astype(object)
-    return pa.Table.from_pandas(answers.astype({"confidence": "float64"}), schema=_SCHEMA, preserve_index=False)

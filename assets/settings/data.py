@@ -10,6 +10,8 @@ __all__ = ["IngestionSettings", "NameHints", "SnapshotSettings", "WarehouseSetti
 
 
 class IngestionSettings(Section):
+    """What bounds the reading of sources."""
+
     max_record_bytes: int = Field(ge=1024)
     """A record that is longer, or whose quotes are still open after this many bytes, is broken."""
     chunk_bytes: int = Field(ge=4096)
@@ -39,6 +41,8 @@ class IngestionSettings(Section):
 
 
 class WarehouseSettings(Section):
+    """What stops a publication, and where a share of an object is judged."""
+
     max_unmapped_share: float = Field(ge=0, le=1)
     """The largest share of valid records whose label value maps to no label: of all, of an object, of a night."""
     max_quarantined_share: float = Field(ge=0, le=1)
@@ -53,6 +57,8 @@ class WarehouseSettings(Section):
 
 
 class SnapshotSettings(Section):
+    """Which rows a training set has."""
+
     test_rows: int = Field(ge=1)
     """Rows in the test part: the newest records with a known label."""
     min_train_rows: int = Field(ge=1)
@@ -76,10 +82,16 @@ class NameHints(Section):
     """Words, or parts of words, in a column's name that hint at its role."""
 
     id: tuple[str, ...]
+    """Identifies a record."""
     title: tuple[str, ...]
+    """Is read before the text."""
     received: tuple[str, ...]
+    """When a record came in."""
     settled: tuple[str, ...]
     """When its label became known."""
     label: tuple[str, ...]
+    """Is the label, or part of it."""
     entities: tuple[str, ...]
+    """Whom or what a record is about: its history gives features."""
     request: tuple[str, ...]
+    """Is known when a record comes in."""

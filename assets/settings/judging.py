@@ -16,7 +16,10 @@ LABEL_METRICS = ("f1", "average_precision")
 
 
 class EvaluationSettings(Section):
+    """How a challenger is evaluated."""
+
     calibration_bins: int = Field(ge=2)
+    """Bins of confidence in which answers are counted for the calibration error."""
     min_slice_rows: int = Field(ge=1)
     """Smaller slices are shown but decide nothing."""
     min_label_rows: int = Field(ge=1)
@@ -26,6 +29,8 @@ class EvaluationSettings(Section):
 
 
 class GatePolicy(Section):
+    """What a challenger must show to become the champion."""
+
     approval: Literal["automatic", "required"]
     """Whether a challenger that passes becomes the champion automatically, or waits for a person's approval."""
     alias_edits: Literal["restore", "accept"]

@@ -12,6 +12,8 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class ScoringSettings(Section):
+    """Which records are scored, and how."""
+
     window_days: int = Field(ge=1)
     """Records received in this many days up to as-of are scored."""
     batch_tokens: int = Field(ge=1)
@@ -23,6 +25,8 @@ class ScoringSettings(Section):
 
 
 class DriftSettings(Section):
+    """What counts as drift."""
+
     window_days: int = Field(ge=1)
     """The days up to as-of that are compared with the champion's training snapshot."""
     sample_rows: int = Field(ge=100)
@@ -57,6 +61,8 @@ class DriftSettings(Section):
 
 
 class RetrainingPolicy(Section):
+    """When a retraining is worth it. Money is in the currency of `price_per_hour` in training.yaml."""
+
     min_new_labels: int = Field(ge=1)
     """The fewest new matured labels since the champion's snapshot; with fewer, a retraining waits for more."""
     min_mature_rows: int = Field(ge=1)
@@ -102,6 +108,8 @@ class RetrainingPolicy(Section):
 
 
 class RetentionSettings(Section):
+    """How much `evergreen prune`, the last step of every night, keeps of what nothing needs any more."""
+
     publications: int = Field(ge=1)
     """The newest publications of the marts that are kept."""
     days: int = Field(ge=1)

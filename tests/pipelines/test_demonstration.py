@@ -1,5 +1,6 @@
 """The whole loop, as `make drift` shows it: four minutes, with a daemon that fires the sensor."""
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from assets.lake import Home
 from assets.registry.ledger import Ledger
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -26,3 +28,10 @@ def test_a_change_is_noticed_learned_and_overcome(home: Home) -> None:
     assert after < before - 5
     assert since > after + 3
     assert (shown / "reports" / "demonstration.png").read_bytes().startswith(b"\x89PNG")
+    (home.root.parent / ".evergreen").symlink_to(home.root)
+    (how_to,) = re.findall(r"```sh\n([^`]*rollback[^`]*)```", (ROOT / "README.md").read_text())
+    path = f"{EVERGREEN.parent}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-e", "-c", how_to], cwd=home.root.parent, env=os.environ | {"PATH": path}, check=True)
+    champion = Ledger(shown / "ledger.db").champion_at("9999-12-31")
+    assert champion is not None
+    assert champion.body["version"] == "1"

@@ -95,7 +95,7 @@ def online(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assets.scoring.predictions.pinned", lambda *_: nullcontext(home.features))
     monkeypatch.setattr("assets.scoring.files.online_store", store)
     monkeypatch.setattr("assets.scoring.predictions.online_features", features)
-    monkeypatch.setattr("assets.scoring.files.online_features", features)
+    monkeypatch.setattr("assets.scoring.champion.online_features", features)
 
 
 @pytest.fixture

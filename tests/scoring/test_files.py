@@ -30,7 +30,7 @@ def record(record_id: str, text: str, **fields: str) -> list[str]:
 
 @pytest.fixture
 def scored(home: Home, bundle: Any, champion: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("assets.scoring.files._champion", lambda _: (champion, bundle))
+    monkeypatch.setattr("assets.scoring.champion._fetch", lambda _: (champion, bundle))
     return home
 
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on(
 def test_a_champion_that_answers_otherwise_than_evaluated_scores_nothing(
     scored: Home, source: Path, tmp_path: Path, champion_evaluated_as: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assets.scoring.files._champion", lambda _: (champion_evaluated_as("cards"), bundle))
+    monkeypatch.setattr("assets.scoring.champion._fetch", lambda _: (champion_evaluated_as("cards"), bundle))
     with pytest.raises(RegistryError, match="1 of 1 golden rows another label"):
         score_file(scored, source, tmp_path / "out.csv", SETTINGS)
     assert bundle.seen == []
