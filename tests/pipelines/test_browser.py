@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -12,7 +12,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from assets.addresses import PORTS, address, ports
+from assets.addresses import PORTS, ports
 from assets.lake import Home
 from assets.registry.ledger import Ledger
 from pipelines import ui
@@ -20,6 +20,8 @@ from pipelines.guard import token_of
 from pipelines.instance import open_instance
 
 pytestmark = pytest.mark.slow
+
+Served = Callable[..., AbstractContextManager[dict[str, str]]]
 
 START = """mutation { startSensor(sensorSelector: {repositoryLocationName: "evergreen",
     repositoryName: "__repository__", sensorName: "new_data"}) { __typename } }"""
@@ -90,16 +92,8 @@ def evil() -> Iterator[int]:
     server.shutdown()
 
 
-@contextmanager
-def served(home: Home, *names: str) -> Iterator[dict[str, str]]:
-    """The addresses of some servers, up, each on a port of its own."""
-    with ui.serving(home, *names, wanted=dict.fromkeys(PORTS, 0)) as processes:
-        ui.await_servers(home, processes)
-        yield {name: address(home, name).rstrip("/") for name in names if name in PORTS}
-
-
 @pytest.fixture
-def addresses(home: Home) -> Iterator[dict[str, str]]:
+def addresses(home: Home, served: Served) -> Iterator[dict[str, str]]:
     """The servers, up, and the definitions loaded."""
     with served(home, "code", *PORTS) as found:
         yield found
@@ -167,7 +161,7 @@ DAYS = ("2024-07-01", "2024-07-02", "2024-07-03")
 
 
 @pytest.fixture
-def front(home: Home) -> Iterator[str]:
+def front(home: Home, served: Served) -> Iterator[str]:
     """The address of a front door with three nights behind it."""
     home.claim()
     ledger, numbers = Ledger.of(home), {"evaluated_accuracy": 0.9, "evaluated_rows": 300, "mature_rows": 200}
@@ -223,7 +217,7 @@ def test_the_file_that_is_opened_leads_in(page: Page, front: str, home: Home, mo
     assert page.url == f"{front}/"
 
 
-def test_two_homes_are_open_at_once(page: Page, front: str, home: Home, tmp_path: Path) -> None:
+def test_two_homes_are_open_at_once(page: Page, front: str, home: Home, served: Served, tmp_path: Path) -> None:
     other = Home(tmp_path / "other")
     other.claim()
     with served(other, "front") as found:
