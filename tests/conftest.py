@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from playwright.sync_api import Page, sync_playwright
 
+from assets.addresses import PORTS, address
 from assets.lake import Home
+from pipelines import ui
 
 os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
 
@@ -60,6 +63,19 @@ def page() -> Iterator[Page]:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(120_000)
         yield page
+
+
+@pytest.fixture
+def served() -> Callable[..., AbstractContextManager[dict[str, str]]]:
+    """The addresses of some servers of a home, up, each on a port of its own."""
+
+    @contextmanager
+    def serve(home: Home, *names: str) -> Iterator[dict[str, str]]:
+        with ui.serving(home, *names, wanted=dict.fromkeys(PORTS, 0)) as processes:
+            ui.await_servers(home, processes)
+            yield {name: address(home, name).rstrip("/") for name in names if name in PORTS}
+
+    return serve
 
 
 @pytest.fixture(scope="session")

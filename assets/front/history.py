@@ -281,7 +281,8 @@ def _reasons(entry: Entry) -> tuple[str, ...]:
     body = entry.body
     if said := body.get("reasons"):
         return tuple(said)
-    why = body.get("reason") or body.get("error") or ""
+    repeats = entry.kind == "attempt"  # its reason has what its title says
+    why = "" if repeats else body.get("reason") or body.get("error") or ""
     return (why,) if why else ()
 
 

@@ -8,6 +8,7 @@ from assets.lake import Home
 __all__ = ["Shelf", "shelves"]
 
 _SHOWN = (".html", ".png", ".md")
+_NAMES = {"data-docs": "Data Docs", "reports": "other"}
 _WHOLE = "index.html"
 """The page of a folder that is a site of its own."""
 
@@ -24,14 +25,21 @@ class Shelf:
 def shelves(home: Home) -> tuple[Shelf, ...]:
     """All reports of a home that can be looked at, by folder. What is hidden, or a link out of it, is left out."""
     folders = sorted(path for path in home.reports.glob("[!.]*") if path.is_dir() and not path.is_symlink())
-    found = (Shelf(folder.name.replace("-", " "), _paths(home, folder)) for folder in (*folders, home.reports))
+    found = [Shelf(_NAMES.get(folder.name, folder.name), _paths(home, folder)) for folder in (*folders, home.reports)]
     return tuple(shelf for shelf in found if shelf.paths)
 
 
 def _paths(home: Home, folder: Path) -> dict[str, str]:
     whole = folder / _WHOLE
     files = [whole] if whole.is_file() else sorted(_files(folder, deep=folder != home.reports), reverse=True)
-    return {path.relative_to(folder).as_posix(): path.relative_to(home.reports).as_posix() for path in files}
+    return {_name(path.relative_to(folder)): path.relative_to(home.reports).as_posix() for path in files}
+
+
+def _name(path: Path) -> str:
+    """What a page is of; other files have their endings."""
+    if path.name == _WHOLE:
+        return "all pages"
+    return str(path.with_suffix("") if path.suffix == ".html" else path)
 
 
 def _files(folder: Path, *, deep: bool) -> list[Path]:

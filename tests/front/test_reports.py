@@ -18,10 +18,10 @@ def test_all_that_is_served_is_listed_the_newest_first(home: Home, tmp_path: Pat
     (home.reports / "drift" / "2024-02-01.html").symlink_to(tmp_path / "secret.html")
     (home.reports / "elsewhere").symlink_to(tmp_path)
     assert shelves(home) == (
-        Shelf("data docs", {"index.html": "data-docs/index.html"}),
-        Shelf("drift", {"2024-01-02.html": "drift/2024-01-02.html", "2024-01-01.html": "drift/2024-01-01.html"}),
+        Shelf("Data Docs", {"all pages": "data-docs/index.html"}),
+        Shelf("drift", {"2024-01-02": "drift/2024-01-02.html", "2024-01-01": "drift/2024-01-01.html"}),
         Shelf("letters", {"2024-01-01.md": "letters/2024-01-01.md"}),
-        Shelf("reports", {"demonstration.png": "demonstration.png"}),
+        Shelf("other", {"demonstration.png": "demonstration.png"}),
     )
 
 
@@ -30,7 +30,7 @@ def test_names_of_reports_are_text(home: Home, hostile: str, read: Any) -> None:
     (home.reports / "replay").mkdir(parents=True)
     (home.reports / "replay" / name).touch()
     page = read(reports_page(home.domain, Links("/", "", ""), shelves(home)))
-    assert name in page.text
+    assert name.removesuffix(".html") in page.text
     assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
     (link,) = [link for link in page.links if link.startswith("/replay/")]
     assert "<" not in link

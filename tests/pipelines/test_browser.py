@@ -3,8 +3,8 @@
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from assets.addresses import PORTS, address, ports
+from assets.addresses import PORTS, ports
 from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.resources import picture
@@ -23,6 +23,8 @@ from pipelines.guard import token_of
 from pipelines.instance import open_instance
 
 pytestmark = pytest.mark.slow
+
+Served = Callable[..., AbstractContextManager[dict[str, str]]]
 
 START = """mutation { startSensor(sensorSelector: {repositoryLocationName: "evergreen",
     repositoryName: "__repository__", sensorName: "new_data"}) { __typename } }"""
@@ -93,16 +95,8 @@ def evil() -> Iterator[int]:
     server.shutdown()
 
 
-@contextmanager
-def served(home: Home, *names: str) -> Iterator[dict[str, str]]:
-    """The addresses of some servers, up, each on a port of its own."""
-    with ui.serving(home, *names, wanted=dict.fromkeys(PORTS, 0)) as processes:
-        ui.await_servers(home, processes)
-        yield {name: address(home, name).rstrip("/") for name in names if name in PORTS}
-
-
 @pytest.fixture
-def addresses(home: Home) -> Iterator[dict[str, str]]:
+def addresses(home: Home, served: Served) -> Iterator[dict[str, str]]:
     """The servers, up, and the definitions loaded."""
     with served(home, "code", *PORTS) as found:
         yield found
@@ -181,7 +175,7 @@ def test_a_picture_stands_in_the_page_of_its_asset_and_nowhere_else(
     assert page.evaluate(LOADS, f"{addresses['dagster']}/pictures/{file.relative_to(home.pictures)}") == "refused"
 
 
-def test_mlflow_opens_on_models_without_an_assistant(page: Page, home: Home) -> None:
+def test_mlflow_opens_on_models_without_an_assistant(page: Page, home: Home, served: Served) -> None:
     with served(home, "mlflow") as found:
         page.goto(f"{found['mlflow']}/?token={token_of(home)}")
         page.goto(f"{found['mlflow']}/#/experiments")
@@ -210,7 +204,7 @@ DAYS = ("2024-07-01", "2024-07-02", "2024-07-03")
 
 
 @pytest.fixture
-def front(home: Home) -> Iterator[str]:
+def front(home: Home, served: Served) -> Iterator[str]:
     """The address of a front door with three nights behind it."""
     home.claim()
     ledger, numbers = Ledger.of(home), {"evaluated_accuracy": 0.9, "evaluated_rows": 300, "mature_rows": 200}
@@ -266,7 +260,7 @@ def test_the_file_that_is_opened_leads_in(page: Page, front: str, home: Home, mo
     assert page.url == f"{front}/"
 
 
-def test_two_homes_are_open_at_once(page: Page, front: str, home: Home, tmp_path: Path) -> None:
+def test_two_homes_are_open_at_once(page: Page, front: str, home: Home, served: Served, tmp_path: Path) -> None:
     other = Home(tmp_path / "other")
     other.claim()
     with served(other, "front") as found:

@@ -36,7 +36,7 @@ function show(at) {
   const list = add(panel, "ul", "");
   for (const event of known.events[at]) {
     const item = add(list, "li", `${event.title}.`);
-    for (const why of event.why.slice(0, 3)) add(item, "p", `${why}.`).className = "why";
+    for (const why of event.why.slice(0, 3)) add(item, "p", `${why[0].toUpperCase()}${why.slice(1)}.`).className = "why";
   }
 }
 
@@ -122,11 +122,11 @@ function options() {
   const points = {show: known.as_of.length < 60, size: 7};
   const line = {gaps, width: 2.5, points};
   return {
-    width: holder.clientWidth - 16, height: 320,
+    width: holder.clientWidth - 16, height: 320, padding: [null, 36, null, null],
     scales: {x: {range: (_, from, to) => [from - (to - from || DAY) * 0.02, to + (to - from || DAY) * 0.02]}, y: {range}},
     legend: {show: false},
     cursor: {y: false, drag: {x: false, y: false}, points: {show: true}},
-    axes: [{...axis, space: 90, size: 32, values: dates}, {...axis, size: 56, values: (_, values) => values.map((value) => `${Math.round(100 * value)}%`)}],
+    axes: [{...axis, space: 90, size: 36, gap: 10, values: dates}, {...axis, size: 56, values: (_, values) => values.map((value) => `${Math.round(100 * value)}%`)}],
     series: [
       {},
       {gaps, stroke: "transparent", points: {show: false}},
