@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from assets.addresses import PORTS, address
 from assets.lake import Home
@@ -53,6 +53,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(tmp_path / "home")
 
 
+_PATIENCE = 120_000
+"""Milliseconds for a page to come to a state: a bound for what hangs, which a busy machine must not reach."""
+
+
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page of the machine's Chromium. Tests ask for it first: where there is none, no server is started."""
@@ -61,7 +65,8 @@ def page() -> Iterator[Page]:
         pytest.skip("there is no Chromium on the PATH")
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(_PATIENCE)
+        expect.set_options(timeout=_PATIENCE)
         yield page
 
 
