@@ -23,7 +23,7 @@ _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
     *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/drift/.*.html-*", "reports/pictures/*/*/.*.png-*"),
-    *("cache/texts/*/.*.npz-*"),
+    "cache/texts/*/.*.npz-*",
 )
 """Files left by killed processes."""
 
