@@ -21,6 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from assets.addresses import PORTS, address, ports
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from assets.registry.tracking import ADDRESSES, MODEL, Tracking
 from assets.resources import picture
 from pipelines import ui
 from pipelines.guard import token_of
@@ -238,10 +239,15 @@ def test_a_picture_stands_in_the_page_of_its_asset_and_nowhere_else(
     assert browser.run(loads) == "refused"
 
 
-def test_mlflow_opens_on_models_without_an_assistant(browser: Browser, home: Home) -> None:
+def test_mlflow_opens_on_models_and_their_files_without_an_assistant(browser: Browser, home: Home) -> None:
+    client = Tracking(home.mlflow, home.domain).client
+    run = client.create_run(client.create_experiment(MODEL, artifact_location=ADDRESSES)).info.run_id
+    sent = home.mlflow / "served" / run / "artifacts" / "card.txt"  # where an earlier Evergreen kept it
+    sent.parent.mkdir(parents=True)
+    sent.write_text("card")
     with served(home, "mlflow") as found:
         browser.open(f"{found['mlflow']}/?token={token_of(home)}")
-        browser.open(f"{found['mlflow']}/#/experiments")
+        browser.run("location.hash = '#/experiments'")
         while "Model training" not in browser.run("document.body.innerText"):
             pass  # until the page is loaded
         chosen = "JSON.parse(localStorage['mlflow.workflowType_v1'])"
@@ -249,9 +255,12 @@ def test_mlflow_opens_on_models_without_an_assistant(browser: Browser, home: Hom
         assistant = "[...document.querySelectorAll('[data-assistant-ui]')].filter((part) => part.offsetParent).length"
         assert browser.run(assistant) == 0
         assert "Assistant" not in browser.run("document.body.innerText")
+        listed = f"fetch('/ajax-api/2.0/mlflow/artifacts/list?run_id={run}').then((answer) => answer.json())"
+        assert [file["path"] for file in browser.run(listed)["files"]] == ["card.txt"]
         asked = "fetch('/ajax-api/3.0/mlflow/assistant/config').then((answer) => answer.status)"
         assert browser.run(asked) == 404
         browser.run(f"{chosen.replace('JSON.parse(', '').rstrip(')')} = '\"genai\"'")
+        browser.open("about:blank")
         browser.open(found["mlflow"])
         assert browser.run(chosen) == "genai"
 
