@@ -124,18 +124,19 @@ def _drift_metadata(report: "DriftReport", home: Home) -> Metadata:
     from assets.monitoring.picture import drift_picture
     from assets.monitoring.tables import columns_table
 
-    metadata: Metadata = {
+    measured: Metadata = {}
+    if report.share is not None:
+        shown = picture(home, "drift_report", report.as_of, "how far columns moved", drift_picture(report))
+        measured = {"share": report.share, "picture": shown}
+    return {
         "detected": "cannot be measured" if report.detected is None else str(report.detected),
         "why": report.reason,
         "report": report_url(home, f"drift/{report.as_of}.html"),
+        **measured,
         "current rows": report.current_rows,
         "reference rows": report.reference_rows,
         "columns": table(*columns_table(report)),
     }
-    if report.share is None:
-        return metadata
-    shown = picture(home, "drift_report", report.as_of, "how far columns moved", drift_picture(report))
-    return {**metadata, "picture": shown, "share": report.share}
 
 
 def _probe_metadata(decision: "RetrainingDecision") -> Metadata:

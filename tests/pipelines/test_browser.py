@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 from assets.addresses import PORTS, ports
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from assets.registry.tracking import ADDRESSES, MODEL, Tracking
 from assets.resources import picture
 from pipelines import ui
 from pipelines.guard import token_of
@@ -175,7 +176,12 @@ def test_a_picture_stands_in_the_page_of_its_asset_and_nowhere_else(
     assert page.evaluate(LOADS, f"{addresses['dagster']}/pictures/{file.relative_to(home.pictures)}") == "refused"
 
 
-def test_mlflow_opens_on_models_without_an_assistant(page: Page, home: Home, served: Served) -> None:
+def test_mlflow_opens_on_models_and_their_files_without_an_assistant(page: Page, home: Home, served: Served) -> None:
+    client = Tracking(home.mlflow, home.domain).client
+    run = client.create_run(client.create_experiment(MODEL, artifact_location=ADDRESSES)).info.run_id
+    sent = home.mlflow / "served" / run / "artifacts" / "card.txt"  # where an earlier Evergreen kept it
+    sent.parent.mkdir(parents=True)
+    sent.write_text("card")
     with served(home, "mlflow") as found:
         page.goto(f"{found['mlflow']}/?token={token_of(home)}")
         page.goto(f"{found['mlflow']}/#/experiments")
@@ -184,6 +190,8 @@ def test_mlflow_opens_on_models_without_an_assistant(page: Page, home: Home, ser
         assert page.evaluate(chosen) == '"machine_learning"'
         expect(page.locator("[data-assistant-ui]").filter(visible=True)).to_have_count(0)
         expect(page.get_by_text("Assistant").filter(visible=True)).to_have_count(0)
+        listed = f"fetch('/ajax-api/2.0/mlflow/artifacts/list?run_id={run}').then((answer) => answer.json())"
+        assert [file["path"] for file in page.evaluate(listed)["files"]] == ["card.txt"]
         asked = "fetch('/ajax-api/3.0/mlflow/assistant/config').then((answer) => answer.status)"
         assert page.evaluate(asked) == 404
         page.evaluate(f"{chosen} = '\"genai\"'")

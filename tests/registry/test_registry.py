@@ -229,7 +229,9 @@ def test_its_page_names_the_labels_that_it_has_learned_too_little_of(home: Home,
     Registry(home).register(bundle_of(A), evaluation)
     assert "fewer than" not in client(home).get_model_version(MODEL, "1").description
     rare = {"rare_labels": {"mortgage": 9, "other": 0}, "settings": {"min_label_rows": 10}, "id": "another"}
-    Registry(home).register(home.lake.path(f"challenger/{DAY}", A), evaluation.model_copy(update=rare))
+    again = evaluation.model_copy(update=rare)
+    again.folder(home.lake).mkdir()
+    Registry(home).register(home.lake.path(f"challenger/{DAY}", A), again)
     page = client(home).get_model_version(MODEL, "1").description
     assert "Learned from fewer than 10 rows of a queue, so not reliable there: Mortgage (9), Other" in page
 
