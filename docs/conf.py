@@ -6,7 +6,9 @@ The root of the repository is the source, so that links work on a forge and on t
 import re
 import sys
 import textwrap
+from contextlib import redirect_stderr
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,11 @@ project = "Evergreen"
 html_title = "Evergreen"
 html_theme = "furo"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 templates_path = ["templates"]
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_additional_pages = {"index": "index.html"}
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 
@@ -67,7 +72,9 @@ def _write_api(_app: Sphinx) -> None:
         parts = path.relative_to(ROOT).with_suffix("").parts
         if parts[-1] not in ("definitions", "resources", "__init__"):
             rooms.setdefault(parts[1] if len(parts) > 2 else "foundation", []).append(".".join(parts))
-            import_module(".".join(parts))  # autodoc would import it as a type checker does, which breaks others
+            # autodoc would import it as a type checker does, which breaks other packages; some of them chat.
+            with redirect_stderr(StringIO()):
+                import_module(".".join(parts))
     for room, modules in rooms.items():
         blocks = [f"## {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n" for module in modules]
         (folder / f"{room}.md").write_text("\n".join([f"# {room}\n", *blocks]))

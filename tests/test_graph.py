@@ -153,7 +153,7 @@ def test_the_notebook_loads_the_champion_scores_and_reads_the_ledger(
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert f"version 1, trained as of {AS_OF}" in said
     assert "models:/text-classifier@champion is version 1;" in said
-    assert re.search(r"^3 entries, as they were written$", said, re.MULTILINE)
+    assert re.search(r"^\d+ entries, as they were written$", said, re.MULTILINE)
     assert "- there is no champion yet" in said
     (answers,) = [cell.outputs[0].data["text/plain"] for cell in notebook.cells if cell.source.endswith("\nanswers")]
     assert len(re.findall(r"0\.\d+ +1 +None", answers)) >= 3
