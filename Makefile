@@ -27,7 +27,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui drift test test-all lint bench sbom lock clean
+.PHONY: help run ui drift test test-all lint bench pictures sbom lock clean
 
 help:  ## Show the targets; run, ui and drift take another domain's folder: DOMAIN=DIR
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,13 @@ bench: $(READY)  ## Print the benchmarks' ratios
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/nannyml
 	@$(UV) pip install --quiet --python .venv/nannyml/bin/python $(LOCKED) --requirement bench/requirements-nannyml.lock
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+pictures: $(READY)  ## Take the pictures of the pages in docs/ again, by make run, make drift and Chromium
+	@mkdir -p "$(EVERGREEN_HOME)"
+	@$(MAKE) --no-print-directory run > "$(EVERGREEN_HOME)/run.txt"
+	@$(MAKE) --no-print-directory drift
+	@EVERGREEN_HOME="$(EVERGREEN_HOME)/demonstration" $(BIN)/python docs/pictures.py "$(EVERGREEN_HOME)/run.txt"
+	@echo "== Open next: docs/gallery.md"
 
 sbom: $(READY)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/sbom
