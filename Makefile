@@ -27,7 +27,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui drift test test-all lint bench docs sbom lock clean
+.PHONY: help run ui drift test test-all lint bench docs pictures sbom lock clean
 
 help:  ## Show the targets; run, ui and drift take another domain's folder: DOMAIN=DIR
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,13 @@ docs: $(READY)  ## Build the documentation's site, which needs no network to be 
 	@echo "== Building the site, with the Python API from docstrings (a minute); a warning is an error"
 	@$(BIN)/python -m sphinx -q -W --keep-going -c docs . docs/_build
 	@echo "== Open next: docs/_build/index.html"
+
+pictures: $(READY)  ## Take the pictures of the pages in docs/ again, by make run, make drift and Chromium
+	@mkdir -p "$(EVERGREEN_HOME)"
+	@$(MAKE) --no-print-directory run > "$(EVERGREEN_HOME)/run.txt"
+	@$(MAKE) --no-print-directory drift
+	@EVERGREEN_HOME="$(EVERGREEN_HOME)/demonstration" $(BIN)/python docs/pictures.py "$(EVERGREEN_HOME)/run.txt"
+	@echo "== Open next: docs/gallery.md"
 
 sbom: $(READY)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/sbom
