@@ -23,11 +23,3 @@ def test_a_resumed_training_has_the_curve_and_the_times_of_all_its_steps() -> No
     steps, seconds = zip(*summary["step_seconds"], strict=True)
     assert steps == (1, 2, 3, 4)
     assert list(seconds) == sorted(seconds)
-
-
-def test_a_checkpoint_of_an_earlier_evergreen_has_no_times_of_its_steps() -> None:
-    state = trained(Progress(3, print), [2.0, 1.0]).state()
-    del state["elapsed"]
-    resumed = Progress(3, print)
-    resumed.restore(state)
-    assert [step for step, _ in trained(resumed, [0.5]).summary()["step_seconds"]] == [3]

@@ -106,7 +106,6 @@ class Progress:
         parts = [self.losses[start : start + size] for start in range(0, len(self.losses), size)]
         curve = [[min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)]
         shown = sorted({int(step) for step, _ in [*curve, *self.validation]})
-        unknown = len(self.losses) - len(self.elapsed)  # steps before a checkpoint of an earlier Evergreen
         return {
             "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "steps": len(self.losses),
@@ -116,7 +115,7 @@ class Progress:
             "tokens_per_second": round(self.tokens / seconds, 1),
             "validation_loss": self.validation,
             "loss_curve": curve,
-            "step_seconds": [[step, round(self.elapsed[step - unknown - 1], 3)] for step in shown if step > unknown],
+            "step_seconds": [[step, round(self.elapsed[step - 1], 3)] for step in shown],
             **self.findings,
         }
 
