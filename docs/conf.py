@@ -6,7 +6,7 @@ The root of the repository is the source, so that links work on a forge and on t
 import re
 import sys
 import textwrap
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -73,7 +73,7 @@ def _write_api(_app: Sphinx) -> None:
         if parts[-1] not in ("definitions", "resources", "__init__"):
             rooms.setdefault(parts[1] if len(parts) > 2 else "foundation", []).append(".".join(parts))
             # autodoc would import it as a type checker does, which breaks other packages; some of them chat.
-            with redirect_stderr(StringIO()):
+            with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
                 import_module(".".join(parts))
     for room, modules in rooms.items():
         blocks = [f"## {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n" for module in modules]
