@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from assets.addresses import PORTS, address
 from assets.lake import Home
@@ -26,6 +26,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same examples every time and everywhere; how long one takes says more about the machine than about the code.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
+
+PATIENCE = 120_000
+"""Milliseconds that a page may take on a busy machine."""
 
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 
@@ -61,7 +64,8 @@ def page() -> Iterator[Page]:
         pytest.skip("there is no Chromium on the PATH")
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
         yield page
 
 
