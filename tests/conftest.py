@@ -27,6 +27,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
 
+PATIENCE = 120_000
+"""Milliseconds that a page may take on a busy machine."""
+
 CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 
 
@@ -53,10 +56,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(tmp_path / "home")
 
 
-_PATIENCE = 120_000
-"""Milliseconds for a page to come to a state: a bound for what hangs, which a busy machine must not reach."""
-
-
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page of the machine's Chromium. Tests ask for it first: where there is none, no server is started."""
@@ -65,8 +64,8 @@ def page() -> Iterator[Page]:
         pytest.skip("there is no Chromium on the PATH")
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(_PATIENCE)
-        expect.set_options(timeout=_PATIENCE)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
         yield page
 
 
