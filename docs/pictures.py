@@ -132,8 +132,6 @@ def tour(page: Page, home: Home, paths: dict[str, str], front: str, summary: Pat
     yield page.screenshot()
     page.goto(links.version(version))
     page.get_by_text("Intended use").first.wait_for()
-    for button in page.get_by_role("button", name="Close", exact=True).all():
-        button.click()  # MLflow's assistant, which opens by itself
     yield page.screenshot()
 
 

@@ -1,7 +1,9 @@
 """The pages in a browser: axe-core finds no serious fault, they fit a phone, and the keyboard reaches everything."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from assets.lake import Home
+from assets.monitoring.comparison import Column
+from assets.monitoring.distributions import Distribution
+from assets.monitoring.report import DriftReport
 from pipelines import letters
 from pipelines.guard import token_of
 
@@ -24,9 +29,14 @@ PATHS = {
     "numbers with rows": "/rows?version=6",
     "rows of a slice": "/rows?version=6&by=channel&value=Phone",
     "rows of a cell": "/rows?version=6&label=cards&predicted=consumer_loan",
+    "drift": "/drift/2024-01-18.html",
     "reports": "/reports",
     "an error": "/why/none",
 }
+DRIFTED = (
+    Column("channel", "features", "psi", 2.2, 0.1, 0.2, drifted=True),
+    Column("domain_classifier", "wording", "auc", 0.52, 0.53, 0.55, drifted=False, note="90 texts"),
+)
 WIDTHS = (1440, 390)
 SERIOUS = ("serious", "critical")
 REACHABLE = "a[href], button, input:not([type=hidden]), select, summary, [tabindex]"
@@ -55,6 +65,13 @@ def front(told: Any, gate: Any, served: Served) -> Iterator[str]:
         [{"object_key": "a.csv", "reason": "broken-quote", "raw_text": "x"}],
     )
     told.measure()
+    about = {"reference_rows": 100, "current_rows": 100, "columns": DRIFTED, "training_id": "training-6"}
+    drift = DriftReport(told.day, "6", True, 1.0, "2 of 2 columns drifted", share_threshold=0.3, **about)
+    told.publish("drift", "drift.json", asdict(drift))
+    kinds = {"channel": Distribution(("Web", "Phone"), (80, 20), (30, 70))}
+    (told.home.lake.current(f"drift/{told.day}") / "distributions.json").write_text(
+        json.dumps({name: asdict(found) for name, found in kinds.items()})
+    )
     told.decide(drifted=True)
     letters.write(told.home)
     with served(told.home, "front") as found:
