@@ -25,6 +25,8 @@ _BYTES = 16 << 20
 _ROWS = 20_000
 _BLOCK = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
+_NOT_UTF8 = "\ufffd"
+"""What bytes that are no UTF-8 are read as: a sample leaves out such rows, as ingestion quarantines them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def read_sample(path: Path) -> Sample:
         )
     try:
         sample = _parquet(path) if name.endswith(".parquet") else _lines(path, is_csv=name.endswith(".csv"))
-    except (DamagedError, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
+    except (DamagedError, pa.ArrowException, csv.Error) as error:
         raise SourceError(f"{path}: cannot be read: {error}") from None
     if not sample.rows:
         raise SourceError(f"{path}: no row in it can be read")
@@ -101,8 +103,8 @@ def _beginning(path: Path) -> tuple[str, bool]:
     for block in unpack(path) if unpack else file_blocks(path, _BLOCK):
         held += block
         if len(held) > _BYTES:
-            return bytes(held[: held.rfind(b"\n") + 1]).decode("utf-8-sig"), False
-    return bytes(held).decode("utf-8-sig"), True
+            return bytes(held[: held.rfind(b"\n") + 1]).decode("utf-8-sig", "replace"), False
+    return bytes(held).decode("utf-8-sig", "replace"), True
 
 
 def _csv(path: Path, text: str, *, whole: bool) -> Sample:
@@ -110,7 +112,9 @@ def _csv(path: Path, text: str, *, whole: bool) -> Sample:
     csv.field_size_limit(max(csv.field_size_limit(), _BYTES))
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
     head = next(reader, [])
-    rows, more = _first(row for row in reader if len(row) == len(head))
+    if _NOT_UTF8 in "".join(head):
+        raise SourceError(f"{path}: its header is not UTF-8; convert the file")
+    rows, more = _first(row for row in reader if len(row) == len(head) and _NOT_UTF8 not in "".join(row))
     columns = [
         Column(name, tuple(row[place].strip() for row in rows)) for place, name in enumerate(head) if name.strip()
     ]
@@ -124,6 +128,8 @@ def _json_lines(path: Path, text: str, *, whole: bool) -> Sample:
 
 def _objects(text: str) -> Iterator[dict[str, str]]:
     for line in text.splitlines():
+        if _NOT_UTF8 in line:
+            continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):

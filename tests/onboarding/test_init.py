@@ -183,6 +183,25 @@ def test_a_file_that_tells_too_little_says_what_it_lacks(tmp_path: Path, name: s
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("a.csv", [b"id,text", b"1,caf\xe9", b"2,caf\xc3\xa9"]),
+        ("a.jsonl", [b'{"id": 1, "text": "caf\xe9"}', b'{"id": 2, "text": "caf\xc3\xa9"}']),
+    ],
+)
+def test_rows_that_are_not_utf8_are_left_out_of_the_sample(tmp_path: Path, name: str, lines: list[bytes]) -> None:
+    (tmp_path / name).write_bytes(b"\n".join(lines))
+    sample = read_sample(tmp_path / name)
+    assert [column.values for column in sample.columns] == [("2",), ("caf\u00e9",)]
+
+
+def test_a_header_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,caf\xe9\n1,x\n")
+    with pytest.raises(SourceError, match=r"a\.csv: its header is not UTF-8"):
+        read_sample(tmp_path / "a.csv")
+
+
 def test_names_and_values_of_a_file_are_text_in_what_is_written(tmp_path: Path) -> None:
     made = rows()
     for row in made:
