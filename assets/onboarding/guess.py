@@ -14,6 +14,8 @@ __all__ = ["Guess", "Guesses", "determined_share", "guess", "leaked_share", "maj
 MAX_LABELS = 500
 _LEAK = 0.98
 """A column whose values determine the label in this share of rows is taken for a consequence of it."""
+_FILLED = 0.99
+"""The share of rows in which an id is there at least: the others are broken."""
 _ROWS = 3000
 """The rows on which each possible label is predicted from the words of the text."""
 
@@ -128,11 +130,11 @@ def _settled(received: Guess, times: Sequence[Column], hints: NameHints) -> Gues
 
 
 def _id(sample: Sample, columns: Sequence[Column], hints: NameHints) -> Guess:
-    plain = [c for c in columns if len(c.filled) == sample.rows and not any(" " in value for value in c.filled)]
+    plain = [c for c in columns if len(c.filled) >= _FILLED * sample.rows and not any(" " in v for v in c.filled)]
     if not plain:
-        raise SourceError(f"{sample.path}: no column can be the id: none is filled in every row")
+        raise SourceError(f"{sample.path}: no column can be the id: each is missing in more than a row of a hundred")
     identity = max(plain, key=lambda c: (c.distinct >= 0.9 * sample.rows, _hinted(c, hints.id), c.distinct))
-    repeated = sample.rows - identity.distinct
+    repeated = len(identity.filled) - identity.distinct
     doubt = (
         f"that rows with the same {identity.name} are versions of one record: {repeated} repeat" if repeated else None
     )

@@ -196,6 +196,12 @@ def test_rows_that_are_not_utf8_are_left_out_of_the_sample(tmp_path: Path, name:
     assert [column.values for column in sample.columns] == [("2",), ("caf\u00e9",)]
 
 
+def test_a_broken_row_without_an_id_takes_no_column_its_role(tmp_path: Path) -> None:
+    path = write(tmp_path / "tickets.csv")
+    path.write_text(path.read_text().replace("T-7;", ";", 1))
+    assert guess(read_sample(path), load_hints()).id.column.name == "Ticket No"
+
+
 def test_a_header_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"id,caf\xe9\n1,x\n")
     with pytest.raises(SourceError, match=r"a\.csv: its header is not UTF-8"):
