@@ -3,6 +3,7 @@
 The root of the repository is the source, so that links work on a forge and on the site.
 """
 
+import logging
 import re
 import sys
 import textwrap
@@ -44,6 +45,9 @@ autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 autodoc_typehints_format = "short"
 autodoc_inherit_docstrings = False
 maximum_signature_line_length = 100
+
+for _talkative in ("great_expectations", "py.warnings"):  # as they are imported
+    logging.getLogger(_talkative).setLevel(logging.ERROR)
 
 _CODE = re.compile(r"`([^`\n]+)`")
 _MARKUP = re.compile(r"([*|\\])")

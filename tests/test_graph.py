@@ -181,6 +181,7 @@ def bucket(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, 
     server.stop()
 
 
+@pytest.mark.slow
 def test_the_same_objects_in_s3_give_the_same_snapshot(
     bucket: dict[str, str], first: dict[str, Any], tmp_path: Path
 ) -> None:

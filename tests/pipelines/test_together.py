@@ -85,6 +85,7 @@ with open_instance(Home.from_environment()) as instance:
 """
 
 
+@pytest.mark.slow
 def test_runs_of_the_command_and_of_the_daemon_end_as_one_after_the_other(home: Home, tmp_path: Path) -> None:
     """Both wait to write the raw table, which is then let go."""
     sources = [tmp_path / "command", tmp_path / "daemon"]

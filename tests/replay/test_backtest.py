@@ -204,6 +204,7 @@ def test_a_drift_that_goes_on_after_a_refusal_is_retrained_again_with_more_label
     assert any(step.decision == "alert-a-human" and "the next waits for" in step.reason for step in found.steps)
 
 
+@pytest.mark.slow
 def test_nothing_is_decided_by_what_was_not_known_yet(workshop: Callable[..., Workshop]) -> None:
     until = DAYS[5]
 

@@ -18,6 +18,7 @@ from complaints.simulation import simulate
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 
 
+@pytest.mark.slow
 def test_policies_are_replayed_on_history(home: Home, tmp_path: Path) -> None:
     simulate(tmp_path / "source", date(2023, 12, 1), date(2024, 3, 31), 25, 3, "calm")
     span = ("--from", "2024-02-15", "--to", "2024-03-31", "--every", "15d", "--json")
