@@ -12,7 +12,7 @@ from assets.front.history import Day, History, Timeline
 from assets.front.letter import as_html, as_markdown, compose
 from assets.front.night import Night, measured
 from assets.front.pages import Links
-from assets.front.site import Site, export
+from assets.front.site import Site, export, history_to_export
 from assets.front.why import why
 from assets.lake import Home, write_atomically
 from assets.settings import load_front_settings, load_settings
@@ -58,9 +58,7 @@ def copy_site(home: Home, folder: Path, *, texts: bool, reports: bool) -> Site:
     """
     settings = load_front_settings()
     settings = settings.model_copy(update={"texts": texts and settings.texts})
-    history = History.of(home)
-    if history.now is None:
-        raise NotPublished("there is nothing to export: no night has run in this home")
+    history = history_to_export(home)  # before Dagster's instance, which would make a home
     with open_instance(home) as instance:
         night = partial(_night, home, instance, history.timeline)
         return export(home, folder, night, settings, load_settings(PROFILE).drift, reports=reports)

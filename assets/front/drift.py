@@ -210,8 +210,9 @@ def _groups(report: "DriftReport", distributions: "Mapping[str, Distribution]", 
 
 
 def _group(name: str, statistic: str, columns: list[Measure], report: "DriftReport", domain: Domain) -> Group:
+    from assets.monitoring.comparison import is_drift
+
     drifted = sum(column.state == "drifted" for column in columns)
-    bound = 0.0 if name == "answers" else report.share_threshold
     known = next((column.distribution for column in columns if column.distribution), None)
     return Group(
         name=name,
@@ -219,14 +220,13 @@ def _group(name: str, statistic: str, columns: list[Measure], report: "DriftRepo
         statistic=_STATISTICS[statistic],
         rows=(sum(known.current), sum(known.reference)) if known else None,
         drifted=drifted,
-        is_drift=drifted > 0 if bound is None else drifted / len(columns) > bound,
+        is_drift=is_drift(name, drifted / len(columns), report.share_threshold or 0.0),
         columns=tuple(columns),
     )
 
 
 def _measure(column: "Column", since: str | None, distribution: "Distribution | None", domain: Domain) -> Measure:
-    nothing = 0.5 if column.statistic == "auc" else 0.0
-    calm = (column.calm - nothing) / (column.threshold - nothing)
+    calm = (column.calm - column.nothing) / (column.threshold - column.nothing)
     shown = None if column.name in domain.sensitive else distribution
     return Measure(
         column=column.name,
@@ -238,7 +238,7 @@ def _measure(column: "Column", since: str | None, distribution: "Distribution | 
         times=column.times,
         place=_place(column.times),
         calm_place=_place(calm),
-        state=_state(column, nothing),
+        state=_state(column),
         since=since,
         note=column.note,
         distribution=shown,
@@ -247,10 +247,10 @@ def _measure(column: "Column", since: str | None, distribution: "Distribution | 
     )
 
 
-def _state(column: "Column", nothing: float) -> Literal["drifted", "moved", "calm"]:
+def _state(column: "Column") -> Literal["drifted", "moved", "calm"]:
     if column.drifted:
         return "drifted"
-    return "moved" if column.statistic != "evidence" and column.value > max(column.calm, nothing) else "calm"
+    return "moved" if column.statistic != "evidence" and column.value > max(column.calm, column.nothing) else "calm"
 
 
 def _title(column: "Column", domain: Domain) -> str:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from assets.exceptions import NotPublished, SettingsError
@@ -20,7 +21,7 @@ from assets.front.why import why
 from assets.lake import Home
 from assets.settings import DriftSettings, FrontSettings
 
-__all__ = ["Site", "export"]
+__all__ = ["Site", "export", "history_to_export"]
 
 _MARK = ".evergreen-site"
 """A file in every exported folder."""
@@ -62,7 +63,7 @@ class _Source:
     def pictures(self) -> Mapping[str, str]:
         return pictures(self.home) if self.reports else {}
 
-    @property
+    @cached_property
     def drift(self) -> Drift | None:
         """Of the newest day."""
         found = drift(self.home, self.newest.as_of)
@@ -101,9 +102,7 @@ def export(
     folder with anything else, and NotPublished for a home without a night.
     """
     _require_replaceable(folder)
-    source = _Source(home, History.of(home), night_of, settings, drift, reports)
-    if source.history.now is None:
-        raise NotPublished("there is nothing to export: no night has run in this home")
+    source = _Source(home, history_to_export(home), night_of, settings, drift, reports)
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as staged:
         pages = _write(source, Path(staged) / "new")
@@ -111,6 +110,14 @@ def export(
             folder.rename(Path(staged) / "old")
         (Path(staged) / "new").rename(folder)
     return Site(folder, pages, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+
+
+def history_to_export(home: Home) -> History:
+    """The history of a home. Raises NotPublished for one without a night."""
+    history = History.of(home)
+    if history.now is None:
+        raise NotPublished("there is nothing to export: no night has run in this home")
+    return history
 
 
 def _require_replaceable(folder: Path) -> None:

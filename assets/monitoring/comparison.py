@@ -18,7 +18,7 @@ import pandas as pd
 from assets.monitoring.columns import calm_psi, fit_binning, psi
 from assets.settings import DriftSettings
 
-__all__ = ["Column", "DriftFinding", "Side", "judge", "measure_columns", "shares"]
+__all__ = ["Column", "DriftFinding", "Side", "is_drift", "judge", "measure_columns", "shares"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,14 @@ class Column:
     """What it was measured on, if the statistic does not show it."""
 
     @property
+    def nothing(self) -> float:
+        """The statistic of no difference."""
+        return 0.5 if self.statistic == "auc" else 0.0
+
+    @property
     def times(self) -> float:
         """The statistic as a multiple of its threshold."""
-        nothing = 0.5 if self.statistic == "auc" else 0.0
-        return (self.value - nothing) / (self.threshold - nothing)
+        return (self.value - self.nothing) / (self.threshold - self.nothing)
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,13 @@ def judge(
     parts = "; ".join(f"{group} {share:.0%}" for group, share in drifted.items())
     bound = f"the bound is {settings.share_threshold:.0%} of a group, and any of answers"
     reason = f"{len(moved)} of {len(columns)} columns drifted{named}: {parts}; {bound}{lacking}"
-    broken = any(column.drifted for column in columns if column.group == "answers")
-    return DriftFinding(broken or max(drifted.values()) > settings.share_threshold, max(drifted.values()), reason)
+    detected = any(is_drift(group, share, settings.share_threshold) for group, share in drifted.items())
+    return DriftFinding(detected, max(drifted.values()), reason)
+
+
+def is_drift(group: str, share: float, share_threshold: float) -> bool:
+    """Whether such a share of a group's columns is drift: of `answers` any is."""
+    return share > (0.0 if group == "answers" else share_threshold)
 
 
 def shares(columns: tuple[Column, ...]) -> dict[str, float]:

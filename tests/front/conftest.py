@@ -165,10 +165,12 @@ class Story:
         body = {"decision": decision, "reason": reason, "ground": None, "numbers": numbers, "policy": POLICY}
         self.tell("retraining", f"{self.day}/{self.champion}/{decision}", **body)
 
-    def publish(self, table: str, file: str, content: dict[str, Any]) -> None:
+    def publish(self, table: str, file: str, content: dict[str, Any], **others: dict[str, Any]) -> None:
+        """`others` are further files of JSON, by name without ending."""
         name = f"{table}/{self.day}"
         with self.home.lake.staging(name) as staged:
-            (staged / file).write_text(json.dumps(content))
+            for path, held in {file: content, **{f"{other}.json": held for other, held in others.items()}}.items():
+                (staged / path).write_text(json.dumps(held))
             self.home.lake.publish(name, hash_json(content)[:16], staged)
 
     def land(self, objects: list[dict[str, Any]], quarantined: list[dict[str, Any]]) -> None:

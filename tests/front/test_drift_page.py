@@ -1,6 +1,5 @@
 """The drift page of reports made by hand: what it says never contradicts what it shows, and data is text in it."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -29,11 +28,7 @@ def publish(story: Any) -> Callable[..., Drift]:
         found = {"detected": any(column.drifted for column in columns), "share": 0.0, "reason": "so it is"}
         found |= {"share_threshold": 0.3, "since": {"channel": "2023-12-30"}} | about
         report = DriftReport(story.day, "1", reference_rows=100, current_rows=90, columns=columns, **found)
-        with story.home.lake.staging(f"drift/{story.day}") as staged:
-            (staged / "drift.json").write_text(json.dumps(asdict(report)))
-            if kinds is not None:
-                (staged / "distributions.json").write_text(json.dumps(kinds))
-            story.home.lake.publish(f"drift/{story.day}", "v", staged)
+        story.publish("drift", "drift.json", asdict(report), **({} if kinds is None else {"distributions": kinds}))
         made = drift(story.home, story.day)
         assert made is not None
         return made

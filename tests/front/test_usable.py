@@ -1,6 +1,5 @@
 """The pages in a browser: axe-core finds no serious fault, they fit a phone, and the keyboard reaches everything."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -67,11 +66,8 @@ def front(told: Any, gate: Any, served: Served) -> Iterator[str]:
     told.measure()
     about = {"reference_rows": 100, "current_rows": 100, "columns": DRIFTED, "training_id": "training-6"}
     drift = DriftReport(told.day, "6", True, 1.0, "2 of 2 columns drifted", share_threshold=0.3, **about)
-    told.publish("drift", "drift.json", asdict(drift))
-    kinds = {"channel": Distribution(("Web", "Phone"), (80, 20), (30, 70))}
-    (told.home.lake.current(f"drift/{told.day}") / "distributions.json").write_text(
-        json.dumps({name: asdict(found) for name, found in kinds.items()})
-    )
+    kinds = {"channel": asdict(Distribution(("Web", "Phone"), (80, 20), (30, 70)))}
+    told.publish("drift", "drift.json", asdict(drift), distributions=kinds)
     told.decide(drifted=True)
     letters.write(told.home)
     with served(told.home, "front") as found:

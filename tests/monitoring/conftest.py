@@ -20,6 +20,7 @@ DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
 
 FEATURES = ["company_records_30d", "company_share_cards", "text_length"]
+AS_OF = "2024-02-01"
 SECRET = "zanzibarian"
 """A word of texts that must appear in no report."""
 
@@ -163,5 +164,22 @@ def score_window(publish_marts: Any, publish_predictions: Any) -> Callable[..., 
         known = ["record_id", "known_at", "known_until", "label", "label_known_at"]
         publish_marts(drawn.drop(columns=[*FEATURES, "confidence"]), drawn[known].head(labels or rows), version)
         publish_predictions(as_of, drawn, version=version, marts=version)
+
+    return publish
+
+
+@pytest.fixture
+def answer_traded(world: Any, train: Any, publish_marts: Any, publish_predictions: Any) -> Callable[..., None]:
+    """A champion that errs only where it is not sure, and its answers to a window in which labels changed places."""
+
+    def publish(pairs: dict[str, str]) -> None:
+        even = (0.125, 0.125, 0.125, 0.125, 0.1, 0.1, 0.1, 0.1, 0.1)
+        train(world(1, mix=even), wrong_below=0.5)
+        window = world(2, mix=even).rows(1500, "2024-01-05", 25, "n").assign(known_until=pd.NaT)
+        wrong = np.where(window["label"] == "cards", "other", "cards")
+        answered = window["label"].where(window["confidence"] >= 0.5, wrong)
+        trade = pairs | {other: label for label, other in pairs.items()}
+        publish_marts(window.drop(columns="confidence"), window.assign(label=window["label"].replace(trade)))
+        publish_predictions(AS_OF, window.assign(predicted=answered))
 
     return publish

@@ -127,24 +127,16 @@ def test_without_an_evaluation_predictions_are_left_out(
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_texts_that_go_to_another_label_break_the_champions_promise(
-    home: Home, champion: Any, world: Any, train: Any, publish_marts: Any, publish_predictions: Any, swapped: bool
+    home: Home, champion: Any, answer_traded: Any, swapped: bool
 ) -> None:
     """Nothing that is seen of a record moves, nor the mix of the labels: their meaning alone does."""
-    even = (0.125, 0.125, 0.125, 0.125, 0.1, 0.1, 0.1, 0.1, 0.1)
-    train(world(1, mix=even), wrong_below=0.5)
-    window = world(2, mix=even).rows(1500, "2024-01-05", 25, "n").assign(known_until=pd.NaT)
-    wrong = np.where(window["label"] == "cards", "other", "cards")
-    answered = window["label"].where(window["confidence"] >= 0.5, wrong)
     pairs = {"cards": "bank_account", "consumer_loan": "credit_reporting"}
-    trade = pairs | {other: label for label, other in pairs.items()}
-    labelled = window.assign(label=window["label"].replace(trade))
-    publish_marts(window.drop(columns="confidence"), labelled if swapped else window)
-    publish_predictions(AS_OF, window.assign(predicted=answered))
+    answer_traded(pairs if swapped else {})
     measure_performance(home, AS_OF, champion, POLICY, SETTINGS)
     report = measure_drift(home, AS_OF, champion, SETTINGS)
     assert report.detected is swapped
     found = {column.name for column in report.columns if column.drifted}
-    labels = {f"{side}_{label}" for side in ("answered", "true") for label in trade}
+    labels = {f"{side}_{label}" for side in ("answered", "true") for label in (*pairs, *pairs.values())}
     assert found == ({"answers", "sure_answers", *labels} if swapped else set())
     assert all(", " in column.note for column in report.columns if column.group == "answers")
 
