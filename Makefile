@@ -4,11 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/python -m uv
 READY := .venv/.ready
+STACK := .venv/.stack
 TORCH := 2.13.0
 # Nothing is installed, nor used to build what is, but what the lock files have a hash of.
 LOCKED := --compile-bytecode --no-deps --require-hashes --require-build-hashes --build-constraints requirements.lock
 COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-annotate --no-header
+WITHOUT_TORCH := awk '/^[^ ]/ {skip = /^(nvidia-|triton|cuda-|torch==)/} !skip'
 # A file's tests share costly fixtures, so one process takes a whole file; conftest.py puts the longest file first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 # make run DOMAIN=DIR runs the domain of another folder, in a home of its own there.
@@ -92,9 +94,11 @@ sbom: $(READY)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what 
 
 lock: $(READY)  ## Resolve the environments again and write their lock files
 	@# torch is left to `make`, for it has a build per kind of machine, and CUDA packages are left to torch.
-	@$(COMPILE) pyproject.toml --group dev --all-extras | awk '/^[^ ]/ {skip = /^(nvidia-|triton|cuda-|torch==)/} !skip' \
-	  > requirements.lock.new
+	@$(COMPILE) pyproject.toml --group dev | $(WITHOUT_TORCH) > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+	@$(COMPILE) pyproject.toml --all-extras --group stack --constraint requirements.lock | $(WITHOUT_TORCH) \
+	  > requirements-stack.lock.new
+	@mv requirements-stack.lock.new requirements-stack.lock
 	@for name in uv sbom; do $(COMPILE) --group $$name --output-file requirements-$$name.lock; done
 	@# The site's packages are installed beside the others.
 	@$(COMPILE) --group docs --constraint requirements.lock --output-file requirements-docs.lock
@@ -110,3 +114,8 @@ $(READY): requirements.lock requirements-uv.lock pyproject.toml
 	@$(UV) pip install --compile-bytecode --python $(BIN)/python torch==$(TORCH)
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
+
+$(STACK): $(READY) requirements-stack.lock
+	@echo "== Adding the clients and servers of the team's stack to .venv, from requirements-stack.lock"
+	@$(UV) pip install --python $(BIN)/python $(LOCKED) --requirement requirements-stack.lock
+	@touch $(STACK)
