@@ -8,6 +8,7 @@ from assets.settings import (
     CONFIGS,
     Settings,
     load_domain,
+    load_environment,
     load_front_settings,
     load_ledger_settings,
     load_settings,
@@ -87,6 +88,40 @@ def test_texts_stay_in_the_home_unless_the_front_door_s_settings_say_otherwise(c
 def test_an_unknown_profile_names_those_there_are() -> None:
     with pytest.raises(SettingsError, match="unknown profile 'big'; configs/profiles has full, gpu, gpu-8, quick"):
         load_settings("big")
+
+
+def test_the_environment_is_embedded_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load_environment().is_shared
+    monkeypatch.setenv("EVERGREEN_ENVIRONMENT", "stack")
+    assert load_environment().is_shared
+
+
+def test_a_variable_replaces_a_value_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_ENVIRONMENT", "stack")
+    monkeypatch.setenv("EVERGREEN_OBJECTS", "s3://ours/evergreen")
+    assert load_environment().objects == "s3://ours/evergreen"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ENVIRONMENT": "moon"}, "EVERGREEN_ENVIRONMENT: no 'moon' in configs/environments; it has local, stack"),
+        ({"OBJECTS": "s3://ours"}, "local.yaml: objects is shared by machines, so database has to be: set it, too"),
+        ({"RAY": "http://head:8265"}, "local.yaml: ray is for a home that machines share: set objects, too"),
+        ({"ENVIRONMENT": "stack", "OBJECTS": "s3:ours"}, "stack.yaml: objects: write it as s3://bucket/prefix"),
+        ({"ENVIRONMENT": "stack", "DATABASE": "postgresql://me:hush@host/ours"}, "database: write it as postgresql://"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_one_line_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"EVERGREEN_{name}", value)
+    with pytest.raises(SettingsError) as raised:
+        load_environment()
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "hush" not in str(raised.value)
 
 
 def test_the_ledgers_anchor_is_a_folder_or_nothing(configs: Path) -> None:

@@ -7,6 +7,7 @@ value is a SettingsError that names the file and the field.
 
 from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
+from assets.settings.environment import Environment
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.loading import (
     CONFIGS,
@@ -14,6 +15,7 @@ from assets.settings.loading import (
     domain_configs,
     domain_folder,
     load_domain,
+    load_environment,
     load_front_settings,
     load_hints,
     load_ledger_settings,
@@ -35,6 +37,7 @@ __all__ = [
     "CONFIGS",
     "Domain",
     "DriftSettings",
+    "Environment",
     "EvaluationSettings",
     "FrontSettings",
     "GatePolicy",
@@ -52,6 +55,7 @@ __all__ = [
     "domain_configs",
     "domain_folder",
     "load_domain",
+    "load_environment",
     "load_front_settings",
     "load_hints",
     "load_ledger_settings",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from assets.exceptions import SettingsError
 from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
+from assets.settings.environment import Environment
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.section import Section
 from assets.settings.serving import DriftSettings, FrontSettings, RetentionSettings, RetrainingPolicy, ScoringSettings
@@ -18,7 +19,7 @@ from assets.settings.training import TrainingSettings
 
 __all__ = [
     *("CONFIGS", "Settings", "domain_configs", "domain_folder"),
-    *("load_domain", "load_front_settings", "load_hints", "load_ledger_settings"),
+    *("load_domain", "load_environment", "load_front_settings", "load_hints", "load_ledger_settings"),
     *("load_policy", "load_settings", "profiles"),
 ]
 
@@ -103,6 +104,27 @@ def _domain(path: Path) -> Domain:
     return _validated(Domain, _read(path), path)
 
 
+def load_environment() -> Environment:
+    """The environment that `EVERGREEN_ENVIRONMENT` names, `local` without it, with the variables that replace values.
+
+    Raises SettingsError for an unknown environment, and for an impossible field, whose value may be a secret.
+    """
+    variables = {name: os.environ.get(f"EVERGREEN_{name.upper()}") for name in Environment.model_fields}
+    replaced = tuple((name, value) for name, value in variables.items() if value)
+    return _environment(os.environ.get("EVERGREEN_ENVIRONMENT") or "local", replaced)
+
+
+@cache
+def _environment(name: str, replaced: tuple[tuple[str, str], ...]) -> Environment:
+    known = {path.stem: path for path in sorted((CONFIGS / "environments").glob("*.yaml"))}
+    if name not in known:
+        raise SettingsError(f"EVERGREEN_ENVIRONMENT: no {name!r} in configs/environments; it has {', '.join(known)}")
+    try:
+        return Environment.model_validate(_read(known[name]) | dict(replaced))
+    except ValidationError as error:
+        raise SettingsError(_mistake(error, known[name], error.errors()[0]["loc"], hides=True)) from None
+
+
 def load_policy(name: str) -> RetrainingPolicy:
     """configs/retraining.yaml with the changes of a file, or of one in configs/policies by its name alone.
 
@@ -163,15 +185,18 @@ def _check_labels(settings: Settings) -> None:
             raise SettingsError(f"configs/gate.yaml: gate.{field}: {fault}")
 
 
-def _mistake(error: ValidationError, path: Path, place: tuple[int | str, ...]) -> str:
-    """The first mistake on one line: its file, its field, what is wrong and, unless it is a section, the value."""
+def _mistake(error: ValidationError, path: Path, place: tuple[int | str, ...], *, hides: bool = False) -> str:
+    """The first mistake on one line: its file, its field, what is wrong and, unless it is a section, the value.
+
+    `hides`: the value is not shown.
+    """
     first = error.errors()[0]
     field = ".".join(str(part) for part in place if part != "[key]")
     if isinstance(first["input"], bool) and first["type"] == "string_type":
         return f"{_named(path)}: {field}: write it in quotes: YAML takes yes, no, on and off for {first['input']}"
     what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
     where = f"{_named(path)}: {field}" if field else _named(path)
-    if first["type"] == "missing" or isinstance(first["input"], dict):
+    if hides or first["type"] == "missing" or isinstance(first["input"], dict):
         return f"{where}: {what}"
     return f"{where}: {what[0].lower()}{what[1:]} (found {first['input']!r})"
 

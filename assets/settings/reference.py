@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from inspect import getdoc
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -12,7 +13,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from assets.display import Markdown, markdown_table
-from assets.settings import CONFIGS, Domain, FrontSettings, LedgerSettings, NameHints, Settings
+from assets.settings import CONFIGS, Domain, Environment, FrontSettings, LedgerSettings, NameHints, Settings
 from assets.settings.section import Section
 
 __all__ = ["domain_reference", "settings_reference"]
@@ -52,6 +53,8 @@ def settings_reference() -> str:
     for name, section in _FILES.items():
         values = {"": _read(CONFIGS / f"{name}.yaml")} | {who: fields.get(name, {}) for who, fields in profiles.items()}
         lines += [f"## {name}.yaml\n", f"{section.__doc__}\n", *_settings_tables(section, values)]
+    environments = {path.stem: _read(path) for path in sorted((CONFIGS / "environments").glob("*.yaml"))}
+    lines += [f"## environments\n\n{getdoc(Environment)}\n", *_settings_tables(Environment, environments)]
     return "\n".join(lines)
 
 
