@@ -49,11 +49,11 @@ drift: $(READY)  ## Show a change of the world being noticed, learned and overco
 
 test: lint  ## Run the linters and the tests (some ten minutes on two cores)
 	@echo "== Testing; make test-all adds the slow ones"
-	@$(PYTEST) -m "not slow" --durations=10
+	@$(PYTEST) -m "not slow and not stack" --durations=10
 	@echo "== Open next: docs/benchmarks.md for what was measured, make run to see it work"
 
 test-all: $(READY)  ## Run every test
-	@$(PYTEST) --durations=20
+	@$(PYTEST) -m "not stack" --durations=20
 
 lint: $(READY)  ## Check style and types
 	@echo "== Checking style and types"

@@ -11,13 +11,15 @@ EvergreenError                  one line for a person: what is wrong, where, and
 ├── TrainingError               the training processes failed
 │   └── Stopped                 they were asked to stop, and have saved the run
 ├── BundleError                 a bundle is incomplete or its hashes do not match
-└── RegistryError               the registry or the ledger refuses a request
+├── RegistryError               the registry or the ledger refuses a request
+└── DatabaseError               the database of a shared home cannot be reached, or refuses a statement
 """
 
 __all__ = [
     "AuditError",
     "BaseModelError",
     "BundleError",
+    "DatabaseError",
     "EvergreenError",
     "NotPublished",
     "RegistryError",
@@ -77,6 +79,10 @@ class BundleError(EvergreenError):
 
 class RegistryError(EvergreenError):
     """The registry or the ledger refuses a request."""
+
+
+class DatabaseError(EvergreenError):
+    """The database of a home that machines share cannot be reached, or refuses a statement."""
 
 
 def describe(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
-from assets.settings import Domain, domain_folder, load_domain
+from assets.settings import EMBEDDED, Domain, Environment, domain_folder, load_domain, load_environment
 
 __all__ = [
     *("Home", "Lake", "alive", "claimed", "has_died", "is_alive", "locked", "remove_unshared", "share"),
@@ -36,9 +36,13 @@ _log = logging.getLogger("evergreen")
 
 @dataclass(frozen=True)
 class Home:
-    """The folder (`EVERGREEN_HOME`) that holds all state; deleting it is a full reset."""
+    """The folder (`EVERGREEN_HOME`) that holds all state; deleting it is a full reset.
+
+    In an environment that machines share it holds what each machine needs for itself, and copies.
+    """
 
     root: Path
+    environment: Environment = EMBEDDED
 
     @classmethod
     def from_environment(cls) -> "Home":
@@ -49,7 +53,7 @@ class Home:
         root = Path(os.environ.get("EVERGREEN_HOME") or domain_folder() / ".evergreen").absolute()
         if set("*?[") & set(str(root)):
             raise SettingsError(f"EVERGREEN_HOME: {root}: a path with *, ? or [ reads as a pattern; choose another")
-        return cls(root)
+        return cls(root, load_environment())
 
     def require_known(self) -> None:
         """Raises SettingsError for the home of another domain, cadence or earlier Evergreen, and for a file."""

@@ -19,6 +19,7 @@ from assets.registry.ledger import Entry, Ledger
 from assets.registry.model_card import with_verdict
 from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
+from assets.registry.shared_ledger import ledger_of
 from assets.registry.tracking import MODEL, TrackedTraining, Tracking, local_path
 from assets.training.bundle import verify_bundle
 
@@ -76,7 +77,7 @@ class Registry:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger.of(self.home)
+        return ledger_of(self.home)
 
     @property
     def client(self) -> "MlflowClient":
@@ -254,7 +255,7 @@ class Registry:
     def require_ledger(self) -> None:
         """Raise RegistryError when the ledger is not as it was written: then there is no champion."""
         if problem := self.ledger_problem():
-            raise RegistryError(f"{LEDGER_BROKEN} ({self.home.ledger}): {problem}; restore it from a backup")
+            raise RegistryError(f"{LEDGER_BROKEN} ({self.ledger}): {problem}; restore it from a backup")
 
     def _unjudged(self, entries: Sequence[Entry]) -> str | None:
         """A message if the lake has verdicts but the ledger has none."""

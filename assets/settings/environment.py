@@ -6,7 +6,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from assets.settings.section import Section
 
-__all__ = ["Environment"]
+__all__ = ["EMBEDDED", "Environment"]
 
 _SHARED = ("objects", "database", "mlflow")
 _SERVER = r"://([\w.-]+@)?[\w.-]+(:\d+)?(/[\w.-]+)?"
@@ -63,3 +63,7 @@ class Environment(Section):
     def is_shared(self) -> bool:
         """Whether several machines work on one home: then nothing in its folder is more than a copy."""
         return self.objects is not None
+
+
+EMBEDDED = Environment(objects=None, database=None, mlflow=None, online=None, ray=None)
+"""The environment of a home on one machine, with nothing outside its folder."""
