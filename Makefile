@@ -82,7 +82,7 @@ pictures: $(READY)  ## Take the pictures of the pages in docs/ again, by make ru
 	@EVERGREEN_HOME="$(EVERGREEN_HOME)/demonstration" $(BIN)/python docs/pictures.py "$(EVERGREEN_HOME)/run.txt"
 	@echo "== Open next: docs/gallery.md"
 
-sbom: $(READY)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
+sbom: $(STACK)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/sbom
 	@$(UV) pip install --quiet --python .venv/sbom/bin/python $(LOCKED) --requirement requirements-sbom.lock
 	@.venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json \

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from assets.database import Leases
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 from assets.settings import EMBEDDED, Domain, Environment, domain_folder, load_domain, load_environment
 
@@ -145,9 +146,38 @@ class Home:
         `name`: the run's id, or what the process does, to be shown to whoever wants to remove something.
         """
         with ExitStack() as stack:
-            with self._door(shared=True):
-                stack.enter_context(alive(self.running(name)))
+            if leases := self.leases:
+                stack.enter_context(leases.hold(f"running/{name}"))
+            else:
+                with self._door(shared=True):
+                    stack.enter_context(alive(self.running(name)))
             yield
+
+    def has_died(self, name: str) -> bool:
+        """Whether a process that was `in_use` was killed; on another machine, as long as it takes to be sure."""
+        if leases := self.leases:
+            return f"running/{name}" in leases.given_up("running/")
+        return has_died(self.running(name))
+
+    def is_alive(self, name: str) -> bool:
+        """Whether a process is `in_use`."""
+        if leases := self.leases:
+            return f"running/{name}" in leases.held("running/")
+        return is_alive(self.running(name))
+
+    def exclusively(self, name: str, what: str) -> AbstractContextManager[None]:
+        """Let one process at a time, of any machine, do something; others log `what` they wait for.
+
+        On a machine's own home the kernel lets the next one in when the process ends, however it ends.
+        """
+        if leases := self.leases:
+            return leases.hold(f"exclusive/{name}", what)
+        return locked(self.root / ".locks" / f"{name}.lock", what)
+
+    @property
+    def leases(self) -> Leases | None:
+        """The leases of a home that machines share; None for one on a single machine, which has files with locks."""
+        return Leases(self.environment.database) if self.environment.database else None
 
     @contextmanager
     def closed(self, own: str | None = None) -> Iterator[tuple[str, ...]]:

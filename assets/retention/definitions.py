@@ -17,6 +17,7 @@ __all__ = ["forget_runs", "retention"]
 
 @dg.asset(
     group_name="retention",
+    pool="retention",
     deps=["retraining_decision"],
     partitions_def=AS_OF,
     kinds={"python"},
