@@ -29,7 +29,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui drift test test-all lint bench docs pictures sbom lock clean
+.PHONY: help run ui drift test test-all stack-test lint bench docs pictures sbom lock clean
 
 help:  ## Show the targets; run, ui and drift take another domain's folder: DOMAIN=DIR
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,8 +52,11 @@ test: lint  ## Run the linters and the tests (some ten minutes on two cores)
 	@$(PYTEST) -m "not slow and not stack" --durations=10
 	@echo "== Open next: docs/benchmarks.md for what was measured, make run to see it work"
 
-test-all: $(READY)  ## Run every test
+test-all: $(READY)  ## Run every test that needs no server
 	@$(PYTEST) -m "not stack" --durations=20
+
+stack-test: $(STACK)  ## Run the tests of the team's stack, on servers that they start themselves
+	@$(PYTEST) -m stack --durations=20
 
 lint: $(READY)  ## Check style and types
 	@echo "== Checking style and types"

@@ -4,6 +4,7 @@ EvergreenError                  one line for a person: what is wrong, where, and
 ├── SettingsError               a file under configs/, a profile or an option (also a ValueError)
 ├── SourceError                 a source that cannot be listed or read (also a ValueError)
 ├── NotPublished                a table that has no publication yet
+├── ObjectsError                what machines share on S3 cannot be read or written
 ├── Superseded                  another run has published in the meantime
 ├── AuditError                  what was about to be published failed its audit
 ├── SnapshotError               no training set can be built as of this date
@@ -22,6 +23,7 @@ __all__ = [
     "DatabaseError",
     "EvergreenError",
     "NotPublished",
+    "ObjectsError",
     "RegistryError",
     "SettingsError",
     "SnapshotError",
@@ -47,6 +49,10 @@ class SourceError(EvergreenError, ValueError):
 
 class NotPublished(EvergreenError):  # noqa: N818 - reads as what it says
     """A table has no publication yet."""
+
+
+class ObjectsError(EvergreenError):
+    """What machines share on S3 cannot be read or written."""
 
 
 class Superseded(EvergreenError):  # noqa: N818 - reads as what it says
