@@ -29,7 +29,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui drift test test-all lint bench docs pictures sbom lock clean
+.PHONY: help run ui drift test test-all stack-test lint bench docs pictures sbom lock clean
 
 help:  ## Show the targets; run, ui and drift take another domain's folder: DOMAIN=DIR
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,11 +49,14 @@ drift: $(READY)  ## Show a change of the world being noticed, learned and overco
 
 test: lint  ## Run the linters and the tests (some ten minutes on two cores)
 	@echo "== Testing; make test-all adds the slow ones"
-	@$(PYTEST) -m "not slow" --durations=10
+	@$(PYTEST) -m "not slow and not stack" --durations=10
 	@echo "== Open next: docs/benchmarks.md for what was measured, make run to see it work"
 
-test-all: $(READY)  ## Run every test
-	@$(PYTEST) --durations=20
+test-all: $(READY)  ## Run every test that needs no server
+	@$(PYTEST) -m "not stack" --durations=20
+
+stack-test: $(STACK)  ## Run the tests of the team's stack, on servers that they start themselves
+	@$(PYTEST) -m stack --durations=20
 
 lint: $(READY)  ## Check style and types
 	@echo "== Checking style and types"
@@ -82,7 +85,7 @@ pictures: $(READY)  ## Take the pictures of the pages in docs/ again, by make ru
 	@EVERGREEN_HOME="$(EVERGREEN_HOME)/demonstration" $(BIN)/python docs/pictures.py "$(EVERGREEN_HOME)/run.txt"
 	@echo "== Open next: docs/gallery.md"
 
-sbom: $(READY)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
+sbom: $(STACK)  ## Write sbom.cdx.json (CycloneDX) and docs/licences.md of what is installed
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/sbom
 	@$(UV) pip install --quiet --python .venv/sbom/bin/python $(LOCKED) --requirement requirements-sbom.lock
 	@.venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json \

@@ -4,6 +4,7 @@ EvergreenError                  one line for a person: what is wrong, where, and
 ├── SettingsError               a file under configs/, a profile or an option (also a ValueError)
 ├── SourceError                 a source that cannot be listed or read (also a ValueError)
 ├── NotPublished                a table that has no publication yet
+├── ObjectsError                what machines share on S3 cannot be read or written
 ├── Superseded                  another run has published in the meantime
 ├── AuditError                  what was about to be published failed its audit
 ├── SnapshotError               no training set can be built as of this date
@@ -11,15 +12,18 @@ EvergreenError                  one line for a person: what is wrong, where, and
 ├── TrainingError               the training processes failed
 │   └── Stopped                 they were asked to stop, and have saved the run
 ├── BundleError                 a bundle is incomplete or its hashes do not match
-└── RegistryError               the registry or the ledger refuses a request
+├── RegistryError               the registry or the ledger refuses a request
+└── DatabaseError               the database of a shared home cannot be reached, or refuses a statement
 """
 
 __all__ = [
     "AuditError",
     "BaseModelError",
     "BundleError",
+    "DatabaseError",
     "EvergreenError",
     "NotPublished",
+    "ObjectsError",
     "RegistryError",
     "SettingsError",
     "SnapshotError",
@@ -45,6 +49,10 @@ class SourceError(EvergreenError, ValueError):
 
 class NotPublished(EvergreenError):  # noqa: N818 - reads as what it says
     """A table has no publication yet."""
+
+
+class ObjectsError(EvergreenError):
+    """What machines share on S3 cannot be read or written."""
 
 
 class Superseded(EvergreenError):  # noqa: N818 - reads as what it says
@@ -77,6 +85,10 @@ class BundleError(EvergreenError):
 
 class RegistryError(EvergreenError):
     """The registry or the ledger refuses a request."""
+
+
+class DatabaseError(EvergreenError):
+    """The database of a home that machines share cannot be reached, or refuses a statement."""
 
 
 def describe(error: BaseException) -> str:

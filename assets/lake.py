@@ -17,11 +17,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
-from assets.settings import Domain, domain_folder, load_domain
+from assets.database import Leases
+from assets.exceptions import EvergreenError, NotPublished, SettingsError
+from assets.objects import Objects
+from assets.settings import EMBEDDED, Domain, Environment, domain_folder, load_domain, load_environment
+from assets.shared import Pointer, SharedStore, superseded
 
 __all__ = [
     *("Home", "Lake", "alive", "claimed", "has_died", "is_alive", "locked", "remove_unshared", "share"),
@@ -36,9 +40,14 @@ _log = logging.getLogger("evergreen")
 
 @dataclass(frozen=True)
 class Home:
-    """The folder (`EVERGREEN_HOME`) that holds all state; deleting it is a full reset."""
+    """The folder (`EVERGREEN_HOME`) that holds all state; deleting it is a full reset.
+
+    In an environment that machines share, S3 and a database hold the state, and the folder is one machine's own, of
+    copies.
+    """
 
     root: Path
+    environment: Environment = EMBEDDED
 
     @classmethod
     def from_environment(cls) -> "Home":
@@ -49,7 +58,7 @@ class Home:
         root = Path(os.environ.get("EVERGREEN_HOME") or domain_folder() / ".evergreen").absolute()
         if set("*?[") & set(str(root)):
             raise SettingsError(f"EVERGREEN_HOME: {root}: a path with *, ? or [ reads as a pattern; choose another")
-        return cls(root)
+        return cls(root, load_environment())
 
     def require_known(self) -> None:
         """Raises SettingsError for the home of another domain, cadence or earlier Evergreen, and for a file."""
@@ -93,9 +102,11 @@ class Home:
         """The domain of the records in this home."""
         return load_domain()
 
-    @property
+    @cached_property
     def lake(self) -> "Lake":
-        return Lake(self.root / "lake")
+        if self.objects is None:
+            return Lake(self.root / "lake")
+        return Lake(self._copies / "lake", SharedStore(self._shared.under("lake")))
 
     @property
     def source(self) -> Path:
@@ -141,9 +152,43 @@ class Home:
         `name`: the run's id, or what the process does, to be shown to whoever wants to remove something.
         """
         with ExitStack() as stack:
-            with self._door(shared=True):
-                stack.enter_context(alive(self.running(name)))
+            if leases := self.leases:
+                stack.enter_context(leases.hold(f"running/{name}"))
+            else:
+                with self._door(shared=True):
+                    stack.enter_context(alive(self.running(name)))
             yield
+
+    def has_died(self, name: str) -> bool:
+        """Whether a process that was `in_use` was killed; on another machine, as long as it takes to be sure."""
+        if leases := self.leases:
+            return f"running/{name}" in leases.given_up("running/")
+        return has_died(self.running(name))
+
+    def is_alive(self, name: str) -> bool:
+        """Whether a process is `in_use`."""
+        if leases := self.leases:
+            return f"running/{name}" in leases.held("running/")
+        return is_alive(self.running(name))
+
+    def exclusively(self, name: str, what: str) -> AbstractContextManager[None]:
+        """Let one process at a time, of any machine, do something; others log `what` they wait for.
+
+        On a machine's own home the kernel lets the next one in when the process ends, however it ends.
+        """
+        if leases := self.leases:
+            return leases.hold(f"exclusive/{name}", what)
+        return locked(self.root / ".locks" / f"{name}.lock", what)
+
+    @property
+    def objects(self) -> str | None:
+        """The s3://bucket/prefix that holds the state of a home that machines share."""
+        return self.environment.objects
+
+    @property
+    def leases(self) -> Leases | None:
+        """The leases of a home that machines share; None for one on a single machine, which has files with locks."""
+        return Leases(self.environment.database) if self.environment.database else None
 
     @contextmanager
     def closed(self, own: str | None = None) -> Iterator[tuple[str, ...]]:
@@ -159,38 +204,73 @@ class Home:
     def ledger(self) -> Path:
         return self.root / "ledger.db"
 
+    @property
+    def _copies(self) -> Path:
+        """By the address, so that the copies of one home are never taken for another's."""
+        return self.root / "cache" / "objects" / str(self.objects).removeprefix("s3://")
+
+    @property
+    def _shared(self) -> Objects:
+        return Objects.at(str(self.objects))
+
     def _door(self, *, shared: bool) -> AbstractContextManager[None]:
         return locked(self.root / "running" / ".door", "removing what nothing needs", shared=shared)
 
 
+class Store(Protocol):
+    """What decides which versions of a lake exist, and which is current: a folder, or S3."""
+
+    def pointer(self, table: str) -> Pointer: ...
+
+    def move(self, table: str, version: str, upon: Pointer) -> None: ...
+
+    def exists(self, table: str, version: str) -> bool: ...
+
+    def tables(self, prefix: str) -> list[str]: ...
+
+    def versions(self, table: str) -> list[str]: ...
+
+
 @dataclass(frozen=True)
 class Lake:
-    """Immutable versions of tables, each table with one pointer to its current version."""
+    """Immutable versions of tables, each table with one pointer to its current version.
+
+    With `shared`, versions and pointers are on S3, and the folder has copies of them, each of which is fetched when its
+    path is asked for. Then every method also raises ObjectsError.
+    """
 
     root: Path
+    shared: SharedStore | None = None
 
     @contextmanager
     def staging(self, table: str) -> Iterator[Path]:
         """An empty folder next to the table's versions; anything that `publish` has not moved is removed at the end.
 
-        Only one writer at a time is inside; others log what they wait for. So older staged folders belong to killed
-        writers, and are removed. The inputs of the new version must be read inside, too.
+        Only one writer at a time of a machine is inside; others log what they wait for. So older staged folders belong
+        to killed writers, and are removed. The inputs of the new version must be read inside, too: `publish` moves the
+        pointer only if it still is as it was at the beginning.
         """
         folder = self._folder(table)
         with self._alone(table):
             folder.mkdir(parents=True, exist_ok=True)
             for abandoned in folder.glob(".staging-*"):
                 shutil.rmtree(abandoned, ignore_errors=True)
-            staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
+            staged = Path(tempfile.mkdtemp(f".{self._store.pointer(table).mark}", ".staging-", folder))
             try:
                 yield staged
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
 
     def publish(self, table: str, version: str, staged: Path) -> Path:
-        """Make the files in `staged` the table's current version, with one rename and one pointer move."""
+        """Make the files in `staged` the table's current version, with one rename and one pointer move.
+
+        Raises Superseded when a run on another machine has moved the pointer since `staging` began.
+        """
         target = self.keep(table, version, staged)
-        self._move(table, version)
+        pointer, begun = self._store.pointer(table), _begun(staged)
+        if begun not in (None, pointer.mark) and pointer.version != version:
+            raise superseded(table, pointer.at(begun or ""), pointer.version)
+        self._store.move(table, version, pointer)
         return target
 
     def keep(self, table: str, version: str, staged: Path) -> Path:
@@ -201,8 +281,9 @@ class Lake:
         target = self.path(table, version)
         if not target.exists():
             _sync_tree(staged)
-            staged.rename(target)
-            sync(target.parent)
+            if self.shared is not None and not self.shared.send(table, version, staged):
+                return self.path(table, version)  # another machine's, which was faster
+            _settle(staged, target)
         return target
 
     def point(self, table: str, version: str, upon: str | None) -> None:
@@ -211,55 +292,104 @@ class Lake:
         Raises Superseded when another writer has moved the pointer in the meantime.
         """
         with self._alone(table):
-            if (current := self.version(table)) not in (upon, version):
-                raise Superseded(f"{table}: another run has replaced {upon} by {current} in the meantime; run again")
-            self._move(table, version)
+            pointer = self._store.pointer(table)
+            if pointer.version not in (upon, version):
+                raise superseded(table, upon, pointer.version)
+            if not self._store.exists(table, version):
+                raise EvergreenError(f"{table} has no version {version}")
+            self._store.move(table, version, pointer)
 
     def version(self, table: str) -> str | None:
         """The current version's name, or None when nothing was published.
 
         Raises EvergreenError when the pointer names no version.
         """
-        pointer = self._folder(table) / _POINTER
-        if not pointer.exists():
-            return None
-        named = pointer.read_text(errors="replace")
-        if not _NAME.fullmatch(named) or not self.path(table, named).is_dir():
-            raise EvergreenError(f"{pointer} is damaged: it names {named[:40]!r}; {self._remedy(table)}")
-        return named
+        self._folder(table)
+        return self._store.pointer(table).version
 
     def current(self, table: str) -> Path:
         """The current version's folder. Raises NotPublished."""
         version = self.version(table)
         if version is None:
             raise NotPublished(f"{table} has no publication yet; materialize it first")
-        return self.path(table, version)
+        path = self.path(table, version)
+        if not path.exists():
+            raise EvergreenError(f"{table}: version {version}, its current one, is gone; restore it, or run again")
+        return path
 
     def path(self, table: str, version: str) -> Path:
         """The folder of a version, whether it exists or not."""
-        return self._folder(f"{table}/{version}")
+        target = self._folder(f"{table}/{version}")
+        if self.shared is not None and not target.exists():
+            with locked(self.root / ".writing" / f"{table}.fetched"):
+                self._fetch(self.shared, table, version, target)
+        return target
+
+    def read(self, table: str, version: str, name: str) -> bytes | None:
+        """A small file of a version, without the others; None if there is no such file or version."""
+        path = self._folder(f"{table}/{version}") / name
+        if path.exists() or self.shared is None:
+            return path.read_bytes() if path.is_file() else None
+        return self.shared.read(table, version, name)
 
     def tables(self, prefix: str) -> list[str]:
         """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
-        return sorted(p.parent.relative_to(self.root).as_posix() for p in (self.root / prefix).glob(f"*/{_POINTER}"))
+        return [f"{prefix}/{name}" for name in self._store.tables(prefix)]
 
-    def _remedy(self, table: str) -> str:
-        versions = [path for path in self._folder(table).iterdir() if path.is_dir() and path.name[0] != "."]
-        newest = max(versions, key=lambda path: path.stat().st_mtime, default=None)
-        return f"write the newest version's name into it, {newest.name}" if newest else "delete it, and run again"
+    def versions(self, table: str) -> list[str]:
+        """The names of a table's versions, sorted, whether a pointer has ever named them or not."""
+        return self._store.versions(table)
+
+    @property
+    def _store(self) -> Store:
+        return self.shared or _Folder(self.root)
+
+    def _fetch(self, shared: SharedStore, table: str, version: str, target: Path) -> None:
+        folder = target.with_name(f".fetched-{version}")
+        shutil.rmtree(folder, ignore_errors=True)
+        if not target.exists() and shared.fetch(table, version, folder):
+            _sync_tree(folder)
+            _settle(folder, target)
 
     def _alone(self, table: str) -> AbstractContextManager[None]:
         return locked(self.root / ".writing" / f"{table}.lock", table)
-
-    def _move(self, table: str, version: str) -> None:
-        if not self.path(table, version).is_dir():
-            raise EvergreenError(f"{table} has no version {version}")
-        write_atomically(self._folder(table) / _POINTER, version)
 
     def _folder(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise EvergreenError(f"{name!r} is not the name of a table")
         return self.root / name
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The versions and pointers of a lake whose folder is all there is: only one at a time writes a table."""
+
+    root: Path
+
+    def pointer(self, table: str) -> Pointer:
+        pointer = self.root / table / _POINTER
+        if not pointer.exists():
+            return Pointer()
+        named = pointer.read_text(errors="replace")
+        if not _NAME.fullmatch(named) or not self.exists(table, named):
+            raise EvergreenError(f"{pointer} is damaged: it names {named[:40]!r}; {self._remedy(table)}")
+        return Pointer(named, named)
+
+    def move(self, table: str, version: str, upon: Pointer) -> None:  # noqa: ARG002 - a lock is held
+        write_atomically(self.root / table / _POINTER, version)
+
+    def exists(self, table: str, version: str) -> bool:
+        return (self.root / table / version).is_dir()
+
+    def tables(self, prefix: str) -> list[str]:
+        return sorted(path.parent.name for path in (self.root / prefix).glob(f"*/{_POINTER}"))
+
+    def versions(self, table: str) -> list[str]:
+        return sorted(path.name for path in (self.root / table).glob("[!.]*/"))
+
+    def _remedy(self, table: str) -> str:
+        newest = max(self.versions(table), key=lambda name: (self.root / table / name).stat().st_mtime, default=None)
+        return f"write the newest version's name into it, {newest}" if newest else "delete it, and run again"
 
 
 @contextmanager
@@ -386,6 +516,22 @@ def hash_tree(folder: Path) -> str:
 def hash_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, for naming things that are a function of settings."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _begun(staged: Path) -> str | None:
+    """The pointer's mark when `staging` began; None for a version that is published again."""
+    parts = staged.name.split(".", 2)
+    return parts[2] if parts[0] == "" else None
+
+
+def _settle(folder: Path, target: Path) -> None:
+    """Put a version in its place, unless another process has just done so."""
+    try:
+        folder.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+    sync(target.parent)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The resource of the assets, a home folder and a profile's settings; how assets show what they found, and end."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -50,13 +50,18 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
         """Mark the home as in use while the run's process is alive, and its as-of as one of the home's.
 
-        Sensors have no run. Raises SettingsError for a partition that is no as-of, or is still to come.
+        Two runs of the same pool wait for each other here: Dagster's limits are only for the runs of its queue. Sensors
+        have no run. Raises SettingsError for a partition that is no as-of, or is still to come.
         """
         if context.run and context.instance and (key := as_of_run(context.run)):
             _require_as_of(key)
             remember(context.instance, key)
             tag(context.instance, context.run.run_id, profile=self.profile)
-        with self.home.in_use(context.run.run_id) if context.run else nullcontext():
+        with ExitStack() as stack:
+            if context.run:
+                stack.enter_context(self.home.in_use(context.run.run_id))
+            for pool in _pools(context.run):
+                stack.enter_context(self.home.exclusively(pool, pool))
             yield self
 
 
@@ -68,6 +73,12 @@ def as_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> 
 def as_of_run(run: dg.DagsterRun) -> str | None:
     """The as-of of a run, which `settle` has none of."""
     return run.tags.get("dagster/partition")
+
+
+def _pools(run: dg.DagsterRun | None) -> list[str]:
+    """The pools of a run's steps, always in the same order: no two runs wait for each other."""
+    limits = run.run_op_concurrency if run else None
+    return sorted(limits.all_pools or ()) if limits else []
 
 
 def tag(instance: dg.DagsterInstance, run_id: str, **what: str) -> None:

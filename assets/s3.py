@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from assets.exceptions import SourceError
+from assets.exceptions import EvergreenError, SourceError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -17,28 +17,36 @@ class UnreachableError(SourceError):
     """A source that may be available later: a retry can help."""
 
 
-def s3_client() -> "S3Client":
-    """A client configured by the standard AWS variables that gives up on an endpoint within about 10 s."""
+def s3_client(attempts: int = 2) -> "S3Client":
+    """A client configured by the standard AWS variables that asks at most `attempts` times, waiting longer each time.
+
+    With two it gives up on an endpoint within about 10 s.
+    """
     import boto3
     from botocore.config import Config
 
-    patience = Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 2})
+    patience = Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": attempts})
     return boto3.client("s3", config=patience)
 
 
 @contextmanager
-def s3_errors(what: str) -> Iterator[None]:
-    """Turn boto3's errors into a SourceError: one line that names the object and the endpoint."""
+def s3_errors(
+    what: str, refused: type[EvergreenError] = SourceError, unreachable: type[EvergreenError] = UnreachableError
+) -> Iterator[None]:
+    """Turn boto3's errors into one line that names the object and the endpoint.
+
+    `refused` is raised for an answer that is an error, `unreachable` where no whole answer came.
+    """
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
 
     try:
         yield
     except ClientError as error:
-        raise SourceError(f"{what}: {error.response['Error'].get('Message', error)}{_endpoint()}") from None
+        raise refused(f"{what}: {error.response['Error'].get('Message', error)}{_endpoint()}") from None
     except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-        raise UnreachableError(f"{what}: no answer{_endpoint()}: {type(error).__name__}") from None
+        raise unreachable(f"{what}: no answer{_endpoint()}: {type(error).__name__}") from None
     except BotoCoreError as error:
-        raise SourceError(f"{what}: {str(error).rstrip('.')}{_endpoint()}") from None
+        raise refused(f"{what}: {str(error).rstrip('.')}{_endpoint()}") from None
 
 
 def _endpoint() -> str:

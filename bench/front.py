@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from assets.lake import Home
 from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import load_settings
 from pipelines.front import application
 from pipelines.instance import open_instance
@@ -52,11 +53,11 @@ def crown(ledger: Ledger, day: str, version: int) -> None:
 def night(home: Home, nth: int, policy: dict[str, Any]) -> None:
     day, version = (FIRST + timedelta(nth)).isoformat(), nth // REIGN
     if nth % REIGN == 0:
-        crown(Ledger.of(home), day, version)
+        crown(ledger_of(home), day, version)
     numbers = {"champion": f"t{version}", "accuracy": 0.89, "mature_rows": 1400, "estimated_accuracy": 0.9}
     numbers |= {"evaluated_accuracy": 0.9, "evaluated_rows": 500, "drifted": [nth % 20 == 0, False, False]}
     decision = {"decision": "skip", "reason": "nothing calls for it; " * 15, "numbers": numbers, "policy": policy}
-    Ledger.of(home).append("retraining", day, day, decision)
+    ledger_of(home).append("retraining", day, day, decision)
     publish(home, f"retraining_decision/{day}", "decision.json", decision)
     windows = [{"as_of": day, "rows": 1400, "labels": 1300, "estimated_accuracy": 0.9, "realised_accuracy": 0.89}]
     found = {"realised": SCORES, "windows": windows * (1 + nth % REIGN), "sentence": "right", "window_rows": 1400}

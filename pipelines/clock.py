@@ -6,7 +6,7 @@ from pathlib import Path
 from assets.as_of import PERIODS, at, instant
 from assets.ingestion.sources import configured_sources
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 
 __all__ = ["NO_DAY", "following", "now"]
 
@@ -34,7 +34,7 @@ def following(home: Home, time: datetime) -> str | None:
 
 
 def _newest(home: Home) -> str | None:
-    return Ledger.of(home).newest_day() or None
+    return ledger_of(home).newest_day() or None
 
 
 def _is_simulated(home: Home) -> bool:

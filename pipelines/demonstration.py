@@ -23,7 +23,8 @@ from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # da
 from assets.as_of import at
 from assets.exceptions import EvergreenError
 from assets.lake import Home
-from assets.registry.ledger import Entry, Ledger
+from assets.registry.ledger import Entry
+from assets.registry.shared_ledger import ledger_of
 from assets.warehouse.marts import mart
 from pipelines.instance import LOCATION, open_instance
 from pipelines.progress import progress_on_stderr
@@ -62,7 +63,7 @@ def demonstrate(outer: Home, say: Callable[[str], None], show: Callable[[str], N
     """
     home, say = Home(outer.root / "demonstration"), _clock(say)
     shutil.rmtree(home.root, ignore_errors=True)
-    for anchor in Ledger.of(home).anchors:
+    for anchor in ledger_of(home).anchors:
         anchor.unlink(missing_ok=True)
     os.environ["EVERGREEN_HOME"] = str(home.root)
     source = home.source
@@ -83,7 +84,7 @@ def demonstrate(outer: Home, say: Callable[[str], None], show: Callable[[str], N
     _graph(home, source, decided + timedelta(_RECOVERY), "observe", say)
     weeks = _by_week(home, change)
     show("\n".join(["The timeline", *_timeline(home, weeks, change, decided)]))
-    verdict = Ledger.of(home).entries("verdict")[-1].body["decision"]
+    verdict = ledger_of(home).entries("verdict")[-1].body["decision"]
     marks = {f"new words, {change}": change, f"retrained, verdict {verdict}, {decided}": decided}
     picture = _draw(weeks, marks, home.reports / "demonstration.png")
     domain = os.environ.get("EVERGREEN_DOMAIN")
@@ -115,7 +116,7 @@ def _graph(home: Home, source: Path, day: date, job: str, say: Callable[[str], N
 def _decides(home: Home, source: Path, day: date, say: Callable[[str], None]) -> bool:
     """Observe the world as of a day; whether that calls for a retraining."""
     _graph(home, source, day, "observe", say)
-    body = Ledger.of(home).entries("retraining")[-1].body
+    body = ledger_of(home).entries("retraining")[-1].body
     say(f"as of {day}: {body['decision']}: {body['reason']}")
     return bool(body["decision"] == "retrain")
 
@@ -160,7 +161,7 @@ def _by_week(home: Home, change: date) -> pd.DataFrame:
 
 def _timeline(home: Home, weeks: pd.DataFrame, change: date, decided: date) -> Iterator[str]:
     """The ledger's entries and the weekly quality in order of time, and a summary."""
-    events = [(entry.as_of, _line(entry)) for entry in Ledger.of(home).entries()]
+    events = [(entry.as_of, _line(entry)) for entry in ledger_of(home).entries()]
     events += [(str(row.week)[:10], f"           {row.accuracy:.1%} of {row.rows} right") for row in weeks.itertuples()]
     events.append((change.isoformat(), "world      people begin to write in new words"))
     yield from (f"  {day}  {text}" for day, text in sorted(events))

@@ -22,8 +22,8 @@ from assets.exceptions import SourceError, describe
 from assets.ingestion.reading import EXPLAINED, contents
 from assets.ingestion.sources import SourceObject, list_objects
 from assets.lake import Home
-from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
+from assets.registry.shared_ledger import ledger_of
 from assets.registry.verification import verify
 from assets.settings import CONFIGS, load_domain, load_ledger_settings, load_policy, load_settings, profiles
 from pipelines.faults import damaged_database, full_disk
@@ -205,7 +205,7 @@ def _registry(home: Home) -> Finding:
 
 
 def _clocks(home: Home, sources: Sequence[str], profile: str) -> Finding:
-    newest = Ledger.of(home).newest_day()
+    newest = ledger_of(home).newest_day()
     if not newest:
         return Finding("clocks", "ok", "no run yet")
     now = f"{datetime.now(UTC):%Y-%m-%dT%H}"

@@ -39,7 +39,7 @@ from assets.front.reports import shelves
 from assets.front.rows import Behind, Rows, Wanted, behind, find_rows
 from assets.front.why import Why, why
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import Domain, load_front_settings, load_settings
 from pipelines.guard import JsonOnly
 from pipelines.instance import open_instance
@@ -187,7 +187,7 @@ class Front:
         await run_in_threadpool(_succeed, self._home, action, version, by, reason)
 
     def _judged(self) -> set[str]:
-        return {str(entry.body["version"]) for entry in Ledger.of(self._home).entries("verdict")}
+        return {str(entry.body["version"]) for entry in ledger_of(self._home).entries("verdict")}
 
     def _measured(self, history: History) -> Measured | None:
         quality = history.now and history.now.quality

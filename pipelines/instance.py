@@ -5,23 +5,34 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
+import yaml
 from dagster._core.storage.tags import PARTITION_NAME_TAG  # dagster exports what has it, but not this
-from yaml import YAMLError
 
 from assets.exceptions import EvergreenError
-from assets.lake import Home, has_died, is_alive, write_atomically
+from assets.lake import Home, write_atomically
 from assets.resources import AS_OF, remember
 from assets.settings import CONFIGS
 
 __all__ = [
-    *("COMMAND_TAG", "LOCATION", "close_killed_runs", "close_runs", "launched_runs", "open_instance", "request"),
+    *(
+        "COMMAND_TAG",
+        "LOCATION",
+        "POOLS",
+        "close_killed_runs",
+        "close_runs",
+        "launched_runs",
+        "open_instance",
+        "request",
+    ),
 ]
 
 COMMAND_TAG = "evergreen/command"
 """Tags runs of the command, which have no process of their own."""
 LOCATION = "evergreen"
 """What Dagster calls the place of the definitions."""
-_POOL, _TRAININGS = "training", 1
+POOLS = frozenset({"ingestion", "training", "scoring", "retention"})
+"""Parts of the graph that share what they work on, so that one run at a time has them; runs of two parts go on side by
+side."""
 _ALIVE = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
@@ -29,24 +40,34 @@ _ALIVE = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterR
 def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
     """The home's Dagster instance, set up on first use; afterwards its dagster.yaml belongs to the user.
 
-    So does the limit of its pool, which Dagster would write only once the first runs have started.
+    So do the limits of its pools, which Dagster would write only once the first runs have started. On a machine that
+    shares the home it is written anew each time.
     """
     settings = home.dagster / "dagster.yaml"
-    if not settings.exists():
-        write_atomically(settings, (CONFIGS / "dagster.yaml").read_text())
+    if home.environment.is_shared or not settings.exists():
+        write_atomically(settings, _instance_settings(home))
     os.environ |= {"EVERGREEN_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
     try:
         opened = dg.DagsterInstance.from_config(str(home.dagster))
-    except (ValueError, YAMLError, dg.DagsterError) as error:
+    except (ValueError, yaml.YAMLError, dg.DagsterError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EvergreenError(f"{settings}: {reason}; correct it, or delete it to get the default") from None
     with opened as instance:
         if not instance.get_dynamic_partitions(str(AS_OF.name)):  # of a home from before, or whose instance was deleted
             remember(instance, *(table.removeprefix("mart_audit/") for table in home.lake.tables("mart_audit")))
-        pools = instance.event_log_storage
-        if _POOL not in {pool.name for pool in pools.get_pool_limits()}:
-            pools.set_concurrency_slots(_POOL, _TRAININGS)
+        known = {pool.name for pool in instance.event_log_storage.get_pool_limits()}
+        for pool in POOLS.difference(known):
+            instance.event_log_storage.set_concurrency_slots(pool, 1)
         yield instance
+
+
+def _instance_settings(home: Home) -> str:
+    """The text of a new dagster.yaml: configs/dagster.yaml and, where machines share the home, dagster-shared.yaml."""
+    text = (CONFIGS / "dagster.yaml").read_text()
+    if home.environment.database is None:
+        return text
+    shared = yaml.safe_load(text) | yaml.safe_load((CONFIGS / "dagster-shared.yaml").read_text())
+    return yaml.safe_dump(shared | {"storage": {"postgres": {"postgres_url": home.environment.database}}})
 
 
 def request(
@@ -65,8 +86,8 @@ def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bo
     """
 
     def is_dead(run: dg.DagsterRun) -> bool:
-        file = home.running(run.run_id)
-        return has_died(file) or (restarted and COMMAND_TAG not in run.tags and not is_alive(file))
+        unmarked = restarted and COMMAND_TAG not in run.tags and not home.environment.is_shared
+        return home.has_died(run.run_id) or (unmarked and not home.is_alive(run.run_id))
 
     close_runs(instance, is_dead)
 

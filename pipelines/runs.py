@@ -18,7 +18,7 @@ from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
 
 from assets.exceptions import TrainingError
-from assets.lake import Home, locked
+from assets.lake import Home
 from assets.settings import CONFIGS
 from pipelines.failures import stopped, told
 from pipelines.faults import full_disk
@@ -194,7 +194,7 @@ def _warnings_to(progress: Lines) -> Iterator[None]:
 @contextmanager
 def _alone(home: Home, progress: Lines) -> Iterator[None]:
     """Wait for another run of this command, and show the messages about waiting."""
-    with _warnings_to(progress), locked(home.root / ".lock", f"its run on {home.root}"):
+    with _warnings_to(progress), home.exclusively("command", f"its run on {home.root}"):
         yield
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from assets.as_of import at
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen, as_of_run
 from pipelines.clock import NO_DAY, now
 from pipelines.failures import stopped
@@ -50,7 +50,7 @@ def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) ->
     from assets.monitoring.retraining import ATTEMPT_AT, due
 
     close_killed_runs(context.instance, evergreen.home)
-    ledger = Ledger.of(evergreen.home)
+    ledger = ledger_of(evergreen.home)
     decision = due(ledger.entries())
     if decision is None:
         return dg.SkipReason("no decision to retrain is pending")
@@ -87,7 +87,7 @@ def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
 )
 def failed_run(context: dg.RunFailureSensorContext, evergreen: Evergreen) -> None:
     run = context.dagster_run
-    ledger, today = Ledger.of(evergreen.home), at(datetime.now(UTC), evergreen.home.domain.cadence)
+    ledger, today = ledger_of(evergreen.home), at(datetime.now(UTC), evergreen.home.domain.cadence)
     as_of = as_of_run(run) or ledger.newest_day() or today  # `settle` has no day
     first = next(iter(context.for_run_failure().get_step_failure_events()), context.failure_event)
     ledger.append("failure", run.run_id, as_of, {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)})

@@ -13,8 +13,8 @@ from assets.evaluation.report import load_evaluation
 from assets.features.snapshot import load_snapshot
 from assets.lake import Home
 from assets.registry.judgement import load_verdict
-from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import Domain
 from assets.warehouse.marts import mart, visible
 from pipelines.instance import open_instance
@@ -81,7 +81,7 @@ def table(summary: dict[str, Any], domain: Domain) -> str:
 
 def status(home: Home) -> dict[str, Any]:
     """Champion, challenger, records, last run and last decision; null if there is none yet."""
-    registry, decisions = Registry(home), Ledger.of(home).entries("retraining")
+    registry, decisions = Registry(home), ledger_of(home).entries("retraining")
     champion, challenger = registry.champion(), registry.challenger()
     return {
         "champion": champion and {"version": champion.version, "as_of": champion.as_of},

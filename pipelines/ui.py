@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from html import escape
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -27,7 +29,7 @@ from pipelines.instance import LOCATION, close_killed_runs, launched_runs, open_
 from pipelines.servers import WORKSPACE
 from pipelines.stopping import Stopped
 
-__all__ = ["Processes", "await_servers", "require_alive", "serve", "serving"]
+__all__ = ["Processes", "await_servers", "of_this_machine", "require_alive", "serve", "serving"]
 
 PROJECT = CONFIGS.parent
 _SERVERS = PROJECT / "pipelines" / "servers.py"
@@ -45,9 +47,15 @@ Say = Callable[[str], None]
 
 
 def serve(
-    home: Home, say: Say, show: Callable[[str], None], host: str = HOST, port: int | None = None, opens: bool = False
+    home: Home,
+    say: Say,
+    show: Callable[[str], None],
+    host: str = HOST,
+    port: int | None = None,
+    opens: bool = False,
+    names: Sequence[str] = (),
 ) -> None:
-    """Start the front door, Dagster's webserver and daemon, and MLflow, and wait for Ctrl-C.
+    """Start the front door, Dagster's webserver and daemon, and MLflow, or only those named, and wait for Ctrl-C.
 
     They listen on `host` and answer to 127.0.0.1: another host is for a container whose ports are published there.
     `say` gets a line of progress at a time, and `show` the one address to open; with `opens` a browser opens it. `port`
@@ -56,14 +64,21 @@ def serve(
     say(f"Starting; logs are in {home.root / 'logs'}")
     begun = time.monotonic()
     wanted = PORTS | ({} if port is None else {"front": port})
-    with serving(home, "code", "daemon", *PORTS, host=host, wanted=wanted, say=say) as processes:
+    with serving(home, *(names or of_this_machine(home)), host=host, wanted=wanted, say=say) as processes:
         await_servers(home, processes, lambda name: say(f"{time.monotonic() - begun:6.1f} s  {name} is ready"))
-        show(address(home, "front", f"?token={token_of(home)}"))
-        say("It lets this browser in, to Dagster and MLflow, too; keep it to yourself. Ctrl-C stops all.")
+        if "front" in processes:
+            show(address(home, "front", f"?token={token_of(home)}"))
+            say("It lets this browser in, to Dagster and MLflow, too; keep it to yourself. Ctrl-C stops all.")
         if opens and not _open(home):
             say("There is no browser to open it in.")
         _wait(home, processes, say)
         say("Stopping; Ctrl-C again ends them at once.")
+
+
+def of_this_machine(home: Home) -> list[str]:
+    """The processes that the home's environment has nowhere else."""
+    elsewhere = {name for name in ("code", "mlflow") if getattr(home.environment, name)}
+    return [name for name in ("code", "daemon", *PORTS) if name not in elsewhere]
 
 
 @contextmanager
@@ -73,7 +88,8 @@ def serving(
     """Start some of code, daemon, front, dagster and mlflow, and stop them at the end.
 
     `wanted` are the ports; one that is in use is replaced by a free one, and links follow. Raises EvergreenError when a
-    port may not be used, and when the home is served already: two daemons would launch everything twice.
+    port may not be used, and when the home is served already: two daemons would launch everything twice. A daemon of
+    another machine is waited for instead.
     """
     home.root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -83,20 +99,28 @@ def serving(
             name: stack.enter_context(_listening(name, host, wanted[name], say)) for name in names if name in PORTS
         }
         if sockets:
-            set_ports(home, {name: one.getsockname()[1] for name, one in sockets.items()})
+            set_ports(home, _elsewhere(home) | {name: one.getsockname()[1] for name, one in sockets.items()})
             forget_token(home)
         for path in (home.reports, home.mlflow, home.root / "logs"):
             path.mkdir(parents=True, exist_ok=True)
         with open_instance(home) as instance:  # writes dagster.yaml and makes the databases before processes race to
             close_killed_runs(instance, home, restarted=True)
+        if home.environment.is_shared and "daemon" in names:
+            stack.enter_context(home.exclusively("daemon", "the daemon"))
         # A socket's path may have 107 bytes, which a home's may exceed; the folder is the owner's alone.
         prefix = _swept(f"evergreen-{hash_json(str(home.root))[:16]}-")
-        commands = _commands(home, Path(stack.enter_context(TemporaryDirectory(prefix=prefix))) / "code.sock")
+        commands = _commands(home, host, Path(stack.enter_context(TemporaryDirectory(prefix=prefix))) / "code.sock")
         processes = {name: _start(home, name, commands, sockets.get(name)) for name in names}
         try:
             yield processes
         finally:
             _stop(home, processes)
+
+
+def _elsewhere(home: Home) -> dict[str, int]:
+    """The port of an MLflow server that is not ours, as people reach it: its own, published on this machine."""
+    server = home.environment.mlflow
+    return {"mlflow": urlsplit(server).port or PORTS["mlflow"]} if server else {}
 
 
 def _listening(name: str, host: str, port: int, say: Say) -> socket.socket:
@@ -142,17 +166,20 @@ def _open(home: Home) -> bool:
     return webbrowser.open(file.as_uri())
 
 
-def _commands(home: Home, code: Path) -> dict[str, list[str]]:
+def _commands(home: Home, host: str, code: Path) -> dict[str, list[str]]:
     """The command of each process; `code` is the socket of the single server of the definitions.
 
-    Without it, webserver and daemon would load the definitions again and again.
+    Without it, webserver and daemon would load the definitions again and again. Where the environment has it elsewhere,
+    it listens there, on `host`.
     """
     bin_, workspace = Path(sys.executable).parent, home.dagster / WORKSPACE
-    server = {"socket": str(code), "location_name": LOCATION}
-    write_atomically(workspace, yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    where, port = (home.environment.code or ":").split(":")
+    server = {"host": where, "port": int(port)} if port else {"socket": str(code)}
+    write_atomically(workspace, yaml.safe_dump({"load_from": [{"grpc_server": server | {"location_name": LOCATION}}]}))
     return {
         "code": [
-            *(str(bin_ / "dagster"), "api", "grpc", "--socket", str(code)),
+            *(str(bin_ / "dagster"), "api", "grpc"),
+            *(("--host", host, "--port", port) if port else ("--socket", str(code))),
             *("--module-name", "pipelines.definitions", "--location-name", LOCATION),
         ],
         "daemon": [str(bin_ / "dagster-daemon"), "run", "--workspace", str(workspace)],
@@ -208,8 +235,10 @@ def _answers(home: Home, name: str) -> bool:
     """Whether a process answers where it should; the daemon listens nowhere."""
     if name == "code":
         (location,) = yaml.safe_load((home.dagster / WORKSPACE).read_text())["load_from"]
-        with closing(socket.socket(socket.AF_UNIX)) as probe:
-            return probe.connect_ex(location["grpc_server"]["socket"]) == 0
+        server = location["grpc_server"]
+        family, where = (socket.AF_UNIX, server["socket"]) if "socket" in server else (socket.AF_INET, _own(server))
+        with closing(socket.socket(family)) as probe:
+            return probe.connect_ex(where) == 0
     if name not in PORTS:
         return True
     with closing(HTTPConnection(HOST, ports(home)[name], timeout=_PATIENCE)) as connection:
@@ -218,6 +247,11 @@ def _answers(home: Home, name: str) -> bool:
             return bool(connection.getresponse().status)
         except (OSError, HTTPException):
             return False
+
+
+def _own(server: Mapping[str, Any]) -> tuple[str, int]:
+    """Where a server of this machine is reached from it, by whatever name others know it."""
+    return HOST, server["port"]
 
 
 def _wait(home: Home, processes: Processes, say: Say) -> None:

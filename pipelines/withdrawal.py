@@ -7,8 +7,8 @@ from assets.exceptions import EvergreenError
 from assets.ingestion.landing import ObjectRead, find_object
 from assets.ingestion.landing import withdraw as take_out
 from assets.lake import Home, Lake
-from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
+from assets.registry.shared_ledger import ledger_of
 from assets.warehouse.marts import counted_objects
 
 __all__ = ["Withdrawal", "withdraw"]
@@ -37,7 +37,7 @@ def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
     """
     if not reason.strip():
         raise EvergreenError("a withdrawal needs a reason: --reason TEXT")
-    read, ledger = find_object(home.lake, name), Ledger.of(home)
+    read, ledger = find_object(home.lake, name), ledger_of(home)
     about = {"object": read.object_id, "key": read.key, "landed": read.landed, "reason": reason}
     entry = ledger.append("withdrawal", read.object_id, ledger.newest_day() or read.landed_on, about)
     take_out(home.lake, read.object_id, entry.body["reason"])

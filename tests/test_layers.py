@@ -20,7 +20,7 @@ STAGES = [
 ]
 FOUNDATION = {
     *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions", "assets.addresses"),
-    *("assets.display", "assets.lean", "assets.s3"),
+    *("assets.database", "assets.display", "assets.lean", "assets.s3", "assets.objects", "assets.shared"),
 }
 DAGSTER_FILES = {"definitions.py", "resources.py"}
 PLAIN = sorted(
@@ -29,7 +29,7 @@ PLAIN = sorted(
 
 DOMAINS = [ROOT, *sorted((ROOT / "examples").glob("*/")), ROOT / "tests" / "rare" / "domain"]
 ORDINARY = {
-    *("access", "area", "body", "devices", "fine", "id", "kind", "message", "messages"),
+    *("access", "area", "body", "devices", "fine", "id", "kind", "language", "message", "messages"),
     *("operations", "other", "plan", "product", "reports", "room", "state", "tags", "verdict"),
 }
 """Names of domains that also are words of the engine's own."""

@@ -29,7 +29,7 @@ def test_the_lock_brings_neither_torch_nor_cuda() -> None:
 def test_every_install_of_a_lock_requires_its_hashes() -> None:
     makefile = (ROOT / "Makefile").read_text()
     installs = [line for line in makefile.splitlines() if " install " in line and "--requirement" in line]
-    assert len(installs) == 6
+    assert len(installs) == 7
     assert [line for line in installs if "$(LOCKED)" not in line and "--require-hashes" not in line] == []
 
 

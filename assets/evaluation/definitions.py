@@ -18,6 +18,7 @@ _GOLDEN = "served_output_equals_evaluated_output"
 
 @dg.asset(
     group_name="evaluation",
+    pool="training",
     partitions_def=AS_OF,
     deps=["challenger", "training_set"],
     kinds={"scikitlearn", "matplotlib"},

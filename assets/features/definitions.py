@@ -73,6 +73,7 @@ def feature_definitions(context: dg.AssetExecutionContext, evergreen: Evergreen)
 
 @dg.asset(
     group_name="features",
+    pool="training",
     partitions_def=AS_OF,
     deps=["feature_definitions", "marts"],
     kinds={"feast", "duckdb"},
@@ -103,6 +104,7 @@ def training_set(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Con
 
 @dg.asset(
     group_name="features",
+    pool="scoring",
     partitions_def=AS_OF,
     deps=["feature_definitions", "marts"],
     kinds={"feast", "sqlite"},

@@ -14,8 +14,9 @@ from typing import Any
 
 from assets.exceptions import RegistryError
 from assets.lake import Home
-from assets.registry.ledger import Entry, Ledger
+from assets.registry.ledger import Entry
 from assets.registry.rules import approvable_until, awaiting, unlawful
+from assets.registry.shared_ledger import ledger_of
 
 __all__ = ["Day", "Event", "History", "Now", "Quality", "Reign", "Share", "Timeline", "Waiting"]
 
@@ -167,7 +168,7 @@ class History:
     @classmethod
     def of(cls, home: Home) -> "History":
         """As the ledger is; what MLflow and the lake remember of it is left to `Registry.ledger_problem`."""
-        ledger = Ledger.of(home)
+        ledger = ledger_of(home)
         try:
             entries = tuple(ledger.entries())
             return cls(entries, ledger.problem() or unlawful(entries))

@@ -41,6 +41,7 @@ class IngestionConfig(dg.Config):
 
 @dg.asset(
     group_name="ingestion",
+    pool="ingestion",
     kinds={"python", "parquet", "s3"},
     owners=["team:evergreen"],
     partitions_def=AS_OF,

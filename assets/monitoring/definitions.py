@@ -26,6 +26,7 @@ Metadata = dict[str, dg.MetadataValue | int | float | str]
 
 @dg.asset(
     group_name="monitoring",
+    pool="scoring",
     deps=["predictions", "performance"],
     partitions_def=AS_OF,
     kinds={"evidently"},
@@ -54,6 +55,7 @@ def drift_report(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Con
 
 @dg.asset(
     group_name="monitoring",
+    pool="scoring",
     deps=["predictions", "marts"],
     partitions_def=AS_OF,
     kinds={"duckdb"},
@@ -82,6 +84,7 @@ def performance(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conc
 
 @dg.asset(
     group_name="monitoring",
+    pool="scoring",
     deps=["drift_report", "performance"],
     partitions_def=AS_OF,
     kinds={"python"},

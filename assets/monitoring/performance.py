@@ -31,9 +31,9 @@ from assets.monitoring.answers import measure_answers
 from assets.monitoring.champion import evaluated_rows
 from assets.monitoring.comparison import Column
 from assets.monitoring.estimation import Answers, Estimate, LabelEstimate, estimate_quality
-from assets.registry.ledger import Ledger
 from assets.registry.registry import RegisteredVersion
 from assets.registry.removed import names_gone
+from assets.registry.shared_ledger import ledger_of
 from assets.scoring.predictions import load_manifest
 from assets.settings import DriftSettings, RetrainingPolicy
 from assets.warehouse.marts import mart, visible
@@ -241,7 +241,7 @@ def recent(matured: pd.DataFrame, as_of: str, policy: RetrainingPolicy) -> pd.Da
 
 def _tell_removed(home: Home, as_of: str, champion: RegisteredVersion) -> None:
     """Warn that predictions of days since it first was champion were removed, and no longer count."""
-    own = [e.as_of for e in Ledger.of(home).entries("alias") if e.body["training_id"] == champion.training_id]
+    own = [e.as_of for e in ledger_of(home).entries("alias") if e.body["training_id"] == champion.training_id]
     removed = names_gone(home, home.lake.root / "predictions") if own else []
     if gone := [day for day in removed if own[0] <= day <= as_of]:
         _log.warning(

@@ -14,8 +14,9 @@ from assets.monitoring.performance import Performance, load_performance
 from assets.monitoring.probe import Probe, weigh
 from assets.monitoring.report import DriftReport, load_drift
 from assets.monitoring.twins import Twins, measure_twins
-from assets.registry.ledger import Entry, Ledger
+from assets.registry.ledger import Entry
 from assets.registry.registry import RegisteredVersion
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import RetrainingPolicy, Settings
 from assets.training.bundle import read_json
 from assets.training.program.usage import cost
@@ -53,7 +54,7 @@ def decide_retraining(
     An earlier decision on the same measurements and policy remains, whatever has been spent since. Raises NotPublished
     when the report or the performance is missing for as_of.
     """
-    lake, policy, ledger = home.lake, settings.retraining, Ledger.of(home)
+    lake, policy, ledger = home.lake, settings.retraining, ledger_of(home)
     measured = [lake.current(f"{table}/{as_of}").name for table in ("drift", "performance")]
     twins = measure_twins(home, as_of, champion, settings) if champion and policy.probe else None
     version = hash_json([as_of, measured, twins and asdict(twins), policy.model_dump()])[:16]
@@ -71,7 +72,7 @@ def decide_retraining(
 def _decide(
     home: Home, as_of: str, champion: RegisteredVersion | None, twins: Twins | None, settings: Settings
 ) -> RetrainingDecision:
-    lake, policy, entries = home.lake, settings.retraining, Ledger.of(home).entries()
+    lake, policy, entries = home.lake, settings.retraining, ledger_of(home).entries()
     windows = _windows(lake, as_of, champion)
     since = drifting_since([(report.as_of, report.detected) for report in windows])
     past = recall(entries, as_of, champion.training_id if champion else None, since, policy)

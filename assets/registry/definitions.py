@@ -23,6 +23,7 @@ _SETTLED = "refit_is_settled"
 
 @dg.asset(
     group_name="registry",
+    pool="training",
     partitions_def=AS_OF,
     deps=["challenger_evaluation"],
     kinds={"mlflow"},
@@ -52,6 +53,7 @@ def registered_model(context: dg.AssetExecutionContext, evergreen: Evergreen) ->
 
 @dg.asset(
     group_name="registry",
+    pool="training",
     partitions_def=AS_OF,
     deps=["registered_model"],
     kinds={"mlflow", "sqlite"},
@@ -96,10 +98,10 @@ def champion(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conclud
 # Of no as-of: scoring a day needs the champion of then, not a refit of that day.
 @dg.asset(
     group_name="registry",
+    pool="training",
     deps=["champion"],
     kinds={"deepspeed", "mlflow"},
     owners=["team:evergreen"],
-    pool="training",
     check_specs=[
         # The evaluated champion can score, so nothing waits for its refit.
         dg.AssetCheckSpec(

@@ -1,5 +1,7 @@
 """The append-only record of verdicts, alias moves, approvals and retraining decisions, in one SQLite file.
 
+A home that machines share has it in a PostgreSQL database (assets/registry/shared_ledger.py).
+
 Every entry has a hash over itself and the hash of the one before it, so that none can be edited, removed or reordered
 without rewriting all that follow. Anchors remember the last entry, so that the ledger cannot be truncated or replaced
 unnoticed: a small file next to it and, by a setting, one elsewhere.
@@ -12,11 +14,10 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from assets.exceptions import RegistryError
-from assets.lake import Home, hash_json, locked, write_atomically
-from assets.settings import load_ledger_settings
+from assets.lake import hash_json, locked, write_atomically
 
 __all__ = ["Entry", "Ledger"]
 
@@ -84,18 +85,18 @@ class Ledger:
     elsewhere: Path | None = None
     """A folder for a second anchor, out of reach of anyone who can write the first."""
 
-    @classmethod
-    def of(cls, home: Home) -> "Ledger":
-        """The ledger of a home, with the anchor of configs/ledger.yaml. Raises SettingsError."""
-        return cls(home.ledger, load_ledger_settings().anchor)
+    def __str__(self) -> str:
+        """Where it is."""
+        return str(self.path)
 
     @property
     def anchors(self) -> tuple[Path, ...]:
-        """The files that remember the last entry; the one elsewhere is named after the ledger's path."""
-        local = self.path.with_suffix(".anchor")
-        if self.elsewhere is None:
-            return (local,)
-        return local, self.elsewhere / f"ledger-{hash_json(str(self.path.absolute()))[:16]}.anchor"
+        """The files that remember the last entry: next to the ledger, and elsewhere."""
+        return self.path.with_suffix(".anchor"), *self._anchor_elsewhere(str(self.path.absolute()))
+
+    def _anchor_elsewhere(self, place: str) -> tuple[Path, ...]:
+        """The anchor in the folder elsewhere, if there is one, named after where the ledger is."""
+        return (self.elsewhere / f"ledger-{hash_json(place)[:16]}.anchor",) if self.elsewhere else ()
 
     def append(self, kind: str, key: str, as_of: str, body: dict[str, Any]) -> Entry:
         """Add an entry unless one with this kind and key exists; returns the one that then exists.
@@ -122,7 +123,7 @@ class Ledger:
         if self._is_empty:
             return []
         with self._locked(shared=True), self._transaction("deferred") as connection:
-            return _select(connection, "where ? is null or kind = ?", (kind, kind))
+            return _select(connection, "where cast(? as text) is null or kind = ?", (kind, kind))
 
     def champion_at(self, as_of: str) -> Entry | None:
         """The entry that made the champion as of an instant, None before the first."""
@@ -140,6 +141,9 @@ class Ledger:
         problem = problem or _lost(promised, hashes)
         # The anchors are read again: entries appended in the meantime are anchored by now, except for the last.
         return problem or _unknown(self._remembered(), hashes)
+
+    _counted: ClassVar = "select seq from sqlite_sequence where name = 'entries'"
+    """Selects the number of the last entry that was appended, whether it still exists or not."""
 
     @property
     def _is_empty(self) -> bool:
@@ -159,7 +163,7 @@ class Ledger:
                     why = f"entry {seq} is not what was appended: it, or an entry before it, was edited or reordered"
                     return hashes, why
                 hashes[seq] = digest
-            counted = connection.execute("select seq from sqlite_sequence where name = 'entries'").fetchone()
+            counted = connection.execute(self._counted).fetchone()
         ends = len(hashes) - 1
         return hashes, f"entries after {ends} were removed" if counted and counted[0] != ends else None
 
@@ -168,7 +172,7 @@ class Ledger:
         hashes = dict(connection.execute("select seq, hash from entries order by seq").fetchall())
         anchors = self._remembered()
         if problem := _lost(anchors, hashes) or _unknown(anchors, hashes):
-            raise RegistryError(f"ledger {self.path}: {problem}; nothing more is written until that is undone")
+            raise RegistryError(f"ledger {self}: {problem}; nothing more is written until that is undone")
         head = _Head(*list(hashes.items())[-1]) if hashes else _Head(0, "")
         self._anchor(head)
         return head
@@ -183,7 +187,7 @@ class Ledger:
         known = self._remembered()
         for path in self.anchors:
             if head.seq and known.get(path) != head:
-                write_atomically(path, json.dumps({"ledger": str(self.path), **head._asdict()}))
+                write_atomically(path, json.dumps({"ledger": str(self), **head._asdict()}))
 
     def _locked(self, *, shared: bool = False) -> AbstractContextManager[None]:
         """One process at a time appends and anchors, and none reads in the meantime."""

@@ -32,7 +32,7 @@ def rebuild_registry(home: Home) -> Rebuilt:
     registry = Registry(home)
     entries = registry.ledger.entries()
     if problem := registry.ledger.problem() or unlawful(entries):
-        raise RegistryError(f"{LEDGER_BROKEN} ({home.ledger}): {problem}; restore it from a backup")
+        raise RegistryError(f"{LEDGER_BROKEN} ({registry.ledger}): {problem}; restore it from a backup")
     verdicts = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
     if not verdicts:
         raise RegistryError(f"the ledger of {home.root} holds no verdict: there is nothing to rebuild")

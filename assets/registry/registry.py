@@ -16,13 +16,14 @@ from assets.addresses import address
 from assets.display import markdown
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home, hash_bytes, hash_file, locked
+from assets.lake import Home, hash_bytes, hash_file
 from assets.registry.connection import unless_made
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.mlmodel import BUNDLE, MLMODEL, MLMODEL_HASH
 from assets.registry.model_card import with_verdict
 from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
+from assets.registry.shared_ledger import ledger_of
 from assets.registry.tracking import MODEL, TrackedTraining, Tracking
 from assets.training.bundle import verify_bundle
 
@@ -82,7 +83,7 @@ class Registry:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger.of(self.home)
+        return ledger_of(self.home)
 
     @property
     def client(self) -> "MlflowClient":
@@ -272,7 +273,7 @@ class Registry:
     def require_ledger(self) -> None:
         """Raise RegistryError when the ledger is not as it was written: then there is no champion."""
         if problem := self.ledger_problem():
-            raise RegistryError(f"{LEDGER_BROKEN} ({self.home.ledger}): {problem}; restore it from a backup")
+            raise RegistryError(f"{LEDGER_BROKEN} ({self.ledger}): {problem}; restore it from a backup")
 
     def _unjudged(self, entries: Sequence[Entry]) -> str | None:
         """A message if the lake has verdicts but the ledger has none."""
@@ -307,7 +308,7 @@ class Registry:
 
         A process that has lost it does no harm: a version is its training, and of two rows the older one is used.
         """
-        return locked(self.home.mlflow / ".lock")
+        return self.home.exclusively("registry", "the registry")
 
     def _model(self) -> "RegisteredModel | None":
         if not self._tracking.exists:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 
 __all__ = ["ENTRY", "names_gone", "why_gone"]
 
@@ -17,7 +17,7 @@ def why_gone(home: Home, path: Path, setting: str) -> str | None:
         return None
     name = path.relative_to(home.root)
     names = {name.as_posix(), *(parent.as_posix() for parent in name.parents)}
-    for entry in reversed(Ledger.of(home).entries(ENTRY)):
+    for entry in reversed(ledger_of(home).entries(ENTRY)):
         if any(names & set(group["names"]) for group in entry.body["removed"].values()):
             return f"`evergreen prune` removed it on {entry.as_of} ({setting} in configs/retention.yaml)"
     return None
@@ -27,7 +27,7 @@ def names_gone(home: Home, folder: Path) -> list[str]:
     """The sorted names of what was removed from a folder of the home and is not back."""
     names = (
         Path(name)
-        for entry in Ledger.of(home).entries(ENTRY)
+        for entry in ledger_of(home).entries(ENTRY)
         for group in entry.body["removed"].values()
         for name in group["names"]
     )

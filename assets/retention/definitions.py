@@ -17,6 +17,7 @@ __all__ = ["forget_runs", "retention"]
 
 @dg.asset(
     group_name="retention",
+    pool="retention",
     deps=["retraining_decision"],
     partitions_def=AS_OF,
     kinds={"python"},
@@ -61,9 +62,9 @@ def _shown(instance: dg.DagsterInstance) -> set[str]:
 
 def _counted(instance: dg.DagsterInstance, home: Home) -> set[str]:
     from assets.monitoring.retraining import ATTEMPT_AT, due
-    from assets.registry.ledger import Ledger
+    from assets.registry.shared_ledger import ledger_of
 
-    if (decision := due(Ledger.of(home).entries())) is None:
+    if (decision := due(ledger_of(home).entries())) is None:
         return set()
     return {run.run_id for run in instance.get_runs(dg.RunsFilter(tags={ATTEMPT_AT: str(decision.seq)}))}
 

@@ -20,6 +20,7 @@ AS_EVALUATED = "answers_as_evaluated"
 
 @dg.asset(
     group_name="scoring",
+    pool="scoring",
     deps=["marts", "online_features", "refit"],
     partitions_def=AS_OF,
     kinds={"pytorch", "feast", "parquet"},

@@ -7,7 +7,7 @@ value is a SettingsError that names the file and the field.
 
 from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
-from assets.settings.environment import Environment
+from assets.settings.environment import EMBEDDED, Environment
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.loading import (
     CONFIGS,
@@ -35,6 +35,7 @@ from assets.settings.training import TrainingSettings
 
 __all__ = [
     "CONFIGS",
+    "EMBEDDED",
     "Domain",
     "DriftSettings",
     "Environment",

@@ -6,9 +6,10 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from assets.settings.section import Section
 
-__all__ = ["Environment"]
+__all__ = ["EMBEDDED", "Environment"]
 
 _SHARED = ("objects", "database", "mlflow")
+_ALONG = ("online", "code", "ray")
 _SERVER = r"://([\w.-]+@)?[\w.-]+(:\d+)?(/[\w.-]+)?"
 """A user, but no password; a host or its address, a port and a path."""
 _FORMS = {
@@ -19,6 +20,7 @@ _FORMS = {
         rf"(rediss?|postgresql){_SERVER}",
         "redis://user@host:port/number or postgresql://user@host:port/database",
     ),
+    "code": (r"[\w.-]+:\d+", "host:port"),
     "ray": (rf"https?{_SERVER}", "http://host:port"),
 }
 
@@ -36,6 +38,9 @@ class Environment(Section):
     """The address of an MLflow server; None for a registry in the home."""
     online: str | None
     """The server of the online features; None for an SQLite file in the home."""
+    code: str | None
+    """The host:port of the process that serves the graph's definitions and starts the processes of runs; None for one
+    that `evergreen ui` starts on its machine."""
     ray: str | None
     """The address of a Ray cluster's dashboard, which takes the jobs that train; None to train on this machine, or on
     those of a hostfile."""
@@ -54,8 +59,7 @@ class Environment(Section):
         if 0 < len(named) < len(_SHARED):
             missing = next(name for name in _SHARED if name not in named)
             raise ValueError(f"{named[0]} is shared by machines, so {missing} has to be: set it, too, or neither")
-        if not named and (self.online or self.ray):
-            lone = "online" if self.online else "ray"
+        if not named and (lone := next((name for name in _ALONG if getattr(self, name)), None)):
             raise ValueError(f"{lone} is for a home that machines share: set objects, too")
         return self
 
@@ -63,3 +67,7 @@ class Environment(Section):
     def is_shared(self) -> bool:
         """Whether several machines work on one home: then nothing in its folder is more than a copy."""
         return self.objects is not None
+
+
+EMBEDDED = Environment(objects=None, database=None, mlflow=None, online=None, code=None, ray=None)
+"""The environment of a home on one machine, with nothing outside its folder."""

@@ -14,6 +14,7 @@ __all__ = ["mart_audit", "marts"]
 
 @dg.asset(
     group_name="validation",
+    pool="ingestion",
     kinds={"greatexpectations", "duckdb"},
     owners=["team:evergreen"],
     partitions_def=AS_OF,
@@ -40,6 +41,7 @@ def mart_audit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concl
 
 @dg.asset(
     group_name="validation",
+    pool="ingestion",
     kinds={"parquet"},
     owners=["team:evergreen"],
     partitions_def=AS_OF,

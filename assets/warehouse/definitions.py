@@ -61,7 +61,12 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@dbt_assets(manifest=manifest_path(Home.from_environment()), dagster_dbt_translator=Translator(), name="warehouse")
+@dbt_assets(
+    manifest=manifest_path(Home.from_environment()),
+    dagster_dbt_translator=Translator(),
+    name="warehouse",
+    pool="ingestion",
+)
 def warehouse(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Iterator[Any]:
     """Typed, deduplicated records, their labels, and what was known about each entity on each day."""
     home, (python, *module) = evergreen.home, DBT

@@ -39,7 +39,7 @@ def ledger(
     registry = Registry(Home.from_environment())
     verification = verify(registry) if verified else None
     if verification and verification.problem:
-        say(f"evergreen: ledger {registry.home.ledger}: {verification.problem}")
+        say(f"evergreen: ledger {registry.ledger}: {verification.problem}")
         raise typer.Exit(1)
     champion = registry.ledger.champion_at(at) if at else None
     entries = ([champion] if champion else []) if at else registry.ledger.entries()

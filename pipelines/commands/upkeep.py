@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,6 +13,16 @@ from pipelines.commands.options import Json, Profile, SourcesOrConfigured
 from pipelines.output import result, say, show
 
 __all__ = ["doctor", "prune", "rebuild_registry", "ui"]
+
+
+class Process(StrEnum):
+    """A process of `evergreen ui`."""
+
+    CODE = "code"
+    DAEMON = "daemon"
+    FRONT = "front"
+    DAGSTER = "dagster"
+    MLFLOW = "mlflow"
 
 
 def prune(
@@ -71,6 +82,10 @@ def doctor(
 
 
 def ui(
+    names: Annotated[
+        list[Process] | None,
+        typer.Argument(help="Only these processes, where machines share a home; without them all of this machine's."),
+    ] = None,
     opens: Annotated[bool, typer.Option("--open", help="Open the front door in the browser.")] = False,
     port: Annotated[
         int | None,
@@ -80,7 +95,10 @@ def ui(
         "127.0.0.1"
     ),
 ) -> None:
-    """Serve the front door, Dagster and MLflow to this machine's browser until Ctrl-C."""
+    """Serve the front door, Dagster and MLflow to this machine's browser until Ctrl-C.
+
+    Where machines share a home, each can have some of the processes: `evergreen ui front dagster`.
+    """
     from pipelines.ui import serve
 
-    serve(Home.from_environment(), say, show, host, port, opens)
+    serve(Home.from_environment(), say, show, host, port, opens, [name.value for name in names or ()])

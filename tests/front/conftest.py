@@ -27,7 +27,7 @@ from assets.evaluation.report import (
 )
 from assets.lake import Home, hash_json
 from assets.monitoring.performance import Performance, Scores
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import Domain, GatePolicy, load_domain, load_settings
 
 FIRST = date(2024, 1, 1)
@@ -55,7 +55,7 @@ class Story:
         return self
 
     def tell(self, kind: str, key: str, /, **body: Any) -> None:
-        Ledger.of(self.home).append(kind, key, self.day, body)
+        ledger_of(self.home).append(kind, key, self.day, body)
 
     def judge(
         self, version: str, decision: str, accuracy: float = 0.9, reasons: tuple[str, ...] = ("so it is",)

@@ -5,8 +5,8 @@ import pytest
 
 from assets.lake import Home
 from assets.monitoring.performance import load_performance, measure_performance
-from assets.registry.ledger import Ledger
 from assets.registry.registry import RegisteredVersion
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import load_settings
 
 AS_OF = "2024-02-01"
@@ -92,10 +92,10 @@ def test_days_of_its_reign_that_were_removed_are_told_of(
     publish_predictions("2024-01-20", answers(a="cards"))
     days = ("2024-01-09", "2024-01-10", "2024-01-11", "2024-01-20", "2024-02-02")
     removed = {"days": {"names": [f"lake/predictions/{day}" for day in days]}}
-    Ledger.of(home).append("prune", "1", AS_OF, {"removed": removed, "reason": "5 by days"})
+    ledger_of(home).append("prune", "1", AS_OF, {"removed": removed, "reason": "5 by days"})
     measure_performance(home, AS_OF, champion, POLICY, DRIFT)
     assert caplog.messages == [], "it was no champion"
-    Ledger.of(home).append("alias", "1", "2024-01-10", {"training_id": champion.training_id})
+    ledger_of(home).append("alias", "1", "2024-01-10", {"training_id": champion.training_id})
     measure_performance(home, AS_OF, champion, POLICY, DRIFT)
     assert caplog.messages == [
         "predictions of 2 days, 2024-01-10 to 2024-01-11, were removed and no longer count (days in "

@@ -9,7 +9,7 @@ from assets.front.history import History
 from assets.front.rows import Row, Rows, Wanted, behind, find_rows
 from assets.lake import Home
 from assets.monitoring.drift import measure_drift
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import FrontSettings, load_settings
 
 AS_OF = "2024-02-01"
@@ -30,7 +30,7 @@ def rows(home: Home, champion: Any, world: Any, train: Any, score_window: Any) -
         "decision": "promote",
         "reasons": [],
     }
-    Ledger.of(home).append("verdict", "v", AS_OF, body | {"champion": None, "numbers": {}})
+    ledger_of(home).append("verdict", "v", AS_OF, body | {"champion": None, "numbers": {}})
 
     def find(**wanted: Any) -> Rows | None:
         return find_rows(home, History.of(home), Wanted(as_of=AS_OF, **wanted), FRONT, DRIFT)

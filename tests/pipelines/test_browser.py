@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 
 from assets.addresses import PORTS, ports
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.registry.tracking import ADDRESSES, MODEL, Tracking
 from assets.resources import picture
 from pipelines import ui
@@ -215,7 +215,7 @@ DAYS = ("2024-07-01", "2024-07-02", "2024-07-03")
 def front(home: Home, served: Served) -> Iterator[str]:
     """The address of a front door with three nights behind it."""
     home.claim()
-    ledger, numbers = Ledger.of(home), {"evaluated_accuracy": 0.9, "evaluated_rows": 300, "mature_rows": 200}
+    ledger, numbers = ledger_of(home), {"evaluated_accuracy": 0.9, "evaluated_rows": 300, "mature_rows": 200}
     verdict = {"version": "1", "training_id": "t", "champion": None, "decision": "promote", "numbers": {}}
     ledger.append("verdict", "t-1", DAYS[0], verdict | {"reasons": ["<b>good</b>"]})
     move = {"version": "1", "training_id": "t", "action": "promote", "reason": "good", "previous": None}

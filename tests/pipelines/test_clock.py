@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen
 from pipelines.clock import NO_DAY
 from pipelines.instance import open_instance
@@ -58,7 +58,7 @@ def answer(found: object, instance: dg.DagsterInstance) -> list[str | None]:
 def test_runs_on_simulated_records_are_of_the_days_of_their_world(simulated: Home) -> None:
     assert asked_by_schedule() == asked_by_sensor() == [NO_DAY]
     for day, following in (("2024-07-01", "2024-07-02"), ("2024-07-31", "2024-08-01")):
-        Ledger.of(simulated).append("retraining", day, day, {"decision": "skip"})
+        ledger_of(simulated).append("retraining", day, day, {"decision": "skip"})
         assert asked_by_schedule() == [following]
         assert asked_by_sensor() == [day]
 
@@ -66,7 +66,7 @@ def test_runs_on_simulated_records_are_of_the_days_of_their_world(simulated: Hom
 def test_runs_on_other_records_are_of_the_day_that_it_is(
     simulated: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Ledger.of(simulated).append("retraining", "a", "2024-07-01", {"decision": "skip"})
+    ledger_of(simulated).append("retraining", "a", "2024-07-01", {"decision": "skip"})
     real = tmp_path / "real"
     real.mkdir()
     (real / "records.csv").write_text("id\n1\n")

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen
 from pipelines.sensors import failed_run
 
@@ -40,7 +40,7 @@ def test_a_failed_run_is_noted_on_its_day_or_on_the_ledgers_newest(
     partition: str | None, as_of: str, home: Home
 ) -> None:
     """A rollback is dated as the ledger's newest entry: an empty date would hide who was champion."""
-    ledger = Ledger.of(home)
+    ledger = ledger_of(home)
     for day in ("2024-06-01", "2024-04-01"):
         ledger.append("retraining", day, day, {"decision": "skip"})
     note(partition)

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from pipelines import front
 from pipelines.guard import Guard
 from pipelines.nights import checks_of, newest_night, runs_of
@@ -33,8 +33,8 @@ def client(home: Home) -> Iterator[TestClient]:
     home.claim()
     about = {"version": "1", "training_id": "t1", "champion": None, "numbers": {}, "reasons": ["good"]}
     body = {"decision": "skip", "reason": "calm", "numbers": NUMBERS, "policy": {"min_mature_rows": 100}}
-    Ledger.of(home).append("verdict", "t1-1", DAY, about | {"decision": "awaiting-approval"})
-    Ledger.of(home).append("retraining", DAY, DAY, body)
+    ledger_of(home).append("verdict", "t1-1", DAY, about | {"decision": "awaiting-approval"})
+    ledger_of(home).append("retraining", DAY, DAY, body)
     with front.application(home) as app:
         guarded = Guard(app, 3001, "token", "evergreen")
         yield TestClient(guarded, HERE, headers={"Cookie": "evergreen=token"}, follow_redirects=False)
@@ -97,7 +97,7 @@ def test_what_cannot_be_decided_is_said(
         page = client.post("/decide", data=form)
         assert page.status_code == status
         assert "Back to the front page" in page.text
-    assert len(Ledger.of(home).entries()) == 2
+    assert len(ledger_of(home).entries()) == 2
 
 
 def test_only_json_decides_by_the_api_and_only_a_form_of_this_page_by_itself(client: TestClient) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from assets.lake import Home
 from assets.monitoring.report import DriftReport
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from pipelines.cli import app
 from pipelines.front import application
 
@@ -28,7 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         home.claim()
         about = {"version": "1", "training_id": "t1", "champion": None, "numbers": {}, "reasons": ["good"]}
         body: dict[str, Any] = about | {"decision": "awaiting-approval", "evaluation": "e1"}
-        Ledger.of(home).append("verdict", "t1-1", DAY, body)
+        ledger_of(home).append("verdict", "t1-1", DAY, body)
         yield home
 
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from pipelines.guard import token_of
 from pipelines.instance import open_instance
 
@@ -51,7 +51,7 @@ def test_a_newcomer_finds_what_was_decided_and_decides(
         titled(page, f"As of {AS_OFS[1]}")
         look_behind(page)
         roll_back(page, "version 2 misroutes mortgages")
-        assert Ledger.of(lived).entries("alias")[-1].body["reason"] == "version 2 misroutes mortgages"
+        assert ledger_of(lived).entries("alias")[-1].body["reason"] == "version 2 misroutes mortgages"
         page.get_by_role("link", name="Dagster").click()
         retrain(page)
         page.goto(addresses["front"])

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.resources import remember
 from assets.retention.definitions import forget_runs
 from pipelines.definitions import defs
@@ -44,7 +44,7 @@ def test_the_night_ends_with_it(home: Home, instance: dg.DagsterInstance) -> Non
     (done,) = result.asset_materializations_for_node("retention")
     assert done.metadata["removed"].value == 1
     assert [path.name for path in home.lake.path("mart_audit", DAY).iterdir() if path.is_dir()] == ["b"]
-    (entry,) = Ledger.of(home).entries("prune")
+    (entry,) = ledger_of(home).entries("prune")
     assert entry.as_of == DAY
     assert entry.body["removed"]["superseded"]["names"] == [f"lake/mart_audit/{DAY}/a"]
     graph = defs.resolve_asset_graph()
@@ -64,7 +64,7 @@ def test_the_newest_runs_stay_and_those_that_somebody_counts_on(home: Home, inst
         """Materialized once, long ago."""
 
     decision = {"decision": "retrain", "reason": "drift", "ground": "drift", "numbers": {"champion": "1", "cost": 5.0}}
-    due = Ledger.of(home).append("retraining", "a", DAY, decision)
+    due = ledger_of(home).append("retraining", "a", DAY, decision)
     made = dg.materialize([seldom], instance=instance).run_id
     job = dg.GraphDefinition(name="job", node_defs=[fails]).to_job()
     runs = [

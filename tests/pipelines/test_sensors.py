@@ -8,7 +8,7 @@ import pytest
 
 from assets.lake import Home, alive
 from assets.monitoring.retraining import recall
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen
 from assets.settings import load_settings
 from pipelines import sensors
@@ -43,7 +43,7 @@ def launch(instance: dg.DagsterInstance, request: dg.RunRequest | str) -> dg.Dag
 def test_a_failed_retraining_is_tried_again_with_growing_delays_and_then_left_to_a_person(
     home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = Ledger.of(home)
+    ledger = ledger_of(home)
     for day, decision in (("2024-01-31", "retrain"), ("2024-02-01", "retrain"), ("2024-02-02", "skip")):
         ledger.append("retraining", day, day, RETRAIN | {"decision": decision})
     request, keys = tick(instance), []
@@ -64,7 +64,7 @@ def test_a_failed_retraining_is_tried_again_with_growing_delays_and_then_left_to
 
 
 def test_a_retraining_is_not_launched_again_once_there_is_a_verdict(home: Home, instance: dg.DagsterInstance) -> None:
-    ledger = Ledger.of(home)
+    ledger = ledger_of(home)
     assert tick(instance) == "no decision to retrain is pending"
     ledger.append("retraining", "a", "2024-02-01", RETRAIN)
     instance.report_run_failed(launch(instance, tick(instance)))
@@ -73,7 +73,7 @@ def test_a_retraining_is_not_launched_again_once_there_is_a_verdict(home: Home, 
 
 
 def test_a_decision_of_a_backfill_launches_nothing_and_hides_none(home: Home, instance: dg.DagsterInstance) -> None:
-    ledger = Ledger.of(home)
+    ledger = ledger_of(home)
     ledger.append("verdict", "v1-1", "2024-03-01", {"decision": "promote"})
     ledger.append("retraining", "past", "2024-02-15", RETRAIN)
     assert tick(instance) == "no decision to retrain is pending"
@@ -85,7 +85,7 @@ def test_a_decision_of_a_backfill_launches_nothing_and_hides_none(home: Home, in
 
 
 def test_a_killed_retraining_is_found_and_counts_as_failed(home: Home, instance: dg.DagsterInstance) -> None:
-    Ledger.of(home).append("retraining", "a", "2024-02-01", RETRAIN)
+    ledger_of(home).append("retraining", "a", "2024-02-01", RETRAIN)
     run = launch(instance, tick(instance))
     with alive(home.running(run.run_id)):
         assert str(tick(instance)).endswith("started")
@@ -101,7 +101,7 @@ def test_a_clock_that_was_set_back_does_not_put_a_retraining_off(
         def now(cls, tz: tzinfo | None = None) -> datetime:
             return datetime.now(tz) - timedelta(days=1)
 
-    Ledger.of(home).append("retraining", "a", "2024-02-01", RETRAIN)
+    ledger_of(home).append("retraining", "a", "2024-02-01", RETRAIN)
     instance.report_run_failed(launch(instance, tick(instance)))
     assert "the next starts at" in str(tick(instance))
     monkeypatch.setattr(sensors, "datetime", Yesterday)
@@ -109,7 +109,7 @@ def test_a_clock_that_was_set_back_does_not_put_a_retraining_off(
 
 
 def test_what_a_person_has_canceled_waits_for_the_next_decision(home: Home, instance: dg.DagsterInstance) -> None:
-    Ledger.of(home).append("retraining", "a", "2024-02-01", RETRAIN)
+    ledger_of(home).append("retraining", "a", "2024-02-01", RETRAIN)
     run = launch(instance, tick(instance))
     instance.report_run_canceling(run)
     instance.report_run_canceled(run)

@@ -13,9 +13,9 @@ import pytest
 from assets.exceptions import NotPublished, RegistryError
 from assets.lake import Home
 from assets.registry import reproduction
-from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.registry.reproduction import reproduce
+from assets.registry.shared_ledger import ledger_of
 from assets.settings import load_domain
 
 LABELS = tuple(load_domain().labels)
@@ -98,7 +98,7 @@ def test_what_was_removed_is_named_with_its_setting(home: Home, world: dict[str,
     assert world
     home.lake.path("marts", "m1").rmdir()
     removed = {"publications": {"names": ["lake/marts/m1"]}}
-    Ledger.of(home).append("prune", "1", "2024-07-01", {"removed": removed, "reason": "1 by publications"})
+    ledger_of(home).append("prune", "1", "2024-07-01", {"removed": removed, "reason": "1 by publications"})
     found = reproduce(home, "1", never)
     assert found.verdict == "impossible"
     assert found.reason == (

@@ -16,7 +16,7 @@ import pytest
 
 from assets.exceptions import EvergreenError
 from assets.lake import Home
-from assets.registry.ledger import Ledger
+from assets.registry.shared_ledger import ledger_of
 from assets.retention.prune import plan, prune
 from assets.settings import RetentionSettings
 
@@ -24,7 +24,7 @@ Nights = Callable[[int], Home]
 
 
 def entries(home: Home) -> list[dict[str, Any]]:
-    return [entry.body["removed"] for entry in Ledger.of(home).entries("prune")]
+    return [entry.body["removed"] for entry in ledger_of(home).entries("prune")]
 
 
 def names(home: Home) -> list[str]:
@@ -54,7 +54,7 @@ def test_forty_nights_leave_what_twenty_do(
 def test_what_would_go_is_what_goes_and_the_ledger_has_it(nights: Nights, policy: RetentionSettings) -> None:
     home = nights(9)
     planned = plan(home, policy)
-    assert Ledger.of(home).entries() == []
+    assert ledger_of(home).entries() == []
     before = _bytes(home)
     done = prune(home, policy)
     assert list(done.removed) == planned
@@ -228,7 +228,7 @@ def test_a_kill_anywhere_loses_nothing_and_the_next_call_goes_on(
         prune(struck, policy)
         assert listing(struck) == listing(calm), place
         assert sorted(names(struck)) == sorted(removed), place
-        assert Ledger.of(struck).problem() is None
+        assert ledger_of(struck).problem() is None
 
 
 def _steps(home: Home, folder: Path, policy: RetentionSettings, kill_at: int | None) -> int:

@@ -27,8 +27,6 @@ from tests.registry.conftest import make_bundle, make_evaluation
 psycopg = pytest.importorskip("psycopg", reason="the extra `stack` is not installed")
 pytest.importorskip("flask_wtf", reason="the extra `stack` is not installed")
 
-pytestmark = pytest.mark.stack
-
 ROOT = Path(__file__).parents[2]
 POSTGRES = "postgresql://postgres@127.0.0.1:5432"
 STARTS_WITHIN = 180

@@ -1,0 +1,137 @@
+"""The ledger of a home that machines share: what holds of the file holds in PostgreSQL."""
+
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from assets.database import DatabaseError
+from assets.registry.shared_ledger import SharedLedger
+from tests.stack.conftest import OwnPostgres
+
+DAY = "2024-06-01"
+
+
+def ledger_in(url: str) -> SharedLedger:
+    return SharedLedger(Path("ledger.db"), None, url)
+
+
+@pytest.fixture
+def ledger(database: str) -> SharedLedger:
+    return ledger_in(database)
+
+
+def append_many(url: str, worker: int) -> None:
+    ledger = ledger_in(url)
+    for number in range(20):
+        ledger.append("verdict", f"shared-{number}", DAY, {"by": worker})
+        ledger.append("verdict", f"own-{worker}-{number}", DAY, {"by": worker})
+
+
+def test_a_ledger_before_its_first_entry_is_empty_and_reading_creates_nothing(ledger: SharedLedger) -> None:
+    assert ledger.entries() == []
+    assert ledger.problem() is None
+    with psycopg.connect(ledger.url) as connection:
+        assert connection.execute("select to_regclass('evergreen.entries')").fetchone() == (None,)
+
+
+def test_entries_come_back_oldest_first_and_the_first_of_a_kind_and_key_stands(ledger: SharedLedger) -> None:
+    first = ledger.append("verdict", "b", DAY, {"numbers": [1, 2.5, None]})
+    second = ledger.append("alias", "a", "2020-01-01", {})
+    assert ledger.append("verdict", "b", "2024-06-02", {}) == first
+    assert ledger.entries() == [first, second]
+    assert ledger.entries("alias") == [second]
+    assert ledger.champion_at("2020-01-01") == second
+    assert ledger.problem() is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update evergreen.entries set body = '{}'",
+        "delete from evergreen.entries",
+        "truncate evergreen.entries",
+        "insert into evergreen.entries values (1, 'v', 'k', '', '', '') on conflict (seq) do update set body = ''",
+    ],
+)
+def test_the_ledger_is_append_only(ledger: SharedLedger, statement: str) -> None:
+    before = [ledger.append("verdict", "k", DAY, {"decision": "reject"})]
+    with psycopg.connect(ledger.url) as connection, pytest.raises(psycopg.Error, match="append-only"):
+        connection.execute(statement)
+    assert ledger.entries() == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("update evergreen.entries set body = '{}' where seq = 2", "entry 2 is not what was appended"),
+        ("delete from evergreen.entries where seq = 1", "entry 1 was removed"),
+        ("delete from evergreen.entries where seq = 3", "entries after 2 were removed"),
+    ],
+)
+def test_an_owner_who_gets_around_the_triggers_is_found_out(ledger: SharedLedger, statement: str, problem: str) -> None:
+    for number in range(3):
+        ledger.append("verdict", str(number), DAY, {"number": number})
+    with psycopg.connect(ledger.url) as connection:
+        connection.execute("alter table evergreen.entries disable trigger all")
+        connection.execute(statement)
+    assert problem in str(ledger.problem())
+
+
+def test_an_anchor_elsewhere_remembers_what_the_database_forgot(database: str, tmp_path: Path) -> None:
+    ledger = SharedLedger(Path("ledger.db"), tmp_path, database)
+    ledger.append("verdict", "k", DAY, {})
+    with psycopg.connect(database) as connection:
+        connection.execute("drop schema evergreen cascade")
+    assert "the ledger is gone" in str(ledger.problem())
+
+
+def test_processes_append_at_once_without_loss(ledger: SharedLedger) -> None:
+    start = multiprocessing.get_context("spawn")
+    workers = [start.Process(target=append_many, args=(ledger.url, worker)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    entries = ledger.entries()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert [entry.seq for entry in entries] == list(range(1, 81))
+    assert ledger.problem() is None
+
+
+APPENDING = """
+import sys
+from tests.stack.test_shared_ledger import DAY, ledger_in
+for number in range(200):
+    ledger_in(sys.argv[1]).append("verdict", str(number), DAY, {})
+    print(number, flush=True)
+"""
+
+
+def test_a_restart_of_the_database_neither_loses_nor_doubles_an_entry(own_postgres: OwnPostgres) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", APPENDING, own_postgres.url]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for wanted in ("50\n", "120\n"):
+            while process.stdout.readline() != wanted:
+                assert process.poll() is None
+            own_postgres.crash()
+            own_postgres.start()
+        process.communicate()
+    assert process.returncode == 0
+    ledger = ledger_in(own_postgres.url)
+    assert [entry.key for entry in ledger.entries()] == [str(number) for number in range(200)]
+    assert ledger.problem() is None
+
+
+def test_a_database_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assets.registry.shared_ledger.persistently", lambda work: work())
+    with pytest.raises(
+        DatabaseError, match=r"database postgresql://127.0.0.1:1/ours: .*[Cc]onnection refused"
+    ) as error:
+        ledger_in("postgresql://127.0.0.1:1/ours").entries()
+    assert "\n" not in str(error.value)
