@@ -27,4 +27,6 @@ def set_ports(home: Home, used: dict[str, int]) -> None:
 
 def address(home: Home, name: str, path: str = "") -> str:
     """The address of a path of a user interface, which begins without a slash."""
+    if name == "mlflow" and home.environment.mlflow:
+        return f"{home.environment.mlflow}/{path}"
     return f"http://{HOST}:{ports(home)[name]}/{path}"

@@ -5,12 +5,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files as files_of
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 import uvicorn
-from starlette.responses import HTMLResponse, PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -19,7 +19,10 @@ from assets.lake import Home
 from assets.registry.tracking import ADDRESSES, artifacts, database
 from pipelines.guard import Guard, JsonOnly, cookie_of, token_of
 
-__all__ = ["WORKSPACE", "serve"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["WORKSPACE", "serve", "without_assistant"]
 
 WORKSPACE = "workspace.yaml"
 """The file in the Dagster instance's folder that says where the definitions are served."""
@@ -82,12 +85,20 @@ def mlflow(home: Home) -> Iterator[ASGIApp]:
     from mlflow.server.handlers import initialize_backend_stores
 
     initialize_backend_stores(store, store, ADDRESSES)
+    yield without_assistant(app)
+
+
+def without_assistant(app: "FastAPI") -> ASGIApp:
+    """MLflow's application with a page of ours, which shows models first, and no assistant."""
+    from mlflow.server import app as pages
+
     page = (files_of("mlflow.server") / "js" / "build" / "index.html").read_text()
-    app.router.routes[:0] = [
-        Route("/", HTMLResponse(page.replace("<head>", f"<head>{_MODELS_SHOWN}", 1))),
-        Mount("/ajax-api/3.0/mlflow/assistant", PlainTextResponse("There is no assistant.", 404)),
-    ]
-    yield app
+    shown = page.replace("<head>", f"<head>{_MODELS_SHOWN}", 1)
+    pages.view_functions["serve"] = lambda: shown  # behind the login, where there is one
+    app.router.routes.insert(
+        0, Mount("/ajax-api/3.0/mlflow/assistant", PlainTextResponse("There is no assistant.", 404))
+    )
+    return app
 
 
 @contextmanager

@@ -3,24 +3,28 @@
 A version is identified by the training and the files that the ledger names; its number is just MLflow's name for it.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from assets.addresses import address
 from assets.display import markdown
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home, hash_file, locked
+from assets.lake import Home, hash_bytes, hash_file
+from assets.registry.connection import unless_made
 from assets.registry.ledger import Entry, Ledger
+from assets.registry.mlmodel import BUNDLE, MLMODEL, MLMODEL_HASH
 from assets.registry.model_card import with_verdict
 from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
 from assets.registry.shared_ledger import ledger_of
-from assets.registry.tracking import MODEL, TrackedTraining, Tracking, local_path
+from assets.registry.tracking import MODEL, TrackedTraining, Tracking
 from assets.training.bundle import verify_bundle
 
 if TYPE_CHECKING:
@@ -47,6 +51,8 @@ MODELS_SHOWN = "workflowType=machine_learning"
 LEDGER_BROKEN = "the ledger is not as it was written"
 _REQUIRED = ("training_id", "snapshot_id", "as_of", "evaluation", "manifest_sha256")
 _RULE = "`champion` scores; only a verdict moves it."
+_PLACEHOLDER = "evergreen:/reserved"
+"""The address of the files of a version that only takes a number."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,8 @@ class Registry:
 
     @cached_property
     def _tracking(self) -> Tracking:
-        return Tracking(self.home.mlflow, self.home.domain, address(self.home, "dagster", "runs"))
+        runs, server = address(self.home, "dagster", "runs"), self.home.environment.mlflow
+        return Tracking(self.home.mlflow, self.home.domain, runs, server)
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version, oldest first."""
@@ -196,7 +203,7 @@ class Registry:
         self._require_model()
         last = max((int(version.version) for version in self.versions()), default=0)
         for _ in range(last + 1, number):
-            placeholder = self.client.create_model_version(MODEL, source=self.home.mlflow.as_uri())
+            placeholder = self.client.create_model_version(MODEL, source=_PLACEHOLDER)
             self.client.delete_model_version(MODEL, placeholder.version)
 
     def fetch(self, version: str) -> Path:
@@ -217,14 +224,24 @@ class Registry:
             raise BundleError(f"the bundle of version {version} is gone: {why}")
         raise problems[0]
 
+    def copy_here(self, version: RegisteredVersion) -> Path:
+        """The folder of this machine for MLflow's files of a version: MLflow's own, or for a download from a server."""
+        # A tag of MLflow is data, and no path.
+        download = self._downloads / hash_bytes(version.training_id.encode())[:16]
+        return self._tracking.local(version.location) or download
+
     def _copies(self, version: RegisteredVersion) -> Iterator[Path]:
-        downloads = self.home.mlflow / "downloads" / version.training_id
-        local = local_path(self.home.mlflow, version.location)
-        yield from [local] if local else sorted(path.parent for path in downloads.rglob("MANIFEST.json"))
+        here, is_remote = self.copy_here(version), self._tracking.local(version.location) is None
+        if not is_remote or here.exists():
+            yield _bundle_in(here)
         if version.training_id and version.as_of:
             yield self.home.lake.path(f"challenger/{version.as_of}", version.training_id)
-        if local is None:
-            yield self._download(version, downloads)
+        if is_remote:
+            yield _bundle_in(self._download(version, here))
+
+    @property
+    def _downloads(self) -> Path:
+        return self.home.mlflow / "downloads"
 
     def problem(self) -> str | None:
         """Why the alias `champion` is not on the evaluated, intact version of the ledger; None when it is, or unset."""
@@ -233,6 +250,7 @@ class Registry:
             champion = self.champion()
             if champion:
                 self.require_servable(champion)
+                self._require_loader(champion)
         except (RegistryError, BundleError) as error:
             return str(error)
         expected = champion.version if champion else None
@@ -286,8 +304,11 @@ class Registry:
         self.fetch(version.version)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Lets one process at a time change the registry."""
-        return locked(self.home.mlflow / ".lock")
+        """Lets one process at a time change the registry.
+
+        A process that has lost it does no harm: a version is its training, and of two rows the older one is used.
+        """
+        return self.home.exclusively("registry", "the registry")
 
     def _model(self) -> "RegisteredModel | None":
         if not self._tracking.exists:
@@ -297,7 +318,8 @@ class Registry:
 
     def _require_model(self) -> None:
         if self._model() is None:
-            self.client.create_registered_model(MODEL, description=f"{markdown(self.home.domain.purpose)} {_RULE}")
+            with unless_made():
+                self.client.create_registered_model(MODEL, description=f"{markdown(self.home.domain.purpose)} {_RULE}")
 
     def _of_training(self, training_id: str) -> RegisteredVersion | None:
         return next((version for version in self.versions() if version.training_id == training_id), None)
@@ -306,7 +328,7 @@ class Registry:
         client = self.client
         self._require_model()
         if known is None:
-            client.create_model_version(
+            made = client.create_model_version(
                 MODEL,
                 source=record.location,
                 run_id=record.run_id,
@@ -314,20 +336,46 @@ class Registry:
                 description=record.card,
                 model_id=record.tags["model_id"],
             )
+            if self.of_training(record.tags["training_id"]).version != str(made.version):
+                client.delete_model_version(MODEL, made.version)  # the lock was lost: another process was faster
             return
         client.update_model_version(MODEL, known.version, description=record.card)
         for name, value in record.tags.items():  # the evaluation's id comes last: it shows that the rest is there
             client.set_model_version_tag(MODEL, known.version, name, value)
 
     def _download(self, version: RegisteredVersion, folder: Path) -> Path:
-        from mlflow.artifacts import download_artifacts
+        """Replace a folder by MLflow's files of a version, unless another process is faster."""
+        self._downloads.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".download-", dir=self._downloads) as temporary:
+            found = self._tracking.download(version.location, Path(temporary))
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                found.rename(folder)
+        return folder
 
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(download_artifacts(artifact_uri=version.location, dst_path=str(folder)))
+    def _require_loader(self, version: RegisteredVersion) -> None:
+        """Raises BundleError when MLflow's programs would load a version by other code than Evergreen's."""
+        wanted = version.tags.get(MLMODEL_HASH)
+        if wanted and self._loader_hash(version) != wanted:
+            raise BundleError(
+                f"version {version.version} is not intact: {version.location}/{MLMODEL}, by which MLflow loads it, is "
+                "not the file that was written; find out who changed it, and restore it from a backup"
+            )
+
+    def _loader_hash(self, version: RegisteredVersion) -> str | None:
+        if local := self._tracking.local(version.location):
+            return hash_file(local / MLMODEL) if (local / MLMODEL).is_file() else None
+        with TemporaryDirectory() as folder:
+            return hash_file(self._tracking.download(f"{version.location}/{MLMODEL}", Path(folder)))
+
+
+def _bundle_in(folder: Path) -> Path:
+    """The bundle among a version's files, which are the bundle itself in those of an earlier Evergreen."""
+    return folder / BUNDLE if (folder / BUNDLE).is_dir() else folder
 
 
 def version_url(home: Home, version: str) -> str:
-    """The page of a version in the MLflow that `evergreen ui` starts."""
+    """The page of a version in MLflow."""
     return address(home, "mlflow", version_path(version))
 
 

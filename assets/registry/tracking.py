@@ -1,6 +1,11 @@
-"""The MLflow side of a training: one run and one logged model, both found again and completed after a crash."""
+"""The MLflow side of a training: one run and one logged model, both found again and completed after a crash.
 
-import os
+The files of a logged model, as MLflow can load them:
+
+    MLmodel     names Evergreen's loader (assets/registry/mlmodel.py)
+    bundle/     the bundle (assets/training/bundle.py)
+"""
+
 import shutil
 import sqlite3
 from collections.abc import Mapping
@@ -16,6 +21,8 @@ from urllib.parse import unquote, urlsplit
 from assets.addresses import HOST, PORTS
 from assets.evaluation.report import Evaluation
 from assets.lake import hash_file
+from assets.registry.connection import answered, connect, unless_made
+from assets.registry.mlmodel import BUNDLE, MLMODEL_HASH, lay_out
 from assets.registry.model_card import flatten, model_card
 from assets.settings import Domain
 from assets.training.bundle import read_json, verify_bundle
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
 
-__all__ = ["ADDRESSES", "MODEL", "TrackedTraining", "Tracking", "artifacts", "database", "local_path"]
+__all__ = ["ADDRESSES", "MODEL", "TrackedTraining", "Tracking", "artifacts", "database"]
 
 MODEL = "text-classifier"
 ADDRESSES = "mlflow-artifacts:/"
@@ -44,6 +51,8 @@ _MADE_RELATIVE = [
 ]
 _MEASURES = ("accuracy", "macro_f1", "log_loss", "ece")
 _PARAMS_AT_ONCE = 100  # MLflow's limit for one call
+_OLDEST = ["attributes.start_time ASC", "attributes.run_id ASC"]
+"""Of two that were made at the same time, all use the same one."""
 
 
 def database(folder: Path) -> str:
@@ -92,26 +101,39 @@ class TrackedTraining:
 
 @dataclass(frozen=True)
 class Tracking:
-    """MLflow's database and artifacts in a folder, created on first use; nothing is sent anywhere."""
+    """MLflow on a server, or its database and artifacts in a folder, created on first use."""
 
     folder: Path
     domain: Domain
     runs: str = f"http://{HOST}:{PORTS['dagster']}/runs"
     """Where Dagster shows its runs."""
+    server: str | None = None
+    """The address of a server, which keeps all files; None for the folder."""
 
     @property
     def exists(self) -> bool:
-        return (self.folder / _DATABASE).exists()
+        return self.server is not None or (self.folder / _DATABASE).exists()
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client; imported here, since that takes three seconds."""
-        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-        from mlflow import MlflowClient
+        """MLflow's client, which raises MlflowError for a server that does not answer."""
+        return connect(self.uri)
 
-        uri = database(self.folder)
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    @cached_property
+    def uri(self) -> str:
+        return self.server or database(self.folder)
+
+    def local(self, location: str) -> Path | None:
+        """The folder of an artifact location on this machine; None for files that a server keeps."""
+        return None if self.server else _local_path(self.folder, location)
+
+    def download(self, location: str, folder: Path) -> Path:
+        """Download the files of a location to a folder. Raises MlflowError."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with answered(self.uri):
+            from mlflow.artifacts import download_artifacts
+
+            return Path(download_artifacts(artifact_uri=location, dst_path=str(folder), tracking_uri=self.uri))
 
     def record(self, bundle: Path, evaluation: Evaluation, pictures: Path, dagster_run: str | None) -> TrackedTraining:
         """Update the run and the logged model of a bundle with an evaluation of it.
@@ -122,27 +144,31 @@ class Tracking:
         provenance, training = read_json(bundle / "provenance.json"), read_json(bundle / "training.json")
         span = _Span.of(bundle, training)
         run_id = self._run(evaluation, span)
-        model = self._model(run_id, evaluation, provenance)
-        self._keep_files(model, bundle)
+        model = self._keep_files(self._model(run_id, evaluation, provenance), bundle)
         run_url = dagster_run and f"{self.runs}/{dagster_run}"
         card = model_card(self.domain, evaluation, provenance, training, run_url, run_id)
         metrics = _metrics(evaluation, training, span, model.model_id, self._place(run_id, evaluation))
         self._log(run_id, model, evaluation, provenance, metrics, card, dagster_run)
-        if self._keep(pictures, f"{self.client.get_run(run_id).info.artifact_uri}/evaluation") is None:
+        if (folder := self.local(self.client.get_run(run_id).info.artifact_uri)) is None:
             self.client.log_artifacts(run_id, str(pictures), "evaluation")
+        else:
+            shutil.copytree(pictures, folder / "evaluation", dirs_exist_ok=True)
         self._end(run_id, span)
-        return TrackedTraining(run_id, model.artifact_location, card, _tags(evaluation, bundle, model.model_id))
+        return TrackedTraining(run_id, model.artifact_location, card, _tags(evaluation, bundle, model))
 
     @cached_property
     def _experiment(self) -> str:
-        experiment = self.client.get_experiment_by_name(MODEL)
-        if experiment:
-            return str(experiment.experiment_id)
-        return str(self.client.create_experiment(MODEL, artifact_location=ADDRESSES))
+        if (known := self.client.get_experiment_by_name(MODEL)) is None:
+            # A server derives from the location whose files they are, so there it chooses the location.
+            with unless_made():
+                self.client.create_experiment(MODEL, artifact_location=None if self.server else ADDRESSES)
+            known = self.client.get_experiment_by_name(MODEL)
+        assert known is not None
+        return str(known.experiment_id)
 
     def _run(self, evaluation: Evaluation, span: "_Span") -> str:
         wanted = f"tags.training_id = '{evaluation.training_id}'"
-        if runs := self.client.search_runs([self._experiment], wanted, max_results=1):
+        if runs := self.client.search_runs([self._experiment], wanted, max_results=1, order_by=_OLDEST):
             return str(runs[0].info.run_id)
         name = f"{evaluation.as_of} {evaluation.training_id[:8]}"
         tags = {"training_id": evaluation.training_id}
@@ -155,7 +181,8 @@ class Tracking:
 
     def _model(self, run_id: str, evaluation: Evaluation, provenance: Mapping[str, Any]) -> "LoggedModel":
         wanted = f"tags.training_id = '{evaluation.training_id}'"
-        if models := self.client.search_logged_models([self._experiment], wanted, max_results=1):
+        oldest = [{"field_name": "creation_timestamp", "ascending": True}]
+        if models := self.client.search_logged_models([self._experiment], wanted, max_results=1, order_by=oldest):
             return models[0]
         return self.client.create_logged_model(
             self._experiment,
@@ -166,22 +193,20 @@ class Tracking:
             model_type="text classifier",
         )
 
-    def _keep_files(self, model: "LoggedModel", bundle: Path) -> None:
+    def _keep_files(self, model: "LoggedModel", bundle: Path) -> "LoggedModel":
         from mlflow.entities import LoggedModelStatus
 
         if model.status == LoggedModelStatus.READY:
-            return
-        if (copy := self._keep(bundle, model.artifact_location)) is None:
-            self.client.log_model_artifacts(model.model_id, str(bundle))
+            return model
+        if (copy := self.local(model.artifact_location)) is None:
+            with TemporaryDirectory(prefix="evergreen-model-") as folder:
+                mlmodel = lay_out(bundle, Path(folder), self.domain)
+                self.client.log_model_artifacts(model.model_id, folder)
         else:
-            verify_bundle(copy)
-        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-
-    def _keep(self, files: Path, location: str) -> Path | None:
-        """Copy a folder to a location on this machine, and return it; None for a remote one."""
-        if (copy := local_path(self.folder, location)) is not None:
-            shutil.copytree(files, copy, dirs_exist_ok=True)
-        return copy
+            mlmodel = lay_out(bundle, copy, self.domain)
+            verify_bundle(copy / BUNDLE)
+        self.client.set_logged_model_tags(model.model_id, {MLMODEL_HASH: mlmodel})
+        return self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
     def _log(
         self,
@@ -218,7 +243,7 @@ class Tracking:
         return int(known.index(evaluation.id))
 
 
-def local_path(folder: Path, location: str) -> Path | None:
+def _local_path(folder: Path, location: str) -> Path | None:
     """The folder of an artifact location on this machine, None for a remote one; `folder` is MLflow's."""
     parts = urlsplit(location)
     if location.startswith(ADDRESSES):
@@ -278,15 +303,16 @@ def _key(name: str) -> str:
     return name.replace(":", ".")
 
 
-def _tags(evaluation: Evaluation, bundle: Path, model_id: str) -> dict[str, str]:
-    """The tags that a version needs to be served: its training, its evaluation and the hash of its files."""
+def _tags(evaluation: Evaluation, bundle: Path, model: "LoggedModel") -> dict[str, str]:
+    """The tags that a version needs to be served: its training, its evaluation and the hashes of its files."""
     measured = evaluation.challenger
     return {
         "training_id": evaluation.training_id,
         "snapshot_id": evaluation.snapshot.id,
         "as_of": evaluation.as_of,
-        "model_id": model_id,
+        "model_id": model.model_id,
         "manifest_sha256": hash_file(bundle / "MANIFEST.json"),
+        **({MLMODEL_HASH: model.tags[MLMODEL_HASH]} if MLMODEL_HASH in model.tags else {}),
         "accuracy": f"{measured.accuracy:.4f}",
         "macro_f1": f"{measured.macro_f1:.4f}",
         **{_key(name): f"{value:.4f}" for name, value in measured.others.items()},

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from assets.as_of import shifted
 from assets.registry.registry import Registry
-from assets.registry.tracking import local_path
 from assets.retention.folders import files, folders, freed, is_plain, newest_first
 from assets.retention.needed import Needed
 from assets.settings import RetentionSettings
@@ -181,11 +180,9 @@ class _Search:
         artifacts, why = self.registry.home.mlflow, "MLflow's copy of a bundle that is not kept"
         for version in self.registry.versions():
             if version.training_id not in self.needed.bundles:
-                local = local_path(artifacts, version.location)
-                copies = [local] if local else [artifacts / "downloads" / version.training_id]
-                for path in copies:
-                    if path.is_relative_to(artifacts) and path != artifacts:
-                        yield self._removable(path, "trainings", why)
+                path = self.registry.copy_here(version)
+                if path.is_relative_to(artifacts) and path != artifacts:
+                    yield self._removable(path, "trainings", why)
 
 
 def _of(day: str, names: Collection[str]) -> set[str]:

@@ -39,7 +39,11 @@ class Champion:
         Raises RegistryError without a champion or for one that does not answer as it was evaluated, and BundleError
         when no copy of its files is intact.
         """
-        version, model = _fetch(home)
+        return cls.of(home, *_fetch(home), settings)
+
+    @classmethod
+    def of(cls, home: Home, version: RegisteredVersion, model: Predictor, settings: ScoringSettings) -> "Champion":
+        """A version, once it has answered its golden rows as it was evaluated. Raises RegistryError."""
         require_agreement(answer_golden_rows(home.lake, version, model, settings), version)
         return cls(home, version, model, settings)
 

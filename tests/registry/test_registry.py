@@ -459,9 +459,9 @@ def test_a_bundle_that_mlflow_keeps_elsewhere_is_downloaded_once(
 ) -> None:
     promoted(A)
     elsewhere, calls = home.lake.path(f"challenger/{DAY}", A).rename(home.root / "elsewhere"), []
-    monkeypatch.setattr("assets.registry.registry.local_path", lambda *_: None)
+    monkeypatch.setattr("assets.registry.tracking._local_path", lambda *_: None)
 
-    def counted(artifact_uri: str, dst_path: str) -> str:
+    def counted(artifact_uri: str, dst_path: str, tracking_uri: str) -> str:
         calls.append(artifact_uri)
         return str(shutil.copytree(elsewhere, Path(dst_path) / "artifacts", dirs_exist_ok=True))
 
