@@ -23,10 +23,9 @@ import typer
 
 from assets.exceptions import EvergreenError
 from assets.lake import Home, write_atomically
-from assets.objects import Objects
 from assets.settings import CONFIGS
 
-__all__ = ["DATABASE", "REDIS", "Seaweed", "Tracking", "free_ports", "local_stack", "write_secrets"]
+__all__ = ["DATABASE", "REDIS", "Seaweed", "Secrets", "Tracking", "free_ports", "local_stack"]
 
 DATABASE = "postgresql://postgres@127.0.0.1:5432"
 """The machine's PostgreSQL server."""
@@ -123,16 +122,26 @@ class Seaweed(Server):
         }
         return [program, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
 
-    def answers(self) -> bool:
-        """Whether it takes an object."""
+    @property
+    def variables(self) -> dict[str, str]:
+        """What tells a process where it is, and by which key."""
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_DEFAULT_REGION": "us-east-1", **self.keys.of_s3}
+
+    def client(self) -> Any:
+        """A client that asks once."""
         import boto3
         from botocore.config import Config
+
+        keys: dict[str, Any] = {name.lower(): value for name, value in self.keys.of_s3.items()}
+        once = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", config=once, **keys)
+
+    def answers(self) -> bool:
+        """Whether it takes an object."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        once = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
-        client = boto3.client("s3", endpoint_url=self.endpoint, config=once, **self.keys.of_s3)
         try:
-            client.put_object(Bucket="probe", Key="probe", Body=b"probe")
+            self.client().put_object(Bucket="probe", Key="probe", Body=b"probe")
         except (BotoCoreError, ClientError):
             return False
         return True
@@ -189,14 +198,10 @@ class Secrets:
 
     @property
     def of_s3(self) -> dict[str, str]:
-        """boto3's arguments."""
+        """The variables with its keys."""
         (identity,) = json.loads((self.folder / "s3_identities").read_text())["identities"]
         (keys,) = identity["credentials"]
-        return {
-            "aws_access_key_id": keys["accessKey"],
-            "aws_secret_access_key": keys["secretKey"],
-            "region_name": "us-east-1",
-        }
+        return {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
 
     def password(self, name: str) -> str:
         return (self.folder / name).read_text()
@@ -222,9 +227,7 @@ def _contents(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
         return json.dumps({"identities": [{"name": "evergreen", "credentials": [keys], "actions": actions}]})
 
     def credentials() -> str:
-        keys = Secrets(folder).of_s3
-        names = ("aws_access_key_id", "aws_secret_access_key")
-        return "[default]\n" + "".join(f"{name} = {keys[name]}\n" for name in names)
+        return "[default]\n" + "".join(f"{name.lower()} = {key}\n" for name, key in Secrets(folder).of_s3.items())
 
     yield "postgres_password", password
     yield "pgpass", lambda: f"*:*:*:evergreen:{text_of('postgres_password')}\n"
@@ -236,8 +239,10 @@ def _contents(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"mlflow/{user}", password
     yield (
         "mlflow_credentials",
-        lambda: f"[mlflow]\nmlflow_tracking_username = evergreen\n"
-        f"mlflow_tracking_password = {text_of('mlflow/evergreen')}\n",
+        lambda: (
+            f"[mlflow]\nmlflow_tracking_username = evergreen\n"
+            f"mlflow_tracking_password = {text_of('mlflow/evergreen')}\n"
+        ),
     )
 
 
@@ -248,13 +253,15 @@ def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         objects = Seaweed(folder / "objects", keys=keys)
         stack.enter_context(objects.running())
-        s3 = {"AWS_ENDPOINT_URL": objects.endpoint, **{key.upper(): value for key, value in keys.of_s3.items()}}
-        s3["AWS_DEFAULT_REGION"] = s3.pop("REGION_NAME")
         tracking = Tracking(
-            folder / "mlflow", keys=keys, database=f"{DATABASE}/{name}_mlflow", files=f"s3://{_BUCKET}/mlflow", objects=s3
+            folder / "mlflow",
+            keys=keys,
+            database=f"{DATABASE}/{name}_mlflow",
+            files=f"s3://{_BUCKET}/mlflow",
+            objects=objects.variables,
         )
         stack.enter_context(tracking.running())
-        yield s3 | {
+        yield objects.variables | {
             "EVERGREEN_ENVIRONMENT": "stack",
             "EVERGREEN_DATABASE": f"{DATABASE}/{name}",
             "EVERGREEN_OBJECTS": f"s3://{_BUCKET}/home",
@@ -263,3 +270,42 @@ def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
             "MLFLOW_TRACKING_USERNAME": "evergreen",
             "MLFLOW_TRACKING_PASSWORD": keys.password("mlflow/evergreen"),
         }
+
+
+app = typer.Typer(help=__doc__, no_args_is_help=True)
+
+
+@app.command("secrets")
+def write_secrets(folder: Path) -> None:
+    """Write random passwords into a folder, as docker-compose.yml reads them; what is there stays."""
+    Secrets.in_folder(folder)
+
+
+@app.command()
+def serve() -> None:
+    """Start the servers, run the graph as `make run` does unless it has run, and serve it until Ctrl-C."""
+    from pipelines import ui
+    from pipelines.output import say, show
+    from pipelines.stopping import noted
+
+    folder = Home.from_environment().root
+    say(f"Starting SeaweedFS and MLflow; what they keep is in {folder / 'servers'}")
+    with noted(), local_stack(folder / "servers", "evergreen_stack") as variables:
+        os.environ |= variables
+        home = Home.from_environment()
+        for command in _first_run(home):
+            subprocess.run([str(Path(sys.executable).with_name("evergreen")), *command], check=True)
+        ui.serve(home, say, show)
+
+
+def _first_run(home: Home) -> list[list[str]]:
+    """The commands of `make run`, for a home that has no champion yet."""
+    if home.lake.tables("verdict"):
+        return []
+    source = str(home.source)
+    span = ["--from", "2024-01-01", "--to", "2024-06-30", "--rate", "50", "--seed", "7", "--scenario", "calm"]
+    return [["simulate", "--output", source, *span], ["run", "--source", source, "--as-of", "2024-07-01"]]
+
+
+if __name__ == "__main__":
+    app()
