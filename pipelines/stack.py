@@ -28,7 +28,7 @@ from assets.objects import Objects
 from assets.settings import CONFIGS
 from pipelines.stopping import Stopped, listen
 
-__all__ = ["DATABASE", "REDIS", "Seaweed", "Secrets", "Tracking", "free_ports", "local_stack"]
+__all__ = ["DATABASE", "REDIS", "Seaweed", "Secrets", "Stack", "Tracking", "free_ports", "local_stack"]
 
 DATABASE = "postgresql://postgres@127.0.0.1:5432"
 """The machine's PostgreSQL server."""
@@ -249,9 +249,18 @@ def _contents(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     )
 
 
+@dataclass(frozen=True)
+class Stack:
+    """The servers of a stack, and the variables by which a home is on it."""
+
+    objects: Seaweed
+    tracking: Tracking
+    variables: dict[str, str]
+
+
 @contextmanager
-def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
-    """Start the servers of a stack, and yield the variables by which a home is on it. `name`: of its databases."""
+def local_stack(folder: Path, name: str) -> Iterator[Stack]:
+    """Start the servers of a stack. `name`: of its databases, which are made unless they exist."""
     keys = Secrets.in_folder(folder / "secrets")
     with ExitStack() as stack:
         objects = Seaweed(folder / "objects", keys=keys)
@@ -266,7 +275,7 @@ def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
         )
         _create_database(f"{DATABASE}/postgres", name)
         stack.enter_context(tracking.running())
-        yield objects.variables | {
+        variables = {
             "EVERGREEN_ENVIRONMENT": "stack",
             "EVERGREEN_DATABASE": f"{DATABASE}/{name}",
             "EVERGREEN_OBJECTS": f"s3://{_BUCKET}/home",
@@ -275,6 +284,7 @@ def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
             "MLFLOW_TRACKING_USERNAME": "evergreen",
             "MLFLOW_TRACKING_PASSWORD": keys.password("mlflow/evergreen"),
         }
+        yield Stack(objects, tracking, objects.variables | variables)
 
 
 def _create_database(server: str, name: str) -> None:
@@ -302,8 +312,8 @@ def serve() -> None:
 
     folder = Home.from_environment().root
     say(f"Starting SeaweedFS and MLflow; what they keep is in {folder / 'servers'}")
-    with local_stack(folder / "servers", "evergreen_stack") as variables:
-        os.environ |= variables
+    with local_stack(folder / "servers", "evergreen_stack") as stack:
+        os.environ |= stack.variables
         home = Home.from_environment()
         for command in _first_run(home):
             done = subprocess.run([str(Path(sys.executable).with_name("evergreen")), *command], check=False)

@@ -18,7 +18,7 @@ import boto3
 import pytest
 
 from assets.exceptions import EvergreenError
-from pipelines.stack import DATABASE, Seaweed, Secrets, free_ports
+from pipelines.stack import DATABASE, Seaweed, Secrets, Stack, free_ports, local_stack
 
 psycopg: Any = import_module("psycopg") if find_spec("psycopg") else None
 if psycopg is None:  # `make test` does without the stack's clients, which `make stack-test` installs
@@ -92,6 +92,23 @@ def database() -> Iterator[str]:
             yield f"{DATABASE}/{name}"
         finally:
             server.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with databases of its own, which are dropped afterwards."""
+    name = f"evergreen_test_{uuid4().hex[:12]}"
+    try:
+        server = psycopg.connect(f"{DATABASE}/postgres", autocommit=True, connect_timeout=5)
+    except psycopg.OperationalError as error:
+        pytest.skip(f"there is no PostgreSQL on 127.0.0.1:5432: {error}")
+    with closing(server):
+        try:
+            with local_stack(tmp_path_factory.mktemp("stack"), name) as servers:
+                yield servers
+        finally:
+            for database in (name, f"{name}_mlflow", f"{name}_mlflow_users"):
+                server.execute(f"drop database if exists {database} with (force)")
 
 
 class OwnPostgres:
