@@ -102,9 +102,8 @@ class Home:
 
     @cached_property
     def lake(self) -> "Lake":
-        if self.objects is None:
-            return Lake(self.root / "lake")
-        return Lake(self._copies / "lake", SharedStore(self._shared.under("lake")))
+        self._require_address()
+        return Lake(self.root / "lake", SharedStore(self._shared.under("lake")) if self.objects else None)
 
     @property
     def source(self) -> Path:
@@ -168,10 +167,22 @@ class Home:
     def ledger(self) -> Path:
         return self.root / "ledger.db"
 
-    @property
-    def _copies(self) -> Path:
-        """By the address, so that the copies of one home are never taken for another's."""
-        return self.root / "cache" / "objects" / str(self.objects).removeprefix("s3://")
+    def _require_address(self) -> None:
+        """Copies from one address are never taken for another's, nor for a home. Raises SettingsError."""
+        address = self.root / "OBJECTS"
+        if address.exists():
+            if (copied := address.read_text()) != self.objects:
+                raise SettingsError(
+                    f"EVERGREEN_HOME: {self.root} has copies of {copied}, not of {self.objects or 'a home here'}; "
+                    "choose another folder, or set EVERGREEN_OBJECTS"
+                )
+        elif self.objects:
+            if (self.root / "lake").exists():
+                raise SettingsError(
+                    f"EVERGREEN_HOME: {self.root} is a home of its own; choose another folder for copies of "
+                    f"{self.objects}"
+                )
+            write_atomically(address, self.objects)
 
     @property
     def _shared(self) -> Objects:
@@ -192,7 +203,9 @@ class Store(Protocol):
 
     def tables(self, prefix: str) -> list[str]: ...
 
-    def versions(self, table: str) -> list[str]: ...
+    def versions_of(self, table: str) -> list[str]: ...
+
+    def kept(self, prefix: str) -> list[tuple[str, str]]: ...
 
 
 @dataclass(frozen=True)
@@ -300,9 +313,13 @@ class Lake:
         """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
         return [f"{prefix}/{name}" for name in self._store.tables(prefix)]
 
-    def versions(self, table: str) -> list[str]:
+    def versions_of(self, table: str) -> list[str]:
         """The names of a table's versions, sorted, whether a pointer has ever named them or not."""
-        return self._store.versions(table)
+        return self._store.versions_of(table)
+
+    def kept(self, prefix: str) -> list[tuple[str, str]]:
+        """Every version of every table directly under a prefix, published or not: (table, version), sorted."""
+        return [(f"{prefix}/{table}", version) for table, version in self._store.kept(prefix)]
 
     @property
     def _store(self) -> Store:
@@ -348,11 +365,14 @@ class _Folder:
     def tables(self, prefix: str) -> list[str]:
         return sorted(path.parent.name for path in (self.root / prefix).glob(f"*/{_POINTER}"))
 
-    def versions(self, table: str) -> list[str]:
+    def versions_of(self, table: str) -> list[str]:
         return sorted(path.name for path in (self.root / table).glob("[!.]*/"))
 
+    def kept(self, prefix: str) -> list[tuple[str, str]]:
+        return sorted((path.parent.name, path.name) for path in (self.root / prefix).glob("[!.]*/[!.]*/"))
+
     def _remedy(self, table: str) -> str:
-        newest = max(self.versions(table), key=lambda name: (self.root / table / name).stat().st_mtime, default=None)
+        newest = max(self.versions_of(table), key=lambda name: (self.root / table / name).stat().st_mtime, default=None)
         return f"write the newest version's name into it, {newest}" if newest else "delete it, and run again"
 
 
