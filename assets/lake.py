@@ -31,6 +31,7 @@ __all__ = [
     *("hash_bytes", "hash_file", "hash_json", "hash_tree", "replacing", "sync", "write_atomically"),
 ]
 
+_OWNER = "DOMAIN"
 _POINTER = "CURRENT"
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
@@ -63,8 +64,9 @@ class Home:
         nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
         if not nearest.is_dir():
             raise SettingsError(f"EVERGREEN_HOME: {self.root} is no folder: {nearest} is a file; choose another")
-        if self._owner.exists():
-            self._require_ours(*self._owner.read_text().splitlines())
+        self._require_address()
+        if (owner := self._owner()) is not None:
+            self._require_ours(*owner.splitlines())
         if (self.root / "lake" / "marts").exists() and not (self.root / "lake" / "raw_records").exists():
             raise SettingsError(
                 f"EVERGREEN_HOME: {self.root} is from an earlier Evergreen, whose tables had other names; choose a new "
@@ -73,27 +75,37 @@ class Home:
 
     def _require_ours(self, owner: str = "", cadence: str | None = None) -> None:
         """Homes from before there were cadences say none."""
+        home, setting = self.objects or self.root, "EVERGREEN_OBJECTS" if self.objects else "EVERGREEN_HOME"
+        other = "prefix" if self.objects else "folder"
         if owner != self.domain.name:
             raise SettingsError(
-                f"EVERGREEN_HOME: {self.root} is the home of the domain {owner}, not of {self.domain.name}; choose "
-                "another folder"
+                f"{setting}: {home} is the home of the domain {owner}, not of {self.domain.name}; choose another "
+                f"{other}"
             )
         if cadence not in (None, self.domain.cadence):
             raise SettingsError(
-                f"domain.yaml: cadence: {self.root} has a night every {cadence}, not every {self.domain.cadence}; keep "
-                "that cadence, or choose another folder as EVERGREEN_HOME"
+                f"domain.yaml: cadence: {home} has a night every {cadence}, not every {self.domain.cadence}; keep "
+                f"that cadence, or choose another {other} as {setting}"
             )
 
     def claim(self) -> None:
         """Assign the home to this domain, permanently. Raises SettingsError when it is another's."""
         self.require_known()
         self.root.mkdir(parents=True, exist_ok=True)
-        if not self._owner.exists():
-            write_atomically(self._owner, f"{self.domain.name}\n{self.domain.cadence}")
+        owner = f"{self.domain.name}\n{self.domain.cadence}"
+        if self._owner() is not None:
+            return
+        if self.objects is None:
+            write_atomically(self.root / _OWNER, owner)
+        elif not self._shared.create(_OWNER, owner.encode()):
+            self.require_known()  # another machine's claim was faster
 
-    @property
-    def _owner(self) -> Path:
-        return self.root / "DOMAIN"
+    def _owner(self) -> str | None:
+        """The domain, and on a second line the cadence, of whoever claimed the home; None if nobody did."""
+        if self.objects is not None:
+            stored = self._shared.read(_OWNER)
+            return stored.content.decode() if stored else None
+        return (self.root / _OWNER).read_text() if (self.root / _OWNER).exists() else None
 
     @property
     def domain(self) -> Domain:
