@@ -29,7 +29,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help run ui drift test test-all stack-test lint bench docs pictures sbom lock clean
+.PHONY: help run ui stack secrets drift test test-all stack-test lint bench docs pictures sbom lock clean
 
 help:  ## Show the targets; run, ui and drift take another domain's folder: DOMAIN=DIR
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,13 @@ run: $(READY)  ## Simulate half a year of records and run the whole graph on the
 
 ui: $(READY)  ## Serve the front door, Dagster and MLflow on 127.0.0.1 until Ctrl-C
 	@$(BIN)/evergreen ui
+
+stack: $(STACK)  ## The same on PostgreSQL, Redis, S3 and an MLflow server, of which the last two are started
+	@EVERGREEN_HOME="$(EVERGREEN_HOME)-stack" $(BIN)/python -m pipelines.stack serve
+
+secrets: $(READY)  ## Write random passwords for docker-compose.yml into secrets/
+	@$(BIN)/python -m pipelines.stack secrets secrets
+	@echo "== Open next: docker-compose.yml"
 
 drift: $(READY)  ## Show a change of the world being noticed, learned and overcome (a few minutes)
 	@$(BIN)/evergreen demonstrate

@@ -1,16 +1,12 @@
 """Real servers: PostgreSQL and Redis on their standard ports, where they are, and servers that the tests start."""
 
-import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import sysconfig
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,107 +16,13 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+
+from assets.exceptions import EvergreenError
+from pipelines.stack import DATABASE, Seaweed, Secrets, free_ports
 
 psycopg: Any = import_module("psycopg") if find_spec("psycopg") else None
 if psycopg is None:  # `make test` does without the stack's clients, which `make stack-test` installs
     collect_ignore_glob = ["test_*.py"]
-
-SERVER = "postgresql://postgres@127.0.0.1:5432"
-
-STARTS_WITHIN = 120
-"""Seconds that a server may take to start on a busy machine."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 from 20,000 on where nothing listens."""
-    found: list[int] = []
-    with ExitStack() as held:
-        while len(found) < count:
-            probe = held.enter_context(socket.socket())
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", 20_000 + secrets.randbelow(12_000)))
-                found.append(probe.getsockname()[1])
-    return found
-
-
-@dataclass
-class Seaweed:
-    """An S3 server that asks for a key and its secret; once killed and started again it has what it had."""
-
-    program: str
-    folder: Path
-    access_key: str = field(default_factory=lambda: secrets.token_hex(8))
-    secret_key: str = field(default_factory=lambda: secrets.token_hex(16))
-    ports: list[int] = field(default_factory=lambda: free_ports(8))
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.ports[0]}"
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """What tells a process where it is, and by which key."""
-        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_DEFAULT_REGION": "us-east-1", **keys}
-
-    def client(self) -> Any:
-        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        once = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
-        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", config=once, **keys)
-
-    def start(self) -> None:
-        """Start it, and wait until it takes an object."""
-        (self.folder / "data").mkdir(parents=True, exist_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self._command(), stdout=log, stderr=log)
-        client, deadline = self.client(), time.monotonic() + STARTS_WITHIN
-        while not self._takes_an_object(client):
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.2)
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"SeaweedFS does not start: {(self.folder / 'log').read_text()[-2000:]}")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def _command(self) -> list[str]:
-        s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = self.ports
-        options = {
-            **{"dir": self.folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1"},
-            **{"master.port": master, "master.port.grpc": master_grpc, "master.telemetry": "false"},
-            **{"volume.port": volume, "volume.port.grpc": volume_grpc, "volume.max": 500},
-            **{"filer.port": filer, "filer.port.grpc": filer_grpc, "filer.localSocket": self.folder / "filer.sock"},
-            **{"s3.port": s3, "s3.port.grpc": s3_grpc, "s3.localSocket": self.folder / "s3.sock"},
-            **{"s3.port.iceberg": 0, "s3.port.lance": 0, "s3.config": self._identities()},
-        }
-        return [self.program, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
-
-    def _identities(self) -> Path:
-        keys = {"accessKey": self.access_key, "secretKey": self.secret_key}
-        admin = {"name": "team", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-        path = self.folder / "identities.json"
-        path.touch(mode=0o600)
-        path.write_text(json.dumps({"identities": [admin]}))
-        return path
-
-    @staticmethod
-    def _takes_an_object(client: Any) -> bool:
-        try:
-            client.create_bucket(Bucket="probe")
-        except client.exceptions.BucketAlreadyExists:
-            pass
-        except (BotoCoreError, ClientError):
-            return False
-        try:
-            client.put_object(Bucket="probe", Key="probe", Body=b"probe")
-        except (BotoCoreError, ClientError):
-            return False
-        return True
 
 
 @dataclass(frozen=True)
@@ -133,14 +35,6 @@ class Bucket:
     @property
     def endpoint(self) -> str:
         return self.server.endpoint
-
-    @property
-    def access_key(self) -> str:
-        return self.server.access_key
-
-    @property
-    def secret_key(self) -> str:
-        return self.server.secret_key
 
     @property
     def url(self) -> str:
@@ -156,15 +50,14 @@ class Bucket:
 
 @pytest.fixture(scope="session")
 def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
-    if program is None:
-        pytest.skip("there is no SeaweedFS: it is in the dependency group `stack`")
-    server = Seaweed(program, tmp_path_factory.mktemp("seaweed"))
+    folder = tmp_path_factory.mktemp("seaweed")
+    server = Seaweed(folder, keys=Secrets.in_folder(folder / "secrets"))
     try:
-        server.start()
+        server.command()
+    except EvergreenError as error:
+        pytest.skip(str(error))
+    with server.running():
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture
@@ -190,13 +83,13 @@ def database() -> Iterator[str]:
     """The URL of an empty database of the machine's PostgreSQL, which is dropped afterwards."""
     name = f"evergreen_test_{uuid4().hex[:12]}"
     try:
-        server = psycopg.connect(f"{SERVER}/postgres", autocommit=True, connect_timeout=5)
+        server = psycopg.connect(f"{DATABASE}/postgres", autocommit=True, connect_timeout=5)
     except psycopg.OperationalError as error:
         pytest.skip(f"there is no PostgreSQL on 127.0.0.1:5432: {error}")
     with closing(server):
         server.execute(f"create database {name}")
         try:
-            yield f"{SERVER}/{name}"
+            yield f"{DATABASE}/{name}"
         finally:
             server.execute(f"drop database {name} with (force)")
 
