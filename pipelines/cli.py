@@ -33,7 +33,7 @@ _COMMANDS = (
     *(deciding.approve, deciding.reject, deciding.rollback, deciding.withdraw),
     *(upkeep.prune, upkeep.rebuild_registry),
     *(graph.reproduce, graph.replay, graph.demonstrate, graph.simulate),
-    *(upkeep.doctor, upkeep.ui),
+    *(upkeep.doctor, upkeep.ui, upkeep.metrics),
 )
 """In the order of the help."""
 _AT_WORK = (
