@@ -17,6 +17,7 @@ from assets.as_of import at, parse
 from assets.display import Cell, markdown, plain
 from assets.exceptions import SettingsError, TrainingError
 from assets.lake import Home, hash_bytes, replacing
+from assets.logs import about
 from assets.settings import Settings, load_domain, load_settings
 
 __all__ = [
@@ -56,6 +57,8 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
             _require_as_of(key)
             remember(context.instance, key)
             tag(context.instance, context.run.run_id, profile=self.profile)
+        if context.run:
+            about(run_id=context.run.run_id, as_of=as_of_run(context.run))
         with self.home.in_use(context.run.run_id) if context.run else nullcontext():
             yield self
 
