@@ -13,6 +13,7 @@ from assets.settings.loading import (
     Settings,
     domain_configs,
     domain_folder,
+    load_alert_settings,
     load_domain,
     load_front_settings,
     load_hints,
@@ -22,6 +23,7 @@ from assets.settings.loading import (
     profiles,
 )
 from assets.settings.serving import (
+    AlertSettings,
     DriftSettings,
     FrontSettings,
     Precision,
@@ -33,6 +35,7 @@ from assets.settings.training import TrainingSettings
 
 __all__ = [
     "CONFIGS",
+    "AlertSettings",
     "Domain",
     "DriftSettings",
     "EvaluationSettings",
@@ -51,6 +54,7 @@ __all__ = [
     "WarehouseSettings",
     "domain_configs",
     "domain_folder",
+    "load_alert_settings",
     "load_domain",
     "load_front_settings",
     "load_hints",
