@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from nbclient import NotebookClient
 from assets.ingestion.landing import ingest
 from assets.lake import Home, Lake, hash_file, locked
 from assets.retention.prune import prune
-from assets.settings import load_domain, load_settings
+from assets.settings import load_alert_settings, load_domain, load_settings
 from assets.warehouse.marts import mart
+from assets.watching.delivery import send_due
 from assets.watching.progress import progress
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
@@ -140,6 +142,10 @@ def test_what_alerts_and_panels_name_is_exported(home: Path, first: dict[str, An
     scrape = "from assets.lake import Home; from pipelines.metrics import Metrics; "
     scrape += "print(Metrics(Home.from_environment()).answer().body.decode())"
     command, variables = [sys.executable, "-c", scrape], os.environ | {"EVERGREEN_HOME": str(home)}
+    url = tmp_path / "url"
+    url.write_text("https://127.0.0.1:1/")
+    settings = load_alert_settings().model_copy(update={"url_file": url})
+    assert "alerts begin" in send_due(Home(home), settings, datetime.now(UTC))
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
     exported = set(re.findall(r"^# TYPE (\w+)", done.stdout, re.M))
     assert 'evergreen_part_readable{part="data"} 1.0' in done.stdout
@@ -149,6 +155,7 @@ def test_what_alerts_and_panels_name_is_exported(home: Path, first: dict[str, An
     (tmp_path / "training" / ".staging-x" / "messages").write_text(TRAINING)
     exported |= {figure.name for figure in progress(Lake(tmp_path), 0.0)}  # what only a running training has
     written = [ROOT / "configs" / "prometheus" / "alerts.yaml", ROOT / "configs" / "grafana" / "evergreen.json"]
+    written.append(ROOT / "docs" / "monitoring.md")
     named = {name for path in written for name in re.findall(r"\bevergreen_[a-z_]+\b", path.read_text())}
     assert named > {"evergreen_drift_detected", "evergreen_training_now_step", *SERVED}
     assert named - SERVED <= exported

@@ -29,6 +29,7 @@ from assets.registry.ledger import Entry
 from assets.settings import Settings
 from assets.training.bundle import read_json
 from assets.warehouse.marts import mart
+from assets.watching.delivery import Sent
 from assets.watching.figures import Figure, Part, gauge, labelled
 from assets.watching.glance import glance, stamp
 
@@ -61,6 +62,7 @@ def parts_of(home: Home, settings: Settings) -> dict[str, Part]:
         "training": Part(partial(_newest, lake, "challenger"), partial(_training, lake)),
         "drift": Part(partial(_newest, lake, "drift"), partial(_drift, lake)),
         "performance": Part(partial(_newest, lake, "performance"), partial(_performance, home)),
+        "alerts": Part(lambda: None, partial(_alerts, home)),
         "decisions": Part(lambda: (stamp(home.ledger),), partial(_decisions, home, settings)),
     }
 
@@ -210,6 +212,13 @@ def _decisions(home: Home, settings: Settings) -> Iterator[Figure]:
     spent = recall(entries, now.as_of, None, None, policy).spent
     yield from gauge("evergreen_budget_spent", "What the retrainings of the as-of's month have cost.", spent)
     yield from gauge("evergreen_budget_limit", "The most that they may cost.", policy.budget_per_month)
+
+
+def _alerts(home: Home) -> Iterator[Figure]:
+    """How the alerts by webhook arrive; nothing where none were ever wanted."""
+    if sent := Sent.of(home):
+        yield from gauge("evergreen_alerts_failed_attempts", "At the alert that is to be sent next.", sent.failed)
+        yield Figure("evergreen_alerts_given_up", "Alerts that nobody has taken.", {(): float(sent.given_up)}, (), True)
 
 
 def _counted(entries: Sequence[Entry]) -> Iterator[Figure]:
