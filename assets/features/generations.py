@@ -329,7 +329,7 @@ class PostgresServer(Server):
     def publish(self, generation: str) -> bool:
         with self._prepared() as connection, connection.transaction():
             connection.execute(_BEFORE, {"home": self.home})
-            return connection.execute(_MOVE, {"name": generation}).rowcount == 1
+            return bool(connection.execute(_MOVE, {"name": generation}).rowcount)
 
     def given_up(self) -> list[str]:
         with self._prepared() as connection:
@@ -346,7 +346,7 @@ class PostgresServer(Server):
     def _value(self, query: LiteralString, **given: str) -> str | None:
         with self._prepared() as connection:
             row = connection.execute(query, given).fetchone()
-        return row and row[0]
+        return None if row is None or row[0] is None else str(row[0])
 
     @contextmanager
     def _prepared(self) -> Iterator["Connection"]:

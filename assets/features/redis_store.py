@@ -24,5 +24,5 @@ class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
 class SharedRedisOnlineStore(RedisOnlineStore):
     """Feast's store."""
 
-    def _get_client(self, online_store_config: SharedRedisOnlineStoreConfig) -> Any:
+    def _get_client(self, online_store_config: Any) -> Any:
         return redis_of(online_store_config.url)

@@ -22,7 +22,8 @@ import boto3
 import pytest
 
 from assets.exceptions import ObjectsError, Superseded
-from assets.lake import Home, Lake, hash_bytes
+from assets.lake import Lake, hash_bytes
+from tests.stack.conftest import home_on
 
 pytestmark = pytest.mark.stack
 
@@ -35,7 +36,7 @@ def machine(seaweed: Any, tmp_path: Path) -> Callable[[], Lake]:
     """Another machine's lake, of the one prefix: a folder of its own."""
 
     def make() -> Lake:
-        return Home(tmp_path / secrets.token_hex(4), f"{seaweed.url}/evergreen").lake
+        return home_on(tmp_path / secrets.token_hex(4), f"{seaweed.url}/evergreen").lake
 
     return make
 
@@ -112,8 +113,9 @@ WRITER = """
 import secrets, sys
 from pathlib import Path
 from assets.exceptions import Superseded
-from assets.lake import Home, hash_bytes
-lake = Home(Path(sys.argv[1]), sys.argv[2]).lake
+from assets.lake import hash_bytes
+from tests.stack.conftest import home_on
+lake = home_on(Path(sys.argv[1]), sys.argv[2]).lake
 while True:
     contents = [secrets.token_bytes(200_000) for _ in range(20)]
     version = hash_bytes(b"".join(contents))[:16]
@@ -147,7 +149,7 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_the_last_publication_whole
         assert current in (published or [last])[-1:] + staged[-1:]
         last = str(current)
         assert is_whole(reader, last)
-    assert is_whole(machine(), publish(Home(tmp_path / "killed", f"{seaweed.url}/evergreen").lake))
+    assert is_whole(machine(), publish(home_on(tmp_path / "killed", f"{seaweed.url}/evergreen").lake))
 
 
 class Proxy(ThreadingHTTPServer):

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
+from assets import logs
 from assets.exceptions import EvergreenError, Stopped
 from assets.training.plan import TrainingPlan
 from assets.training.program.process import (
@@ -37,6 +38,7 @@ def main(path: Path) -> int:
     silence_stdout()
     keep_memory()
     take_environment(path.parent)
+    logs.begin()
     plan = TrainingPlan.model_validate_json(path.read_text())
     threads = use_cores()
     lean_imports()
