@@ -13,7 +13,7 @@ __all__ = ["SharedRedisOnlineStore", "SharedRedisOnlineStoreConfig"]
 class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """The configuration: where Redis is."""
 
-    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (
+    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (  # type: ignore[assignment]
         "assets.features.redis_store.SharedRedisOnlineStore"
     )
     url: StrictStr
