@@ -32,6 +32,7 @@ __all__ = [
     *("hash_bytes", "hash_file", "hash_json", "hash_tree", "replacing", "sync", "write_atomically"),
 ]
 
+_OWNER = "DOMAIN"
 _POINTER = "CURRENT"
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
@@ -65,8 +66,9 @@ class Home:
         nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
         if not nearest.is_dir():
             raise SettingsError(f"EVERGREEN_HOME: {self.root} is no folder: {nearest} is a file; choose another")
-        if self._owner.exists():
-            self._require_ours(*self._owner.read_text().splitlines())
+        self._require_address()
+        if (owner := self._owner()) is not None:
+            self._require_ours(*owner.splitlines())
         if (self.root / "lake" / "marts").exists() and not (self.root / "lake" / "raw_records").exists():
             raise SettingsError(
                 f"EVERGREEN_HOME: {self.root} is from an earlier Evergreen, whose tables had other names; choose a new "
@@ -75,27 +77,37 @@ class Home:
 
     def _require_ours(self, owner: str = "", cadence: str | None = None) -> None:
         """Homes from before there were cadences say none."""
+        home, setting = self.objects or self.root, "EVERGREEN_OBJECTS" if self.objects else "EVERGREEN_HOME"
+        other = "prefix" if self.objects else "folder"
         if owner != self.domain.name:
             raise SettingsError(
-                f"EVERGREEN_HOME: {self.root} is the home of the domain {owner}, not of {self.domain.name}; choose "
-                "another folder"
+                f"{setting}: {home} is the home of the domain {owner}, not of {self.domain.name}; choose another "
+                f"{other}"
             )
         if cadence not in (None, self.domain.cadence):
             raise SettingsError(
-                f"domain.yaml: cadence: {self.root} has a night every {cadence}, not every {self.domain.cadence}; keep "
-                "that cadence, or choose another folder as EVERGREEN_HOME"
+                f"domain.yaml: cadence: {home} has a night every {cadence}, not every {self.domain.cadence}; keep "
+                f"that cadence, or choose another {other} as {setting}"
             )
 
     def claim(self) -> None:
         """Assign the home to this domain, permanently. Raises SettingsError when it is another's."""
         self.require_known()
         self.root.mkdir(parents=True, exist_ok=True)
-        if not self._owner.exists():
-            write_atomically(self._owner, f"{self.domain.name}\n{self.domain.cadence}")
+        owner = f"{self.domain.name}\n{self.domain.cadence}"
+        if self._owner() is not None:
+            return
+        if self.objects is None:
+            write_atomically(self.root / _OWNER, owner)
+        elif not self._shared.create(_OWNER, owner.encode()):
+            self.require_known()  # another machine's claim was faster
 
-    @property
-    def _owner(self) -> Path:
-        return self.root / "DOMAIN"
+    def _owner(self) -> str | None:
+        """The domain, and on a second line the cadence, of whoever claimed the home; None if nobody did."""
+        if self.objects is not None:
+            stored = self._shared.read(_OWNER)
+            return stored.content.decode() if stored else None
+        return (self.root / _OWNER).read_text() if (self.root / _OWNER).exists() else None
 
     @property
     def domain(self) -> Domain:
@@ -104,9 +116,8 @@ class Home:
 
     @cached_property
     def lake(self) -> "Lake":
-        if self.objects is None:
-            return Lake(self.root / "lake")
-        return Lake(self._copies / "lake", SharedStore(self._shared.under("lake")))
+        self._require_address()
+        return Lake(self.root / "lake", SharedStore(self._shared.under("lake")) if self.objects else None)
 
     @property
     def source(self) -> Path:
@@ -204,10 +215,22 @@ class Home:
     def ledger(self) -> Path:
         return self.root / "ledger.db"
 
-    @property
-    def _copies(self) -> Path:
-        """By the address, so that the copies of one home are never taken for another's."""
-        return self.root / "cache" / "objects" / str(self.objects).removeprefix("s3://")
+    def _require_address(self) -> None:
+        """Copies from one address are never taken for another's, nor for a home. Raises SettingsError."""
+        address = self.root / "OBJECTS"
+        if address.exists():
+            if (copied := address.read_text()) != self.objects:
+                raise SettingsError(
+                    f"EVERGREEN_HOME: {self.root} has copies of {copied}, not of {self.objects or 'a home here'}; "
+                    "choose another folder, or set EVERGREEN_OBJECTS"
+                )
+        elif self.objects:
+            if (self.root / "lake").exists():
+                raise SettingsError(
+                    f"EVERGREEN_HOME: {self.root} is a home of its own; choose another folder for copies of "
+                    f"{self.objects}"
+                )
+            write_atomically(address, self.objects)
 
     @property
     def _shared(self) -> Objects:
@@ -228,7 +251,9 @@ class Store(Protocol):
 
     def tables(self, prefix: str) -> list[str]: ...
 
-    def versions(self, table: str) -> list[str]: ...
+    def versions_of(self, table: str) -> list[str]: ...
+
+    def kept(self, prefix: str) -> list[tuple[str, str]]: ...
 
 
 @dataclass(frozen=True)
@@ -336,9 +361,13 @@ class Lake:
         """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
         return [f"{prefix}/{name}" for name in self._store.tables(prefix)]
 
-    def versions(self, table: str) -> list[str]:
+    def versions_of(self, table: str) -> list[str]:
         """The names of a table's versions, sorted, whether a pointer has ever named them or not."""
-        return self._store.versions(table)
+        return self._store.versions_of(table)
+
+    def kept(self, prefix: str) -> list[tuple[str, str]]:
+        """Every version of every table directly under a prefix, published or not: (table, version), sorted."""
+        return [(f"{prefix}/{table}", version) for table, version in self._store.kept(prefix)]
 
     @property
     def _store(self) -> Store:
@@ -384,11 +413,14 @@ class _Folder:
     def tables(self, prefix: str) -> list[str]:
         return sorted(path.parent.name for path in (self.root / prefix).glob(f"*/{_POINTER}"))
 
-    def versions(self, table: str) -> list[str]:
+    def versions_of(self, table: str) -> list[str]:
         return sorted(path.name for path in (self.root / table).glob("[!.]*/"))
 
+    def kept(self, prefix: str) -> list[tuple[str, str]]:
+        return sorted((path.parent.name, path.name) for path in (self.root / prefix).glob("[!.]*/[!.]*/"))
+
     def _remedy(self, table: str) -> str:
-        newest = max(self.versions(table), key=lambda name: (self.root / table / name).stat().st_mtime, default=None)
+        newest = max(self.versions_of(table), key=lambda name: (self.root / table / name).stat().st_mtime, default=None)
         return f"write the newest version's name into it, {newest}" if newest else "delete it, and run again"
 
 

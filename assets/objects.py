@@ -5,12 +5,13 @@ still fails is an ObjectsError, one line that names the object and the endpoint.
 """
 
 import hashlib
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -170,9 +171,15 @@ class Objects:
     def _cut_short(self, name: str) -> AbstractContextManager[None]:
         return s3_errors(self.address(name), ObjectsError, _CutShortError)
 
-    @cached_property
+    @property
     def _client(self) -> "S3Client":
-        return s3_client(_ATTEMPTS)
+        return _client_of(_ATTEMPTS, tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
+
+
+@cache
+def _client_of(attempts: int, variables: tuple[tuple[str, str], ...]) -> "S3Client":  # noqa: ARG001 - it reads them
+    """One per process: it takes a tenth of a second to make, and keeps its connections."""
+    return s3_client(attempts)

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
+from dagster._core.pipes.context import PipesMessageHandler
+from dagster_pipes import PipesMessage, PipesParams
 from pydantic import Field
 
 from assets.addresses import PICTURES, address
@@ -17,6 +19,7 @@ from assets.as_of import at, parse
 from assets.display import Cell, markdown, plain
 from assets.exceptions import SettingsError, TrainingError
 from assets.lake import Home, hash_bytes, replacing
+from assets.logs import about
 from assets.settings import Settings, load_domain, load_settings
 
 __all__ = [
@@ -59,6 +62,7 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
             tag(context.instance, context.run.run_id, profile=self.profile)
         with ExitStack() as stack:
             if context.run:
+                about(run_id=context.run.run_id, as_of=as_of_run(context.run))
                 stack.enter_context(self.home.in_use(context.run.run_id))
             for pool in _pools(context.run):
                 stack.enter_context(self.home.exclusively(pool, pool))
@@ -101,25 +105,49 @@ def _require_as_of(key: str) -> None:
         raise SettingsError(f"the partition {key} is still to come")
 
 
-def worker_runner(context: dg.AssetExecutionContext) -> Callable[[list[str]], None]:
-    """A function that starts training processes which report to a run and end with it.
+def worker_runner(context: dg.AssetExecutionContext, home: Home) -> Callable[[list[str]], None]:
+    """A function that starts training processes which report to a run and to MLflow, and end with the run.
 
     It raises TrainingError when they end early. The last argument of a command is the file with the training's plan.
     """
+    from assets.registry.curves import live_curves
 
     def run(command: list[str]) -> None:
-        client = dg.PipesSubprocessClient(
-            cwd=str(Path(__file__).parents[1]),
-            context_injector=dg.PipesEnvContextInjector(),
-            message_reader=dg.PipesFileMessageReader(str(Path(command[-1]).with_name("messages"))),
-            termination_timeout_seconds=TIMEOUT_MAX,  # they stop when asked to, though later on a busy machine
-        )
-        try:
-            client.run(context=context.op_execution_context, command=command)
-        except DagsterPipesExecutionError as error:
-            raise TrainingError(f"the training processes ended early: {error}") from None
+        with live_curves(home, context.run.run_id) as told:
+            client = dg.PipesSubprocessClient(
+                cwd=str(Path(__file__).parents[1]),
+                context_injector=dg.PipesEnvContextInjector(),
+                message_reader=_Reader(str(Path(command[-1]).with_name("messages")), told),
+                termination_timeout_seconds=TIMEOUT_MAX,  # they stop when asked to, though later on a busy machine
+            )
+            try:
+                client.run(context=context.op_execution_context, command=command)
+            except DagsterPipesExecutionError as error:
+                raise TrainingError(f"the training processes ended early: {error}") from None
 
     return run
+
+
+class _Reader(dg.PipesFileMessageReader):
+    """Hands the messages that are not Dagster's to `told` as they come; Dagster would keep them for the end."""
+
+    def __init__(self, path: str, told: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__(path)
+        self._told = told
+
+    @contextmanager
+    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+        handle = handler.handle_message
+
+        def telling(message: PipesMessage) -> None:
+            if message["method"] == "report_custom_message":
+                self._told((message["params"] or {})["payload"])
+            else:
+                handle(message)
+
+        handler.handle_message = telling  # type: ignore[method-assign]
+        with super().read_messages(handler) as params:
+            yield params
 
 
 Concluded = Iterator[dg.MaterializeResult[Any]]

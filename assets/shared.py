@@ -130,9 +130,13 @@ class SharedStore:
         """The tables directly under a prefix that have a pointer, sorted."""
         return sorted({parts[0] for parts in self._parts(prefix) if parts[1:] == [_POINTER]})
 
-    def versions(self, table: str) -> list[str]:
+    def versions_of(self, table: str) -> list[str]:
         """The versions of a table, sorted."""
         return sorted({parts[0] for parts in self._parts(table) if parts[1:] == [_MANIFEST]})
+
+    def kept(self, prefix: str) -> list[tuple[str, str]]:
+        """The tables directly under a prefix with their versions, sorted."""
+        return sorted({(parts[0], parts[1]) for parts in self._parts(prefix) if parts[2:] == [_MANIFEST]})
 
     def _parts(self, folder: str) -> Iterator[list[str]]:
         return (name.removeprefix(f"{folder}/").split("/") for name in self.objects.names(f"{folder}/"))

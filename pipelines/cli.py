@@ -11,6 +11,7 @@ from uuid import uuid4
 import typer
 from typer.core import TyperCommand
 
+from assets import logs
 from assets.exceptions import SettingsError
 from assets.lake import Home
 from pipelines import output
@@ -33,7 +34,7 @@ _COMMANDS = (
     *(deciding.approve, deciding.reject, deciding.rollback, deciding.withdraw),
     *(upkeep.prune, upkeep.rebuild_registry),
     *(graph.reproduce, graph.replay, graph.demonstrate, graph.simulate),
-    *(upkeep.doctor, upkeep.ui),
+    *(upkeep.doctor, upkeep.ui, upkeep.metrics),
 )
 """In the order of the help."""
 _AT_WORK = (
@@ -56,6 +57,7 @@ def main() -> int:
     # Threads that spin while waiting make a busy machine several times slower; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        logs.begin("evergreen")
         sys.exit(app())
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets import logs
 from assets.evaluation import definitions as evaluation
 from assets.features import definitions as features
 from assets.ingestion import definitions as ingestion
@@ -26,6 +27,7 @@ SETTINGS = load_settings(PROFILE)
 
 STAGES = [ingestion, warehouse, validation, features, training, evaluation, registry, scoring, monitoring, retention]
 
+logs.begin()
 say_why_interrupted()
 
 defs = dg.Definitions(

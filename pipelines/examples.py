@@ -30,6 +30,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "simulate": ("simulate --output data --from 2024-01-01 --to 2024-06-30 --rate 50 --seed 7",),
     "doctor": ("doctor", "doctor --source data --profile full", "doctor --json"),
     "ui": ("ui", "ui --open --port 8080"),
+    "metrics": ("metrics", "metrics --port 9465 --token-file /run/secrets/metrics-token"),
 }
 
 

@@ -43,6 +43,7 @@ from assets.registry.shared_ledger import ledger_of
 from assets.settings import Domain, load_front_settings, load_settings
 from pipelines.guard import JsonOnly
 from pipelines.instance import open_instance
+from pipelines.metrics import Metrics
 from pipelines.nights import newest_night, night_of
 from pipelines.resources import PROFILE
 
@@ -233,6 +234,7 @@ def application(home: Home) -> Iterator[ASGIApp]:
             Route("/drift/{as_of}.html", door.drift),
             Route("/rows", door.rows),
             Route("/reports", door.reports),
+            Route("/metrics", Metrics(home, instance).answer),
             Route("/decide", door.decide, methods=["POST"]),
             Mount("/api", routes=api, middleware=[Middleware(JsonOnly)]),
             Mount("/static", StaticFiles(directory=STATIC)),

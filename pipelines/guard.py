@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assets.lake import Home, hash_json
 
-__all__ = ["Guard", "JsonOnly", "cookie_of", "forget_token", "token_of"]
+__all__ = ["Guard", "JsonOnly", "cookie_of", "forget_token", "secret_of", "token_of"]
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
 _FOREIGN = "Pages of other origins are refused. Open this address from the address bar."
@@ -95,13 +95,18 @@ class JsonOnly:
 
 def token_of(home: Home) -> str:
     """The token of this home's servers, created by whichever starts first, and readable only by the owner."""
-    home.root.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", prefix=".ui-token-", dir=home.root) as file:
+    return secret_of(_token_path(home)).read_text()
+
+
+def secret_of(path: Path) -> Path:
+    """A file with a token, created unless it is there, and readable only by the owner."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile("w", prefix=f".{path.name}-", dir=path.parent) as file:
         file.write(secrets.token_urlsafe(32))
         file.flush()
         with suppress(FileExistsError):
-            os.link(file.name, _token_path(home))
-    return _token_path(home).read_text()
+            os.link(file.name, path)
+    return path
 
 
 def cookie_of(home: Home) -> str:

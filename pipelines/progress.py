@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from assets.logs import are_json, line_of
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -45,7 +47,9 @@ class _Live(Lines):
 def progress_on_stderr() -> Iterator[Lines]:
     """Progress on what is stderr now: while the graph runs, file descriptor 2 belongs to the libraries' log."""
     with os.fdopen(os.dup(2), "w", buffering=1) as stderr:
-        if stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if are_json():
+            yield Lines(lambda line: print(line_of("evergreen", line.strip()), file=stderr))
+        elif stderr.isatty() and os.environ.get("TERM") != "dumb":
             with _live(stderr) as shown:
                 yield _Live(shown)
         else:

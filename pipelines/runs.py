@@ -19,6 +19,7 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepo
 
 from assets.exceptions import TrainingError
 from assets.lake import Home
+from assets.logs import stdout_logged
 from assets.settings import CONFIGS
 from pipelines.failures import stopped, told
 from pipelines.faults import full_disk
@@ -203,7 +204,7 @@ def _output_to(log: Path) -> Iterator[None]:
     """Send the output of libraries and child processes to a file; stdout and stderr stay ours."""
     log.parent.mkdir(parents=True, exist_ok=True)
     _flush()
-    with log.open("ab") as file, _kept(1), _kept(2):
+    with log.open("ab") as file, _kept(1), _kept(2), stdout_logged():
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:

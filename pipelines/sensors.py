@@ -1,4 +1,4 @@
-"""Starts runs without a person, for new data or a decision to retrain, and records failed runs."""
+"""Starts runs without a person, for new data or a decision to retrain, records failed runs, and tells people."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,12 +8,13 @@ import dagster as dg
 from assets.as_of import at
 from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen, as_of_run
+from assets.settings import load_alert_settings
 from pipelines.clock import NO_DAY, now
 from pipelines.failures import stopped
 from pipelines.instance import close_killed_runs, request
 from pipelines.jobs import observe, retrain
 
-__all__ = ["SENSORS", "failed_run", "new_data", "retraining_due"]
+__all__ = ["SENSORS", "alerts", "failed_run", "new_data", "retraining_due"]
 
 _FIRST_DELAY = timedelta(hours=1)
 
@@ -93,4 +94,15 @@ def failed_run(context: dg.RunFailureSensorContext, evergreen: Evergreen) -> Non
     ledger.append("failure", run.run_id, as_of, {"job": run.job_name, "run_id": run.run_id, "error": stopped(first)})
 
 
-SENSORS = [new_data, retraining_due, failed_run]
+@dg.sensor(
+    minimum_interval_seconds=30,
+    description="Posts alerts to the address of configs/alerts.yaml: failed runs, what a person is needed for, drift "
+    "when it begins, a spent budget. Each entry of the ledger is told once.",
+)
+def alerts(evergreen: Evergreen) -> dg.SkipReason:
+    from assets.watching.delivery import send_due
+
+    return dg.SkipReason(send_due(evergreen.home, load_alert_settings(), datetime.now(UTC)))
+
+
+SENSORS = [new_data, retraining_due, failed_run, alerts]

@@ -10,6 +10,8 @@ import signal
 import sys
 from threading import Thread
 
+from assets import logs
+
 __all__ = ["main"]
 
 
@@ -17,6 +19,7 @@ def main(program: str) -> None:
     """Run a Python program in this process, the leader of a group. The arguments are those of `sys.argv`."""
     # A script's background processes (&) ignore SIGINT, and Dagster treats SIGTERM like SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    logs.begin()
     Thread(target=_end_with_parent, daemon=True).start()
     runpy.run_path(program, run_name="__main__")
 

@@ -58,11 +58,12 @@ def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
 
 def _marts_with(lake: Lake, read: ObjectRead) -> set[str]:
     """The versions of the marts in which an object counts."""
-    folders = lake.root.glob("marts/[!.]*/")
-    return {folder.name for folder in folders if read.object_id in counted_objects(folder)}
+    versions = lake.versions_of("marts")
+    return {version for version in versions if read.object_id in counted_objects(lake.path("marts", version))}
 
 
 def _snapshots(lake: Lake) -> list[tuple[str, dict[str, str]]]:
     """The manifest of every kept training set, by name."""
-    paths = sorted(lake.root.glob("training_set/*/*/manifest.json"))
-    return [(path.parent.relative_to(lake.root).as_posix(), json.loads(path.read_text())) for path in paths]
+    kept = lake.kept("training_set")
+    manifests = {f"{table}/{version}": lake.read(table, version, "manifest.json") for table, version in kept}
+    return [(name, json.loads(manifest)) for name, manifest in manifests.items() if manifest]

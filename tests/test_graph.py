@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from nbclient import NotebookClient
 from assets.ingestion.landing import ingest
 from assets.lake import Home, Lake, hash_file, locked
 from assets.retention.prune import prune
-from assets.settings import load_domain, load_settings
+from assets.settings import load_alert_settings, load_domain, load_settings
 from assets.warehouse.marts import mart
+from assets.watching.delivery import send_due
+from assets.watching.progress import progress
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 ROOT = Path(__file__).parent.parent
@@ -124,6 +127,38 @@ def test_no_text_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
     logs = "".join(path.read_text(errors="replace") for path in (home / "logs").iterdir())
     assert texts
     assert not [text for (text,) in texts if text[:60] in logs]
+
+
+SERVED = {
+    *("evergreen_serving_requests_total", "evergreen_serving_request_seconds_bucket", "evergreen_serving_queue_depth"),
+    *("evergreen_serving_batch_records_sum", "evergreen_serving_batch_records_count", "evergreen_serving_ready"),
+    "evergreen_serving_answers_total",
+}
+"""What a server of answers exports, and no home."""
+TRAINING = '{"method": "log", "params": {"message": "step 3/39  loss 1.5  900 tokens/s  9 s left"}}'
+
+
+def test_what_alerts_and_panels_name_is_exported(home: Path, first: dict[str, Any], tmp_path: Path) -> None:
+    scrape = "from assets.lake import Home; from pipelines.metrics import Metrics; "
+    scrape += "print(Metrics(Home.from_environment()).answer().body.decode())"
+    command, variables = [sys.executable, "-c", scrape], os.environ | {"EVERGREEN_HOME": str(home)}
+    url = tmp_path / "url"
+    url.write_text("https://127.0.0.1:1/")
+    settings = load_alert_settings().model_copy(update={"url_file": url})
+    assert "alerts begin" in send_due(Home(home), settings, datetime.now(UTC))
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    exported = set(re.findall(r"^# TYPE (\w+)", done.stdout, re.M))
+    assert 'evergreen_part_readable{part="data"} 1.0' in done.stdout
+    assert not re.findall(r"^evergreen_part_readable.* 0\.0$", done.stdout, re.M)
+    assert f'run_id="{first["run_id"]}"' in done.stdout
+    (tmp_path / "training" / ".staging-x").mkdir(parents=True)
+    (tmp_path / "training" / ".staging-x" / "messages").write_text(TRAINING)
+    exported |= {figure.name for figure in progress(Lake(tmp_path), 0.0)}  # what only a running training has
+    written = [ROOT / "configs" / "prometheus" / "alerts.yaml", ROOT / "configs" / "grafana" / "evergreen.json"]
+    written.append(ROOT / "docs" / "monitoring.md")
+    named = {name for path in written for name in re.findall(r"\bevergreen_[a-z_]+\b", path.read_text())}
+    assert named > {"evergreen_drift_detected", "evergreen_training_now_step", *SERVED}
+    assert named - SERVED <= exported
 
 
 def test_a_file_is_scored_row_by_row(home: Path, source: Path, first: dict[str, Any], tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from assets.settings import Domain
 ROOT = Path(__file__).parent.parent
 STAGES = [
     *("ingestion", "warehouse", "validation", "features", "training"),
-    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay", "onboarding", "front"),
+    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay", "onboarding", "front", "watching"),
 ]
 FOUNDATION = {
     *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions", "assets.addresses"),
-    *("assets.database", "assets.display", "assets.lean", "assets.s3", "assets.objects", "assets.shared"),
+    *("assets.database", "assets.display", "assets.lean", "assets.logs", "assets.s3", "assets.objects"),
+    "assets.shared",
 }
 DAGSTER_FILES = {"definitions.py", "resources.py"}
 PLAIN = sorted(

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from assets.exceptions import EvergreenError, NotPublished, Superseded
+from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 from assets.lake import Home, Lake
 from assets.objects import Objects
 from assets.settings import EMBEDDED
@@ -47,10 +47,7 @@ def shared(folder: Path, prefix: str) -> Home:
 @pytest.fixture
 def machines(bucket: Any, tmp_path: Path) -> tuple[Lake, Lake]:
     """The lakes of two machines that share a prefix, and no folder."""
-    one, two = (
-        Home(tmp_path / name, EMBEDDED.model_copy(update={"objects": f"s3://lake/{PREFIX}"})).lake
-        for name in ("one", "two")
-    )
+    one, two = (shared(tmp_path / name, PREFIX).lake for name in ("one", "two"))
     return one, two
 
 
@@ -74,7 +71,7 @@ def test_what_a_machine_publishes_another_reads(machines: tuple[Lake, Lake]) -> 
     assert (one.current("table") / "data").read_text() == "second"
     assert one.version("table") == two.version("table") == "b"
     assert (two.path("table", "a") / "data").read_text() == "first"
-    assert one.versions("table") == ["a", "b"]
+    assert one.versions_of("table") == ["a", "b"]
     assert not one.path("table", "c").exists()
 
 
@@ -177,7 +174,9 @@ def test_tables_are_listed_by_their_pointers(machines: tuple[Lake, Lake]) -> Non
         (staged / "data").write_text("not published")
         one.keep("predictions/2024-07-03", "v", staged)
     publish(one, "v", "text", "predictions_of_another/2024-07-04")
-    assert two.tables("predictions") == ["predictions/2024-07-01", "predictions/2024-07-02"]
+    for lake in (two, one):
+        assert lake.tables("predictions") == ["predictions/2024-07-01", "predictions/2024-07-02"]
+        assert lake.kept("predictions") == [(f"predictions/2024-07-0{day}", "v") for day in (1, 2, 3)]
 
 
 def test_what_was_written_is_not_fetched_and_what_is_here_is_linked(
@@ -235,7 +234,7 @@ def test_a_version_without_its_manifest_does_not_exist(machines: tuple[Lake, Lak
     with one.staging("table") as staged:
         (staged / "data").write_text("half")
         SharedStore(Objects("lake", f"{PREFIX}/lake")).objects.upload("table/b/123/data", staged / "data")
-    assert two.versions("table") == ["a"]
+    assert two.versions_of("table") == ["a"]
     assert not two.path("table", "b").exists()
     assert publish(two, "b", "whole").name == "b"
     assert (one.current("table") / "data").read_text() == "whole"
@@ -297,14 +296,12 @@ def test_a_name_cannot_leave_the_lake(machines: tuple[Lake, Lake]) -> None:
             machines[0].version(name)
 
 
-def test_homes_of_two_addresses_have_copies_of_their_own(bucket: Any, tmp_path: Path) -> None:
-    one, two = (
-        Home(tmp_path, EMBEDDED.model_copy(update={"objects": f"s3://lake/{name}"})).lake for name in ("one", "two")
-    )
-    publish(one, "v", "of one")
-    with pytest.raises(NotPublished):
-        two.current("table")
-    publish(two, "v", "of two")
-    assert (one.current("table") / "data").read_text() == "of one"
-    publish(Home(tmp_path).lake, "v", "of neither")
-    assert (two.current("table") / "data").read_text() == "of two"
+def test_copies_from_one_address_are_never_taken_for_anothers(bucket: Any, tmp_path: Path) -> None:
+    publish(shared(tmp_path / "a", "one").lake, "v", "of one")
+    with pytest.raises(SettingsError, match="a has copies of s3://lake/one, not of s3://lake/two; choose another"):
+        _ = shared(tmp_path / "a", "two").lake
+    with pytest.raises(SettingsError, match="not of a home here; choose another folder, or set EVERGREEN_OBJECTS"):
+        _ = Home(tmp_path / "a").lake
+    publish(Home(tmp_path / "b").lake, "v", "of none")
+    with pytest.raises(SettingsError, match="b is a home of its own; choose another folder for copies of s3://lake/o"):
+        _ = shared(tmp_path / "b", "one").lake

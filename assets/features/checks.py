@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from assets.as_of import instant
 from assets.features.landed import open_landed
 from assets.features.repository import statistics
-from assets.features.serving import online_features, online_store
+from assets.features.serving import Place, online_features, online_store, served
 from assets.features.snapshot import Snapshot, with_features
 from assets.features.store import definitions, open_store
 from assets.lake import Home
@@ -231,17 +231,18 @@ def check_columns(snapshot: Snapshot) -> Finding:
     return Finding("no_outcome_columns", len(names), faults, "columns known only with the label, or later")
 
 
-def check_online(home: Home, as_of: str, folder: Path | None = None) -> Finding:
-    """For sampled keys, an online store serves what the offline store joins as of the date.
+def check_online(home: Home, as_of: str, place: Place | None = None) -> Finding:
+    """For sampled keys, the online store in a place serves what the offline store joins as of the date.
 
-    `folder` holds the online store, by default the home's.
+    Without a place it is the one in use.
     """
-    store = online_store(folder or home.features)
+    place = place or served(home)
+    store = online_store(place)
     marts = home.lake.path("marts", store.marts)
     rows = rows_at(marts, instant(as_of), home.domain.known)
     features = definitions(home).features
     offline = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), features).to_pandas()
-    online = online_features(home, rows, folder)
+    online = online_features(home, rows, place)
     faults = _differences(online[list(features)].to_numpy(), offline[list(features)].to_numpy(np.float64))
     faults += store.as_of != as_of
     return Finding(

@@ -9,9 +9,8 @@ from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, tabl
 from assets.settings import Domain, load_domain
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from assets.features.checks import Finding
+    from assets.features.serving import Place
     from assets.features.snapshot import Snapshot
 
 __all__ = ["feature_definitions", "online_features", "training_set", "training_set_checks"]
@@ -118,8 +117,8 @@ def online_features(context: dg.AssetExecutionContext, evergreen: Evergreen) -> 
 
     findings: list[Finding] = []
 
-    def accept(folder: "Path") -> bool:
-        findings.append(check_online(evergreen.home, as_of(context), folder))
+    def accept(place: "Place") -> bool:
+        findings.append(check_online(evergreen.home, as_of(context), place))
         return findings[0].passed
 
     store = materialize(evergreen.home, as_of(context), accept)

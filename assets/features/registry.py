@@ -15,7 +15,7 @@ class RepositoryRegistryStore(RegistryStore):
     """Feast's registry storage, in memory: written content lasts as long as the store that wrote it."""
 
     def __init__(self, config: RegistryConfig, repo_path: Path) -> None:  # noqa: ARG002 - Feast's interface
-        self._content = repository_registry()
+        self._content = repository_registry(config.path)  # not a path, but the project
 
     def get_registry_proto(self) -> Registry:
         content: Registry = Registry.FromString(self._content)

@@ -1,12 +1,23 @@
-"""The online store: each key's newest features as of one date, and the features of rows to be scored."""
+"""The online store: each key's newest features as of one date, and the features of rows to be scored.
 
-import contextlib
+It is a file in the home, or a fill of the environment's server: a `Place`.
+"""
+
 import io
 import json
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    closing,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +28,11 @@ import pandas as pd
 
 from assets.as_of import instant
 from assets.exceptions import NotPublished
+from assets.features.generations import Generation, OnlineStore, server_of
 from assets.features.store import (
     SERVICE,
     Definitions,
+    Place,
     apply_definitions,
     apply_repository,
     definitions,
@@ -31,7 +44,7 @@ from assets.lake import Home
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
-__all__ = ["OnlineStore", "materialize", "online_features", "online_store", "pinned"]
+__all__ = ["OnlineReader", "OnlineStore", "Place", "materialize", "online_features", "online_store", "pinned", "served"]
 
 _BEGINNING = datetime(1700, 1, 1)
 """Before every record, and not long after the first nanosecond timestamp."""
@@ -39,91 +52,142 @@ _CHUNK_ROWS = 5000
 """Rows per request to Feast, which holds a message per value in memory."""
 
 
-@dataclass(frozen=True)
-class OnlineStore:
-    """The content of the online store, a function of the date, the marts and the definitions."""
-
-    as_of: str
-    marts: str
-    definitions: str
-    keys: dict[str, int]
-    """The number of its keys, by feature view."""
-
-
-def materialize(home: Home, as_of: str, accept: Callable[[Path], bool] = lambda _: True) -> OnlineStore:
+def materialize(home: Home, as_of: str, accept: Callable[[Place], bool] = lambda _: True) -> OnlineStore:
     """Fill the online store with each key's newest features as of a date, which may be earlier than what it has.
 
-    It is filled in a temporary folder and moved into place when `accept`, given that folder, returns true: a reader
-    sees the features of one date or another, never a mixture. A store that already has this content is reused. Raises
-    NotPublished without marts.
+    It is filled beside the one in use, and takes its place in one step when `accept`, given the new one, returns true:
+    a reader sees the features of one date or another, never a mixture. A store that already has this content is reused.
+    Raises NotPublished without marts, and DatabaseError when a server does not answer.
     """
     marts = home.lake.current("marts")
     applied = apply_definitions(home)
-    present, wanted = _stamp(home.features), (as_of, marts.name, applied.digest)
-    if present is not None and (present.as_of, present.marts, present.definitions) == wanted:
-        accept(home.features)
-        return present
-    with home.lake.staging("online_features") as staged:
-        filled = _fill(home, as_of, marts, applied.digest, staged)
-        if accept(staged):
-            (staged / "online.db").replace(home.features / "online.db")
+    with suppress(NotPublished):
+        place = served(home)
+        present = online_store(place)
+        if (present.as_of, present.marts, present.definitions) == (as_of, marts.name, applied.digest):
+            accept(place)
+            return present
+    with _beside(home) as (place, publish):
+        filled = _fill(home, as_of, marts, applied.digest, place)
+        if accept(place):
+            publish()
     return filled
 
 
-@contextlib.contextmanager
+@contextmanager
+def _beside(home: Home) -> Iterator[tuple[Place, Callable[[], object]]]:
+    """An empty place to fill, and how to let readers see it."""
+    if server := server_of(home):
+        with server.filling() as generation:
+            yield generation, lambda: server.serve(generation)
+    else:
+        with home.lake.staging("online_features") as staged:
+            yield staged, lambda: (staged / "online.db").replace(home.features / "online.db")
+
+
+@contextmanager
 def pinned(home: Home, as_of: str, marts: Path, scratch: Path) -> Iterator[Path]:
     """A folder under `scratch` with the online store as of a date from some marts, whatever other runs do meanwhile.
 
-    It is a copy of the home's if that has this content, and is filled here otherwise. Raises NotPublished when the
-    home's was never filled.
+    It is a copy of the home's if that has this content, and is filled here otherwise, or if a server has it. Raises
+    NotPublished when it was never filled.
     """
-    online_store(home.features)
+    present = online_store(served(home))
     with tempfile.TemporaryDirectory(prefix=".online-", dir=scratch) as name:
-        folder = Path(name)
-        shutil.copyfile(home.features / "online.db", folder / "online.db")
-        copy = online_store(folder)
-        if (copy.as_of, copy.marts, copy.definitions) != (as_of, marts.name, digest()):
-            (folder / "online.db").unlink()
+        folder, wanted = Path(name), (as_of, marts.name, digest())
+        if server_of(home) is None:
+            shutil.copyfile(home.features / "online.db", folder / "online.db")
+            present = online_store(folder)
+        if (present.as_of, present.marts, present.definitions) != wanted or server_of(home):
+            (folder / "online.db").unlink(missing_ok=True)
             _fill(home, as_of, marts, digest(), folder)
         yield folder
 
 
-def online_store(folder: Path) -> OnlineStore:
-    """The content of the online store in a folder. Raises NotPublished when it was never filled."""
-    present = _stamp(folder)
+def served(home: Home) -> Place:
+    """Where the online store is that is in use. Raises NotPublished for a server without one, and DatabaseError."""
+    server = server_of(home)
+    return server.served() if server else home.features
+
+
+def online_store(place: Place) -> OnlineStore:
+    """The content of the online store in a place. Raises NotPublished when it was never filled."""
+    present = _stamp(place) if isinstance(place, Path) else place.content
     if present is None:
         raise NotPublished("the online store is empty; materialize online_features first")
     return present
 
 
-def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) -> pd.DataFrame:
+def online_features(home: Home, rows: pd.DataFrame, place: Place | None = None) -> pd.DataFrame:
     """Rows with the feature service's columns appended, as float64, NaN where nothing is known about a key.
 
-    Rows need the domain's columns that are known when a record comes in; order and index are kept. `folder`
-    holds the online store to read, by default the home's. Raises NotPublished when it was never filled, or with other
-    definitions than the current ones, whose code computes the request features.
+    Rows need the domain's columns that are known when a record comes in; order and index are kept. `place`
+    is the online store to read, by default the one in use. Raises NotPublished when it was never filled, or with other
+    definitions than the current ones, whose code computes the request features; and DatabaseError when a server does
+    not answer.
     """
-    if online_store(folder or home.features).definitions != digest():
-        raise NotPublished(
-            "the feature definitions have changed since the online store was filled; materialize it again"
-        )
-    applied = definitions(home)
-    store = open_store(home, folder=folder)
-    service = store.get_feature_service(SERVICE)
-    chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
-    values = [np.zeros((0, len(applied.features))), *(_fetch(store, service, chunk, applied) for chunk in chunks)]
-    return rows.join(pd.DataFrame(np.concatenate(values), columns=list(applied.features), index=rows.index))
+    return OnlineReader.open(home, place).features(rows)
 
 
-def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -> OnlineStore:
-    store = open_store(home, marts=marts, folder=folder)
-    apply_repository(store)
+@dataclass(frozen=True)
+class OnlineReader:
+    """An opened online store: one that is read again and again stays open as long as its content is the same."""
+
+    content: OnlineStore
+    _home: Home
+    _place: Place
+    _store: "FeatureStore"
+    _service: "FeatureService"
+    _applied: Definitions
+
+    @classmethod
+    def open(cls, home: Home, place: Place | None = None) -> "OnlineReader":
+        """The store in a place, by default the one in use. Raises the same errors as `online_features`."""
+        place = place or served(home)
+        content = online_store(place)
+        if content.definitions != digest():
+            raise NotPublished(
+                "the feature definitions have changed since the online store was filled; materialize it again"
+            )
+        store = open_store(home, place=place)
+        return cls(content, home, place, store, store.get_feature_service(SERVICE), definitions(home))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the store in use is still this one. Raises NotPublished when there is none, and DatabaseError."""
+        place = served(self._home)
+        return place == self._place and online_store(place) == self.content
+
+    def features(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """As `online_features`; a Redis that has lost its content knows nothing about any key, and says so nowhere."""
+        names = list(self._applied.features)
+        chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
+        with _errors(self._place):
+            values = [
+                np.zeros((0, len(names))),
+                *(_fetch(self._store, self._service, c, self._applied) for c in chunks),
+            ]
+        if isinstance(self._place, Generation) and self._place.is_lost:
+            raise NotPublished(f"the online store {self._place.server.url} has lost its content; materialize it again")
+        return rows.join(pd.DataFrame(np.concatenate(values), columns=names, index=rows.index))
+
+
+def _fill(home: Home, as_of: str, marts: Path, definitions: str, place: Place) -> OnlineStore:
+    store = open_store(home, marts=marts, place=place)
     # Feast prints its progress to standard output, which belongs to the caller.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), _errors(place):
+        apply_repository(store)
         store.materialize(_BEGINNING, instant(as_of))
-    filled = OnlineStore(as_of, marts.name, definitions, _count_keys(folder / "online.db", store))
-    _write_stamp(folder / "online.db", filled)
+    filled = OnlineStore(as_of, marts.name, definitions, _count_keys(place, store))
+    if isinstance(place, Path):
+        _write_stamp(place / "online.db", filled)
+    else:
+        place.describe(filled)
     return filled
+
+
+def _errors(place: Place) -> AbstractContextManager[None]:
+    return nullcontext() if isinstance(place, Path) else place.server.errors()
 
 
 def _fetch(
@@ -135,15 +199,17 @@ def _fetch(
     return np.array([columns[name] for name in applied.features], dtype=np.float64).T
 
 
-def _count_keys(path: Path, store: "FeatureStore") -> dict[str, int]:
-    views = [view.name for view in store.list_batch_feature_views()]
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+def _count_keys(place: Place, store: "FeatureStore") -> dict[str, int]:
+    views = sorted(view.name for view in store.list_batch_feature_views())
+    if not isinstance(place, Path):
+        return {view: place.server.count(place.name, view) for view in views}
+    with closing(sqlite3.connect(place / "online.db")) as connection:
         count = 'select count(distinct entity_key) from "{}_{}"'
-        return {view: connection.execute(count.format(store.project, view)).fetchone()[0] for view in sorted(views)}
+        return {view: connection.execute(count.format(store.project, view)).fetchone()[0] for view in views}
 
 
 def _write_stamp(path: Path, filled: OnlineStore) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("create table filled_with (description text not null)")
         connection.execute("insert into filled_with values (?)", [json.dumps(asdict(filled))])
 
@@ -152,7 +218,7 @@ def _stamp(folder: Path) -> OnlineStore | None:
     """The description inside an online store: in the same file, so that it moves with the store."""
     if not (folder / "online.db").exists():
         return None
-    with contextlib.closing(sqlite3.connect(folder / "online.db")) as connection:
+    with closing(sqlite3.connect(folder / "online.db")) as connection:
         if not connection.execute("select 1 from sqlite_master where name = 'filled_with'").fetchone():
             return None
         return OnlineStore(**json.loads(connection.execute("select description from filled_with").fetchone()[0]))

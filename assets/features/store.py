@@ -5,6 +5,8 @@ engine and the domain's `feature_repo/` define, and is never read from a file.
 
 <home>/features/definitions.json   what was applied
 <home>/features/online.db          the online store, replaced in one step by `assets.features.serving.materialize`
+
+An environment with a server for the online features has them there (assets/features/generations.py).
 """
 
 import json
@@ -14,12 +16,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assets.exceptions import NotPublished
+from assets.features.generations import Generation
 from assets.features.repository import SERVICE, repository
 from assets.lake import Home, hash_file, hash_json, write_atomically
 from assets.lean import lean
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SERVICE",
     "Definitions",
+    "Place",
     "apply_definitions",
     "apply_repository",
     "definitions",
@@ -39,6 +43,12 @@ __all__ = [
     "open_store",
     "repository_registry",
 ]
+
+Place = Path | Generation
+"""Where online features are: a folder with a file, or a fill of a server."""
+
+PROJECT = "evergreen"
+"""Feast's project, unless it tells the fills of a server apart."""
 
 _ENGINE_MODULES = ("default_views.py", "offline_store.py", "repository.py")
 """The engine's modules that the registry depends on."""
@@ -71,41 +81,53 @@ def apply_definitions(home: Home) -> Definitions:
 
 
 def definitions(home: Home) -> Definitions:
-    """The definitions applied last. Raises NotPublished before the first `apply_definitions`."""
+    """The definitions applied last. Raises NotPublished before the first `apply_definitions`.
+
+    A home that machines share has the folder's copy, which any of them makes: it follows from the code.
+    """
+    if home.environment.online:
+        return apply_definitions(home)
     applied = _applied(home)
     if applied is None:
         raise NotPublished("the feature definitions are not applied yet; materialize feature_definitions first")
     return applied
 
 
-def open_store(home: Home, *, marts: Path | None = None, folder: Path | None = None) -> "FeatureStore":
+def open_store(home: Home, *, marts: Path | None = None, place: Place | None = None) -> "FeatureStore":
     """The feature store of a home.
 
     `marts` pins the folder of Parquet to read features from; without it, each query reads what is published at the
-    time. `folder` holds the online store, by default the home's.
+    time. `place` is where the online features are, by default a file in the home.
     """
     with feast_imports():
         from feast import FeatureStore, RepoConfig
 
-    registry = {"path": "", "registry_store_type": "assets.features.registry.RepositoryRegistryStore"}
-    online = {"type": "sqlite", "path": str(((folder or home.features) / "online.db").absolute())}
-    config = _config(registry, marts or home.lake.root / "marts", online)
+    project, online = _online(place or home.features)
+    registry = {"path": project, "registry_store_type": "assets.features.registry.RepositoryRegistryStore"}
+    config = _config(project, registry, marts or home.lake.root / "marts", online)
     return FeatureStore(config=RepoConfig(repo_path=home.root, **config))
 
 
-def repository_registry() -> bytes:
+def _online(place: Place) -> tuple[str, dict[str, Any]]:
+    """Feast's project, and its configuration of the online store in a place."""
+    if isinstance(place, Path):
+        return PROJECT, {"type": "sqlite", "path": str((place / "online.db").absolute())}
+    return place.server.project or place.name, place.server.feast(place.name)
+
+
+def repository_registry(project: str = PROJECT) -> bytes:
     """Feast's registry of the domain, built once per process."""
-    return _registry_of(digest())
+    return _registry_of(project, digest())
 
 
-@cache
-def _registry_of(digest: str) -> bytes:  # noqa: ARG001 - what it depends on
+@lru_cache(8)  # a project may be a fill of the online store, of which a process that serves sees many
+def _registry_of(project: str, digest: str) -> bytes:  # noqa: ARG001 - what it depends on
     with feast_imports():
         from feast import FeatureStore, RepoConfig
 
     with tempfile.TemporaryDirectory(prefix="evergreen-feast-") as folder:
         registry = {"path": str(Path(folder) / "registry.db")}
-        config = _config(registry, Path(folder), None)
+        config = _config(project, registry, Path(folder), None)
         apply_repository(FeatureStore(config=RepoConfig(repo_path=Path(folder), **config)))
         return (Path(folder) / "registry.db").read_bytes()
 
@@ -139,9 +161,9 @@ def _own() -> Path:
     return domain_folder() / "feature_repo"
 
 
-def _config(registry: dict[str, str], tables: Path, online: dict[str, str] | None) -> dict[str, Any]:
+def _config(project: str, registry: dict[str, str], tables: Path, online: dict[str, Any] | None) -> dict[str, Any]:
     return {
-        "project": "evergreen",
+        "project": project,
         "provider": "local",
         "registry": registry | {"cache_ttl_seconds": 0},
         "offline_store": {

@@ -187,8 +187,9 @@ def _audited(lake: Lake, as_of: str) -> tuple[Finding, ...]:
 
 
 def _cost(lake: Lake, as_of: str) -> float | None:
-    trained = sorted((lake.root / "challenger" / as_of).glob("[!.]*/training.json"))
-    costs = [json.loads(path.read_text())["cost"] for path in trained]
+    table = f"challenger/{as_of}"
+    reports = (lake.read(table, version, "training.json") for version in lake.versions_of(table))
+    costs = [json.loads(report)["cost"] for report in reports if report]
     return sum(costs) if costs else None
 
 

@@ -119,7 +119,9 @@ def refit(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Concluded:
 
     problem: str | None = None
     try:
-        outcome = refit_champion(evergreen.home, evergreen.settings, worker_runner(context), context.run.run_id)
+        outcome = refit_champion(
+            evergreen.home, evergreen.settings, worker_runner(context, evergreen.home), context.run.run_id
+        )
     except EvergreenError as error:
         outcome = problem = f"the champion stays as it was evaluated, and the next run tries again: {error}"
     settled = dg.AssetCheckResult(check_name=_SETTLED, passed=problem is None, severity=dg.AssetCheckSeverity.WARN)

@@ -38,6 +38,7 @@ __all__ = [
     "MODELS_SHOWN",
     "RegisteredVersion",
     "Registry",
+    "tracking_of",
     "version_path",
     "version_url",
 ]
@@ -91,8 +92,7 @@ class Registry:
 
     @cached_property
     def _tracking(self) -> Tracking:
-        runs, server = address(self.home, "dagster", "runs"), self.home.environment.mlflow
-        return Tracking(self.home.mlflow, self.home.domain, runs, server)
+        return tracking_of(self.home)
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version, oldest first."""
@@ -374,6 +374,11 @@ class Registry:
 def _bundle_in(folder: Path) -> Path:
     """The bundle among a version's files, which are the bundle itself in those of an earlier Evergreen."""
     return folder / BUNDLE if (folder / BUNDLE).is_dir() else folder
+
+
+def tracking_of(home: Home) -> Tracking:
+    """MLflow of a home."""
+    return Tracking(home.mlflow, home.domain, address(home, "dagster", "runs"), home.environment.mlflow)
 
 
 def version_url(home: Home, version: str) -> str:

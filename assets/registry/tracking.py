@@ -8,7 +8,8 @@ The files of a logged model, as MLflow can load them:
 
 import shutil
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
 
-__all__ = ["ADDRESSES", "MODEL", "TrackedTraining", "Tracking", "artifacts", "database"]
+__all__ = ["ADDRESSES", "CURVES", "MODEL", "Course", "TrackedTraining", "Tracking", "artifacts", "database"]
 
 MODEL = "text-classifier"
 ADDRESSES = "mlflow-artifacts:/"
@@ -49,6 +50,9 @@ _MADE_RELATIVE = [
         ("model_versions", "storage_location"),
     )
 ]
+CURVES = ("loss", "validation_loss", "tokens_per_second")
+"""The curves of a training; in MLflow's names they come after `training/`."""
+
 _MEASURES = ("accuracy", "macro_f1", "log_loss", "ece")
 _PARAMS_AT_ONCE = 100  # MLflow's limit for one call
 _OLDEST = ["attributes.start_time ASC", "attributes.run_id ASC"]
@@ -143,11 +147,13 @@ class Tracking:
         """
         provenance, training = read_json(bundle / "provenance.json"), read_json(bundle / "training.json")
         span = _Span.of(bundle, training)
-        run_id = self._run(evaluation, span)
+        run_id = self._run(evaluation.training_id, evaluation.as_of, span.start)
         model = self._keep_files(self._model(run_id, evaluation, provenance), bundle)
         run_url = dagster_run and f"{self.runs}/{dagster_run}"
         card = model_card(self.domain, evaluation, provenance, training, run_url, run_id)
-        metrics = _metrics(evaluation, training, span, model.model_id, self._place(run_id, evaluation))
+        metrics = _metrics(evaluation, span, model.model_id, self._place(run_id, evaluation))
+        logged = self._logged(run_id)
+        metrics += [point for point in _curves(training, span) if (point.key, point.step) not in logged]
         self._log(run_id, model, evaluation, provenance, metrics, card, dagster_run)
         if (folder := self.local(self.client.get_run(run_id).info.artifact_uri)) is None:
             self.client.log_artifacts(run_id, str(pictures), "evaluation")
@@ -166,13 +172,24 @@ class Tracking:
         assert known is not None
         return str(known.experiment_id)
 
-    def _run(self, evaluation: Evaluation, span: "_Span") -> str:
-        wanted = f"tags.training_id = '{evaluation.training_id}'"
+    def follow(self, training_id: str, as_of: str, dagster_run: str) -> "Course":
+        """The run of a training that goes on, found again or created."""
+        run_id = self._run(training_id, as_of, round(time.time() * 1000))
+        self.client.set_tag(run_id, "dagster_run", dagster_run)
+        self.client.update_run(run_id, status="RUNNING")
+        return Course(self.client, run_id, self._logged(run_id))
+
+    def _run(self, training_id: str, as_of: str, start: int) -> str:
+        wanted = f"tags.training_id = '{training_id}'"
         if runs := self.client.search_runs([self._experiment], wanted, max_results=1, order_by=_OLDEST):
             return str(runs[0].info.run_id)
-        name = f"{evaluation.as_of} {evaluation.training_id[:8]}"
-        tags = {"training_id": evaluation.training_id}
-        return str(self.client.create_run(self._experiment, span.start, tags, name).info.run_id)
+        tags = {"training_id": training_id}
+        return str(self.client.create_run(self._experiment, start, tags, f"{as_of} {training_id[:8]}").info.run_id)
+
+    def _logged(self, run_id: str) -> set[tuple[str, int]]:
+        """The steps of the training that each of its curves has in MLflow."""
+        histories = (self.client.get_metric_history(run_id, f"training/{name}") for name in CURVES)
+        return {(metric.key, metric.step) for history in histories for metric in history}
 
     def _end(self, run_id: str, span: "_Span") -> None:
         """With the training's end; a run of an earlier Evergreen began after it."""
@@ -269,29 +286,62 @@ class _Span:
         return self.start + round(seconds * 1000)
 
 
-def _metrics(
-    evaluation: Evaluation, training: Mapping[str, Any], span: _Span, model_id: str, place: int
-) -> list["Metric"]:
-    """The challenger's metrics (the model's own), and the training's curves and speed.
+@dataclass
+class Course:
+    """The run of a training that goes on."""
 
-    `place` is the number of the evaluation of the training. All times are the training's, so that logging them again
-    after a crash adds nothing. Baseline and champion are in the card's table.
+    client: "MlflowClient"
+    run_id: str
+    logged: set[tuple[str, int]]
+    """What is there, also of an earlier process of the training: a resumed one repeats some steps."""
+
+    def add(self, points: Iterable[Mapping[str, Any]]) -> None:
+        """Log what is not there of some points: each a step, when it ended in seconds since 1970, and its values."""
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(f"training/{name}", value, round(point["at"] * 1000), point["step"])
+            for point in points
+            for name, value in point["values"].items()
+        ]
+        new = {(metric.key, metric.step): metric for metric in metrics if (metric.key, metric.step) not in self.logged}
+        if new:
+            self.client.log_batch(self.run_id, list(new.values()))
+        self.logged |= set(new)
+
+    def fail(self) -> None:
+        self.client.set_terminated(self.run_id, "FAILED")
+
+
+def _metrics(evaluation: Evaluation, span: _Span, model_id: str, place: int) -> list["Metric"]:
+    """The challenger's metrics, which are the model's own. Baseline and champion are in the card's table.
+
+    `place` is the number of the evaluation of the training. The time is the training's end, so that logging them again
+    after a crash adds nothing.
     """
     from mlflow.entities import Metric
 
     measured, about = evaluation.challenger, (model_id, _dataset(evaluation), evaluation.snapshot.id)
     names = (*_MEASURES, *measured.others)
-    metrics = [Metric(_key(name), measured.value(name), span.end, place, *about) for name in names]
+    return [Metric(_key(name), measured.value(name), span.end, place, *about) for name in names]
+
+
+def _curves(training: Mapping[str, Any], span: _Span) -> Iterator["Metric"]:
+    """Every point of a training's curves, at its time."""
+    from mlflow.entities import Metric
+
     steps, seconds = max(training.get("steps", 0), 1), training["seconds"]
     times = dict(training.get("step_seconds", ()))
-    for name in ("loss", "validation_loss"):
-        curve = training.get("loss_curve" if name == "loss" else name, ())
-        metrics += [
+    tokens = [(step, count / times[step]) for step, count in training.get("step_tokens", ()) if times.get(step)]
+    curves = {
+        "loss": training["loss_curve"],
+        "validation_loss": training.get("validation_loss", ()),
+        "tokens_per_second": tokens or [(steps, training["tokens_per_second"])],
+    }
+    for name in CURVES:
+        for step, value in curves[name]:
             # A bundle of an earlier Evergreen has no times of steps: they took about as long as each other.
-            Metric(f"training/{name}", value, span.after(times.get(step, seconds * step / steps)), step)
-            for step, value in curve
-        ]
-    return [*metrics, Metric("training/tokens_per_second", training["tokens_per_second"], span.end, 0)]
+            yield Metric(f"training/{name}", value, span.after(times.get(step, seconds * step / steps)), step)
 
 
 def _dataset(evaluation: Evaluation) -> str:

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from assets.exceptions import EvergreenError
-from assets.features.serving import online_store
+from assets.features.serving import online_store, served
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject
 from assets.lake import Home, hash_file, hash_json
@@ -83,7 +83,7 @@ def _disk_of(output: Path) -> Iterator[None]:
 def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings) -> str:
     """A hash of everything that decides the answers."""
     source = hash_file(path) if path.is_file() else ""
-    store = asdict(online_store(home.features))
+    store = asdict(online_store(served(home)))
     how = [settings.ingestion.model_dump(), settings.scoring.model_dump(), home.domain.model_dump(mode="json")]
     return hash_json([source, store, champion.version, champion.training_id, how])[:16]
 

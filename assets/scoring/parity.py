@@ -1,14 +1,13 @@
 """Whether a model is served what it was trained on: records on the training path and on the scoring path."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from assets.as_of import instant
 from assets.features.checks import rows_at
-from assets.features.serving import materialize, online_features
+from assets.features.serving import Place, materialize, online_features
 from assets.features.snapshot import with_features
 from assets.lake import Home
 from assets.scoring.score import has_text, score_rows
@@ -45,15 +44,15 @@ def measure_parity(home: Home, as_of: str, bundle: Predictor, settings: ScoringS
     """
     parities: list[Parity] = []
 
-    def compare(folder: Path) -> bool:
-        parities.append(_compare(home, as_of, folder, bundle, settings.model_copy(update={"precision": "float32"})))
+    def compare(place: Place) -> bool:
+        parities.append(_compare(home, as_of, place, bundle, settings.model_copy(update={"precision": "float32"})))
         return False
 
     materialize(home, as_of, compare)
     return parities[0]
 
 
-def _compare(home: Home, as_of: str, folder: Path, bundle: Predictor, settings: ScoringSettings) -> Parity:
+def _compare(home: Home, as_of: str, place: Place, bundle: Predictor, settings: ScoringSettings) -> Parity:
     marts = home.lake.current("marts")
     rows = rows_at(marts, instant(as_of), home.domain.known)
     rows = rows[has_text(rows)].head(_ROWS).reset_index(drop=True)
@@ -61,7 +60,7 @@ def _compare(home: Home, as_of: str, folder: Path, bundle: Predictor, settings: 
         return Parity(0, 0, 0.0)
     trained = with_features(home, marts, pa.Table.from_pandas(rows, preserve_index=False), bundle.features).to_pandas()
     expected = bundle.predict_proba(trained)
-    served = score_rows(bundle, online_features(home, rows, folder), "", settings)
+    served = score_rows(bundle, online_features(home, rows, place), "", settings)
     others = served["predicted"].to_numpy() != np.array(bundle.labels)[expected.argmax(axis=1)]
     difference = np.abs(served["confidence"].to_numpy(float) - expected.max(axis=1)).max()
     return Parity(len(rows), int(others.sum()), float(difference))

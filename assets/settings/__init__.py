@@ -14,6 +14,7 @@ from assets.settings.loading import (
     Settings,
     domain_configs,
     domain_folder,
+    load_alert_settings,
     load_domain,
     load_environment,
     load_front_settings,
@@ -24,6 +25,7 @@ from assets.settings.loading import (
     profiles,
 )
 from assets.settings.serving import (
+    AlertSettings,
     DriftSettings,
     FrontSettings,
     Precision,
@@ -36,6 +38,7 @@ from assets.settings.training import TrainingSettings
 __all__ = [
     "CONFIGS",
     "EMBEDDED",
+    "AlertSettings",
     "Domain",
     "DriftSettings",
     "Environment",
@@ -55,6 +58,7 @@ __all__ = [
     "WarehouseSettings",
     "domain_configs",
     "domain_folder",
+    "load_alert_settings",
     "load_domain",
     "load_environment",
     "load_front_settings",

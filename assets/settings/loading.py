@@ -14,12 +14,20 @@ from assets.settings.domain import Domain
 from assets.settings.environment import Environment
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
 from assets.settings.section import Section
-from assets.settings.serving import DriftSettings, FrontSettings, RetentionSettings, RetrainingPolicy, ScoringSettings
+from assets.settings.serving import (
+    AlertSettings,
+    DriftSettings,
+    FrontSettings,
+    RetentionSettings,
+    RetrainingPolicy,
+    ScoringSettings,
+)
 from assets.settings.training import TrainingSettings
 
 __all__ = [
     *("CONFIGS", "Settings", "domain_configs", "domain_folder"),
-    *("load_domain", "load_environment", "load_front_settings", "load_hints", "load_ledger_settings"),
+    *("load_alert_settings", "load_domain", "load_environment", "load_front_settings", "load_hints"),
+    "load_ledger_settings",
     *("load_policy", "load_settings", "profiles"),
 ]
 
@@ -87,6 +95,11 @@ def load_ledger_settings() -> LedgerSettings:
 def load_front_settings() -> FrontSettings:
     """`configs/front.yaml`. Raises SettingsError for an unknown or impossible field."""
     return _validated(FrontSettings, _section("front.yaml", FrontSettings), CONFIGS / "front.yaml")
+
+
+def load_alert_settings() -> AlertSettings:
+    """`configs/alerts.yaml`. Raises SettingsError for an unknown or impossible field."""
+    return _validated(AlertSettings, _section("alerts.yaml", AlertSettings), CONFIGS / "alerts.yaml")
 
 
 def load_hints() -> NameHints:

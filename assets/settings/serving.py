@@ -1,12 +1,16 @@
-"""Settings of scoring, drift, retraining, retention and the front door."""
+"""Settings of scoring, drift, retraining, retention, the front door and alerts."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from assets.settings.section import Section
 
-__all__ = ["DriftSettings", "FrontSettings", "Precision", "RetentionSettings", "RetrainingPolicy", "ScoringSettings"]
+__all__ = [
+    *("AlertSettings", "DriftSettings", "FrontSettings", "Precision"),
+    *("RetentionSettings", "RetrainingPolicy", "ScoringSettings"),
+]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -142,3 +146,16 @@ class FrontSettings(Section):
     """The most characters of a text that are shown."""
     page_rows: int = Field(ge=1, le=1000)
     """The rows of a page."""
+
+
+class AlertSettings(Section):
+    """`configs/alerts.yaml`: settings of the home, whatever the profile of a run."""
+
+    url_file: Path | None
+    """A file with the receiver's address, which is a secret; None: EVERGREEN_ALERTS_URL, and no alerts without it."""
+    kinds: tuple[Literal["failure", "person", "drift", "budget"], ...]
+    """What is told: failed runs, what a person is needed for, drift when it begins, a month's budget that is spent."""
+    timeout_seconds: float = Field(gt=0, le=10)
+    """Seconds within which the receiver must answer."""
+    attempts: int = Field(ge=1, le=12)
+    """Attempts at an alert, one, two, four, ... minutes apart, before it is given up and the next one is sent."""

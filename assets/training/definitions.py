@@ -76,7 +76,7 @@ def challenger(context: dg.AssetExecutionContext, config: TrainingOverrides, eve
     def run(command: list[str]) -> None:
         # The evaluation needs torch, which takes seconds to import: a core is idle while the worker starts.
         Thread(target=import_module, args=("torch",)).start()
-        worker_runner(context)(command)
+        worker_runner(context, evergreen.home)(command)
 
     lake, date = evergreen.home.lake, as_of(context)
     settings = override(evergreen.settings.training, config.changes())

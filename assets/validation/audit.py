@@ -14,7 +14,7 @@ from assets.validation.expectations import validate
 from assets.validation.figures import Figures, measure
 from assets.validation.objects import find_problems, new_objects
 from assets.warehouse.marts import content
-from assets.warehouse.project import built
+from assets.warehouse.project import built, require_newest
 
 __all__ = ["Audit", "Failure", "audit", "load_audit", "publish"]
 
@@ -57,11 +57,12 @@ class Audit:
 def audit(home: Home, as_of: str, policy: WarehouseSettings) -> Audit:
     """Judge the newest build's marts as of a date; writes the verdict, and Data Docs into the home's reports.
 
-    Raises AuditError when no build has staged marts.
+    Raises AuditError when no build has staged marts, and Superseded when another machine has published since the build.
     """
     table = _table(as_of)
     with home.lake.staging(table) as staged:
         folder, previous = built(home), home.lake.version("marts")
+        require_newest(home, folder, previous)
         before = home.lake.path("marts", previous) if previous else None
         figures = measure(folder, before, as_of)
         problems = find_problems(new_objects(folder, before), figures.published_mix, policy)

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from assets.exceptions import AuditError, EvergreenError
 from assets.lake import Home, write_atomically
 from assets.settings import domain_folder
+from assets.shared import superseded
 from assets.warehouse.composing import ENGINE, compose, fingerprint, project_folder
 from assets.warehouse.marts import adopt, mart_names, seal
 from assets.warehouse.staging import stage
@@ -38,6 +39,7 @@ __all__ = [
     "keep_built",
     "manifest_path",
     "rebuild",
+    "require_newest",
 ]
 
 DBT = (sys.executable, "-P", "-m", "assets.warehouse.command")
@@ -56,6 +58,7 @@ def building(home: Home) -> Iterator[dict[str, str]]:
     home.warehouse.mkdir(parents=True, exist_ok=True)
     with home.lake.staging("marts") as folder:
         adopt(home.lake)
+        upon = home.lake.version("marts")  # before the records: whoever publishes later had them all, or more
         raw = home.lake.current("raw_records")
         note = _note(home, raw)
         if why := _unfit(home, note):
@@ -72,7 +75,18 @@ def building(home: Home) -> Iterator[dict[str, str]]:
             days = [known_from for _, known_from, _ in note["objects"][len(last["objects"]) if last else 0 :]]
             stage(home.domain, _database(home), folder, before, days)
             keep_built(home, folder)
+            write_atomically(_upon(home), upon or "")
             write_atomically(_ended(home), json.dumps(note))
+
+
+def require_newest(home: Home, folder: Path, published: str | None) -> None:
+    """Raises Superseded if another machine has published other marts since this machine's build began.
+
+    Its records may be newer. Within a machine, builds wait for each other, and the newest one is audited.
+    """
+    upon = (_upon(home).read_text() or None) if _upon(home).exists() else None
+    if home.objects is not None and published not in (upon, folder.name):
+        raise superseded("marts", upon, published)
 
 
 def keep_built(home: Home, folder: Path) -> None:
@@ -188,6 +202,11 @@ def _raw(home: Home) -> Path:
 
 def _newest(home: Home) -> Path:
     return home.warehouse / "BUILT"
+
+
+def _upon(home: Home) -> Path:
+    """What was published when the newest build began."""
+    return home.warehouse / "UPON"
 
 
 def _run_results(home: Home) -> Path:

@@ -1,8 +1,9 @@
-"""The commands that keep a home and its machine in order: `prune`, `rebuild-registry`, `doctor`, `ui`."""
+"""The commands that keep a home and its machine in order: `prune`, `rebuild-registry`, `doctor`, `ui`, `metrics`."""
 
 import json
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from assets.settings import load_settings
 from pipelines.commands.options import Json, Profile, SourcesOrConfigured
 from pipelines.output import result, say, show
 
-__all__ = ["doctor", "prune", "rebuild_registry", "ui"]
+__all__ = ["doctor", "metrics", "prune", "rebuild_registry", "ui"]
 
 
 class Process(StrEnum):
@@ -102,3 +103,22 @@ def ui(
     from pipelines.ui import serve
 
     serve(Home.from_environment(), say, show, host, port, opens, [name.value for name in names or ()])
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; with 0 a free one is taken.")] = 9464,
+    host: Annotated[str, typer.Option(help="Where to listen: 0.0.0.0 in a container.")] = "127.0.0.1",
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the token of a scrape; by default metrics-token, in the home.")
+    ] = None,
+) -> None:
+    """Serve figures of the home to Prometheus, as /metrics, until Ctrl-C."""
+    from pipelines.metrics import listening, serve
+    from pipelines.metrics import token_file as file_of_token
+
+    home = Home.from_environment()
+    token = file_of_token(home, token_file)
+    with listening(host, port) as found:
+        show(f"http://{host}:{found.getsockname()[1]}/metrics")
+        say(f"A scrape sends the token in {token}; Ctrl-C stops.")
+        serve(home, found, token.read_text().strip())

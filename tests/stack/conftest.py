@@ -18,11 +18,18 @@ import boto3
 import pytest
 
 from assets.exceptions import EvergreenError
+from assets.lake import Home
+from assets.settings import EMBEDDED
 from pipelines.stack import DATABASE, Seaweed, Secrets, Stack, free_ports, local_stack
 
 psycopg: Any = import_module("psycopg") if find_spec("psycopg") else None
 if psycopg is None:  # `make test` does without the stack's clients, which `make stack-test` installs
     collect_ignore_glob = ["test_*.py"]
+
+
+def home_on(folder: Path, objects: str) -> Home:
+    """A home on S3, with a folder of this machine's."""
+    return Home(folder, EMBEDDED.model_copy(update={"objects": objects}))
 
 
 @dataclass(frozen=True)

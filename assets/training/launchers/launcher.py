@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from assets import logs
 from assets.training.program.process import die_with_parent, hand_over_environment, lean_imports, silence_stdout
 
 __all__ = ["main"]
@@ -18,6 +19,7 @@ def main(launcher: str, arguments: list[str]) -> None:
     """Run a launcher, whose last argument is the plan's file. Raises SystemExit with its status."""
     die_with_parent(signal.SIGTERM)
     silence_stdout()
+    logs.begin()
     lean_imports()
     if launcher == "torch":
         from torch.distributed import run

@@ -12,7 +12,7 @@ from assets.training.program.batches import Sampler
 from assets.training.program.engine import Agreement, consolidated_weights
 from assets.training.program.fit import fit, validate
 from assets.training.program.process import notice
-from assets.training.program.progress import Progress
+from assets.training.program.progress import Progress, Report
 from assets.training.program.saving import Saver
 from assets.training.program.usage import cost, expected
 from assets.training.task import Data, Objective, Task
@@ -30,13 +30,14 @@ def run_steps(
     settings: TrainingSettings,
     saver: Saver,
     say: Callable[[str], None],
+    report: Report,
 ) -> Progress:
     """Every step of the run that is not done yet.
 
     Raises TrainingError when the loss is no longer a number, Stopped when any rank is asked to stop.
     """
     sampler, objective = Sampler.of(data, settings, engine.world_size), task.objective(data).to(engine.device)
-    progress, agreement = Progress(sampler.steps, say), Agreement(engine, votes=4)
+    progress, agreement = Progress(sampler.steps, say, report=report), Agreement(engine, votes=4)
     saver.resume(progress)
     settled = partial(_has_settled, progress, settings.optimizer.patience)
     has_validation = data.trained < len(data.lengths)
@@ -80,8 +81,7 @@ def _evaluate(
     """Record the loss on the rows held back, over all ranks; the weights are kept if it is the lowest."""
     sums = validate(engine, task, data, objective, settings.hardware.batch_tokens)
     torch.distributed.all_reduce(sums)
-    progress.validation.append((engine.global_steps, float(sums[0] / sums[1])))
-    progress.say(f"validation loss {progress.validation[-1][1]:.3f}")
+    progress.evaluated(engine.global_steps, float(sums[0] / sums[1]))
     is_best = _best(progress) == len(progress.validation) - 1
     if settings.optimizer.patience is None or is_best:
         progress.findings = objective.findings(sums[2:])

@@ -24,7 +24,7 @@ __all__ = [
     "use_cores",
 ]
 
-_HANDED_OVER = ("AWS_", "DAGSTER_PIPES_")
+_HANDED_OVER = ("AWS_", "DAGSTER_PIPES_", "EVERGREEN_LOG")
 _ENVIRONMENT = "environment.json"
 
 _PR_SET_PDEATHSIG = 1
@@ -64,7 +64,7 @@ def silence_stdout() -> None:
 
 
 def hand_over_environment(folder: Path) -> None:
-    """Save environment variables for ranks on other machines: credentials, and where to report.
+    """Save environment variables for ranks on other machines: credentials, where to report and how to log.
 
     The file is private to its owner, on storage that the machines share: anybody can read a command line, or a log.
     """

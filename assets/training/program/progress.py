@@ -1,4 +1,4 @@
-"""The progress of a training run: log lines, and a loss curve for the bundle."""
+"""The progress of a training run: log lines, and curves, point by point while it runs and as a whole for the bundle."""
 
 import copy
 import os
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Phases", "Progress", "report_lines"]
+__all__ = ["Phases", "Progress", "Report", "reports"]
+
+Report = Callable[[dict[str, Any]], None]
+"""Sends a message of plain values to whoever started the run."""
 
 _EVERY_SECONDS = 2.0
 _CURVE_POINTS = 200
@@ -39,10 +42,11 @@ class Phases:
 
 @dataclass
 class Progress:
-    """Counts steps and reports them to `say` every two seconds."""
+    """Counts steps, says where it is every two seconds, and reports each point of the curves."""
 
     steps: int
     say: Callable[[str], None]
+    report: Report = lambda _: None
     started: float = field(default_factory=time.perf_counter)
     losses: list[float] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
@@ -55,6 +59,10 @@ class Progress:
     """Seconds of each step since this process started."""
     elapsed: list[float] = field(default_factory=list)
     """Seconds of training at the end of each step."""
+    counted: list[int] = field(default_factory=list)
+    """Tokens at the end of each step."""
+    began: float = field(default_factory=time.time)
+    """Seconds since 1970; for a resumed training, as if it had gone on all the time."""
     tokens: int = 0
     rows: int = 0
     squares: int = 0
@@ -70,6 +78,7 @@ class Progress:
         now = time.perf_counter()
         self.times.append(now - self._last)
         self.elapsed.append(now - self.started)
+        self.counted.append(self.tokens)
         self._last = now
 
     def tell(self, losses: Iterable[float]) -> None:
@@ -77,6 +86,25 @@ class Progress:
         for loss in losses:
             self.losses.append(loss)
             self._say_where()
+            step, part = len(self.losses), self._part
+            if step % part == 0 or step == self.steps:
+                mean = self.losses[(step - 1) // part * part :]
+                speed = self.counted[step - 1] / self.elapsed[step - 1]
+                self._report_point(step, loss=sum(mean) / len(mean), tokens_per_second=speed)
+
+    def evaluated(self, step: int, loss: float) -> None:
+        """Record the loss on the validation rows after a step."""
+        self.validation.append((step, loss))
+        self.say(f"validation loss {loss:.3f}")
+        self._report_point(step, validation_loss=loss)
+
+    def _report_point(self, step: int, **values: float) -> None:
+        self.report({"step": step, "at": self.began + self.elapsed[step - 1], "values": values})
+
+    @property
+    def _part(self) -> int:
+        """The steps that a point of the loss curve is the mean of."""
+        return -(-max(self.steps, len(self.losses), 1) // _CURVE_POINTS)
 
     def _say_where(self) -> None:
         now = time.perf_counter()
@@ -87,22 +115,23 @@ class Progress:
     def state(self) -> dict[str, Any]:
         """Its state for a checkpoint."""
         seconds = time.perf_counter() - self.started
-        names = ("losses", "validation", "best", "findings", "elapsed", "tokens", "rows", "squares")
+        names = ("losses", "validation", "best", "findings", "elapsed", "counted", "tokens", "rows", "squares")
         return {name: copy.copy(getattr(self, name)) for name in names} | {"seconds": seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint's state."""
-        self.started = time.perf_counter() - state.pop("seconds")
+        seconds = state.pop("seconds")
+        self.started, self.began = time.perf_counter() - seconds, time.time() - seconds
         for name, value in state.items():
             setattr(self, name, value)
 
     def summary(self) -> dict[str, Any]:
         """Steps, seconds, useful tokens/s and the loss curve: at most 200 points (last step, mean loss up to it).
 
-        `ended` is the instant of this call, in UTC; `step_seconds` are the seconds of training at the curves' steps.
+        `ended` is the instant of this call, in UTC; `step_seconds` and `step_tokens` are the seconds and the tokens of
+        training at the curves' steps.
         """
-        seconds = time.perf_counter() - self.started
-        size = -(-len(self.losses) // _CURVE_POINTS)
+        seconds, size = time.perf_counter() - self.started, self._part
         parts = [self.losses[start : start + size] for start in range(0, len(self.losses), size)]
         curve = [[min((i + 1) * size, len(self.losses)), sum(part) / len(part)] for i, part in enumerate(parts)]
         shown = sorted({int(step) for step, _ in [*curve, *self.validation]})
@@ -116,6 +145,7 @@ class Progress:
             "validation_loss": self.validation,
             "loss_curve": curve,
             "step_seconds": [[step, round(self.elapsed[step - 1], 3)] for step in shown],
+            "step_tokens": [[step, self.counted[step - 1]] for step in shown],
             **self.findings,
         }
 
@@ -128,18 +158,21 @@ class Progress:
 
 
 @contextmanager
-def report_lines(rank: int) -> Iterator[Callable[[str], None]]:
-    """The output for rank 0's lines: the Dagster run that started it, or stderr. The other ranks report nothing."""
+def reports(rank: int) -> Iterator[tuple[Callable[[str], None], Report]]:
+    """Where rank 0's lines and its messages go: the Dagster run that started it, or stderr and nowhere.
+
+    The other ranks report nothing.
+    """
     from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 
     if rank > 0:
-        yield _nothing
+        yield _nothing, _nothing
     elif DAGSTER_PIPES_CONTEXT_ENV_VAR in os.environ:
         with open_dagster_pipes() as pipes:
-            yield pipes.log.info
+            yield pipes.log.info, pipes.report_custom_message
     else:
-        yield lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201 - the program's output when run alone
+        yield lambda line: print(line, file=sys.stderr, flush=True), _nothing  # noqa: T201 - its output when run alone
 
 
-def _nothing(line: str) -> None:
-    """The output of the ranks that do not report."""
+def _nothing(_: Any) -> None:
+    """What is said to nobody."""

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
+from assets import logs
 from assets.exceptions import EvergreenError, Stopped
 from assets.training.plan import TrainingPlan
 from assets.training.program.process import (
@@ -22,7 +23,7 @@ from assets.training.program.process import (
     take_environment,
     use_cores,
 )
-from assets.training.program.progress import Phases, report_lines
+from assets.training.program.progress import Phases, Report, reports
 from assets.training.tasks import TASKS
 
 __all__ = ["main", "train"]
@@ -37,12 +38,14 @@ def main(path: Path) -> int:
     silence_stdout()
     keep_memory()
     take_environment(path.parent)
+    logs.begin()
     plan = TrainingPlan.model_validate_json(path.read_text())
     threads = use_cores()
     lean_imports()
-    with report_lines(int(os.environ.get("RANK", 0))) as say:
+    with reports(int(os.environ.get("RANK", 0))) as (say, report):
         try:
-            train(plan, threads, say)
+            report({"training_id": plan.training_id, "as_of": plan.as_of})
+            train(plan, threads, say, report)
         except EvergreenError as error:
             plan.failure.write_text(str(error))
             say(str(error))
@@ -50,7 +53,7 @@ def main(path: Path) -> int:
     return 0
 
 
-def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
+def train(plan: TrainingPlan, threads: int, say: Callable[[str], None], report: Report) -> None:
     """Fine-tune according to the plan, and write the bundle. Raises TrainingError, BaseModelError or SettingsError."""
     phases, task = Phases(), TASKS[plan.task]
     from assets.training.program.checkpoints import Checkpoints
@@ -76,11 +79,11 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
         mirror = Mirror.of(plan)
         uploads = Uploads(mirror, say) if mirror else None
         saver = Saver(engine, checkpoints, plan.settings.storage.checkpoint_seconds, say, uploads)
-        progress = run_steps(engine, task, data, plan.settings, saver, say)
+        progress = run_steps(engine, task, data, plan.settings, saver, say, report)
         started = {"start_seconds": phases.seconds, "threads": threads}
         used = usage(task, plan, engine, progress, peak)
-        report = progress.summary() | started | used | {"resumed": saver.resumed}
-        write_bundle(task, plan, engine, data, progress, saver.world_sizes, report)
+        course = progress.summary() | started | used | {"resumed": saver.resumed}
+        write_bundle(task, plan, engine, data, progress, saver.world_sizes, course)
 
 
 def _companions(plan: TrainingPlan) -> AbstractContextManager[None]:

@@ -1,0 +1,28 @@
+"""Feast's online store in Redis, with Evergreen's client: Feast's own takes the password from its configuration."""
+
+from typing import Any, Literal
+
+from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
+from pydantic import StrictStr
+
+from assets.features.redis_client import redis_of
+
+__all__ = ["SharedRedisOnlineStore", "SharedRedisOnlineStoreConfig"]
+
+
+class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
+    """The configuration: where Redis is."""
+
+    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (  # type: ignore[assignment]
+        "assets.features.redis_store.SharedRedisOnlineStore"
+    )
+    url: StrictStr
+    skip_dedup: bool = True
+    """A fill has one row for a key, so that none has to be compared with what is there."""
+
+
+class SharedRedisOnlineStore(RedisOnlineStore):
+    """Feast's store."""
+
+    def _get_client(self, online_store_config: Any) -> Any:
+        return redis_of(online_store_config.url)
