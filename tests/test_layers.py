@@ -20,7 +20,7 @@ STAGES = [
 ]
 FOUNDATION = {
     *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions", "assets.addresses"),
-    *("assets.display", "assets.lean", "assets.s3", "assets.objects", "assets.shared"),
+    *("assets.display", "assets.lean", "assets.s3", "assets.objects", "assets.pages", "assets.shared"),
 }
 DAGSTER_FILES = {"definitions.py", "resources.py"}
 PLAIN = sorted(
