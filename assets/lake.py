@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol
 from assets.database import Leases
 from assets.exceptions import EvergreenError, NotPublished, SettingsError
 from assets.objects import Objects
+from assets.pages import Pages
 from assets.settings import EMBEDDED, Domain, Environment, domain_folder, load_domain, load_environment
 from assets.shared import Pointer, SharedStore, superseded
 
@@ -146,6 +147,11 @@ class Home:
     def reports(self) -> Path:
         """HTML pages, such as Data Docs and reports by Evidently, served by `evergreen ui`."""
         return self.root / "reports"
+
+    @cached_property
+    def pages(self) -> Pages:
+        """The reports, which machines may share: who writes one puts it there, and who shows one fetches it."""
+        return Pages(self.reports, self._shared.under("reports") if self.objects else None)
 
     @property
     def pictures(self) -> Path:

@@ -95,13 +95,27 @@ class Objects:
 
         return self._patiently(name, ask)
 
-    def upload(self, name: str, path: Path) -> None:
-        """Write a file's bytes to an object, whatever it held."""
+    def sha256(self, name: str) -> str | None:
+        """The SHA-256 with which an object was uploaded; None if there is none."""
+        from botocore.exceptions import ClientError
+
+        with self._errors(name):
+            try:
+                found = self._client.head_object(Bucket=self.bucket, Key=self._key(name))
+            except ClientError as error:
+                if error.response["Error"].get("Code") != "404":
+                    raise
+                return None
+        return found["Metadata"].get("sha256", "")
+
+    def upload(self, name: str, path: Path, sha256: str) -> None:
+        """Write a file's bytes, and their SHA-256, to an object, whatever it held."""
         from boto3.s3.transfer import TransferConfig
 
         whole = TransferConfig(multipart_threshold=_ONE_REQUEST, multipart_chunksize=_ONE_REQUEST, use_threads=False)
         with path.open("rb") as file, self._errors(name):
-            self._client.upload_fileobj(file, self.bucket, self._key(name), Config=whole)
+            described = {"Metadata": {"sha256": sha256}}
+            self._client.upload_fileobj(file, self.bucket, self._key(name), ExtraArgs=described, Config=whole)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object unless there is one.

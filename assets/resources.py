@@ -221,6 +221,7 @@ def picture(home: Home, asset: str, as_of: str, shown: str, png: bytes) -> dg.Ma
     if not (home.pictures / path).exists():
         with replacing(home.pictures / path) as file:
             file.write(png)
+    home.pages.put(home.pictures / path)
     return dg.MetadataValue.md(f"![{markdown(shown)}]({PICTURES}/{path})")
 
 

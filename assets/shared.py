@@ -87,7 +87,7 @@ class SharedStore:
         manifest = _describe(folder)
 
         def upload(name: str) -> None:
-            self.objects.upload(_key(table, version, name, manifest), folder / name)
+            self.objects.upload(_key(table, version, name, manifest), folder / name, manifest["files"][name]["sha256"])
 
         _for_each(upload, manifest["files"])
         name = f"{table}/{version}/{_MANIFEST}"

@@ -45,6 +45,7 @@ from pipelines.guard import JsonOnly
 from pipelines.instance import open_instance
 from pipelines.metrics import Metrics
 from pipelines.nights import newest_night, night_of
+from pipelines.page_files import PageFiles
 from pipelines.resources import PROFILE
 
 __all__ = ["application"]
@@ -69,8 +70,8 @@ _ASKED = ("action", "version", "by", "reason")
 _ACTIONS = ("approve", "reject", "rollback")
 
 
-class Reports(StaticFiles):
-    """Files by their names: no folder is listed, and no symbolic link followed out."""
+class Reports(PageFiles):
+    """The reports; some of them bring scripts."""
 
     def file_response(self, *found: Any) -> Response:
         response = super().file_response(*found)
@@ -238,7 +239,7 @@ def application(home: Home) -> Iterator[ASGIApp]:
             Route("/decide", door.decide, methods=["POST"]),
             Mount("/api", routes=api, middleware=[Middleware(JsonOnly)]),
             Mount("/static", StaticFiles(directory=STATIC)),
-            Mount("/", Reports(directory=home.reports)),
+            Mount("/", Reports(home.pages)),
         ]
         handlers = {HTTPException: door.failed, EvergreenError: door.failed}
         yield Starlette(routes=routes, exception_handlers=handlers)

@@ -48,6 +48,9 @@ def write(home: Home, folder: Path | None = None) -> Written:
     written = Written(target.with_suffix(".html"), target.with_suffix(".md"))
     write_atomically(written.page, as_html(letter, home.domain, links))
     write_atomically(written.markdown, as_markdown(letter))
+    if folder is None:
+        home.pages.put(written.page)
+        home.pages.put(written.markdown)
     return written
 
 

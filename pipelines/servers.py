@@ -11,13 +11,13 @@ import typer
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from assets.addresses import PICTURES
 from assets.lake import Home
 from assets.registry.tracking import ADDRESSES, artifacts, database
 from pipelines.guard import Guard, JsonOnly, cookie_of, token_of
+from pipelines.page_files import PageFiles
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -61,8 +61,7 @@ def dagster(home: Home) -> Iterator[ASGIApp]:
         instance.optimize_for_webserver(statement_timeout=15_000, pool_recycle=3600, max_overflow=20)
         with WorkspaceProcessContext(instance, workspace, __version__) as context:
             app = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
-            pictures = StaticFiles(directory=home.pictures, check_dir=False)
-            app.router.routes.insert(0, Mount(PICTURES, pictures))
+            app.router.routes.insert(0, Mount(PICTURES, PageFiles(home.pages.below(home.pictures.name))))
             yield JsonOnly(app)
 
 

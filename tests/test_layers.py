@@ -21,7 +21,7 @@ STAGES = [
 FOUNDATION = {
     *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions", "assets.addresses"),
     *("assets.database", "assets.display", "assets.lean", "assets.logs", "assets.s3", "assets.objects"),
-    "assets.shared",
+    *("assets.pages", "assets.shared"),
 }
 DAGSTER_FILES = {"definitions.py", "resources.py"}
 PLAIN = sorted(

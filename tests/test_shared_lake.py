@@ -233,7 +233,7 @@ def test_a_version_without_its_manifest_does_not_exist(machines: tuple[Lake, Lak
     publish(one, "a", "first")
     with one.staging("table") as staged:
         (staged / "data").write_text("half")
-        SharedStore(Objects("lake", f"{PREFIX}/lake")).objects.upload("table/b/123/data", staged / "data")
+        SharedStore(Objects("lake", f"{PREFIX}/lake")).objects.upload("table/b/123/data", staged / "data", "123")
     assert two.versions_of("table") == ["a"]
     assert not two.path("table", "b").exists()
     assert publish(two, "b", "whole").name == "b"

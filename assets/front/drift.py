@@ -187,7 +187,7 @@ def drift(home: Home, as_of: str) -> Drift | None:
 def evidently_path(home: Home, as_of: str) -> str | None:
     """The path of Evidently's report among the reports; None if it was not made, or was removed."""
     path = f"evidently/{as_of}.html"
-    return path if (home.reports / path).is_file() else None
+    return path if home.pages.fetch(path) else None
 
 
 def _performance(lake: Lake, report: "DriftReport") -> "Performance | None":

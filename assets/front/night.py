@@ -6,6 +6,7 @@ All of it is read from the small files of the lake; what retention has removed i
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import duckdb
@@ -195,12 +196,13 @@ def _cost(lake: Lake, as_of: str) -> float | None:
 
 def pictures(home: Home) -> dict[str, str]:
     """Paths of pictures that commands have left among the reports, by what they are of."""
-    named = {"demonstration": home.reports / "demonstration.png"}
-    named |= {f"replay {path.stem}": path for path in sorted(home.reports.glob("replay/*.png"))}
-    return {name: path.relative_to(home.reports).as_posix() for name, path in named.items() if path.is_file()}
+    replays = [name for name in home.pages.names("replay/") if name.endswith(".png")]
+    drawn = {f"replay {PurePosixPath(name).stem}": name for name in replays}
+    name = "demonstration.png"
+    return ({"demonstration": name} if home.pages.fetch(name) else {}) | drawn
 
 
 def _pages(home: Home, as_of: str, *, newest: bool) -> dict[str, str]:
     found = {} if home.lake.version(f"drift/{as_of}") is None else {DRIFT_REPORT: f"drift/{as_of}.html"}
     docs = "data-docs/index.html"
-    return found | ({"Data Docs": docs} if newest and (home.reports / docs).is_file() else {})
+    return found | ({"Data Docs": docs} if newest and home.pages.fetch(docs) else {})

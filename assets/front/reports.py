@@ -1,14 +1,14 @@
 """What the reports' folder has, by what it is, so that all of it can be found from one page."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from assets.lake import Home
 
 __all__ = ["Shelf", "shelves"]
 
 _SHOWN = (".html", ".png", ".md")
-_NAMES = {"data-docs": "Data Docs", "reports": "other"}
+_NAMES = {"data-docs": "Data Docs", "": "other"}
 _WHOLE = "index.html"
 """The page of a folder that is a site of its own."""
 
@@ -24,24 +24,27 @@ class Shelf:
 
 def shelves(home: Home) -> tuple[Shelf, ...]:
     """All reports of a home that can be looked at, by folder. What is hidden, or a link out of it, is left out."""
-    folders = sorted(path for path in home.reports.glob("[!.]*") if path.is_dir() and not path.is_symlink())
-    found = [Shelf(_NAMES.get(folder.name, folder.name), _paths(home, folder)) for folder in (*folders, home.reports)]
-    return tuple(shelf for shelf in found if shelf.paths)
+    names: dict[str, list[str]] = {}
+    for name in home.pages.names():
+        if name.endswith(_SHOWN):
+            folder, _, below = name.rpartition("/") if "/" not in name else name.partition("/")
+            names.setdefault(folder, []).append(below)
+    found = [Shelf(_NAMES.get(folder, folder), _paths(folder, names[folder])) for folder in sorted(names, key=_last)]
+    return tuple(found)
 
 
-def _paths(home: Home, folder: Path) -> dict[str, str]:
-    whole = folder / _WHOLE
-    files = [whole] if whole.is_file() else sorted(_files(folder, deep=folder != home.reports), reverse=True)
-    return {_name(path.relative_to(folder)): path.relative_to(home.reports).as_posix() for path in files}
+def _last(folder: str) -> tuple[bool, str]:
+    """What is in no folder comes last."""
+    return not folder, folder
 
 
-def _name(path: Path) -> str:
+def _paths(folder: str, names: list[str]) -> dict[str, str]:
+    shown = [_WHOLE] if _WHOLE in names and folder else sorted(names, reverse=True)
+    return {_name(PurePosixPath(name)): f"{folder}/{name}".removeprefix("/") for name in shown}
+
+
+def _name(path: PurePosixPath) -> str:
     """What a page is of; other files have their endings."""
     if path.name == _WHOLE:
         return "all pages"
     return str(path.with_suffix("") if path.suffix == ".html" else path)
-
-
-def _files(folder: Path, *, deep: bool) -> list[Path]:
-    found = folder.rglob("[!.]*") if deep else folder.glob("[!.]*")
-    return [path for path in found if path.suffix in _SHOWN and path.is_file() and not path.is_symlink()]

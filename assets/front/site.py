@@ -19,6 +19,7 @@ from assets.front.pages import STATIC, Links, behind_page, drift_page, front_pag
 from assets.front.rows import Behind, Wanted, behind, find_rows
 from assets.front.why import why
 from assets.lake import Home
+from assets.pages import Pages
 from assets.settings import DriftSettings, FrontSettings
 
 __all__ = ["Site", "export", "history_to_export"]
@@ -134,17 +135,17 @@ def _write(source: _Source, folder: Path) -> int:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     for path in source.copied:
-        _copy(source.home.reports, Path(path), folder)
+        _copy(source.home.pages, path, folder)
     return len(pages)
 
 
-def _copy(reports: Path, path: Path, folder: Path) -> None:
+def _copy(pages: Pages, name: str, folder: Path) -> None:
     """Copy a file of the reports or, if it is an index, all of its folder."""
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    if path.name == "index.html":
-        shutil.copytree(reports / path.parent, folder / path.parent, dirs_exist_ok=True)
-    else:
-        shutil.copyfile(reports / path, folder / path)
+    within, _, last = name.rpartition("/")
+    for each in pages.names(f"{within}/") if last == "index.html" else [name]:
+        if path := pages.fetch(each):
+            (folder / each).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / each)
 
 
 def _pages(source: _Source) -> Iterator[tuple[str, str]]:

@@ -53,17 +53,18 @@ def measure_drift(home: Home, as_of: str, champion: RegisteredVersion | None, se
             report = _report(home, as_of, champion, earlier, performance, settings, staged)
             (staged / "drift.json").write_text(json.dumps(asdict(report), indent=1))
             lake.publish(table, path.name, staged)
-    _show(path / _EVIDENTLY, home.reports / "evidently" / f"{as_of}.html")
+    _show(home, path / _EVIDENTLY, home.reports / "evidently" / f"{as_of}.html")
     return load_drift(lake, as_of)
 
 
-def _show(page: Path, served: Path) -> None:
+def _show(home: Home, page: Path, served: Path) -> None:
     """Serve a page as a hard link, since it is large. One that `evergreen prune` has removed is not recreated."""
     if page.exists():
         served.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{served.name}-", dir=served.parent) as temporary:
             (Path(temporary) / "page").hardlink_to(page)
             (Path(temporary) / "page").replace(served)
+        home.pages.put(served)
 
 
 def _scored_version(lake: Lake, as_of: str) -> str | None:

@@ -66,6 +66,7 @@ def validate(
         memory.save()
         shutil.rmtree(site, ignore_errors=True)
         pages.rename(site)
+        home.pages.put(site)
     return outcome
 
 

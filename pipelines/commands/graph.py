@@ -94,6 +94,7 @@ def replay(
     days, sources = steps(start, end, int(every.removesuffix("d"))), [absolute(one) for one in source]
     replayed = go_back(home, sources, days, policies, load_settings(profile), run_worker, say)
     picture = draw(replayed, home.reports / "replay" / f"{start}_{end}.png")
+    home.pages.put(picture)
     say("")
     result(replayed.body(), table(replayed, home.domain), as_json=as_json)
     say(f"Plot: {picture}")
