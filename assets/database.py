@@ -139,7 +139,8 @@ class Leases:
     def _rows(self, prefix: str) -> list[tuple[str, datetime, bool]]:
         def rows() -> list[tuple[str, datetime, bool]]:
             with connected(self.url) as connection:
-                return connection.execute(_HELD, {"prefix": prefix, "patience": self.patience}).fetchall()
+                found = connection.execute(_HELD, {"prefix": prefix, "patience": self.patience}).fetchall()
+                return [(str(name), since, bool(alive)) for name, since, alive in found]
 
         _prepare(self.url)
         return persistently(rows)
@@ -167,7 +168,7 @@ class Leases:
         def run() -> int:
             with connected(self.url) as connection:
                 wanted = {"name": name, "holder": holder, "patience": self.patience}
-                return connection.execute(statement, wanted).rowcount
+                return int(connection.execute(statement, wanted).rowcount)
 
         return persistently(run)
 

@@ -21,9 +21,12 @@ from typing import Any
 
 import typer
 
+from assets.database import connected
 from assets.exceptions import EvergreenError
 from assets.lake import Home, write_atomically
+from assets.objects import Objects
 from assets.settings import CONFIGS
+from pipelines.stopping import Stopped, listen
 
 __all__ = ["DATABASE", "REDIS", "Seaweed", "Secrets", "Tracking", "free_ports", "local_stack"]
 
@@ -253,6 +256,7 @@ def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         objects = Seaweed(folder / "objects", keys=keys)
         stack.enter_context(objects.running())
+        _make_bucket(objects.client(), _BUCKET)
         tracking = Tracking(
             folder / "mlflow",
             keys=keys,
@@ -260,6 +264,7 @@ def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
             files=f"s3://{_BUCKET}/mlflow",
             objects=objects.variables,
         )
+        _create_database(f"{DATABASE}/postgres", name)
         stack.enter_context(tracking.running())
         yield objects.variables | {
             "EVERGREEN_ENVIRONMENT": "stack",
@@ -270,6 +275,14 @@ def local_stack(folder: Path, name: str) -> Iterator[dict[str, str]]:
             "MLFLOW_TRACKING_USERNAME": "evergreen",
             "MLFLOW_TRACKING_PASSWORD": keys.password("mlflow/evergreen"),
         }
+
+
+def _create_database(server: str, name: str) -> None:
+    """Create a database, unless there is one; `name` is ours."""
+    with connected(server) as connection:
+        known = connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
+        if not known:
+            connection.execute(f"create database {name}")
 
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
@@ -286,15 +299,16 @@ def serve() -> None:
     """Start the servers, run the graph as `make run` does unless it has run, and serve it until Ctrl-C."""
     from pipelines import ui
     from pipelines.output import say, show
-    from pipelines.stopping import noted
 
     folder = Home.from_environment().root
     say(f"Starting SeaweedFS and MLflow; what they keep is in {folder / 'servers'}")
-    with noted(), local_stack(folder / "servers", "evergreen_stack") as variables:
+    with local_stack(folder / "servers", "evergreen_stack") as variables:
         os.environ |= variables
         home = Home.from_environment()
         for command in _first_run(home):
-            subprocess.run([str(Path(sys.executable).with_name("evergreen")), *command], check=True)
+            done = subprocess.run([str(Path(sys.executable).with_name("evergreen")), *command], check=False)
+            if done.returncode:
+                raise typer.Exit(done.returncode)
         ui.serve(home, say, show)
 
 
@@ -307,5 +321,26 @@ def _first_run(home: Home) -> list[list[str]]:
     return [["simulate", "--output", source, *span], ["run", "--source", source, "--as-of", "2024-07-01"]]
 
 
+@app.command("bucket")
+def create_bucket(objects: str) -> None:
+    """Create the bucket of an s3://bucket/prefix, unless there is one."""
+    from assets.exceptions import ObjectsError
+    from assets.s3 import s3_client, s3_errors
+
+    with s3_errors(objects, ObjectsError, ObjectsError):
+        _make_bucket(s3_client(), Objects.at(objects).bucket)
+
+
+def _make_bucket(client: Any, bucket: str) -> None:
+    with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+        client.create_bucket(Bucket=bucket)
+
+
 if __name__ == "__main__":
-    app()
+    listen()
+    try:
+        app()
+    except Stopped as stopped:
+        sys.exit(128 + stopped.number)
+    except EvergreenError as error:
+        sys.exit(f"evergreen: {error}")

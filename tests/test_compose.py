@@ -45,9 +45,12 @@ def test_a_container_runs_as_a_user_with_no_powers_on_a_file_system_that_it_cann
 
 @every_service
 def test_a_container_is_watched_and_started_again(service: dict[str, Any]) -> None:
-    assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
-    assert service["restart"] == "unless-stopped"
-    assert all(needed["condition"] == "service_healthy" for needed in service.get("depends_on", {}).values())
+    needed = {name: how["condition"] for name, how in service.get("depends_on", {}).items()}
+    assert needed.pop("bucket", "service_completed_successfully") == "service_completed_successfully"
+    assert set(needed.values()) <= {"service_healthy"}
+    if service != SERVICES["bucket"]:
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        assert service["restart"] == "unless-stopped"
 
 
 @every_service
@@ -72,7 +75,7 @@ def test_what_is_written_outlives_the_container(service: dict[str, Any]) -> None
     folders = [volume.partition(":") for volume in service.get("volumes", [])]
     assert {name for name, _, _ in folders} <= set(COMPOSE["volumes"])
     if home := service.get("environment", {}).get("EVERGREEN_HOME"):
-        assert home in {path for _, _, path in folders} or "pipelines.tracking_server" in service["command"]
+        assert home in {path for _, _, path in folders} or service["command"][0] == "python"
 
 
 @every_service

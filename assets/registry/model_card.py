@@ -9,7 +9,11 @@ from assets.evaluation.report import Evaluation
 from assets.evaluation.tables import labels_table, metrics_table, slices_table
 from assets.settings import Domain
 
-__all__ = ["flatten", "model_card", "with_verdict"]
+__all__ = ["NOTE", "PAGE", "flatten", "model_card", "shortened", "with_verdict"]
+
+PAGE, NOTE = 5000, 8000
+"""The most characters of the description of a version in MLflow, and of a run, by the columns of its database."""
+_MORE = "\n\nThe rest is on the page of its run, and in the files provenance.json and training.json.\n"
 
 _SLICE_ROWS = 8
 _VERDICT, _INTENDED = "## Verdict", "## Intended use"
@@ -83,6 +87,14 @@ def model_card(
         _pairs(course),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def shortened(card: str, most: int) -> str:
+    """The card, without as many of its last sections as it takes to have at most so many characters."""
+    if len(card) <= most:
+        return card
+    room = card[: most - len(_MORE)]
+    return room[: room.rfind("\n\n## ")] + _MORE
 
 
 def with_verdict(card: str, decision: str, reasons: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from assets.lake import Home, hash_bytes, hash_file
 from assets.registry.connection import unless_made
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.mlmodel import BUNDLE, MLMODEL, MLMODEL_HASH
-from assets.registry.model_card import with_verdict
+from assets.registry.model_card import NOTE, PAGE, shortened, with_verdict
 from assets.registry.removed import why_gone
 from assets.registry.rules import unlawful
 from assets.registry.shared_ledger import ledger_of
@@ -191,10 +191,12 @@ class Registry:
     def describe(self, version: RegisteredVersion, decision: str, reasons: Iterable[str]) -> None:
         """Put a verdict first on a version's page and on that of its run, unless it is there already."""
         page = self.client.get_model_version(MODEL, version.version)
-        card = with_verdict(page.description or "", decision, reasons)
+        card = shortened(with_verdict(page.description or "", decision, reasons), PAGE)
         if card != page.description:
             if page.run_id:
-                self.client.set_tag(page.run_id, "mlflow.note.content", card)
+                note = self.client.get_run(page.run_id).data.tags.get("mlflow.note.content", "")
+                note = shortened(with_verdict(note, decision, reasons), NOTE)
+                self.client.set_tag(page.run_id, "mlflow.note.content", note)
                 self.client.set_tag(page.run_id, "verdict", decision)
             self.client.update_model_version(MODEL, version.version, description=card)
 
@@ -333,13 +335,13 @@ class Registry:
                 source=record.location,
                 run_id=record.run_id,
                 tags=record.tags,
-                description=record.card,
+                description=shortened(record.card, PAGE),
                 model_id=record.tags["model_id"],
             )
             if self.of_training(record.tags["training_id"]).version != str(made.version):
                 client.delete_model_version(MODEL, made.version)  # the lock was lost: another process was faster
             return
-        client.update_model_version(MODEL, known.version, description=record.card)
+        client.update_model_version(MODEL, known.version, description=shortened(record.card, PAGE))
         for name, value in record.tags.items():  # the evaluation's id comes last: it shows that the rest is there
             client.set_model_version_tag(MODEL, known.version, name, value)
 

@@ -24,7 +24,7 @@ from assets.evaluation.report import Evaluation
 from assets.lake import hash_file
 from assets.registry.connection import answered, connect, unless_made
 from assets.registry.mlmodel import BUNDLE, MLMODEL_HASH, lay_out
-from assets.registry.model_card import flatten, model_card
+from assets.registry.model_card import NOTE, flatten, model_card, shortened
 from assets.settings import Domain
 from assets.training.bundle import read_json, verify_bundle
 
@@ -246,7 +246,7 @@ class Tracking:
         params = [Param(name, str(value)) for name, value in flatten(provenance).items()]
         for start in range(0, len(params), _PARAMS_AT_ONCE):
             self.client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
-        tags = {"mlflow.note.content": card, "snapshot_id": data.id, "evaluation": evaluation.id}
+        tags = {"mlflow.note.content": shortened(card, NOTE), "snapshot_id": data.id, "evaluation": evaluation.id}
         tags |= {"dagster_run": dagster_run} if dagster_run else {}
         self.client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
 

@@ -18,7 +18,7 @@ from assets.evaluation.report import Golden
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home
 from assets.registry.ledger import Ledger
-from assets.registry.model_card import with_verdict
+from assets.registry.model_card import PAGE, shortened, with_verdict
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking
@@ -185,6 +185,17 @@ def move(home: Home, folder: Path) -> Home:
     shutil.rmtree(home.lake.root / "challenger")
     shutil.move(home.root, folder)
     return Home(folder)
+
+
+def test_a_card_that_mlflows_database_would_refuse_loses_its_last_sections() -> None:
+    sections = [f"## {number}\n\n{'word ' * 300}" for number in range(5)]
+    card = "\n\n".join(["# A model", *sections]) + "\n"
+    assert shortened(card, len(card)) == card
+    kept = shortened(card, PAGE)
+    assert len(kept) <= PAGE
+    assert kept.startswith("\n\n".join(["# A model", *sections[:3]]))
+    assert "## 3" not in kept
+    assert "The rest is on the page of its run" in kept
 
 
 def test_a_home_that_is_moved_keeps_its_models(home: Home, promoted: Promote, tmp_path: Path) -> None:
