@@ -334,7 +334,7 @@ class PostgresServer(Server):
     def publish(self, generation: str) -> bool:
         with self._prepared() as connection, connection.transaction():
             connection.execute(_BEFORE, {"home": self.home})
-            return connection.execute(_MOVE, {"name": generation}).rowcount == 1
+            return bool(connection.execute(_MOVE, {"name": generation}).rowcount)
 
     def given_up(self) -> list[str]:
         with self._prepared() as connection:
@@ -351,7 +351,7 @@ class PostgresServer(Server):
     def _value(self, query: LiteralString, **given: str) -> str | None:
         with self._prepared() as connection:
             row = connection.execute(query, given).fetchone()
-        return row and row[0]
+        return str(row[0]) if row and row[0] is not None else None
 
     @contextmanager
     def _prepared(self) -> Iterator["Connection"]:

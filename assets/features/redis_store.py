@@ -13,7 +13,7 @@ __all__ = ["SharedRedisOnlineStore", "SharedRedisOnlineStoreConfig"]
 class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """The configuration: where Redis is."""
 
-    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (
+    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (  # type: ignore[assignment]
         "assets.features.redis_store.SharedRedisOnlineStore"
     )
     url: StrictStr
@@ -24,5 +24,6 @@ class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
 class SharedRedisOnlineStore(RedisOnlineStore):
     """Feast's store."""
 
-    def _get_client(self, online_store_config: SharedRedisOnlineStoreConfig) -> Any:
+    def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
+        assert isinstance(online_store_config, SharedRedisOnlineStoreConfig)
         return redis_of(online_store_config.url)
