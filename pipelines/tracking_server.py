@@ -13,7 +13,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -24,6 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assets.exceptions import SettingsError
 from assets.registry.tracking import ADDRESSES
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 __all__ = ["WRITERS", "OnlyWriters", "application", "users_in"]
 
@@ -60,7 +63,7 @@ def _refusal(connection: HTTPConnection, method: str) -> Response | None:
     host = connection.headers.get("host", "")
     if any(origin.partition("://")[2] != host for origin in connection.headers.getlist("origin")):
         return PlainTextResponse("Pages of other origins are refused.", 403)
-    if connection.url.path.rpartition("/")[2] in _READING:
+    if method == "POST" and connection.url.path.rpartition("/")[2] in _READING:
         return None
     user = _user_of(connection.headers.get("authorization", ""))
     if user is None:
@@ -122,7 +125,7 @@ def application(
     return OnlyWriters(without_assistant(app))
 
 
-def _with_users(database: str, users: Mapping[str, str]):  # type: ignore[no-untyped-def]
+def _with_users(database: str, users: Mapping[str, str]) -> "FastAPI":
     """MLflow's application behind its login, with the users as given."""
     with tempfile.NamedTemporaryFile("w", prefix="evergreen-mlflow-", suffix=".ini") as file:
         file.write(
@@ -133,7 +136,7 @@ def _with_users(database: str, users: Mapping[str, str]):  # type: ignore[no-unt
         file.flush()
         os.environ |= {"MLFLOW_AUTH_CONFIG_PATH": file.name, "MLFLOW_AUTH_ADMIN_PASSWORD": users[_ADMIN]}
         from mlflow.server.auth import create_app, store
-    app = create_app()
+    app: FastAPI = create_app()
     del os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]
     for name, password in users.items():
         if not store.has_user(name):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def test_commands_exist(page: Path, line: str) -> None:
         command = group.commands[words[1]]  # type: ignore[attr-defined]
         command.make_context(words[1], words[2:])
     elif words[0].endswith("python"):
-        assert (ROOT / words[1]).exists(), line
+        assert find_spec(words[2]) if words[1] == "-m" else (ROOT / words[1]).exists(), line
     else:
         assert words[0] in {"dagster", "dg", "export", "unset", "."}, f"{page.name}: nothing tests {line!r}"
 

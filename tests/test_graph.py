@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import boto3
 import dagster as dg
 import duckdb
 import nbformat
+import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -27,12 +29,18 @@ from moto.server import ThreadedMotoServer
 from nbclient import NotebookClient
 
 from assets.ingestion.landing import ingest
+from assets.ingestion.reading import read_rows
+from assets.ingestion.records import Record
 from assets.lake import Home, Lake, hash_file, locked
 from assets.retention.prune import prune
+from assets.scoring.champion import Champion
 from assets.settings import load_alert_settings, load_domain, load_settings
 from assets.warehouse.marts import mart
 from assets.watching.delivery import send_due
 from assets.watching.progress import progress
+from pipelines.guard import token_of
+
+Served = Callable[..., AbstractContextManager[dict[str, str]]]
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 ROOT = Path(__file__).parent.parent
@@ -192,6 +200,34 @@ def test_the_notebook_loads_the_champion_scores_and_reads_the_ledger(
     assert "- there is no champion yet" in said
     (answers,) = [cell.outputs[0].data["text/plain"] for cell in notebook.cells if cell.source.endswith("\nanswers")]
     assert len(re.findall(r"0\.\d+ +1 +None", answers)) >= 3
+
+
+_BY_ALIAS = """
+import sys, mlflow, pandas as pd
+champion = mlflow.pyfunc.load_model("models:/text-classifier@champion")
+champion.predict(pd.read_json(sys.argv[1], dtype=False)).to_json(sys.argv[2])
+"""
+
+
+def test_mlflow_loads_the_champion_by_its_alias(
+    home: Path, source: Path, first: dict[str, Any], served: Served, tmp_path: Path
+) -> None:
+    """As a notebook does that knows MLflow alone; the answers are those of `evergreen score`."""
+    domain, settings = load_domain(), load_settings("quick")
+    rows = list(islice(read_rows(min(source.glob("*.csv")), settings.ingestion, domain), 60))
+    records = [row for row in rows if isinstance(row, Record)]
+    pd.DataFrame([record.fields for record in records]).to_json(tmp_path / "records.json")
+    with served(Home(home), "mlflow") as addresses:
+        variables = {"MLFLOW_TRACKING_URI": addresses["mlflow"], "MLFLOW_TRACKING_TOKEN": token_of(Home(home))}
+        program = [sys.executable, "-c", _BY_ALIAS, str(tmp_path / "records.json"), str(tmp_path / "answers.json")]
+        environment = os.environ | {"EVERGREEN_HOME": str(home)} | variables
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = pd.read_json(tmp_path / "answers.json", dtype=False)
+    expected = Champion.load(Home(home), settings.scoring).answer(records)
+    assert answers["predicted"].notna().sum() > 5
+    assert answers["predicted"].tolist() == expected["predicted"].tolist()
+    assert answers["confidence"].tolist() == pytest.approx(expected["confidence"].tolist(), abs=1e-6, nan_ok=True)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from moto.server import ThreadedMotoServer
 
 from assets.lake import Home
 from assets.pages import Pages
+from assets.settings import EMBEDDED
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,10 @@ def machines(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
     bucket = boto3.resource("s3").Bucket("pages")
     bucket.create()
     bucket.objects.delete()
-    one, two = (Home(tmp_path / name, "s3://pages/team").pages for name in ("one", "two"))
+    one, two = (
+        Home(tmp_path / name, EMBEDDED.model_copy(update={"objects": "s3://pages/team"})).pages
+        for name in ("one", "two")
+    )
     return one, two
 
 

@@ -8,11 +8,12 @@ a killed process has left is removed by a later fill. Without a pointer, the ser
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from getpass import getuser
+from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString
 from uuid import uuid4
 
@@ -118,18 +119,23 @@ class Server(ABC):
     def remove(self, generation: str) -> None: ...
 
     @contextmanager
-    def filling(self) -> Iterator[Generation]:
-        """A generation to be filled, which is removed unless it is served at the end."""
-        generation = Generation(self, f"evergreen_{self.home}_{uuid4().hex[:12]}")
+    def filling(self) -> Iterator[tuple[Generation, Callable[[], None]]]:
+        """A generation to be filled, and how to let readers see it; it is removed if that is never called."""
+        generation, seen = Generation(self, f"evergreen_{self.home}_{uuid4().hex[:12]}"), Event()
+
+        def show() -> None:
+            self.show(generation)
+            seen.set()
+
         self.begin(generation.name)
         try:
-            yield generation
+            yield generation, show
         finally:
             with suppress(DatabaseError):  # it will be given up
-                if self.current() != generation.name:
+                if not seen.is_set() and self.current() != generation.name:
                     self.remove(generation.name)
 
-    def serve(self, generation: Generation) -> None:
+    def show(self, generation: Generation) -> None:
         """Let readers see a generation, and remove those that were given up. Raises Superseded."""
         if not self.publish(generation.name):
             raise Superseded(
@@ -160,7 +166,6 @@ _PUBLISH = """
 _GIVE_UP = """
     local until_ = redis.call('time')[1] - ARGV[1]
     local current = redis.call('get', KEYS[3])
-    local old = {}
     for _, name in ipairs(redis.call('zrangebyscore', KEYS[1], '-inf', until_)) do
         if name ~= current then
             redis.call('zrem', KEYS[1], name)
@@ -346,7 +351,7 @@ class PostgresServer(Server):
     def _value(self, query: LiteralString, **given: str) -> str | None:
         with self._prepared() as connection:
             row = connection.execute(query, given).fetchone()
-        return None if row is None or row[0] is None else str(row[0])
+        return str(row[0]) if row and row[0] is not None else None
 
     @contextmanager
     def _prepared(self) -> Iterator["Connection"]:

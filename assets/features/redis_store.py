@@ -24,5 +24,6 @@ class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
 class SharedRedisOnlineStore(RedisOnlineStore):
     """Feast's store."""
 
-    def _get_client(self, online_store_config: Any) -> Any:
+    def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
+        assert isinstance(online_store_config, SharedRedisOnlineStoreConfig)
         return redis_of(online_store_config.url)

@@ -78,8 +78,8 @@ def materialize(home: Home, as_of: str, accept: Callable[[Place], bool] = lambda
 def _beside(home: Home) -> Iterator[tuple[Place, Callable[[], object]]]:
     """An empty place to fill, and how to let readers see it."""
     if server := server_of(home):
-        with server.filling() as generation:
-            yield generation, lambda: server.serve(generation)
+        with server.filling() as filling:
+            yield filling
     else:
         with home.lake.staging("online_features") as staged:
             yield staged, lambda: (staged / "online.db").replace(home.features / "online.db")

@@ -37,7 +37,8 @@ class Environment(Section):
     mlflow: str | None
     """The address of an MLflow server; None for a registry in the home."""
     online: str | None
-    """The server of the online features; None for an SQLite file in the home."""
+    """The server of the online features; None for an SQLite file in the home. The file that
+    `EVERGREEN_REDIS_PASSWORD_FILE` names has the password of Redis, `PGPASSFILE` that of PostgreSQL."""
     code: str | None
     """The host:port of the process that serves the graph's definitions and starts the processes of runs; None for one
     that `evergreen ui` starts on its machine."""

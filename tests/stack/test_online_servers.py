@@ -200,7 +200,7 @@ if moment == "half":
 elif moment == "written":
     serving._count_keys = killed
 else:
-    generations.Server.serve = killed
+    generations.Server.show = killed
 serving.materialize(Home(Path(root), EMBEDDED.model_copy(update={"online": url})), as_of)
 """
 

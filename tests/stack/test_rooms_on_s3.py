@@ -16,6 +16,7 @@ from assets.settings import Settings, load_settings
 from assets.validation.audit import audit, publish
 from assets.warehouse.project import build_marts
 from complaints.simulation import simulate
+from tests.stack.conftest import home_on
 
 pytestmark = pytest.mark.stack
 
@@ -71,11 +72,11 @@ def test_machines_that_take_turns_publish_what_one_does(
     folder = Home(tmp_path / "folder")
     for turn, night in enumerate(NIGHTS):
         sources = arrive(night)
-        shared = Home(tmp_path / f"machine-{turn % 2}", f"{seaweed.url}/team")
+        shared = home_on(tmp_path / f"machine-{turn % 2}", f"{seaweed.url}/team")
         if night == NIGHTS[-1]:
             rmtree(shared.root)  # a new machine
         assert spend(shared, sources, night, settings) == spend(folder, sources, night, settings), night
-    another = Home(tmp_path / "another", f"{seaweed.url}/team")
+    another = home_on(tmp_path / "another", f"{seaweed.url}/team")
     for night in NIGHTS:
         assert load_snapshot(another.lake, night).id == load_snapshot(folder.lake, night).id
     assert not list(another.root.glob("warehouse"))
@@ -84,7 +85,7 @@ def test_machines_that_take_turns_publish_what_one_does(
 def test_marts_of_older_records_never_replace_another_machines(
     seaweed: Any, tmp_path: Path, arrive: Callable[[str], list[str]], settings: Settings
 ) -> None:
-    slow, fast = (Home(tmp_path / name, f"{seaweed.url}/team") for name in ("slow", "fast"))
+    slow, fast = (home_on(tmp_path / name, f"{seaweed.url}/team") for name in ("slow", "fast"))
     spend(slow, arrive(NIGHTS[0]), NIGHTS[0], settings)
     land(slow, arrive(NIGHTS[1]), NIGHTS[1], settings)
     newest = spend(fast, arrive(NIGHTS[2]), NIGHTS[2], settings)

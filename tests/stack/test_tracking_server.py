@@ -1,126 +1,68 @@
 """MLflow's server for a team, on PostgreSQL and S3, with users (pipelines/tracking_server.py)."""
 
-import os
 import secrets
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from http.client import HTTPConnection
+from contextlib import closing, nullcontext
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
-import boto3
+import psycopg
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
 
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.settings import EMBEDDED
+from pipelines.stack import DATABASE, Tracking
 from tests.registry.conftest import make_bundle, make_evaluation
 
-psycopg = pytest.importorskip("psycopg", reason="the extra `stack` is not installed")
-pytest.importorskip("flask_wtf", reason="the extra `stack` is not installed")
-
-ROOT = Path(__file__).parents[2]
-POSTGRES = "postgresql://postgres@127.0.0.1:5432"
-STARTS_WITHIN = 180
 A, B = "a" * 16, "b" * 16
-PASSWORDS = {name: secrets.token_hex(12) for name in ("admin", "evergreen", "reader")}
 
 
 @pytest.fixture(scope="module")
-def databases() -> Iterator[list[str]]:
-    """Two databases that do not exist yet, and are removed afterwards."""
-    name = f"evergreen_test_{secrets.token_hex(6)}"
-    names = [name, f"{name}_users"]
+def server(seaweed_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+    """A server that answers, on databases of its own, which are removed afterwards."""
+    name, keys = f"evergreen_test_{secrets.token_hex(6)}", seaweed_server.keys
+    (keys.folder / "mlflow" / "reader").write_text("a-password-of-a-reader\n")
+    files, folder = f"s3://{name.replace('_', '-')}", tmp_path_factory.mktemp("mlflow-server")
+    seaweed_server.client().create_bucket(Bucket=files.removeprefix("s3://"))
+    about = {"files": f"{files}/mlflow", "objects": seaweed_server.variables}
+    server = Tracking(folder, keys=keys, database=f"{DATABASE}/{name}", **about)
     try:
-        connection = psycopg.connect(f"{POSTGRES}/postgres", autocommit=True, connect_timeout=5)
+        databases = psycopg.connect(f"{DATABASE}/postgres", autocommit=True, connect_timeout=5)
     except psycopg.OperationalError as error:
-        pytest.skip(f"no PostgreSQL on 127.0.0.1:5432: {error}")
-    with connection:
-        yield [f"{POSTGRES}/{each}" for each in names]
-        for each in names:
-            connection.execute(f'drop database if exists "{each}" with (force)')
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[tuple[str, dict[str, str]]]:
-    """An S3 address, and the variables that point at its server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    variables = {**keys, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
-    client = boto3.client(
-        "s3", aws_access_key_id="test", aws_secret_access_key="test", endpoint_url=variables["AWS_ENDPOINT_URL"]
-    )
-    client.create_bucket(Bucket="files")
-    yield "s3://files/mlflow", variables
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server(
-    databases: list[str], bucket: tuple[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of a server that answers."""
-    folder = tmp_path_factory.mktemp("mlflow-server")
-    (folder / "passwords").mkdir()
-    for name, password in PASSWORDS.items():
-        (folder / "passwords" / name).write_text(f"{password}\n")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    files, variables = bucket
-    command = [
-        *(sys.executable, "-m", "pipelines.tracking_server", "--database", databases[0], "--users", databases[1]),
-        *("--files", files, "--passwords", str(folder / "passwords"), "--port", str(port)),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=os.environ | variables)
-    try:
-        until = time.monotonic() + STARTS_WITHIN
-        while not answers(port):
-            if process.poll() is not None or time.monotonic() > until:
-                pytest.fail((folder / "log").read_text()[-3000:])
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
+        pytest.skip(f"there is no PostgreSQL on 127.0.0.1:5432: {error}")
+    with closing(databases):
+        try:
+            with server.running():
+                yield server
+        finally:
+            for each in (name, f"{name}_users"):
+                databases.execute(f"drop database if exists {each} with (force)")
 
 
 @pytest.fixture
-def log_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str | None], None]:
+def log_in(server: Tracking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     monkeypatch.setenv("HOME", str(tmp_path))  # a person's ~/.mlflow/credentials
 
     def set_user(name: str, password: str | None = None) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
-        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password or PASSWORDS[name])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password or password_of(server, name))
 
     set_user("evergreen")
     return set_user
 
 
+def password_of(server: Tracking, name: str) -> str:
+    return str(server.keys.password(f"mlflow/{name}")).strip()
+
+
 @pytest.fixture
-def home(tmp_path: Path, server: str, log_in: object) -> Home:
-    return Home(tmp_path / "home", EMBEDDED.model_copy(update={"mlflow": server}))
+def home(tmp_path: Path, server: Tracking, log_in: object) -> Home:
+    return Home(tmp_path / "home", EMBEDDED.model_copy(update={"mlflow": server.url}))
 
 
 def elsewhere(home: Home, tmp_path: Path) -> Home:
@@ -132,9 +74,7 @@ def register(home: Home, training: str) -> RegisteredVersion:
     return Registry(home).register(make_bundle(home, training), make_evaluation(home, training))
 
 
-def test_a_version_is_registered_and_fetched_on_another_machine(
-    home: Home, tmp_path: Path, bucket: tuple[str, dict[str, str]]
-) -> None:
+def test_a_version_is_registered_and_fetched_on_another_machine(home: Home, tmp_path: Path) -> None:
     version = register(home, A)
     assert version.location.startswith("mlflow-artifacts:/")
     other = Registry(elsewhere(home, tmp_path))
@@ -205,30 +145,26 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
         Registry(Home(tmp_path, nowhere)).versions()
 
 
-def test_a_loader_that_was_changed_is_a_problem(home: Home, bucket: tuple[str, dict[str, str]]) -> None:
-    version, (_, variables) = register(home, "e" * 16), bucket
-    client = boto3.client(
-        "s3", aws_access_key_id="test", aws_secret_access_key="test", endpoint_url=variables["AWS_ENDPOINT_URL"]
-    )
-    found = client.list_objects_v2(Bucket="files")["Contents"]
-    (key,) = [
-        each["Key"] for each in found if each["Key"].endswith("MLmodel") and version.tags["model_id"] in each["Key"]
-    ]
-    client.put_object(Bucket="files", Key=key, Body=b"flavors: {python_function: {loader_module: os}}")
+def test_a_loader_that_was_changed_is_a_problem(home: Home, server: Tracking, seaweed_server: Any) -> None:
+    version, client = register(home, "e" * 16), seaweed_server.client()
+    bucket = server.files.removeprefix("s3://").partition("/")[0]
+    found = [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]]
+    (key,) = [each for each in found if each.endswith(f"{version.tags['model_id']}/artifacts/MLmodel")]
+    client.put_object(Bucket=bucket, Key=key, Body=b"flavors: {python_function: {loader_module: os}}")
     with pytest.raises(BundleError, match="MLmodel, by which MLflow loads it, is not the file that was written"):
         Registry(home)._require_loader(version)
 
 
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}])
-def test_other_hosts_and_origins_are_refused_with_the_right_password(server: str, headers: dict[str, str]) -> None:
-    login = ("evergreen", PASSWORDS["evergreen"])
-    address = f"{server}/api/2.0/mlflow/experiments/create"
+def test_other_hosts_and_origins_are_refused_with_the_right_password(server: Tracking, headers: dict[str, str]) -> None:
+    login = ("evergreen", password_of(server, "evergreen"))
+    address = f"{server.url}/api/2.0/mlflow/experiments/create"
     assert requests.post(address, json={"name": "x"}, headers=headers, auth=login, timeout=30).status_code == 403
     assert requests.post(address, json={"name": "x"}, timeout=30).status_code == 401
 
 
-def test_the_page_is_ours_and_has_no_assistant(server: str) -> None:
-    login = ("reader", PASSWORDS["reader"])
-    assert requests.get(server, timeout=30).status_code == 401
-    assert "data-assistant-ui" in requests.get(server, auth=login, timeout=30).text
-    assert requests.get(f"{server}/ajax-api/3.0/mlflow/assistant/config", auth=login, timeout=30).status_code == 404
+def test_the_page_is_ours_and_has_no_assistant(server: Tracking) -> None:
+    login = ("reader", password_of(server, "reader"))
+    assert requests.get(server.url, timeout=30).status_code == 401
+    assert "data-assistant-ui" in requests.get(server.url, auth=login, timeout=30).text
+    assert requests.get(f"{server.url}/ajax-api/3.0/mlflow/assistant/config", auth=login, timeout=30).status_code == 404
