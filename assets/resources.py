@@ -1,7 +1,7 @@
 """The resource of the assets, a home folder and a profile's settings; how assets show what they found, and end."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from assets.as_of import at, parse
 from assets.display import Cell, markdown, plain
 from assets.exceptions import SettingsError, TrainingError
 from assets.lake import Home, hash_bytes, replacing
-from assets.logs import about
+from assets.logs import of_run
 from assets.settings import Settings, load_domain, load_settings
 
 __all__ = [
@@ -57,9 +57,10 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
             _require_as_of(key)
             remember(context.instance, key)
             tag(context.instance, context.run.run_id, profile=self.profile)
-        if context.run:
-            about(run_id=context.run.run_id, as_of=as_of_run(context.run))
-        with self.home.in_use(context.run.run_id) if context.run else nullcontext():
+        if context.run is None:
+            yield self
+            return
+        with of_run(context.run.run_id, as_of_run(context.run)), self.home.in_use(context.run.run_id):
             yield self
 
 
