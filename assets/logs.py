@@ -23,9 +23,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from assets import exceptions
 from assets.exceptions import EvergreenError, SettingsError
 
-__all__ = ["about", "are_json", "begin", "line_of", "stdout_logged"]
+__all__ = ["are_json", "begin", "line_of", "of_run", "stdout_logged"]
 
 _SWITCH = "EVERGREEN_LOGS"
 _ABOUT = "EVERGREEN_LOG_RUN"
@@ -66,10 +67,14 @@ def begin(printed: str | None = None) -> None:
         sys.stdout = _Printed(sys.stdout, "stdout")
 
 
-def about(**known: str | None) -> None:
-    """Which run, as-of and step the lines of this process and its children are of from now on; None for none."""
-    if are_json():
-        os.environ[_ABOUT] = json.dumps(_about() | known)
+@contextmanager
+def of_run(run_id: str, as_of: str | None) -> Iterator[None]:
+    """Inside, the lines of this process and its children say that they are of a run."""
+    _tell_about(run_id=run_id, as_of=as_of)
+    try:
+        yield
+    finally:
+        _tell_about(run_id=None, as_of=None, step=None)
 
 
 def line_of(logger: str, message: str) -> str:
@@ -120,7 +125,7 @@ def _format(record: logging.LogRecord) -> str:
     meta = getattr(record, "dagster_meta", None) or {}
     event, error = meta.get("dagster_event"), record.exc_info and record.exc_info[1]
     if event is not None and event.event_type_value in _STEPS:
-        about(step=event.step_key if event.event_type_value == "STEP_START" else None)
+        _tell_about(step=event.step_key if event.event_type_value == "STEP_START" else None)
     known = _about()
     content = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -133,6 +138,11 @@ def _format(record: logging.LogRecord) -> str:
         "exception": (_exception(error) if error else _exception_of(event))[-_LONGEST:] or None,
     }
     return json.dumps({name: value for name, value in content.items() if value is not None})
+
+
+def _tell_about(**known: str | None) -> None:
+    if are_json():
+        os.environ[_ABOUT] = json.dumps(_about() | known)
 
 
 def _about() -> dict[str, Any]:
@@ -158,13 +168,10 @@ def _exception_of(event: Any) -> str:
     """The same of the error in an event of Dagster, which has texts in the place of errors."""
     error, told = getattr(getattr(event, "event_specific_data", None), "error", None), []
     while error is not None:
-        message = error.message.strip() if error.cls_name in _OURS else error.cls_name or ""
+        message = error.message.strip() if error.cls_name in exceptions.__all__ else error.cls_name or ""
         told.append("".join([*error.stack, message]))
         error = error.cause
     return "\n".join(reversed(told))
-
-
-_OURS = {kind.__name__ for kind in [EvergreenError, *EvergreenError.__subclasses__()]}
 
 
 def _tell_uncaught(error: BaseException | None) -> None:

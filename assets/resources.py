@@ -19,7 +19,7 @@ from assets.as_of import at, parse
 from assets.display import Cell, markdown, plain
 from assets.exceptions import SettingsError, TrainingError
 from assets.lake import Home, hash_bytes, replacing
-from assets.logs import about
+from assets.logs import of_run
 from assets.settings import Settings, load_domain, load_settings
 
 __all__ = [
@@ -62,7 +62,7 @@ class Evergreen(dg.ConfigurableResource):  # type: ignore[type-arg]
             tag(context.instance, context.run.run_id, profile=self.profile)
         with ExitStack() as stack:
             if context.run:
-                about(run_id=context.run.run_id, as_of=as_of_run(context.run))
+                stack.enter_context(of_run(context.run.run_id, as_of_run(context.run)))
                 stack.enter_context(self.home.in_use(context.run.run_id))
             for pool in _pools(context.run):
                 stack.enter_context(self.home.exclusively(pool, pool))

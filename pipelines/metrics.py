@@ -4,6 +4,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,6 @@ class Metrics:
 
     def __init__(self, home: Home, instance: dg.DagsterInstance | None = None) -> None:
         self._home, self._instance, self._open = home, instance, ExitStack()
-        runs = {"runs": Part(self._newest, self._runs), "progress": Part(lambda: None, self._progress)}
-        self._watch = Watch(parts_of(home, load_settings(PROFILE)) | runs)
 
     def __enter__(self) -> "Metrics":
         return self
@@ -68,6 +67,11 @@ class Metrics:
     def collect(self) -> "Iterator[Metric]":
         """The figures as prometheus_client's registry takes them."""
         return map(_metric, self._watch.figures())
+
+    @cached_property
+    def _watch(self) -> Watch:
+        runs = {"runs": Part(self._newest, self._runs), "progress": Part(lambda: None, self._progress)}
+        return Watch(parts_of(self._home, load_settings(PROFILE)) | runs)
 
     def _dagster(self) -> dg.DagsterInstance | None:
         """None before the first run: a home that is only looked at gets no databases."""

@@ -108,8 +108,9 @@ def _checked(text: str, where: str) -> SplitResult:
 
 def _send(home: Home, url: SplitResult, settings: AlertSettings, now: datetime) -> str:
     entries, sent = ledger_of(home).entries(), Sent.of(home)
-    if sent is None:
-        sent = Sent(entries[-1].seq if entries else 0).keep(home)
+    newest = entries[-1].seq if entries else 0
+    if sent is None or sent.entry > newest:  # or the ledger is a restored, shorter one
+        sent = Sent(newest).keep(home)
         return f"alerts begin after entry {sent.entry} of the ledger"
     if sent.waits(now):
         return f"attempt {sent.failed} has failed; the next is due at {sent.again}"
