@@ -13,8 +13,8 @@ __all__ = ["SharedRedisOnlineStore", "SharedRedisOnlineStoreConfig"]
 class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """The configuration: where Redis is."""
 
-    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (  # type: ignore[assignment]
-        "assets.features.redis_store.SharedRedisOnlineStore"
+    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (
+        "assets.features.redis_store.SharedRedisOnlineStore"  # type: ignore[assignment]
     )
     url: StrictStr
     skip_dedup: bool = True
