@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from markdown_it import MarkdownIt
 
 from assets.settings import Settings
@@ -119,6 +120,10 @@ def test_commands_exist(page: Path, line: str) -> None:
         command.make_context(words[1], words[2:])
     elif words[0].endswith("python"):
         assert find_spec(words[2]) if words[1] == "-m" else (ROOT / words[1]).exists(), line
+    elif words[:2] == ["docker", "compose"]:
+        services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        assert words[2] in ("up", "down", "logs")
+        assert {word for word in words[3:] if not word.startswith("-")} <= set(services)
     else:
         assert words[0] in {"dagster", "dg", "export", "unset", "."}, f"{page.name}: nothing tests {line!r}"
 
