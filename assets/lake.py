@@ -26,15 +26,15 @@ from assets.exceptions import EvergreenError, NotPublished, SettingsError
 from assets.objects import Objects
 from assets.pages import Pages
 from assets.settings import EMBEDDED, Domain, Environment, domain_folder, load_domain, load_environment
-from assets.shared import Pointer, SharedStore, superseded
+from assets.shared import MANIFEST, Pointer, SharedStore, superseded
 
 __all__ = [
     *("Home", "Lake", "alive", "claimed", "has_died", "is_alive", "locked", "remove_unshared", "share"),
     *("hash_bytes", "hash_file", "hash_json", "hash_tree", "replacing", "sync", "write_atomically"),
 ]
 
-_OWNER = "DOMAIN"
-_POINTER = "CURRENT"
+_ADDRESS, _OWNER = "OBJECTS", "DOMAIN"
+_POINTER, _COPIES = "CURRENT", ".copies"
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
 _log = logging.getLogger("evergreen")
@@ -118,7 +118,11 @@ class Home:
     @cached_property
     def lake(self) -> "Lake":
         self._require_address()
-        return Lake(self.root / "lake", SharedStore(self._shared.under("lake")) if self.objects else None)
+        if self.objects is None:
+            return Lake(self.root / "lake")
+        if not (self.root / _ADDRESS).exists():
+            write_atomically(self.root / _ADDRESS, self.objects)
+        return Lake(self.root / "lake", SharedStore(self._shared.under("lake")))
 
     @property
     def source(self) -> Path:
@@ -223,20 +227,17 @@ class Home:
 
     def _require_address(self) -> None:
         """Copies from one address are never taken for another's, nor for a home. Raises SettingsError."""
-        address = self.root / "OBJECTS"
+        address = self.root / _ADDRESS
         if address.exists():
             if (copied := address.read_text()) != self.objects:
                 raise SettingsError(
                     f"EVERGREEN_HOME: {self.root} has copies of {copied}, not of {self.objects or 'a home here'}; "
                     "choose another folder, or set EVERGREEN_OBJECTS"
                 )
-        elif self.objects:
-            if (self.root / "lake").exists():
-                raise SettingsError(
-                    f"EVERGREEN_HOME: {self.root} is a home of its own; choose another folder for copies of "
-                    f"{self.objects}"
-                )
-            write_atomically(address, self.objects)
+        elif self.objects and (self.root / "lake").exists():
+            raise SettingsError(
+                f"EVERGREEN_HOME: {self.root} is a home of its own; choose another folder for copies of {self.objects}"
+            )
 
     @property
     def _shared(self) -> Objects:
@@ -315,7 +316,7 @@ class Lake:
             if self.shared is not None and not self.shared.send(table, version, staged):
                 return self.path(table, version)  # another machine's, which was faster
             _settle(staged, target)
-        return target
+        return self.path(table, version)
 
     def point(self, table: str, version: str, upon: str | None) -> None:
         """Move the table's pointer to a kept version, from the version `upon` which it was built.
@@ -354,6 +355,10 @@ class Lake:
         if self.shared is not None and not target.exists():
             with locked(self.root / ".writing" / f"{table}.fetched"):
                 self._fetch(self.shared, table, version, target)
+        if self.shared is not None and target.exists():
+            mark = self.root / _COPIES / table / version
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
         return target
 
     def read(self, table: str, version: str, name: str) -> bytes | None:
@@ -374,6 +379,22 @@ class Lake:
     def kept(self, prefix: str) -> list[tuple[str, str]]:
         """Every version of every table directly under a prefix, published or not: (table, version), sorted."""
         return [(f"{prefix}/{table}", version) for table, version in self._store.kept(prefix)]
+
+    def trim(self, most: float) -> None:
+        """Remove this machine's copies of what is gone from S3, and the longest unused ones beyond `most` bytes.
+
+        Only while no other process of this machine is in the lake. A lake without `shared` has no copies.
+        """
+        marks = [path for path in (self.root / _COPIES).rglob("*") if path.is_file()]
+        there, seen, size = set(self.shared.objects.names()) if self.shared else set(), set[int](), 0
+        for mark in sorted(marks, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            copy = self.root / mark.relative_to(self.root / _COPIES)
+            files = {each.st_ino: each.st_size for each in map(Path.stat, copy.rglob("*"))}
+            size += sum(files[inode] for inode in files.keys() - seen)
+            seen |= files.keys()
+            if size > most or f"{copy.relative_to(self.root).as_posix()}/{MANIFEST}" not in there:
+                _remove(copy)
+                mark.unlink()
 
     @property
     def _store(self) -> Store:
@@ -560,6 +581,15 @@ def _begun(staged: Path) -> str | None:
     """The pointer's mark when `staging` began; None for a version that is published again."""
     parts = staged.name.split(".", 2)
     return parts[2] if parts[0] == "" else None
+
+
+def _remove(version: Path) -> None:
+    """Remove a version that is never there in part, whenever this is killed: what is left is removed by a fetch."""
+    gone = version.with_name(f".fetched-{version.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    if version.exists():
+        version.rename(gone)
+        shutil.rmtree(gone)
 
 
 def _settle(folder: Path, target: Path) -> None:

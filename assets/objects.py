@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,16 +53,18 @@ class Objects:
 
     bucket: str
     prefix: str
+    attempts: int | None = None
+    """How often a request is made at most; None for as often as it takes to outlast a restart."""
 
     @classmethod
-    def at(cls, address: str) -> "Objects":
+    def at(cls, address: str, attempts: int | None = None) -> "Objects":
         """Those of an s3://bucket/prefix."""
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
-        return cls(bucket, prefix)
+        return cls(bucket, prefix, attempts)
 
     def under(self, folder: str) -> "Objects":
         """Those whose names begin with a folder."""
-        return Objects(self.bucket, self._key(folder))
+        return replace(self, prefix=self._key(folder))
 
     def address(self, name: str) -> str:
         return f"s3://{self.bucket}/{self._key(name)}"
@@ -187,7 +189,8 @@ class Objects:
 
     @property
     def _client(self) -> "S3Client":
-        return _client_of(_ATTEMPTS, tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
+        variables = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+        return _client_of(self.attempts or _ATTEMPTS, variables)
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name

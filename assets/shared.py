@@ -22,9 +22,9 @@ from uuid import uuid4
 from assets.exceptions import ObjectsError, Superseded
 from assets.objects import Objects, Stored
 
-__all__ = ["Pointer", "SharedStore", "superseded"]
+__all__ = ["MANIFEST", "Pointer", "SharedStore", "superseded"]
 
-_POINTER, _MANIFEST = "CURRENT", "MANIFEST.json"
+_POINTER, MANIFEST = "CURRENT", "MANIFEST.json"
 _AT_ONCE = 8
 """Files of a version that are read or written at the same time."""
 _MOVES = 50
@@ -90,7 +90,7 @@ class SharedStore:
             self.objects.upload(_key(table, version, name, manifest), folder / name, manifest["files"][name]["sha256"])
 
         _for_each(upload, manifest["files"])
-        name = f"{table}/{version}/{_MANIFEST}"
+        name = f"{table}/{version}/{MANIFEST}"
         return self.objects.create(name, _json(manifest)) or self._manifest(table, version) == manifest
 
     def exists(self, table: str, version: str) -> bool:
@@ -132,17 +132,17 @@ class SharedStore:
 
     def versions_of(self, table: str) -> list[str]:
         """The versions of a table, sorted."""
-        return sorted({parts[0] for parts in self._parts(table) if parts[1:] == [_MANIFEST]})
+        return sorted({parts[0] for parts in self._parts(table) if parts[1:] == [MANIFEST]})
 
     def kept(self, prefix: str) -> list[tuple[str, str]]:
         """The tables directly under a prefix with their versions, sorted."""
-        return sorted({(parts[0], parts[1]) for parts in self._parts(prefix) if parts[2:] == [_MANIFEST]})
+        return sorted({(parts[0], parts[1]) for parts in self._parts(prefix) if parts[2:] == [MANIFEST]})
 
     def _parts(self, folder: str) -> Iterator[list[str]]:
         return (name.removeprefix(f"{folder}/").split("/") for name in self.objects.names(f"{folder}/"))
 
     def _manifest(self, table: str, version: str) -> dict[str, Any] | None:
-        if (stored := self.objects.read(name := f"{table}/{version}/{_MANIFEST}")) is None:
+        if (stored := self.objects.read(name := f"{table}/{version}/{MANIFEST}")) is None:
             return None
         with self._sound(name):
             manifest: dict[str, Any] = json.loads(stored.content)

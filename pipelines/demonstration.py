@@ -21,7 +21,7 @@ import pandas as pd
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # dagster does not export these
 
 from assets.as_of import at
-from assets.exceptions import EvergreenError
+from assets.exceptions import EvergreenError, SettingsError
 from assets.lake import Home
 from assets.registry.ledger import Entry
 from assets.registry.shared_ledger import ledger_of
@@ -61,6 +61,8 @@ def demonstrate(outer: Home, say: Callable[[str], None], show: Callable[[str], N
 
     `say` gets its progress, and `show` its result.
     """
+    if outer.objects is not None:
+        raise SettingsError("the demonstration is for one machine: unset EVERGREEN_ENVIRONMENT and EVERGREEN_OBJECTS")
     home, say = Home(outer.root / "demonstration"), _clock(say)
     shutil.rmtree(home.root, ignore_errors=True)
     for anchor in ledger_of(home).anchors:

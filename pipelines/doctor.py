@@ -12,20 +12,30 @@ from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import psutil
 import typer
 
 from assets.addresses import PORTS
 from assets.as_of import date_of, shifted
-from assets.exceptions import SourceError, describe
+from assets.exceptions import SettingsError, SourceError, describe
 from assets.ingestion.reading import EXPLAINED, contents
 from assets.ingestion.sources import SourceObject, list_objects
 from assets.lake import Home
+from assets.objects import Objects, Stored
 from assets.registry.registry import Registry
 from assets.registry.shared_ledger import ledger_of
 from assets.registry.verification import verify
-from assets.settings import CONFIGS, load_domain, load_ledger_settings, load_policy, load_settings, profiles
+from assets.settings import (
+    CONFIGS,
+    load_domain,
+    load_environment,
+    load_ledger_settings,
+    load_policy,
+    load_settings,
+    profiles,
+)
 from pipelines.faults import damaged_database, full_disk
 
 __all__ = ["Finding", "examine", "show"]
@@ -56,11 +66,15 @@ class Finding:
 
 
 def examine(home: Callable[[], Home], sources: Sequence[str], profile: str) -> Iterator[Finding]:
-    """Every finding, in order; what raises an error is a finding, too. Nothing is written.
+    """Every finding, in order; what raises an error is a finding, too. Nothing is written, but an object for a moment.
 
     `home` may raise an error. What lies in a home is looked at when it can be used.
     """
     yield _look("settings", lambda: _settings(profile))
+    if address := _shared():
+        yield (reached := _look("objects", lambda: _objects(address)))
+        if reached.state == "fail":
+            return
     yield (found := _look("home", lambda: _home(home())))
     yield _look("disk", lambda: _disk(home()))
     yield _look("memory", _memory)
@@ -82,12 +96,35 @@ def _look(name: str, look: Callable[[], Finding]) -> Finding:
 
 
 def _settings(profile: str) -> Finding:
+    load_environment()
     for name in {*profiles(), profile}:
         load_settings(name)
     for path in (CONFIGS / "policies").glob("*.yaml"):
         load_policy(path.stem)
     load_ledger_settings()
     return Finding("settings", "ok", f"the domain {load_domain().name}, profiles {', '.join(profiles())}")
+
+
+def _shared() -> str | None:
+    """Where machines share a home; None for a home in a folder, and where the settings do not say."""
+    with suppress(SettingsError):
+        return load_environment().objects
+    return None
+
+
+def _objects(address: str) -> Finding:
+    """Whether the prefix can be read, and written on condition: without that, machines overwrite each other."""
+    objects, probe = Objects.at(address, attempts=2), f".probe-{uuid4().hex}"
+    try:
+        answers = objects.create(probe, b"1"), objects.create(probe, b"2")
+        answers = *answers, objects.replace(probe, b"3", Stored(b"2", '"another"'))
+        kept = objects.read(probe)
+    finally:
+        objects.remove([probe])
+    if answers != (True, False, False) or kept is None or kept.content != b"1":
+        advice = "use a server that honours If-Match and If-None-Match"
+        return Finding("objects", "fail", f"{address}: a write on condition overwrites what is there", advice)
+    return Finding("objects", "ok", f"{address} can be read, and written on condition")
 
 
 def _home(home: Home) -> Finding:

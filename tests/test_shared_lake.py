@@ -305,3 +305,43 @@ def test_copies_from_one_address_are_never_taken_for_anothers(bucket: Any, tmp_p
     publish(Home(tmp_path / "b").lake, "v", "of none")
     with pytest.raises(SettingsError, match="b is a home of its own; choose another folder for copies of s3://lake/o"):
         _ = shared(tmp_path / "b", "one").lake
+
+
+def test_copies_are_bounded_and_of_what_is_still_there(machines: tuple[Lake, Lake], bucket: Any) -> None:
+    one, two = machines
+    for version in "abc":
+        publish(one, version, version * 1000)
+        publish(one, version, version * 1000, "days/2024-07-01")
+    for version in "cab":
+        two.path("table", version)
+    one.trim(1e9)
+    assert [path.name for path in sorted((one.root / "table").iterdir())] == ["a", "b", "c"]
+    two.trim(2 * 1000)
+    assert [path.name for path in sorted((two.root / "table").iterdir())] == ["a", "b"]
+    bucket.objects.filter(Prefix=f"{PREFIX}/lake/table/b/").delete()
+    for lake in machines:
+        lake.trim(1e9)
+        assert not lake.path("table", "b").exists()
+        assert (lake.path("table", "c") / "data").read_text() == "c" * 1000
+    assert one.versions_of("days/2024-07-01") == ["a", "b", "c"]
+
+
+def test_a_lake_of_its_own_is_not_trimmed(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, "a", "text")
+    lake.trim(0)
+    assert lake.version("table") == "a"
+
+
+def test_a_prefix_belongs_to_the_domain_that_claimed_it_first(bucket: Any, tmp_path: Path) -> None:
+    one, two = (shared(tmp_path / name, PREFIX) for name in ("one", "two"))
+    one.claim()
+    two.claim()
+    assert bucket.Object(f"{PREFIX}/DOMAIN").get()["Body"].read() == f"{one.domain.name}\nday".encode()
+    bucket.Object(f"{PREFIX}/DOMAIN").put(Body=b"another\nday")
+    for act in (two.require_known, two.claim):
+        with pytest.raises(SettingsError, match=rf"EVERGREEN_OBJECTS: s3://lake/{PREFIX} is the home of the domain an"):
+            act()
+    bucket.Object(f"{PREFIX}/DOMAIN").put(Body=f"{one.domain.name}\nhour".encode())
+    with pytest.raises(SettingsError, match="has a night every hour, not every day; keep that cadence"):
+        two.claim()

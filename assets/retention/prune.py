@@ -74,6 +74,8 @@ def prune(home: Home, settings: RetentionSettings, as_of: str | None = None, own
             items = [] if others else plan(home, settings, as_of)
             if items:
                 _move(home, as_of or _newest_day(Registry(home)), items)
+            if not others:
+                home.lake.trim(settings.copies_gb * 1e9)
         return Pruned((*earlier, *_finish(home)), others)
 
 

@@ -135,6 +135,8 @@ class RetentionSettings(Section):
     """The last used homes of replays, and tables of texts, that are kept."""
     manifests: int = Field(ge=1)
     """The newest dbt manifests that are kept."""
+    copies_gb: float = Field(gt=0)
+    """Gigabytes of copies of the lake's versions that a machine keeps where machines share a home."""
 
 
 class FrontSettings(Section):

@@ -92,7 +92,8 @@ class StorageSettings(Section):
     checkpoints_kept: int = Field(ge=1)
     """The number of newest checkpoints of a run that are kept."""
     checkpoints: str | None = Field(pattern="^s3://[^/]+")
-    """An s3://bucket/prefix to which checkpoints are copied, so that a run outlives its machine; None for none."""
+    """An s3://bucket/prefix to which checkpoints are copied, so that a run outlives its machine; None for none or,
+    where machines share a home, `checkpoints` beside its objects."""
     nvme: str | None
     """A folder on a local NVMe drive, for the files in configs/deepspeed that offload to one."""
 

@@ -3,14 +3,17 @@
 import json
 import socket
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
 from assets.lake import Home
+from assets.objects import Objects
 from assets.registry.ledger import Ledger
 from assets.settings import load_domain
 from pipelines import cli
@@ -60,6 +63,55 @@ def test_a_home_of_another_domain_fails_and_is_not_looked_into(home: Home) -> No
     assert findings["home"].state == "fail"
     assert "is the home of the domain other" in findings["home"].line
     assert not set(INSIDE) & set(findings)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A home on S3, by the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("EVERGREEN_OBJECTS", "s3://doctor/team")
+    monkeypatch.setenv("EVERGREEN_DATABASE", "postgresql://127.0.0.1/none")
+    monkeypatch.setenv("EVERGREEN_MLFLOW", "http://127.0.0.1:1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    boto3.client("s3").create_bucket(Bucket="doctor")
+    yield Home(tmp_path / "home", "s3://doctor/team")
+    server.stop()
+
+
+def test_a_prefix_is_read_and_written_on_condition(shared: Home) -> None:
+    looked = found(shared, "objects")
+    assert looked.state == "ok"
+    assert looked.found == "s3://doctor/team can be read, and written on condition"
+    assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket="doctor")
+
+
+def test_a_prefix_that_cannot_be_used_fails_and_the_home_is_not_looked_into(
+    shared: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_OBJECTS", "s3://doctors/team")
+    *_, last = examine(lambda: shared, [], "quick")
+    assert (last.name, last.state) == ("objects", "fail")
+    assert last.found.startswith("s3://doctors/team/.probe-")
+    assert "The specified bucket does not exist (S3 endpoint http://127.0.0.1:" in last.found
+
+
+def test_a_server_that_ignores_conditions_is_found(shared: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Objects.create
+
+    def overwrite(self: Objects, name: str, content: bytes) -> bool:
+        self.remove([name])
+        return write(self, name, content)
+
+    monkeypatch.setattr(Objects, "create", overwrite)
+    looked = found(shared, "objects")
+    assert looked.state == "fail"
+    assert looked.line.endswith(
+        "a write on condition overwrites what is there; use a server that honours If-Match and If-None-Match"
+    )
 
 
 def test_a_home_that_others_may_read_is_warned_of(home: Home) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from assets.exceptions import BundleError, SettingsError, SourceError, TrainingError
 from assets.lake import Lake, hash_file, hash_json
-from assets.settings import CONFIGS, TrainingSettings
+from assets.settings import CONFIGS, TrainingSettings, load_environment
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle
 from assets.training.launchers.compatibility import Machine, check_training, offloads
@@ -89,7 +89,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     base = resolve_base_model(settings.model.base_model)
     deepspeed, gpus = _deepspeed_config(settings.hardware.deepspeed), _gpus()
     world_size, machine = _world_size(settings, gpus), Machine.here(gpus, deepspeed)
-    settings = override(settings, {"precision": machine.precision(settings)})
+    settings = _copying(override(settings, {"precision": machine.precision(settings)}))
     check_training(settings, deepspeed, world_size, machine)
     _check_rows(snapshot.train_rows, settings, world_size)
     run = _run_id(snapshot, settings, deepspeed, base)
@@ -112,6 +112,15 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
         checkpoints=(home / "checkpoints" / run).resolve(),
         output=output.resolve(),
     )
+
+
+def _copying(settings: TrainingSettings) -> TrainingSettings:
+    """Settings that copy checkpoints to where machines share a home, unless they say where, or nothing can be saved."""
+    objects, storage = load_environment().objects, settings.storage
+    if objects is None or storage.checkpoints is not None or storage.nvme is not None:
+        return settings
+    copied = storage.model_copy(update={"checkpoints": f"{objects}/checkpoints"})
+    return settings.model_copy(update={"storage": copied})
 
 
 def _check_rows(rows: int, settings: TrainingSettings, world_size: int) -> None:
