@@ -226,8 +226,8 @@ def test_mlflow_loads_the_champion_by_its_alias(
     answers = pd.read_json(tmp_path / "answers.json", dtype=False)
     expected = Champion.load(Home(home), settings.scoring).answer(records)
     assert answers["predicted"].notna().sum() > 5
-    assert answers["predicted"].tolist() == expected["predicted"].tolist()
-    assert answers["confidence"].tolist() == pytest.approx(expected["confidence"].tolist(), abs=1e-6, nan_ok=True)
+    assert answers["predicted"].fillna("").tolist() == expected["predicted"].fillna("").tolist()
+    assert answers["confidence"].tolist() == pytest.approx(expected["confidence"].tolist(), abs=1e-4, nan_ok=True)
 
 
 @pytest.fixture

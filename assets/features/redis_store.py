@@ -10,12 +10,13 @@ from assets.features.redis_client import redis_of
 __all__ = ["SharedRedisOnlineStore", "SharedRedisOnlineStoreConfig"]
 
 
+_Type = Literal["assets.features.redis_store.SharedRedisOnlineStore"]
+
+
 class SharedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """The configuration: where Redis is."""
 
-    type: Literal["assets.features.redis_store.SharedRedisOnlineStore"] = (
-        "assets.features.redis_store.SharedRedisOnlineStore"  # type: ignore[assignment]
-    )
+    type: _Type = "assets.features.redis_store.SharedRedisOnlineStore"  # type: ignore[assignment]
     url: StrictStr
     skip_dedup: bool = True
     """A fill has one row for a key, so that none has to be compared with what is there."""

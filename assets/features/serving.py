@@ -61,17 +61,28 @@ def materialize(home: Home, as_of: str, accept: Callable[[Place], bool] = lambda
     """
     marts = home.lake.current("marts")
     applied = apply_definitions(home)
-    with suppress(NotPublished):
-        place = served(home)
-        present = online_store(place)
-        if (present.as_of, present.marts, present.definitions) == (as_of, marts.name, applied.digest):
-            accept(place)
-            return present
+    in_use, wanted = _in_use(home), (as_of, marts.name, applied.digest)
+    if in_use is not None and _made_of(present := online_store(in_use)) == wanted:
+        accept(in_use)
+        return present
     with _beside(home) as (place, publish):
         filled = _fill(home, as_of, marts, applied.digest, place)
         if accept(place):
             publish()
     return filled
+
+
+def _in_use(home: Home) -> Place | None:
+    """Where the online store is that is in use; None before it was filled."""
+    with suppress(NotPublished):
+        place = served(home)
+        online_store(place)
+        return place
+    return None
+
+
+def _made_of(content: OnlineStore) -> tuple[str, str, str]:
+    return content.as_of, content.marts, content.definitions
 
 
 @contextmanager
@@ -92,13 +103,13 @@ def pinned(home: Home, as_of: str, marts: Path, scratch: Path) -> Iterator[Path]
     It is a copy of the home's if that has this content, and is filled here otherwise, or if a server has it. Raises
     NotPublished when it was never filled.
     """
-    present = online_store(served(home))
+    online_store(served(home))
     with tempfile.TemporaryDirectory(prefix=".online-", dir=scratch) as name:
-        folder, wanted = Path(name), (as_of, marts.name, digest())
+        folder = Path(name)
         if server_of(home) is None:
             shutil.copyfile(home.features / "online.db", folder / "online.db")
-            present = online_store(folder)
-        if (present.as_of, present.marts, present.definitions) != wanted or server_of(home):
+        copied = _stamp(folder)
+        if copied is None or _made_of(copied) != (as_of, marts.name, digest()):
             (folder / "online.db").unlink(missing_ok=True)
             _fill(home, as_of, marts, digest(), folder)
         yield folder

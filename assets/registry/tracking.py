@@ -120,7 +120,7 @@ class Tracking:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client, which raises MlflowError for a server that does not answer."""
+        """MLflow's client, which raises RegistryError for a server that does not answer."""
         return connect(self.uri)
 
     @cached_property
@@ -132,7 +132,7 @@ class Tracking:
         return None if self.server else _local_path(self.folder, location)
 
     def download(self, location: str, folder: Path) -> Path:
-        """Download the files of a location to a folder. Raises MlflowError."""
+        """Download the files of a location to a folder. Raises RegistryError."""
         folder.mkdir(parents=True, exist_ok=True)
         with answered(self.uri):
             from mlflow.artifacts import download_artifacts

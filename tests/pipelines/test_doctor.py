@@ -78,7 +78,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     server.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
     boto3.client("s3").create_bucket(Bucket="doctor")
-    yield Home(tmp_path / "home", "s3://doctor/team")
+    yield Home(tmp_path / "home", EMBEDDED.model_copy(update={"objects": "s3://doctor/team"}))
     server.stop()
 
 
