@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from assets.exceptions import SettingsError
 from assets.lake import Home
 from pipelines import output
-from pipelines.commands import deciding, graph, onboarding, reading, upkeep
+from pipelines.commands import deciding, graph, onboarding, reading, serving, upkeep
 from pipelines.examples import epilog
 
 __all__ = ["app", "main"]
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     *(onboarding.init, onboarding.check),
-    *(graph.run, graph.score),
+    *(graph.run, graph.score, serving.serve),
     *(reading.status, reading.ledger, reading.why, reading.letter, reading.export_site),
     *(deciding.approve, deciding.reject, deciding.rollback, deciding.withdraw),
     *(upkeep.prune, upkeep.rebuild_registry),

@@ -31,7 +31,7 @@ from assets.lake import Home
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
-__all__ = ["OnlineStore", "materialize", "online_features", "online_store", "pinned"]
+__all__ = ["OnlineReader", "OnlineStore", "materialize", "online_features", "online_store", "pinned"]
 
 _BEGINNING = datetime(1700, 1, 1)
 """Before every record, and not long after the first nanosecond timestamp."""
@@ -103,16 +103,42 @@ def online_features(home: Home, rows: pd.DataFrame, folder: Path | None = None) 
     holds the online store to read, by default the home's. Raises NotPublished when it was never filled, or with other
     definitions than the current ones, whose code computes the request features.
     """
-    if online_store(folder or home.features).definitions != digest():
-        raise NotPublished(
-            "the feature definitions have changed since the online store was filled; materialize it again"
-        )
-    applied = definitions(home)
-    store = open_store(home, folder=folder)
-    service = store.get_feature_service(SERVICE)
-    chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
-    values = [np.zeros((0, len(applied.features))), *(_fetch(store, service, chunk, applied) for chunk in chunks)]
-    return rows.join(pd.DataFrame(np.concatenate(values), columns=list(applied.features), index=rows.index))
+    return OnlineReader.open(home, folder).features(rows)
+
+
+@dataclass(frozen=True)
+class OnlineReader:
+    """An opened online store: one that is read again and again stays open as long as its content is the same."""
+
+    content: OnlineStore
+    _folder: Path
+    _store: "FeatureStore"
+    _service: "FeatureService"
+    _applied: Definitions
+
+    @classmethod
+    def open(cls, home: Home, folder: Path | None = None) -> "OnlineReader":
+        """The store in a folder, by default the home's. Raises NotPublished as `online_features` does."""
+        folder = folder or home.features
+        content = online_store(folder)
+        if content.definitions != digest():
+            raise NotPublished(
+                "the feature definitions have changed since the online store was filled; materialize it again"
+            )
+        store = open_store(home, folder=folder)
+        return cls(content, folder, store, store.get_feature_service(SERVICE), definitions(home))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the store still has the content that it was opened with. Raises NotPublished when it has none."""
+        return online_store(self._folder) == self.content
+
+    def features(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """As `online_features`."""
+        names = list(self._applied.features)
+        chunks = [rows.iloc[first : first + _CHUNK_ROWS] for first in range(0, len(rows), _CHUNK_ROWS)]
+        values = [np.zeros((0, len(names))), *(_fetch(self._store, self._service, c, self._applied) for c in chunks)]
+        return rows.join(pd.DataFrame(np.concatenate(values), columns=names, index=rows.index))
 
 
 def _fill(home: Home, as_of: str, marts: Path, definitions: str, folder: Path) -> OnlineStore:

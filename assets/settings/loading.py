@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from assets.exceptions import SettingsError
+from assets.settings.answering import ServingSettings
 from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
 from assets.settings.judging import EvaluationSettings, GatePolicy, LedgerSettings
@@ -19,7 +20,7 @@ from assets.settings.training import TrainingSettings
 __all__ = [
     *("CONFIGS", "Settings", "domain_configs", "domain_folder"),
     *("load_domain", "load_front_settings", "load_hints", "load_ledger_settings"),
-    *("load_policy", "load_settings", "profiles"),
+    *("load_policy", "load_serving_settings", "load_settings", "profiles"),
 ]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -86,6 +87,11 @@ def load_ledger_settings() -> LedgerSettings:
 def load_front_settings() -> FrontSettings:
     """`configs/front.yaml`. Raises SettingsError for an unknown or impossible field."""
     return _validated(FrontSettings, _section("front.yaml", FrontSettings), CONFIGS / "front.yaml")
+
+
+def load_serving_settings() -> ServingSettings:
+    """`configs/serving.yaml`. Raises SettingsError for an unknown or impossible field."""
+    return _validated(ServingSettings, _section("serving.yaml", ServingSettings), CONFIGS / "serving.yaml")
 
 
 def load_hints() -> NameHints:

@@ -12,7 +12,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from assets.display import Markdown, markdown_table
-from assets.settings import CONFIGS, Domain, FrontSettings, LedgerSettings, NameHints, Settings
+from assets.settings import CONFIGS, Domain, FrontSettings, LedgerSettings, NameHints, ServingSettings, Settings
 from assets.settings.section import Section
 
 __all__ = ["domain_reference", "settings_reference"]
@@ -33,6 +33,7 @@ _FILES: dict[str, type[Section]] = {
     **{name: kind for name, kind in get_type_hints(Settings).items() if issubclass(kind, Section)},
     "ledger": LedgerSettings,
     "front": FrontSettings,
+    "serving": ServingSettings,
     "onboarding": NameHints,
 }
 _TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
