@@ -269,7 +269,10 @@ def test_with_what_a_verdict_says_that_it_rests_on_the_rules_find_the_same_again
     found = evaluation(champion={"rows": 500}, slices=(part("Web", 0.8, 0.95),))
     body = json.loads(json.dumps(judged(found, nth=2, doubts=(), held="a rollback holds").body()))
     policy, context = GatePolicy.model_validate(body["policy"]), Context(**body["context"])
-    assert (policy, context) == (POLICY, Context("champion", nth=2, held="a rollback holds", doubts=context.doubts))
+    assert (policy, context) == (
+        POLICY,
+        Context("champion", nth=2, held="a rollback holds", doubts=context.doubts, live=context.live),
+    )
     again = find(Measured.of(found, DOMAIN, policy), policy, context)
     assert [finding.body() for finding in again] == body["rules"]
     decision, reasons = conclude(again, policy, context)

@@ -63,6 +63,11 @@ class Store:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    return patch_store(monkeypatch)
+
+
+def patch_store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Replace Feast by a store that knows one feature."""
     state = Store(OnlineStore("2024-06-01", "m1", "d1", {}))
 
     def read(_: Path) -> OnlineStore:
@@ -95,6 +100,11 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def golden(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many of ten golden rows a training now answers otherwise: none, unless a test says so."""
+    return patch_models(monkeypatch)
+
+
+def patch_models(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Load word models from the files of the registry's versions."""
     others: dict[str, int] = {}
 
     def load(path: Path) -> WordModel:
