@@ -195,6 +195,10 @@ def compare(home: Path, key: str, sent: Path, seconds: float, connections: int) 
             p50, p99 = np.percentile(all_, [50, 99]) if all_ else (0, 0)
             failed = sum(one.failed for one in measured)
             print(f"{name:<16}{speed:>11.1f}{p50:>8.0f}{p99:>8.0f}{cpu:>8.2f}{ratio:>7.2f}{spent:>6.2f}{failed:>8}")
+        for name in CONTENDERS[:2]:
+            lone = measure(name, home, key, sent, cores, seconds / 2, 1)
+            p50, p99 = np.percentile(lone.milliseconds, [50, 99])
+            print(f"{name}, a single connection: p50 {p50:.1f} ms, p99 {p99:.1f} ms, CPU {lone.cpu_each:.1f} ms")
         print(f"goals: batches at least {GOAL_SPEED} times as fast, at most {GOAL_CPU} of the CPU", flush=True)
 
 

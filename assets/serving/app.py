@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import ceil
 from secrets import token_hex
 from time import monotonic
@@ -100,7 +100,8 @@ def _routes(app: FastAPI, server: Server) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         """In Prometheus' format."""
-        return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")
+        text = await asyncio.get_running_loop().run_in_executor(None, server.metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(ValidationError)
     async def invalid(_: Request, error: ValidationError) -> Response:
@@ -134,7 +135,8 @@ async def _wait(server: Server, ask: Callable[[Callable[[Any], None]], None]) ->
             future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
 
     def done(result: Any) -> None:
-        loop.call_soon_threadsafe(settle, result)
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(settle, result)
 
     ask(done)
     try:

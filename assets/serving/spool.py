@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from assets.ingestion.served import CLOSED, OPEN, spool
 from assets.lake import Home, sync
 
 __all__ = ["Spool"]
+
+_log = logging.getLogger("evergreen.serving")
 
 Durable = Callable[[OSError | None], None]
 
@@ -80,8 +83,11 @@ class Spool:
 
     def _rotate(self) -> None:
         segment, self._segment = self._segment, None
-        if segment:
-            segment.close()
+        try:
+            if segment:
+                segment.close()
+        except OSError as error:  # its events are on disk: it is taken for that of a server that died
+            _log.warning("a segment could not be closed: %s", error)
 
 
 class _Segment:
@@ -117,6 +123,6 @@ class _Segment:
         self._bytes += len(data)
 
     def close(self) -> None:
-        self._open.rename(self._done)
-        self._file.close()
+        with self._file:
+            self._open.rename(self._done)
         sync(self._done.parent)

@@ -128,8 +128,14 @@ class Follower:
         late = self._behind is not None and monotonic() - self._behind > self._settings.load_seconds
         if problem != self.standings.problem:
             _log.warning("following the ledger: %s", problem)
-        keeps = champion is not None and not late and self._registry.ledger.problem() is None
+        keeps = champion is not None and not late and self._is_as_written()
         self.standings = Standings(champion if keeps else None, None, problem)
+
+    def _is_as_written(self) -> bool:
+        try:
+            return self._registry.ledger.problem() is None
+        except EvergreenError:
+            return False
 
     def _follow(self) -> None:
         self._registry.require_ledger()

@@ -279,6 +279,22 @@ def test_with_what_a_verdict_says_that_it_rests_on_the_rules_find_the_same_again
     assert (decision, list(reasons)) == (body["decision"], body["reasons"])
 
 
+@pytest.mark.parametrize(
+    ("live", "decision"),
+    [((0, 0, 0), "promote"), ((40, 6, 8), "promote"), ((40, 1, 12), "reject"), ((40, 12, 1), "promote")],
+)
+def test_a_loss_while_serving_beyond_chance_stands_against_it(live: tuple[int, int, int], decision: str) -> None:
+    verdict = judged(evaluation(champion={"rows": 500}), live=live)
+    assert verdict.decision == decision
+    rows, ours, theirs = live
+    said = f"of {rows} complaints that both answered while serving, {ours} are right only by the challenger, {theirs}"
+    assert any(said in finding.sentence for finding in verdict.findings) == bool(rows)
+    assert {name for name in verdict.numbers if name.startswith("live_")} == (
+        {"live_rows", "live_only_challenger", "live_only_champion", "live_chance"} if rows else set()
+    )
+    assert (decision == "reject") == any(said in reason for reason in verdict.reasons if decision == "reject")
+
+
 def test_a_verdict_is_strict_json() -> None:
     body = judged(evaluation({"accuracy": NAN})).body()
     assert json.loads(json.dumps(body, allow_nan=False))["numbers"]["challenger_accuracy"] is None

@@ -90,7 +90,7 @@ def test_answers_are_those_of_a_scored_file_row_by_row(
     bulk = pd.read_parquet(tmp_path / "bulk.parquet").drop_duplicates("record_id").set_index("record_id")
 
     def ask(first: int) -> list[dict[str, object]]:
-        size = 1 + first % 7
+        size = 3 + first % 5
         day = {"date_received": "2024-06-30"}
         records = [{name: row.fields[name] for name in known} | day for row in rows[first : first + size]]
         headers = {"Authorization": f"Bearer {key}"}
