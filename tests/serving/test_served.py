@@ -21,6 +21,8 @@ from assets.ingestion.records import Record
 from assets.ingestion.served import land, served_sources
 from assets.lake import Home
 from assets.settings import load_domain, load_settings
+from assets.validation.audit import audit, publish
+from assets.warehouse.marts import mart
 from assets.warehouse.project import build_marts
 
 ROOT = Path(__file__).parents[2]
@@ -120,10 +122,9 @@ def test_after_a_kill_the_next_run_knows_all_of_it(
     sources = [str(home.root / "source"), *served_sources(home)]
     ingest(sources, home.lake, SETTINGS.ingestion, home.domain, "2024-08-02")
     build_marts(home)
-    staged = next(home.warehouse.rglob("fct_records"))
-    query = (
-        f"select label, text from read_parquet('{staged}/*.parquet') where record_id = '9900000001' order by known_at"
-    )
-    versions = duckdb.sql(query).fetchall()
+    publish(home, audit(home, "2024-08-02", SETTINGS.warehouse), SETTINGS.warehouse)
+    query = "select label, text from read_parquet($files) where record_id = '9900000001' order by known_at"
+    records = mart(home.lake.current("marts"), "fct_records")
+    versions = duckdb.execute(query, {"files": records}).fetchall()
     assert versions[-1][0] == "bank_account"
     assert "overdraft" in versions[-1][1]
