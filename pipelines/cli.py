@@ -15,7 +15,7 @@ from assets import logs
 from assets.exceptions import SettingsError
 from assets.lake import Home
 from pipelines import output
-from pipelines.commands import deciding, graph, onboarding, reading, upkeep
+from pipelines.commands import deciding, graph, onboarding, reading, serving, upkeep
 from pipelines.examples import epilog
 
 __all__ = ["app", "main"]
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     *(onboarding.init, onboarding.check),
-    *(graph.run, graph.score),
+    *(graph.run, graph.score, serving.serve),
     *(reading.status, reading.ledger, reading.why, reading.letter, reading.export_site),
     *(deciding.approve, deciding.reject, deciding.rollback, deciding.withdraw),
     *(upkeep.prune, upkeep.rebuild_registry),

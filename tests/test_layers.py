@@ -16,7 +16,8 @@ from assets.settings import Domain
 ROOT = Path(__file__).parent.parent
 STAGES = [
     *("ingestion", "warehouse", "validation", "features", "training"),
-    *("evaluation", "registry", "scoring", "monitoring", "retention", "replay", "onboarding", "front", "watching"),
+    *("evaluation", "registry", "scoring", "serving", "monitoring", "retention", "replay", "onboarding", "front"),
+    "watching",
 ]
 FOUNDATION = {
     *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions", "assets.addresses"),

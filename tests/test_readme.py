@@ -1,8 +1,9 @@
 """The how-tos of the README, run as they stand in a fresh folder, after what `make run` does there.
 
 Not run here, for they need more than a test has: `make drift` and the rollback after it (run by
-tests/pipelines/test_demonstration.py), an approval (tests/registry/test_succession.py), and runs on real records, of
-which the reading is run, from a folder and from a bucket.
+tests/pipelines/test_demonstration.py), the server (tests/serving/test_served.py), an approval
+(tests/registry/test_succession.py), and runs on real records, of which the reading is run, from a folder and from a
+bucket.
 """
 
 import os
@@ -20,7 +21,7 @@ from moto.server import ThreadedMotoServer
 ROOT = Path(__file__).parent.parent
 HOW_TO = (ROOT / "README.md").read_text().partition("## How to\n")[2]
 BLOCKS = re.findall(r"```sh\n(.*?)```", HOW_TO, re.S)
-ELSEWHERE = ("rollback", "approve")
+ELSEWHERE = ("rollback", "approve", "serve")
 LONG = ("reproduce", "evergreen run", "withdraw", "replay", "score", "why", "init")
 """Blocks that want a champion, or half a minute or more."""
 SHORT = [block for block in BLOCKS if not any(name in block for name in (*ELSEWHERE, *LONG))]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from assets.evaluation.live import chance_of_no_loss
 from assets.evaluation.report import Evaluation
 from assets.evaluation.rules import Context, Finding, Measured, find
 from assets.settings import Domain, GatePolicy
@@ -72,6 +73,7 @@ def decide(
     doubts: tuple[str, ...] = (),
     held: str | None = None,
     refit_of: str | None = None,
+    live: tuple[int, int, int] = (0, 0, 0),
 ) -> Verdict:
     """The verdict on an evaluated challenger, its reasons in the domain's words.
 
@@ -80,10 +82,11 @@ def decide(
     and the challenger may get a refit, too. `former` are the training ids of former champions; `withdrawn_to` is the
     last training day of any version that a rollback has replaced; `nth` counts the challengers of the champion's reign
     including this one; `doubts` are other reasons why it cannot be measured, and `held` is why a person decides if it
-    passes, whatever the policy's approval. What cannot be measured is never promoted.
+    passes, whatever the policy's approval. `live` are the records that it and the champion have answered while serving
+    (`Context.live`). What cannot be measured is never promoted.
     """
     replaced = evaluation.training_id in former
-    context = Context(refit_of or champion, replaced, withdrawn_to, nth, doubts, held)
+    context = Context(refit_of or champion, replaced, withdrawn_to, nth, doubts, held, live)
     return _judge(evaluation, policy, domain, context, champion, evaluation.snapshot.period["train"][1])
 
 
@@ -126,7 +129,7 @@ def _judge(
     return Verdict(
         decision=decision,
         reasons=reasons,
-        numbers=_numbers(measured, policy, context.nth),
+        numbers=_numbers(measured, policy, context),
         as_of=evaluation.as_of,
         evaluation=evaluation.id,
         training_id=evaluation.training_id,
@@ -158,10 +161,14 @@ def met(verdicts: Iterable[Mapping[str, Any]], champion: str | None) -> set[str]
     return evaluations
 
 
-def _numbers(measured: Measured, policy: GatePolicy, nth: int) -> dict[str, float]:
+def _numbers(measured: Measured, policy: GatePolicy, context: Context) -> dict[str, float]:
     limits = {f"policy_{name}": value for name, value in policy.model_dump().items() if isinstance(value, int | float)}
     judged = () if measured.evaluation.refit_of else measured.parts
     by_part = {f"gain/{part.name}": part.gain for part in judged}
     by_part |= {f"chance/{part.name}": part.chance(policy) for part in judged}
-    counted = {"test_rows": float(measured.evaluation.challenger.rows), "nth_of_the_reign": float(nth)}
+    counted = {"test_rows": float(measured.evaluation.challenger.rows), "nth_of_the_reign": float(context.nth)}
+    if context.live[0]:
+        rows, ours, theirs = context.live
+        counted |= {"live_rows": float(rows), "live_only_challenger": float(ours), "live_only_champion": float(theirs)}
+        counted["live_chance"] = chance_of_no_loss(ours, theirs)
     return counted | measured.numbers | by_part | limits

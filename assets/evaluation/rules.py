@@ -16,11 +16,15 @@ import numpy as np
 from assets.display import slice_name
 from assets.evaluation.criteria import Costs, Criterion, criteria, title
 from assets.evaluation.harm import Part, paired_gain, parts
+from assets.evaluation.live import chance_of_no_loss
 from assets.evaluation.paired import Gain, Pair, compare, mcnemar
 from assets.evaluation.report import GOLDEN_TOLERANCE, Evaluation, Reference, Rival
 from assets.settings import Domain, GatePolicy
 
-__all__ = ["Context", "Finding", "Measured", "Term", "find"]
+__all__ = ["WHILE_SERVING", "Context", "Finding", "Measured", "Term", "find"]
+
+WHILE_SERVING = "no worse while serving"
+"""The rule about live evidence; without any, it is not asked."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,9 @@ class Context:
     """Other reasons why it cannot be measured."""
     held: str | None = None
     """Why a person decides if it passes, whatever the policy's approval."""
+    live: tuple[int, int, int] = (0, 0, 0)
+    """Records that both have answered while serving and whose label is known: all of them, those that only the
+    challenger got right, and those that only the champion did."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ def find(measured: Measured, policy: GatePolicy, context: Context) -> tuple[Find
         return basic
     if measured.evaluation.refit_of:
         return (*basic, *_refit(measured, policy))
-    return (*basic, *_may_return(measured.evaluation, context), *_is_good(measured, policy, context.nth))
+    return (*basic, *_may_return(measured.evaluation, context), *_is_good(measured, policy, context))
 
 
 def _measurable(measured: Measured, policy: GatePolicy, context: Context) -> Iterator[Finding]:
@@ -238,7 +245,7 @@ def _may_return(evaluation: Evaluation, context: Context) -> Iterator[Finding]:
         yield Finding("newer than what was rolled back", newer, sentence, quiet=True)
 
 
-def _is_good(measured: Measured, policy: GatePolicy, nth: int) -> Iterator[Finding]:
+def _is_good(measured: Measured, policy: GatePolicy, context: Context) -> Iterator[Finding]:
     evaluation = measured.evaluation
     yield from _beats_baseline(measured, policy)
     yield _is_calibrated(evaluation, policy)
@@ -246,11 +253,24 @@ def _is_good(measured: Measured, policy: GatePolicy, nth: int) -> Iterator[Findi
     if evaluation.champion is None:
         yield Finding("better than the champion", True, "there is no champion yet")
         return
-    yield _is_better(measured, policy, nth)
+    yield _is_better(measured, policy, context.nth)
     yield from _is_not_worse(measured, evaluation.champion, policy)
     yield _harms_none(measured, policy)
     if evaluation.reference is not None:
         yield _holds_on_reference(evaluation.reference, policy)
+    if context.live[0]:
+        yield _holds_live(measured.domain, policy, *context.live)
+
+
+def _holds_live(domain: Domain, policy: GatePolicy, rows: int, ours: int, theirs: int) -> Finding:
+    """While serving, no loss beyond chance, however often one has looked."""
+    chance = chance_of_no_loss(ours, theirs)
+    term = Term("chance of no loss while serving", chance, "more than", policy.significance, ("significance",))
+    answered = (
+        f"of {rows} {domain.record.many} that both answered while serving, {ours} are right only by the challenger"
+    )
+    sentence = f"{answered}, {theirs} only by the champion (chance {chance:.2g})"
+    return Finding(WHILE_SERVING, term.holds, sentence, (term,))
 
 
 def _beats_baseline(measured: Measured, policy: GatePolicy) -> Iterator[Finding]:

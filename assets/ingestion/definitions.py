@@ -9,6 +9,7 @@ from pydantic import Field
 
 from assets.exceptions import EvergreenError
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
+from assets.ingestion.served import land, served_sources
 from assets.ingestion.sources import configured_sources
 from assets.ingestion.tables import objects_table, refused_table
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
@@ -70,6 +71,8 @@ def raw_records(context: dg.AssetExecutionContext, config: IngestionConfig, ever
     try:
         evergreen.home.claim()
         home, settings = evergreen.home, evergreen.settings.ingestion
+        land(home)
+        sources = [*sources, *served_sources(home)]
         landing = ingest(sources, home.lake, settings, home.domain, as_of(context), history=config.history)
     except UnreachableError as error:
         # Not a retry policy: it would also restart a run that was asked to stop.

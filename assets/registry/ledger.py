@@ -125,6 +125,14 @@ class Ledger:
         with self._locked(shared=True), self._transaction("deferred") as connection:
             return _select(connection, "where cast(? as text) is null or kind = ?", (kind, kind))
 
+    def head(self) -> tuple[int, str]:
+        """The last entry's number and hash, (0, "") for none: cheap to ask again and again."""
+        if self._is_empty:
+            return _Head(0, "")
+        with self._locked(shared=True), self._transaction("deferred") as connection:
+            row = connection.execute("select seq, hash from entries order by seq desc limit 1").fetchone()
+        return _Head(*row) if row else _Head(0, "")
+
     def champion_at(self, as_of: str) -> Entry | None:
         """The entry that made the champion as of an instant, None before the first."""
         moves = [entry for entry in self.entries("alias") if entry.as_of <= as_of]

@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from assets.as_of import shifted
 from assets.evaluation.gate import Verdict, count_reign, decide, decide_refit
-from assets.evaluation.report import Evaluation, evaluation_hash
+from assets.evaluation.live import live_answers
+from assets.evaluation.report import Evaluation, evaluation_hash, read_evaluation, table
+from assets.evaluation.rules import WHILE_SERVING
 from assets.exceptions import BundleError, RegistryError
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import FOLLOWED, LEDGER_BROKEN, MODEL, RegisteredVersion, Registry
@@ -42,11 +44,34 @@ class Succession:
         if problem := self.registry.ledger_problem():
             return decide(evaluation, policy, domain, doubts=(f"{LEDGER_BROKEN}: {problem}",))
         self.reconcile(evaluation.as_of, policy.alias_edits)
+        verdict = self._decide(evaluation, policy)
+        self.enact(version, verdict)
+        return verdict
+
+    def withdraw_canary(self, verdict: Entry) -> Verdict | None:
+        """Judge a version again, by the policy of its verdict and by what it has answered while serving.
+
+        If that shows a loss beyond chance, the new verdict rejects the version, and is recorded and returned; nothing
+        is ever promoted here. Raises RegistryError when the ledger is not as it was written.
+        """
+        self.registry.require_ledger()
+        if verdict.body["decision"] == "reject":
+            return None
+        folder = self.registry.home.lake.path(table(verdict.as_of), verdict.body["evaluation"])
+        again = self._decide(read_evaluation(folder), GatePolicy.model_validate(verdict.body["policy"]))
+        worse = any(finding.rule == WHILE_SERVING and not finding.holds for finding in again.findings)
+        if again.decision != "reject" or not worse:
+            return None
+        self.enact(self.registry.version_of(verdict).version, again)
+        return again
+
+    def _decide(self, evaluation: Evaluation, policy: GatePolicy) -> Verdict:
         now = self._reigning()
-        verdict = decide(
+        live = live_answers(self.registry.home.lake, evaluation.training_id, now) if now else None
+        return decide(
             evaluation,
             policy,
-            domain,
+            self.registry.home.domain,
             now,
             frozenset(self._former()),
             self._withdrawn_to(),
@@ -54,9 +79,8 @@ class Succession:
             tuple(self._doubts(evaluation)),
             self._held(evaluation.as_of, policy.rollback_holds_days),
             self.registry.refit_of(now) if now else None,
+            (live.rows, live.only_challenger, live.only_champion) if live else (0, 0, 0),
         )
-        self.enact(version, verdict)
-        return verdict
 
     def due_refit(self) -> RegisteredVersion | None:
         """The champion, if a verdict or an approval made it champion and there is no verdict on a refit of it yet.

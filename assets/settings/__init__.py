@@ -5,6 +5,7 @@ overrides single fields. A domain in a folder of its own overrides both with its
 value is a SettingsError that names the file and the field.
 """
 
+from assets.settings.answering import ServingSettings
 from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
 from assets.settings.environment import EMBEDDED, Environment
@@ -21,6 +22,7 @@ from assets.settings.loading import (
     load_hints,
     load_ledger_settings,
     load_policy,
+    load_serving_settings,
     load_settings,
     profiles,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "RetentionSettings",
     "RetrainingPolicy",
     "ScoringSettings",
+    "ServingSettings",
     "Settings",
     "SnapshotSettings",
     "TrainingSettings",
@@ -65,6 +68,7 @@ __all__ = [
     "load_hints",
     "load_ledger_settings",
     "load_policy",
+    "load_serving_settings",
     "load_settings",
     "profiles",
 ]

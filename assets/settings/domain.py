@@ -191,6 +191,8 @@ class Domain(Section):
     """Values that a column is expected to have; others are reported but stop nothing."""
     sensitive: tuple[Name, ...] = ()
     """Fields whose values are never shown, in any report, slice or check."""
+    example: dict[Name, str] = Field(default={})
+    """A record as it comes in, by the source's fields: what the description of the server's interface shows."""
     simulator: str | None = None
     """A module in the domain's folder with a function `simulate`, which writes sources of a changing world."""
 
@@ -215,10 +217,11 @@ class Domain(Section):
         named |= {"entities": self.entities, "request": self.request}
         late = {"label.fields": self.label.fields, "label.known.field": (self.label.known.field or self.id,)}
         fields = tuple(self.source.fields)
-        for where, names in (named | late | {"sensitive": self.sensitive}).items():
+        others = {"sensitive": self.sensitive, "example": tuple(self.example)}
+        for where, names in (named | late | others).items():
             _require(where, names, fields, "not one of source.fields:")
         known_first = [name for name in fields if name not in self.outcomes]
-        for where, names in named.items():
+        for where, names in (named | {"example": tuple(self.example)}).items():
             _require(where, names, known_first, "an outcome, which is not known when a record comes in; choose from")
         _require(
             "label.fields", self.label.fields, self.outcomes, "not an outcome; set `outcome: true`, or name one of"

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from assets.exceptions import SettingsError
+from assets.settings.answering import ServingSettings
 from assets.settings.data import IngestionSettings, NameHints, SnapshotSettings, WarehouseSettings
 from assets.settings.domain import Domain
 from assets.settings.environment import Environment
@@ -27,8 +28,7 @@ from assets.settings.training import TrainingSettings
 __all__ = [
     *("CONFIGS", "Settings", "domain_configs", "domain_folder"),
     *("load_alert_settings", "load_domain", "load_environment", "load_front_settings", "load_hints"),
-    "load_ledger_settings",
-    *("load_policy", "load_settings", "profiles"),
+    *("load_ledger_settings", "load_policy", "load_serving_settings", "load_settings", "profiles"),
 ]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -100,6 +100,11 @@ def load_front_settings() -> FrontSettings:
 def load_alert_settings() -> AlertSettings:
     """`configs/alerts.yaml`. Raises SettingsError for an unknown or impossible field."""
     return _validated(AlertSettings, _section("alerts.yaml", AlertSettings), CONFIGS / "alerts.yaml")
+
+
+def load_serving_settings() -> ServingSettings:
+    """`configs/serving.yaml`. Raises SettingsError for an unknown or impossible field."""
+    return _validated(ServingSettings, _section("serving.yaml", ServingSettings), CONFIGS / "serving.yaml")
 
 
 def load_hints() -> NameHints:

@@ -21,6 +21,7 @@ from assets.settings import (
     FrontSettings,
     LedgerSettings,
     NameHints,
+    ServingSettings,
     Settings,
 )
 from assets.settings.section import Section
@@ -44,6 +45,7 @@ _FILES: dict[str, type[Section]] = {
     "ledger": LedgerSettings,
     "front": FrontSettings,
     "alerts": AlertSettings,
+    "serving": ServingSettings,
     "onboarding": NameHints,
 }
 _TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}

@@ -269,11 +269,30 @@ def test_with_what_a_verdict_says_that_it_rests_on_the_rules_find_the_same_again
     found = evaluation(champion={"rows": 500}, slices=(part("Web", 0.8, 0.95),))
     body = json.loads(json.dumps(judged(found, nth=2, doubts=(), held="a rollback holds").body()))
     policy, context = GatePolicy.model_validate(body["policy"]), Context(**body["context"])
-    assert (policy, context) == (POLICY, Context("champion", nth=2, held="a rollback holds", doubts=context.doubts))
+    assert (policy, context) == (
+        POLICY,
+        Context("champion", nth=2, held="a rollback holds", doubts=context.doubts, live=context.live),
+    )
     again = find(Measured.of(found, DOMAIN, policy), policy, context)
     assert [finding.body() for finding in again] == body["rules"]
     decision, reasons = conclude(again, policy, context)
     assert (decision, list(reasons)) == (body["decision"], body["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("live", "decision"),
+    [((0, 0, 0), "promote"), ((40, 6, 8), "promote"), ((40, 1, 12), "reject"), ((40, 12, 1), "promote")],
+)
+def test_a_loss_while_serving_beyond_chance_stands_against_it(live: tuple[int, int, int], decision: str) -> None:
+    verdict = judged(evaluation(champion={"rows": 500}), live=live)
+    assert verdict.decision == decision
+    rows, ours, theirs = live
+    said = f"of {rows} complaints that both answered while serving, {ours} are right only by the challenger, {theirs}"
+    assert any(said in finding.sentence for finding in verdict.findings) == bool(rows)
+    assert {name for name in verdict.numbers if name.startswith("live_")} == (
+        {"live_rows", "live_only_challenger", "live_only_champion", "live_chance"} if rows else set()
+    )
+    assert (decision == "reject") == any(said in reason for reason in verdict.reasons if decision == "reject")
 
 
 def test_a_verdict_is_strict_json() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from assets.exceptions import NotPublished
 from assets.features import serving
-from assets.features.serving import materialize, online_features, online_store, pinned
+from assets.features.serving import OnlineReader, materialize, online_features, online_store, pinned
 from assets.features.snapshot import with_features
 from assets.features.store import definitions, repository_registry
 from assets.lake import Home
@@ -128,6 +128,21 @@ def test_what_another_run_fills_the_store_with_is_not_used(home: Home, marts: Pa
         pd.testing.assert_frame_equal(online_features(home, rows, filled), early)
     assert online_store(home.features).as_of == LATE
     assert not list(home.root.glob(".online-*"))
+
+
+def test_an_opened_store_says_when_it_was_filled_again(home: Home, marts: Path, rows: pd.DataFrame) -> None:
+    materialize(home, EARLY)
+    early, opened = online_features(home, rows), OnlineReader.open(home)
+    pd.testing.assert_frame_equal(opened.features(rows), early)
+    assert opened.is_current
+    materialize(home, LATE)
+    assert not opened.is_current
+    again = OnlineReader.open(home)
+    assert (again.content.as_of, again.is_current) == (LATE, True)
+    pd.testing.assert_frame_equal(again.features(rows), online_features(home, rows))
+    (home.features / "online.db").unlink()
+    with pytest.raises(NotPublished):
+        _ = again.is_current
 
 
 def test_an_empty_store_says_what_to_do(home: Home, marts: Path, rows: pd.DataFrame) -> None:

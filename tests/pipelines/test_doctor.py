@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from assets.lake import Home
 from assets.objects import Objects
 from assets.registry.ledger import Ledger
-from assets.settings import load_domain
+from assets.settings import EMBEDDED, load_domain
 from pipelines import cli
 from pipelines.doctor import Finding, examine
 

@@ -42,6 +42,13 @@ def test_entries_come_back_oldest_first(ledger: Ledger) -> None:
     assert [entry.key for entry in ledger.entries("alias")] == ["a"]
 
 
+def test_the_head_is_the_last_entry(ledger: Ledger) -> None:
+    assert ledger.head() == (0, "")
+    for key in "ab":
+        entry = ledger.append("verdict", key, DAY, {})
+        assert ledger.head() == (entry.seq, entry.hash)
+
+
 def test_the_first_entry_of_a_kind_and_key_stands(ledger: Ledger) -> None:
     first = ledger.append("verdict", "k", DAY, {"decision": "reject"})
     assert ledger.append("verdict", "k", "2024-06-02", {"decision": "promote"}) == first

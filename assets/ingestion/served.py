@@ -1,0 +1,169 @@
+"""Served records: what requests have asked and been answered, as a table of the lake and as a source of records.
+
+<home>/served/spool/<segment>.open.jsonl       what a server writes, an event a line; it holds the file's lock
+<home>/served/spool/<segment>.jsonl            a closed segment
+<home>/served/source/0-served/<segment>.jsonl  its records in the domain's own format, which ingestion reads
+lake/served/<segment>/<version>/events.parquet all of its events
+
+Records have no label yet when they are asked about. Feedback that has the domain's outcomes makes a new version of the
+record. The keys of these objects come before those of other sources, whose versions of a record are therefore newer;
+records that are known from another source already are left to it.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.lake import Home, Lake, hash_file, locked, replacing
+from assets.settings import Domain
+
+__all__ = ["CLOSED", "OPEN", "land", "served_events", "served_sources", "spool"]
+
+OPEN, CLOSED = ".open.jsonl", ".jsonl"
+_TABLE, _KEY = "served", "0-served"
+_EVENTS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("kind", "at", "request", "key", "record_id", "predicted")),
+        ("confidence", pa.float64()),
+        *((name, pa.string()) for name in ("reason", "version", "training_id")),
+        ("ledger_entry", pa.int64()),
+        *((name, pa.string()) for name in ("role", "features", "features_as_of", "label", "record")),
+    ]
+)
+"""kind: answer, shadow (recorded, never returned) or feedback; at: ISO 8601, UTC; record: its fields, as JSON."""
+_ASKED = """
+    select record_id, arg_max(record, "at") from read_parquet($events)
+    where kind = 'answer' and record_id in (select unnest($ids)) group by record_id
+"""
+_KNOWN = """
+    select distinct records.record_id from read_parquet($records) records
+    join read_parquet($objects) objects using (object_id)
+    where records.record_id in (select unnest($ids)) and not starts_with(objects.key, $own)
+"""
+
+
+def spool(home: Home) -> Path:
+    """The folder of the segments."""
+    return home.root / "served" / "spool"
+
+
+def served_sources(home: Home) -> list[str]:
+    """The source of the records that were served; none before the first."""
+    folder = home.root / "served" / "source"
+    return [str(folder)] if any(folder.glob(f"{_KEY}/*{CLOSED}")) else []
+
+
+def served_events(lake: Lake) -> list[str]:
+    """The files of the table `served`, oldest first."""
+    return [str(lake.current(table) / "events.parquet") for table in lake.tables(_TABLE)]
+
+
+def land(home: Home) -> list[str]:
+    """Publish every closed segment, and those of servers that have died; returns their names.
+
+    Repeating it changes nothing. A line that a killed server has not finished was never acknowledged, and is left out.
+    """
+    folder = spool(home)
+    if not folder.is_dir():
+        return []
+    with locked(folder.parent / ".landing.lock"):
+        for path in sorted(folder.glob(f"*{OPEN}")):
+            _close_abandoned(path)
+        segments = sorted(path for path in folder.glob(f"*{CLOSED}") if not path.name.endswith(OPEN))
+        for path in segments:
+            _land(home, path)
+    return [path.name.removesuffix(CLOSED) for path in segments]
+
+
+def _close_abandoned(path: Path) -> None:
+    """Close a segment that no server holds."""
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if os.fstat(file.fileno()).st_nlink and path.exists():
+            path.rename(path.with_name(path.name.removesuffix(OPEN) + CLOSED))
+
+
+def _land(home: Home, path: Path) -> None:
+    name, events = path.name.removesuffix(CLOSED), list(_read(path))
+    if events:
+        with home.lake.staging(f"{_TABLE}/{name}") as staged:
+            rows = [event | {"record": _text(event.get("record"))} for event in events]
+            pq.write_table(pa.Table.from_pylist(rows, schema=_EVENTS), staged / "events.parquet", compression="zstd")
+            home.lake.publish(f"{_TABLE}/{name}", hash_file(staged / "events.parquet")[:16], staged)
+        _write_source(home, name, events)
+    path.unlink()
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+
+
+def _text(record: Any) -> str | None:
+    return None if record is None else json.dumps(record, ensure_ascii=False)
+
+
+def _write_source(home: Home, name: str, events: list[dict[str, Any]]) -> None:
+    """The segment's records as an object, unless it was written before a kill."""
+    target = home.root / "served" / "source" / _KEY / f"{name}{CLOSED}"
+    if target.exists():
+        return
+    versions = list(_versions(home, events))
+    known = _known_elsewhere(home, {record_id for record_id, _ in versions})
+    records = [_in_source(home.domain, record) for record_id, record in versions if record_id not in known]
+    if records:
+        with replacing(target) as file:
+            file.writelines(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+
+def _versions(home: Home, events: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """The records that were asked about, and those that feedback has completed, in order."""
+    asked = {event["record_id"]: event["record"] for event in events if event["kind"] == "answer"}
+    told = [event for event in events if event["kind"] == "feedback" and event.get("record")]
+    before = _asked_before(home.lake, [event["record_id"] for event in told if event["record_id"] not in asked])
+    for event in events:
+        if event["kind"] == "answer" and event["record_id"]:
+            yield event["record_id"], event["record"]
+    for event in told:
+        if record := asked.get(event["record_id"]) or before.get(event["record_id"]):
+            yield event["record_id"], record | event["record"]
+
+
+def _asked_before(lake: Lake, ids: list[str]) -> dict[str, dict[str, str | None]]:
+    if not ids or not (events := served_events(lake)):
+        return {}
+    with duckdb.connect() as connection:
+        return {
+            record_id: json.loads(record)
+            for record_id, record in connection.execute(_ASKED, {"events": events, "ids": ids}).fetchall()
+        }
+
+
+def _known_elsewhere(home: Home, ids: Iterable[str]) -> set[str]:
+    """The ids that the marts know from objects of other sources."""
+    lake = home.lake
+    if lake.version("marts") is None or lake.version("raw_records") is None:
+        return set()
+    parameters = {
+        "records": str(lake.current("marts") / "fct_records" / "*.parquet"),
+        "objects": str(lake.current("raw_records") / "objects.parquet"),
+        "ids": sorted(ids),
+        "own": f"{_KEY}/",
+    }
+    with duckdb.connect() as connection:
+        return {record_id for (record_id,) in connection.execute(_KNOWN, parameters).fetchall()}
+
+
+def _in_source(domain: Domain, record: dict[str, str | None]) -> dict[str, str | None]:
+    """All fields by their names in the source: one that is missing is null, so that no object lacks it."""
+    return {domain.source.names(name)[0]: record.get(name) for name in domain.source.fields}
