@@ -75,7 +75,8 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None]) -> None:
         checkpoints = Checkpoints(plan.checkpoints, plan.settings.storage.checkpoints_kept)
         mirror = Mirror.of(plan)
         uploads = Uploads(mirror, say) if mirror else None
-        saver = Saver(engine, checkpoints, plan.settings.storage.checkpoint_seconds, say, uploads)
+        apart = mirror if plan.apart else None
+        saver = Saver(engine, checkpoints, plan.settings.storage.checkpoint_seconds, say, uploads, apart)
         progress = run_steps(engine, task, data, plan.settings, saver, say)
         started = {"start_seconds": phases.seconds, "threads": threads}
         used = usage(task, plan, engine, progress, peak)
