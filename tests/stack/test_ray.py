@@ -138,6 +138,12 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture
+def measured(record_testsuite_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """Notes a figure in the report of --junitxml."""
+    return record_testsuite_property
+
+
+@pytest.fixture
 def home(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> str:
     """The prefix of a home whose trainings run on the cluster."""
     objects = f"team-{secrets.token_hex(4)}"
@@ -149,7 +155,10 @@ def home(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="module")
 def two(settings: TrainingSettings) -> TrainingSettings:
-    return override(settings, {"ranks": 2, "epochs": 8.0, "checkpoint_seconds": 3.0, "silence_seconds": 120.0})
+    return override(
+        settings,
+        {"ranks": 2, "trainable_layers": 2, "epochs": 8.0, "checkpoint_seconds": 3.0, "silence_seconds": 120.0},
+    )
 
 
 @dataclass(frozen=True)
@@ -238,18 +247,18 @@ def test_a_killed_run_and_a_killed_rank_cost_nothing_but_time(
     nodes: Nodes,
     home: str,
     lake: Lake,
-    record_property: Callable[[str, object], None],
+    measured: Callable[[str, object], None],
 ) -> None:
     """The run that is launched again adopts the job, and ends in the weights of two ranks of this machine."""
     before = nodes.states().keys()
     since, first = time.monotonic(), dagster_run()
     eventually(lambda: "step " in nodes.said(), "the first step")
-    record_property("seconds besides the steps", {"here": here.overhead, "there": time.monotonic() - since})
+    measured("seconds besides the steps", {"here": here.overhead, "there": time.monotonic() - since})
     eventually(lambda: saved(home), "a checkpoint")
     first.kill()
     first.communicate()
     second = dagster_run()
-    record_property("seconds after the kill of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGKILL)))
+    measured("seconds after the kill of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGKILL)))
     shown = second.communicate()[0]
     assert second.returncode == 0, shown[-3000:]
     assert "tokens/s" in shown
@@ -265,12 +274,12 @@ def test_a_hung_rank_is_noticed_and_terminating_the_run_ends_its_job(
     lake: Lake,
     nodes: Nodes,
     home: str,
-    record_property: Callable[[str, object], None],
+    measured: Callable[[str, object], None],
 ) -> None:
     shutil.rmtree(lake.root / "challenger", ignore_errors=True)
     before = nodes.states().keys()
     run = dagster_run()
-    record_property("seconds after the stop of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGSTOP)))
+    measured("seconds after the stop of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGSTOP)))
     assert "the ranks hang" in nodes.said()
     run.terminate()
     shown = run.communicate()[0]
@@ -286,14 +295,14 @@ def test_after_the_loss_of_a_node_and_of_the_head_a_training_goes_on_elsewhere(
     nodes: Nodes,
     home: str,
     tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    measured: Callable[[str, object], None],
 ) -> None:
     there, elastic = Lake(tmp_path / "lake"), override(two, {"fewest_ranks": 1})
 
     def lose_both(job: Job) -> None:
         with ThreadPoolExecutor(1) as other:
             running = other.submit(run_job, job)
-            record_property("seconds after the kill of a node", lose(home, nodes.kill_second))
+            measured("seconds after the kill of a node", lose(home, nodes.kill_second))
             nodes.kill_head()
             running.result()
 

@@ -148,3 +148,16 @@ def test_ranks_without_a_common_folder_go_on_from_s3_on_other_machines(
         finish(start(plan, tmp_path / "alone", 2))
         alone = tmp_path / "alone" / "machine-0" / "output"
         assert hash_file(made / "model.safetensors") == hash_file(alone / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_an_s3_that_does_not_answer_ends_a_rank_as_what_can_go_on(
+    plan: TrainingPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        (process,) = start(plan, tmp_path, 1)
+        process.communicate()
+    assert process.returncode == os.EX_TEMPFAIL
+    assert "no answer" in (tmp_path / "machine-0" / "output" / "failure.txt").read_text()

@@ -266,10 +266,13 @@ def _write(copies: dict[Path, State], hashes: Path) -> None:
 
 def _move(mirror: Mirror, files: Sequence[Path]) -> None:
     """Copy one rank's files to S3, in their order, and remove them here."""
-    for path in files:
-        with path.open("rb") as file:
-            mirror.put_part(path.parent.name.removeprefix("."), {path.name: file})
-        path.unlink()
+    try:
+        for path in files:
+            with path.open("rb") as file:
+                mirror.put_part(path.parent.name.removeprefix("."), {path.name: file})
+    finally:
+        for path in files:
+            path.unlink()
 
 
 def _hashes(folder: Path, rank: int) -> Path:

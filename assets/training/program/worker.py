@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from assets.exceptions import EvergreenError, Stopped
+from assets.s3 import UnreachableError
 from assets.training.plan import TrainingPlan
 from assets.training.program.process import (
     die_with_parent,
@@ -27,11 +28,15 @@ from assets.training.tasks import TASKS
 
 __all__ = ["main", "train"]
 
+_STATUSES: dict[type[EvergreenError], int] = {Stopped: 128 + signal.SIGTERM, UnreachableError: os.EX_TEMPFAIL}
+"""Exit statuses of what ends a run that can go on."""
+
 
 def main(path: Path) -> int:
     """Run one rank of a plan. Returns 0 when the bundle is written; otherwise `plan.failure` says why it is not.
 
-    It is 143, like that of a process ended by SIGTERM, when the run was asked to stop and is saved, and 1 otherwise.
+    It is 143, like that of a process ended by SIGTERM, when the run was asked to stop and is saved, 75 (EX_TEMPFAIL)
+    when S3 did not answer, and 1 otherwise.
     """
     die_with_parent()
     silence_stdout()
@@ -46,7 +51,7 @@ def main(path: Path) -> int:
         except EvergreenError as error:
             plan.failure.write_text(str(error))
             say(str(error))
-            return 128 + signal.SIGTERM if isinstance(error, Stopped) else 1
+            return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 1)
     return 0
 
 
