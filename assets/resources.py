@@ -1,12 +1,13 @@
 """The resource of the assets, a home folder and a profile's settings; how assets show what they found, and end."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
@@ -21,6 +22,9 @@ from assets.exceptions import SettingsError, TrainingError
 from assets.lake import Home, hash_bytes, replacing
 from assets.logs import of_run
 from assets.settings import Settings, load_domain, load_settings
+
+if TYPE_CHECKING:
+    from assets.training.launchers.interface import Job, Run
 
 __all__ = [
     *("AS_OF", "Concluded", "Evergreen", "as_of", "as_of_run", "concluded", "explained", "numbers_of", "picture"),
@@ -105,27 +109,36 @@ def _require_as_of(key: str) -> None:
         raise SettingsError(f"the partition {key} is still to come")
 
 
-def worker_runner(context: dg.AssetExecutionContext, home: Home) -> Callable[[list[str]], None]:
-    """A function that starts training processes which report to a run and to MLflow, and end with the run.
+def worker_runner(context: dg.AssetExecutionContext, home: Home) -> "Run":
+    """A function that starts training processes, here or on a cluster, which report to a run and end with it.
 
-    It raises TrainingError when they end early. The last argument of a command is the file with the training's plan.
+    Those of this machine also report to MLflow while they train. It raises TrainingError when they end early. The last
+    argument of a command is the file with the training's plan.
     """
-    from assets.registry.curves import live_curves
 
-    def run(command: list[str]) -> None:
-        with live_curves(home, context.run.run_id) as told:
-            client = dg.PipesSubprocessClient(
-                cwd=str(Path(__file__).parents[1]),
-                context_injector=dg.PipesEnvContextInjector(),
-                message_reader=_Reader(str(Path(command[-1]).with_name("messages")), told),
-                termination_timeout_seconds=TIMEOUT_MAX,  # they stop when asked to, though later on a busy machine
-            )
-            try:
-                client.run(context=context.op_execution_context, command=command)
-            except DagsterPipesExecutionError as error:
-                raise TrainingError(f"the training processes ended early: {error}") from None
+    def run(work: "list[str] | Job") -> None:
+        if isinstance(work, list):
+            _run_here(context, home, work)
+        else:
+            _run_job(context, work)
 
     return run
+
+
+def _run_here(context: dg.AssetExecutionContext, home: Home, command: list[str]) -> None:
+    from assets.registry.curves import live_curves
+
+    with live_curves(home, context.run.run_id) as told:
+        client = dg.PipesSubprocessClient(
+            cwd=str(Path(__file__).parents[1]),
+            context_injector=dg.PipesEnvContextInjector(),
+            message_reader=_Reader(str(Path(command[-1]).with_name("messages")), told),
+            termination_timeout_seconds=TIMEOUT_MAX,  # they stop when asked to, though later on a busy machine
+        )
+        try:
+            client.run(context=context.op_execution_context, command=command)
+        except DagsterPipesExecutionError as error:
+            raise TrainingError(f"the training processes ended early: {error}") from None
 
 
 class _Reader(dg.PipesFileMessageReader):
@@ -148,6 +161,22 @@ class _Reader(dg.PipesFileMessageReader):
         handler.handle_message = telling  # type: ignore[method-assign]
         with super().read_messages(handler) as params:
             yield params
+
+
+def _run_job(context: dg.AssetExecutionContext, job: "Job") -> None:
+    """Run a job on its cluster, or wait for it where it runs already: a job outlives the process of a run.
+
+    Its first lines are shown again then. Terminating the run ends it.
+    """
+    from dagster_ray.core.pipes import PipesRayJobClient
+
+    from assets.training.launchers.jobs import answered, entrypoint, job_client
+
+    with answered(job), redirect_stdout(sys.stderr):  # stdout belongs to the command that started the run
+        client = PipesRayJobClient(address=job.cluster)
+        client.client = job_client(job.cluster)
+        how: Any = {"entrypoint": entrypoint(job), "submission_id": job.id}
+        client.run(context=context.op_execution_context, submit_job_params=how)
 
 
 Concluded = Iterator[dg.MaterializeResult[Any]]

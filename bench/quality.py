@@ -37,7 +37,8 @@ from assets.ingestion.landing import ingest
 from assets.lake import Home
 from assets.settings import load_domain, load_settings
 from assets.training.bundle import load_bundle
-from assets.training.launchers.launch import override, plan_training, worker_command
+from assets.training.launchers.launch import override, plan_training
+from assets.training.launchers.processes import worker_command
 from assets.validation.audit import audit, publish
 from assets.warehouse.project import build_marts
 

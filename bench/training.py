@@ -189,7 +189,7 @@ def checkpoint(folder: Path) -> None:
 
 
 def startup(folder: Path) -> None:
-    from assets.training.launchers.launch import worker_command
+    from assets.training.launchers.processes import worker_command
 
     plan_file = folder / "plan.json"
     plan_file.write_text(make_plan(folder).model_dump_json())

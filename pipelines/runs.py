@@ -21,6 +21,8 @@ from assets.exceptions import TrainingError
 from assets.lake import Home
 from assets.logs import stdout_logged
 from assets.settings import CONFIGS
+from assets.training.launchers.interface import Job
+from assets.training.launchers.jobs import run_job
 from pipelines.failures import stopped, told
 from pipelines.faults import full_disk
 from pipelines.instance import COMMAND_TAG, LOCATION, close_killed_runs, close_runs, open_instance
@@ -51,9 +53,12 @@ class GraphRun:
     """The results of the checks that did not pass and stopped nothing."""
 
 
-def run_worker(command: list[str]) -> None:
-    """Run a training command outside Dagster; it reports on stderr. Raises TrainingError when it ends early."""
-    ended = subprocess.run(command, cwd=CONFIGS.parent, check=False).returncode
+def run_worker(work: list[str] | Job) -> None:
+    """Run a training outside Dagster; a command reports on stderr. Raises TrainingError when it ends early."""
+    if isinstance(work, Job):
+        run_job(work)
+        return
+    ended = subprocess.run(work, cwd=CONFIGS.parent, check=False).returncode
     if ended:
         raise TrainingError(f"the training processes ended early, with exit code {ended}")
 

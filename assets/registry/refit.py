@@ -17,7 +17,8 @@ from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.settings import Settings, TrainingSettings
 from assets.training.bundle import read_json
-from assets.training.launchers.launch import Run, Training, train
+from assets.training.launchers.interface import Run
+from assets.training.launchers.launch import Training, train
 
 __all__ = ["Refit", "refit_champion"]
 

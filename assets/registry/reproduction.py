@@ -16,7 +16,8 @@ from assets.registry.registry import Registry
 from assets.registry.removed import why_gone
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle, read_json
-from assets.training.launchers.launch import Run, train
+from assets.training.launchers.interface import Run
+from assets.training.launchers.launch import train
 from assets.training.tasks.classification.labels import places
 
 __all__ = ["TOLERANCE", "Reproduction", "reproduce"]

@@ -18,6 +18,7 @@ from assets.replay.backtest import Backtest, backtest
 from assets.replay.history import History, read_history
 from assets.replay.workshop import Workshop
 from assets.settings import Domain, RetrainingPolicy, Settings
+from assets.training.launchers.interface import Run
 from assets.training.task import Predictor
 
 __all__ = ["Replay", "replay", "table"]
@@ -41,7 +42,7 @@ def replay(
     days: tuple[str, ...],
     policies: Mapping[str, RetrainingPolicy],
     settings: Settings,
-    run: Callable[[list[str]], None],
+    run: Run,
     say: Callable[[str], None],
 ) -> Replay:
     """Take each policy through the days. `run` starts training commands, where the settings train an encoder.
@@ -81,9 +82,7 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _trainer(
-    home: Home, history: History, run: Callable[[list[str]], None]
-) -> Callable[[Snapshot], tuple[Predictor, float]]:
+def _trainer(home: Home, history: History, run: Run) -> Callable[[Snapshot], tuple[Predictor, float]]:
     """Training by the worker or, if the encoder is frozen, here, from its outputs kept in the home."""
     settings = history.settings.training
     if settings.model.trainable_layers == 0:

@@ -107,6 +107,20 @@ class CostSettings(Section):
     """Whether a version that the gate promotes is trained again with its test rows included, to serve instead of it."""
 
 
+class ClusterSettings(Section):
+    """The ranks on a Ray cluster; where the environment names none, these have no effect."""
+
+    rank_cpus: int = Field(default=1, ge=1)
+    """The processor cores that each rank takes on a cluster; it computes with as many threads."""
+    rank_gpus: int = Field(default=0, ge=0, le=1)
+    """Whether each rank takes a GPU of a cluster: 1 or 0."""
+    fewest_ranks: int | None = Field(default=None, ge=1)
+    """The number of ranks with which a training goes on where a cluster has lost workers; None for all of its ranks."""
+    silence_seconds: float = Field(default=300, gt=0)
+    """Seconds without a line of progress after which the ranks on a cluster count as hung, and start again; a step and
+    an evaluation must take less."""
+
+
 class TrainingSettings(Section):
     """Groups of settings; no two of their fields share a name."""
 
@@ -115,3 +129,4 @@ class TrainingSettings(Section):
     hardware: HardwareSettings
     storage: StorageSettings
     cost: CostSettings
+    cluster: ClusterSettings = ClusterSettings()

@@ -16,6 +16,7 @@ from assets.lake import Home
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, picture, worker_runner
 from assets.settings import TrainingSettings
 from assets.training.bundle import verify_bundle
+from assets.training.launchers.interface import Job
 from assets.training.launchers.launch import Training, override, train
 from assets.training.pictures import loss_curve
 
@@ -73,10 +74,10 @@ def challenger(context: dg.AssetExecutionContext, config: TrainingOverrides, eve
     again. Loss, speed and time left stream into this run; terminating it ends every process that it started.
     """
 
-    def run(command: list[str]) -> None:
+    def run(work: list[str] | Job) -> None:
         # The evaluation needs torch, which takes seconds to import: a core is idle while the worker starts.
         Thread(target=import_module, args=("torch",)).start()
-        worker_runner(context, evergreen.home)(command)
+        worker_runner(context, evergreen.home)(work)
 
     lake, date = evergreen.home.lake, as_of(context)
     settings = override(evergreen.settings.training, config.changes())

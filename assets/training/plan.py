@@ -40,6 +40,8 @@ class TrainingPlan(BaseModel):
     """The folder for this run's checkpoints, the same for every number of ranks."""
     output: Path
     """An empty folder that becomes the bundle."""
+    apart: bool = False
+    """Whether the ranks share no folder: their checkpoints are in S3 alone."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -3,19 +3,23 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
+import boto3
 import numpy as np
 import pandas as pd
 import pytest
+from moto.server import ThreadedMotoServer
 
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot, load_snapshot
 from assets.lake import Lake, hash_file
 from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.bundle import Bundle, load_bundle
-from assets.training.launchers.launch import Run, override, train
+from assets.training.launchers.interface import Run
+from assets.training.launchers.launch import override, train
 from assets.training.program.checkpoints import Checkpoints
 
 DOMAIN = load_domain()
@@ -158,6 +162,22 @@ def alone() -> None:
     join_processes(world_size=1, threads=threads)
     for name in {*os.environ} - {*before}:
         del os.environ[name]
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
+    """An S3 of its own with the bucket `team`."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    urlopen(f"{endpoint}/moto-api/reset", data=b"")  # a process has one set of buckets, whatever its servers
+    boto3.client("s3").create_bucket(Bucket="team")
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from assets.lake import Lake
 from assets.settings import TrainingSettings, load_domain
 from assets.training.bundle import load_bundle
 from assets.training.launchers.compatibility import Machine
-from assets.training.launchers.launch import Run, _deepspeed_config, override, plan_training, train
+from assets.training.launchers.interface import Run
+from assets.training.launchers.launch import _deepspeed_config, override, plan_training, train
 from assets.training.plan import TrainingPlan
 from assets.training.program.checkpoints import Checkpoints
 from assets.training.program.engine import consolidated_weights, engine_config, make_model, start_engine

@@ -15,7 +15,8 @@ from assets.training.base_model import resolve_base_model
 from assets.training.launchers import launch
 from assets.training.launchers.compatibility import Machine, check_training
 from assets.training.launchers.estimate import Free, check_memory, estimate_memory, free_memory
-from assets.training.launchers.launch import Run, _deepspeed_config, override, train
+from assets.training.launchers.interface import Run
+from assets.training.launchers.launch import _deepspeed_config, override, train
 from assets.training.model_size import ModelSize, model_flops
 from assets.training.program import usage
 from assets.training.program.usage import cost, expected, matmul_peak, peak_memory

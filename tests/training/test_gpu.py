@@ -18,7 +18,8 @@ from assets.lake import Lake, hash_file
 from assets.settings import TrainingSettings
 from assets.training.bundle import Bundle
 from assets.training.launchers.estimate import estimate_memory
-from assets.training.launchers.launch import Run, override, plan_training, train
+from assets.training.launchers.interface import Run
+from assets.training.launchers.launch import override, plan_training, train
 from assets.training.plan import TrainingPlan
 from assets.training.program.batches import Sampler
 from assets.training.program.engine import Agreement, make_model, seed_everything, start_engine

@@ -10,7 +10,9 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_settings
 from assets.training.launchers import launch
-from assets.training.launchers.launch import Run, override, plan_training, train, worker_command
+from assets.training.launchers.interface import Run
+from assets.training.launchers.launch import override, plan_training, train
+from assets.training.launchers.processes import worker_command
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_other_code_is_another_model(
 ) -> None:
     before = plan_training(snapshot, settings, tmp_path, tmp_path).training_id
     assert plan_training(snapshot, settings, tmp_path, tmp_path).training_id == before
-    monkeypatch.setattr(launch, "_code", lambda: "other")
+    monkeypatch.setattr(launch, "hash_code", lambda: "other")
     assert plan_training(snapshot, settings, tmp_path, tmp_path).training_id != before
 
 

@@ -16,7 +16,8 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle
-from assets.training.launchers.launch import override, train, worker_command
+from assets.training.launchers.launch import override, train
+from assets.training.launchers.processes import worker_command
 from assets.training.program.process import hand_over_environment, take_environment
 
 ROOT = Path(__file__).parents[2]

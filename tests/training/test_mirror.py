@@ -3,9 +3,8 @@
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from urllib.request import urlopen
 
 import boto3
 import pytest
@@ -20,21 +19,6 @@ from assets.training.program.checkpoints import Checkpoints
 from assets.training.program.mirror import Mirror, Uploads
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    urlopen(f"{endpoint}/moto-api/reset", data=b"")  # a process has one set of buckets, whatever its servers
-    boto3.client("s3").create_bucket(Bucket="team")
-    yield server
-    server.stop()
 
 
 def keys() -> set[str]:

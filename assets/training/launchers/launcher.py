@@ -16,15 +16,16 @@ __all__ = ["main"]
 
 
 def main(launcher: str, arguments: list[str]) -> None:
-    """Run a launcher, whose last argument is the plan's file. Raises SystemExit with its status."""
+    """Run a launcher, whose last argument is the plan's file. Raises SystemExit with its status.
+
+    It is 143, as for a process that SIGTERM ends, when it or a rank was told to stop (torch's launcher only).
+    """
     die_with_parent(signal.SIGTERM)
     silence_stdout()
     logs.begin()
     lean_imports()
     if launcher == "torch":
-        from torch.distributed import run
-
-        run.main(arguments)
+        _run_torch(arguments)
     else:
         assert launcher == "deepspeed", launcher
         hand_over_environment(Path(arguments[-1]).parent)
@@ -33,6 +34,22 @@ def main(launcher: str, arguments: list[str]) -> None:
         for stop in (signal.SIGINT, signal.SIGTERM):
             signal.signal(stop, _stop)
         runner.main(arguments)
+
+
+def _run_torch(arguments: list[str]) -> None:
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    stopped = 128 + signal.SIGTERM
+    try:
+        run.main(arguments)
+    except SignalException as told:
+        sys.exit(128 + told.sigval)
+    except ChildFailedError as error:
+        if stopped in {failure.exitcode for failure in error.failures.values()}:
+            sys.exit(stopped)
+        raise
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

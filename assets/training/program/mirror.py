@@ -4,8 +4,9 @@
 <prefix>/<run>/CURRENT          the name of the newest: writing it publishes the copy
 """
 
+import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from assets.exceptions import SourceError
 from assets.s3 import s3_client, s3_errors
 from assets.training.plan import TrainingPlan
 from assets.training.program.checkpoints import (
@@ -51,6 +53,11 @@ class Mirror:
         prefix = "/".join(filter(None, [*prefix.split("/"), plan.checkpoints.name]))
         return cls(bucket, prefix, plan.settings.storage.checkpoints_kept)
 
+    def newest(self) -> str | None:
+        """The name of the current copy; None without one."""
+        with s3_errors(str(self)):
+            return self._read_pointer().decode() if POINTER in self._list().get("", []) else None
+
     def fetch(self, checkpoints: Checkpoints) -> int | None:
         """Publish the newest complete copy in the run's folder; None if that has one as new, or no copy is complete."""
         have = checkpoints.newest() or 0
@@ -61,18 +68,42 @@ class Mirror:
             brought = (step_of(n) for n in newest_first(newer, pointer) if self._bring(n, files[n], checkpoints))
             return next(brought, None)
 
+    def fetch_step(self, step: int, checkpoints: Checkpoints) -> None:
+        """Publish the copy of a step in the run's folder. Raises SourceError when it is not complete."""
+        name = checkpoints.path(step).name
+        with s3_errors(str(self)):
+            if not self._bring(name, self._list().get(name, []), checkpoints):
+                raise SourceError(f"{self}: {name} is no longer complete")
+
     def put(self, name: str, files: Mapping[str, BinaryIO]) -> None:
         """Copy a complete checkpoint from its open files, make it the current copy, and prune."""
-        from boto3.s3.transfer import TransferConfig
-
-        alone = TransferConfig(use_threads=False)  # the cores belong to the training
+        self.put_part(name, {file: opened for file, opened in files.items() if file != MANIFEST})
         with s3_errors(str(self)):
-            for file in sorted(files, key=lambda file: file == MANIFEST):
-                self._client.upload_fileobj(files[file], self.bucket, self._key(name, file), Config=alone)
-            self._client.put_object(Bucket=self.bucket, Key=self._key("", POINTER), Body=name.encode())
-            copies = self._list()
-            for old in outdated([each for each in copies if each], name, self.kept):
-                self._remove(old, copies[old])
+            self._upload(name, MANIFEST, files[MANIFEST])
+            self._make_current(name)
+
+    def put_part(self, name: str, files: Mapping[str, BinaryIO]) -> None:
+        """Copy some files of a checkpoint, which is not complete before `put_manifest`."""
+        with s3_errors(str(self)):
+            for file, opened in files.items():
+                self._upload(name, file, opened)
+
+    def put_manifest(self, name: str, parts: Sequence[str]) -> None:
+        """Make a checkpoint complete and current whose ranks have copied their files, and, last, these lists of them.
+
+        Raises SourceError when a file is missing.
+        """
+        with s3_errors(str(self)):
+            hashes: dict[str, str] = {}
+            for part in parts:
+                key = self._key(name, part)
+                hashes |= json.loads(self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+            if missing := sorted(hashes.keys() - set(self._list().get(name, []))):
+                raise SourceError(f"{self}: {name} has no {missing[0]}")
+            manifest = json.dumps(hashes, indent=1, sort_keys=True).encode()
+            self._client.put_object(Bucket=self.bucket, Key=self._key(name, MANIFEST), Body=manifest)
+            self._make_current(name, removes_newer=False)  # the ranks may be copying one
+            self._remove(name, parts)
 
     def clear(self) -> None:
         """Remove everything of the run, including parts of interrupted uploads."""
@@ -89,6 +120,18 @@ class Mirror:
     @cached_property
     def _client(self) -> "S3Client":
         return s3_client()
+
+    def _upload(self, name: str, file: str, opened: BinaryIO) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        alone = TransferConfig(use_threads=False)  # the cores belong to the training
+        self._client.upload_fileobj(opened, self.bucket, self._key(name, file), Config=alone)
+
+    def _make_current(self, name: str, removes_newer: bool = True) -> None:
+        self._client.put_object(Bucket=self.bucket, Key=self._key("", POINTER), Body=name.encode())
+        copies = self._list()
+        for old in outdated([each for each in copies if each and (removes_newer or each <= name)], name, self.kept):
+            self._remove(old, copies[old])
 
     def _key(self, name: str, file: str) -> str:
         return "/".join(filter(None, [self.prefix, name, file]))
@@ -121,7 +164,7 @@ class Mirror:
         for file in files:
             self._client.download_file(self.bucket, self._key(name, file), str(folder / file))
 
-    def _remove(self, name: str, files: list[str]) -> None:
+    def _remove(self, name: str, files: Iterable[str]) -> None:
         for file in files:
             self._client.delete_object(Bucket=self.bucket, Key=self._key(name, file))
 
@@ -142,6 +185,10 @@ class Uploads:
             files = {path.name: opened.enter_context(path.open("rb")) for path in folder.iterdir()}
             self._running = self._thread.submit(self._copy, folder.name, files, opened.pop_all())
 
+    def begin_manifest(self, name: str, parts: Sequence[str]) -> None:
+        """Make a checkpoint current whose ranks have copied their own files; says so once it is."""
+        self._running = self._thread.submit(self._complete, name, parts)
+
     def finish(self) -> None:
         """Wait for the copy in progress, if there is one."""
         if self._running is not None:
@@ -151,6 +198,11 @@ class Uploads:
         """Open files outlive their folder, which a later checkpoint may remove."""
         with opened, self._told(name):
             self._mirror.put(name, files)
+
+    def _complete(self, name: str, parts: Sequence[str]) -> None:
+        with self._told(name):
+            self._mirror.put_manifest(name, parts)
+            self._say(f"{name} is saved in {self._mirror}")
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:

@@ -96,9 +96,12 @@ def keep_memory() -> None:
 
 
 def use_cores() -> int:
-    """Share this machine's cores among the ranks on it; returns this rank's threads. Call before torch is imported."""
+    """Share this machine's cores among the ranks on it; returns this rank's threads. Call before torch is imported.
+
+    A cluster, whose machines have other work, too, says how many (EVERGREEN_THREADS).
+    """
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
-    threads = max(1, len(os.sched_getaffinity(0)) // local_ranks)
+    threads = int(os.environ.get("EVERGREEN_THREADS") or max(1, len(os.sched_getaffinity(0)) // local_ranks))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine several times slower
     os.environ |= {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"}
     return threads

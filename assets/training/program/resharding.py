@@ -30,17 +30,20 @@ def refuse_code() -> None:
     torch.serialization.add_safe_globals(_CLASSES)
 
 
-def load_resharded(engine: DeepSpeedEngine, saved: Path, scratch: Path) -> None:
-    """Load a checkpoint of any number of ranks; all of them call it. `scratch` is a folder that they share."""
+def load_resharded(engine: DeepSpeedEngine, saved: Path, scratch: Path, converts: bool) -> None:
+    """Load a checkpoint of any number of ranks; all of them call it.
+
+    `scratch` is a folder that all ranks share, or all on a machine, of which one `converts` the checkpoint into it.
+    """
     if engine.zero_optimization_stage() == 0:  # every rank has everything, and saved nothing of its own
         engine.load_checkpoint(str(saved.parent), tag=saved.name, load_module_strict=False)
         return
-    if engine.global_rank == 0:
+    if converts:
         to_universal(saved, scratch / saved.name)
     torch.distributed.barrier()
     _load_universal(engine, scratch / saved.name)
     torch.distributed.barrier()
-    if engine.global_rank == 0:
+    if converts:
         shutil.rmtree(scratch)
 
 

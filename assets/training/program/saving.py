@@ -6,6 +6,7 @@ on disk, which the ranks communicate along with the loss: one step later.
 
 import copy
 import json
+import os
 import random
 import shutil
 import time
@@ -24,7 +25,7 @@ from assets.exceptions import Stopped
 from assets.lake import hash_file, sync, write_atomically
 from assets.training.program.checkpoints import Checkpoints, read_manifest
 from assets.training.program.engine import tell_all
-from assets.training.program.mirror import Uploads
+from assets.training.program.mirror import Mirror, Uploads
 from assets.training.program.progress import Progress
 from assets.training.program.resharding import load_resharded, refuse_code
 
@@ -68,6 +69,9 @@ class _Writing:
 class Saver:
     """One rank's part in saving a run at intervals by rank 0's clock; all ranks call it at every step.
 
+    The ranks share the folder of the checkpoints, unless they are `apart`: then each copies its own files to S3, where
+    they become the checkpoint, and fetches a checkpoint from there.
+
     A run that offloads to NVMe is not saved: DeepSpeed loads its files, but neither the tensors too small for them nor
     the weights derived from them, and such a run would continue from other weights.
     """
@@ -79,8 +83,9 @@ class Saver:
         every: float,
         say: Callable[[str], None],
         uploads: Uploads | None = None,
+        apart: Mirror | None = None,
     ):
-        self._engine, self._checkpoints, self._uploads = engine, checkpoints, uploads
+        self._engine, self._checkpoints, self._uploads, self._apart = engine, checkpoints, uploads, apart
         self._every, self._say = every, say
         self._files = engine.checkpoint_engine = Files()
         engine._copy_recovery_script = lambda *_: None  # it would put a program next to the weights
@@ -99,6 +104,8 @@ class Saver:
         step, ranks = tell_all(*(self._newest() if self._engine.global_rank == 0 else (0, 0)))
         if ranks == 0:
             return
+        if self._apart:
+            self._fetch(self._apart, step)
         path = self._checkpoints.path(step)
         if ranks == self._engine.world_size:
             own = self._load(path)
@@ -136,6 +143,7 @@ class Saver:
         self._begin(progress)
         self._finish()
         self.close()
+        torch.distributed.barrier()  # a launcher ends all ranks once one has ended, and the first may still be copying
         raise Stopped(
             f"training was told to stop, and has after step {self._engine.global_steps}; "
             "started again, it goes on from its newest checkpoint"
@@ -160,11 +168,25 @@ class Saver:
         Rank 0 decides for all of them: other machines may not see all files of a shared folder yet.
         """
         self._checkpoints.clear()
+        if self._apart:
+            self._apart.fetch(self._checkpoints)
         step = self._checkpoints.newest()
         if step is None:
             return 0, 0
         names = read_manifest(self._checkpoints.path(step))
         return step, sum(name.startswith("rank-") for name in names)
+
+    def _fetch(self, mirror: Mirror, step: int) -> None:
+        """Bring the checkpoint to the machines of the other ranks, once to each."""
+        if self._leads and self._engine.global_rank > 0:
+            self._checkpoints.clear()
+            mirror.fetch_step(step, self._checkpoints)
+        torch.distributed.barrier()
+
+    @property
+    def _leads(self) -> bool:
+        """Whether this rank is the first of those that share its folder."""
+        return int(os.environ.get("LOCAL_RANK", 0)) == 0 if self._apart else self._engine.global_rank == 0
 
     def _load(self, path: Path) -> State:
         """Return to this rank's state, bit for bit."""
@@ -176,7 +198,7 @@ class Saver:
 
     def _reshard(self, path: Path, step: int) -> State:
         """Continue from the state of other ranks; random states are new, because there may be none for this rank."""
-        load_resharded(self._engine, path, self._checkpoints.beside(step))
+        load_resharded(self._engine, path, self._checkpoints.beside(step), self._leads)
         own = self._files.load(str(path / "rank-0.pt"))
         torch.manual_seed(torch.initial_seed() ^ step << 32)
         self.world_sizes = [*own["world_sizes"], self._engine.world_size]
@@ -195,7 +217,14 @@ class Saver:
         copies = self._files.copies
         own = {"progress": progress.state(), "random": _random_states(), "world_sizes": self.world_sizes}
         copies[folder / self._own] = own
-        self._writing = _Writing(step, self._thread.submit(_write, copies, _hashes(folder, self._engine.global_rank)))
+        hashes = _hashes(folder, self._engine.global_rank)
+        self._writing = _Writing(step, self._thread.submit(self._write, copies, hashes))
+
+    def _write(self, copies: dict[Path, State], hashes: Path) -> None:
+        """Put this rank's files where the checkpoint is made."""
+        _write(copies, hashes)
+        if self._apart:
+            _move(self._apart, [*copies, hashes])
 
     def _end(self, whole: bool) -> None:
         assert self._writing is not None
@@ -203,7 +232,10 @@ class Saver:
         self._saved = time.monotonic()
         if self._engine.global_rank > 0:
             return
-        if not (whole and self._publish(step)):
+        if whole and self._apart and self._uploads:
+            parts = [_hashes(Path(), rank).name for rank in range(self._engine.world_size)]
+            self._uploads.begin_manifest(self._checkpoints.path(step).name, parts)
+        elif not (whole and self._publish(step)):
             shutil.rmtree(self._checkpoints.beside(step), ignore_errors=True)
             self._say(f"the checkpoint of step {step} could not be written; the one before it stays")
         elif self._uploads:
@@ -230,6 +262,17 @@ def _write(copies: dict[Path, State], hashes: Path) -> None:
             torch.save(state, file)
         sync(path)
     write_atomically(hashes, json.dumps({path.name: hash_file(path) for path in copies}))
+
+
+def _move(mirror: Mirror, files: Sequence[Path]) -> None:
+    """Copy one rank's files to S3, in their order, and remove them here."""
+    try:
+        for path in files:
+            with path.open("rb") as file:
+                mirror.put_part(path.parent.name.removeprefix("."), {path.name: file})
+    finally:
+        for path in files:
+            path.unlink()
 
 
 def _hashes(folder: Path, rank: int) -> Path:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from assets import logs
 from assets.exceptions import EvergreenError, Stopped
+from assets.s3 import UnreachableError
 from assets.training.plan import TrainingPlan
 from assets.training.program.process import (
     die_with_parent,
@@ -28,11 +29,15 @@ from assets.training.tasks import TASKS
 
 __all__ = ["main", "train"]
 
+_STATUSES: dict[type[EvergreenError], int] = {Stopped: 128 + signal.SIGTERM, UnreachableError: os.EX_TEMPFAIL}
+"""Exit statuses of what ends a run that can go on."""
+
 
 def main(path: Path) -> int:
     """Run one rank of a plan. Returns 0 when the bundle is written; otherwise `plan.failure` says why it is not.
 
-    It is 143, like that of a process ended by SIGTERM, when the run was asked to stop and is saved, and 1 otherwise.
+    It is 143, like that of a process ended by SIGTERM, when the run was asked to stop and is saved, 75 (EX_TEMPFAIL)
+    when S3 did not answer, and 1 otherwise.
     """
     die_with_parent()
     silence_stdout()
@@ -49,7 +54,7 @@ def main(path: Path) -> int:
         except EvergreenError as error:
             plan.failure.write_text(str(error))
             say(str(error))
-            return 128 + signal.SIGTERM if isinstance(error, Stopped) else 1
+            return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 1)
     return 0
 
 
@@ -78,7 +83,8 @@ def train(plan: TrainingPlan, threads: int, say: Callable[[str], None], report: 
         checkpoints = Checkpoints(plan.checkpoints, plan.settings.storage.checkpoints_kept)
         mirror = Mirror.of(plan)
         uploads = Uploads(mirror, say) if mirror else None
-        saver = Saver(engine, checkpoints, plan.settings.storage.checkpoint_seconds, say, uploads)
+        apart = mirror if plan.apart else None
+        saver = Saver(engine, checkpoints, plan.settings.storage.checkpoint_seconds, say, uploads, apart)
         progress = run_steps(engine, task, data, plan.settings, saver, say, report)
         started = {"start_seconds": phases.seconds, "threads": threads}
         used = usage(task, plan, engine, progress, peak)

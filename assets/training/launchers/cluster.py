@@ -1,0 +1,94 @@
+"""Ranks on the workers of a Ray cluster, which exchange everything with this machine through S3."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from assets.exceptions import SettingsError, SourceError, TrainingError
+from assets.lake import hash_bytes
+from assets.settings import TrainingSettings
+from assets.training.launchers.compatibility import Machine, offloads
+from assets.training.launchers.exchange import Exchange, files_under
+from assets.training.launchers.interface import Job, Run
+from assets.training.plan import TrainingPlan
+from assets.training.program.mirror import Mirror
+
+__all__ = ["BASE_MODEL", "BUNDLE", "FAILURE", "PLAN", "SNAPSHOT", "Cluster"]
+
+PLAN, SNAPSHOT, BASE_MODEL = "plan.json", "snapshot", "base_model"
+"""What a training takes."""
+BUNDLE, FAILURE = "bundle", "failure.txt"
+"""What it makes: a bundle, or a line that says why there is none."""
+
+_PACKAGES = ("ray", "dagster_ray")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The launcher `ray`: `address` is the cluster's dashboard, `objects` the s3://bucket/prefix of the home."""
+
+    address: str
+    objects: str
+
+    def world_size(self, settings: TrainingSettings) -> int:
+        if missing := [package for package in _PACKAGES if find_spec(package) is None]:
+            raise SettingsError(f"ray: {self.address}, but {missing[0]} is not here: pip install 'evergreen[ray]'")
+        ranks, fewest = settings.hardware.ranks or 1, settings.cluster.fewest_ranks
+        if settings.hardware.hostfile is not None:
+            raise SettingsError("training.hardware.hostfile: the environment trains on a Ray cluster; set it to null")
+        if fewest is not None and fewest > ranks:
+            raise SettingsError(f"training.cluster.fewest_ranks: {fewest}, of {ranks} ranks (training.hardware.ranks)")
+        return ranks
+
+    def machine(self, settings: TrainingSettings, deepspeed: Mapping[str, Any]) -> Machine:
+        """Workers without GPUs are taken to be like this machine, those with to compute in bf16."""
+        if "nvme" in offloads(deepspeed).values():
+            name = settings.hardware.deepspeed
+            raise SettingsError(f"training.hardware.deepspeed: {name} saves no checkpoints, which a Ray cluster needs")
+        gpus = settings.cluster.rank_gpus * self.world_size(settings)
+        return Machine(gpus, bool(gpus) or Machine.here(0, deepspeed).bf16, libaio=False, compiler=True)
+
+    def settings(self, settings: TrainingSettings) -> TrainingSettings:
+        """The ranks share no folder, so that S3 has their checkpoints."""
+        place = settings.storage.checkpoints or f"{self.objects}/checkpoints"
+        return settings.model_copy(update={"storage": settings.storage.model_copy(update={"checkpoints": place})})
+
+    def start(self, plan: TrainingPlan, folder: Path, run: Run) -> None:  # noqa: ARG002 - the interface's
+        exchange = self._exchange(plan)
+        try:
+            if not exchange.has(BUNDLE):
+                _put(exchange, plan)
+                self._run(exchange, plan, run)
+            exchange.get(BUNDLE, plan.output)
+        except SourceError as error:
+            raise TrainingError(f"what the cluster needs, or has made, is out of reach: {error}") from None
+
+    def clear(self, plan: TrainingPlan) -> None:
+        mirror = Mirror.of(plan)
+        assert mirror is not None
+        with suppress(SourceError):
+            mirror.clear()
+            self._exchange(plan).clear()
+
+    def _exchange(self, plan: TrainingPlan) -> Exchange:
+        return Exchange(f"{self.objects}/training/{plan.training_id}")
+
+    def _run(self, exchange: Exchange, plan: TrainingPlan, run: Run) -> None:
+        command = ["python", "-m", "assets.training.launchers.driver", exchange.address]
+        # The address tells homes apart: what one asks for does not come to the other.
+        name = f"{plan.training_id}-{hash_bytes(exchange.address.encode())[:8]}"
+        try:
+            run(Job(name, self.address, command))
+        except TrainingError:
+            if why := exchange.read(FAILURE):
+                raise TrainingError(why) from None
+            raise
+
+
+def _put(exchange: Exchange, plan: TrainingPlan) -> None:
+    exchange.put(SNAPSHOT, {"train.parquet": plan.snapshot / "train.parquet"})
+    exchange.put(BASE_MODEL, files_under(plan.base_model))
+    exchange.write(PLAN, plan.model_copy(update={"apart": True}).model_dump_json())

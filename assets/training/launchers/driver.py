@@ -1,0 +1,150 @@
+"""A training's driver on a Ray cluster: `python -m assets.training.launchers.driver s3://BUCKET/PREFIX`.
+
+It starts the ranks on workers, and starts them again from the newest checkpoint when one of them is lost, until there
+is a bundle. The rest of the program, other than `rank.py`, does not know Ray.
+"""
+
+import asyncio
+import os
+import secrets
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import Any
+
+from assets.exceptions import EvergreenError, SourceError, TrainingError
+from assets.training.launchers.cluster import BUNDLE, FAILURE, PLAN
+from assets.training.launchers.exchange import Exchange
+from assets.training.launchers.launch import hash_code
+from assets.training.launchers.rank import Rank, run_rank
+from assets.training.plan import TrainingPlan
+from assets.training.program.mirror import Mirror
+from assets.training.program.progress import report_lines
+
+__all__ = ["main"]
+
+_RESTARTS = 3
+"""How often in a row ranks start again without a new checkpoint."""
+_START_SECONDS = 300
+"""How long the workers may take to start; where there are too few, Ray goes on waiting for them."""
+
+
+def main(address: str) -> int:
+    """Train the plan of an exchange. Returns 0 when its bundle is there; otherwise it has a line that says why not."""
+    exchange = Exchange(address)
+    with report_lines(0) as say:
+        try:
+            drive(exchange, say)
+        except EvergreenError as error:
+            say(str(error))
+            with suppress(SourceError):
+                exchange.write(FAILURE, str(error))
+            return 1
+    return 0
+
+
+def drive(exchange: Exchange, say: Callable[[str], None]) -> None:
+    """Start the ranks, again and again. Raises TrainingError when that does not help."""
+    exchange.remove(FAILURE)
+    plan = TrainingPlan.model_validate_json(exchange.read(PLAN) or "")
+    if exchange.has(BUNDLE):
+        return
+    if plan.code != hash_code():
+        raise TrainingError("the cluster has another version of Evergreen than the machine that the run is on")
+    _configure(plan)
+    with _reports(say) as reports:
+        _start_until_done(plan, exchange, reports, say)
+
+
+def _start_until_done(plan: TrainingPlan, exchange: Exchange, reports: Any, say: Callable[[str], None]) -> None:
+    mirror, lost = Mirror.of(plan), 0
+    assert mirror is not None
+    newest = mirror.newest()
+    while not _fit(plan, Rank(exchange.address, secrets.token_hex(4), reports)):
+        if why := exchange.read(FAILURE):
+            raise TrainingError(why)
+        before, newest = newest, mirror.newest()
+        lost = lost + 1 if newest == before else 0
+        if lost > _RESTARTS:
+            raise TrainingError(f"the ranks ended {lost} times in a row without a new checkpoint: see the run's log")
+        say(f"ranks were lost; they start again from {newest or 'the beginning'}")
+
+
+def _configure(plan: TrainingPlan) -> None:
+    """Connect to the cluster; Ray Train reads its settings from variables, here and on the workers."""
+    import ray
+
+    silence = str(plan.settings.cluster.silence_seconds)
+    variables = {
+        **{"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_METRICS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"},
+        **{"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": silence, "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": silence},
+        **{"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(_START_SECONDS)},
+        "TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES": "1",  # a rank takes the GPU of its number on its machine
+    }
+    os.environ |= variables
+    ray.init(log_to_driver=False, runtime_env={"env_vars": variables})
+
+
+def _fit(plan: TrainingPlan, rank: Rank) -> bool:
+    """Start the ranks once; whether they have made the bundle."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    cluster, ranks = plan.settings.cluster, plan.world_size
+    needs = {"CPU": cluster.rank_cpus, **({"GPU": cluster.rank_gpus} if cluster.rank_gpus else {})}
+    fewest = cluster.fewest_ranks or ranks
+    scaling = ScalingConfig(
+        num_workers=ranks if fewest == ranks else (fewest, ranks),
+        use_gpu=cluster.rank_gpus > 0,
+        resources_per_worker=needs,
+    )
+    with tempfile.TemporaryDirectory(prefix="evergreen-") as unused:  # Ray's own checkpoints would be there
+        run = RunConfig(name=plan.training_id, storage_path=unused, failure_config=FailureConfig(max_failures=0))
+        config = vars(rank)
+        trainer = DataParallelTrainer(run_rank, train_loop_config=config, scaling_config=scaling, run_config=run)
+        try:
+            trainer.fit()
+        except TrainingFailedError:
+            traceback.print_exc()  # in the job's log
+            return False
+    return True
+
+
+class _Reports:
+    """Lines from ranks, in the cluster's memory until the driver takes them; None is the end."""
+
+    def __init__(self) -> None:
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def tell(self, line: str | None) -> None:
+        await self._lines.put(line)
+
+    async def take(self) -> str | None:
+        return await self._lines.get()
+
+
+@contextmanager
+def _reports(say: Callable[[str], None]) -> Iterator[Any]:
+    """Inside, an actor takes lines from ranks, which a thread of this process says."""
+    import ray
+
+    reports = ray.remote(num_cpus=0)(_Reports).remote()
+
+    def listen() -> None:
+        while (line := ray.get(reports.take.remote())) is not None:
+            say(line)
+
+    thread = Thread(target=listen)
+    thread.start()
+    try:
+        yield reports
+    finally:
+        ray.get(reports.tell.remote(None))
+        thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

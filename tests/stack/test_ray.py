@@ -1,0 +1,335 @@
+"""Training on a Ray cluster of two nodes: the same weights as here, whatever dies on the way."""
+# ruff: noqa: F811
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+from moto.server import ThreadedMotoServer
+
+from assets.exceptions import TrainingError
+from assets.features.snapshot import Snapshot
+from assets.lake import Lake, hash_file
+from assets.settings import TrainingSettings
+from assets.training.bundle import read_json
+from assets.training.launchers.interface import Job, Run
+from assets.training.launchers.jobs import answered, job_client, run_job
+from assets.training.launchers.launch import Training, override, train
+from tests.training.conftest import AS_OF, encoder, lake, run, settings, snapshot  # noqa: F401 - fixtures, which tests name again
+
+pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")]
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'evergreen[ray]'")
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 600
+"""Seconds for what takes a quiet machine a tenth of that."""
+
+
+def eventually(happened: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
+        time.sleep(0.1)
+    return found
+
+
+def free_port() -> int:
+    """Outside the ports of Ray's workers, from 10,002 to 19,999."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", 20_000 + secrets.randbelow(12_000)))
+            return int(probe.getsockname()[1])
+
+
+class Nodes:
+    """Two nodes of one core each; the head runs the drivers, too."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        head = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": self.port}
+        here = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head | here | {"gcs_server_port": free_port()})
+        self.second = self.cluster.add_node(**here)
+        self.await_jobs()
+
+    def add(self) -> None:
+        self.second = self.cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+
+    def kill_second(self) -> None:
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+    def drain_second(self) -> None:
+        """Give notice that the second node will be taken away, as an autoscaler does."""
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "preempted"]
+        which = ["--node-id", self.second.node_id, "--deadline-remaining-seconds", str(PATIENCE)]
+        subprocess.run(["ray", "drain-node", "--address", self.cluster.address, *which, *reason], check=True)
+
+    def kill_head(self) -> None:
+        self.cluster.remove_node(self.cluster.head_node, allow_graceful=False)
+
+    def await_jobs(self) -> None:
+        """The dashboard answers before it can take a job."""
+        probe = Job(f"probe-{secrets.token_hex(4)}", self.address, ["true"])
+
+        def taken() -> bool:
+            with suppress(TrainingError):
+                run_job(probe)
+                return True
+            return False
+
+        eventually(taken, "the first job")
+
+    def said(self) -> str:
+        """What the last job has said so far."""
+        with answered(Job("", self.address, [])):
+            client = job_client(self.address)
+            last = max(client.list_jobs(), key=lambda job: job.start_time or 0)
+            return str(client.get_job_logs(last.submission_id))
+
+    def states(self) -> dict[str | None, str]:
+        with answered(Job("", self.address, [])):
+            return {job.submission_id: job.status.value for job in job_client(self.address).list_jobs()}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 stays what it is
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        boto3.client("s3").create_bucket(Bucket="team")
+        started = Nodes()
+        try:
+            yield started
+        finally:
+            started.cluster.shutdown()
+            server.stop()
+
+
+@pytest.fixture
+def measured(record_testsuite_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """Notes a figure in the report of --junitxml."""
+    return record_testsuite_property
+
+
+@pytest.fixture
+def home(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The prefix of a home whose trainings run on the cluster."""
+    objects = f"team-{secrets.token_hex(4)}"
+    places = {"RAY": nodes.address, "OBJECTS": f"s3://team/{objects}", "MLFLOW": "http://127.0.0.1:1"}
+    for name, value in (places | {"DATABASE": "postgresql://nobody@127.0.0.1:1/none"}).items():
+        monkeypatch.setenv(f"EVERGREEN_{name}", value)
+    return objects
+
+
+@pytest.fixture(scope="module")
+def two(settings: TrainingSettings) -> TrainingSettings:
+    return override(
+        settings,
+        {"ranks": 2, "trainable_layers": 2, "epochs": 8.0, "checkpoint_seconds": 3.0, "silence_seconds": 120.0},
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    """The weights of a training, and the seconds that it took besides its steps: start, exchange, end."""
+
+    weights: str
+    overhead: float
+
+
+def made_by(train_it: Callable[[], Training]) -> Made:
+    since = time.monotonic()
+    made = train_it()
+    return Made(hash_file(made.path / "model.safetensors"), time.monotonic() - since - made.report["seconds"])
+
+
+@pytest.fixture(scope="module")
+def here(
+    snapshot: Snapshot,
+    two: TrainingSettings,
+    run: Run,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Made:
+    """Two ranks of this machine, with a thread each."""
+    assert "EVERGREEN_RAY" not in os.environ
+    folder = tmp_path_factory.mktemp("here")
+    return made_by(lambda: train(Lake(folder / "lake"), AS_OF, snapshot, two, run))
+
+
+def keys(home: str) -> set[str]:
+    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket="team", Prefix=f"{home}/")
+    return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+
+
+def saved(home: str) -> int:
+    """The step of the newest checkpoint in S3; 0 without one."""
+    names = [key for key in keys(home) if key.endswith("/CURRENT")]
+    if not names:
+        return 0
+    return int(boto3.client("s3").get_object(Bucket="team", Key=names[0])["Body"].read()[5:])
+
+
+def rank(number: int) -> psutil.Process | None:
+    """The process of a rank."""
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            is_rank = "assets.training.program.worker" in (process.info["cmdline"] or [])
+            if is_rank and process.environ().get("RANK") == str(number):
+                return process
+    return None
+
+
+def lose(home: str, lose_it: Callable[[], None]) -> float:
+    """Lose something once there is a checkpoint; the seconds until there is a further one after that."""
+    step = eventually(lambda: saved(home), "a checkpoint")
+    lose_it()
+    since = time.monotonic()
+    eventually(lambda: saved(home) != step, "a checkpoint after the loss")
+    return time.monotonic() - since
+
+
+@pytest.fixture
+def dagster_run(
+    lake: Lake, two: TrainingSettings, home: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+    """Starts a Dagster run of the training, in a process of its own."""
+    monkeypatch.setenv("EVERGREEN_HOME", str(lake.root.parent))
+    config = {name: value for group in two.model_dump().values() for name, value in group.items() if value is not None}
+    command = [sys.executable, "-m", "tests.stack.ray_run", AS_OF, json.dumps(config)]
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> "subprocess.Popen[str]":
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        started.append(subprocess.Popen(command, cwd=ROOT, text=True, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_killed_run_and_a_killed_rank_cost_nothing_but_time(
+    dagster_run: Callable[[], "subprocess.Popen[str]"],
+    here: Made,
+    nodes: Nodes,
+    home: str,
+    lake: Lake,
+    measured: Callable[[str, object], None],
+) -> None:
+    """The run that is launched again adopts the job, and ends in the weights of two ranks of this machine."""
+    before = nodes.states().keys()
+    since, first = time.monotonic(), dagster_run()
+    eventually(lambda: "step " in nodes.said(), "the first step")
+    measured("seconds besides the steps", {"here": here.overhead, "there": time.monotonic() - since})
+    eventually(lambda: saved(home), "a checkpoint")
+    first.kill()
+    first.communicate()
+    second = dagster_run()
+    measured("seconds after the kill of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGKILL)))
+    shown = second.communicate()[0]
+    assert second.returncode == 0, shown[-3000:]
+    assert "tokens/s" in shown
+    assert len(nodes.states().keys() - before) == 1
+    made = lake.current(f"challenger/{AS_OF}")
+    assert read_json(made / "training.json")["resumed"] == "exact"
+    assert hash_file(made / "model.safetensors") == here.weights
+    assert not keys(home)
+
+
+def test_a_hung_rank_is_noticed_and_terminating_the_run_ends_its_job(
+    dagster_run: Callable[[], "subprocess.Popen[str]"],
+    lake: Lake,
+    nodes: Nodes,
+    home: str,
+    measured: Callable[[str, object], None],
+) -> None:
+    shutil.rmtree(lake.root / "challenger", ignore_errors=True)
+    before = nodes.states().keys()
+    run = dagster_run()
+    measured("seconds after the stop of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGSTOP)))
+    assert "the ranks hang" in nodes.said()
+    run.terminate()
+    shown = run.communicate()[0]
+    assert run.returncode != 0, shown[-3000:]
+    (job,) = nodes.states().keys() - before
+    eventually(lambda: nodes.states()[job] == "STOPPED", "the end of the job")
+    eventually(lambda: not rank(0) and not rank(1), "the end of the ranks")
+
+
+def test_after_the_loss_of_a_node_and_of_the_head_a_training_goes_on_elsewhere(
+    snapshot: Snapshot,
+    two: TrainingSettings,
+    nodes: Nodes,
+    home: str,
+    tmp_path: Path,
+    measured: Callable[[str, object], None],
+) -> None:
+    there, elastic = Lake(tmp_path / "lake"), override(two, {"fewest_ranks": 1})
+
+    def lose_both(job: Job) -> None:
+        with ThreadPoolExecutor(1) as other:
+            running = other.submit(run_job, job)
+            measured("seconds after the kill of a node", lose(home, nodes.kill_second))
+            nodes.kill_head()
+            running.result()
+
+    with pytest.raises(TrainingError, match=rf"^the Ray cluster at {nodes.address} does not answer") as error:
+        train(there, AS_OF, snapshot, elastic, lose_both)
+    assert "\n" not in str(error.value)
+    nodes.cluster.shutdown()
+    eventually(lambda: not rank(0) and not rank(1), "the end of the ranks")
+    nodes.start()
+    made = train(there, AS_OF, snapshot, two, run_job)
+    assert made.report["resumed"] == "equivalent"
+    assert made.report["steps"] == 128
+    assert read_json(made.path / "provenance.json")["world_sizes"] == [2, 1, 2]
+
+
+def test_a_node_that_gives_notice_is_left_with_what_was_learned(
+    snapshot: Snapshot, two: TrainingSettings, nodes: Nodes, home: str, tmp_path: Path
+) -> None:
+    """No checkpoint is due: the one that there is was made on notice."""
+
+    def give_notice(job: Job) -> None:
+        with ThreadPoolExecutor(1) as other:
+            running = other.submit(run_job, job)
+            eventually(lambda: "step " in nodes.said(), "the first step")
+            nodes.drain_second()
+            running.result()
+
+    rarely = override(two, {"fewest_ranks": 1, "checkpoint_seconds": 1e6})
+    made = train(Lake(tmp_path / "lake"), AS_OF, snapshot, rarely, give_notice)
+    assert read_json(made.path / "provenance.json")["world_sizes"] == [2, 1]
