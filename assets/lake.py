@@ -2,6 +2,7 @@
 
 <home>/lake/<table>/<version>/...     written as .staging-* next to it, synced, renamed into place
 <home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
+<home>/lake/<table>/.replaced/<name>  the version that took the place of another
 <home>/lake/.writing/<table>.lock     held by the process that writes the table, and released when it ends
 <home>/running/<name>.lock            held by each process at work in the home
 """
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 _POINTER = "CURRENT"
+_REPLACED = ".replaced"
+_AS_OF = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2})?")
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
 _log = logging.getLogger("evergreen")
@@ -236,12 +239,45 @@ class Lake:
         return self.path(table, version)
 
     def path(self, table: str, version: str) -> Path:
-        """The folder of a version, whether it exists or not."""
-        return self._folder(f"{table}/{version}")
+        """The folder of a version, or of the one that took its place, whether it exists or not."""
+        folder = self._folder(f"{table}/{version}")
+        while not folder.exists() and (by := folder.parent / _REPLACED / folder.name).exists():
+            folder = self._folder(f"{table}/{by.read_text()}")
+        return folder
+
+    def versions(self) -> list[tuple[str, str]]:
+        """Every version of every table, published or not, as (table, version)."""
+        tables = [name for folder in _folders(self.root) for name in self._tables_in(folder)]
+        return [(table, version.name) for table in tables for version in _folders(self.root / table)]
+
+    def replace(self, table: str, version: str, by: str, staged: Path) -> None:
+        """Make the files in `staged` the version `by` in the place of another, whose name leads to it from now on.
+
+        Only for what must not be kept as it was; inside `staging`. After a kill the same call finishes it.
+        """
+        before = self._folder(f"{table}/{version}")
+        target = self.keep(table, by, staged)
+        times = before.stat()
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))  # the order of versions stays
+        write_atomically(self._folder(table) / _REPLACED / version, by)
+        if self.version(table) == version:
+            self._move(table, by)
+        self.remove(table, version)
+
+    def remove(self, table: str, version: str) -> None:
+        """Remove a version that no reader needs. It is never there in part."""
+        gone = Path(tempfile.mkdtemp(prefix=".staging-", dir=self._folder(table)))
+        self._folder(f"{table}/{version}").rename(gone / version)
+        shutil.rmtree(gone)
 
     def tables(self, prefix: str) -> list[str]:
         """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
         return sorted(p.parent.relative_to(self.root).as_posix() for p in (self.root / prefix).glob(f"*/{_POINTER}"))
+
+    def _tables_in(self, folder: Path) -> list[str]:
+        """A folder of the lake is a table, or has a table for each as-of."""
+        days = [day.name for day in _folders(folder) if _AS_OF.fullmatch(day.name)]
+        return [f"{folder.name}/{day}" for day in days] or [folder.name]
 
     def _remedy(self, table: str) -> str:
         versions = [path for path in self._folder(table).iterdir() if path.is_dir() and path.name[0] != "."]
@@ -254,12 +290,16 @@ class Lake:
     def _move(self, table: str, version: str) -> None:
         if not self.path(table, version).is_dir():
             raise EvergreenError(f"{table} has no version {version}")
-        write_atomically(self._folder(table) / _POINTER, version)
+        write_atomically(self._folder(table) / _POINTER, self.path(table, version).name)
 
     def _folder(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise EvergreenError(f"{name!r} is not the name of a table")
         return self.root / name
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.exceptions import EvergreenError
+from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
 from assets.ingestion.sources import configured_sources
 from assets.ingestion.tables import objects_table, refused_table
@@ -69,7 +70,8 @@ def raw_records(context: dg.AssetExecutionContext, config: IngestionConfig, ever
     try:
         evergreen.home.claim()
         home, settings = evergreen.home, evergreen.settings.ingestion
-        landing = ingest(sources, home.lake, settings, home.domain, as_of(context), history=config.history)
+        where = (sources, home.lake, settings, home.domain, as_of(context))
+        landing = ingest(*where, history=config.history, forgotten=Forgotten.read(home))
     except UnreachableError as error:
         # Not a retry policy: it would also restart a run that was asked to stop.
         raise dg.RetryRequested(max_retries=1, seconds_to_wait=2) from error

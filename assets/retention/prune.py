@@ -25,7 +25,7 @@ from assets.retention.needed import find_needed
 from assets.retention.removable import Removable, find_removable
 from assets.settings import RetentionSettings
 
-__all__ = ["Pruned", "plan", "prune", "size"]
+__all__ = ["Pruned", "finish", "plan", "prune", "size"]
 
 _BATCH = "batch.json"
 _UNNAMED = ("leftover",)
@@ -69,12 +69,12 @@ def prune(home: Home, settings: RetentionSettings, as_of: str | None = None, own
     champion.
     """
     with locked(home.root / ".prune.lock", "removing what nothing needs"):
-        earlier = _finish(home)
+        earlier = finish(home)
         with home.closed(own) as others:
             items = [] if others else plan(home, settings, as_of)
             if items:
                 _move(home, as_of or _newest_day(Registry(home)), items)
-        return Pruned((*earlier, *_finish(home)), others)
+        return Pruned((*earlier, *finish(home)), others)
 
 
 def size(count: float) -> str:
@@ -102,7 +102,7 @@ def _move(home: Home, as_of: str, items: Sequence[Removable]) -> None:
         (home.root / item.path).rename(target)
 
 
-def _finish(home: Home) -> tuple[Removable, ...]:
+def finish(home: Home) -> tuple[Removable, ...]:
     """Record every batch in the ledger and delete it; returns their items. A batch without a list is recorded."""
     done: list[Removable] = []
     for name in folders(_pruned(home)):

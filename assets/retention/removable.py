@@ -99,9 +99,9 @@ class _Search:
 
     def tables(self) -> Iterator[Removable]:
         """Versions of the marts, and versions of the raw table whose records are all in a newer one, too."""
-        built, most = self.registry.home.warehouse / "BUILT", self.settings.publications
+        most = self.settings.publications
         versions = [path.name for path in self._versions("marts")]
-        needed = {*self.needed.marts, *versions[:most], *([built.read_text()] if built.exists() else [])}
+        needed = {*self.needed.marts, *versions[:most], *self._built()}
         why = f"not one of the newest {most} publications, and no training set that is kept needs it"
         yield from self._superseded("marts", needed, "publications", why)
         held: set[tuple[int, int]] = set()
@@ -133,6 +133,12 @@ class _Search:
             table = f"lake/{path.parent.name}/{path.stem}"
             if table in going or not (self._root / table).exists():
                 yield self._removable(path, "leftover", "the lock of a table that is gone")
+
+    def _built(self) -> Iterator[str]:
+        """The newest built marts, by the name that they have now."""
+        home = self.registry.home
+        if (built := home.warehouse / "BUILT").exists():
+            yield home.lake.path("marts", built.read_text()).name
 
     @property
     def _root(self) -> Path:
