@@ -245,6 +245,13 @@ class Lake:
             folder = self._folder(f"{table}/{by.read_text()}")
         return folder
 
+    def publish_alone(self, table: str, version: str, staged: Path) -> None:
+        """Publish a version, and remove every other: of a table whose past nobody needs."""
+        self.publish(table, version, staged)
+        for other in _folders(self._folder(table)):
+            if other.name != version:
+                self.remove(table, other.name)
+
     def versions(self) -> list[tuple[str, str]]:
         """Every version of every table, published or not, as (table, version)."""
         tables = [name for folder in _folders(self.root) for name in self._tables_in(folder)]

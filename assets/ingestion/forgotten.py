@@ -61,7 +61,7 @@ class Forgotten:
         content = {"key": _fingerprint(self.key), "tombstones": sorted(self.tombstones)}
         with home.lake.staging(TABLE) as staged:
             (staged / _FILE).write_text(json.dumps(content, indent=0))
-            home.lake.publish(TABLE, hash_json(content)[:16], staged)
+            home.lake.publish_alone(TABLE, hash_json(content)[:16], staged)
 
     def tombstone(self, record_id: str) -> str:
         """What stands for a record: HMAC-SHA-256 of its id, hexadecimal."""

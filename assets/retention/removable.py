@@ -3,7 +3,7 @@
 Symbolic links are neither followed nor removed, and nothing outside the home is read.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from assets.retention.folders import files, folders, freed, is_plain, newest_fir
 from assets.retention.needed import Needed
 from assets.settings import RetentionSettings
 
-__all__ = ["Removable", "find_removable"]
+__all__ = ["Removable", "find_removable", "sized"]
 
 _DAILY = ("mart_audit", "predictions", "performance", "drift", "twins", "retraining_decision")
 _OF_THE_REIGN = ("predictions", "performance", "drift")
@@ -49,8 +49,13 @@ def find_removable(registry: Registry, as_of: str, settings: RetentionSettings, 
     whole = {item.path for item in items}
     separate = [item for item in items if not whole & {parent.as_posix() for parent in Path(item.path).parents}]
     plain = [item for item in separate if is_plain(root, item.path)]
-    sizes = freed(root / item.path for item in plain)
-    return [replace(item, bytes=size) for item, size in zip(plain, sizes, strict=True)]
+    return sized(root, plain)
+
+
+def sized(root: Path, items: Sequence[Removable]) -> list[Removable]:
+    """Items with the bytes that removing them in this order frees."""
+    sizes = freed(root / item.path for item in items)
+    return [replace(item, bytes=size) for item, size in zip(items, sizes, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -77,15 +77,16 @@ def withdraw(
 
 def forget(
     record_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECORD_ID]...", help="The ids of the records.")
+        list[str] | None, typer.Argument(metavar="RECORD_ID", help="The ids of the records, any number of them.")
     ] = None,
     listed: Annotated[
-        typer.FileText | None, typer.Option("--from", help="A file with an id on each line; - for stdin.")
+        typer.FileText | None,
+        typer.Option("--from", metavar="FILE", help="A file with an id on each line; - for stdin."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove a person's records from the home, and keep them out; recorded in the ledger without their content."""
+    """Remove every row of some records from the home, and keep them out; the ledger has no content of them."""
     from assets.retention.forget import forget as remove
     from assets.retention.forget import look
 
