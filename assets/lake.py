@@ -306,7 +306,8 @@ class Lake:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    found = path.iterdir() if path.is_dir() else ()
+    return sorted(entry for entry in found if entry.is_dir() and entry.name[0] != ".")
 
 
 @contextmanager

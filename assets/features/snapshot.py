@@ -340,7 +340,8 @@ def count_again(folder: Path, because: dict[str, Any]) -> str:
     """The new id of a training set whose files have lost rows, once its manifest says so, and `because` of what."""
     path = folder / "manifest.json"
     manifest: dict[str, Any] = json.loads(path.read_text())
-    parts = {name: pq.read_table(folder / f"{name}.parquet") for name in _PARTS}
+    files = {name: folder / f"{name}.parquet" for name in _PARTS}
+    parts = {name: pq.read_table(file) for name, file in files.items() if file.exists()}
     lost = {name: manifest[f"{name}_rows"] - part.num_rows for name, part in parts.items()}
     manifest["lost"] = [*manifest.get("lost", []), {"id": manifest["snapshot_id"], "rows": lost, **because}]
     manifest |= _facts(parts, Domain.model_validate(manifest["domain"]), manifest["features"])

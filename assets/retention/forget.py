@@ -142,7 +142,8 @@ def _look(home: Home, ids: Sequence[str], before: Forgotten) -> tuple[Forgetting
         more = f" (and {len(strangers) - 1} more)" if len(strangers) > 1 else ""
         raise EvergreenError(f"no record in {home.root} has the id {strangers[0]!r}{more}; nothing was forgotten")
     sets = _training_sets(found)
-    learned = {v.version: home.lake.path(f"training_set/{v.as_of}", v.snapshot_id) for v in Registry(home).versions()}
+    ours = [version for version in Registry(home).versions() if version.training_id]
+    learned = {v.version: home.lake.path(f"training_set/{v.as_of}", v.snapshot_id) for v in ours}
     whole = Forgetting(
         records=len(ids),
         found=found,

@@ -95,7 +95,8 @@ def _as_they_are(home: Home, family: str, names: Iterable[str]) -> frozenset[str
 def _evaluations(registry: Registry, entries: Sequence[Entry]) -> frozenset[str]:
     """The evaluations behind verdicts, and those of registered versions, whose golden rows are answered again."""
     judged = {f"{entry.as_of}/{entry.body['evaluation']}" for entry in entries if entry.kind == "verdict"}
-    return frozenset(judged | {f"{v.as_of}/{v.tags.get('evaluation')}" for v in registry.versions()})
+    registered = {f"{v.as_of}/{v.tags['evaluation']}" for v in registry.versions() if v.tags.get("evaluation")}
+    return frozenset(judged | registered)
 
 
 def _former(entries: Sequence[Entry]) -> list[str]:

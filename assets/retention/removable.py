@@ -3,14 +3,16 @@
 Symbolic links are neither followed nor removed, and nothing outside the home is read.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.as_of import shifted
+from assets.lake import hash_file
 from assets.registry.registry import Registry
 from assets.registry.tracking import local_path
-from assets.retention.folders import files, folders, freed, is_plain, newest_first
+from assets.retention.folders import folders, freed, is_plain, newest_first
 from assets.retention.needed import Needed
 from assets.settings import RetentionSettings
 
@@ -109,13 +111,14 @@ class _Search:
         needed = {*self.needed.marts, *versions[:most], *self._built()}
         why = f"not one of the newest {most} publications, and no training set that is kept needs it"
         yield from self._superseded("marts", needed, "publications", why)
-        held: set[tuple[int, int]] = set()
+        held: dict[str, list[Path]] = defaultdict(list)
         current = self._current("raw_records")
         for path in sorted(self._versions("raw_records"), key=lambda path: path.name != current):
-            records = {(f.st_dev, f.st_ino) for part in ("records", "rejects") for f in files(path / part)}
-            if path.name != current and records <= held:
+            own = {f"{file.parent.name}/{file.name}": file for file in path.glob("re*/*")}
+            if path.name != current and all(_is_among(file, held[name]) for name, file in own.items()):
                 yield self._removable(path, "superseded", "all of its records are in a newer version")
-            held |= records
+            for name, file in own.items():
+                held[name].append(file)
 
     def outside_the_lake(self) -> Iterator[Removable]:
         """Folders next to the lake: each can be recreated."""
@@ -197,6 +200,11 @@ class _Search:
                 for path in copies:
                     if path.is_relative_to(artifacts) and path != artifacts:
                         yield self._removable(path, "trainings", why)
+
+
+def _is_among(file: Path, others: Sequence[Path]) -> bool:
+    """Whether one of some files is this one, or has its content."""
+    return any(file.samefile(other) for other in others) or hash_file(file) in map(hash_file, others)
 
 
 def _of(day: str, names: Collection[str]) -> set[str]:

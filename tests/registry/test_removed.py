@@ -127,7 +127,7 @@ def test_old_trainings_that_nobody_judged_take_no_place(
     unjudged = bundle_of(D)
     provenance = json.loads((unjudged / "provenance.json").read_text())
     (unjudged / "provenance.json").write_text(json.dumps(provenance | {"as_of": "2024-05-01"}))
-    prune(home, retention.model_copy(update={"trainings": 3}))
+    prune(home, retention.model_copy(update={"trainings": 3}), now=True)
     assert bundles(home) == {A, B, C}
 
 

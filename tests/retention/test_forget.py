@@ -27,6 +27,7 @@ from assets.ingestion.landing import find_imbalances, ingest, objects
 from assets.lake import Home, hash_file, hash_tree
 from assets.registry.ledger import Ledger
 from assets.retention.forget import ENTRY, forget, look
+from assets.retention.prune import plan
 from assets.settings import load_domain, load_settings
 from assets.warehouse.marts import content, hashes, mart, seal
 from assets.warehouse.project import build_marts, built
@@ -87,6 +88,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record(ADA, "Ottoline corrected it, and nobody answered her other letters"),
         record(ADA, "Ottoline wrote on no day", day="1970-01-01"),
         broken,
+        broken[:2],
     )
     return folder
 
@@ -127,7 +129,7 @@ def _answer(home: Home, frozen: Snapshot) -> None:
     for table, name in ((f"predictions/{DAY}", "predictions"), (f"evaluation/{DAY}", "golden")):
         with home.lake.staging(table) as staged:
             test.to_parquet(staged / f"{name}.parquet", index=False)
-            (staged / "evaluation.json").write_text("{}")
+            (staged / "manifest.json").write_text(json.dumps({"marts_version": frozen.manifest["marts"]}))
             home.lake.publish(table, "0" * 16, staged)
     copy = home.mlflow / "artifacts" / "1" / "golden.parquet"
     copy.parent.mkdir(parents=True)
@@ -201,7 +203,7 @@ def test_each_object_says_how_many_it_has_lost_and_the_next_marts_add_up(home: H
     build_marts(home)
     sql = "select sum(landed), sum(valid + quarantined + duplicate) from read_parquet(?)"
     with duckdb.connect() as connection:
-        assert connection.execute(sql, [mart(built(home), "record_counts")]).fetchall() == [(191, 191)]
+        assert connection.execute(sql, [mart(built(home), "record_counts")]).fetchall() == [(192, 192)]
     assert traces(home.root, SECRETS) == {}
 
 
@@ -210,6 +212,7 @@ def test_it_does_not_come_back(
     home: Home, source: Path, tmp_path: Path, traces: Traces, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     forget(home, [ADA])
+    version = home.lake.version("raw_records")
     folder = tmp_path / "again"
     shutil.copytree(source, folder)
     if way == "other object":
@@ -220,6 +223,7 @@ def test_it_does_not_come_back(
         write(folder / "a.csv", *others(3), record(f" {ADA} ", "Ottoline paid"), record(BEN, "says more"))
     landed = land(home, folder, "2024-04-02")
     assert find_imbalances(landed.path) == []
+    assert (landed.version == version) == (way == "again")
     assert traces(home.root, SECRETS) == {}
     assert sum(read.forgotten for read in landed.objects) == {"other object": 9, "other content": 6}.get(way, 5)
 
@@ -250,6 +254,17 @@ def test_the_marts_are_named_by_their_content_and_what_names_them_finds_them(hom
     assert folder == home.lake.current("marts")
     assert content(folder) == folder.name != old
     assert all(hash_file(folder / name) == digest for name, digest in hashes(folder).items())
+
+
+def test_what_was_superseded_before_it_lost_rows_still_is(home: Home) -> None:
+    """The raw table has an older version, of the first object alone, whose rows are all in the newest."""
+    policy = SETTINGS.retention
+    before = {item.path for item in plan(home, policy)}
+    assert [version for table, version in home.lake.versions() if table == "raw_records"][1:]
+    forget(home, [ADA])
+    after = {item.path for item in plan(home, policy)}
+    assert [path.split("/")[1] for path in sorted(before) if "raw_records" in path] == ["raw_records"]
+    assert [path.split("/")[1] for path in sorted(after) if "raw_records" in path] == ["raw_records"]
 
 
 def test_the_ledger_has_neither_its_id_nor_its_words(home: Home) -> None:
