@@ -2,6 +2,7 @@
 
 <home>/lake/<table>/<version>/...     written as .staging-* next to it, synced, renamed into place
 <home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
+<home>/lake/<table>/.replaced/<name>  the version that took the place of another
 <home>/lake/.writing/<table>.lock     held by the process that writes the table, and released when it ends
 <home>/running/<name>.lock            held by each process at work in the home
 """
@@ -34,7 +35,8 @@ __all__ = [
 ]
 
 _ADDRESS, _OWNER = "OBJECTS", "DOMAIN"
-_POINTER, _COPIES = "CURRENT", ".copies"
+_POINTER, _COPIES, _REPLACED = "CURRENT", ".copies", ".replaced"
+_AS_OF = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2})?")
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
 _log = logging.getLogger("evergreen")
@@ -300,9 +302,9 @@ class Lake:
         """
         target = self.keep(table, version, staged)
         pointer, begun = self._store.pointer(table), _begun(staged)
-        if begun not in (None, pointer.mark) and pointer.version != version:
+        if begun not in (None, pointer.mark) and pointer.version != target.name:
             raise superseded(table, pointer.at(begun or ""), pointer.version)
-        self._store.move(table, version, pointer)
+        self._store.move(table, target.name, pointer)
         return target
 
     def keep(self, table: str, version: str, staged: Path) -> Path:
@@ -327,9 +329,9 @@ class Lake:
             pointer = self._store.pointer(table)
             if pointer.version not in (upon, version):
                 raise superseded(table, upon, pointer.version)
-            if not self._store.exists(table, version):
+            if not self._store.exists(table, target := self.path(table, version).name):
                 raise EvergreenError(f"{table} has no version {version}")
-            self._store.move(table, version, pointer)
+            self._store.move(table, target, pointer)
 
     def version(self, table: str) -> str | None:
         """The current version's name, or None when nothing was published.
@@ -350,12 +352,14 @@ class Lake:
         return path
 
     def path(self, table: str, version: str) -> Path:
-        """The folder of a version, whether it exists or not."""
+        """The folder of a version, or of the one that took its place, whether it exists or not."""
         target = self._folder(f"{table}/{version}")
-        if self.shared is not None and not target.exists():
+        if self.shared is None:
+            return self._in_place_of(target)
+        if not target.exists():
             with locked(self.root / ".writing" / f"{table}.fetched"):
                 self._fetch(self.shared, table, version, target)
-        if self.shared is not None and target.exists():
+        if target.exists():
             mark = self.root / _COPIES / table / version
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
@@ -363,10 +367,47 @@ class Lake:
 
     def read(self, table: str, version: str, name: str) -> bytes | None:
         """A small file of a version, without the others; None if there is no such file or version."""
-        path = self._folder(f"{table}/{version}") / name
+        path = self._in_place_of(self._folder(f"{table}/{version}")) / name
         if path.exists() or self.shared is None:
             return path.read_bytes() if path.is_file() else None
         return self.shared.read(table, version, name)
+
+    def _in_place_of(self, folder: Path) -> Path:
+        while not folder.exists() and (by := folder.parent / _REPLACED / folder.name).exists():
+            folder = folder.with_name(by.read_text())
+        return folder
+
+    def publish_alone(self, table: str, version: str, staged: Path) -> None:
+        """Publish a version, and remove every other: of a table whose past nobody needs."""
+        self.publish(table, version, staged)
+        for other in _folders(self._folder(table)):
+            if other.name != version:
+                self.remove(table, other.name)
+
+    def versions(self) -> list[tuple[str, str]]:
+        """Every version of every table, published or not, as (table, version)."""
+        tables = [name for folder in _folders(self.root) for name in self._tables_in(folder)]
+        return [(table, version.name) for table in tables for version in _folders(self.root / table)]
+
+    def replace(self, table: str, version: str, by: str, staged: Path) -> None:
+        """Make the files in `staged` the version `by` in the place of another, whose name leads to it from now on.
+
+        Only for what must not be kept as it was; inside `staging`. After a kill the same call finishes it.
+        """
+        before = self._folder(f"{table}/{version}")
+        target = self.keep(table, by, staged)
+        times = before.stat()
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))  # the order of versions stays
+        write_atomically(self._folder(table) / _REPLACED / version, by)
+        if self.version(table) == version:
+            self._store.move(table, by, self._store.pointer(table))
+        self.remove(table, version)
+
+    def remove(self, table: str, version: str) -> None:
+        """Remove a version that no reader needs. It is never there in part."""
+        gone = Path(tempfile.mkdtemp(prefix=".staging-", dir=self._folder(table)))
+        self._folder(f"{table}/{version}").rename(gone / version)
+        shutil.rmtree(gone)
 
     def tables(self, prefix: str) -> list[str]:
         """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
@@ -406,6 +447,11 @@ class Lake:
         if not target.exists() and shared.fetch(table, version, folder):
             _sync_tree(folder)
             _settle(folder, target)
+
+    def _tables_in(self, folder: Path) -> list[str]:
+        """A folder of the lake is a table, or has a table for each as-of."""
+        days = [day.name for day in _folders(folder) if _AS_OF.fullmatch(day.name)]
+        return [f"{folder.name}/{day}" for day in days] or [folder.name]
 
     def _alone(self, table: str) -> AbstractContextManager[None]:
         return locked(self.root / ".writing" / f"{table}.lock", table)
@@ -449,6 +495,11 @@ class _Folder:
     def _remedy(self, table: str) -> str:
         newest = max(self.versions_of(table), key=lambda name: (self.root / table / name).stat().st_mtime, default=None)
         return f"write the newest version's name into it, {newest}" if newest else "delete it, and run again"
+
+
+def _folders(path: Path) -> list[Path]:
+    found = path.iterdir() if path.is_dir() else ()
+    return sorted(entry for entry in found if entry.is_dir() and entry.name[0] != ".")
 
 
 @contextmanager

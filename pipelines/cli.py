@@ -31,7 +31,7 @@ _COMMANDS = (
     *(onboarding.init, onboarding.check),
     *(graph.run, graph.score, serving.serve),
     *(reading.status, reading.ledger, reading.why, reading.letter, reading.export_site),
-    *(deciding.approve, deciding.reject, deciding.rollback, deciding.withdraw),
+    *(deciding.approve, deciding.reject, deciding.rollback, deciding.withdraw, deciding.forget),
     *(upkeep.prune, upkeep.rebuild_registry),
     *(graph.reproduce, graph.replay, graph.demonstrate, graph.simulate),
     *(upkeep.doctor, upkeep.ui, upkeep.metrics),

@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "reject": ('reject 4 --by Ada --reason "one label looks odd"',),
     "rollback": ('rollback 3 --reason "version 4 errs on long texts"',),
     "withdraw": ('withdraw 2024-07-02.csv --reason "the export was cut"',),
+    "forget": ("forget 4711 --dry-run", "forget --from ids.txt"),
     "prune": ("prune --dry-run", "prune --json"),
     "rebuild-registry": ("rebuild-registry",),
     "reproduce": ("reproduce 3",),

@@ -372,7 +372,7 @@ def test_what_the_policy_keeps_is_whole_after_pruning(three: Path, source: Path,
     pruned = tmp_path / "home"
     shutil.copytree(three, pruned, symlinks=True)
     least = dict.fromkeys(("publications", "days", "page_days", "trainings", "rollbacks", "reproducible"), 1)
-    done = prune(Home(pruned), load_settings("quick").retention.model_copy(update=least))
+    done = prune(Home(pruned), load_settings("quick").retention.model_copy(update=least), now=True)
     assert {"days", "reproducible"} <= {item.setting for item in done.removed}
     assert [path.stem for path in (pruned / "reports/drift").iterdir()] == [AS_OF]  # each night is a month later
     champion = json.loads(evergreen(pruned, "status", "--json").stdout)["champion"]["version"]

@@ -175,3 +175,38 @@ def test_a_home_that_reads_as_a_pattern_is_refused(tmp_path: Path, monkeypatch: 
 def test_an_empty_home_is_the_projects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERGREEN_HOME", "")
     assert Home.from_environment().root == Path(__file__).parents[1] / ".evergreen"
+
+
+def test_the_name_of_a_replaced_version_leads_to_what_took_its_place(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    old = publish(lake, "a", "first")
+    os.utime(old, (1e9, 1e9))
+    for before, by in (("a", "b"), ("b", "c")):
+        with lake.staging("table") as staged:
+            (staged / "data").write_text(by)
+            lake.replace("table", before, by, staged)
+    assert [lake.path("table", name).name for name in "abc"] == ["c", "c", "c"]
+    assert (lake.version("table"), lake.versions()) == ("c", [("table", "c")])
+    assert lake.current("table").stat().st_mtime == 1e9, "the order of versions stays"
+    with lake.staging("table") as staged:
+        lake.publish("table", "a", staged)
+    assert (lake.version("table"), (lake.current("table") / "data").read_text()) == ("c", "c")
+    assert lake.path("table", "d").name == "d"
+
+
+def test_every_version_of_every_table_is_listed(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    assert lake.versions() == []
+    for table, version in (("marts", "a"), ("marts", "b"), ("drift/2024-01-02", "c"), ("drift/2024-01-02T13", "d")):
+        with lake.staging(table) as staged:
+            lake.keep(table, version, staged)
+    with lake.staging("training"):
+        assert lake.versions() == [
+            *(("drift/2024-01-02", "c"), ("drift/2024-01-02T13", "d")),
+            *(("marts", "a"), ("marts", "b")),
+        ]
+    lake.remove("marts", "a")
+    assert [version for table, version in lake.versions() if table == "marts"] == ["b"]
+    with lake.staging("marts") as staged:
+        lake.publish_alone("marts", "e", staged)
+    assert [version for table, version in lake.versions() if table == "marts"] == ["e"]

@@ -6,7 +6,7 @@ whatever its as-of, so champions of different times can be compared on them.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "Snapshot",
     "build_refit_set",
     "build_training_set",
+    "count_again",
     "load_snapshot",
     "pick_rows",
     "read_snapshot",
@@ -42,6 +43,8 @@ __all__ = [
     "row_schema",
     "with_features",
 ]
+
+_PARTS = ("train", "test", "reference")
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,14 @@ def rebuild_training_set(home: Home, recorded: Snapshot, marts: Path) -> Snapsho
 def build_refit_set(home: Home, evaluated: Snapshot) -> Snapshot:
     """Freeze the rows of a training set again, with its test rows among the train rows, and keep it as well.
 
-    Only the reference rows are held out. If an object was withdrawn since, the rows come from today's marts as of that
-    day. Raises NotPublished when the marts it was built from are gone, and SnapshotError when features have changed
-    since.
+    Only the reference rows are held out. If an object was withdrawn since, or records were forgotten, the rows come
+    from today's marts as of that day. Raises NotPublished when the marts it was built from are gone, and SnapshotError
+    when features have changed since.
     """
     marts = home.lake.path("marts", evaluated.manifest["marts"])
     if not marts.exists():
         raise NotPublished(f"marts {marts.name}, which training set {evaluated.id} was built from, are gone")
-    if counted_objects(marts) & withdrawn_objects(home.lake):
+    if marts.name != evaluated.manifest["marts"] or counted_objects(marts) & withdrawn_objects(home.lake):
         marts = home.lake.current("marts")
     refit = _freeze_again(home, evaluated, marts, holds_out=False)
     if refit.features != evaluated.features:
@@ -324,25 +327,40 @@ def _without_copies(train: pa.Table, settings: SnapshotSettings) -> tuple[pa.Tab
 def _keep(
     home: Home, as_of: str, parts: dict[str, pa.Table], features: tuple[str, ...], manifest: dict[str, Any]
 ) -> Snapshot:
-    snapshot_id = content_hash(parts, home.domain.columns, features)
-    manifest |= {
-        "snapshot_id": snapshot_id,
-        "as_of": as_of,
+    manifest |= _facts(parts, home.domain, features)
+    manifest |= {"as_of": as_of, "features": list(features), "domain": home.domain.model_dump(mode="json")}
+    with home.lake.staging(_table(as_of)) as staged:
+        for name, part in parts.items():
+            pq.write_table(part, staged / f"{name}.parquet", compression="zstd")
+        (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+        return _read(home.lake.keep(_table(as_of), manifest["snapshot_id"], staged), as_of)
+
+
+def count_again(folder: Path, because: dict[str, Any]) -> str:
+    """The new id of a training set whose files have lost rows, once its manifest says so, and `because` of what."""
+    path = folder / "manifest.json"
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    files = {name: folder / f"{name}.parquet" for name in _PARTS}
+    parts = {name: pq.read_table(file) for name, file in files.items() if file.exists()}
+    lost = {name: manifest[f"{name}_rows"] - part.num_rows for name, part in parts.items()}
+    manifest["lost"] = [*manifest.get("lost", []), {"id": manifest["snapshot_id"], "rows": lost, **because}]
+    manifest |= _facts(parts, Domain.model_validate(manifest["domain"]), manifest["features"])
+    path.write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    return str(manifest["snapshot_id"])
+
+
+def _facts(parts: dict[str, pa.Table], domain: Domain, features: Sequence[str]) -> dict[str, Any]:
+    """The part of a manifest that follows from the rows."""
+    return {
+        "snapshot_id": content_hash(parts, domain.columns, features),
         **{f"{name}_rows": part.num_rows for name, part in parts.items()},
-        "features": list(features),
-        "domain": home.domain.model_dump(mode="json"),
-        "label_mix": {name: _label_mix(part, home.domain) for name, part in parts.items()},
+        "label_mix": {name: _label_mix(part, domain) for name, part in parts.items()},
         "period": {
             name: [_day(pc.min(parts[name]["known_at"])), _day(pc.max(parts[name]["known_at"]))]
             for name in ("train", "test")
             if parts[name].num_rows
         },
     }
-    with home.lake.staging(_table(as_of)) as staged:
-        for name, part in parts.items():
-            pq.write_table(part, staged / f"{name}.parquet", compression="zstd")
-        (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
-        return _read(home.lake.keep(_table(as_of), snapshot_id, staged), as_of)
 
 
 def _label_mix(part: pa.Table, domain: Domain) -> dict[str, int]:

@@ -326,6 +326,7 @@ _TITLES: dict[str, _Words] = {
     "attempt": lambda body: f"Attempt {body['attempt']} at the retraining",
     "failure": lambda body: f"A run of {body['job']} failed",
     "withdrawal": lambda body: f"{body['key']} was withdrawn",
+    "forgetting": lambda body: f"Records were forgotten: {body['records']}",
 }
 _MARKS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "verdict": lambda body: "rejection" if body["decision"] in ("reject", "inconclusive") else None,

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.exceptions import EvergreenError
+from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
 from assets.ingestion.served import land, served_sources
 from assets.ingestion.sources import configured_sources
@@ -72,8 +73,8 @@ def raw_records(context: dg.AssetExecutionContext, config: IngestionConfig, ever
         evergreen.home.claim()
         home, settings = evergreen.home, evergreen.settings.ingestion
         land(home)
-        sources = [*sources, *served_sources(home)]
-        landing = ingest(sources, home.lake, settings, home.domain, as_of(context), history=config.history)
+        where = ([*sources, *served_sources(home)], home.lake, settings, home.domain, as_of(context))
+        landing = ingest(*where, history=config.history, forgotten=Forgotten.read(home))
     except UnreachableError as error:
         # Not a retry policy: it would also restart a run that was asked to stop.
         raise dg.RetryRequested(max_retries=1, seconds_to_wait=2) from error

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError, SourceError
 from assets.ingestion.calendar import Calendar
+from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.parts import Parts, shown
 from assets.ingestion.reading import EXPLAINED, READER, Content, contents, refused
 from assets.ingestion.seen import Seen
@@ -34,7 +35,7 @@ from assets.settings import Domain, IngestionSettings
 
 __all__ = [
     *("TABLE", "Imbalance", "Landing", "ObjectRead"),
-    *("find_imbalances", "find_object", "ingest", "withdraw", "withdrawn_objects"),
+    *("count_again", "find_imbalances", "find_object", "ingest", "objects", "withdraw", "withdrawn_objects"),
 ]
 
 TABLE = "raw_records"
@@ -79,6 +80,8 @@ class ObjectRead:
     """What was accepted although it differs from what the domain declares."""
     source: str = ""
     """A hash of the source that the domain declared at the time."""
+    forgotten: int = 0
+    """Records and rejects that were taken out because they are of forgotten records: they count nowhere else."""
 
 
 _OBJECTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.string()) for f in fields(ObjectRead)])
@@ -134,6 +137,7 @@ def ingest(
     as_of: str,
     *,
     history: bool = False,
+    forgotten: Forgotten | None = None,
 ) -> Landing:
     """Read each object of the sources once, by key and content, and publish it with everything read before.
 
@@ -143,14 +147,15 @@ def ingest(
 
     New objects land on `as_of`; those published later are left for later runs. With `history`, objects
     that do not say when they were published are known by their records' own dates, including the sources' objects that
-    had landed before; so are those of the first landing, when the settings declare nothing. Nothing new publishes
-    nothing. Memory does not grow with the size of an object. Raises SourceError for a source that cannot be listed or
-    read and when every new object is refused for its header, AuditError when the written rows are not what was counted,
-    EvergreenError when the disk is full; the previous version then stays as it is.
+    had landed before; so are those of the first landing, when the settings declare nothing. Rows of `forgotten` records
+    are left out. Nothing new publishes nothing. Memory does not grow with the size of an object. Raises SourceError for
+    a source that cannot be listed or read and when every new object is refused for its header, AuditError when the
+    written rows are not what was counted, EvergreenError when the disk is full; the previous version then stays as it
+    is.
     """
     listing = list_objects(sources)
     try:
-        return _ingest(listing, lake, settings, domain, as_of, history=history)
+        return _ingest(listing, lake, settings, domain, as_of, history=history, forgotten=forgotten)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -160,7 +165,7 @@ def ingest(
 
 def find_object(lake: Lake, name: str) -> ObjectRead:
     """The object with this key or id. Raises EvergreenError, which lists close matches, unless exactly one has it."""
-    reads = _objects(lake.current(TABLE))
+    reads = objects(lake.current(TABLE))
     matches = [read for read in reads if name in (read.key, read.object_id)]
     if len(matches) == 1:
         return matches[0]
@@ -176,7 +181,7 @@ def withdraw(lake: Lake, object_id: str, reason: str) -> None:
     Earlier versions are unchanged. Its content is not read again; other content under its key is.
     """
     with lake.staging(TABLE) as staged:
-        known = _objects(lake.current(TABLE))
+        known = objects(lake.current(TABLE))
         reads = [replace(r, withdrawn=r.withdrawn or reason) if r.object_id == object_id else r for r in known]
         for folder in ("records", "rejects"):
             (staged / folder).mkdir()
@@ -190,6 +195,22 @@ def withdrawn_objects(lake: Lake) -> set[str]:
     """The ids of the withdrawn objects. Raises NotPublished before the first landing."""
     read = pq.read_table(lake.current(TABLE) / "objects.parquet", columns=["object_id", "withdrawn"]).to_pylist()
     return {row["object_id"] for row in read if row["withdrawn"] is not None}
+
+
+def count_again(folder: Path) -> str:
+    """The name of a version whose files have lost rows of forgotten records, once `objects.parquet` says so."""
+    reads = [_counted(folder, read) for read in objects(folder)]
+    _write_objects(folder, reads)
+    return _version(reads)
+
+
+def _counted(folder: Path, read: ObjectRead) -> ObjectRead:
+    records, rejects = (
+        pq.read_metadata(folder / part / f"{read.object_id}.parquet").num_rows for part in ("records", "rejects")
+    )
+    if read.withdrawn is not None or (lost := read.landed - records - rejects) == 0:
+        return read
+    return replace(read, records=records, rejects=rejects, landed=records + rejects, forgotten=read.forgotten + lost)
 
 
 def find_imbalances(published: Path) -> list[Imbalance]:
@@ -216,16 +237,23 @@ def find_imbalances(published: Path) -> list[Imbalance]:
 
 
 def _ingest(
-    listing: Listing, lake: Lake, settings: IngestionSettings, domain: Domain, as_of: str, *, history: bool
+    listing: Listing,
+    lake: Lake,
+    settings: IngestionSettings,
+    domain: Domain,
+    as_of: str,
+    *,
+    history: bool,
+    forgotten: Forgotten | None,
 ) -> Landing:
     with lake.staging(TABLE) as staged:
         first = lake.version(TABLE) is None and settings.published_in_key is None
         calendar = Calendar(as_of, history or first, settings.published_in_key)
-        known = _objects(lake.current(TABLE)) if lake.version(TABLE) else []
+        known = objects(lake.current(TABLE)) if lake.version(TABLE) else []
         seen = Seen.load(lake.root / TABLE)
         for folder in ("records", "rejects", "scratch"):
             (staged / folder).mkdir()
-        reads = _Reads(known, seen, staged, settings, domain)
+        reads = _Reads(known, seen, staged, settings, domain, forgotten)
         for source in listing.objects:
             if calendar.has_come(source.key):
                 reads.add(source, calendar)
@@ -268,10 +296,17 @@ class _Reads:
     """Every object ever read, and those read in this run."""
 
     def __init__(
-        self, known: Sequence[ObjectRead], seen: Seen, staged: Path, settings: IngestionSettings, domain: Domain
+        self,
+        known: Sequence[ObjectRead],
+        seen: Seen,
+        staged: Path,
+        settings: IngestionSettings,
+        domain: Domain,
+        forgotten: Forgotten | None,
     ) -> None:
         self._reads = {(read.key, read.sha256): read for read in known}
         self._seen, self._staged, self._settings, self._domain = seen, staged, settings, domain
+        self._forgotten = forgotten
         self._source = hash_json(domain.source.model_dump(mode="json"))[:16]
         self.overwritten: list[str] = []
         self._new = 0
@@ -330,7 +365,8 @@ class _Reads:
         if before:
             known_from, landed_on = before.known_from, before.landed_on
         started = time.perf_counter()
-        with Parts(self._staged, object_id, content.key, self._settings.batch_records, self._domain) as parts:
+        batch = self._settings.batch_records
+        with Parts(self._staged, object_id, content.key, batch, self._domain, self._forgotten) as parts:
             for rows in content.rows():
                 parts.write(rows)
         seconds = time.perf_counter() - started
@@ -349,6 +385,7 @@ class _Reads:
             last_line="refused" if parts.unfinished else last_line,
             notes="; ".join(parts.notes) or None,
             source=self._source,
+            forgotten=parts.forgotten,
         )
 
     def _count(self, content: Content, parts: Parts, *, is_new: bool) -> None:
@@ -391,10 +428,14 @@ def _publish(lake: Lake, staged: Path, known: Sequence[ObjectRead], reads: Seque
             part = Path(folder) / f"{object_id}.parquet"
             if not (staged / part).exists():
                 os.link(lake.current(TABLE) / part, staged / part)
-    pq.write_table(pa.Table.from_pylist([asdict(read) for read in reads], schema=_OBJECTS), staged / "objects.parquet")
+    _write_objects(staged, reads)
     if imbalances := find_imbalances(staged):
         raise AuditError(f"{imbalances[0].key}: {imbalances[0]} does not add up; nothing was published")
     lake.publish(TABLE, _version(reads), staged)
+
+
+def _write_objects(folder: Path, reads: Sequence[ObjectRead]) -> None:
+    pq.write_table(pa.Table.from_pylist([asdict(read) for read in reads], schema=_OBJECTS), folder / "objects.parquet")
 
 
 def _reasons(published: Path) -> dict[str, int]:
@@ -406,7 +447,8 @@ def _reasons(published: Path) -> dict[str, int]:
         return dict(connection.execute(counts, {"rejects": str(published / "rejects" / "*.parquet")}).fetchall())
 
 
-def _objects(published: Path) -> list[ObjectRead]:
+def objects(published: Path) -> list[ObjectRead]:
+    """The objects of a version, in the order of their versions."""
     return [ObjectRead(**row) for row in pq.read_table(published / "objects.parquet").to_pylist()]
 
 

@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.records import Reject, Rows, record_schema
 from assets.ingestion.windows import UNFINISHED
 from assets.settings import Domain
@@ -26,13 +29,16 @@ _log = logging.getLogger("evergreen")
 class Parts:
     """The two files of one object, written batch by batch; both exist even when empty."""
 
-    def __init__(self, staged: Path, object_id: str, key: str, batch: int, domain: Domain) -> None:
-        self.records = self.rejects = 0
+    def __init__(
+        self, staged: Path, object_id: str, key: str, batch: int, domain: Domain, forgotten: Forgotten | None = None
+    ) -> None:
+        self.records = self.rejects = self.forgotten = 0
         self.error: str | None = None
         self.unfinished = False
         self.header_fault: str | None = None
         self.notes: list[str] = []
         self._object_id, self._key, self._batch = object_id, key, batch
+        self._forgotten = forgotten if forgotten and forgotten.tombstones else None
         self._open = ExitStack()
         records = record_schema(domain).insert(0, pa.field("object_id", pa.string()))
         varied = {domain.id, *domain.text.fields}
@@ -53,7 +59,11 @@ class Parts:
                 self._write_records()
 
     def write(self, rows: Rows) -> None:
-        """Add rows; records are written a batch at a time."""
+        """Add rows, except those of forgotten records; records are written a batch at a time."""
+        if self._forgotten:
+            kept = _without(rows, self._forgotten)
+            self.forgotten += len(rows) - len(kept)
+            rows = kept
         before = self.landed
         self.records += len(rows.records)
         self.rejects += len(rows.rejects)
@@ -85,6 +95,12 @@ class Parts:
     def _writer(self, path: Path, schema: pa.Schema, varied: set[str]) -> pq.ParquetWriter:
         dictionary = [name for name in schema.names if name not in _NO_DICTIONARY | varied]
         return self._open.enter_context(pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary))
+
+
+def _without(rows: Rows, forgotten: Forgotten) -> Rows:
+    records = rows.records.filter(pc.invert(forgotten.among(rows.records)[0]))
+    rejects = [reject for reject in rows.rejects if not forgotten.named_in(reject.raw_text)]
+    return replace(rows, records=records, rejects=rejects)
 
 
 def shown(name: str) -> str:

@@ -1,7 +1,7 @@
 """Whether a version can be reproduced: its training set and its training, from its recorded provenance."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from assets.evaluation.metrics import measure
+from assets.evaluation.report import evaluation_hash
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, read_snapshot, rebuild_training_set
 from assets.lake import Home, hash_file
@@ -63,6 +64,8 @@ def _train_again(registry: Registry, version: str, scratch: Home, run: Run) -> R
     before = read_json(bundle / "provenance.json")
     _require(registry.home, registry.home.lake.path(f"training_set/{before['as_of']}", before["snapshot_id"]))
     recorded = read_snapshot(registry.home.lake, before["as_of"], before["snapshot_id"])
+    if lost := recorded.manifest.get("lost"):
+        return Reproduction(version, "impossible", f"{_lost(lost)}; {_provable(registry, version, bundle)}")
     marts = registry.home.lake.path("marts", recorded.manifest["marts"])
     _require(registry.home, marts)
     if not marts.exists():
@@ -77,6 +80,28 @@ def _train_again(registry: Registry, version: str, scratch: Home, run: Run) -> R
     if hash_file(again / "model.safetensors") == hash_file(bundle / "model.safetensors"):
         return Reproduction(version, "bitwise", "the same training set and the same weights, to the bit")
     return _compare(version, bundle, again, recorded)
+
+
+def _lost(lost: Sequence[Mapping[str, Any]]) -> str:
+    """A clause about the records that a training set has lost since, each time with the ledger's entry."""
+    times = (f"{sum(each['rows'].values())} on {each['as_of']} (entry {each['ledger']} in the ledger)" for each in lost)
+    return f"its training set {lost[0]['id']} has lost forgotten records: {', '.join(times)}"
+
+
+def _provable(registry: Registry, version: str, bundle: Path) -> str:
+    """A clause about what the last verdict on a version still proves of it."""
+    registered = registry.version(version)
+    verdict = next(iter(reversed(registry.verdicts(registered.training_id))), None)
+    if verdict is None:
+        return "still proven: its files are those that were registered"
+    evaluated = evaluation_hash(registry.home.lake, verdict.as_of, verdict.body["evaluation"])
+    proven = {
+        "its files": verdict.body.get("manifest_sha256") == hash_file(bundle / "MANIFEST.json"),
+        "its evaluation": evaluated is not None and verdict.body.get("evaluation_sha256") == evaluated,
+    }
+    holds, fails = ([what for what, same in proven.items() if same is wanted] for wanted in (True, False))
+    not_so = f"; no longer: {', '.join(fails)}" if fails else ""
+    return f"still proven by entry {verdict.seq}: {' and '.join(holds) or 'nothing'}{not_so}"
 
 
 def _require(home: Home, path: Path) -> None:

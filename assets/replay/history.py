@@ -13,6 +13,7 @@ from assets.as_of import instant, shifted
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, build_refit_set, build_training_set, row_schema, with_features
 from assets.features.store import apply_definitions
+from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import ingest
 from assets.lake import Home, hash_json
 from assets.monitoring.twins import Candidate, candidate
@@ -82,7 +83,8 @@ def read_history(home: Home, sources: list[str], days: tuple[str, ...], settings
     own = Home(home.root / "replay" / hash_json(sorted(sources))[:12])
     own.root.mkdir(parents=True, exist_ok=True)
     os.utime(own.root)  # the last used stay
-    ingest(sources, own.lake, settings.ingestion, own.domain, days[-1], history=True)
+    where = (sources, own.lake, settings.ingestion, own.domain, days[-1])
+    ingest(*where, history=True, forgotten=Forgotten.read(home))
     build_marts(own)
     publish(own, audit(own, days[-1], settings.warehouse), settings.warehouse)
     features = apply_definitions(own).features

@@ -83,6 +83,7 @@ def _metadata(pruned: "Pruned") -> dict[str, dg.MetadataValue | int | str]:
     return {
         "removed": len(pruned.removed),
         "bytes freed": pruned.bytes,
+        "marked": len(pruned.marked),
         "by setting": table(["setting", "removed"], sorted(counts.items())),
         "summary": pruned.sentence,
     }

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,12 @@ def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
     remade = {*former[:1], *newest[: settings.reproducible]}
     return Needed(
         bundles=frozenset({*whole, *remade, *newest[: settings.trainings]}),
-        snapshots=_snapshots(trained, whole | remade),
-        marts=frozenset({*_made_of(home, _snapshots(trained, remade)), *_scored_from(home)}),
-        evaluations=_evaluations(registry, entries),
+        snapshots=_as_they_are(home, "training_set", _snapshots(trained, whole | remade)),
+        marts=frozenset(
+            home.lake.path("marts", version).name
+            for version in (*_made_of(home, _snapshots(trained, remade)), *_scored_from(home))
+        ),
+        evaluations=_as_they_are(home, "evaluation", _evaluations(registry, entries)),
         reign=_first_day(entries, champion.training_id) if champion else None,
     )
 
@@ -83,10 +86,17 @@ def _snapshots(trained: Mapping[str, _Trained], wanted: Collection[str]) -> froz
     return frozenset(name for training in trained.keys() & set(wanted) for name in trained[training].snapshots)
 
 
+def _as_they_are(home: Home, family: str, names: Iterable[str]) -> frozenset[str]:
+    """Versions of tables per day, named <as-of>/<id>, by the names that they have now: forgetting has renamed some."""
+    paths = (home.lake.path(f"{family}/{day}", version) for day, version in (name.split("/") for name in names))
+    return frozenset(f"{path.parent.name}/{path.name}" for path in paths)
+
+
 def _evaluations(registry: Registry, entries: Sequence[Entry]) -> frozenset[str]:
     """The evaluations behind verdicts, and those of registered versions, whose golden rows are answered again."""
     judged = {f"{entry.as_of}/{entry.body['evaluation']}" for entry in entries if entry.kind == "verdict"}
-    return frozenset(judged | {f"{v.as_of}/{v.tags.get('evaluation')}" for v in registry.versions()})
+    registered = {f"{v.as_of}/{v.tags['evaluation']}" for v in registry.versions() if v.tags.get("evaluation")}
+    return frozenset(judged | registered)
 
 
 def _former(entries: Sequence[Entry]) -> list[str]:
@@ -113,7 +123,8 @@ def _first_day(entries: Sequence[Entry], training: str) -> str:
 
 def _made_of(home: Home, snapshots: Collection[str]) -> set[str]:
     """The marts of those training sets that exist."""
-    manifests = [home.lake.root / "training_set" / snapshot / "manifest.json" for snapshot in snapshots]
+    named = (snapshot.split("/") for snapshot in snapshots)
+    manifests = [home.lake.path(f"training_set/{day}", version) / "manifest.json" for day, version in named]
     return {str(_read(path)["marts"]) for path in manifests if path.exists()}
 
 

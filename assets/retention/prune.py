@@ -1,18 +1,20 @@
-"""Removes what nothing needs: it is listed, moved out of sight, recorded in the ledger, and only then deleted.
+"""Removes what nothing needs: it is marked, and what a later run still finds unneeded is swept.
+
+What is swept is listed, moved out of sight, recorded in the ledger, and only then deleted:
 
     <home>/pruned/<batch>/batch.json     the list of what is to be removed, written first
     <home>/pruned/<batch>/<path>         the new place of each file or folder, moved by one rename
     <home>/running/.door                 held while files are selected and moved: no other process is at work
 
-Nothing is moved while any other process is at work in the home, since it may be using anything. A batch left by a kill
-is recorded and deleted by the next call; files it had not moved yet are considered again.
+Nothing is moved that another process at work may be using, as `Readers` tell. A batch left by a kill is recorded and
+deleted by the next call; files it had not moved yet are considered again.
 """
 
 import json
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ from assets.lake import Home, hash_json, locked, write_atomically
 from assets.registry.registry import Registry
 from assets.registry.removed import ENTRY
 from assets.retention.folders import folders
+from assets.retention.marks import Locks, Marks, Reader, Readers
 from assets.retention.needed import find_needed
-from assets.retention.removable import Removable, find_removable
+from assets.retention.removable import Removable, find_removable, sized
 from assets.settings import RetentionSettings
 
-__all__ = ["Pruned", "plan", "prune", "size"]
+__all__ = ["Pruned", "finish", "plan", "preview", "prune", "size"]
 
 _BATCH = "batch.json"
 _UNNAMED = ("leftover",)
@@ -35,9 +38,11 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed, and which processes prevented more."""
+    """What was removed, what is to follow, and which processes prevented more."""
 
     removed: tuple[Removable, ...]
+    marked: tuple[Removable, ...] = ()
+    """What nothing needs, to be removed by a later run if that is still so then."""
     at_work: tuple[str, ...] = ()
     """Other processes at work in the home, runs by their ids: nothing is moved in the meantime."""
 
@@ -50,33 +55,77 @@ class Pruned:
     def sentence(self) -> str:
         """The result on one line."""
         counts = f"{len(self.removed)} removed, {size(self.bytes)} freed"
+        if self.marked:
+            counts += f"; {len(self.marked)} marked, {size(sum(item.bytes for item in self.marked))} to follow"
         others = ", ".join(self.at_work[:_SHOWN])
         return f"{counts}; nothing more is removed while others are at work: {others}" if others else counts
 
 
 def plan(home: Home, settings: RetentionSettings, as_of: str | None = None) -> list[Removable]:
-    """What `prune` would remove now. Raises RegistryError when the ledger cannot say what is needed."""
+    """All that nothing needs now. Raises RegistryError when the ledger cannot say what is needed."""
     registry = Registry(home)
     needed = find_needed(registry, settings)
     return find_removable(registry, as_of or _newest_day(registry), settings, needed)
 
 
-def prune(home: Home, settings: RetentionSettings, as_of: str | None = None, own: str | None = None) -> Pruned:
-    """Remove what nothing needs as of a day, by default the newest in the home.
+def preview(home: Home, settings: RetentionSettings, *, now: bool = False) -> Pruned:
+    """What `prune` would remove and mark now, if no other process is at work. Raises the same errors."""
+    return _sorted(home, plan(home, settings), _newest_day(Registry(home)), settings, now=now)
 
-    `own`: the id of the run that this is part of. While others are at work nothing is removed. Symbolic links are
-    neither followed nor removed. Raises RegistryError when the ledger is not as it was written, or MLflow lacks the
-    champion.
+
+def prune(
+    home: Home,
+    settings: RetentionSettings,
+    as_of: str | None = None,
+    own: str | None = None,
+    *,
+    now: bool = False,
+    readers: Readers | None = None,
+) -> Pruned:
+    """Mark what nothing needs as of a day, by default the newest in the home, and sweep what has been marked for long.
+
+    `now`: sweep all of it, unless another process is at work. `own`: the id of the run that this is part of. `readers`:
+    who is at work, by default according to the home's locks. While one may need everything, nothing is done. Symbolic
+    links are neither followed nor removed. Raises RegistryError when the ledger is not as it was written, or MLflow
+    lacks the champion.
     """
     with locked(home.root / ".prune.lock", "removing what nothing needs"):
-        earlier = _finish(home)
-        with home.closed(own) as others:
-            items = [] if others else plan(home, settings, as_of)
-            if items:
-                _move(home, as_of or _newest_day(Registry(home)), items)
-            if not others:
-                home.lake.trim(settings.copies_gb * 1e9)
-        return Pruned((*earlier, *_finish(home)), others)
+        earlier = finish(home)
+        with (readers or Locks(home)).shut(own) as others:
+            done = _mark_and_move(home, settings, as_of, others, now=now)
+        return replace(done, removed=(*earlier, *finish(home)))
+
+
+def _mark_and_move(
+    home: Home, settings: RetentionSettings, as_of: str | None, others: Sequence[Reader], *, now: bool
+) -> Pruned:
+    names = tuple(reader.name for reader in others)
+    if any(now or reader.since is None for reader in others):
+        return Pruned((), at_work=names)
+    day = as_of or _newest_day(Registry(home))
+    done = _sorted(home, plan(home, settings, as_of), day, settings, others, now=now)
+    if done.removed:
+        _move(home, day, done.removed)
+    Marks.read(home.lake).renewed(done.marked, day).save(home.lake)
+    if not others:
+        home.lake.trim(settings.copies_gb * 1e9)
+    return replace(done, at_work=names)
+
+
+def _sorted(
+    home: Home,
+    planned: Sequence[Removable],
+    as_of: str,
+    settings: RetentionSettings,
+    others: Sequence[Reader] = (),
+    *,
+    now: bool,
+) -> Pruned:
+    """What is unneeded, in two: what may go, and what is only marked."""
+    marks = Marks.read(home.lake)
+    due = {item for item in planned if now or marks.due(item, as_of, settings.grace_days, others)}
+    one_by_one = sized(home.root, sorted(planned, key=lambda item: item not in due))
+    return Pruned(tuple(one_by_one[: len(due)]), tuple(one_by_one[len(due) :]))
 
 
 def size(count: float) -> str:
@@ -104,7 +153,7 @@ def _move(home: Home, as_of: str, items: Sequence[Removable]) -> None:
         (home.root / item.path).rename(target)
 
 
-def _finish(home: Home) -> tuple[Removable, ...]:
+def finish(home: Home) -> tuple[Removable, ...]:
     """Record every batch in the ledger and delete it; returns their items. A batch without a list is recorded."""
     done: list[Removable] = []
     for name in folders(_pruned(home)):

@@ -3,17 +3,19 @@
 Symbolic links are neither followed nor removed, and nothing outside the home is read.
 """
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.as_of import shifted
+from assets.lake import hash_file
 from assets.registry.registry import Registry
-from assets.retention.folders import files, folders, freed, is_plain, newest_first
+from assets.retention.folders import folders, freed, is_plain, newest_first
 from assets.retention.needed import Needed
 from assets.settings import RetentionSettings
 
-__all__ = ["Removable", "find_removable"]
+__all__ = ["Removable", "find_removable", "sized"]
 
 _DAILY = ("mart_audit", "predictions", "performance", "drift", "twins", "retraining_decision")
 _OF_THE_REIGN = ("predictions", "performance", "drift")
@@ -48,8 +50,13 @@ def find_removable(registry: Registry, as_of: str, settings: RetentionSettings, 
     whole = {item.path for item in items}
     separate = [item for item in items if not whole & {parent.as_posix() for parent in Path(item.path).parents}]
     plain = [item for item in separate if is_plain(root, item.path)]
-    sizes = freed(root / item.path for item in plain)
-    return [replace(item, bytes=size) for item, size in zip(plain, sizes, strict=True)]
+    return sized(root, plain)
+
+
+def sized(root: Path, items: Sequence[Removable]) -> list[Removable]:
+    """Items with the bytes that removing them in this order frees."""
+    sizes = freed(root / item.path for item in items)
+    return [replace(item, bytes=size) for item, size in zip(items, sizes, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -98,18 +105,19 @@ class _Search:
 
     def tables(self) -> Iterator[Removable]:
         """Versions of the marts, and versions of the raw table whose records are all in a newer one, too."""
-        built, most = self.registry.home.warehouse / "BUILT", self.settings.publications
+        most = self.settings.publications
         versions = [path.name for path in self._versions("marts")]
-        needed = {*self.needed.marts, *versions[:most], *([built.read_text()] if built.exists() else [])}
+        needed = {*self.needed.marts, *versions[:most], *self._built()}
         why = f"not one of the newest {most} publications, and no training set that is kept needs it"
         yield from self._superseded("marts", needed, "publications", why)
-        held: set[tuple[int, int]] = set()
+        held: dict[str, list[Path]] = defaultdict(list)
         current = self._current("raw_records")
         for path in sorted(self._versions("raw_records"), key=lambda path: path.name != current):
-            records = {(f.st_dev, f.st_ino) for part in ("records", "rejects") for f in files(path / part)}
-            if path.name != current and records <= held:
+            own = {f"{file.parent.name}/{file.name}": file for file in path.glob("re*/*")}
+            if path.name != current and all(_is_among(file, held[name]) for name, file in own.items()):
                 yield self._removable(path, "superseded", "all of its records are in a newer version")
-            held |= records
+            for name, file in own.items():
+                held[name].append(file)
 
     def outside_the_lake(self) -> Iterator[Removable]:
         """Folders next to the lake: each can be recreated."""
@@ -132,6 +140,12 @@ class _Search:
             table = f"lake/{path.parent.name}/{path.stem}"
             if table in going or not (self._root / table).exists():
                 yield self._removable(path, "leftover", "the lock of a table that is gone")
+
+    def _built(self) -> Iterator[str]:
+        """The newest built marts, by the name that they have now."""
+        home = self.registry.home
+        if (built := home.warehouse / "BUILT").exists():
+            yield home.lake.path("marts", built.read_text()).name
 
     @property
     def _root(self) -> Path:
@@ -183,6 +197,11 @@ class _Search:
                 path = self.registry.copy_here(version)
                 if path.is_relative_to(artifacts) and path != artifacts:
                     yield self._removable(path, "trainings", why)
+
+
+def _is_among(file: Path, others: Sequence[Path]) -> bool:
+    """Whether one of some files is this one, or has its content."""
+    return any(file.samefile(other) for other in others) or hash_file(file) in map(hash_file, others)
 
 
 def _of(day: str, names: Collection[str]) -> set[str]:

@@ -114,6 +114,8 @@ class RetrainingPolicy(Section):
 class RetentionSettings(Section):
     """How much `evergreen prune`, the last step of every night, keeps of what nothing needs any more."""
 
+    grace_days: int = Field(ge=0)
+    """As-of days for which something in the lake must have been marked as not needed before it is removed."""
     publications: int = Field(ge=1)
     """The newest publications of the marts that are kept."""
     days: int = Field(ge=1)

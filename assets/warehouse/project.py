@@ -72,7 +72,7 @@ def building(home: Home) -> Iterator[dict[str, str]]:
         yield _variables(home)
         if _passed(home):
             before = _last_built(home) if last else None
-            days = [known_from for _, known_from, _ in note["objects"][len(last["objects"]) if last else 0 :]]
+            days = [known_from for _, known_from, *_ in note["objects"][len(last["objects"]) if last else 0 :]]
             stage(home.domain, _database(home), folder, before, days)
             keep_built(home, folder)
             write_atomically(_upon(home), upon or "")
@@ -149,7 +149,10 @@ def _last_built(home: Home) -> Path | None:
 def _note(home: Home, raw: Path) -> dict[str, Any]:
     """A build's project and its objects, in the order of their versions, with everything that decides its rows."""
     objects = pq.read_table(raw / "objects.parquet").sort_by("seq").to_pylist()
-    what = [[row["object_id"], row["known_from"], row["withdrawn"]] for row in objects]
+    what = [
+        [row["object_id"], row["known_from"], row["withdrawn"], *filter(None, [row.get("forgotten")])]
+        for row in objects
+    ]
     return {"project": fingerprint(home.domain), "objects": what}
 
 
@@ -169,7 +172,7 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
     if last["project"] != note["project"]:
         return "the SQL or the domain has changed"
     if last["objects"] != note["objects"][: len(last["objects"])]:
-        return "new objects come before those it was built from, or those are no longer in the lake"
+        return "new objects come before those it was built from, or those are no longer in the lake as they were"
     try:
         duckdb.connect(str(database), read_only=True).close()
     except duckdb.Error as error:

@@ -1,14 +1,18 @@
-"""The commands by which a person decides: `approve`, `reject`, `rollback`, `withdraw`."""
+"""The commands by which a person decides: `approve`, `reject`, `rollback`, `withdraw`, `forget`."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
 
+from assets.exceptions import SettingsError
 from assets.lake import Home
 from assets.settings import load_domain
-from pipelines.output import show
+from pipelines.commands.options import Json
+from pipelines.output import result, show
 
-__all__ = ["approve", "reject", "rollback", "withdraw"]
+__all__ = ["approve", "forget", "reject", "rollback", "withdraw"]
 
 
 By = Annotated[str, typer.Option(help="Who decides; recorded in the ledger.")]
@@ -69,3 +73,34 @@ def withdraw(
     if done.unknown:
         gone = "its training set was removed (reproducible in configs/retention.yaml)"
         show(f"unknown for version {', '.join(done.unknown)}: {gone}")
+
+
+def forget(
+    record_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="RECORD_ID", help="The ids of the records, any number of them.")
+    ] = None,
+    listed: Annotated[
+        typer.FileText | None,
+        typer.Option("--from", metavar="FILE", help="A file with an id on each line; - for stdin."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove every row of some records from the home, and keep them out; the ledger has no content of them."""
+    from assets.retention.forget import forget as remove
+    from assets.retention.forget import look
+
+    home = Home.from_environment()
+    done = (look if dry_run else remove)(home, [*(record_ids or []), *_lines(listed)])
+    lines = [f"{found.rows:>8}  {found.path}" for found in done.found]
+    lines += [f"still in the source, and not Evergreen's to change: {key}" for key in done.sources]
+    lines.append(f"{'would be: ' if dry_run else ''}{done.sentence}")
+    result(asdict(done) | {"dry_run": dry_run}, "\n".join(lines), as_json=as_json)
+
+
+def _lines(file: typer.FileText | None) -> Iterator[str]:
+    """The lines of a file that are not blank. Raises SettingsError when it is not UTF-8."""
+    try:
+        yield from (line.strip() for line in file or () if line.strip())
+    except UnicodeDecodeError:
+        raise SettingsError(f"--from {file.name if file else ''}: not UTF-8; write an id on each line") from None

@@ -28,23 +28,27 @@ class Process(StrEnum):
 
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Remove at once what nothing needs, however lately it was marked.")
+    ] = False,
     profile: Profile = "quick",
     as_json: Json = False,
 ) -> None:
     """Remove what nothing needs any more, by configs/retention.yaml, and record it in the ledger."""
     policy = load_settings(profile).retention
     from assets.retention.definitions import forget_runs
-    from assets.retention.prune import Pruned, plan, size
+    from assets.retention.prune import preview, size
     from assets.retention.prune import prune as remove
     from pipelines.instance import open_instance
 
     home = Home.from_environment()
-    pruned = Pruned(tuple(plan(home, policy))) if dry_run else remove(home, policy)
+    pruned = (preview if dry_run else remove)(home, policy, now=now)
     forgotten = []
     if home.dagster.exists():
         with open_instance(home) as instance:
             forgotten = forget_runs(instance, home, policy.runs, dry_run=dry_run)
     lines = [f"{size(item.bytes):>10}  {item.path}: {item.why} ({item.setting})" for item in pruned.removed]
+    lines += [f"{size(item.bytes):>10}  {item.path}: marked, {item.why} ({item.setting})" for item in pruned.marked]
     lines.append(f"{'would be: ' if dry_run else ''}{pruned.sentence}; {len(forgotten)} Dagster runs (runs)")
     value = asdict(pruned) | {"bytes": pruned.bytes, "runs": forgotten, "dry_run": dry_run}
     result(value, "\n".join(lines), as_json=as_json)

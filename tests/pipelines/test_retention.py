@@ -18,7 +18,7 @@ from pipelines.instance import open_instance
 from pipelines.schedules import nightly
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
-DAY = "2024-03-01"
+BEFORE, DAY = "2024-02-29", "2024-03-01"
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def night(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+def night(instance: dg.DagsterInstance, day: str = DAY) -> dg.ExecuteInProcessResult:
     """The nightly job, of which the last step alone is run."""
     job = defs.resolve_job_def(nightly.job_name)
     step = [dg.AssetKey("retention")]
-    remember(instance, DAY)
-    return job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=step)
+    remember(instance, day)
+    return job.execute_in_process(instance=instance, partition_key=day, asset_selection=step)
 
 
 def test_the_night_ends_with_it(home: Home, instance: dg.DagsterInstance) -> None:
@@ -40,6 +40,8 @@ def test_the_night_ends_with_it(home: Home, instance: dg.DagsterInstance) -> Non
         with home.lake.staging(f"mart_audit/{DAY}") as staged:
             (staged / "audit.json").write_text(version)
             home.lake.publish(f"mart_audit/{DAY}", version, staged)
+    (first,) = night(instance, BEFORE).asset_materializations_for_node("retention")
+    assert (first.metadata["removed"].value, first.metadata["marked"].value) == (0, 1)
     result = night(instance)
     (done,) = result.asset_materializations_for_node("retention")
     assert done.metadata["removed"].value == 1
@@ -107,8 +109,10 @@ def test_the_command_lists_what_would_go_and_then_what_went(home: Home) -> None:
             (staged / "audit.json").write_text(version)
             home.lake.publish(f"mart_audit/{DAY}", version, staged)
     path, lines = f"lake/mart_audit/{DAY}/a", ""
+    marked = subprocess.run([EVERGREEN, "prune"], capture_output=True, text=True, check=True).stdout
+    assert marked.splitlines()[-1].startswith("0 removed, 0 bytes freed; 1 marked, ")
     for dry_run in (True, False):
-        command = [EVERGREEN, "prune", *(["--dry-run"] if dry_run else [])]
+        command = [EVERGREEN, "prune", "--now", *(["--dry-run"] if dry_run else [])]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout if dry_run else lines
         done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)

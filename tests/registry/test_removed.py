@@ -45,7 +45,7 @@ def pruned(
         evaluation = evaluation_of(training, Registry(home).champion(), accuracy=accuracy)
         version = Registry(home).register(bundle_of(training), evaluation).version
         Succession(Registry(home)).judge(version, evaluation, policy.model_copy(update={"approval": approval}))
-    prune(home, retention)
+    prune(home, retention, now=True)
     return home
 
 
@@ -99,10 +99,10 @@ def test_nothing_goes_while_nobody_can_tell_what_is_needed(
     before = bundles(pruned)
     lose_mlflow()
     with pytest.raises(RegistryError, match=r"the champion, .* is not in MLflow"):
-        prune(pruned, retention)
+        prune(pruned, retention, now=True)
     pruned.ledger.unlink()
     with pytest.raises(RegistryError, match="the ledger is not as it was written"):
-        prune(pruned, retention)
+        prune(pruned, retention, now=True)
     assert bundles(pruned) == before
 
 
@@ -114,7 +114,7 @@ def test_what_a_version_was_registered_with_stays(
     again, other = (evaluation_of(A, accuracy=accuracy) for accuracy in (0.91, 0.92))
     bundle = home.lake.path(f"challenger/{DAY}", A)
     Registry(home).register(bundle, again)
-    prune(home, retention)
+    prune(home, retention, now=True)
     assert again.folder(home.lake).exists()
     assert not other.folder(home.lake).exists()
 
@@ -127,7 +127,7 @@ def test_old_trainings_that_nobody_judged_take_no_place(
     unjudged = bundle_of(D)
     provenance = json.loads((unjudged / "provenance.json").read_text())
     (unjudged / "provenance.json").write_text(json.dumps(provenance | {"as_of": "2024-05-01"}))
-    prune(home, retention.model_copy(update={"trainings": 3}))
+    prune(home, retention.model_copy(update={"trainings": 3}), now=True)
     assert bundles(home) == {A, B, C}
 
 
@@ -142,5 +142,5 @@ def test_what_never_waits_any_more_may_go(
     Succession(Registry(home)).judge(version, evaluation, required)
     later = evaluation_of(C, Registry(home).champion(), accuracy=0.8, as_of="2024-06-12")
     Succession(Registry(home)).judge(Registry(home).register(bundle_of(C), later).version, later, policy)
-    prune(home, retention)
+    prune(home, retention, now=True)
     assert bundles(home) == {A, C}

@@ -2,14 +2,21 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from functools import partial
+from itertools import chain
+from pathlib import Path
 
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from safetensors import safe_open
 
 from assets.lake import Home, Lake, write_atomically
 from assets.settings import RetentionSettings, load_settings
@@ -106,3 +113,54 @@ def _process(home: Home, code: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def beside(home: Home) -> Callable[[str], object]:
     return partial(_process, home)
+
+
+Traces = dict[str, set[str]]
+
+
+def _readings(path: Path) -> Iterator[bytes]:
+    """All that a file says: its bytes, and its cells if it is of a kind that packs them."""
+    data = path.read_bytes()
+    yield data
+    if path.suffix == ".parquet":
+        yield repr(pq.read_table(path).to_pylist()).encode()
+    elif data.startswith(b"SQLite format 3\0"):
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            for (name,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
+                yield b"\n".join(map(_packed, chain(*database.execute(f'select * from "{name}"'))))
+    elif data[8:12] == b"DUCK":
+        with duckdb.connect(str(path), read_only=True) as database:
+            for (name,) in database.execute("select table_name from duckdb_tables()").fetchall():
+                yield repr(database.execute(f'from "{name}"').fetchall()).encode()
+    elif path.suffix in (".npz", ".npy"):
+        loaded = np.load(path, allow_pickle=False)
+        for array in [loaded] if path.suffix == ".npy" else loaded.values():
+            yield repr(array.tolist()).encode() if array.dtype.kind in "USO" else array.tobytes()
+    elif path.suffix == ".safetensors":
+        with safe_open(path, "np") as tensors:
+            yield repr([tensors.metadata(), *tensors.keys()]).encode()
+    elif path.suffix in (".gz", ".zip"):
+        raise AssertionError(f"{path} is packed, and nothing here looks into it")
+
+
+def _packed(cell: object) -> bytes:
+    return cell if isinstance(cell, bytes) else str(cell).encode()
+
+
+def _traces(folder: Path, needles: Collection[str]) -> Traces:
+    """The files under a folder that say one of some texts, decoded in whatever way, and which."""
+    written = {
+        needle: {needle.encode(), json.dumps(needle)[1:-1].encode(), needle.encode("utf-32-le")} for needle in needles
+    }
+    found: Traces = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
+        for reading in _readings(path):
+            said = {needle for needle, forms in written.items() if any(form in reading for form in forms)}
+            if said:
+                found.setdefault(path.relative_to(folder).as_posix(), set()).update(said)
+    return found
+
+
+@pytest.fixture(scope="session")
+def traces() -> Callable[[Path, Collection[str]], Traces]:
+    return _traces

@@ -6,7 +6,10 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -17,10 +20,14 @@ import pytest
 from assets.exceptions import EvergreenError
 from assets.lake import Home
 from assets.registry.shared_ledger import ledger_of
-from assets.retention.prune import plan, prune
+from assets.retention.marks import Marks, Reader
+from assets.retention.prune import plan, preview
+from assets.retention.prune import prune as mark_and_sweep
+from assets.retention.removable import Removable
 from assets.settings import RetentionSettings
 
 Nights = Callable[[int], Home]
+prune = partial(mark_and_sweep, now=True)
 
 
 def entries(home: Home) -> list[dict[str, Any]]:
@@ -212,26 +219,37 @@ def test_nobody_comes_in_while_things_are_moved(nights: Nights, beside: Callable
     assert released is home
 
 
+@pytest.mark.parametrize("now", [True, False])
 def test_a_kill_anywhere_loses_nothing_and_the_next_call_goes_on(
-    nights: Nights, policy: RetentionSettings, tmp_path: Path, listing: Callable[[Home], list[str]]
+    nights: Nights,
+    spend: Callable[[int], None],
+    policy: RetentionSettings,
+    tmp_path: Path,
+    listing: Callable[[Home], list[str]],
+    now: bool,
 ) -> None:
-    home = nights(8)
+    home, prune = nights(8), partial(mark_and_sweep, now=now)
+    if not now:
+        prune(home, policy)
+        spend(8)
+    told = len(names(home))
     calm = Home(tmp_path / "calm")
     copytree(home.root, calm.root)
     removed = {item.path for item in prune(calm, policy).removed if item.setting != "leftover"}
-    steps = _steps(home, tmp_path, policy, None)
+    assert [item for item in removed if item.startswith("lake/marts/")]
+    steps = _steps(home, tmp_path, policy, None, now=now)
     assert steps > 100
     for place in sorted(random.Random(7).sample(range(steps), 25)):
         struck = Home(tmp_path / f"struck-{place}")
         copytree(home.root, struck.root)
-        assert _steps(struck, tmp_path, policy, place) == -signal.SIGKILL
+        assert _steps(struck, tmp_path, policy, place, now=now) == -signal.SIGKILL
         prune(struck, policy)
         assert listing(struck) == listing(calm), place
-        assert sorted(names(struck)) == sorted(removed), place
+        assert sorted(names(struck)[told:]) == sorted(removed), place
         assert ledger_of(struck).problem() is None
 
 
-def _steps(home: Home, folder: Path, policy: RetentionSettings, kill_at: int | None) -> int:
+def _steps(home: Home, folder: Path, policy: RetentionSettings, kill_at: int | None, *, now: bool) -> int:
     """Prune a home, or a copy of it, in a process of its own that is killed when it comes to a step.
 
     Steps are what the process asks of the system: files opened, made, renamed and removed. Without one, their number.
@@ -252,8 +270,114 @@ def _steps(home: Home, folder: Path, policy: RetentionSettings, kill_at: int | N
                 seen += 1
 
         sys.addaudithook(strike)
-        prune(home, policy)
+        mark_and_sweep(home, policy, now=now)
         counted.write_text(str(seen))
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if kill_at is not None else int(json.loads(counted.read_text())) - 2
+
+
+def paths(items: Iterable[Removable]) -> list[str]:
+    return sorted(item.path for item in items)
+
+
+def going(home: Home) -> list[str]:
+    """The folders of the marts that are there."""
+    return sorted(path.name for path in (home.lake.root / "marts").glob("m*"))
+
+
+def test_what_nothing_needs_is_marked_and_a_later_night_sweeps_it(
+    home: Home, policy: RetentionSettings, spend: Callable[[int], None]
+) -> None:
+    sizes = []
+    for night in range(12):
+        spend(night)
+        done = mark_and_sweep(home, policy)
+        sizes.append(len(done.marked))
+        swept = {item.path for item in done.removed if item.path.startswith("lake/marts/")}
+        assert swept == ({f"lake/marts/m{night - 4:03}"} if night > 3 else set())
+        again = mark_and_sweep(home, policy)
+        assert (again.removed, paths(again.marked)) == ((), paths(done.marked)), "the day is the same"
+    assert going(home) == ["m008", "m009", "m010", "m011"]
+    assert sizes[-1] == sizes[-2] > 0
+    assert [version for table, version in home.lake.versions() if table == "unneeded"] == [
+        home.lake.version("unneeded")
+    ]
+
+
+def test_what_is_needed_again_is_unmarked(
+    nights: Nights, spend: Callable[[int], None], policy: RetentionSettings
+) -> None:
+    home = nights(4)
+    mark_and_sweep(home, policy)
+    spend(4)
+    home.lake.point("marts", "m000", "m004")
+    mark_and_sweep(home, policy)
+    home.lake.point("marts", "m004", "m000")
+    spend(5)
+    done = mark_and_sweep(home, policy)
+    assert "lake/marts/m000" in {item.path for item in done.marked}
+    assert "m000" in going(home), "it was needed when the last run looked: its time begins again"
+    spend(6)
+    assert "lake/marts/m000" in {item.path for item in mark_and_sweep(home, policy).removed}
+
+
+@pytest.mark.parametrize(("grace", "swept"), [(0, 1), (1, 1), (2, 2), (3, 3)])
+def test_the_grace_is_counted_in_days_of_the_home(
+    nights: Nights, spend: Callable[[int], None], policy: RetentionSettings, grace: int, swept: int
+) -> None:
+    home, patient = nights(4), policy.model_copy(update={"grace_days": grace})
+    mark_and_sweep(home, patient)
+    nights_later = 0
+    while "m000" in going(home):
+        nights_later += 1
+        spend(3 + nights_later)
+        mark_and_sweep(home, patient)
+    assert nights_later == swept
+
+
+@dataclass(frozen=True)
+class Leases:
+    """Readers whose coming is known, as a table of leases would tell."""
+
+    held: tuple[Reader, ...]
+
+    @contextmanager
+    def shut(self, own: str | None) -> Iterator[tuple[Reader, ...]]:
+        yield tuple(reader for reader in self.held if reader.name != own)
+
+
+def test_a_reader_keeps_what_was_marked_after_it_came_and_no_more(
+    nights: Nights, spend: Callable[[int], None], policy: RetentionSettings
+) -> None:
+    home = nights(4)
+    early = Reader("early", Marks.read(home.lake).generation)
+    mark_and_sweep(home, policy)
+    late = Reader("late", Marks.read(home.lake).generation)
+    assert (early.since, late.since) == (0, 1)
+    spend(4)
+    kept = mark_and_sweep(home, policy, readers=Leases((early, late)))
+    assert (kept.removed, kept.at_work) == ((), ("early", "late"))
+    assert "m000" in going(home)
+    unknown = mark_and_sweep(home, policy, readers=Leases((late, Reader("a rollback"))))
+    assert (unknown.removed, unknown.marked) == ((), ())
+    assert mark_and_sweep(home, policy, readers=Leases((late,)), now=True).removed == ()
+    swept = mark_and_sweep(home, policy, readers=Leases((late,)))
+    assert "lake/marts/m000" in {item.path for item in swept.removed}
+    assert all(item.path.startswith("lake/") for item in swept.removed), "the rest is this machine's"
+    assert "m001" in going(home), "marked after it came"
+    assert mark_and_sweep(home, policy, readers=Leases((Reader("own"),)), own="own").at_work == ()
+
+
+def test_what_would_be_marked_and_what_would_go_is_told_before(
+    nights: Nights, spend: Callable[[int], None], policy: RetentionSettings
+) -> None:
+    home = nights(4)
+    told = preview(home, policy)
+    assert home.lake.version("unneeded") is None
+    done = mark_and_sweep(home, policy)
+    assert (done.removed, done.marked) == (told.removed, told.marked)
+    assert f"; {len(done.marked)} marked, " in done.sentence
+    assert paths(preview(home, policy, now=True).removed) == paths(told.marked)
+    spend(4)
+    assert preview(home, policy).removed == mark_and_sweep(home, policy).removed != ()
