@@ -22,7 +22,7 @@ from assets.training.launchers.launch import hash_code
 from assets.training.launchers.rank import Rank, run_rank
 from assets.training.plan import TrainingPlan
 from assets.training.program.mirror import Mirror
-from assets.training.program.progress import report_lines
+from assets.training.program.progress import reports
 
 __all__ = ["main"]
 
@@ -35,7 +35,7 @@ _START_SECONDS = 300
 def main(address: str) -> int:
     """Train the plan of an exchange. Returns 0 when its bundle is there; otherwise it has a line that says why not."""
     exchange = Exchange(address)
-    with report_lines(0) as say:
+    with reports(0) as (say, _):
         try:
             drive(exchange, say)
         except EvergreenError as error:
