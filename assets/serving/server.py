@@ -109,13 +109,17 @@ class Server:
         return champion.entry if champion else 0
 
     def keys(self) -> Keys:
-        """The keys, read again every few seconds: one that is removed from the file ends without a restart."""
+        """The keys, read again every few seconds: one that is removed from the file ends without a restart.
+
+        Nobody is let in while the file cannot be read, or has no key.
+        """
         if monotonic() - self._keys_read > _KEYS_SECONDS:
             self._keys_read = monotonic()
             try:
                 self._keys = Keys.read(keys_file(self.home, self.settings))
             except EvergreenError as error:
-                _log.warning("the keys stay as they were: %s", describe(error))
+                self._keys = Keys(())
+                _log.warning("nobody is let in: %s", describe(error))
         return self._keys
 
     def _outcomes(self, said: Feedback) -> dict[str, str]:

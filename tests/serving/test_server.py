@@ -98,6 +98,16 @@ def test_who_is_unknown_or_sends_a_form_is_refused(client: Any, header: dict[str
     assert done.headers["x-request-id"]
 
 
+def test_a_key_that_is_removed_ends_and_without_a_file_nobody_is_let_in(client: Any, home: Home) -> None:
+    path = home.root / "serving" / "keys"
+    own, found = path.read_text(), []
+    for text in ("other:" + "0" * 64, own, "", own):
+        path.write_text(text)
+        client.server._keys_read = 0.0
+        found.append(client.http.post("/v1/predict", json={"records": [{"complaint_id": "1"}]}).status_code)
+    assert found == [401, 200, 401, 200]
+
+
 @pytest.mark.parametrize(
     ("body", "field", "fault"),
     [
