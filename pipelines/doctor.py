@@ -116,12 +116,12 @@ def _objects(address: str) -> Finding:
     """Whether the prefix can be read, and written on condition: without that, machines overwrite each other."""
     objects, probe = Objects.at(address, attempts=2), f".probe-{uuid4().hex}"
     try:
-        answers = objects.create(probe, b"1"), objects.create(probe, b"2")
-        answers = *answers, objects.replace(probe, b"3", Stored(b"2", '"another"'))
+        made, again = objects.create(probe, b"1"), objects.create(probe, b"2")
+        moved = objects.replace(probe, b"3", Stored(b"2", '"another"'))
         kept = objects.read(probe)
     finally:
         objects.remove([probe])
-    if answers != (True, False, False) or kept is None or kept.content != b"1":
+    if not made or again or moved or kept is None or kept.content != b"1":
         advice = "use a server that honours If-Match and If-None-Match"
         return Finding("objects", "fail", f"{address}: a write on condition overwrites what is there", advice)
     return Finding("objects", "ok", f"{address} can be read, and written on condition")

@@ -65,9 +65,9 @@ def prune(home: Home, settings: RetentionSettings, as_of: str | None = None, own
     """Remove what nothing needs as of a day, by default the newest in the home.
 
     `own`: the id of the run that this is part of. While others are at work nothing is removed. Symbolic links are
-    neither followed nor removed. Where machines share a home, only this machine's copies beyond `copies_gb` are removed:
-    its folder does not say what the others need. Raises RegistryError when the ledger is not as it was written, or
-    MLflow lacks the champion.
+    neither followed nor removed. Where machines share a home, only this machine's copies beyond `copies_gb` are: its
+    folder does not say what the others need. Raises RegistryError when the ledger is not as it was written, or MLflow
+    lacks the champion.
     """
     with locked(home.root / ".prune.lock", "removing what nothing needs"):
         earlier = _finish(home)
