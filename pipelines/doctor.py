@@ -117,11 +117,11 @@ def _objects(address: str) -> Finding:
     objects, probe = Objects.at(address, attempts=2), f".probe-{uuid4().hex}"
     try:
         made, again = objects.create(probe, b"1"), objects.create(probe, b"2")
-        replaced = objects.replace(probe, b"3", Stored(b"2", '"another"'))
+        moved = objects.replace(probe, b"3", Stored(b"2", '"another"'))
         kept = objects.read(probe)
     finally:
         objects.remove([probe])
-    if not made or again or replaced or kept is None or kept.content != b"1":
+    if not made or again or moved or kept is None or kept.content != b"1":
         advice = "use a server that honours If-Match and If-None-Match"
         return Finding("objects", "fail", f"{address}: a write on condition overwrites what is there", advice)
     return Finding("objects", "ok", f"{address} can be read, and written on condition")

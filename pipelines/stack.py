@@ -235,7 +235,10 @@ def _contents(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "postgres_password", password
     yield "pgpass", lambda: f"*:*:*:evergreen:{text_of('postgres_password')}\n"
     yield "redis_password", password
-    yield "redis_settings", lambda: f"requirepass {text_of('redis_password')}\nappendonly yes\n"
+    yield (
+        "redis_settings",
+        lambda: f"requirepass {text_of('redis_password')}\nappendonly yes\nmaxmemory-policy noeviction\n",
+    )
     yield "s3_identities", identities
     yield "aws_credentials", credentials
     for user in ("admin", "evergreen", "reader"):

@@ -138,7 +138,11 @@ def test_no_text_is_in_the_logs(home: Path, first: dict[str, Any]) -> None:
 
 
 SERVED = {
-    *("evergreen_serving_requests_total", "evergreen_serving_request_seconds_bucket", "evergreen_serving_queue_depth"),
+    *(
+        "evergreen_serving_requests_total",
+        "evergreen_serving_request_seconds_bucket",
+        "evergreen_serving_queued_records",
+    ),
     *("evergreen_serving_batch_records_sum", "evergreen_serving_batch_records_count", "evergreen_serving_ready"),
     "evergreen_serving_answers_total",
 }

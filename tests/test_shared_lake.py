@@ -14,7 +14,8 @@ from moto.server import ThreadedMotoServer
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 from assets.lake import Home, Lake
 from assets.objects import Objects
-from assets.settings import EMBEDDED
+from assets.retention.prune import prune
+from assets.settings import EMBEDDED, load_settings
 from assets.shared import SharedStore
 
 PREFIX = "team/evergreen"
@@ -345,3 +346,13 @@ def test_a_prefix_belongs_to_the_domain_that_claimed_it_first(bucket: Any, tmp_p
     bucket.Object(f"{PREFIX}/DOMAIN").put(Body=f"{one.domain.name}\nhour".encode())
     with pytest.raises(SettingsError, match="has a night every hour, not every day; keep that cadence"):
         two.claim()
+
+
+def test_retention_removes_no_ones_versions_where_machines_share_them(bucket: Any, tmp_path: Path) -> None:
+    home = shared(tmp_path / "one", PREFIX)
+    for version in "abc":
+        publish(home.lake, version, version * 1000)
+    pruned = prune(home, load_settings("quick").retention.model_copy(update={"copies_gb": 2e-6}))
+    assert pruned.removed == ()
+    assert home.lake.versions_of("table") == ["a", "b", "c"]
+    assert [path.name for path in sorted((home.root / "lake" / "table").iterdir())] == ["b", "c"]

@@ -86,8 +86,9 @@ def prune(
 
     `now`: sweep all of it, unless another process is at work. `own`: the id of the run that this is part of. `readers`:
     who is at work, by default according to the home's locks. While one may need everything, nothing is done. Symbolic
-    links are neither followed nor removed. Raises RegistryError when the ledger is not as it was written, or MLflow
-    lacks the champion.
+    links are neither followed nor removed. Where machines share a home, only this machine's copies beyond `copies_gb` go:
+    its folder does not say what the others need. Raises RegistryError when the ledger is not as it was written, or
+    MLflow lacks the champion.
     """
     with locked(home.root / ".prune.lock", "removing what nothing needs"):
         earlier = finish(home)
@@ -103,7 +104,8 @@ def _mark_and_move(
     if any(now or reader.since is None for reader in others):
         return Pruned((), at_work=names)
     day = as_of or _newest_day(Registry(home))
-    done = _sorted(home, plan(home, settings, as_of), day, settings, others, now=now)
+    planned = [] if home.objects else plan(home, settings, as_of)
+    done = _sorted(home, planned, day, settings, others, now=now)
     if done.removed:
         _move(home, day, done.removed)
     Marks.read(home.lake).renewed(done.marked, day).save(home.lake)

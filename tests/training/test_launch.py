@@ -70,6 +70,23 @@ def test_only_the_number_of_ranks_may_change_in_a_run(
     assert (one.checkpoints == other.checkpoints) == shared
 
 
+def test_where_machines_share_a_home_checkpoints_are_copied_to_it(
+    snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = plan_training(snapshot, settings, tmp_path, tmp_path)
+    servers = {"OBJECTS": "s3://team/home", "DATABASE": "postgresql://127.0.0.1/x", "MLFLOW": "http://127.0.0.1:1"}
+    for name, value in servers.items():
+        monkeypatch.setenv(f"EVERGREEN_{name}", value)
+    shared = plan_training(snapshot, settings, tmp_path, tmp_path)
+    assert alone.settings.storage.checkpoints is None
+    assert shared.settings.storage.checkpoints == "s3://team/home/checkpoints"
+    assert (shared.training_id, shared.checkpoints) == (alone.training_id, alone.checkpoints)
+    elsewhere = settings.model_copy(
+        update={"storage": shared.settings.storage.model_copy(update={"checkpoints": "s3://other/copies"})}
+    )
+    assert plan_training(snapshot, elsewhere, tmp_path, tmp_path).settings.storage.checkpoints == "s3://other/copies"
+
+
 def test_other_code_is_another_model(
     snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
