@@ -89,14 +89,17 @@ def _free_address() -> tuple[str, int]:
 
 
 def _folder(training: str) -> Path:
-    """A folder of this user's for a training on this node; another attempt finds there what does not change."""
+    """A folder of this user's for a training on this machine; another attempt finds there what does not change.
+
+    Ray numbers the ranks of a machine by its address, too: the first of them fetches for those that share the folder.
+    """
     import ray
 
     root = Path(tempfile.gettempdir()) / f"evergreen-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
     if root.is_symlink() or root.stat().st_uid != os.getuid():
         raise TrainingError(f"{root} is not this user's: remove it")
-    return root / str(ray.get_runtime_context().get_node_id()) / training
+    return root / str(ray.util.get_node_ip_address()) / training
 
 
 def _prepare(
