@@ -86,8 +86,8 @@ def prune(
 
     `now`: sweep all of it, unless another process is at work. `own`: the id of the run that this is part of. `readers`:
     who is at work, by default according to the home's locks. While one may need everything, nothing is done. Symbolic
-    links are neither followed nor removed. Where machines share a home, only this machine's copies beyond `copies_gb` go:
-    its folder does not say what the others need. Raises RegistryError when the ledger is not as it was written, or
+    links are neither followed nor removed. Where machines share a home, only this machine's copies beyond `copies_gb`
+    go: its folder does not say what the others need. Raises RegistryError when the ledger is not as it was written, or
     MLflow lacks the champion.
     """
     with locked(home.root / ".prune.lock", "removing what nothing needs"):
