@@ -1,12 +1,13 @@
 """The commands by which a person decides: `approve`, `reject`, `rollback`, `withdraw`, `forget`."""
 
-from collections.abc import Iterator
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from assets.exceptions import SettingsError
+from assets.exceptions import SettingsError, describe
 from assets.lake import Home
 from assets.settings import load_domain
 from pipelines.commands.options import Json
@@ -80,7 +81,7 @@ def forget(
         list[str] | None, typer.Argument(metavar="RECORD_ID", help="The ids of the records, any number of them.")
     ] = None,
     listed: Annotated[
-        typer.FileText | None,
+        Path | None,
         typer.Option("--from", metavar="FILE", help="A file with an id on each line; - for stdin."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
@@ -98,9 +99,12 @@ def forget(
     result(asdict(done) | {"dry_run": dry_run}, "\n".join(lines), as_json=as_json)
 
 
-def _lines(file: typer.FileText | None) -> Iterator[str]:
-    """The lines of a file that are not blank. Raises SettingsError when it is not UTF-8."""
+def _lines(file: Path | None) -> list[str]:
+    """The lines of a file, or of stdin, that are not blank. Raises SettingsError when it cannot be read as UTF-8."""
+    if file is None:
+        return []
     try:
-        yield from (line.strip() for line in file or () if line.strip())
-    except UnicodeDecodeError:
-        raise SettingsError(f"--from {file.name if file else ''}: not UTF-8; write an id on each line") from None
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--from {file}: {describe(error)}; give a text file with an id on each line") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
