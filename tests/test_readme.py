@@ -21,7 +21,7 @@ from moto.server import ThreadedMotoServer
 ROOT = Path(__file__).parent.parent
 HOW_TO = (ROOT / "README.md").read_text().partition("## How to\n")[2]
 BLOCKS = re.findall(r"```sh\n(.*?)```", HOW_TO, re.S)
-ELSEWHERE = ("rollback", "approve", "serve")
+ELSEWHERE = ("rollback", "approve", "serve", "make stack")
 LONG = ("reproduce", "evergreen run", "withdraw", "replay", "score", "why", "init")
 """Blocks that want a champion, or half a minute or more."""
 SHORT = [block for block in BLOCKS if not any(name in block for name in (*ELSEWHERE, *LONG))]
