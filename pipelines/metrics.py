@@ -4,6 +4,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from contextvars import copy_context
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,12 +47,14 @@ class Metrics:
 
     def __init__(self, home: Home, instance: dg.DagsterInstance | None = None) -> None:
         self._home, self._instance, self._open = home, instance, ExitStack()
+        # Dagster keeps something of an open instance in the context, which belongs to whoever asks.
+        self._context = copy_context()
 
     def __enter__(self) -> "Metrics":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        self._context.run(self._open.close)
 
     def answer(self, _: Request | None = None) -> Response:
         """All figures in Prometheus' format of text, version 1.0.0."""
@@ -76,7 +79,7 @@ class Metrics:
     def _dagster(self) -> dg.DagsterInstance | None:
         """None before the first run: a home that is only looked at gets no databases."""
         if self._instance is None and (self._home.dagster / "dagster.yaml").exists():
-            self._instance = self._open.enter_context(open_instance(self._home))
+            self._instance = self._context.run(self._open.enter_context, open_instance(self._home))
         return self._instance
 
     def _newest(self) -> tuple[object, ...]:

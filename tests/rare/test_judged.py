@@ -1,6 +1,7 @@
 """The gate where 97 of 100 rows are of one label: what is right on nearly all rows may still be worth nothing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -103,7 +104,7 @@ def test_a_rare_label_that_is_overstated_is_seen_in_its_own_calibration(overstat
 def test_registry_and_page_name_what_decides(judged, tmp_path: Path) -> None:
     found = judged(0, 3.0, 2.0)
     (tmp_path / "MANIFEST.json").write_text("{}")
-    tags = _tags(found, tmp_path, "m")
+    tags = _tags(found, tmp_path, SimpleNamespace(model_id="m", tags={}))
     assert tags["average_precision.abuse"] == f"{found.challenger.value('average_precision:abuse'):.4f}"
     assert tags["cost"] == f"{found.challenger.value('cost'):.4f}"
     page = model_card(load_domain(), found, {"settings": {}}, {"loss_curve": []}, None, "run")

@@ -12,7 +12,7 @@ from assets.features.snapshot import Snapshot
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.base_model import resolve_base_model
-from assets.training.launchers import launch
+from assets.training.launchers import processes
 from assets.training.launchers.compatibility import Machine, check_training
 from assets.training.launchers.estimate import Free, check_memory, estimate_memory, free_memory
 from assets.training.launchers.interface import Run
@@ -242,7 +242,7 @@ def test_a_run_that_is_too_large_never_starts(
         raise AssertionError(command)
 
     start: Run = never
-    monkeypatch.setattr(launch, "free_memory", lambda gpus: Free(host=1000, device=None))
+    monkeypatch.setattr(processes, "free_memory", lambda gpus: Free(host=1000, device=None))
     with pytest.raises(SettingsError, match=r"of 0.0 GB free"):
         train(lake, "2024-08-09", snapshot, override(settings, {"seed": 99}), start)
     assert lake.version("challenger/2024-08-09") is None
