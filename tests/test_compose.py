@@ -90,6 +90,10 @@ def test_what_is_written_outlives_the_container(service: dict[str, Any]) -> None
         assert home in {path for _, _, path in folders} or service["command"][0] == "python"
 
 
+def test_a_run_finds_what_was_asked_and_its_progress_is_found() -> None:
+    assert len({tuple(SERVICES[name]["volumes"]) for name in ("code", "code-gpu", "serve", "metrics")}) == 1
+
+
 @every_service
 def test_no_secret_is_in_the_file(service: dict[str, Any]) -> None:
     values = {**service.get("environment", {}), **service.get("build", {}).get("args", {})}
