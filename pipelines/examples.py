@@ -10,7 +10,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "run --source s3://bucket/records --as-of 2024-07-01 --profile full --json",
     ),
     "score": ("score --input new.csv --output answers.parquet",),
-    "serve": ("serve", "serve --new-key router", "serve --port 0 --profile full"),
+    "serve": (
+        "serve",
+        "serve --new-key router",
+        "serve --keys /run/secrets/serving-keys",
+        "serve --port 0 --profile full",
+    ),
     "status": ("status", "status --json"),
     "ledger": ("ledger | less", "ledger --at 2024-07-01", "ledger --verify"),
     "why": ("why 3", "why 3 --json"),

@@ -4,6 +4,7 @@ PostgreSQL and Redis are those on their standard ports of 127.0.0.1. SeaweedFS, 
 started, on free ports, and end with the process that started them.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -210,9 +211,9 @@ class Secrets:
         return (self.folder / name).read_text()
 
 
-_OURS = {"pgpass", "aws_credentials", "mlflow_credentials"}
-"""Read by our own user alone; PostgreSQL's client refuses the first otherwise. Each server's user reads its own: the
-folder keeps everybody else out."""
+_OURS = {"pgpass", "aws_credentials", "mlflow_credentials", "serving_key"}
+"""Read by our own user alone; PostgreSQL's client refuses the first otherwise, and no container has the last. Each
+server's user reads its own: the folder keeps everybody else out."""
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -243,6 +244,9 @@ def _contents(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "aws_credentials", credentials
     for user in ("admin", "evergreen", "reader"):
         yield f"mlflow/{user}", password
+    yield "serving_key", password
+    yield "serving_keys", lambda: f"local:{hashlib.sha256(text_of('serving_key').encode()).hexdigest()}\n"
+    yield "metrics_token", password
     yield (
         "mlflow_credentials",
         lambda: (

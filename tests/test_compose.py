@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+from typer.core import TyperGroup
 
+from assets.serving.keys import Keys
 from assets.settings import Environment
+from pipelines.cli import app
 from pipelines.stack import Secrets
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +22,10 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+RAY = {name: service for name, service in OURS.items() if name.startswith("ray-")}
+STATEFUL = {name: service for name, service in OURS.items() if name not in RAY}
 every_one_of_ours = pytest.mark.parametrize("service", OURS.values(), ids=OURS)
+every_one_in_the_environment = pytest.mark.parametrize("service", STATEFUL.values(), ids=STATEFUL)
 
 
 def secrets_of(service: dict[str, Any]) -> dict[str, str]:
@@ -29,6 +36,11 @@ def secrets_of(service: dict[str, Any]) -> dict[str, str]:
         else entry["target"]
         for entry in service.get("secrets", [])
     }
+
+
+def filled_in(value: str | None) -> str | None:
+    """A value as it is without variables."""
+    return re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) or None if value else None
 
 
 @every_service
@@ -67,7 +79,7 @@ def test_ports_are_published_to_this_machine_alone(service: dict[str, Any]) -> N
 
 def test_people_reach_the_pages_where_links_lead() -> None:
     published = {port for service in SERVICES.values() for port in service.get("ports", [])}
-    assert published == {f"127.0.0.1:{port}:{port}" for port in (3000, 3001, 5000)}
+    assert published == {f"127.0.0.1:{port}:{port}" for port in (3000, 3001, 5000, 8265, 8400, 9464)}
 
 
 @every_service
@@ -76,6 +88,10 @@ def test_what_is_written_outlives_the_container(service: dict[str, Any]) -> None
     assert {name for name, _, _ in folders} <= set(COMPOSE["volumes"])
     if home := service.get("environment", {}).get("EVERGREEN_HOME"):
         assert home in {path for _, _, path in folders} or service["command"][0] == "python"
+
+
+def test_a_run_finds_what_was_asked_and_its_progress_is_found() -> None:
+    assert len({tuple(SERVICES[name]["volumes"]) for name in ("code", "code-gpu", "serve", "metrics")}) == 1
 
 
 @every_service
@@ -89,19 +105,44 @@ def test_no_secret_is_in_the_file(service: dict[str, Any]) -> None:
 def test_the_secrets_are_those_that_make_secrets_writes(tmp_path: Path) -> None:
     Secrets.in_folder(tmp_path)
     written = {f"secrets/{path.relative_to(tmp_path)}": path for path in tmp_path.rglob("*") if path.is_file()}
-    assert {secret["file"] for secret in COMPOSE["secrets"].values()} == set(written)
+    assert {secret["file"] for secret in COMPOSE["secrets"].values()} == set(written) - {"secrets/serving_key"}
     assert {name for service in SERVICES.values() for name in secrets_of(service)} == set(COMPOSE["secrets"])
     assert oct(tmp_path.stat().st_mode)[-3:] == "700"
-    assert oct(written["secrets/pgpass"].stat().st_mode)[-3:] == "600"
+    assert {oct(written[f"secrets/{name}"].stat().st_mode)[-3:] for name in ("pgpass", "serving_key")} == {"600"}
+    keys = Keys.read(written["secrets/serving_keys"])
+    assert keys.name(written["secrets/serving_key"].read_text()) == "local"
     before = {name: path.read_text() for name, path in written.items()}
     Secrets.in_folder(tmp_path)
     assert {name: path.read_text() for name, path in written.items()} == before
 
 
-@every_one_of_ours
+def test_what_a_secret_is_for_alone_has_it() -> None:
+    having = {name: {of for of, one in SERVICES.items() if name in secrets_of(one)} for name in COMPOSE["secrets"]}
+    assert having["serving_keys"] == {"serve"}
+    assert having["metrics_token"] == {"metrics"}
+    assert having["postgres_password"] == {"postgres"}
+
+
+@pytest.mark.parametrize("name", [name for name, service in OURS.items() if service["command"][0] == "evergreen"])
+def test_each_command_is_one_of_ours(name: str) -> None:
+    words = OURS[name]["command"]
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    assert group.commands[words[1]].make_context(words[1], words[2:])
+    files = {word for word in words if word.startswith("/run/secrets/")}
+    assert files <= set(secrets_of(OURS[name]).values())
+
+
+@pytest.mark.parametrize("name", sorted({"serve", "metrics", "ui", "mlflow", "code"}))
+def test_a_server_is_watched_on_the_ports_that_it_has(name: str) -> None:
+    watched = set(re.findall(r"\b\d{4}\b", " ".join(SERVICES[name]["healthcheck"]["test"])))
+    assert {port.rpartition(":")[2] for port in SERVICES[name].get("ports", [])} <= watched
+
+
+@every_one_in_the_environment
 def test_our_containers_are_in_the_environment_of_the_stack(service: dict[str, Any]) -> None:
     variables = service["environment"]
-    values = {name: variables.get(f"EVERGREEN_{name.upper()}") for name in Environment.model_fields}
+    values = {name: filled_in(variables.get(f"EVERGREEN_{name.upper()}")) for name in Environment.model_fields}
     assert Environment.model_validate(values).is_shared
     addresses = (str(value) for value in (*values.values(), variables["AWS_ENDPOINT_URL"]) if "s3:" not in str(value))
     hosts = {match.group(1) for value in addresses if (match := re.search(r"(?:@|//|^)([a-z]+):\d+", value))}
@@ -123,8 +164,20 @@ def test_every_variable_of_the_file_is_explained_by_the_example() -> None:
     assert used | {"COMPOSE_PROFILES"} == explained
 
 
+def test_only_the_profile_for_ray_starts_its_nodes_and_nothing_trains_there_without_the_setting() -> None:
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["ray"]} == set(RAY)
+    assert {service["environment"]["EVERGREEN_RAY"] for service in STATEFUL.values()} == {"${EVERGREEN_RAY:-}"}
+    example = (ROOT / ".env.example").read_text()
+    assert "EVERGREEN_RAY=" in example.splitlines()
+    (address,) = set(re.findall(r"http://[\w:-]+", example))
+    host, port = address.removeprefix("http://").split(":")
+    assert f"--dashboard-port={port}" in SERVICES[host]["command"]
+    assert {service["environment"]["RAY_USAGE_STATS_ENABLED"] for service in RAY.values()} == {"0"}
+    assert {tuple(secrets_of(service)) for service in RAY.values()} == {("aws_credentials",)}
+
+
 @pytest.mark.stack
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "ray"])
 def test_the_file_is_valid_by_composes_own_schema(tmp_path: Path, profile: str) -> None:
     program = shutil.which("docker-compose", path=sysconfig.get_path("scripts"))
     if program is None:
@@ -135,3 +188,19 @@ def test_the_file_is_valid_by_composes_own_schema(tmp_path: Path, profile: str) 
     broken.write_text((ROOT / "docker-compose.yml").read_text().replace("read_only: true", "read_only: perhaps"))
     command[2] = str(broken)
     assert subprocess.run([*command, "config", "--quiet"], check=False, capture_output=True).returncode
+
+
+@every_one_of_ours
+def test_what_is_compiled_at_run_time_can_be_loaded(service: dict[str, Any]) -> None:
+    """A tmpfs of Docker's is mounted without exec unless it is asked for: the operators of torch would not load."""
+    executable = {
+        path for path, _, options in (entry.partition(":") for entry in service["tmpfs"]) if "exec" in options
+    }
+    folders = re.findall(r"_DIR=(/home/\S+)", (ROOT / "Dockerfile").read_text())
+    assert len(folders) == 3
+    assert {str(Path(folder).parent) for folder in folders} == executable
+
+
+def test_the_image_has_no_more_than_the_project_and_no_secret() -> None:
+    ignored = set((ROOT / ".dockerignore").read_text().split())
+    assert ignored >= {".git", ".venv", ".env", "secrets", ".evergreen*"}

@@ -124,6 +124,8 @@ def test_commands_exist(page: Path, line: str) -> None:
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
         assert words[2] in ("up", "down", "logs")
         assert {word for word in words[3:] if not word.startswith("-")} <= set(services)
+    elif words[0] in ("kubectl", "helm"):
+        assert all((ROOT / word).exists() for word in words if word.startswith("deploy/")), line
     else:
         assert words[0] in {"dagster", "dg", "export", "unset", "."}, f"{page.name}: nothing tests {line!r}"
 

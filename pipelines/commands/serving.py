@@ -1,5 +1,6 @@
 """The command that answers requests: `serve`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,9 @@ def serve(
     new_key: Annotated[
         str | None, typer.Option("--new-key", metavar="NAME", help="Make an API key of this name, show it and end.")
     ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="The file of API keys, instead of the one that configs/serving.yaml names.")
+    ] = None,
     profile: Profile = "quick",
 ) -> None:
     """Answer requests with the champion, batch by batch, and follow it as it changes, until SIGTERM or Ctrl-C.
@@ -29,6 +33,8 @@ def serve(
     from pipelines.answering import listen
 
     home, settings = Home.from_environment(), load_serving_settings()
+    if keys is not None:
+        settings = settings.model_copy(update={"keys": keys})
     if new_key is not None:
         show(add_key(keys_file(home, settings), new_key))
         return

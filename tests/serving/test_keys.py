@@ -4,9 +4,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from assets.exceptions import SettingsError
 from assets.serving.keys import Bucket, Keys, add_key
+from pipelines.cli import app
 
 
 def test_a_key_is_known_by_its_hash_alone(tmp_path: Path) -> None:
@@ -24,6 +26,17 @@ def test_a_key_is_known_by_its_hash_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(SettingsError, match="has a key of that name"):
         add_key(path, "router")
+
+
+def test_the_command_takes_the_file_that_is_named_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    made = CliRunner().invoke(app, ["serve", "--keys", str(path), "--new-key", "router"])
+    assert Keys.read(path).name(made.stdout.strip()) == "router"
+    path.unlink()
+    refused = CliRunner().invoke(app, ["serve", "--keys", str(path)])
+    assert isinstance(refused.exception, SettingsError)
+    assert str(path) in str(refused.exception)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "x" * 65, "a\nb"])
