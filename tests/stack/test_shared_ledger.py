@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -46,6 +47,25 @@ def test_entries_come_back_oldest_first_and_the_first_of_a_kind_and_key_stands(l
     assert ledger.entries("alias") == [second]
     assert ledger.champion_at("2020-01-01") == second
     assert ledger.problem() is None
+
+
+def test_the_head_is_the_last_entry_and_waits_for_nobody(ledger: SharedLedger) -> None:
+    assert ledger.head() == (0, "")
+    for key in "ab":
+        entry = ledger.append("verdict", key, DAY, {})
+        assert ledger.head() == (entry.seq, entry.hash)
+    with psycopg.connect(ledger.url) as appending:
+        appending.execute("select pg_advisory_lock(hashtext('evergreen.entries'))")
+        assert ledger.head() == (entry.seq, entry.hash)
+
+
+def test_the_head_is_one_statement_on_one_connection(ledger: SharedLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.append("verdict", "k", DAY, {})
+    asked: list[object] = []
+    execute = psycopg.Connection.execute
+    monkeypatch.setattr(psycopg.Connection, "execute", lambda *given: asked.append(given) or execute(*given))
+    ledger.head()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -126,6 +146,16 @@ def test_a_restart_of_the_database_neither_loses_nor_doubles_an_entry(own_postgr
     ledger = ledger_in(own_postgres.url)
     assert [entry.key for entry in ledger.entries()] == [str(number) for number in range(200)]
     assert ledger.problem() is None
+
+
+def test_the_head_outlasts_a_restart_of_the_database(own_postgres: OwnPostgres) -> None:
+    ledger = ledger_in(own_postgres.url)
+    entry = ledger.append("verdict", "k", DAY, {})
+    own_postgres.crash()
+    with ThreadPoolExecutor(1) as pool:
+        head = pool.submit(ledger.head)
+        own_postgres.start()
+        assert head.result() == (entry.seq, entry.hash)
 
 
 def test_a_database_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
