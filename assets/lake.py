@@ -449,9 +449,9 @@ class Lake:
             _settle(folder, target)
 
     def _tables_in(self, folder: Path) -> list[str]:
-        """A folder of the lake is a table, or has a table for each as-of."""
-        days = [day.name for day in _folders(folder) if _AS_OF.fullmatch(day.name)]
-        return [f"{folder.name}/{day}" for day in days] or [folder.name]
+        """A folder of the lake is a table, or has one for each as-of or segment."""
+        inner = [each.name for each in _folders(folder) if _AS_OF.fullmatch(each.name) or (each / _POINTER).exists()]
+        return [f"{folder.name}/{name}" for name in inner] or [folder.name]
 
     def _alone(self, table: str) -> AbstractContextManager[None]:
         return locked(self.root / ".writing" / f"{table}.lock", table)
