@@ -341,6 +341,14 @@ class Lake:
         self._folder(table)
         return self._store.pointer(table).version
 
+    def published(self, table: str) -> float | None:
+        """When the pointer was last moved, by the clock of the disk or of S3, in seconds since 1970; None if never."""
+        if self.shared is not None:
+            stored = self.shared.pointer(table).stored
+            return stored and stored.written
+        pointer = self._folder(table) / _POINTER
+        return pointer.stat().st_mtime if pointer.exists() else None
+
     def current(self, table: str) -> Path:
         """The current version's folder. Raises NotPublished."""
         version = self.version(table)
