@@ -345,7 +345,7 @@ class Lake:
         """When the pointer was last moved, by the clock of the disk or of S3, in seconds since 1970; None if never."""
         if self.shared is not None:
             stored = self.shared.pointer(table).stored
-            return stored and stored.written
+            return stored.written if stored else None
         pointer = self._folder(table) / _POINTER
         return pointer.stat().st_mtime if pointer.exists() else None
 

@@ -45,8 +45,8 @@ class Stored:
 
     content: bytes
     etag: str
-    written: float
-    """When, by the server's clock, in seconds since 1970."""
+    written: float = 0.0
+    """When, by the server's clock, in seconds since 1970; 0 where it was not read."""
 
 
 @dataclass(frozen=True)
