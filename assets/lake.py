@@ -341,6 +341,14 @@ class Lake:
         self._folder(table)
         return self._store.pointer(table).version
 
+    def published(self, table: str) -> float | None:
+        """When the pointer was last moved, by the clock of the disk or of S3, in seconds since 1970; None if never."""
+        if self.shared is not None:
+            stored = self.shared.pointer(table).stored
+            return stored.written if stored else None
+        pointer = self._folder(table) / _POINTER
+        return pointer.stat().st_mtime if pointer.exists() else None
+
     def current(self, table: str) -> Path:
         """The current version's folder. Raises NotPublished."""
         version = self.version(table)
@@ -449,9 +457,9 @@ class Lake:
             _settle(folder, target)
 
     def _tables_in(self, folder: Path) -> list[str]:
-        """A folder of the lake is a table, or has a table for each as-of."""
-        days = [day.name for day in _folders(folder) if _AS_OF.fullmatch(day.name)]
-        return [f"{folder.name}/{day}" for day in days] or [folder.name]
+        """A folder of the lake is a table, or has one for each as-of or segment."""
+        inner = [each.name for each in _folders(folder) if _AS_OF.fullmatch(each.name) or (each / _POINTER).exists()]
+        return [f"{folder.name}/{name}" for name in inner] or [folder.name]
 
     def _alone(self, table: str) -> AbstractContextManager[None]:
         return locked(self.root / ".writing" / f"{table}.lock", table)

@@ -45,6 +45,8 @@ class Stored:
 
     content: bytes
     etag: str
+    written: float = 0.0
+    """When, by the server's clock, in seconds since 1970; 0 where it was not read."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Objects:
             if (found := self._open(name)) is None:
                 return None
             with self._cut_short(name):
-                return Stored(found["Body"].read(), found["ETag"])
+                return Stored(found["Body"].read(), found["ETag"], found["LastModified"].timestamp())
 
         return self._patiently(name, ask)
 

@@ -66,7 +66,7 @@ def demonstrate(outer: Home, say: Callable[[str], None], show: Callable[[str], N
     home, say = Home(outer.root / "demonstration"), _clock(say)
     shutil.rmtree(home.root, ignore_errors=True)
     for anchor in ledger_of(home).anchors:
-        anchor.unlink(missing_ok=True)
+        anchor.remove()
     os.environ["EVERGREEN_HOME"] = str(home.root)
     source = home.source
     say(f"Simulating {_RATE} {home.domain.record.many} a day, in scenario {_SCENARIO}")

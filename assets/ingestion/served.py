@@ -2,8 +2,12 @@
 
 <home>/served/spool/<segment>.open.jsonl       what a server writes, an event a line; it holds the file's lock
 <home>/served/spool/<segment>.jsonl            a closed segment
-<home>/served/source/0-served/<segment>.jsonl  its records in the domain's own format, which ingestion reads
 lake/served/<segment>/<version>/events.parquet all of its events
+lake/served/<segment>/<version>/records.parquet its records, each a line in the domain's own format
+<home>/served/source/0-served/<segment>.jsonl  these lines, which ingestion reads
+
+The spool is of the machine that answers, which lands it. The table is of all machines that share a home, and the source
+is copied from it, so that an object has the same key and bytes on each of them.
 
 Records have no label yet when they are asked about. Feedback that has the domain's outcomes makes a new version of the
 record. The keys of these objects come before those of other sources, whose versions of a record are therefore newer;
@@ -14,7 +18,8 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -27,7 +32,7 @@ from assets.settings import Domain
 __all__ = ["CLOSED", "OPEN", "land", "served_events", "served_sources", "spool"]
 
 OPEN, CLOSED = ".open.jsonl", ".jsonl"
-_TABLE, _KEY = "served", "0-served"
+_TABLE, _KEY, _RECORDS = "served", "0-served", "records.parquet"
 _EVENTS = pa.schema(
     [
         *((name, pa.string()) for name in ("kind", "at", "request", "key", "record_id", "predicted")),
@@ -55,9 +60,21 @@ def spool(home: Home) -> Path:
 
 
 def served_sources(home: Home) -> list[str]:
-    """The source of the records that were served; none before the first."""
+    """The source of the records that were served, by whichever machine; none before the first."""
     folder = home.root / "served" / "source"
+    for table in home.lake.tables(_TABLE):
+        target = folder / _KEY / f"{PurePosixPath(table).name}{CLOSED}"
+        if not target.exists() and (lines := _lines(home.lake, table)):
+            with replacing(target) as file:
+                file.writelines(line.encode() + b"\n" for line in lines)
     return [str(folder)] if any(folder.glob(f"{_KEY}/*{CLOSED}")) else []
+
+
+def _lines(lake: Lake, table: str) -> list[str]:
+    """The records of a segment; none if all of them were left to other sources."""
+    version = lake.version(table)
+    content = lake.read(table, version, _RECORDS) if version else None
+    return pq.read_table(BytesIO(content))["line"].to_pylist() if content else []
 
 
 def served_events(lake: Lake) -> list[str]:
@@ -94,13 +111,14 @@ def _close_abandoned(path: Path) -> None:
 
 
 def _land(home: Home, path: Path) -> None:
-    name, events = path.name.removesuffix(CLOSED), list(_read(path))
+    table, events = f"{_TABLE}/{path.name.removesuffix(CLOSED)}", list(_read(path))
     if events:
-        with home.lake.staging(f"{_TABLE}/{name}") as staged:
+        with home.lake.staging(table) as staged:
             rows = [event | {"record": _text(event.get("record"))} for event in events]
             pq.write_table(pa.Table.from_pylist(rows, schema=_EVENTS), staged / "events.parquet", compression="zstd")
-            home.lake.publish(f"{_TABLE}/{name}", hash_file(staged / "events.parquet")[:16], staged)
-        _write_source(home, name, events)
+            _write_records(home, events, staged / _RECORDS)
+            # Named by its events alone: after a kill the version that is there stays, with the records that it has.
+            home.lake.publish(table, hash_file(staged / "events.parquet")[:16], staged)
     path.unlink()
 
 
@@ -113,17 +131,17 @@ def _text(record: Any) -> str | None:
     return None if record is None else json.dumps(record, ensure_ascii=False)
 
 
-def _write_source(home: Home, name: str, events: list[dict[str, Any]]) -> None:
-    """The segment's records as an object, unless it was written before a kill."""
-    target = home.root / "served" / "source" / _KEY / f"{name}{CLOSED}"
-    if target.exists():
-        return
+def _write_records(home: Home, events: list[dict[str, Any]], path: Path) -> None:
+    """The segment's records, but for those that are left to other sources; no file without any."""
     versions = list(_versions(home, events))
     known = _known_elsewhere(home, {record_id for record_id, _ in versions})
-    records = [_in_source(home.domain, record) for record_id, record in versions if record_id not in known]
-    if records:
-        with replacing(target) as file:
-            file.writelines(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+    rows = [
+        {"record_id": record_id, "line": json.dumps(_in_source(home.domain, record), ensure_ascii=False)}
+        for record_id, record in versions
+        if record_id not in known
+    ]
+    if rows:
+        pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
 
 
 def _versions(home: Home, events: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, str | None]]]:

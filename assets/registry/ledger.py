@@ -3,8 +3,8 @@
 A home that machines share has it in a PostgreSQL database (assets/registry/shared_ledger.py).
 
 Every entry has a hash over itself and the hash of the one before it, so that none can be edited, removed or reordered
-without rewriting all that follow. Anchors remember the last entry, so that the ledger cannot be truncated or replaced
-unnoticed: a small file next to it and, by a setting, one elsewhere.
+without rewriting all that follow. Anchors (assets/registry/anchors.py) remember the last entry, so that the ledger
+cannot be truncated or replaced unnoticed: a small file next to it and, by a setting, one elsewhere.
 """
 
 import json
@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from assets.exceptions import RegistryError
-from assets.lake import hash_json, locked, write_atomically
+from assets.lake import hash_json, locked
+from assets.registry.anchors import Anchor, FileAnchor, Head
 
 __all__ = ["Entry", "Ledger"]
 
@@ -53,13 +54,6 @@ _BUSY_SECONDS = 60.0
 """Only a foreign program can hold the file this long; one left open in a transaction holds it for ever."""
 
 
-class _Head(NamedTuple):
-    """The last entry: its number, 0 for none, and its hash."""
-
-    seq: int
-    hash: str
-
-
 @dataclass(frozen=True)
 class Entry:
     """One line of the ledger. `seq` counts from 1 in the order of appending; `as_of` is text as in `assets.as_of`."""
@@ -90,13 +84,13 @@ class Ledger:
         return str(self.path)
 
     @property
-    def anchors(self) -> tuple[Path, ...]:
-        """The files that remember the last entry: next to the ledger, and elsewhere."""
-        return self.path.with_suffix(".anchor"), *self._anchor_elsewhere(str(self.path.absolute()))
+    def anchors(self) -> tuple[Anchor, ...]:
+        """What remembers the last entry: a file next to the ledger, and one elsewhere."""
+        return FileAnchor(self.path.with_suffix(".anchor")), *self._anchor_elsewhere(str(self.path.absolute()))
 
-    def _anchor_elsewhere(self, place: str) -> tuple[Path, ...]:
+    def _anchor_elsewhere(self, place: str) -> tuple[Anchor, ...]:
         """The anchor in the folder elsewhere, if there is one, named after where the ledger is."""
-        return (self.elsewhere / f"ledger-{hash_json(place)[:16]}.anchor",) if self.elsewhere else ()
+        return (FileAnchor(self.elsewhere / f"ledger-{hash_json(place)[:16]}.anchor"),) if self.elsewhere else ()
 
     def append(self, kind: str, key: str, as_of: str, body: dict[str, Any]) -> Entry:
         """Add an entry unless one with this kind and key exists; returns the one that then exists.
@@ -111,7 +105,7 @@ class Ledger:
                 known = "select 1 from entries where kind = ? and key = ?"
                 if connection.execute(known, (kind, key)).fetchone() is None:
                     row = (head.seq + 1, kind, key, as_of, text)
-                    head = _Head(head.seq + 1, _hash(head.hash, *row))
+                    head = Head(head.seq + 1, _hash(head.hash, *row))
                     insert = "insert into entries (seq, kind, key, as_of, body, hash) values (?, ?, ?, ?, ?, ?)"
                     connection.execute(insert, (*row, head.hash))
                 entry = _select(connection, "where kind = ? and key = ?", (kind, key))[0]
@@ -128,10 +122,10 @@ class Ledger:
     def head(self) -> tuple[int, str]:
         """The last entry's number and hash, (0, "") for none: cheap to ask again and again."""
         if self._is_empty:
-            return _Head(0, "")
+            return Head(0, "")
         with self._locked(shared=True), self._transaction("deferred") as connection:
             row = connection.execute("select seq, hash from entries order by seq desc limit 1").fetchone()
-        return _Head(*row) if row else _Head(0, "")
+        return Head(*row) if row else Head(0, "")
 
     def champion_at(self, as_of: str) -> Entry | None:
         """The entry that made the champion as of an instant, None before the first."""
@@ -175,27 +169,28 @@ class Ledger:
         ends = len(hashes) - 1
         return hashes, f"entries after {ends} were removed" if counted and counted[0] != ends else None
 
-    def _anchored_head(self, connection: sqlite3.Connection) -> _Head:
+    def _anchored_head(self, connection: sqlite3.Connection) -> Head:
         """The last entry, once every anchor has it: a kill may have left an anchor behind."""
         hashes = dict(connection.execute("select seq, hash from entries order by seq").fetchall())
         anchors = self._remembered()
         if problem := _lost(anchors, hashes) or _unknown(anchors, hashes):
             raise RegistryError(f"ledger {self}: {problem}; nothing more is written until that is undone")
-        head = _Head(*list(hashes.items())[-1]) if hashes else _Head(0, "")
+        head = Head(*list(hashes.items())[-1]) if hashes else Head(0, "")
         self._anchor(head)
         return head
 
-    def _remembered(self) -> dict[Path, _Head]:
+    def _remembered(self) -> dict[Anchor, Head]:
         """The entry that each existing anchor remembers."""
         if self.elsewhere and not self.elsewhere.is_dir():
             raise RegistryError(f"configs/ledger.yaml: anchor: there is no folder {self.elsewhere}")
-        return {path: _read_anchor(path) for path in self.anchors if path.exists()}
+        read = {anchor: anchor.read() for anchor in self.anchors}
+        return {anchor: head for anchor, head in read.items() if head is not None}
 
-    def _anchor(self, head: _Head) -> None:
+    def _anchor(self, head: Head) -> None:
         known = self._remembered()
-        for path in self.anchors:
-            if head.seq and known.get(path) != head:
-                write_atomically(path, json.dumps({"ledger": str(self), **head._asdict()}))
+        for anchor in self.anchors:
+            if head.seq and known.get(anchor) != head:
+                anchor.write(head, str(self))
 
     def _locked(self, *, shared: bool = False) -> AbstractContextManager[None]:
         """One process at a time appends and anchors, and none reads in the meantime."""
@@ -215,33 +210,25 @@ class Ledger:
             raise RegistryError(f"ledger {self.path}: {error}") from None
 
 
-def _lost(anchors: dict[Path, _Head], hashes: dict[int, str]) -> str | None:
+def _lost(anchors: dict[Anchor, Head], hashes: dict[int, str]) -> str | None:
     """A message about the first anchor that remembers an entry which does not exist."""
     ends = max(hashes, default=0)
-    for path, head in anchors.items():
+    for anchor, head in anchors.items():
         if head.seq > ends:
             what = f"entries after {ends} were removed" if ends else "the ledger is gone"
-            return f"{what}: {path} remembers entry {head.seq}"
+            return f"{what}: {anchor} remembers entry {head.seq}"
         if hashes[head.seq] != head.hash:
-            return f"entry {head.seq} is not the one that {path} remembers"
+            return f"entry {head.seq} is not the one that {anchor} remembers"
     return None
 
 
-def _unknown(anchors: dict[Path, _Head], hashes: dict[int, str]) -> str | None:
+def _unknown(anchors: dict[Anchor, Head], hashes: dict[int, str]) -> str | None:
     """A message about the first anchor that lacks more than one entry, as a kill can cost it only one."""
     ends = max(hashes, default=0)
-    for path, head in anchors.items():
+    for anchor, head in anchors.items():
         if ends > head.seq + 1:
-            return f"entries {head.seq + 1} to {ends} were not appended by Evergreen: {path} does not know them"
+            return f"entries {head.seq + 1} to {ends} were not appended by Evergreen: {anchor} does not know them"
     return None
-
-
-def _read_anchor(path: Path) -> _Head:
-    try:
-        content = json.loads(path.read_text())
-        return _Head(int(content["seq"]), str(content["hash"]))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RegistryError(f"{path} is damaged ({error}); delete it when the ledger is as you left it") from None
 
 
 def _select(connection: sqlite3.Connection, where: str, parameters: tuple[str | None, ...]) -> list[Entry]:

@@ -1,13 +1,14 @@
 """The ledger of a home: a file, or where machines share the home, in its PostgreSQL database."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from assets.database import connected, persistently
 from assets.lake import Home
+from assets.objects import Objects
+from assets.registry.anchors import Anchor, ObjectAnchor
 from assets.registry.ledger import Entry, Ledger
 from assets.settings import load_ledger_settings
 
@@ -39,12 +40,15 @@ _SCHEMA = """
     create or replace trigger entries_are_counted after insert on entries
         for each row execute function count_appended();
 """
+_HEAD = "select seq, hash from evergreen.entries order by seq desc limit 1"
 
 
 def ledger_of(home: Home) -> Ledger:
     """The ledger of a home, with the anchor of configs/ledger.yaml. Raises SettingsError."""
     anchor, database = load_ledger_settings().anchor, home.environment.database
-    return Ledger(home.ledger, anchor) if database is None else SharedLedger(home.ledger, anchor, database)
+    if database is None:
+        return Ledger(home.ledger, anchor)
+    return SharedLedger(home.ledger, anchor, database, home.objects)
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,18 @@ class SharedLedger(Ledger):
     """
 
     url: str = ""
+    objects: str | None = None
+    """The s3://bucket/prefix of the home's state: whoever can write the database need not be able to write there."""
     _counted: ClassVar = "select seq from appended"
 
     def __str__(self) -> str:
         return self.url
 
     @property
-    def anchors(self) -> tuple[Path, ...]:
-        """A file of one machine would not know what others append, so there is one only elsewhere."""
-        return self._anchor_elsewhere(self.url)
+    def anchors(self) -> tuple[Anchor, ...]:
+        """An object in the place of the file beside the ledger: one machine's would not know what others append."""
+        there = (ObjectAnchor(Objects.at(self.objects)),) if self.objects else ()
+        return *there, *self._anchor_elsewhere(self.url)
 
     def append(self, kind: str, key: str, as_of: str, body: dict[str, Any]) -> Entry:
         return persistently(lambda: super(SharedLedger, self).append(kind, key, as_of, body))
@@ -71,8 +78,21 @@ class SharedLedger(Ledger):
     def entries(self, kind: str | None = None) -> list[Entry]:
         return persistently(lambda: super(SharedLedger, self).entries(kind))
 
+    def head(self) -> tuple[int, str]:
+        """A single statement sees a single moment, so it takes no lock: whoever follows the ledger holds up nobody."""
+        return persistently(self._head)
+
     def problem(self) -> str | None:
         return persistently(super().problem)
+
+    def _head(self) -> tuple[int, str]:
+        with connected(self.url) as connection:
+            from psycopg.errors import UndefinedTable
+
+            with suppress(UndefinedTable):  # nothing was appended yet
+                if row := connection.execute(_HEAD).fetchone():
+                    return int(row[0]), str(row[1])
+        return 0, ""
 
     @property
     def _is_empty(self) -> bool:

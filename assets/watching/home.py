@@ -31,7 +31,7 @@ from assets.training.bundle import read_json
 from assets.warehouse.marts import mart
 from assets.watching.delivery import Sent
 from assets.watching.figures import Figure, Part, gauge, labelled
-from assets.watching.glance import glance, stamp
+from assets.watching.glance import glance, head
 
 __all__ = ["parts_of"]
 
@@ -63,7 +63,7 @@ def parts_of(home: Home, settings: Settings) -> dict[str, Part]:
         "drift": Part(partial(_newest, lake, "drift"), partial(_drift, lake)),
         "performance": Part(partial(_newest, lake, "performance"), partial(_performance, home)),
         "alerts": Part(lambda: None, partial(_alerts, home)),
-        "decisions": Part(lambda: (stamp(home.ledger),), partial(_decisions, home, settings)),
+        "decisions": Part(lambda: (head(home),), partial(_decisions, home, settings)),
     }
 
 
@@ -84,8 +84,7 @@ def _publications(lake: Lake) -> Iterator[Figure]:
     """When each kind of table was last published, by the clock of the wall."""
     tables = {name: name for name in _TABLES}
     tables |= {name: newest[0] for name in _NIGHTLY if (newest := _newest(lake, name))}
-    pointers = {name: stamp(lake.root / table / "CURRENT") for name, table in tables.items()}
-    moments = {name: found[0] / 1e9 if found else None for name, found in pointers.items()}
+    moments = {name: lake.published(table) for name, table in tables.items()}
     yield labelled("evergreen_publication_timestamp_seconds", "When a table was last published.", "table", moments)
 
 
@@ -196,7 +195,7 @@ def _performance(home: Home) -> Iterator[Figure]:
 
 def _decisions(home: Home, settings: Settings) -> Iterator[Figure]:
     """What was decided, who is champion, and what waits for a person, by the ledger."""
-    entries = glance(home.ledger)
+    entries = glance(home)
     yield from _counted(entries)
     now = History(entries).now
     if now is None:

@@ -126,7 +126,7 @@ def test_a_kill_between_an_entry_and_its_anchor_is_no_edit(home: Home, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("assets.registry.ledger.write_atomically", die)
+        patch.setattr("assets.registry.anchors.write_atomically", die)
         with pytest.raises(KeyboardInterrupt):
             ledger.append("failure", "2", DAY, {})
     assert ledger.problem() is None

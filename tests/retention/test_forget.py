@@ -21,9 +21,10 @@ from assets.exceptions import EvergreenError
 from assets.features import snapshot as snapshots
 from assets.features.content import content_hash
 from assets.features.snapshot import Snapshot, pick_rows, read_snapshot
-from assets.ingestion import landing
+from assets.ingestion import landing, served
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import find_imbalances, ingest, objects
+from assets.ingestion.served import served_events, served_sources, spool
 from assets.lake import Home, hash_file, hash_tree
 from assets.registry.shared_ledger import ledger_of
 from assets.retention.forget import ENTRY, forget, look
@@ -359,3 +360,23 @@ def _forget_in_a_process(home: Home, folder: Path, kill_at: int | None) -> int:
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if kill_at is not None else int(counted.read_text()) - 2
+
+
+def test_a_segment_that_was_served_keeps_its_name_when_it_loses_a_record(home: Home) -> None:
+    events = [
+        {"kind": "answer", "at": "2024-03-01", "record_id": name, "record": {"complaint_id": name}}
+        for name in ("asked-1", "asked-2")
+    ]
+    spool(home).mkdir(parents=True)
+    (spool(home) / "segment-1.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    served.land(home)
+    (folder,) = served_sources(home)
+    before = ingest([folder], home.lake, SETTINGS.ingestion, home.domain, DAY)
+    forget(home, ["asked-1"])
+    (path,) = served_events(home.lake)
+    assert pq.read_table(path)["record_id"].to_pylist() == ["asked-2"]
+    assert home.lake.tables("served") == ["served/segment-1"]
+    assert served_sources(home) == [folder]
+    after = ingest([folder], home.lake, SETTINGS.ingestion, home.domain, DAY, forgotten=Forgotten.read(home))
+    assert [read.key for read in after.objects] == [read.key for read in before.objects]
+    assert not after.new

@@ -111,7 +111,7 @@ def test_what_a_killed_server_did_not_finish_is_left_out_and_the_rest_is_kept(ho
     assert rows(home) == [("answer", "1")]
 
 
-@pytest.mark.parametrize("killed_at", ["publish", "_write_source", "unlink"])
+@pytest.mark.parametrize("killed_at", ["publish", "move", "unlink"])
 def test_a_landing_that_is_killed_is_finished_by_the_next(
     home: Home, writer: Spool, killed_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,13 +121,13 @@ def test_a_landing_that_is_killed_is_finished_by_the_next(
     def kill(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    whole = {"publish": "assets.lake.Lake.publish", "unlink": "pathlib.Path.unlink"}
+    steps = {"publish": "assets.lake.Lake.publish", "move": "assets.lake._Folder.move", "unlink": "pathlib.Path.unlink"}
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(whole.get(killed_at, f"assets.ingestion.served.{killed_at}"), kill)
+        patched.setattr(steps[killed_at], kill)
         land(home)
     assert len(land(home)) == 1
     assert rows(home) == [("answer", "1"), ("feedback", "1")]
-    assert len(list((home.root / "served" / "source").rglob("*.jsonl"))) == 1
+    assert len(landed(home)) == 1
 
 
 def landed(home: Home, as_of: str = "2024-06-01") -> pd.DataFrame:
@@ -184,7 +184,7 @@ def test_a_record_that_another_source_has_is_left_to_it(home: Home, writer: Spoo
     writer.close()
     land(home)
     assert rows(home) == [("answer", "1"), ("answer", "2")]
-    (source,) = (home.root / "served" / "source").rglob("*.jsonl")
+    (source,) = Path(served_sources(home)[0]).rglob("*.jsonl")
     assert [json.loads(text)["Complaint ID"] for text in source.read_text().splitlines()] == ["2"]
 
 

@@ -108,10 +108,10 @@ with locked(ledger.with_suffix(".lock")):
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        assert glance(home.ledger) == tuple(entry for entry in glance(home.ledger))
-        assert len(glance(home.ledger)) == 5
+        assert glance(home) == tuple(entry for entry in glance(home))
+        assert len(glance(home)) == 5
         other.communicate("")
-    assert [*glance(home.ledger)] == ledger.entries()
+    assert [*glance(home)] == ledger.entries()
 
 
 def test_a_ledger_that_is_being_written_is_not_read_and_what_was_known_stays(home: Home, ledger: Ledger) -> None:
@@ -121,7 +121,7 @@ def test_a_ledger_that_is_being_written_is_not_read_and_what_was_known_stays(hom
         connection.execute("begin immediate")
         connection.execute("insert into entries (kind, key, as_of, body, hash) values ('a', 'b', 'c', '{}', '')")
         with pytest.raises(Busy):
-            glance(home.ledger)
+            glance(home)
         assert told(watch.figures())["evergreen_retraining_decisions"] == before
         connection.execute("rollback")
     decide(ledger, "2024-07-03", "skip")
