@@ -36,7 +36,7 @@ __all__ = [
 
 _ADDRESS, _OWNER = "OBJECTS", "DOMAIN"
 _POINTER, _COPIES, _REPLACED = "CURRENT", ".copies", ".replaced"
-_AS_OF = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2})?")
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}(T.+)?")
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
 _log = logging.getLogger("evergreen")
@@ -449,8 +449,8 @@ class Lake:
             _settle(folder, target)
 
     def _tables_in(self, folder: Path) -> list[str]:
-        """A folder of the lake is a table, or has a table for each as-of."""
-        days = [day.name for day in _folders(folder) if _AS_OF.fullmatch(day.name)]
+        """A folder of the lake is a table, or has a table for each as-of or moment."""
+        days = [day.name for day in _folders(folder) if _TIME.fullmatch(day.name)]
         return [f"{folder.name}/{day}" for day in days] or [folder.name]
 
     def _alone(self, table: str) -> AbstractContextManager[None]:

@@ -2,12 +2,12 @@
 
 <home>/served/spool/<segment>.open.jsonl       what a server writes, an event a line; it holds the file's lock
 <home>/served/spool/<segment>.jsonl            a closed segment
-<home>/served/source/0-served/<segment>.jsonl  its records in the domain's own format, which ingestion reads
+<home>/served/source/0-served/<segment>.jsonl  its records in the domain's own format, until ingestion has them
 lake/served/<segment>/<version>/events.parquet all of its events
 
 Records have no label yet when they are asked about. Feedback that has the domain's outcomes makes a new version of the
 record. The keys of these objects come before those of other sources, whose versions of a record are therefore newer;
-records that are known from another source already are left to it.
+records that are known from another source already are left to it. Events of forgotten records are left out.
 """
 
 import fcntl
@@ -21,13 +21,21 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.ingestion.forgotten import Forgotten
+from assets.ingestion.landing import TABLE as RAW
+from assets.ingestion.landing import objects
+from assets.ingestion.records import readable
+from assets.ingestion.seen import Seen
 from assets.lake import Home, Lake, hash_file, locked, replacing
 from assets.settings import Domain
 
-__all__ = ["CLOSED", "OPEN", "land", "served_events", "served_sources", "spool"]
+__all__ = [
+    *("CLOSED", "KEY", "OPEN", "TABLE"),
+    *("drop_read", "land", "record_id_of", "served_events", "served_files", "served_sources", "spool"),
+]
 
 OPEN, CLOSED = ".open.jsonl", ".jsonl"
-_TABLE, _KEY = "served", "0-served"
+TABLE, KEY = "served", "0-served"
 _EVENTS = pa.schema(
     [
         *((name, pa.string()) for name in ("kind", "at", "request", "key", "record_id", "predicted")),
@@ -55,20 +63,48 @@ def spool(home: Home) -> Path:
 
 
 def served_sources(home: Home) -> list[str]:
-    """The source of the records that were served; none before the first."""
+    """The source of the records that were served and not read yet; none if there are none."""
     folder = home.root / "served" / "source"
-    return [str(folder)] if any(folder.glob(f"{_KEY}/*{CLOSED}")) else []
+    return [str(folder)] if any(folder.glob(f"{KEY}/*{CLOSED}")) else []
+
+
+def served_files(home: Home) -> Iterator[Path]:
+    """The segments of the spool, and the objects that were not read yet."""
+    yield from sorted(spool(home).glob(f"*{OPEN}"))
+    # Looked for later: one that is closed in the meantime is among these.
+    closed = (home.root / "served").glob(f"*/**/*{CLOSED}")
+    yield from sorted(path for path in closed if not path.name.endswith(OPEN))
+
+
+def record_id_of(domain: Domain, line: bytes) -> str:
+    """The id in a line of such a file."""
+    row = json.loads(line)
+    return row.get("record_id") or row.get(domain.source.names(domain.id)[0]) or ""
+
+
+def drop_read(home: Home) -> None:
+    """Remove the objects that the raw table has: it keeps their records, and reads no object twice."""
+    if not served_sources(home) or home.lake.version(RAW) is None:
+        return
+    with home.lake.staging(RAW):  # nobody ingests in the meantime
+        known = {(read.key, read.sha256) for read in objects(home.lake.current(RAW))}
+        paths = sorted((home.root / "served" / "source" / KEY).glob(f"*{CLOSED}"))
+        read = [path for path in paths if (f"{KEY}/{path.name}", hash_file(path)) in known]
+        Seen.load(home.lake.root / RAW).drop(readable(str(path.absolute())) for path in read)
+        for path in read:
+            path.unlink()
 
 
 def served_events(lake: Lake) -> list[str]:
     """The files of the table `served`, oldest first."""
-    return [str(lake.current(table) / "events.parquet") for table in lake.tables(_TABLE)]
+    return [str(lake.current(table) / "events.parquet") for table in lake.tables(TABLE)]
 
 
 def land(home: Home) -> list[str]:
     """Publish every closed segment, and those of servers that have died; returns their names.
 
     Repeating it changes nothing. A line that a killed server has not finished was never acknowledged, and is left out.
+    Raises EvergreenError when the home lacks the key by which records were forgotten.
     """
     folder = spool(home)
     if not folder.is_dir():
@@ -78,7 +114,7 @@ def land(home: Home) -> list[str]:
             _close_abandoned(path)
         segments = sorted(path for path in folder.glob(f"*{CLOSED}") if not path.name.endswith(OPEN))
         for path in segments:
-            _land(home, path)
+            _land(home, path, Forgotten.read(home))
     return [path.name.removesuffix(CLOSED) for path in segments]
 
 
@@ -93,13 +129,14 @@ def _close_abandoned(path: Path) -> None:
             path.rename(path.with_name(path.name.removesuffix(OPEN) + CLOSED))
 
 
-def _land(home: Home, path: Path) -> None:
-    name, events = path.name.removesuffix(CLOSED), list(_read(path))
+def _land(home: Home, path: Path, forgotten: Forgotten) -> None:
+    name = path.name.removesuffix(CLOSED)
+    events = [event for event in _read(path) if not forgotten.of(event["record_id"] or "")]
     if events:
-        with home.lake.staging(f"{_TABLE}/{name}") as staged:
+        with home.lake.staging(f"{TABLE}/{name}") as staged:
             rows = [event | {"record": _text(event.get("record"))} for event in events]
             pq.write_table(pa.Table.from_pylist(rows, schema=_EVENTS), staged / "events.parquet", compression="zstd")
-            home.lake.publish(f"{_TABLE}/{name}", hash_file(staged / "events.parquet")[:16], staged)
+            home.lake.publish(f"{TABLE}/{name}", hash_file(staged / "events.parquet")[:16], staged)
         _write_source(home, name, events)
     path.unlink()
 
@@ -115,7 +152,7 @@ def _text(record: Any) -> str | None:
 
 def _write_source(home: Home, name: str, events: list[dict[str, Any]]) -> None:
     """The segment's records as an object, unless it was written before a kill."""
-    target = home.root / "served" / "source" / _KEY / f"{name}{CLOSED}"
+    target = home.root / "served" / "source" / KEY / f"{name}{CLOSED}"
     if target.exists():
         return
     versions = list(_versions(home, events))
@@ -158,7 +195,7 @@ def _known_elsewhere(home: Home, ids: Iterable[str]) -> set[str]:
         "records": str(lake.current("marts") / "fct_records" / "*.parquet"),
         "objects": str(lake.current("raw_records") / "objects.parquet"),
         "ids": sorted(ids),
-        "own": f"{_KEY}/",
+        "own": f"{KEY}/",
     }
     with duckdb.connect() as connection:
         return {record_id for (record_id,) in connection.execute(_KNOWN, parameters).fetchall()}
