@@ -36,7 +36,7 @@ __all__ = [
 
 _ADDRESS, _OWNER = "OBJECTS", "DOMAIN"
 _POINTER, _COPIES, _REPLACED = "CURRENT", ".copies", ".replaced"
-_AS_OF = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2})?")
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}(T.+)?")
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
 _log = logging.getLogger("evergreen")

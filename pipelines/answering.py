@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from assets.exceptions import SettingsError
 from assets.lake import Home
+from assets.logs import stdout_logged
 from assets.settings import ServingSettings, Settings
 
 __all__ = ["listen"]
@@ -34,4 +35,5 @@ def listen(
         server_header=False,
         timeout_graceful_shutdown=serving.drain_seconds,
     )
-    uvicorn.Server(config).run([opened])
+    with stdout_logged():
+        uvicorn.Server(config).run([opened])

@@ -10,7 +10,7 @@ from pydantic import Field
 from assets.exceptions import EvergreenError
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import Imbalance, Landing, ObjectRead, find_imbalances, ingest
-from assets.ingestion.served import land, served_sources
+from assets.ingestion.served import drop_read, land, served_sources
 from assets.ingestion.sources import configured_sources
 from assets.ingestion.tables import objects_table, refused_table
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table
@@ -75,6 +75,7 @@ def raw_records(context: dg.AssetExecutionContext, config: IngestionConfig, ever
         land(home)
         where = ([*sources, *served_sources(home)], home.lake, settings, home.domain, as_of(context))
         landing = ingest(*where, history=config.history, forgotten=Forgotten.read(home))
+        drop_read(home)
     except UnreachableError as error:
         # Not a retry policy: it would also restart a run that was asked to stop.
         raise dg.RetryRequested(max_retries=1, seconds_to_wait=2) from error

@@ -4,6 +4,7 @@ Only a cache: without it every object is fetched once more and recognised by its
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class Seen:
         for where in gone:
             del self.entries[where]
         return gone
+
+    def drop(self, locations: Iterable[str]) -> None:
+        """Forget locations whose objects are about to go, at once: nobody then misses them."""
+        for location in locations:
+            self.entries.pop(location, None)
+        self.save()
 
     def save(self) -> None:
         """Write the file if anything changed."""

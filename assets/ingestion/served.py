@@ -4,7 +4,7 @@
 <home>/served/spool/<segment>.jsonl            a closed segment
 lake/served/<segment>/<version>/events.parquet all of its events
 lake/served/<segment>/<version>/records.parquet its records, each a line in the domain's own format
-<home>/served/source/0-served/<segment>.jsonl  these lines, which ingestion reads
+<home>/served/source/0-served/<segment>.jsonl  these lines, until ingestion has read them
 
 The spool is of the machine that answers, which lands it. The table is of all machines that share a home, and the source
 is copied from it, so that an object has the same key and bytes on each of them.
@@ -26,13 +26,21 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.ingestion.forgotten import Forgotten
+from assets.ingestion.landing import TABLE as RAW
+from assets.ingestion.landing import objects
+from assets.ingestion.records import readable
+from assets.ingestion.seen import Seen
 from assets.lake import Home, Lake, hash_file, locked, replacing
 from assets.settings import Domain
 
-__all__ = ["CLOSED", "OPEN", "land", "served_events", "served_sources", "spool"]
+__all__ = [
+    *("CLOSED", "KEY", "OPEN", "TABLE"),
+    *("drop_read", "land", "record_id_of", "served_events", "served_files", "served_sources", "spool"),
+]
 
 OPEN, CLOSED = ".open.jsonl", ".jsonl"
-_TABLE, _KEY, _RECORDS = "served", "0-served", "records.parquet"
+TABLE, KEY, _RECORDS = "served", "0-served", "records.parquet"
 _EVENTS = pa.schema(
     [
         *((name, pa.string()) for name in ("kind", "at", "request", "key", "record_id", "predicted")),
@@ -60,14 +68,43 @@ def spool(home: Home) -> Path:
 
 
 def served_sources(home: Home) -> list[str]:
-    """The source of the records that were served, by whichever machine; none before the first."""
+    """The source of the records that were served, by whichever machine, and not read yet; none if there are none."""
     folder = home.root / "served" / "source"
-    for table in home.lake.tables(_TABLE):
-        target = folder / _KEY / f"{PurePosixPath(table).name}{CLOSED}"
-        if not target.exists() and (lines := _lines(home.lake, table)):
+    read = {each.key for each in objects(home.lake.current(RAW))} if home.lake.version(RAW) else set()
+    for table in home.lake.tables(TABLE):
+        key = f"{KEY}/{PurePosixPath(table).name}{CLOSED}"
+        target = folder / key
+        if key not in read and not target.exists() and (lines := _lines(home.lake, table)):
             with replacing(target) as file:
                 file.writelines(line.encode() + b"\n" for line in lines)
-    return [str(folder)] if any(folder.glob(f"{_KEY}/*{CLOSED}")) else []
+    return [str(folder)] if any(folder.glob(f"{KEY}/*{CLOSED}")) else []
+
+
+def served_files(home: Home) -> Iterator[Path]:
+    """The segments of the spool, and the objects that were not read yet."""
+    yield from sorted(spool(home).glob(f"*{OPEN}"))
+    # Looked for later: one that is closed in the meantime is among these.
+    closed = (home.root / "served").glob(f"*/**/*{CLOSED}")
+    yield from sorted(path for path in closed if not path.name.endswith(OPEN))
+
+
+def record_id_of(domain: Domain, line: bytes) -> str:
+    """The id in a line of such a file."""
+    row = json.loads(line)
+    return row.get("record_id") or row.get(domain.source.names(domain.id)[0]) or ""
+
+
+def drop_read(home: Home) -> None:
+    """Remove the objects that the raw table has: it keeps their records, and reads no object twice."""
+    if not served_sources(home) or home.lake.version(RAW) is None:
+        return
+    with home.lake.staging(RAW):  # nobody ingests in the meantime
+        known = {(read.key, read.sha256) for read in objects(home.lake.current(RAW))}
+        paths = sorted((home.root / "served" / "source" / KEY).glob(f"*{CLOSED}"))
+        read = [path for path in paths if (f"{KEY}/{path.name}", hash_file(path)) in known]
+        Seen.load(home.lake.root / RAW).drop(readable(str(path.absolute())) for path in read)
+        for path in read:
+            path.unlink()
 
 
 def _lines(lake: Lake, table: str) -> list[str]:
@@ -79,13 +116,14 @@ def _lines(lake: Lake, table: str) -> list[str]:
 
 def served_events(lake: Lake) -> list[str]:
     """The files of the table `served`, oldest first."""
-    return [str(lake.current(table) / "events.parquet") for table in lake.tables(_TABLE)]
+    return [str(lake.current(table) / "events.parquet") for table in lake.tables(TABLE)]
 
 
 def land(home: Home) -> list[str]:
     """Publish every closed segment, and those of servers that have died; returns their names.
 
     Repeating it changes nothing. A line that a killed server has not finished was never acknowledged, and is left out.
+    Raises EvergreenError when the home lacks the key by which records were forgotten.
     """
     folder = spool(home)
     if not folder.is_dir():
@@ -95,7 +133,7 @@ def land(home: Home) -> list[str]:
             _close_abandoned(path)
         segments = sorted(path for path in folder.glob(f"*{CLOSED}") if not path.name.endswith(OPEN))
         for path in segments:
-            _land(home, path)
+            _land(home, path, Forgotten.read(home))
     return [path.name.removesuffix(CLOSED) for path in segments]
 
 
@@ -110,8 +148,9 @@ def _close_abandoned(path: Path) -> None:
             path.rename(path.with_name(path.name.removesuffix(OPEN) + CLOSED))
 
 
-def _land(home: Home, path: Path) -> None:
-    table, events = f"{_TABLE}/{path.name.removesuffix(CLOSED)}", list(_read(path))
+def _land(home: Home, path: Path, forgotten: Forgotten) -> None:
+    table = f"{TABLE}/{path.name.removesuffix(CLOSED)}"
+    events = [event for event in _read(path) if not forgotten.of(event["record_id"] or "")]
     if events:
         with home.lake.staging(table) as staged:
             rows = [event | {"record": _text(event.get("record"))} for event in events]
@@ -176,7 +215,7 @@ def _known_elsewhere(home: Home, ids: Iterable[str]) -> set[str]:
         "records": str(lake.current("marts") / "fct_records" / "*.parquet"),
         "objects": str(lake.current("raw_records") / "objects.parquet"),
         "ids": sorted(ids),
-        "own": f"{_KEY}/",
+        "own": f"{KEY}/",
     }
     with duckdb.connect() as connection:
         return {record_id for (record_id,) in connection.execute(_KNOWN, parameters).fetchall()}

@@ -34,6 +34,20 @@ def awaiting(entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
+def may_replace(entries: Sequence[Entry], champion: str) -> list[Entry]:
+    """The last verdicts on versions that were judged against a champion, a training, and may yet replace it."""
+    last = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
+    former = {entry.body["training_id"] for entry in entries if entry.kind == "alias"}
+    open_ = {entry.seq for entry in awaiting(entries)}
+    return [
+        entry
+        for training, entry in last.items()
+        if training not in former
+        and entry.body["champion"] == champion
+        and (entry.body["decision"] == "inconclusive" or entry.seq in open_)
+    ]
+
+
 def unlawful(entries: Sequence[Entry]) -> str | None:
     """The first alias entry that does not follow from the entries before it, and why; None when all do.
 

@@ -1,9 +1,12 @@
 """Forgets records: removes every row of theirs from a home, and keeps them out.
 
+0. What a server has written and closed goes to the lake (`assets.ingestion.served`), where the rest finds it.
 1. Their tombstones are published: from then on no ingestion brings them back.
 2. The ledger says how many they are, and which training sets and versions had learned from them.
 3. MLflow's copies are written again without them; all that is derived is removed, and made again when it is needed.
 4. In the lake each version with rows of them is replaced by one without, to which its name leads; the raw table last.
+
+An open segment is its server's: once closed, it goes to the lake without these records.
 
 Rows are found by the tombstones, never by a list of what should be there: a call after a kill goes on where it is.
 """
@@ -11,6 +14,7 @@ Rows are found by the tombstones, never by a list of what should be there: a cal
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +29,9 @@ from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import TABLE as RAW
 from assets.ingestion.landing import count_again as count_objects
 from assets.ingestion.landing import objects as objects_of
-from assets.lake import Home, hash_json, hash_tree, locked, replacing
+from assets.ingestion.served import KEY as SERVED
+from assets.ingestion.served import OPEN, drop_read, land, record_id_of, served_files
+from assets.lake import Home, hash_json, hash_tree, is_alive, locked, replacing
 from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
 from assets.retention.prune import finish
@@ -42,7 +48,7 @@ _DERIVED = ("cache/tokens", "cache/texts", "cache/twins", "checkpoints", "replay
 """Folders whose content can be made again from the lake."""
 _UNFINISHED = (
     *("lake/**/.staging-*", "lake/**/.*.parts", "lake/**/.CURRENT-*", "lake/**/.replaced/.*-*"),
-    "mlflow/**/.*.parquet-*",
+    *("mlflow/**/.*.parquet-*", "served/**/.*.jsonl-*"),
 )
 """What killed processes left."""
 
@@ -57,6 +63,8 @@ class Found:
     table: str = ""
     """Its table in the lake, and its version there; empty for a file elsewhere."""
     version: str = ""
+    is_open: bool = False
+    """Whether a running server writes it; the rows then leave when it is closed."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +83,18 @@ class Forgetting:
     unknown: tuple[str, ...]
     """The model versions whose training sets are gone."""
     sources: tuple[str, ...] = ()
-    """The keys of these objects."""
+    """The keys of these objects, but for those of served records, which are gone."""
     entry: int | None = None
     """The number of the ledger's entry; None if there is none."""
 
     @property
     def sentence(self) -> str:
         """The result on one line, without an id."""
-        rows, files = sum(found.rows for found in self.found), len(self.found)
-        line = f"{self.records} forgotten: {rows} rows in {files} files"
+        files = [found.rows for found in self.found if not found.is_open]
+        line = f"{self.records} forgotten: {sum(files)} rows in {len(files)} files"
+        if waiting := sum(found.rows for found in self.found if found.is_open):
+            line += f"; {waiting} more in what `evergreen serve` is writing: it drops them within segment_seconds, or "
+            line += "when it is stopped"
         if self.versions:
             line += f"; trained on them: version {', '.join(self.versions)}, whose training can no longer be reproduced"
         if self.unknown:
@@ -110,6 +121,8 @@ def forget(home: Home, record_ids: Iterable[str]) -> Forgetting:
         if others:
             raise EvergreenError(f"{home.root}: others are at work: {', '.join(others)}; run again when they are done")
         finish(home)
+        land(home)
+        drop_read(home)
         done, forgotten = _look(home, ids, Forgotten.read(home))
         forgotten.save(home)
         entry = _record(home, hash_json(sorted(map(forgotten.tombstone, ids)))[:16], done)
@@ -122,9 +135,9 @@ def forget(home: Home, record_ids: Iterable[str]) -> Forgetting:
 
 
 def _keys(home: Home, object_ids: Collection[str]) -> tuple[str, ...]:
-    """The keys of source objects."""
+    """The keys of source objects that are not the home's."""
     reads = objects_of(home.lake.current(RAW)) if home.lake.version(RAW) else []
-    return tuple(read.key for read in reads if read.object_id in object_ids)
+    return tuple(read.key for read in reads if read.object_id in object_ids and not read.key.startswith(f"{SERVED}/"))
 
 
 def _cleaned(record_ids: Iterable[str]) -> tuple[str, ...]:
@@ -159,7 +172,7 @@ def _look(home: Home, ids: Sequence[str], before: Forgotten) -> tuple[Forgetting
 
 @dataclass
 class _Search:
-    """Looks into every Parquet file of a home, once whatever its links."""
+    """Looks into every Parquet file of a home, once whatever its links, and into what was served."""
 
     home: Home
     forgotten: Forgotten
@@ -173,11 +186,23 @@ class _Search:
         for table, version in sorted(lake.versions(), key=lambda named: (named[0] == RAW, named)):
             yield from self._in(lake.path(table, version), table, version)
         yield from self._in(self.home.mlflow)
+        for path in served_files(self.home):
+            if rows := self._lines(path):
+                yield Found(path.relative_to(self.home.root).as_posix(), rows, is_open=_is_open(path))
 
-    def _in(self, folder: Path, *place: str) -> Iterator[Found]:
+    def _lines(self, path: Path) -> int:
+        count = 0
+        with suppress(FileNotFoundError), path.open("rb") as file:  # its server has closed it: its other name follows
+            for line in (line for line in file if line.endswith(b"\n")):
+                tombstones = self.forgotten.of(record_id_of(self.home.domain, line))
+                self.seen |= tombstones
+                count += len(tombstones)
+        return count
+
+    def _in(self, folder: Path, table: str = "", version: str = "") -> Iterator[Found]:
         for path in sorted(folder.rglob("*.parquet")):
             if rows := self._count(path):
-                yield Found(path.relative_to(self.home.root).as_posix(), rows, *place)
+                yield Found(path.relative_to(self.home.root).as_posix(), rows, table, version)
 
     def _count(self, path: Path) -> int:
         file = path.stat()
@@ -193,6 +218,10 @@ class _Search:
                 rows, tombstones = self.forgotten.among(file.read_row_group(group, columns))
                 self.seen |= tombstones
                 yield pc.sum(rows).as_py() or 0
+
+
+def _is_open(path: Path) -> bool:
+    return path.name.endswith(OPEN) and is_alive(path)
 
 
 def _training_sets(found: Iterable[Found]) -> dict[str, dict[str, int]]:
@@ -226,12 +255,27 @@ def _clean(home: Home, forgotten: Forgotten, found: Sequence[Found], entry: Entr
     for path in [*(home.root / name for name in _DERIVED), *(p for name in _UNFINISHED for p in home.root.glob(name))]:
         path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
     for each in found:
-        if not each.table:
+        if each.path.endswith(".jsonl"):
+            _drop_lines(home, home.root / each.path, forgotten)
+        elif not each.table:
             with replacing(home.root / each.path) as file:
                 _write_without(home.root / each.path, file, forgotten)
     because = {"as_of": entry.as_of, "ledger": entry.seq} if entry else {}
     for (table, version), files in groupby((each for each in found if each.table), lambda e: (e.table, e.version)):
         _replace(home, forgotten, table, version, {home.root / each.path for each in files}, because)
+
+
+def _drop_lines(home: Home, path: Path, forgotten: Forgotten) -> None:
+    """Write a file of what was served again, without forgotten records, or remove it if it has no others."""
+    if path.name.endswith(OPEN):
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not forgotten.of(record_id_of(home.domain, line))]
+    if kept:
+        with replacing(path) as file:
+            file.writelines(kept)
+    else:
+        path.unlink()
 
 
 def _replace(

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
+from assets.ingestion.served import served_events
 from assets.lake import Home
 from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
-from assets.registry.rules import awaiting, interrupted
+from assets.registry.rules import awaiting, interrupted, may_replace
 from assets.settings import RetentionSettings
 
 __all__ = ["Needed", "find_needed"]
@@ -30,6 +33,9 @@ class Needed:
     """Evaluations, as <as-of>/<id>."""
     reign: str | None
     """The champion's first day as champion."""
+    evidence: str | None = None
+    """The first segment in which a version that may yet replace the champion has answered while serving: from it on
+    there may be live evidence about one."""
 
 
 @dataclass
@@ -63,6 +69,7 @@ def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
         ),
         evaluations=_as_they_are(home, "evaluation", _evaluations(registry, entries)),
         reign=_first_day(entries, champion.training_id) if champion else None,
+        evidence=_first_answer(home, may_replace(entries, champion.training_id)) if champion else None,
     )
 
 
@@ -119,6 +126,17 @@ def _evaluated_as(entries: Sequence[Entry], refits: Collection[str]) -> set[str]
 
 def _first_day(entries: Sequence[Entry], training: str) -> str:
     return min(entry.as_of for entry in entries if entry.kind == "alias" and entry.body["training_id"] == training)
+
+
+def _first_answer(home: Home, verdicts: Sequence[Entry]) -> str | None:
+    """The first segment with an answer of a version that these verdicts are on."""
+    if not verdicts or not (events := served_events(home.lake)):
+        return None
+    first = "select min(filename) from read_parquet($events, filename = true) where list_contains($ids, training_id)"
+    ids = [entry.body["training_id"] for entry in verdicts]
+    with duckdb.connect() as connection:
+        (path,) = connection.execute(first, {"events": events, "ids": ids}).fetchall()[0]
+    return Path(path).parts[-3] if path else None
 
 
 def _made_of(home: Home, snapshots: Collection[str]) -> set[str]:

@@ -31,7 +31,7 @@ from assets.settings import RetentionSettings
 __all__ = ["Pruned", "finish", "plan", "preview", "prune", "size"]
 
 _BATCH = "batch.json"
-_UNNAMED = ("leftover",)
+_UNNAMED = ("leftover", "served_days")
 """Settings for which the ledger has only counts."""
 _SHOWN = 3
 

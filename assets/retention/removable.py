@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.as_of import shifted
+from assets.ingestion.served import TABLE as SERVED
 from assets.lake import hash_file
 from assets.registry.registry import Registry
 from assets.retention.folders import folders, freed, is_plain, newest_first
@@ -24,7 +25,7 @@ _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
     *("mlflow/.mlflow.db-*", "reports/.data-docs-*", "reports/evidently/.*.html-*", "cache/texts/*/.*.npz-*"),
-    "reports/pictures/*/*/.*.png-*",
+    *("reports/pictures/*/*/.*.png-*", "served/source/*/.*.jsonl-*"),
 )
 """Files left by killed processes."""
 
@@ -45,7 +46,14 @@ class Removable:
 def find_removable(registry: Registry, as_of: str, settings: RetentionSettings, needed: Needed) -> list[Removable]:
     """All that nothing needs as of a day, in the order of removal. `as_of`: empty for no day."""
     root, search = registry.home.root, _Search(registry, as_of, settings, needed)
-    items = [*search.days(), *search.pages(), *search.models(), *search.tables(), *search.outside_the_lake()]
+    items = [
+        *search.days(),
+        *search.served(),
+        *search.pages(),
+        *search.models(),
+        *search.tables(),
+        *search.outside_the_lake(),
+    ]
     items += search.leftovers({item.path for item in items})
     whole = {item.path for item in items}
     separate = [item for item in items if not whole & {parent.as_posix() for parent in Path(item.path).parents}]
@@ -75,6 +83,14 @@ class _Search:
             for day in days:
                 stays = day in days[-1:] or day > cut or (reign is not None and day >= reign)
                 yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
+
+    def served(self) -> Iterator[Removable]:
+        """What was asked and answered, a table per segment; a segment is named by the moment that it was begun."""
+        cut, why = self._before(self.settings.served_days), f"not of the last {self.settings.served_days} days"
+        segments, evidence = folders(self._root / "lake" / SERVED), self.needed.evidence
+        for segment in segments:
+            stays = segment in segments[-1:] or segment[:10] > cut or (evidence is not None and segment >= evidence)
+            yield from self._table(f"{SERVED}/{segment}", (), "served_days", why, stays=stays)
 
     def pages(self) -> Iterator[Removable]:
         """Evidently's reports, as served (formerly as drift pages) and in the lake, and pictures in Dagster's pages."""

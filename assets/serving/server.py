@@ -150,8 +150,10 @@ class Server:
             with self.home.in_use(f"evergreen-serve-{token_hex(4)}"):
                 self.metrics.landed.inc(len(land(self.home)))
                 self._judge_canary()
-        except Exception:  # the segments stay in the spool, and are tried again with the next
-            _log.exception("what was served could not go to the lake")
+        except Exception as error:  # the segments stay in the spool, and are tried again with the next
+            # The message of a library may quote a text.
+            said = describe(error) if isinstance(error, EvergreenError) else type(error).__name__
+            _log.error("what was served could not go to the lake: %s", said)
 
     def _judge_canary(self) -> None:
         """Withdraw a candidate that is worse beyond chance, by a verdict; the follower then sees it gone."""

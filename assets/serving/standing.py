@@ -15,7 +15,7 @@ from assets.exceptions import BundleError, EvergreenError, RegistryError, descri
 from assets.lake import Home
 from assets.registry.ledger import Entry
 from assets.registry.registry import RegisteredVersion, Registry
-from assets.registry.rules import awaiting
+from assets.registry.rules import may_replace
 from assets.scoring.golden import answer_golden_rows, require_agreement
 from assets.settings import ScoringSettings, ServingSettings
 from assets.training.bundle import load_bundle
@@ -24,7 +24,6 @@ from assets.training.task import Predictor
 __all__ = ["Candidate", "Follower", "Standing", "Standings", "load_standing"]
 
 _log = logging.getLogger("evergreen.serving")
-_SHADOWED = ("awaiting-approval", "inconclusive")
 """Verdicts that leave open whether a version is better: its answers would tell more."""
 
 
@@ -173,16 +172,5 @@ class Follower:
         """The last verdict on the newest version that was judged against this champion and may yet replace it."""
         if not self._settings.canary_share and not self._settings.shadow_share:
             return None
-        entries = self._registry.ledger.entries()
-        last = {entry.body["training_id"]: entry for entry in entries if entry.kind == "verdict"}
-        former = {entry.body["training_id"] for entry in entries if entry.kind == "alias"}
-        open_ = {entry.seq for entry in awaiting(entries)}
-        found = [
-            entry
-            for training, entry in last.items()
-            if training not in former
-            and entry.body["champion"] == champion.version.training_id
-            and entry.body["decision"] in _SHADOWED
-            and (entry.body["decision"] != "awaiting-approval" or entry.seq in open_)
-        ]
+        found = may_replace(self._registry.ledger.entries(), champion.version.training_id)
         return max(found, key=lambda entry: entry.seq, default=None)

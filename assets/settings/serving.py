@@ -121,6 +121,9 @@ class RetentionSettings(Section):
     days: int = Field(ge=1)
     """As-of days whose audits, predictions, performance, drift, probes and decisions are kept, as are those of a
     reign."""
+    served_days: int = Field(ge=1)
+    """Days, back from the as-of, whose segments of what `evergreen serve` was asked and has answered are kept, as is
+    evidence about a version that may yet replace the champion. Later feedback on older ones completes no record."""
     page_days: int = Field(ge=1)
     """As-of days whose reports by Evidently, and pictures in Dagster, are kept."""
     trainings: int = Field(ge=1)

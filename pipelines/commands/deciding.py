@@ -93,7 +93,7 @@ def forget(
 
     home = Home.from_environment()
     done = (look if dry_run else remove)(home, [*(record_ids or []), *_lines(listed)])
-    lines = [f"{found.rows:>8}  {found.path}" for found in done.found]
+    lines = [f"{found.rows:>8}  {found.path}" for found in done.found if not found.is_open]
     lines += [f"still in the source, and not Evergreen's to change: {key}" for key in done.sources]
     lines.append(f"{'would be: ' if dry_run else ''}{done.sentence}")
     result(asdict(done) | {"dry_run": dry_run}, "\n".join(lines), as_json=as_json)

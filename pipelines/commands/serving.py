@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from assets.exceptions import SettingsError
 from assets.lake import Home
+from assets.logs import are_json
 from assets.settings import load_serving_settings, load_settings
 from pipelines.commands.options import Profile
 from pipelines.output import say, show
@@ -39,5 +41,7 @@ def serve(
         show(add_key(keys_file(home, settings), new_key))
         return
     if settings.keys is None and not keys_file(home, settings).exists():
+        if are_json():
+            raise SettingsError("there is no API key, and a log is no place for one: `evergreen serve --new-key NAME`")
         say(f"API key, shown only now: {add_key(keys_file(home, settings), 'local')}")
     listen(home, load_settings(profile), settings, host, port, say)

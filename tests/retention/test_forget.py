@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +22,16 @@ from assets.exceptions import EvergreenError
 from assets.features import snapshot as snapshots
 from assets.features.content import content_hash
 from assets.features.snapshot import Snapshot, pick_rows, read_snapshot
-from assets.ingestion import landing, served
+from assets.ingestion import landing
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import find_imbalances, ingest, objects
-from assets.ingestion.served import served_events, served_sources, spool
+from assets.ingestion.served import drop_read, served_events, served_files, served_sources, spool
+from assets.ingestion.served import land as land_served
 from assets.lake import Home, hash_file, hash_tree
 from assets.registry.shared_ledger import ledger_of
 from assets.retention.forget import ENTRY, forget, look
 from assets.retention.prune import plan
+from assets.serving.spool import Spool
 from assets.settings import load_domain, load_settings
 from assets.warehouse.marts import content, hashes, mart, seal
 from assets.warehouse.project import build_marts, built
@@ -362,21 +365,118 @@ def _forget_in_a_process(home: Home, folder: Path, kill_at: int | None) -> int:
     return status if kill_at is not None else int(counted.read_text()) - 2
 
 
-def test_a_segment_that_was_served_keeps_its_name_when_it_loses_a_record(home: Home) -> None:
-    events = [
-        {"kind": "answer", "at": "2024-03-01", "record_id": name, "record": {"complaint_id": name}}
-        for name in ("asked-1", "asked-2")
-    ]
-    spool(home).mkdir(parents=True)
-    (spool(home) / "segment-1.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
-    served.land(home)
-    (folder,) = served_sources(home)
-    before = ingest([folder], home.lake, SETTINGS.ingestion, home.domain, DAY)
-    forget(home, ["asked-1"])
-    (path,) = served_events(home.lake)
-    assert pq.read_table(path)["record_id"].to_pylist() == ["asked-2"]
-    assert home.lake.tables("served") == ["served/segment-1"]
-    assert served_sources(home) == [folder]
-    after = ingest([folder], home.lake, SETTINGS.ingestion, home.domain, DAY, forgotten=Forgotten.read(home))
-    assert [read.key for read in after.objects] == [read.key for read in before.objects]
-    assert not after.new
+SERVED = {"served-7001", "Ottoline asked"}
+
+
+def event(record_id: str, text: str, kind: str = "answer", **more: object) -> str:
+    asked = {"complaint_id": record_id, "narrative": text, "date_received": "2024-03-01"}
+    told = {"at": "2024-03-01T00:00:00", "record_id": record_id, "label": "mortgage", "training_id": "t1"}
+    return json.dumps({"kind": kind, **told, "record": asked if kind == "answer" else more or None}) + "\n"
+
+
+def close(home: Home, name: str, *events: str, ending: str = ".jsonl") -> Path:
+    path = spool(home) / f"{name}{ending}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(events))
+    return path
+
+
+def serve(home: Home) -> None:
+    """A segment that ingestion has read, one that it has not, one that waits, and one that a killed server left."""
+    hers, his = event("served-7001", "Ottoline asked"), event("served-7002", "he asked, too")
+    close(home, "2024-03-01T10-00-00-000000-aa", hers, his)
+    land_served(home)
+    shutil.copytree(home.root / "served" / "source", home.root.parent / "kept")
+    ingest_served(home, "2024-04-02")
+    close(home, "2024-03-02T10-00-00-000000-bb", hers, event("served-7003", "and a third"))
+    close(home, "2024-03-02T11-00-00-000000-bb", hers)
+    land_served(home)
+    close(home, "2024-03-03T10-00-00-000000-cc", event("served-7001", "", kind="feedback", product="Mortgage"), his)
+    close(home, "2024-03-04T10-00-00-000000-dd", hers, hers[:-9], ending=".open.jsonl")
+
+
+def ingest_served(home: Home, as_of: str) -> landing.Landing:
+    known = Forgotten.read(home)
+    found = ingest(served_sources(home), home.lake, SETTINGS.ingestion, home.domain, as_of, forgotten=known)
+    drop_read(home)
+    return found
+
+
+def test_what_was_served_is_reached_wherever_it_is(home: Home, traces: Traces) -> None:
+    serve(home)
+    assert {path.rsplit("/", 1)[0].partition("/2024")[0] for path in traces(home.root, SERVED)} == {
+        *("lake/served", "served/spool", "served/source/0-served"),
+        *(f"lake/raw_records/{version}/records" for version in [home.lake.version("raw_records")]),
+    }
+    assert sum(found.rows for found in look(home, ["served-7001"]).found) == 8
+    done = forget(home, ["served-7001"])
+    assert traces(home.root, SERVED) == {}
+    assert (done.sources, "evergreen serve" in done.sentence) == ((), False)
+    known = duckdb.sql(f"select record_id, count(*) from read_parquet({served_events(home.lake)}) group by all")
+    assert sorted(known.fetchall()) == [("served-7002", 2), ("served-7003", 1)]
+    ids = {json.loads(line)["Complaint ID"] for path in served_files(home) for line in path.read_text().splitlines()}
+    assert ids == {"served-7002", "served-7003"}
+    again = forget(home, ["served-7001"])
+    assert (again.found, again.entry) == ((), done.entry)
+
+
+def test_what_was_served_does_not_come_back_and_all_adds_up(home: Home, traces: Traces) -> None:
+    serve(home)
+    before = objects(home.lake.current("raw_records"))
+    forget(home, ["served-7001"])
+    found = ingest_served(home, "2024-04-03")
+    assert find_imbalances(found.path) == []
+    assert (found.deleted, found.overwritten) == ((), ())
+    assert {read.key for read in found.new} == {
+        f"0-served/2024-03-0{day}T10-00-00-000000-{name}.jsonl" for day, name in ((2, "bb"), (3, "cc"))
+    }
+    assert sum(read.records for read in found.objects) == sum(read.records for read in before) - 1 + 2
+    assert list(served_files(home)) == []
+    again = ingest([str(home.root.parent / "kept")], home.lake, SETTINGS.ingestion, home.domain, "2024-04-03")
+    assert again.version == found.version, "the object that was read before is known, with all that it had"
+    close(home, "2024-03-05T10-00-00-000000-ee", event("served-7001", "", kind="feedback", product="Mortgage"))
+    close(home, "2024-03-05T11-00-00-000000-ee", event("served-7001", "Ottoline asked"), event("served-7004", "new"))
+    land_served(home)
+    ingest_served(home, "2024-04-04")
+    assert traces(home.root, SERVED) == {}
+    build_marts(home)
+    sql = "select sum(landed) - sum(valid + quarantined + duplicate) from read_parquet(?)"
+    with duckdb.connect() as connection:
+        assert connection.execute(sql, [mart(built(home), "record_counts")]).fetchall() == [(0,)]
+
+
+def test_a_server_that_writes_such_a_record_is_told_of_and_leaves_it_out(home: Home, traces: Traces) -> None:
+    writer = Spool(home, 3600, 1 << 20, lambda: None)
+    writer.start()
+    written = threading.Event()
+    writer.append([json.loads(event("served-7001", "Ottoline asked"))], lambda _: written.set())
+    assert written.wait(30)
+    done = forget(home, ["served-7001"])
+    assert "1 forgotten: 0 rows in 0 files; 1 more in what `evergreen serve` is writing" in done.sentence
+    assert [found.is_open for found in done.found] == [True]
+    assert list(traces(home.root, SERVED)) == [done.found[0].path]
+    writer.close()
+    land_served(home)
+    assert traces(home.root, SERVED) == {}
+    again = forget(home, ["served-7001"])
+    assert (again.found, again.entry) == ((), done.entry)
+
+
+def test_objects_are_dropped_once_they_are_read_and_not_before(home: Home) -> None:
+    close(home, "2024-03-01T10-00-00-000000-aa", event("served-7001", "Ottoline asked"))
+    land_served(home)
+    drop_read(home)
+    (path,) = served_files(home)
+    content = path.read_bytes()
+    ingest_served(home, "2024-04-02")
+    assert list(served_files(home)) == []
+    path.write_bytes(content)  # as a kill before it was dropped would leave it
+    close(home, "2024-03-02T10-00-00-000000-bb", event("served-7002", "he asked"))
+    land_served(home)
+    found = ingest_served(home, "2024-04-03")
+    assert ([read.key for read in found.new], found.deleted, found.overwritten) == (
+        ["0-served/2024-03-02T10-00-00-000000-bb.jsonl"],
+        (),
+        (),
+    )
+    assert list(served_files(home)) == []

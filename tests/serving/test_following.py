@@ -1,5 +1,6 @@
 """Who answers as the ledger moves: the champion, a canary, a shadow, or nobody."""
 
+import json
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -8,11 +9,15 @@ import duckdb
 import pytest
 
 from assets.evaluation.live import live_answers
-from assets.ingestion.served import served_events
+from assets.ingestion.served import served_events, spool
 from assets.lake import Home
 from assets.registry.registry import Registry
 from assets.registry.succession import Succession
+from assets.retention.prune import plan, prune
 from assets.serving.answering import falls_within
+from assets.settings import load_settings
+
+SETTINGS = load_settings("quick")
 
 
 def events(home: Home, what: str) -> list[tuple[Any, ...]]:
@@ -159,3 +164,30 @@ def test_a_canary_that_is_as_good_goes_on(serving: Any, judged: Any, home: Home)
             client.http.post("/v1/feedback", json={"record_id": str(number), "label": "mortgage"})
     assert live_answers(home.lake, "second-2", "first-1").only_champion == 6  # type: ignore[union-attr]
     assert not _withdrawn(home)
+
+
+def test_evidence_about_a_version_is_kept_until_it_is_settled(serving: Any, judged: Any, home: Home) -> None:
+    judged("first-1")
+    judged("second-2", approval="required")
+    for segment in ("2020-01-01T00-00-00-000000-aa", "9999-01-01T00-00-00-000000-zz"):
+        (spool(home)).mkdir(parents=True, exist_ok=True)
+        event = {"kind": "answer", "at": "2020-01-01", "record_id": "9", "record": {}, "training_id": "first-1"}
+        (spool(home) / f"{segment}.jsonl").write_text(json.dumps(event) + "\n")
+    with serving(canary_share=1.0) as client:
+        client.until(lambda: client.server.follower.standings.candidate)
+        client.ask("mortgage cards")
+    old, answered, _ = (f"lake/{table}" for table in home.lake.tables("served"))
+
+    def unneeded(as_of: str) -> set[str]:
+        found = plan(home, SETTINGS.retention, as_of)
+        return {item.path for item in found if item.setting == "served_days"}
+
+    assert unneeded("2020-01-02") == set()
+    assert unneeded("9000-01-01") == {old}
+    Succession(Registry(home)).settle("2", "reject", "Ada", "no better")
+    assert unneeded("9000-01-01") == {old, answered}
+    prune(home, SETTINGS.retention, "9000-01-01", now=True)
+    assert len(home.lake.tables("served")) == 1
+    (entry,) = Registry(home).ledger.entries("prune")
+    assert entry.body["removed"]["served_days"] | {"bytes": 0} == {"count": 2, "bytes": 0, "names": []}
+    assert live_answers(home.lake, "second-2", "first-1") is None

@@ -256,3 +256,33 @@ def test_no_acknowledged_request_is_lost_when_the_server_is_killed_or_stopped(
     assert segments(home) == []
     if number is signal.SIGTERM:
         assert len(kept) == len(acknowledged) + len(kept & set(refused)), "what was accepted was answered"
+
+
+def test_its_log_is_json_and_has_neither_a_text_nor_an_id(home: Home, judged: Callable[..., Any]) -> None:
+    judged("first-1")
+    program = PROGRAM.split("settings = ")[0].replace("from pipelines.answering import listen\n", "")
+    program += "from pipelines.cli import main\nsys.argv = ['evergreen', 'serve', '--port', '0']\nsys.exit(main())\n"
+    environment = os.environ | {"EVERGREEN_HOME": str(home.root), "EVERGREEN_LOGS": "json"}
+    command, pipes = [sys.executable, "-c", program], {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (first.returncode, first.stdout) == (2, "")
+    assert "a log is no place for one" in json.loads(first.stderr)["message"]
+    key = add_key(home.root / "serving" / "keys", "tests")
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+        lines = []
+        while not (address := re.search(r"http://[0-9.:]+", lines[-1] if lines else "")):
+            lines.append(process.stderr.readline())
+            assert lines[-1]
+        with httpx.Client(base_url=address[0], headers={"Authorization": f"Bearer {key}"}, timeout=60) as http:
+            while http.get("/readyz").status_code != 200:
+                assert process.poll() is None
+            for text in ("Ottoline asked", "poison"):
+                http.post("/v1/predict", json={"records": [{"complaint_id": "ada-70041", "narrative": text}]})
+        (spool(home) / "2024-05-01T00-00-00-000000-aa.jsonl").write_text('{"ada-70041": "Ottoline asked"}\n')
+        process.send_signal(signal.SIGTERM)
+        said, printed = process.communicate(timeout=60)[::-1]
+    told = [json.loads(line) for line in [*lines, *said.splitlines(), *printed.splitlines()]]
+    messages = " ".join(line["message"] for line in told)
+    assert re.search("request .* failed: FloatingPointError", messages)
+    assert "what was served could not go to the lake: KeyError" in messages
+    assert not re.search("ada-70041|Ottoline|poison", "".join([*lines, said, printed]))
