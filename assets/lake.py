@@ -458,7 +458,7 @@ class Lake:
 
     def _tables_in(self, folder: Path) -> list[str]:
         """A folder of the lake is a table, or has one for each as-of or segment."""
-        inner = [each.name for each in _folders(folder) if _AS_OF.fullmatch(each.name) or (each / _POINTER).exists()]
+        inner = [each.name for each in _folders(folder) if _TIME.fullmatch(each.name) or (each / _POINTER).exists()]
         return [f"{folder.name}/{name}" for name in inner] or [folder.name]
 
     def _alone(self, table: str) -> AbstractContextManager[None]:
