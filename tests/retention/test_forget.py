@@ -386,11 +386,13 @@ def serve(home: Home) -> None:
     hers, his = event("served-7001", "Ottoline asked"), event("served-7002", "he asked, too")
     close(home, "2024-03-01T10-00-00-000000-aa", hers, his)
     land_served(home)
+    served_sources(home)
     shutil.copytree(home.root / "served" / "source", home.root.parent / "kept")
     ingest_served(home, "2024-04-02")
     close(home, "2024-03-02T10-00-00-000000-bb", hers, event("served-7003", "and a third"))
     close(home, "2024-03-02T11-00-00-000000-bb", hers)
     land_served(home)
+    served_sources(home)
     close(home, "2024-03-03T10-00-00-000000-cc", event("served-7001", "", kind="feedback", product="Mortgage"), his)
     close(home, "2024-03-04T10-00-00-000000-dd", hers, hers[:-9], ending=".open.jsonl")
 
@@ -408,7 +410,7 @@ def test_what_was_served_is_reached_wherever_it_is(home: Home, traces: Traces) -
         *("lake/served", "served/spool", "served/source/0-served"),
         *(f"lake/raw_records/{version}/records" for version in [home.lake.version("raw_records")]),
     }
-    assert sum(found.rows for found in look(home, ["served-7001"]).found) == 8
+    assert sum(found.rows for found in look(home, ["served-7001"]).found) == 11
     done = forget(home, ["served-7001"])
     assert traces(home.root, SERVED) == {}
     assert (done.sources, "evergreen serve" in done.sentence) == ((), False)
