@@ -24,8 +24,8 @@ from moto.server import ThreadedMotoServer
 
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
-from assets.lake import Lake, hash_file
-from assets.settings import TrainingSettings
+from assets.lake import Home, Lake, hash_file
+from assets.settings import TrainingSettings, load_environment
 from assets.training.bundle import read_json
 from assets.training.launchers.interface import Job, Run
 from assets.training.launchers.jobs import answered, job_client, run_job
@@ -145,11 +145,11 @@ def measured(record_testsuite_property: Callable[[str, object], None]) -> Callab
 
 
 @pytest.fixture
-def home(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> str:
+def home(nodes: Nodes, database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The prefix of a home whose trainings run on the cluster."""
     objects = f"team-{secrets.token_hex(4)}"
     places = {"RAY": nodes.address, "OBJECTS": f"s3://team/{objects}", "MLFLOW": "http://127.0.0.1:1"}
-    for name, value in (places | {"DATABASE": "postgresql://nobody@127.0.0.1:1/none"}).items():
+    for name, value in (places | {"DATABASE": database}).items():
         monkeypatch.setenv(f"EVERGREEN_{name}", value)
     return objects
 
@@ -196,7 +196,7 @@ def keys(home: str) -> set[str]:
 
 def saved(home: str) -> int:
     """The step of the newest checkpoint in S3; 0 without one."""
-    names = [key for key in keys(home) if key.endswith("/CURRENT")]
+    names = [key for key in keys(f"{home}/checkpoints") if key.endswith("/CURRENT")]
     if not names:
         return 0
     return int(boto3.client("s3").get_object(Bucket="team", Key=names[0])["Body"].read()[5:])
@@ -222,11 +222,21 @@ def lose(home: str, lose_it: Callable[[], None]) -> float:
 
 
 @pytest.fixture
+def team(home: str, snapshot: Snapshot, tmp_path: Path) -> Lake:
+    """The lake of a home whose trainings run on the cluster, with a training set."""
+    shared = Home(tmp_path / "team", load_environment()).lake
+    with shared.staging(f"training_set/{AS_OF}") as staged:
+        shutil.copytree(snapshot.path, staged, dirs_exist_ok=True)
+        shared.publish(f"training_set/{AS_OF}", snapshot.id, staged)
+    return shared
+
+
+@pytest.fixture
 def dagster_run(
-    lake: Lake, two: TrainingSettings, home: str, monkeypatch: pytest.MonkeyPatch
+    team: Lake, two: TrainingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
     """Starts a Dagster run of the training, in a process of its own."""
-    monkeypatch.setenv("EVERGREEN_HOME", str(lake.root.parent))
+    monkeypatch.setenv("EVERGREEN_HOME", str(team.root.parent))
     config = {name: value for group in two.model_dump().values() for name, value in group.items() if value is not None}
     command = [sys.executable, "-m", "tests.stack.ray_run", AS_OF, json.dumps(config)]
     started: list[subprocess.Popen[str]] = []
@@ -247,7 +257,7 @@ def test_a_killed_run_and_a_killed_rank_cost_nothing_but_time(
     here: Made,
     nodes: Nodes,
     home: str,
-    lake: Lake,
+    team: Lake,
     measured: Callable[[str, object], None],
 ) -> None:
     """The run that is launched again adopts the job, and ends in the weights of two ranks of this machine."""
@@ -264,20 +274,19 @@ def test_a_killed_run_and_a_killed_rank_cost_nothing_but_time(
     assert second.returncode == 0, shown[-3000:]
     assert "tokens/s" in shown
     assert len(nodes.states().keys() - before) == 1
-    made = lake.current(f"challenger/{AS_OF}")
+    made = team.current(f"challenger/{AS_OF}")
     assert read_json(made / "training.json")["resumed"] == "exact"
     assert hash_file(made / "model.safetensors") == here.weights
-    assert not keys(home)
+    assert not keys(f"{home}/checkpoints")
+    assert not keys(f"{home}/training")
 
 
 def test_a_hung_rank_is_noticed_and_terminating_the_run_ends_its_job(
     dagster_run: Callable[[], "subprocess.Popen[str]"],
-    lake: Lake,
     nodes: Nodes,
     home: str,
     measured: Callable[[str, object], None],
 ) -> None:
-    shutil.rmtree(lake.root / "challenger", ignore_errors=True)
     before = nodes.states().keys()
     run = dagster_run()
     measured("seconds after the stop of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGSTOP)))
