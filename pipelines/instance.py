@@ -1,6 +1,7 @@
 """The home's Dagster instance, and the runs in it whose processes have died."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -33,6 +34,8 @@ LOCATION = "evergreen"
 POOLS = frozenset({"ingestion", "training", "scoring", "retention"})
 """Parts of the graph that share what they work on, so that one run at a time has them; runs of two parts go on side by
 side."""
+_MARKED_WITHIN = 900
+"""Seconds after its start within which a run has marked itself as alive, also on a busy machine."""
 _ALIVE = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
@@ -82,12 +85,17 @@ def close_killed_runs(instance: dg.DagsterInstance, home: Home, *, restarted: bo
     """Mark runs that still count as running, but have no process any more, as failed.
 
     `restarted`: no daemon of the home is alive, nor any run launched by one, so this also applies to runs that were
-    killed before they could mark themselves as alive.
+    killed before they could mark themselves as alive. Where machines share the home, it applies to those that have had
+    `_MARKED_WITHIN` seconds to do so.
     """
 
     def is_dead(run: dg.DagsterRun) -> bool:
-        unmarked = restarted and COMMAND_TAG not in run.tags and not home.environment.is_shared
-        return home.has_died(run.run_id) or (unmarked and not home.is_alive(run.run_id))
+        if home.leases:
+            begun = next(iter(instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id])))).start_time
+            had_time = begun is not None and time.time() - begun > _MARKED_WITHIN
+        else:
+            had_time = restarted and COMMAND_TAG not in run.tags
+        return home.has_died(run.run_id) or (had_time and not home.is_alive(run.run_id))
 
     close_runs(instance, is_dead)
 

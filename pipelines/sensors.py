@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG  # dagster exports what reads it, but not this
 
 from assets.as_of import at
 from assets.registry.shared_ledger import ledger_of
@@ -63,7 +64,8 @@ def retraining_due(context: dg.SensorEvaluationContext, evergreen: Evergreen) ->
     what = {"decision": decision.seq, "attempt": attempt, "reason": f"attempt {attempt} at entry {decision.seq}"}
     ledger.append("attempt", f"{decision.seq}-{attempt}", decision.as_of, what)
     run_key = f"retrain-{decision.as_of}-{decision.seq}-{attempt}"
-    return request(context.instance, decision.as_of, run_key=run_key, tags=begun)
+    # Attempts are counted here: Dagster launches none of its own.
+    return request(context.instance, decision.as_of, run_key=run_key, tags=begun | {MAX_RETRIES_TAG: "0"})
 
 
 def _stays(runs: Sequence[dg.RunRecord], attempts: int) -> str | None:
