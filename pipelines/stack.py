@@ -267,7 +267,8 @@ class Stack:
 
 @contextmanager
 def local_stack(folder: Path, name: str) -> Iterator[Stack]:
-    """Start the servers of a stack. `name`: of its databases, which are made unless they exist."""
+    """Start the servers of a stack. `name`: of its databases, which are made unless they exist, and of its prefix, by
+    which its features are told apart in Redis."""
     keys = Secrets.in_folder(folder / "secrets")
     with ExitStack() as stack:
         objects = Seaweed(folder / "objects", keys=keys)
@@ -285,7 +286,7 @@ def local_stack(folder: Path, name: str) -> Iterator[Stack]:
         variables = {
             "EVERGREEN_ENVIRONMENT": "stack",
             "EVERGREEN_DATABASE": f"{DATABASE}/{name}",
-            "EVERGREEN_OBJECTS": f"s3://{_BUCKET}/home",
+            "EVERGREEN_OBJECTS": f"s3://{_BUCKET}/{name}",
             "EVERGREEN_MLFLOW": tracking.url,
             "EVERGREEN_ONLINE": f"{REDIS}/0",
             "MLFLOW_TRACKING_USERNAME": "evergreen",

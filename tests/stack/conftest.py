@@ -18,9 +18,11 @@ import boto3
 import pytest
 
 from assets.exceptions import EvergreenError
+from assets.features.generations import server_of
+from assets.features.redis_client import redis_of
 from assets.lake import Home
 from assets.settings import EMBEDDED
-from pipelines.stack import DATABASE, Seaweed, Secrets, Stack, free_ports, local_stack
+from pipelines.stack import DATABASE, REDIS, Seaweed, Secrets, Stack, free_ports, local_stack
 
 psycopg: Any = import_module("psycopg") if find_spec("psycopg") else None
 if psycopg is None:  # `make test` does without the stack's clients, which `make stack-test` installs
@@ -116,6 +118,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         finally:
             for database in (name, f"{name}_mlflow", f"{name}_mlflow_users"):
                 server.execute(f"drop database if exists {database} with (force)")
+            remove_features(f"s3://evergreen/{name}")
+
+
+def remove_features(objects: str) -> None:
+    """Remove the online features of a home on S3 from the machine's Redis."""
+    home = Home(Path(), EMBEDDED.model_copy(update={"objects": objects, "online": REDIS}))
+    features = server_of(home)
+    assert features is not None
+    client = redis_of(REDIS)
+    for pattern in (f"evergreen:{features.home}:*", f"*evergreen_{features.home}_*"):
+        for key in client.scan_iter(match=pattern, count=1000):
+            client.unlink(key)
 
 
 class OwnPostgres:
