@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
 from assets.lake import Home
-from assets.registry import ledger as ledger_module
+from assets.registry import anchors
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
@@ -37,7 +37,7 @@ PATIENCE = 3
 """The challengers of a reign for whom GOOD is proof: 12 rows right only by them, and 2 only by the champion."""
 WRITES = [
     (Ledger, "append"),
-    (ledger_module, "write_atomically"),
+    (anchors, "write_atomically"),
     (MlflowClient, "set_model_version_tag"),
     (MlflowClient, "set_registered_model_alias"),
     (MlflowClient, "set_registered_model_tag"),
