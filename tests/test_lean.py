@@ -1,7 +1,6 @@
 """What is imported of large packages, and what is not."""
 
 import gc
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,22 +72,3 @@ def test_a_start_runs_no_large_module_that_it_does_not_need(code: str, needed: l
     command = [sys.executable, "-c", f"import sys; {code}; {told}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == needed
-
-
-COUNTING = """
-import os
-from assets.features.store import feast_imports
-with feast_imports():
-    from feast import FeatureStore
-import feast.metrics
-from prometheus_client import values
-print(values.ValueClass.__name__, sorted(name for name in os.environ if name.startswith("PROMETHEUS")))
-"""
-
-
-def test_feast_counts_in_memory_and_has_no_other_counter_in_a_file(tmp_path: Path) -> None:
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", COUNTING]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)
-    assert done.stdout == "MutexValue []\n"
-    assert list(tmp_path.glob("feast_metrics*")) == []

@@ -54,9 +54,6 @@ _ENGINE_MODULES = ("default_views.py", "offline_store.py", "repository.py")
 """The engine's modules that the registry depends on."""
 
 
-_COUNTERS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
-
-
 @dataclass(frozen=True)
 class Definitions:
     """The content of Feast's registry: names of entities and views, and the service's features in order."""
@@ -211,26 +208,8 @@ def feast_imports() -> Iterator[None]:
     try:
         with lean(absent=("torch",), late=("feast.feature_server", "feast.ui_server")):
             yield
-            _import_metrics()
     finally:
         typeguard.typechecked = original
-
-
-def _import_metrics() -> None:
-    """Have Feast count in memory, and nobody else elsewhere.
-
-    It would choose files for all counters of this process and its children, in a folder that a killed process leaves.
-    """
-    import prometheus_client  # noqa: F401 - where it counts is decided by its first import
-
-    own = {name: os.environ.get(name) for name in _COUNTERS}
-    os.environ |= dict.fromkeys(_COUNTERS, os.devnull)
-    try:
-        import feast.metrics  # noqa: F401
-    finally:
-        for name, value in own.items():
-            os.environ.pop(name)
-            os.environ |= {} if value is None else {name: value}
 
 
 def _applied(home: Home) -> Definitions | None:

@@ -1,6 +1,7 @@
 """What a request is answered with, and what is refused."""
 
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
@@ -183,9 +184,9 @@ def test_logs_and_metrics_have_no_text_and_no_key(client: Any, caplog: pytest.Lo
     with caplog.at_level(logging.DEBUG):
         client.ask("mortgage SECRETWORD")
         client.http.post("/v1/predict", json={"records": [{"complaint_id": "1", "narrative": "SECRETWORD\0"}]})
-    counted = 'evergreen_serving_requests_total{path="/v1/predict",status="422"} 1.0'
+    counted = re.compile(r'^evergreen_serving_requests_total\{path="/v1/predict",status="422"\} [1-9]', re.M)
     deadline = monotonic() + 30
-    while counted not in (metrics := client.http.get("/metrics").text):  # an answer is counted once it is sent
+    while not counted.search(metrics := client.http.get("/metrics").text):  # an answer is counted once it is sent
         assert monotonic() < deadline
     key = client.http.headers["authorization"].removeprefix("Bearer ")
     for written in (caplog.text, metrics):

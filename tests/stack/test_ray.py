@@ -249,7 +249,9 @@ def dagster_run(
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def test_a_killed_run_and_a_killed_rank_cost_nothing_but_time(
