@@ -21,7 +21,7 @@ from assets.exceptions import DatabaseError, Superseded
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["PATIENCE", "Leases", "Unreachable", "connected", "persistently"]
+__all__ = ["PATIENCE", "Leases", "Unreachable", "connected", "persistently", "prepare"]
 
 PATIENCE = 60.0
 """Seconds after which a lease that was not renewed counts as given up: longer than a database takes to restart."""
@@ -142,11 +142,11 @@ class Leases:
                 found = connection.execute(_HELD, {"prefix": prefix, "patience": self.patience}).fetchall()
                 return [(str(name), since, bool(alive)) for name, since, alive in found]
 
-        _prepare(self.url)
+        prepare(self.url, _SCHEMA)
         return persistently(rows)
 
     def _wait_for(self, name: str, holder: str, what: str | None) -> None:
-        _prepare(self.url)
+        prepare(self.url, _SCHEMA)
         said = what is None
         while not self._run(_TAKE, name, holder):
             if not said:
@@ -174,12 +174,12 @@ class Leases:
 
 
 @cache
-def _prepare(url: str) -> None:
-    """Create the table; of two processes that do so at once, one waits for the other: both would fail."""
+def prepare(url: str, tables: LiteralString) -> None:
+    """Create tables that may exist; of two processes that do so at once, one waits for the other: both would fail."""
 
-    def prepare() -> None:
+    def create() -> None:
         with connected(url) as connection, connection.transaction():
-            connection.execute("select pg_advisory_xact_lock(hashtext('evergreen.leases'))")
-            connection.execute(_SCHEMA)
+            connection.execute("select pg_advisory_xact_lock(hashtext(%s))", (tables,))
+            connection.execute(tables)
 
-    persistently(prepare)
+    persistently(create)

@@ -22,12 +22,12 @@ from typing import Any
 
 import typer
 
-from assets.database import connected
 from assets.exceptions import EvergreenError
 from assets.lake import Home, write_atomically
 from assets.objects import Objects
 from assets.settings import CONFIGS
 from pipelines.stopping import Stopped, listen
+from pipelines.tracking_server import create_database
 
 __all__ = ["DATABASE", "REDIS", "Seaweed", "Secrets", "Stack", "Tracking", "free_ports", "local_stack"]
 
@@ -281,7 +281,7 @@ def local_stack(folder: Path, name: str) -> Iterator[Stack]:
             files=f"s3://{_BUCKET}/mlflow",
             objects=objects.variables,
         )
-        _create_database(f"{DATABASE}/postgres", name)
+        create_database(f"{DATABASE}/{name}")
         stack.enter_context(tracking.running())
         variables = {
             "EVERGREEN_ENVIRONMENT": "stack",
@@ -293,14 +293,6 @@ def local_stack(folder: Path, name: str) -> Iterator[Stack]:
             "MLFLOW_TRACKING_PASSWORD": keys.password("mlflow/evergreen"),
         }
         yield Stack(objects, tracking, objects.variables | variables)
-
-
-def _create_database(server: str, name: str) -> None:
-    """Create a database, unless there is one; `name` is ours."""
-    with connected(server) as connection:
-        known = connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
-        if not known:
-            connection.execute(f"create database {name}")
 
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)

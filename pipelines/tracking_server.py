@@ -28,7 +28,7 @@ from assets.registry.tracking import ADDRESSES
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["WRITERS", "OnlyWriters", "application", "users_in"]
+__all__ = ["WRITERS", "OnlyWriters", "application", "create_database", "users_in"]
 
 _ADMIN, _WRITER = "admin", "evergreen"
 WRITERS = (_ADMIN, _WRITER)
@@ -102,7 +102,7 @@ def application(
     `files` is an s3:// address or a folder; `names` are the hosts, with port, that it answers to.
     """
     for url in (database, users_database):
-        _create(url)
+        create_database(url)
     from mlflow.server import constants
 
     os.environ |= {
@@ -149,7 +149,7 @@ def _with_users(database: str, users: Mapping[str, str]) -> "FastAPI":
     return app
 
 
-def _create(url: str) -> None:
+def create_database(url: str) -> None:
     """Create a PostgreSQL database that does not exist. Raises SettingsError when the server refuses."""
     import psycopg2
     from psycopg2 import errors, sql

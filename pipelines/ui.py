@@ -15,7 +15,6 @@ from html import escape
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -232,13 +231,13 @@ def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 
 def _answers(home: Home, name: str) -> bool:
-    """Whether a process answers where it should; the daemon listens nowhere."""
+    """Whether a process of this machine answers, by whatever name others know it; the daemon listens nowhere."""
     if name == "code":
         (location,) = yaml.safe_load((home.dagster / WORKSPACE).read_text())["load_from"]
         server = location["grpc_server"]
-        family, where = (socket.AF_UNIX, server["socket"]) if "socket" in server else (socket.AF_INET, _own(server))
-        with closing(socket.socket(family)) as probe:
-            return probe.connect_ex(where) == 0
+        local = "socket" in server
+        with closing(socket.socket(socket.AF_UNIX if local else socket.AF_INET)) as probe:
+            return probe.connect_ex(server["socket"] if local else (HOST, server["port"])) == 0
     if name not in PORTS:
         return True
     with closing(HTTPConnection(HOST, ports(home)[name], timeout=_PATIENCE)) as connection:
@@ -247,11 +246,6 @@ def _answers(home: Home, name: str) -> bool:
             return bool(connection.getresponse().status)
         except (OSError, HTTPException):
             return False
-
-
-def _own(server: Mapping[str, Any]) -> tuple[str, int]:
-    """Where a server of this machine is reached from it, by whatever name others know it."""
-    return HOST, server["port"]
 
 
 def _wait(home: Home, processes: Processes, say: Say) -> None:

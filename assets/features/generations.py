@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from getpass import getuser
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString
 from uuid import uuid4
 
-from assets.database import connected
+from assets.database import connected, prepare
 from assets.exceptions import DatabaseError, NotPublished, Superseded
 from assets.features.redis_client import redis_errors, redis_of
 from assets.lake import Home, hash_json
@@ -355,17 +355,9 @@ class PostgresServer(Server):
 
     @contextmanager
     def _prepared(self) -> Iterator["Connection"]:
-        _prepare(self.url)
+        prepare(self.url, _TABLES)
         with connected(self.url) as connection:
             yield connection
-
-
-@cache
-def _prepare(url: str) -> None:
-    """Create the tables; of two processes that do so at once, one waits for the other."""
-    with connected(url) as connection, connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(hashtext('evergreen_online'))")
-        connection.execute(_TABLES)
 
 
 def server_of(home: Home) -> Server | None:

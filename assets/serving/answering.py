@@ -25,7 +25,7 @@ from assets.serving.spool import Spool
 from assets.serving.standing import Candidate, Follower, Standing, Standings
 from assets.settings import ScoringSettings, ServingSettings
 
-__all__ = ["Answering", "falls_within"]
+__all__ = ["Answering", "falls_within", "now"]
 
 _log = logging.getLogger("evergreen.serving")
 
@@ -123,7 +123,7 @@ class Answering:
 
     def _deliver(self, batch: list[Asked], answers: list[Answer]) -> None:
         """Write down what was asked and answered, and then return it."""
-        at, first = _now(), 0
+        at, first = now(), 0
         events, parts = list[dict[str, Any]](), list[tuple[Asked, list[Answer]]]()
         for asked in batch:
             part = answers[first : first + len(asked.records)]
@@ -148,9 +148,10 @@ class Answering:
         others = self._score(champion, looked, canary, "shadow")
         others |= self._score(candidate.standing, looked, shadowed, "shadow")
         if others:
-            at = _now()
+            at = now()
             self.spool.append({"kind": "shadow", "at": at, **answer} for answer in others.values())
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment in UTC, ISO 8601, to the microsecond."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from assets.as_of import instant
 from assets.exceptions import NotPublished, describe
-from assets.features.serving import OnlineReader, online_store
+from assets.features.serving import OnlineReader, online_store, served
 from assets.features.store import digest
 from assets.lake import Home
 from assets.settings import ServingSettings
@@ -44,7 +44,7 @@ class Features:
     def problem(self) -> str | None:
         """Why the store cannot give features now, or only old ones; None when it can."""
         try:
-            content = online_store(self._home.features)
+            content = online_store(served(self._home))
         except Exception as error:  # whatever the store's own library raises
             return f"the online store cannot be read: {describe(error)}"
         if content.definitions != self._definitions:

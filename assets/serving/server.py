@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from threading import Event, Thread
@@ -14,7 +13,7 @@ from assets.ingestion.served import land
 from assets.lake import Home
 from assets.registry.registry import Registry
 from assets.registry.succession import Succession
-from assets.serving.answering import Answering
+from assets.serving.answering import Answering, now
 from assets.serving.batches import Asked, Batches, Busy
 from assets.serving.contract import Contract, Feedback
 from assets.serving.features import Features
@@ -91,7 +90,7 @@ class Server:
         """Record feedback; `done` gets what it reaches: the live evidence and, with outcomes, the records."""
         outcomes = self._outcomes(said)
         reaches = ["evidence", "records"] if outcomes else ["evidence"]
-        about = {"kind": "feedback", "at": _now(), "request": request, "key": key}
+        about = {"kind": "feedback", "at": now(), "request": request, "key": key}
         event = about | {"record_id": said.record_id, "label": said.label, "record": outcomes or None}
         self._spool.append([event], lambda fault: done(_unrecorded(fault) if fault else reaches))
 
@@ -133,7 +132,7 @@ class Server:
         if not outcomes.keys() & set(domain.label.fields):
             return outcomes
         if (known := domain.label.known.field) is not None:
-            outcomes.setdefault(known, _now()[:10] if domain.source.fields[known].type == "day" else _now())
+            outcomes.setdefault(known, now()[:10] if domain.source.fields[known].type == "day" else now())
         return outcomes
 
     def _closed_segment(self) -> None:
@@ -171,7 +170,3 @@ class Server:
 
 def _unrecorded(fault: OSError) -> Busy:
     return Busy(f"what is said cannot be recorded: {fault.strerror}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

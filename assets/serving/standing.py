@@ -24,7 +24,6 @@ from assets.training.task import Predictor
 __all__ = ["Candidate", "Follower", "Standing", "Standings", "load_standing"]
 
 _log = logging.getLogger("evergreen.serving")
-"""Verdicts that leave open whether a version is better: its answers would tell more."""
 
 
 @dataclass(frozen=True)

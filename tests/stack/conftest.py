@@ -5,7 +5,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -87,15 +87,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.stack)
 
 
-@pytest.fixture
-def database() -> Iterator[str]:
-    """The URL of an empty database of the machine's PostgreSQL, which is dropped afterwards."""
-    name = f"evergreen_test_{uuid4().hex[:12]}"
+@contextmanager
+def postgres() -> Iterator[Any]:
+    """A connection to the machine's PostgreSQL server; without one the test is skipped."""
     try:
         server = psycopg.connect(f"{DATABASE}/postgres", autocommit=True, connect_timeout=5)
     except psycopg.OperationalError as error:
         pytest.skip(f"there is no PostgreSQL on 127.0.0.1:5432: {error}")
     with closing(server):
+        yield server
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The URL of an empty database of the machine's PostgreSQL, which is dropped afterwards."""
+    name = f"evergreen_test_{uuid4().hex[:12]}"
+    with postgres() as server:
         server.execute(f"create database {name}")
         try:
             yield f"{DATABASE}/{name}"
@@ -107,23 +114,19 @@ def database() -> Iterator[str]:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack with databases of its own, which are dropped afterwards."""
     name = f"evergreen_test_{uuid4().hex[:12]}"
-    try:
-        server = psycopg.connect(f"{DATABASE}/postgres", autocommit=True, connect_timeout=5)
-    except psycopg.OperationalError as error:
-        pytest.skip(f"there is no PostgreSQL on 127.0.0.1:5432: {error}")
-    with closing(server):
+    with postgres() as server:
         try:
             with local_stack(tmp_path_factory.mktemp("stack"), name) as servers:
                 yield servers
         finally:
             for database in (name, f"{name}_mlflow", f"{name}_mlflow_users"):
                 server.execute(f"drop database if exists {database} with (force)")
-            remove_features(f"s3://evergreen/{name}")
+            of_it = {"objects": f"s3://evergreen/{name}", "online": REDIS}
+            remove_features(Home(Path(), EMBEDDED.model_copy(update=of_it)))
 
 
-def remove_features(objects: str) -> None:
-    """Remove the online features of a home on S3 from the machine's Redis."""
-    home = Home(Path(), EMBEDDED.model_copy(update={"objects": objects, "online": REDIS}))
+def remove_features(home: Home) -> None:
+    """What FLUSHDB does to a home's keys in the machine's Redis."""
     features = server_of(home)
     assert features is not None
     client = redis_of(REDIS)

@@ -18,8 +18,10 @@ from assets.features.generations import server_of
 from assets.features.redis_client import redis_of
 from assets.features.serving import OnlineReader, materialize, online_features, online_store, pinned, served
 from assets.lake import Home
-from assets.settings import EMBEDDED
+from assets.serving.features import Features
+from assets.settings import EMBEDDED, load_serving_settings
 from tests.features.conftest import publish_marts, records
+from tests.stack.conftest import remove_features
 
 LATE, EARLY = "2020-03-10", "2020-02-01"
 REDIS = "redis://127.0.0.1:6379/0"
@@ -51,14 +53,7 @@ def home(request: pytest.FixtureRequest, filled: Home, tmp_path: Path) -> Iterat
     home = Home(tmp_path / "home", EMBEDDED.model_copy(update={"online": url}))
     yield home
     if request.param == "redis":
-        flush(home)
-
-
-def flush(home: Home) -> None:
-    """What FLUSHDB does to the home's keys."""
-    for pattern in (f"evergreen:{server_of(home).home}:*", f"*evergreen_{server_of(home).home}_*"):
-        for key in redis_of(REDIS).scan_iter(match=pattern, count=1000):
-            redis_of(REDIS).delete(key)
+        remove_features(home)
 
 
 def names_on(home: Home) -> set[str]:
@@ -109,13 +104,23 @@ def test_before_the_first_fill_and_after_a_flush_it_says_so(home: Home, rows: pd
     if home.environment.online == REDIS:
         reader = OnlineReader.open(home)
         assert reader.is_current
-        flush(home)
+        remove_features(home)
         with pytest.raises(NotPublished, match="has lost its content"):
             reader.features(rows)
         with pytest.raises(NotPublished):
             online_features(home, rows)
         materialize(home, LATE)
         assert online_features(home, rows)["company_labels"].notna().any()
+
+
+def test_a_server_of_answers_is_not_ready_while_the_store_in_use_is_empty(home: Home) -> None:
+    settings = load_serving_settings()
+    assert "never filled" in str(Features(home, settings).problem())
+    materialize(home, LATE)
+    assert Features(home, settings).problem() is None
+    if home.environment.online == REDIS:
+        remove_features(home)
+        assert "has lost its content" in str(Features(home, settings).problem())
 
 
 def test_what_is_refused_is_never_seen_and_leaves_nothing(home: Home, rows: pd.DataFrame) -> None:
@@ -182,7 +187,8 @@ from pathlib import Path
 from assets.features import generations, serving
 from assets.features.store import feast_imports
 from assets.lake import Home
-from assets.settings import EMBEDDED
+from assets.serving.features import Features
+from assets.settings import EMBEDDED, load_serving_settings
 with feast_imports():
     from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore
     from feast.infra.online_stores.redis import RedisOnlineStore

@@ -3,12 +3,11 @@
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-import psycopg
 import pytest
 import requests
 
@@ -18,6 +17,7 @@ from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.settings import EMBEDDED
 from pipelines.stack import DATABASE, Tracking
 from tests.registry.conftest import make_bundle, make_evaluation
+from tests.stack.conftest import postgres
 
 A, B = "a" * 16, "b" * 16
 
@@ -31,11 +31,7 @@ def server(seaweed_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Ite
     seaweed_server.client().create_bucket(Bucket=files.removeprefix("s3://"))
     about = {"files": f"{files}/mlflow", "objects": seaweed_server.variables}
     server = Tracking(folder, keys=keys, database=f"{DATABASE}/{name}", **about)
-    try:
-        databases = psycopg.connect(f"{DATABASE}/postgres", autocommit=True, connect_timeout=5)
-    except psycopg.OperationalError as error:
-        pytest.skip(f"there is no PostgreSQL on 127.0.0.1:5432: {error}")
-    with closing(databases):
+    with postgres() as databases:
         try:
             with server.running():
                 yield server
