@@ -9,7 +9,7 @@ cannot be truncated or replaced unnoticed: a small file next to it and, by a set
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -20,7 +20,7 @@ from assets.exceptions import RegistryError
 from assets.lake import hash_json, locked
 from assets.registry.anchors import Anchor, FileAnchor, Head
 
-__all__ = ["Entry", "Ledger"]
+__all__ = ["Entry", "Ledger", "entries_of"]
 
 _SCHEMA = (
     """
@@ -232,7 +232,11 @@ def _unknown(anchors: dict[Anchor, Head], hashes: dict[int, str]) -> str | None:
 
 
 def _select(connection: sqlite3.Connection, where: str, parameters: tuple[str | None, ...]) -> list[Entry]:
-    rows = connection.execute(f"{_COLUMNS} {where} order by seq", parameters)
+    return entries_of(connection.execute(f"{_COLUMNS} {where} order by seq", parameters))
+
+
+def entries_of(rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+    """Rows of the table, in the order of its columns, as entries."""
     return [Entry(seq, kind, key, as_of, json.loads(body), digest) for seq, kind, key, as_of, body, digest in rows]
 
 

@@ -1,15 +1,13 @@
 """Reads the ledger without a lock, so that no run ever waits for whoever watches."""
 
-import json
 import sqlite3
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from assets.database import connected
 from assets.lake import Home
-from assets.registry.ledger import Entry
+from assets.registry.ledger import Entry, entries_of
 from assets.watching.figures import Busy
 
 __all__ = ["glance", "head"]
@@ -43,7 +41,7 @@ def _in_database(url: str) -> tuple[Entry, ...]:
     """A plain select sees a single moment, and holds up nobody who appends."""
     with connected(url) as connection:
         there = connection.execute(_IS_THERE).fetchone() == (True,)
-        return _entries(connection.execute(_SHARED).fetchall() if there else ())
+        return tuple(entries_of(connection.execute(_SHARED).fetchall() if there else ()))
 
 
 def _in_file(path: Path) -> tuple[Entry, ...]:
@@ -56,7 +54,7 @@ def _in_file(path: Path) -> tuple[Entry, ...]:
         return ()
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.deserialize(content)
-        return _entries(connection.execute(_COLUMNS).fetchall())
+        return tuple(entries_of(connection.execute(_COLUMNS).fetchall()))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -66,7 +64,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_size
-
-
-def _entries(rows: Iterable[tuple[Any, ...]]) -> tuple[Entry, ...]:
-    return tuple(Entry(seq, kind, key, as_of, json.loads(body), digest) for seq, kind, key, as_of, body, digest in rows)
