@@ -70,7 +70,8 @@ def plan(home: Home, settings: RetentionSettings, as_of: str | None = None) -> l
 
 def preview(home: Home, settings: RetentionSettings, *, now: bool = False) -> Pruned:
     """What `prune` would remove and mark now, if no other process is at work. Raises the same errors."""
-    return _sorted(home, plan(home, settings), _newest_day(Registry(home)), settings, now=now)
+    day = _newest_day(Registry(home))
+    return _sorted(home, plan(home, settings, day), day, settings, now=now)
 
 
 def prune(
@@ -104,7 +105,7 @@ def _mark_and_move(
     if any(now or reader.since is None for reader in others):
         return Pruned((), at_work=names)
     day = as_of or _newest_day(Registry(home))
-    planned = [] if home.objects else plan(home, settings, as_of)
+    planned = [] if home.objects else plan(home, settings, day)
     done = _sorted(home, planned, day, settings, others, now=now)
     if done.removed:
         _move(home, day, done.removed)

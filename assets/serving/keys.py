@@ -1,6 +1,5 @@
 """API keys: a file with the hash of each, and how much each may send."""
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -10,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 
 from assets.exceptions import SettingsError
-from assets.lake import write_atomically
+from assets.lake import hash_bytes, write_atomically
 
 __all__ = ["Bucket", "Keys", "add_key"]
 
@@ -46,7 +45,7 @@ class Keys:
 
     def name(self, key: str) -> str | None:
         """The name of a key; None for one that is not known. All are compared, each in constant time."""
-        digest, names = hashlib.sha256(key.encode()).hexdigest(), []
+        digest, names = hash_bytes(key.encode()), []
         for name, known in self.hashes:
             if hmac.compare_digest(digest, known):
                 names.append(name)
@@ -64,7 +63,7 @@ def add_key(path: Path, name: str) -> str:
     if any(line.startswith(f"{name}:") for line in before.splitlines()):
         raise SettingsError(f"--new-key {name}: {path} has a key of that name; remove its line first")
     key = secrets.token_urlsafe(32)
-    line = f"{name}:{hashlib.sha256(key.encode()).hexdigest()}\n"
+    line = f"{name}:{hash_bytes(key.encode())}\n"
     write_atomically(path, f"{before}{'' if before.endswith(chr(10)) or not before else chr(10)}{line}")
     return key
 
