@@ -2,7 +2,8 @@
 
 import json
 
-from assets.lake import Home, write_atomically
+from assets.home import Home
+from assets.writing import write_atomically
 
 __all__ = ["HOST", "PICTURES", "PORTS", "address", "ports", "set_ports"]
 

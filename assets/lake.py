@@ -1,252 +1,31 @@
-"""The home folder, and in it a lake: immutable versions of tables, with one atomic pointer per table.
+"""A lake: immutable versions of tables, with one atomic pointer per table.
 
-<home>/lake/<table>/<version>/...     written as .staging-* next to it, synced, renamed into place
-<home>/lake/<table>/CURRENT           the version that readers see, moved by one os.replace
-<home>/lake/<table>/.replaced/<name>  the version that took the place of another
-<home>/lake/.writing/<table>.lock     held by the process that writes the table, and released when it ends
-<home>/running/<name>.lock            held by each process at work in the home
+<lake>/<table>/<version>/...     written as .staging-* next to it, synced, renamed into place
+<lake>/<table>/CURRENT           the version that readers see, moved by one os.replace
+<lake>/<table>/.replaced/<name>  the version that took the place of another
+<lake>/.writing/<table>.lock     held by the process that writes the table, and released when it ends
 """
 
-import fcntl
-import hashlib
-import json
-import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
-from assets.database import Leases
-from assets.exceptions import EvergreenError, NotPublished, SettingsError
-from assets.objects import Objects
-from assets.pages import Pages
-from assets.settings import EMBEDDED, Domain, Environment, domain_folder, load_domain, load_environment
+from assets.exceptions import EvergreenError, NotPublished
+from assets.locks import locked
 from assets.shared import MANIFEST, Pointer, SharedStore, superseded
+from assets.writing import sync, write_atomically
 
-__all__ = [
-    *("Home", "Lake", "alive", "claimed", "has_died", "is_alive", "locked", "remove_unshared", "share"),
-    *("hash_bytes", "hash_file", "hash_json", "hash_tree", "replacing", "sync", "write_atomically"),
-]
+__all__ = ["Lake"]
 
-_ADDRESS, _OWNER = "OBJECTS", "DOMAIN"
 _POINTER, _COPIES, _REPLACED = "CURRENT", ".copies", ".replaced"
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}(T.+)?")
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
-
-_log = logging.getLogger("evergreen")
-
-
-@dataclass(frozen=True)
-class Home:
-    """The folder (`EVERGREEN_HOME`) that holds all state; deleting it is a full reset.
-
-    In an environment that machines share, S3 and a database hold the state, and the folder is one machine's own, of
-    copies.
-    """
-
-    root: Path
-    environment: Environment = EMBEDDED
-
-    @classmethod
-    def from_environment(cls) -> "Home":
-        """`EVERGREEN_HOME`, or `.evergreen` in the domain's folder.
-
-        Raises SettingsError for a path that DuckDB would treat as a pattern, reading other folders' files.
-        """
-        root = Path(os.environ.get("EVERGREEN_HOME") or domain_folder() / ".evergreen").absolute()
-        if set("*?[") & set(str(root)):
-            raise SettingsError(f"EVERGREEN_HOME: {root}: a path with *, ? or [ reads as a pattern; choose another")
-        return cls(root, load_environment())
-
-    def require_known(self) -> None:
-        """Raises SettingsError for the home of another domain, cadence or earlier Evergreen, and for a file."""
-        nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
-        if not nearest.is_dir():
-            raise SettingsError(f"EVERGREEN_HOME: {self.root} is no folder: {nearest} is a file; choose another")
-        self._require_address()
-        if (owner := self._owner()) is not None:
-            self._require_ours(*owner.splitlines())
-        if (self.root / "lake" / "marts").exists() and not (self.root / "lake" / "raw_records").exists():
-            raise SettingsError(
-                f"EVERGREEN_HOME: {self.root} is from an earlier Evergreen, whose tables had other names; choose a new "
-                "folder, and run again with the same sources"
-            )
-
-    def _require_ours(self, owner: str = "", cadence: str | None = None) -> None:
-        """Homes from before there were cadences say none."""
-        home, setting = self.objects or self.root, "EVERGREEN_OBJECTS" if self.objects else "EVERGREEN_HOME"
-        other = "prefix" if self.objects else "folder"
-        if owner != self.domain.name:
-            raise SettingsError(
-                f"{setting}: {home} is the home of the domain {owner}, not of {self.domain.name}; choose another "
-                f"{other}"
-            )
-        if cadence not in (None, self.domain.cadence):
-            raise SettingsError(
-                f"domain.yaml: cadence: {home} has a night every {cadence}, not every {self.domain.cadence}; keep "
-                f"that cadence, or choose another {other} as {setting}"
-            )
-
-    def claim(self) -> None:
-        """Assign the home to this domain, permanently. Raises SettingsError when it is another's."""
-        self.require_known()
-        self.root.mkdir(parents=True, exist_ok=True)
-        owner = f"{self.domain.name}\n{self.domain.cadence}"
-        if self._owner() is not None:
-            return
-        if self.objects is None:
-            write_atomically(self.root / _OWNER, owner)
-        elif not self._shared.create(_OWNER, owner.encode()):
-            self.require_known()  # another machine's claim was faster
-
-    def _owner(self) -> str | None:
-        """The domain, and on a second line the cadence, of whoever claimed the home; None if nobody did."""
-        if self.objects is not None:
-            stored = self._shared.read(_OWNER)
-            return stored.content.decode() if stored else None
-        return (self.root / _OWNER).read_text() if (self.root / _OWNER).exists() else None
-
-    @property
-    def domain(self) -> Domain:
-        """The domain of the records in this home."""
-        return load_domain()
-
-    @cached_property
-    def lake(self) -> "Lake":
-        self._require_address()
-        if self.objects is None:
-            return Lake(self.root / "lake")
-        if not (self.root / _ADDRESS).exists():
-            write_atomically(self.root / _ADDRESS, self.objects)
-        return Lake(self.root / "lake", SharedStore(self._shared.under("lake")))
-
-    @property
-    def source(self) -> Path:
-        """Simulated records; real ones lie elsewhere."""
-        return self.root / "source"
-
-    @property
-    def warehouse(self) -> Path:
-        """dbt's private folder: its database, its target folder and the marts staged for audit."""
-        return self.root / "warehouse"
-
-    @property
-    def features(self) -> Path:
-        """Feast's registry and online store."""
-        return self.root / "features"
-
-    @property
-    def mlflow(self) -> Path:
-        return self.root / "mlflow"
-
-    @property
-    def dagster(self) -> Path:
-        return self.root / "dagster"
-
-    @property
-    def reports(self) -> Path:
-        """HTML pages, such as Data Docs and reports by Evidently, served by `evergreen ui`."""
-        return self.root / "reports"
-
-    @cached_property
-    def pages(self) -> Pages:
-        """The reports, which machines may share: who writes one puts it there, and who shows one fetches it."""
-        return Pages(self.reports, self._shared.under("reports") if self.objects else None)
-
-    @property
-    def pictures(self) -> Path:
-        """The pictures in Dagster's pages, as <asset>/<as-of>/<hash>.png."""
-        return self.reports / "pictures"
-
-    def running(self, name: str) -> Path:
-        """The file by which a process at work in this home is `alive`; a run of the graph is named by its id."""
-        return self.root / "running" / f"{name}.lock"
-
-    @contextmanager
-    def in_use(self, name: str) -> Iterator[None]:
-        """Mark this process as using the home inside the context: nothing is removed in the meantime.
-
-        `name`: the run's id, or what the process does, to be shown to whoever wants to remove something.
-        """
-        with ExitStack() as stack:
-            if leases := self.leases:
-                stack.enter_context(leases.hold(f"running/{name}"))
-            else:
-                with self._door(shared=True):
-                    stack.enter_context(alive(self.running(name)))
-            yield
-
-    def has_died(self, name: str) -> bool:
-        """Whether a process that was `in_use` was killed; on another machine, as long as it takes to be sure."""
-        if leases := self.leases:
-            return f"running/{name}" in leases.given_up("running/")
-        return has_died(self.running(name))
-
-    def is_alive(self, name: str) -> bool:
-        """Whether a process is `in_use`."""
-        if leases := self.leases:
-            return f"running/{name}" in leases.held("running/")
-        return is_alive(self.running(name))
-
-    def exclusively(self, name: str, what: str) -> AbstractContextManager[None]:
-        """Let one process at a time, of any machine, do something; others log `what` they wait for.
-
-        On a machine's own home the kernel lets the next one in when the process ends, however it ends.
-        """
-        if leases := self.leases:
-            return leases.hold(f"exclusive/{name}", what)
-        return locked(self.root / ".locks" / f"{name}.lock", what)
-
-    @property
-    def objects(self) -> str | None:
-        """The s3://bucket/prefix that holds the state of a home that machines share."""
-        return self.environment.objects
-
-    @property
-    def leases(self) -> Leases | None:
-        """The leases of a home that machines share; None for one on a single machine, which has files with locks."""
-        return Leases(self.environment.database) if self.environment.database else None
-
-    @contextmanager
-    def closed(self, own: str | None = None) -> Iterator[tuple[str, ...]]:
-        """Let no process enter `in_use`; yields the names of those inside, without the caller's `own` name.
-
-        Files of killed processes no longer count, and stay.
-        """
-        with self._door(shared=False):
-            inside = (path for path in (self.root / "running").glob("*.lock") if path.stem != own)
-            yield tuple(sorted(path.stem for path in inside if is_alive(path)))
-
-    @property
-    def ledger(self) -> Path:
-        return self.root / "ledger.db"
-
-    def _require_address(self) -> None:
-        """Copies from one address are never taken for another's, nor for a home. Raises SettingsError."""
-        address = self.root / _ADDRESS
-        if address.exists():
-            if (copied := address.read_text()) != self.objects:
-                raise SettingsError(
-                    f"EVERGREEN_HOME: {self.root} has copies of {copied}, not of {self.objects or 'a home here'}; "
-                    "choose another folder, or set EVERGREEN_OBJECTS"
-                )
-        elif self.objects and (self.root / "lake").exists():
-            raise SettingsError(
-                f"EVERGREEN_HOME: {self.root} is a home of its own; choose another folder for copies of {self.objects}"
-            )
-
-    @property
-    def _shared(self) -> Objects:
-        return Objects.at(str(self.objects))
-
-    def _door(self, *, shared: bool) -> AbstractContextManager[None]:
-        return locked(self.root / "running" / ".door", "removing what nothing needs", shared=shared)
 
 
 class Store(Protocol):
@@ -510,132 +289,6 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in found if entry.is_dir() and entry.name[0] != ".")
 
 
-@contextmanager
-def locked(path: Path, what: str | None = None, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file, created if needed; waits while another process holds it.
-
-    The kernel releases it when its holder ends, however it ends. `what`: what the lock protects, for the message that
-    says what is waited for; None where the wait is brief. `shared`: any number of processes may hold it at once.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if what is not None:
-                _log.warning("waiting for another run to finish with %s", what)
-            fcntl.flock(file, kind)
-        yield
-
-
-@contextmanager
-def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Whether this process got the lock of a file, created if needed; without `wait` another may hold it."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-def share(folder: Path) -> int:
-    """A handle that keeps others from removing a folder (`remove_unshared`); creates the folder if needed."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        if os.fstat(handle).st_nlink:  # otherwise it was removed before the lock was acquired
-            return handle
-        os.close(handle)
-
-
-def remove_unshared(handle: int, folder: Path) -> None:
-    """Close a handle on a folder, and remove the folder if no other process shares it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_nlink:
-            shutil.rmtree(folder)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def alive(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that is removed at the end: a file without a holder is from a process that died."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def is_alive(path: Path) -> bool:
-    """Whether a process is `alive` with this file."""
-    try:
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-def has_died(path: Path) -> bool:
-    """Whether a process that was `alive` with this file was killed."""
-    return not is_alive(path) and path.exists()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file in one step: a reader sees the old text or the new one, never part of it."""
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that replaces a path in one step once it is complete and on disk; an error removes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_bytes(content: bytes) -> str:
-    """SHA-256 of some bytes, in hex."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def hash_tree(folder: Path) -> str:
-    """One SHA-256 over every file under a folder, by relative name and content."""
-    return hash_json({p.relative_to(folder).as_posix(): hash_file(p) for p in folder.rglob("*") if p.is_file()})
-
-
-def hash_json(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, for naming things that are a function of settings."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def _begun(staged: Path) -> str | None:
     """The pointer's mark when `staging` began; None for a version that is published again."""
     parts = staged.name.split(".", 2)
@@ -664,12 +317,3 @@ def _settle(folder: Path, target: Path) -> None:
 def _sync_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
         sync(path)
-
-
-def sync(path: Path) -> None:
-    """Flush a file's bytes, or a folder's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,11 +1,11 @@
 """Pages and pictures for people: the files of a folder or, where machines share a home, objects with copies in one."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+from assets.hashing import hash_file
 from assets.objects import Objects
 
 __all__ = ["Pages"]
@@ -34,7 +34,7 @@ class Pages:
         own = path.relative_to(self.folder).as_posix()
         names = [own] if path.is_file() else [f"{own}/{name}" for name in _files(path)]
         for name in sorted(names, key=lambda name: PurePosixPath(name).name == _INDEX):
-            self.shared.upload(name, self.folder / name, _hash(self.folder / name))
+            self.shared.upload(name, self.folder / name, hash_file(self.folder / name))
         if path.is_dir():
             self.shared.remove(set(self.shared.names(f"{own}/")) - set(names))
 
@@ -63,7 +63,7 @@ class Pages:
         sha256 = shared.sha256(name)
         if sha256 is None:
             path.unlink(missing_ok=True)
-        elif not path.is_file() or _hash(path) != sha256:
+        elif not path.is_file() or hash_file(path) != sha256:
             path.parent.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=".fetched-", dir=path.parent) as temporary:
                 if shared.download(name, Path(temporary) / "page", sha256):
@@ -81,8 +81,3 @@ def _files(folder: Path) -> Iterator[str]:
 def _is_shown(name: str) -> bool:
     """Whether a name stays in its folder, and no part of it is hidden."""
     return all(part and part[0] != "." for part in name.split("/"))
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,9 +19,11 @@ from assets.addresses import PICTURES, address
 from assets.as_of import at, parse
 from assets.display import Cell, markdown, plain
 from assets.exceptions import SettingsError, TrainingError
-from assets.lake import Home, hash_bytes, replacing
+from assets.hashing import hash_bytes
+from assets.home import Home
 from assets.logs import of_run
 from assets.settings import Settings, load_domain, load_settings
+from assets.writing import replacing
 
 if TYPE_CHECKING:
     from assets.training.launchers.interface import Job, Run

@@ -8,7 +8,6 @@ CURRENT is moved by a write on condition that it still is what its mover read (I
 publication one wins, and the other is told. No lock is shared, and no clock is asked.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from assets.exceptions import ObjectsError, Superseded
+from assets.hashing import hash_bytes, hash_file
 from assets.objects import Objects, Stored
 
 __all__ = ["MANIFEST", "Pointer", "SharedStore", "superseded"]
@@ -122,7 +122,7 @@ class SharedStore:
             return None
         key = _key(table, version, name, manifest)
         stored = self.objects.read(key)
-        if stored is None or hashlib.sha256(stored.content).hexdigest() != manifest["files"][name]["sha256"]:
+        if stored is None or hash_bytes(stored.content) != manifest["files"][name]["sha256"]:
             raise ObjectsError(f"{self.objects.address(key)} is not what was written; restore it")
         return stored.content
 
@@ -174,7 +174,9 @@ def _describe(folder: Path) -> dict[str, Any]:
     """A version's manifest: the size and hash of every file, and the folders, of which one may be empty."""
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
     files = {
-        name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for name, path in paths.items() if path.is_file()
+        name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+        for name, path in paths.items()
+        if path.is_file()
     }
     return {"files": files, "folders": [name for name, path in paths.items() if path.is_dir()]}
 
@@ -194,11 +196,6 @@ def _json(content: Any) -> bytes:
     return json.dumps(content, indent=1).encode()
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _files_beside(folder: Path) -> Iterator[tuple[str, Path]]:
     """The files of the versions beside a folder, by their names within a version."""
     for version in folder.parent.glob("[!.]*/"):
@@ -208,7 +205,7 @@ def _files_beside(folder: Path) -> Iterator[tuple[str, Path]]:
 def _linked(source: Path | None, path: Path, sha256: str) -> bool:
     """Link a file that has this content; false without one."""
     with suppress(FileNotFoundError):  # another process may remove what is beside
-        if source is not None and _hash(source) == sha256:
+        if source is not None and hash_file(source) == sha256:
             os.link(source, path)
             return True
     return False

@@ -84,7 +84,7 @@ COUNT = """count(*) over (partition by {entity} order by known_at
 PRELUDE = """
 import sys
 from pathlib import Path
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_settings
 home, source, as_of, settings = Home(Path({home!r})), {source!r}, {as_of!r}, load_settings("full")
 """

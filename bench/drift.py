@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
 from assets.features.kept_out import KeptOut
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.columns import sample_positions, spread
 from assets.monitoring.comparison import Column, Side, judge, measure_columns, shares
 from assets.monitoring.estimation import Answers, estimate_quality

@@ -18,7 +18,7 @@ from uuid import uuid4
 import dagster as dg
 from starlette.testclient import TestClient
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Ledger
 from assets.registry.shared_ledger import ledger_of
 from assets.settings import load_settings

@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 import torch
 
 from assets.features.snapshot import Snapshot
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.base_model import resolve_base_model
 from assets.training.launchers.launch import override, plan_training

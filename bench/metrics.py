@@ -23,7 +23,7 @@ from uuid import uuid4
 import dagster as dg
 import duckdb
 
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.comparison import Column
 from assets.monitoring.performance import Performance, Scores, WindowQuality
 from assets.monitoring.report import DriftReport

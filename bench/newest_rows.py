@@ -32,7 +32,7 @@ from assets.evaluation.gate import count_reign, decide
 from assets.evaluation.harm import paired_gain
 from assets.features.duplicates import find_duplicates, hash_starts
 from assets.features.snapshot import Snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.replay.frozen import TextTable, train_frozen
 from assets.replay.history import read_history, steps
 from assets.replay.workshop import Trained, Workshop

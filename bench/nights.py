@@ -31,7 +31,7 @@ os.environ["EVERGREEN_HOME"] = home
 from assets.features.serving import materialize
 from assets.features.store import apply_definitions
 from assets.ingestion.landing import ingest
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_settings
 from assets.validation.audit import audit, publish
 from assets.warehouse.project import build_marts

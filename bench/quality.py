@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from assets.features.snapshot import Snapshot, build_training_set, with_features
+from assets.home import Home
 from assets.ingestion.landing import ingest
-from assets.lake import Home
 from assets.settings import load_domain, load_settings
 from assets.training.bundle import load_bundle
 from assets.training.launchers.launch import override, plan_training

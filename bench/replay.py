@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from assets.lake import Home
+from assets.home import Home
 from assets.replay.history import steps
 from assets.replay.replay import Replay, replay, table
 from assets.settings import Settings, load_domain, load_policy, load_settings

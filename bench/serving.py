@@ -30,8 +30,8 @@ sys.path.insert(0, str(HERE))
 import numpy as np
 import psutil
 
+from assets.home import Home
 from assets.ingestion.records import Record
-from assets.lake import Home
 from assets.settings import load_serving_settings, load_settings
 
 TURNS, CHANGES, KEY = 2, 5, "bench"

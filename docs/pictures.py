@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from assets.addresses import PORTS, address
 from assets.front.pages import Links
-from assets.lake import Home
+from assets.home import Home
 from pipelines import letters, ui
 from pipelines.guard import token_of
 

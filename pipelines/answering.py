@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 
 from assets.exceptions import SettingsError
-from assets.lake import Home
+from assets.home import Home
 from assets.logs import stdout_logged
 from assets.settings import ServingSettings, Settings
 

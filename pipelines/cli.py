@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from assets import logs
 from assets.exceptions import SettingsError
-from assets.lake import Home
+from assets.home import Home
 from pipelines import output
 from pipelines.commands import deciding, graph, onboarding, reading, serving, upkeep
 from pipelines.examples import epilog

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from assets.as_of import PERIODS, at, instant
+from assets.home import Home
 from assets.ingestion.sources import configured_sources
-from assets.lake import Home
 from assets.registry.shared_ledger import ledger_of
 
 __all__ = ["NO_DAY", "following", "now"]

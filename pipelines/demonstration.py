@@ -22,7 +22,7 @@ from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # da
 
 from assets.as_of import at
 from assets.exceptions import EvergreenError, SettingsError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Entry
 from assets.registry.shared_ledger import ledger_of
 from assets.warehouse.marts import mart

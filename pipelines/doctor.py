@@ -20,9 +20,9 @@ import typer
 from assets.addresses import PORTS
 from assets.as_of import date_of, shifted
 from assets.exceptions import SettingsError, SourceError, describe
+from assets.home import Home
 from assets.ingestion.reading import EXPLAINED, contents
 from assets.ingestion.sources import SourceObject, list_objects
-from assets.lake import Home
 from assets.objects import Objects, Stored
 from assets.registry.registry import Registry
 from assets.registry.shared_ledger import ledger_of

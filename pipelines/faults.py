@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from assets.exceptions import BundleError, EvergreenError, TrainingError
-from assets.lake import Home
+from assets.home import Home
 
 __all__ = ["damaged_database", "explain", "explain_run", "full_disk"]
 

@@ -38,7 +38,7 @@ from assets.front.pages import (
 from assets.front.reports import shelves
 from assets.front.rows import Behind, Rows, Wanted, behind, find_rows
 from assets.front.why import Why, why
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from assets.settings import Domain, load_front_settings, load_settings
 from pipelines.guard import JsonOnly

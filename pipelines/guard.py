@@ -16,7 +16,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 
 __all__ = ["Guard", "JsonOnly", "cookie_of", "forget_token", "secret_of", "token_of"]
 

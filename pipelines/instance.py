@@ -10,9 +10,10 @@ import yaml
 from dagster._core.storage.tags import PARTITION_NAME_TAG  # dagster exports what has it, but not this
 
 from assets.exceptions import EvergreenError
-from assets.lake import Home, write_atomically
+from assets.home import Home
 from assets.resources import AS_OF, remember
 from assets.settings import CONFIGS
+from assets.writing import write_atomically
 
 __all__ = [
     *(

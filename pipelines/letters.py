@@ -14,8 +14,9 @@ from assets.front.night import Night, measured
 from assets.front.pages import Links
 from assets.front.site import Site, export, history_to_export
 from assets.front.why import why
-from assets.lake import Home, write_atomically
+from assets.home import Home
 from assets.settings import load_front_settings, load_settings
+from assets.writing import write_atomically
 from pipelines.instance import open_instance
 from pipelines.nights import night_of
 from pipelines.resources import PROFILE

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from assets.exceptions import EvergreenError, SettingsError
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_settings
 from assets.watching.figures import Figure, Part, Watch, gauge, labelled
 from assets.watching.home import parts_of

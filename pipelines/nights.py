@@ -5,7 +5,7 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG  # dagster exports wha
 
 from assets.front.history import Timeline
 from assets.front.night import Finding, Night, Run, night
-from assets.lake import Home
+from assets.home import Home
 from pipelines.failures import stopped, words_of
 
 __all__ = ["checks_of", "newest_night", "night_of", "runs_of"]

@@ -18,7 +18,7 @@ from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
 
 from assets.exceptions import TrainingError
-from assets.lake import Home
+from assets.home import Home
 from assets.logs import stdout_logged
 from assets.settings import CONFIGS
 from assets.training.launchers.interface import Job

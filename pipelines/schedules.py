@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_domain
 from pipelines.clock import NO_DAY, following
 from pipelines.instance import request

@@ -14,7 +14,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from assets.addresses import PICTURES
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.tracking import ADDRESSES, artifacts, database
 from pipelines.guard import Guard, JsonOnly, cookie_of, token_of
 from pipelines.page_files import PageFiles

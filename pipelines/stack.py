@@ -23,9 +23,10 @@ from typing import Any
 import typer
 
 from assets.exceptions import EvergreenError
-from assets.lake import Home, write_atomically
+from assets.home import Home
 from assets.objects import Objects
 from assets.settings import CONFIGS
+from assets.writing import write_atomically
 from pipelines.stopping import Stopped, listen
 from pipelines.tracking_server import create_database
 

@@ -11,7 +11,7 @@ from assets.evaluation.criteria import title
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.report import load_evaluation
 from assets.features.snapshot import load_snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.judgement import load_verdict
 from assets.registry.registry import Registry
 from assets.registry.shared_ledger import ledger_of

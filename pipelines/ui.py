@@ -21,8 +21,11 @@ import yaml
 
 from assets.addresses import HOST, PORTS, address, ports, set_ports
 from assets.exceptions import EvergreenError
-from assets.lake import Home, claimed, hash_json, write_atomically
+from assets.hashing import hash_json
+from assets.home import Home
+from assets.locks import claimed
 from assets.settings import CONFIGS
+from assets.writing import write_atomically
 from pipelines.guard import forget_token, token_of
 from pipelines.instance import LOCATION, close_killed_runs, launched_runs, open_instance
 from pipelines.servers import WORKSPACE

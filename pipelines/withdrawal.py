@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 
 from assets.exceptions import EvergreenError
+from assets.home import Home
 from assets.ingestion.landing import ObjectRead, find_object
 from assets.ingestion.landing import withdraw as take_out
-from assets.lake import Home, Lake
+from assets.lake import Lake
 from assets.registry.registry import Registry
 from assets.registry.shared_ledger import ledger_of
 from assets.warehouse.marts import counted_objects

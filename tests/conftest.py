@@ -15,7 +15,7 @@ from markdown_it.token import Token
 from playwright.sync_api import Page, expect, sync_playwright
 
 from assets.addresses import PORTS, address
-from assets.lake import Home
+from assets.home import Home
 from pipelines import ui
 
 os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}

@@ -28,10 +28,13 @@ from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from moto.server import ThreadedMotoServer
 from nbclient import NotebookClient
 
+from assets.hashing import hash_file
+from assets.home import Home
 from assets.ingestion.landing import ingest
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record
-from assets.lake import Home, Lake, hash_file, locked
+from assets.lake import Lake
+from assets.locks import locked
 from assets.retention.prune import prune
 from assets.scoring.champion import Champion
 from assets.settings import load_alert_settings, load_domain, load_settings
@@ -151,7 +154,7 @@ TRAINING = '{"method": "log", "params": {"message": "step 3/39  loss 1.5  900 to
 
 
 def test_what_alerts_and_panels_name_is_exported(home: Path, first: dict[str, Any], tmp_path: Path) -> None:
-    scrape = "from assets.lake import Home; from pipelines.metrics import Metrics; "
+    scrape = "from assets.home import Home; from pipelines.metrics import Metrics; "
     scrape += "print(Metrics(Home.from_environment()).answer().body.decode())"
     command, variables = [sys.executable, "-c", scrape], os.environ | {"EVERGREEN_HOME": str(home)}
     url = tmp_path / "url"

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
-from assets.lake import Home, Lake, hash_tree, replacing, write_atomically
+from assets.hashing import hash_tree
+from assets.home import Home
+from assets.lake import Lake
+from assets.writing import replacing, write_atomically
 
 
 def publish(lake: Lake, version: str, text: str) -> Path:

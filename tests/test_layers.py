@@ -20,7 +20,8 @@ STAGES = [
     "watching",
 ]
 FOUNDATION = {
-    *("assets.as_of", "assets.settings", "assets.lake", "assets.exceptions", "assets.addresses"),
+    *("assets.as_of", "assets.settings", "assets.home", "assets.lake", "assets.exceptions", "assets.addresses"),
+    *("assets.hashing", "assets.locks", "assets.writing"),
     *("assets.database", "assets.display", "assets.lean", "assets.logs", "assets.s3", "assets.objects"),
     *("assets.pages", "assets.shared"),
 }

@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from assets.lake import Home
+from assets.home import Home
 from assets.pages import Pages
 from assets.settings import EMBEDDED
 

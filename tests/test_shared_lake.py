@@ -12,7 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
-from assets.lake import Home, Lake
+from assets.home import Home
+from assets.lake import Lake
 from assets.objects import Objects
 from assets.retention.prune import prune
 from assets.settings import EMBEDDED, load_settings

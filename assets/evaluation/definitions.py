@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.lake import Home
+from assets.home import Home
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, picture, table
 
 if TYPE_CHECKING:

@@ -38,7 +38,8 @@ from assets.evaluation.report import (
 )
 from assets.exceptions import BundleError, SnapshotError
 from assets.features.snapshot import Snapshot
-from assets.lake import Lake, hash_file, hash_json
+from assets.hashing import hash_file, hash_json
+from assets.lake import Lake
 from assets.settings import Domain, EvaluationSettings, GatePolicy
 from assets.training.bundle import Bundle, load_bundle
 from assets.training.tasks.classification.labels import places

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from assets.evaluation.metrics import Bin, LabelScores, Metrics
 from assets.evaluation.paired import Gain, Pair
-from assets.lake import Lake, hash_file
+from assets.hashing import hash_file
+from assets.lake import Lake
 
 __all__ = [
     "GOLDEN_TOLERANCE",

@@ -25,7 +25,7 @@ from assets.features.repository import statistics
 from assets.features.serving import Place, online_features, online_store, served
 from assets.features.snapshot import Snapshot, with_features
 from assets.features.store import definitions, open_store
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import Domain
 from assets.warehouse.marts import mart
 

@@ -20,7 +20,8 @@ from uuid import uuid4
 from assets.database import connected, prepare
 from assets.exceptions import DatabaseError, NotPublished, Superseded
 from assets.features.redis_client import redis_errors, redis_of
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 
 if TYPE_CHECKING:
     from psycopg import Connection

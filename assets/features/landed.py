@@ -22,7 +22,7 @@ import pyarrow as pa
 from assets.as_of import instant, instant_sql
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import Domain, domain_folder
 from assets.warehouse.marts import mart
 

@@ -39,7 +39,7 @@ from assets.features.store import (
     digest,
     open_store,
 )
-from assets.lake import Home
+from assets.home import Home
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore

@@ -26,8 +26,10 @@ from assets.features.duplicates import find_duplicates, hash_starts
 from assets.features.kept_out import is_reserved
 from assets.features.split import Split, split_by_time
 from assets.features.store import SERVICE, Definitions, apply_definitions, definitions, open_store
+from assets.hashing import hash_file, hash_json
+from assets.home import Home
 from assets.ingestion.landing import withdrawn_objects
-from assets.lake import Home, Lake, hash_file, hash_json
+from assets.lake import Lake
 from assets.settings import Domain, SnapshotSettings
 from assets.warehouse.marts import counted_objects, mart, visible
 

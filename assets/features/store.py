@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any
 from assets.exceptions import NotPublished
 from assets.features.generations import Generation
 from assets.features.repository import SERVICE, repository
-from assets.lake import Home, hash_file, hash_json, write_atomically
+from assets.hashing import hash_file, hash_json
+from assets.home import Home
 from assets.lean import lean
 from assets.settings import domain_folder, load_domain
+from assets.writing import write_atomically
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from assets.display import capitalized, label_name
-from assets.lake import Home, Lake
+from assets.home import Home
+from assets.lake import Lake
 from assets.settings import Domain
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import Any
 
 from assets.exceptions import RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Entry
 from assets.registry.rules import approvable_until, awaiting, unlawful
 from assets.registry.shared_ledger import ledger_of

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import duckdb
 
 from assets.front.history import Event, Timeline
-from assets.lake import Home, Lake
+from assets.home import Home
+from assets.lake import Lake
 from assets.warehouse.marts import mart
 
 __all__ = ["DRIFT_REPORT", "Finding", "Landed", "Measured", "Night", "Run", "measured", "night", "pictures"]

@@ -20,7 +20,8 @@ from assets.front.night import Measured, Night
 from assets.front.reports import Shelf
 from assets.front.rows import Behind, Rows, Wanted
 from assets.front.why import Why
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.registry.registry import MODEL, MODELS_SHOWN, version_path
 from assets.settings import Domain
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from assets.lake import Home
+from assets.home import Home
 
 __all__ = ["Shelf", "shelves"]
 

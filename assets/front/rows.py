@@ -17,7 +17,8 @@ from assets.display import label_name, plain, slice_name
 from assets.evaluation.metrics import slices
 from assets.evaluation.report import Evaluation, SliceScores, read_evaluation, table
 from assets.front.history import History
-from assets.lake import Home, Lake
+from assets.home import Home
+from assets.lake import Lake
 from assets.settings import Domain, DriftSettings, FrontSettings
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from assets.front.night import DRIFT_REPORT, Night, measured, pictures
 from assets.front.pages import STATIC, Links, behind_page, drift_page, front_page, night_page, rows_page, why_page
 from assets.front.rows import Behind, Wanted, behind, find_rows
 from assets.front.why import why
-from assets.lake import Home
+from assets.home import Home
 from assets.pages import Pages
 from assets.settings import DriftSettings, FrontSettings
 

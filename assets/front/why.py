@@ -17,7 +17,7 @@ from assets.evaluation.report import evaluation_hash, read_evaluation, table
 from assets.evaluation.rules import Context, Finding, Measured, find
 from assets.front.history import Event, History
 from assets.front.thresholds import nearest
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Entry
 from assets.settings import GatePolicy
 

@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.exceptions import EvergreenError
-from assets.lake import Home, hash_bytes, hash_json, write_atomically
+from assets.hashing import hash_bytes, hash_json
+from assets.home import Home
+from assets.writing import write_atomically
 
 __all__ = ["TABLE", "Forgotten"]
 

@@ -24,13 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError, SourceError
+from assets.hashing import hash_json
 from assets.ingestion.calendar import Calendar
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.parts import Parts, shown
 from assets.ingestion.reading import EXPLAINED, READER, Content, contents, refused
 from assets.ingestion.seen import Seen
 from assets.ingestion.sources import Listing, SourceObject, list_objects
-from assets.lake import Lake, hash_json
+from assets.lake import Lake
 from assets.settings import Domain, IngestionSettings
 
 __all__ = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.ingestion.sources import Listing, SourceObject
-from assets.lake import write_atomically
+from assets.writing import write_atomically
 
 __all__ = ["Seen"]
 

@@ -26,13 +26,17 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.hashing import hash_file
+from assets.home import Home
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import TABLE as RAW
 from assets.ingestion.landing import objects
 from assets.ingestion.records import readable
 from assets.ingestion.seen import Seen
-from assets.lake import Home, Lake, hash_file, locked, replacing
+from assets.lake import Lake
+from assets.locks import locked
 from assets.settings import Domain
+from assets.writing import replacing
 
 __all__ = [
     *("CLOSED", "KEY", "OPEN", "TABLE"),

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from assets.exceptions import SourceError
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.ingestion.reading import FORMATS, is_read
 from assets.ingestion.records import readable
-from assets.lake import Home, hash_json
 from assets.s3 import s3_client, s3_errors
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from assets.lake import Home, Lake, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
+from assets.lake import Lake
 from assets.monitoring.comparison import Column, judge, measure_columns
 from assets.monitoring.distributions import bin_columns, write_distributions
 from assets.monitoring.performance import Performance, load_performance

@@ -26,7 +26,9 @@ import pandas as pd
 
 from assets.as_of import date_of, instant, instant_sql
 from assets.evaluation.metrics import counted, macro_f1_of
-from assets.lake import Home, Lake, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
+from assets.lake import Lake
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.champion import evaluated_rows
 from assets.monitoring.comparison import Column

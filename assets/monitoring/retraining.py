@@ -8,7 +8,9 @@ from statistics import fmean, median
 
 from assets.as_of import days_between
 from assets.evaluation.gate import met
-from assets.lake import Home, Lake, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
+from assets.lake import Lake
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.performance import Performance, load_performance
 from assets.monitoring.probe import Probe, weigh

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from assets.as_of import instant
 from assets.exceptions import SnapshotError
 from assets.features.snapshot import pick_rows, read_snapshot
-from assets.lake import Home, hash_json, replacing
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion
 from assets.settings import Domain, RetrainingPolicy, Settings, SnapshotSettings, TrainingSettings
+from assets.writing import replacing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from assets.display import plain
 from assets.exceptions import SourceError
+from assets.home import Home
 from assets.ingestion.landing import ingest
 from assets.ingestion.reading import contents
 from assets.ingestion.records import Reject
 from assets.ingestion.sources import list_objects
-from assets.lake import Home
 from assets.onboarding.advice import Reading, advise
 from assets.onboarding.guess import majority
 from assets.settings import Domain, Settings

@@ -11,10 +11,10 @@ import yaml
 
 from assets.display import plain
 from assets.exceptions import SettingsError
-from assets.lake import write_atomically
 from assets.onboarding.guess import Guess, Guesses
 from assets.onboarding.sample import Column, Sample
 from assets.settings.domain import RESERVED
+from assets.writing import write_atomically
 
 __all__ = ["CONFIRM", "Draft", "draft", "write_draft"]
 

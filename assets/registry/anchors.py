@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from assets.exceptions import RegistryError
-from assets.lake import write_atomically
 from assets.objects import Objects
+from assets.writing import write_atomically
 
 __all__ = ["Anchor", "FileAnchor", "Head", "ObjectAnchor"]
 

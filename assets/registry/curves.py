@@ -9,7 +9,7 @@ from threading import Event, Thread
 from typing import Any
 
 from assets.exceptions import describe
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import tracking_of
 
 __all__ = ["Message", "live_curves"]

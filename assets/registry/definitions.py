@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.display import markdown_list
 from assets.exceptions import EvergreenError
-from assets.lake import Home
+from assets.home import Home
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, table, tag, worker_runner
 
 if TYPE_CHECKING:

@@ -6,7 +6,9 @@ from typing import Any
 
 from assets.evaluation.gate import Verdict
 from assets.evaluation.report import load_evaluation
-from assets.lake import Home, Lake, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
+from assets.lake import Lake
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.verification import verify

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from assets.exceptions import RegistryError
-from assets.lake import hash_json, locked
+from assets.hashing import hash_json
+from assets.locks import locked
 from assets.registry.anchors import Anchor, FileAnchor, Head
 
 __all__ = ["Entry", "Ledger", "entries_of"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.settings import Domain
 
 __all__ = ["BUNDLE", "MLMODEL", "MLMODEL_HASH", "lay_out"]

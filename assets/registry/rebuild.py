@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from assets.evaluation.report import read_evaluation, table
 from assets.exceptions import RegistryError
-from assets.lake import Home, hash_file
+from assets.hashing import hash_file
+from assets.home import Home
 from assets.registry.ledger import Entry
 from assets.registry.registry import LEDGER_BROKEN, RegisteredVersion, Registry
 from assets.registry.removed import why_gone

@@ -12,7 +12,7 @@ from assets.evaluation.gate import Verdict
 from assets.exceptions import SnapshotError
 from assets.features.checks import check_training_set
 from assets.features.snapshot import Snapshot, build_refit_set, read_snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.settings import Settings, TrainingSettings

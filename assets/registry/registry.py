@@ -16,7 +16,8 @@ from assets.addresses import address
 from assets.display import markdown
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home, hash_bytes, hash_file
+from assets.hashing import hash_bytes, hash_file
+from assets.home import Home
 from assets.registry.connection import unless_made
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.mlmodel import BUNDLE, MLMODEL, MLMODEL_HASH

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 
 __all__ = ["ENTRY", "names_gone", "why_gone"]

@@ -12,7 +12,8 @@ from assets.evaluation.metrics import measure
 from assets.evaluation.report import evaluation_hash
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, read_snapshot, rebuild_training_set
-from assets.lake import Home, hash_file
+from assets.hashing import hash_file
+from assets.home import Home
 from assets.registry.registry import Registry
 from assets.registry.removed import why_gone
 from assets.settings import TrainingSettings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from assets.database import connected, persistently
-from assets.lake import Home
+from assets.home import Home
 from assets.objects import Objects
 from assets.registry.anchors import Anchor, ObjectAnchor
 from assets.registry.ledger import Entry, Ledger

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from assets.addresses import HOST, PORTS
 from assets.evaluation.report import Evaluation
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.registry.connection import answered, connect, unless_made
 from assets.registry.mlmodel import BUNDLE, MLMODEL_HASH, lay_out
 from assets.registry.model_card import NOTE, flatten, model_card, shortened

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from assets.lake import replacing
 from assets.settings import Domain, TrainingSettings
 from assets.training.base_model import resolve_base_model
 from assets.training.plan import count_validation_rows
@@ -32,6 +31,7 @@ from assets.training.tasks.classification.predictor import TextPredictor
 from assets.training.tasks.classification.preprocessing import fit_preprocessing
 from assets.training.tasks.classification.task import Classification
 from assets.training.tasks.classification.words import fit_words, one_thread
+from assets.writing import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,10 @@ from assets.as_of import instant, shifted
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, build_refit_set, build_training_set, row_schema, with_features
 from assets.features.store import apply_definitions
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import ingest
-from assets.lake import Home, hash_json
 from assets.monitoring.twins import Candidate, candidate
 from assets.settings import RetrainingPolicy, Settings
 from assets.validation.audit import audit, publish

@@ -13,7 +13,7 @@ from typing import Any
 from assets.display import text_table
 from assets.evaluation.criteria import title
 from assets.features.snapshot import Snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.replay.backtest import Backtest, backtest
 from assets.replay.history import History, read_history
 from assets.replay.workshop import Workshop

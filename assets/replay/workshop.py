@@ -15,7 +15,7 @@ from assets.evaluation.evaluate import Champion, facts, in_order, on_reference, 
 from assets.evaluation.report import Evaluation, Golden
 from assets.features.kept_out import KeptOut
 from assets.features.snapshot import Snapshot
-from assets.lake import hash_json
+from assets.hashing import hash_json
 from assets.monitoring.answers import measure_answers
 from assets.monitoring.columns import sample_positions
 from assets.monitoring.comparison import Column, judge, measure_columns

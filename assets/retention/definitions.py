@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.lake import Home
+from assets.home import Home
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, as_of_run, concluded, table
 
 if TYPE_CHECKING:

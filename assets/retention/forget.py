@@ -25,18 +25,21 @@ import pyarrow.parquet as pq
 
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import count_again as count_training_set
+from assets.hashing import hash_json, hash_tree
+from assets.home import Home
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import TABLE as RAW
 from assets.ingestion.landing import count_again as count_objects
 from assets.ingestion.landing import objects as objects_of
 from assets.ingestion.served import KEY as SERVED
 from assets.ingestion.served import OPEN, drop_read, land, record_id_of, served_files
-from assets.lake import Home, hash_json, hash_tree, is_alive, locked, replacing
+from assets.locks import is_alive, locked
 from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
 from assets.retention.prune import finish
 from assets.warehouse.marts import seal
 from assets.warehouse.project import rebuild
+from assets.writing import replacing
 
 __all__ = ["ENTRY", "Forgetting", "Found", "forget", "look"]
 

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from assets.as_of import shifted
-from assets.lake import Home, Lake, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
+from assets.lake import Lake
 from assets.retention.removable import Removable
 
 __all__ = ["Locks", "Mark", "Marks", "Reader", "Readers"]

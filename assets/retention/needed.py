@@ -9,8 +9,8 @@ from typing import Any
 
 import duckdb
 
+from assets.home import Home
 from assets.ingestion.served import served_events
-from assets.lake import Home
 from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
 from assets.registry.rules import awaiting, interrupted, may_replace

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from assets.exceptions import EvergreenError
-from assets.lake import Home, hash_json, locked, write_atomically
+from assets.hashing import hash_json
+from assets.home import Home
+from assets.locks import locked
 from assets.registry.registry import Registry
 from assets.registry.removed import ENTRY
 from assets.retention.folders import folders
@@ -27,6 +29,7 @@ from assets.retention.marks import Locks, Marks, Reader, Readers
 from assets.retention.needed import find_needed
 from assets.retention.removable import Removable, find_removable, sized
 from assets.settings import RetentionSettings
+from assets.writing import write_atomically
 
 __all__ = ["Pruned", "finish", "plan", "preview", "prune", "size"]
 

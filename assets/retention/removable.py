@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.as_of import shifted
+from assets.hashing import hash_file
 from assets.ingestion.served import TABLE as SERVED
-from assets.lake import hash_file
 from assets.registry.registry import Registry
 from assets.retention.folders import folders, freed, is_plain, newest_first
 from assets.retention.needed import Needed

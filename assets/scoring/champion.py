@@ -7,9 +7,9 @@ import pandas as pd
 
 from assets.exceptions import RegistryError
 from assets.features.serving import online_features
+from assets.home import Home
 from assets.ingestion.inputs import model_inputs
 from assets.ingestion.records import Record, Reject
-from assets.lake import Home
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.scoring.golden import answer_golden_rows, require_agreement
 from assets.scoring.score import score_rows

@@ -16,9 +16,10 @@ import pyarrow.parquet
 
 from assets.exceptions import EvergreenError
 from assets.features.serving import online_store, served
+from assets.hashing import hash_file, hash_json
+from assets.home import Home
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record, Reject
-from assets.lake import Home, hash_file, hash_json
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.champion import ANSWER, Champion
 from assets.scoring.parts import Parts, resumable

@@ -9,7 +9,7 @@ from assets.as_of import instant
 from assets.features.checks import rows_at
 from assets.features.serving import Place, materialize, online_features
 from assets.features.snapshot import with_features
-from assets.lake import Home
+from assets.home import Home
 from assets.scoring.score import has_text, score_rows
 from assets.settings import ScoringSettings
 from assets.training.task import Predictor

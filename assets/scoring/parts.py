@@ -10,7 +10,8 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.lake import claimed, remove_unshared, replacing, share
+from assets.locks import claimed, remove_unshared, share
+from assets.writing import replacing
 
 __all__ = ["Parts", "resumable"]
 

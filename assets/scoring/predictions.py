@@ -20,7 +20,8 @@ from assets.as_of import instant
 from assets.exceptions import BundleError
 from assets.features.serving import online_features, pinned
 from assets.features.store import definitions
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.golden import GoldenAnswers, answer_golden_rows
 from assets.scoring.parts import Parts, resumable

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from assets.exceptions import BundleError, RegistryError, SettingsError
+from assets.hashing import hash_file
+from assets.home import Home
 from assets.ingestion.records import Record, Reject, make_record
-from assets.lake import Home, hash_file
 from assets.registry.mlmodel import MLMODEL, MLMODEL_HASH
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.scoring.champion import Champion

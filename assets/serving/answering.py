@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from assets.home import Home
 from assets.ingestion.inputs import model_inputs
 from assets.ingestion.records import Record
-from assets.lake import Home
 from assets.scoring.score import score_rows
 from assets.serving.batches import Asked, Busy
 from assets.serving.features import Features, Looked

@@ -12,7 +12,7 @@ from assets.as_of import instant
 from assets.exceptions import NotPublished, describe
 from assets.features.serving import OnlineReader, online_store, served
 from assets.features.store import digest
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import ServingSettings
 
 __all__ = ["Features", "Looked"]

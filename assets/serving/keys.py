@@ -9,7 +9,8 @@ from pathlib import Path
 from time import monotonic
 
 from assets.exceptions import SettingsError
-from assets.lake import hash_bytes, write_atomically
+from assets.hashing import hash_bytes
+from assets.writing import write_atomically
 
 __all__ = ["Bucket", "Keys", "add_key"]
 

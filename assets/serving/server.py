@@ -9,8 +9,8 @@ from time import monotonic
 from typing import Any
 
 from assets.exceptions import EvergreenError, describe
+from assets.home import Home
 from assets.ingestion.served import land
-from assets.lake import Home
 from assets.registry.registry import Registry
 from assets.registry.succession import Succession
 from assets.serving.answering import Answering, now

@@ -12,8 +12,9 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import Any
 
+from assets.home import Home
 from assets.ingestion.served import CLOSED, OPEN, spool
-from assets.lake import Home, sync
+from assets.writing import sync
 
 __all__ = ["Spool"]
 

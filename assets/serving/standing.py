@@ -12,7 +12,7 @@ from threading import Event, Thread
 from time import monotonic
 
 from assets.exceptions import BundleError, EvergreenError, RegistryError, describe
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Entry
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.rules import may_replace

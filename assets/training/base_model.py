@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from assets.exceptions import BaseModelError
-from assets.lake import hash_file, hash_json
+from assets.hashing import hash_file, hash_json
 from assets.training.model_files import check_folder, require_plain
 
 __all__ = ["DEFAULT", "BaseModel", "resolve_base_model"]

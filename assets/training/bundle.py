@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assets.exceptions import BundleError, describe
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.settings import Precision
 from assets.training.model_files import check_folder, read_json, require_plain
 from assets.training.task import Predictor, Task

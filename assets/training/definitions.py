@@ -12,7 +12,7 @@ from pydantic import Field, create_model
 
 from assets.exceptions import BundleError
 from assets.features.snapshot import load_snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, picture, worker_runner
 from assets.settings import TrainingSettings
 from assets.training.bundle import verify_bundle

@@ -8,7 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from assets.exceptions import AuditError, Superseded
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.settings import WarehouseSettings
 from assets.validation.expectations import validate
 from assets.validation.figures import Figures, measure

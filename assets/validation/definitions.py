@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.display import label_name
-from assets.lake import Home
+from assets.home import Home
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, report_url, table
 from assets.settings import load_domain
 from assets.validation.audit import Audit, audit, load_audit, publish

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from assets.as_of import instant
-from assets.lake import Home, locked
+from assets.home import Home
 from assets.lean import lean
+from assets.locks import locked
 from assets.settings import WarehouseSettings
 from assets.validation.figures import Figures
 from assets.validation.measures import Measures, Memory

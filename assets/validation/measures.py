@@ -12,8 +12,9 @@ from typing import Any
 
 import duckdb
 
-from assets.lake import hash_json, write_atomically
+from assets.hashing import hash_json
 from assets.warehouse.marts import day_of, hashes
+from assets.writing import write_atomically
 
 __all__ = ["Measures", "Memory", "quoted"]
 

@@ -15,8 +15,10 @@ from uuid import uuid4
 import yaml
 
 from assets.as_of import FORMATS
-from assets.lake import Home, hash_file, hash_json, write_atomically
+from assets.hashing import hash_file, hash_json
+from assets.home import Home
 from assets.settings import Domain, domain_folder
+from assets.writing import write_atomically
 
 __all__ = ["END_OF_TIME", "ENGINE", "compose", "fingerprint", "project_folder"]
 

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 from packaging.version import Version
 
-from assets.lake import Home
+from assets.home import Home
 from assets.resources import Evergreen
 from assets.warehouse.composing import ENGINE, project_folder
 from assets.warehouse.project import DBT, building, explain_failure, manifest_path

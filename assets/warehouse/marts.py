@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.as_of import date_of
-from assets.lake import Lake, hash_file, hash_json
+from assets.hashing import hash_file, hash_json
+from assets.lake import Lake
 from assets.settings import Domain
 
 __all__ = [

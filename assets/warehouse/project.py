@@ -23,12 +23,13 @@ import duckdb
 import pyarrow.parquet as pq
 
 from assets.exceptions import AuditError, EvergreenError
-from assets.lake import Home, write_atomically
+from assets.home import Home
 from assets.settings import domain_folder
 from assets.shared import superseded
 from assets.warehouse.composing import ENGINE, compose, fingerprint, project_folder
 from assets.warehouse.marts import adopt, mart_names, seal
 from assets.warehouse.staging import stage
+from assets.writing import write_atomically
 
 __all__ = [
     "DBT",
@@ -165,7 +166,7 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
     if not database.exists():
         return None
     with database.open("r+b") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)  # as DuckDB locks it: a lock by flock, as in lake.py, does not see that
+        fcntl.lockf(file, fcntl.LOCK_EX)  # as DuckDB locks it: a lock by flock, as in locks.py, does not see that
     if not _ended(home).exists():
         return "the last build did not finish"
     last = json.loads(_ended(home).read_text())

@@ -18,10 +18,12 @@ from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
 from assets.exceptions import EvergreenError, SettingsError
-from assets.lake import Home, claimed, write_atomically
+from assets.home import Home
+from assets.locks import claimed
 from assets.registry.shared_ledger import ledger_of
 from assets.settings import AlertSettings
 from assets.watching.alerts import Alert, alerts
+from assets.writing import write_atomically
 
 __all__ = ["Sent", "address_of", "send_due"]
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from assets.database import connected
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Entry, entries_of
 from assets.watching.figures import Busy
 

@@ -20,7 +20,8 @@ import duckdb
 from assets.as_of import PERIODS, instant
 from assets.evaluation import gate
 from assets.front.history import History
-from assets.lake import Home, Lake
+from assets.home import Home
+from assets.lake import Lake
 from assets.monitoring import decision
 from assets.monitoring.performance import load_performance
 from assets.monitoring.report import load_drift

@@ -16,9 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from assets.features.serving import OnlineReader
+from assets.home import Home
 from assets.ingestion.inputs import model_inputs
 from assets.ingestion.records import make_record
-from assets.lake import Home
 from assets.scoring.champion import Champion
 from assets.scoring.score import score_rows
 from assets.settings import load_settings

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from assets.exceptions import SettingsError, describe
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_domain
 from pipelines.commands.options import Json
 from pipelines.output import result, show

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_domain, load_policy, load_settings
 from pipelines.commands.options import Json, Profile, Sources, absolute, to_as_of, to_date, to_days
 from pipelines.output import result, say, show

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from assets.exceptions import RegistryError
-from assets.lake import Home
+from assets.home import Home
 from pipelines.commands.options import Json, to_as_of
 from pipelines.output import result, say, show
 

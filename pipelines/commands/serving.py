@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from assets.exceptions import SettingsError
-from assets.lake import Home
+from assets.home import Home
 from assets.logs import are_json
 from assets.settings import load_serving_settings, load_settings
 from pipelines.commands.options import Profile

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_settings
 from pipelines.commands.options import Json, Profile, SourcesOrConfigured
 from pipelines.output import result, say, show

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.settings import Domain, SnapshotSettings, load_domain
 from assets.warehouse.marts import partition_file
 

@@ -14,8 +14,8 @@ from assets.features.checks import check_landed, check_online, rows_at
 from assets.features.serving import materialize, online_features
 from assets.features.snapshot import build_training_set, with_features
 from assets.features.store import definitions
+from assets.home import Home
 from assets.ingestion.landing import ingest
-from assets.lake import Home
 from assets.settings import IngestionSettings, load_settings
 from assets.warehouse.project import build_marts, built
 from complaints.simulation import simulate

@@ -22,7 +22,7 @@ from assets.features.landed import open_landed
 from assets.features.serving import materialize, online_features, online_store
 from assets.features.snapshot import Snapshot, build_training_set, with_features
 from assets.features.store import apply_definitions, definitions, digest
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import SnapshotSettings, load_domain
 
 AS_OF, INSTANT = "2020-03-15", datetime(2020, 3, 15)

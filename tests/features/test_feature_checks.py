@@ -16,7 +16,7 @@ from assets.features.adversarial import tell_apart
 from assets.features.checks import Finding
 from assets.features.serving import materialize
 from assets.features.snapshot import Snapshot, build_training_set
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import SnapshotSettings
 
 AS_OF = "2020-03-15"

@@ -13,7 +13,7 @@ import pytest
 from assets.features import checks, definitions, snapshot
 from assets.features.serving import materialize, online_store
 from assets.features.snapshot import load_snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.resources import Evergreen
 
 AS_OF = "2020-03-15"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.features.store import apply_definitions, open_store
-from assets.lake import Home
+from assets.home import Home
 
 START = datetime(2021, 1, 1)
 Row = tuple[str, datetime, datetime, int]

@@ -8,7 +8,7 @@ import pytest
 
 from assets.features.serving import materialize, online_store
 from assets.features.store import definitions
-from assets.lake import Home
+from assets.home import Home
 from assets.scoring import parity
 from assets.scoring.parity import measure_parity
 from assets.settings import ScoringSettings, load_domain, load_settings

@@ -13,7 +13,7 @@ from assets.features import serving
 from assets.features.serving import OnlineReader, materialize, online_features, online_store, pinned
 from assets.features.snapshot import with_features
 from assets.features.store import definitions, repository_registry
-from assets.lake import Home
+from assets.home import Home
 
 LATE, EARLY = "2020-03-10", "2020-02-01"
 

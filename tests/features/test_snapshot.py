@@ -23,7 +23,7 @@ from assets.features.snapshot import (
     rebuild_training_set,
 )
 from assets.features.store import definitions
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import SnapshotSettings, load_domain
 
 LABELS = tuple(load_domain().labels)

@@ -25,7 +25,8 @@ from assets.evaluation.report import (
     evaluation_hash,
     write_evaluation,
 )
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.monitoring.performance import Performance, Scores
 from assets.registry.shared_ledger import ledger_of
 from assets.settings import Domain, GatePolicy, load_domain, load_settings

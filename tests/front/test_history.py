@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assets.front.history import History, Share
-from assets.lake import Home
+from assets.home import Home
 
 
 def days(home: Home) -> dict[str, Any]:

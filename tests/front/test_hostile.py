@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 from starlette.testclient import TestClient
 
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import FrontSettings
 from pipelines import front, letters
 from pipelines.guard import Guard

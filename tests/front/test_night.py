@@ -4,7 +4,7 @@ from typing import Any
 
 from assets.front.history import History
 from assets.front.night import Finding, Landed, Run, measured, night
-from assets.lake import Home
+from assets.home import Home
 
 SECRET = "what a person has written"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from assets.front.pages import Links, reports_page
 from assets.front.reports import Shelf, shelves
-from assets.lake import Home
+from assets.home import Home
 
 
 def test_all_that_is_served_is_listed_the_newest_first(home: Home, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from assets.front.history import History
 from assets.front.pages import Links, behind_page, rows_page
 from assets.front.rows import Rows, Wanted, behind, find_rows
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import FrontSettings, load_domain, load_settings
 
 DOMAIN = load_domain()

@@ -12,7 +12,7 @@ from assets.exceptions import NotPublished, SettingsError
 from assets.front.history import Day, History
 from assets.front.night import Night, night
 from assets.front.site import Site, export
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.report import DriftReport
 from assets.settings import FrontSettings, load_domain, load_settings
 

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.comparison import Column
 from assets.monitoring.distributions import Distribution
 from assets.monitoring.report import DriftReport

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from assets.exceptions import SettingsError
 from assets.features.checks import check_training_set
 from assets.features.snapshot import build_training_set
+from assets.home import Home
 from assets.ingestion.calendar import Calendar
 from assets.ingestion.landing import ingest
-from assets.lake import Home
 from assets.settings import load_settings
 from assets.validation.audit import audit, publish
 from assets.warehouse.project import build_marts

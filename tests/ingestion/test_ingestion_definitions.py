@@ -8,8 +8,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from assets.home import Home
 from assets.ingestion.definitions import IngestionConfig, raw_records
-from assets.lake import Home
 from assets.resources import Evergreen
 
 AS_OF = "2023-02-01"

@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import AuditError, EvergreenError, SourceError
+from assets.hashing import hash_tree
 from assets.ingestion import landing as landing_module
 from assets.ingestion.landing import Imbalance, Landing, find_imbalances, find_object, ingest, withdraw
 from assets.ingestion.reading import READER, Content, contents
 from assets.ingestion.records import readable, record_schema
 from assets.ingestion.windows import UNFINISHED
-from assets.lake import Lake, hash_tree
+from assets.lake import Lake
 from assets.settings import Domain, IngestionSettings, load_domain
 
 AS_OF = "2023-02-01"

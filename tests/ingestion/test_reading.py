@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import SourceError
+from assets.hashing import hash_file
 from assets.ingestion.layout import may_lack
 from assets.ingestion.reading import contents, read_rows
 from assets.ingestion.records import Record, Reject
-from assets.lake import hash_file
 from assets.settings import IngestionSettings, load_domain
 from complaints.simulation.world import COLUMNS
 

@@ -9,9 +9,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SourceError
+from assets.hashing import hash_file, hash_tree
 from assets.ingestion.landing import Landing, ingest
 from assets.ingestion.sources import fingerprint, list_objects
-from assets.lake import Lake, hash_file, hash_tree
+from assets.lake import Lake
 from assets.s3 import UnreachableError
 from assets.settings import IngestionSettings, load_domain
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.predictions import Manifest
 from assets.settings import load_domain

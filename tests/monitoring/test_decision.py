@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.definitions import drift_report, performance, retraining_decision
 from assets.monitoring.drift import measure_drift

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from assets.features.duplicates import hash_starts
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.drift import measure_drift
 from assets.monitoring.performance import measure_performance
 from assets.monitoring.report import load_drift

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.definitions import drift_report, performance
 from assets.monitoring.performance import Scores
 from assets.registry.registry import Registry

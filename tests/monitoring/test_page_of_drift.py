@@ -6,7 +6,7 @@ import pytest
 
 from assets.front.drift import Drift, drift
 from assets.front.pages import Links, drift_page
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.drift import measure_drift
 from assets.monitoring.performance import measure_performance
 from assets.settings import load_domain, load_settings

@@ -3,7 +3,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.performance import load_performance, measure_performance
 from assets.registry.registry import RegisteredVersion
 from assets.registry.shared_ledger import ledger_of

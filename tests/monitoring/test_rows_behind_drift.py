@@ -7,7 +7,7 @@ import pytest
 
 from assets.front.history import History
 from assets.front.rows import Row, Rows, Wanted, behind, find_rows
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.drift import measure_drift
 from assets.registry.shared_ledger import ledger_of
 from assets.settings import FrontSettings, load_settings

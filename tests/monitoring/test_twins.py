@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring import twins
 from assets.monitoring.decision import RetrainingDecision
 from assets.monitoring.drift import measure_drift

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assets.addresses import PORTS, ports
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from assets.registry.tracking import ADDRESSES, MODEL, Tracking
 from assets.resources import picture

@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from assets.exceptions import SettingsError, SourceError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Ledger
 from assets.settings import domain_folder
 from pipelines import cli

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from assets.lake import Home
+from assets.home import Home
 from pipelines.definitions import defs
 from pipelines.jobs import JOBS
 

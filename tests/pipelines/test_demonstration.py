@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Ledger
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")

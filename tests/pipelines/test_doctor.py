@@ -12,7 +12,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
-from assets.lake import Home
+from assets.home import Home
 from assets.objects import Objects
 from assets.registry.ledger import Ledger
 from assets.settings import EMBEDDED, load_domain

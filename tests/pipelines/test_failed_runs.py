@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen
 from pipelines.sensors import failed_run

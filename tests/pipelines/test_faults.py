@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from assets.exceptions import BundleError, EvergreenError, SourceError
-from assets.lake import Home
+from assets.home import Home
 from pipelines.faults import damaged_database, explain, explain_run
 from pipelines.instance import open_instance
 from pipelines.runs import _output_to

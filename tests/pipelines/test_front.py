@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from starlette.testclient import TestClient
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from pipelines import front
 from pipelines.guard import Guard

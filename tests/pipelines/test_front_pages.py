@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.report import DriftReport
 from assets.registry.shared_ledger import ledger_of
 from pipelines.cli import app

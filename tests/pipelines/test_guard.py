@@ -12,7 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from assets.lake import Home
+from assets.home import Home
 from pipelines import servers
 from pipelines.guard import Guard, cookie_of, forget_token, token_of
 from pipelines.instance import open_instance

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from assets.lake import Home
+from assets.home import Home
 from pipelines import cli, front
 from pipelines.guard import Guard
 from pipelines.instance import open_instance

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from pipelines.guard import token_of
 from pipelines.instance import open_instance

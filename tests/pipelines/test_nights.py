@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 NIGHTS = """
@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from assets.lake import Home
+from assets.home import Home
 from pipelines.definitions import defs
 from pipelines.instance import open_instance
 from pipelines.schedules import nightly

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from assets.resources import remember
 from assets.retention.definitions import forget_runs

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from assets.exceptions import SettingsError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Ledger
 from assets.resources import Concluded, Evergreen, concluded
 from pipelines.failures import say_why_interrupted, stopped

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta, tzinfo
 import dagster as dg
 import pytest
 
-from assets.lake import Home, alive
+from assets.home import Home
+from assets.locks import alive
 from assets.monitoring.retraining import recall
 from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen

@@ -12,8 +12,10 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from assets.home import Home
 from assets.ingestion.landing import ingest
-from assets.lake import Home, Lake, alive, locked
+from assets.lake import Lake
+from assets.locks import alive, locked
 from assets.settings import load_domain, load_settings
 from complaints.simulation import simulate
 from pipelines.definitions import defs
@@ -61,7 +63,7 @@ def test_a_run_that_waits_says_for_what_and_stops_when_told_to(
 
 OF_THE_COMMAND = """
 import os, sys
-from assets.lake import Home
+from assets.home import Home
 from pipelines.progress import Lines
 from pipelines.runs import run_graph
 out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -72,7 +74,7 @@ assert done.failure is None
 """
 OF_THE_DAEMON = """
 import logging, sys
-from assets.lake import Home
+from assets.home import Home
 from pipelines.definitions import defs
 from pipelines.instance import open_instance
 from assets.resources import remember
@@ -141,7 +143,7 @@ def test_every_pool_has_its_limit_before_the_first_run(home: Home) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from assets.lake import alive
+from assets.locks import alive
 with alive(Path(sys.argv[1])):
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -16,7 +16,7 @@ import pytest
 
 from assets.addresses import HOST, address, set_ports
 from assets.exceptions import EvergreenError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import version_url
 from pipelines import ui
 from pipelines.guard import token_of

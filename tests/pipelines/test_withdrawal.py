@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from assets.exceptions import EvergreenError
+from assets.home import Home
 from assets.ingestion.landing import ObjectRead, ingest
-from assets.lake import Home
 from assets.registry.ledger import Ledger
 from assets.registry.registry import Registry
 from assets.settings import load_settings

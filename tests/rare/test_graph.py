@@ -113,7 +113,7 @@ def test_new_words_of_abuse_are_seen_as_drift_and_learned(home: Path, source: Pa
 
 _OBSERVE = """
 import json, sys
-from assets.lake import Home
+from assets.home import Home
 from pipelines.progress import Lines
 from pipelines.runs import run_graph
 home = Home.from_environment()

@@ -12,7 +12,8 @@ from assets.evaluation.gate import Verdict
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.paired import Pair
 from assets.evaluation.report import Evaluation, Golden, Rival, SliceScores, SnapshotFacts, write_evaluation
-from assets.lake import Home, hash_json
+from assets.hashing import hash_json
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.registry.tracking import Tracking

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from assets.evaluation.report import Evaluation
-from assets.lake import Home
+from assets.home import Home
 from assets.registry import curves
 from assets.registry.curves import live_curves
 from assets.registry.registry import Registry, tracking_of

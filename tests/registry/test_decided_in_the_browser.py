@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import Registry
 from assets.registry.succession import Succession
 from assets.settings import GatePolicy

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import Registry
 from assets.scoring.pyfunc import _registered
 

@@ -15,7 +15,7 @@ from assets.evaluation import evaluate as module
 from assets.evaluation.definitions import challenger_evaluation
 from assets.evaluation.pictures import PICTURES
 from assets.exceptions import TrainingError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry import refit as refits
 from assets.registry.definitions import champion, refit, registered_model
 from assets.registry.judgement import load_verdict

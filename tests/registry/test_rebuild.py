@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.rebuild import rebuild_registry
 from assets.registry.registry import MODEL, Registry
 from assets.registry.succession import Succession

@@ -12,7 +12,7 @@ from assets.evaluation.evaluate import Champion
 from assets.evaluation.report import Evaluation, Reference, write_evaluation
 from assets.exceptions import RegistryError, SnapshotError, TrainingError
 from assets.features.checks import Finding
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.champion import evaluated_rows
 from assets.registry import refit as module
 from assets.registry.ledger import Ledger

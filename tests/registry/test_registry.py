@@ -16,7 +16,7 @@ from assets.display import markdown_list
 from assets.evaluation.gate import Verdict, decide
 from assets.evaluation.report import Golden
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Ledger
 from assets.registry.model_card import PAGE, shortened, with_verdict
 from assets.registry.registry import MODEL, RegisteredVersion, Registry

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from assets.exceptions import NotPublished, RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry import reproduction
 from assets.registry.registry import Registry
 from assets.registry.reproduction import reproduce

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from assets.evaluation.gate import Verdict
 from assets.evaluation.report import Evaluation
 from assets.exceptions import RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.settings import GatePolicy, load_domain

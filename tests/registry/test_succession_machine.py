@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 
 from assets.evaluation.report import Evaluation
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry import anchors
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import MODEL, RegisteredVersion, Registry

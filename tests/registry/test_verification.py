@@ -11,7 +11,7 @@ import pytest
 
 from assets.evaluation.report import write_evaluation
 from assets.exceptions import RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Entry, Ledger
 from assets.registry.registry import Registry
 from assets.registry.rules import unlawful

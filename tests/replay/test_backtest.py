@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from assets.evaluation.report import Evaluation
 from assets.features.snapshot import Snapshot
-from assets.lake import Home
+from assets.home import Home
 from assets.monitoring.decision import DecisionInputs, RetrainingDecision, decide
 from assets.monitoring.twins import Candidate
 from assets.replay.backtest import backtest

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.replay.replay import _trainer
 from assets.settings import load_settings
 from complaints.simulation import simulate

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
-from assets.lake import Home, Lake, write_atomically
+from assets.home import Home
+from assets.lake import Lake
 from assets.settings import RetentionSettings, load_settings
+from assets.writing import write_atomically
 
 FIRST = date(2024, 3, 1)
 
@@ -100,7 +102,7 @@ def listing() -> Callable[[Home], list[str]]:
 @contextmanager
 def _process(home: Home, code: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process beside; it ends when this does."""
-    command = [sys.executable, "-c", f"import sys\nfrom pathlib import Path\nfrom assets.lake import Home\n{code}"]
+    command = [sys.executable, "-c", f"import sys\nfrom pathlib import Path\nfrom assets.home import Home\n{code}"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environment = os.environ | {"EVERGREEN_HOME": str(home.root)}
     with subprocess.Popen(command, text=True, env=environment, **pipes) as started:  # type: ignore[call-overload]

@@ -22,12 +22,13 @@ from assets.exceptions import EvergreenError
 from assets.features import snapshot as snapshots
 from assets.features.content import content_hash
 from assets.features.snapshot import Snapshot, pick_rows, read_snapshot
+from assets.hashing import hash_file, hash_tree
+from assets.home import Home
 from assets.ingestion import landing
 from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import find_imbalances, ingest, objects
 from assets.ingestion.served import drop_read, served_events, served_files, served_sources, spool
 from assets.ingestion.served import land as land_served
-from assets.lake import Home, hash_file, hash_tree
 from assets.registry.shared_ledger import ledger_of
 from assets.retention.forget import ENTRY, forget, look
 from assets.retention.prune import plan

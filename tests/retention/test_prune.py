@@ -18,7 +18,7 @@ import duckdb
 import pytest
 
 from assets.exceptions import EvergreenError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from assets.retention.marks import Marks, Reader
 from assets.retention.prune import plan, preview

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from assets.features.serving import OnlineStore
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion
 from assets.settings import load_domain
 from assets.warehouse.marts import partition_file

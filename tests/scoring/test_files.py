@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import EvergreenError, RegistryError, SettingsError, SourceError
-from assets.lake import Home
+from assets.home import Home
 from assets.scoring.files import score_file
 from assets.scoring.parts import Parts
 from assets.settings import load_settings

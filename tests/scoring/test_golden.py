@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from assets.exceptions import RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.scoring.golden import GoldenAnswers, answer_golden_rows, require_agreement
 from assets.settings import ScoringSettings
 

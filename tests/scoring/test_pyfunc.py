@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from assets.exceptions import SettingsError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion
 from assets.scoring.champion import Champion
 from assets.scoring.pyfunc import RecordClassifier

@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from assets.features.serving import OnlineStore
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import RegisteredVersion, Registry
 from assets.registry.succession import Succession
 from assets.scoring.golden import GoldenAnswers

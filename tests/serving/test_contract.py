@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from assets.home import Home
 from assets.ingestion.reading import read_rows
-from assets.lake import Home
 from assets.serving.contract import Contract
 from assets.settings import load_domain, load_serving_settings, load_settings
 

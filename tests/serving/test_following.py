@@ -9,8 +9,8 @@ import duckdb
 import pytest
 
 from assets.evaluation.live import live_answers
+from assets.home import Home
 from assets.ingestion.served import served_events, spool
-from assets.lake import Home
 from assets.registry.registry import Registry
 from assets.registry.succession import Succession
 from assets.retention.prune import plan, prune

@@ -15,11 +15,11 @@ import httpx
 import pandas as pd
 import pytest
 
+from assets.home import Home
 from assets.ingestion.landing import ingest
 from assets.ingestion.reading import read_rows
 from assets.ingestion.records import Record
 from assets.ingestion.served import land, served_sources
-from assets.lake import Home
 from assets.settings import load_domain, load_settings
 from assets.validation.audit import audit, publish
 from assets.warehouse.marts import mart

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from assets.features.serving import OnlineStore
+from assets.home import Home
 from assets.ingestion.inputs import model_inputs
 from assets.ingestion.records import make_record
-from assets.lake import Home
 from assets.scoring.score import score_rows
 from assets.settings import load_settings
 

@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from assets.home import Home
 from assets.ingestion.landing import ingest
 from assets.ingestion.served import land, served_events, served_sources, spool
-from assets.lake import Home
 from assets.serving.keys import add_key
 from assets.serving.spool import Spool
 from assets.settings import load_settings
@@ -193,7 +193,7 @@ import sys
 from pathlib import Path
 import pytest
 from tests.serving import conftest
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_serving_settings, load_settings
 from pipelines.answering import listen
 

@@ -20,7 +20,7 @@ import pytest
 from assets.exceptions import EvergreenError
 from assets.features.generations import server_of
 from assets.features.redis_client import redis_of
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import EMBEDDED
 from pipelines.stack import DATABASE, REDIS, Seaweed, Secrets, Stack, free_ports, local_stack
 

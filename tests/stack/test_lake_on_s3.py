@@ -22,7 +22,8 @@ import boto3
 import pytest
 
 from assets.exceptions import ObjectsError, Superseded
-from assets.lake import Lake, hash_bytes
+from assets.hashing import hash_bytes
+from assets.lake import Lake
 from tests.stack.conftest import home_on
 
 pytestmark = pytest.mark.stack
@@ -113,7 +114,7 @@ WRITER = """
 import secrets, sys
 from pathlib import Path
 from assets.exceptions import Superseded
-from assets.lake import hash_bytes
+from assets.hashing import hash_bytes
 from tests.stack.conftest import home_on
 lake = home_on(Path(sys.argv[1]), sys.argv[2]).lake
 while True:

@@ -17,7 +17,7 @@ from assets.features.checks import check_online
 from assets.features.generations import server_of
 from assets.features.redis_client import redis_of
 from assets.features.serving import OnlineReader, materialize, online_features, online_store, pinned, served
-from assets.lake import Home
+from assets.home import Home
 from assets.serving.features import Features
 from assets.settings import EMBEDDED, load_serving_settings
 from tests.features.conftest import publish_marts, records
@@ -186,7 +186,7 @@ import os, signal, sys
 from pathlib import Path
 from assets.features import generations, serving
 from assets.features.store import feast_imports
-from assets.lake import Home
+from assets.home import Home
 from assets.serving.features import Features
 from assets.settings import EMBEDDED, load_serving_settings
 with feast_imports():

@@ -24,7 +24,9 @@ from moto.server import ThreadedMotoServer
 
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
-from assets.lake import Home, Lake, hash_file
+from assets.hashing import hash_file
+from assets.home import Home
+from assets.lake import Lake
 from assets.settings import TrainingSettings, load_environment
 from assets.training.bundle import read_json
 from assets.training.launchers.interface import Job, Run

@@ -10,8 +10,9 @@ import pytest
 
 from assets.exceptions import Superseded
 from assets.features.snapshot import build_training_set, load_snapshot
+from assets.hashing import hash_tree
+from assets.home import Home
 from assets.ingestion.landing import ingest
-from assets.lake import Home, hash_tree
 from assets.settings import Settings, load_settings
 from assets.validation.audit import audit, publish
 from assets.warehouse.project import build_marts

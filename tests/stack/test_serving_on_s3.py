@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.evaluation.live import live_answers
+from assets.home import Home
 from assets.ingestion.landing import Landing, ingest
 from assets.ingestion.served import land, served_sources, spool
-from assets.lake import Home
 from assets.settings import load_settings
 from tests.stack.conftest import Bucket, home_on
 

@@ -9,7 +9,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import EMBEDDED
 from pipelines import instance as instances
 from pipelines.definitions import defs
@@ -18,7 +18,7 @@ from pipelines.instance import close_killed_runs, open_instance
 AT_WORK = """
 import os, signal, sys
 from pathlib import Path
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import EMBEDDED
 home = Home(Path(sys.argv[1]), EMBEDDED.model_copy(update={"database": sys.argv[2]}))
 with home.in_use(sys.argv[3]):

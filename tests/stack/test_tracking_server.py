@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from assets.exceptions import BundleError, RegistryError
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.registry import MODEL, RegisteredVersion, Registry
 from assets.settings import EMBEDDED
 from pipelines.stack import DATABASE, Tracking

@@ -9,7 +9,7 @@ import duckdb
 import psycopg
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
 from assets.settings import EMBEDDED, load_settings
 from assets.warehouse.marts import partition_file

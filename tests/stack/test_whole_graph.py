@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_environment
 from pipelines.stack import Stack
 

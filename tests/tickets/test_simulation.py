@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from assets.exceptions import SettingsError
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.settings import load_domain
 from pipelines.simulating import Simulate
 

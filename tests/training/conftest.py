@@ -15,7 +15,8 @@ from moto.server import ThreadedMotoServer
 
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot, load_snapshot
-from assets.lake import Lake, hash_file
+from assets.hashing import hash_file
+from assets.lake import Lake
 from assets.settings import TrainingSettings, load_domain, load_settings
 from assets.training.bundle import Bundle, load_bundle
 from assets.training.launchers.interface import Run

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SourceError
 from assets.features.snapshot import Snapshot
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.settings import TrainingSettings
 from assets.training.bundle import read_json
 from assets.training.launchers.launch import override, plan_training

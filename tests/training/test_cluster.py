@@ -17,7 +17,8 @@ from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SettingsError, TrainingError
 from assets.features.snapshot import Snapshot
-from assets.lake import Lake, hash_file
+from assets.hashing import hash_file
+from assets.lake import Lake
 from assets.settings import TrainingSettings, load_environment
 from assets.training.launchers import cluster
 from assets.training.launchers.cluster import BUNDLE, FAILURE, Cluster

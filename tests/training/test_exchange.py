@@ -7,7 +7,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SourceError
-from assets.lake import hash_tree
+from assets.hashing import hash_tree
 from assets.training.launchers.exchange import Exchange, files_under
 
 

@@ -14,7 +14,8 @@ import torch
 
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
-from assets.lake import Lake, hash_file
+from assets.hashing import hash_file
+from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.bundle import Bundle
 from assets.training.launchers.estimate import estimate_memory

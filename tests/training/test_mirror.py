@@ -12,7 +12,8 @@ from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SettingsError, TrainingError
 from assets.features.snapshot import Snapshot
-from assets.lake import Lake, hash_file, hash_tree
+from assets.hashing import hash_file, hash_tree
+from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.launchers.launch import override, train
 from assets.training.program.checkpoints import Checkpoints

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from assets.exceptions import Stopped
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.training.program.checkpoints import Checkpoints
 from assets.training.program.mirror import Mirror, Uploads
 from assets.training.program.progress import Progress

@@ -11,7 +11,8 @@ import pytest
 
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
-from assets.lake import Lake, hash_file
+from assets.hashing import hash_file
+from assets.lake import Lake
 from assets.settings import TrainingSettings
 from assets.training.bundle import load_bundle
 from assets.training.launchers.interface import Run

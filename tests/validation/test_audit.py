@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from assets.exceptions import AuditError
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import WarehouseSettings, load_domain
 from assets.settings.domain import Words
 from assets.validation.audit import Audit, audit, load_audit, publish

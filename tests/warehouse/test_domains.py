@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from assets.lake import Home, hash_tree
+from assets.hashing import hash_tree
+from assets.home import Home
 from assets.warehouse.marts import mart
 from assets.warehouse.project import build_marts, built
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import NotPublished
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_domain
 from assets.warehouse import marts as marts_module
 from assets.warehouse import staging as staging_module

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import AuditError
-from assets.lake import Home, hash_tree
+from assets.hashing import hash_tree
+from assets.home import Home
 from assets.settings import load_domain
 from assets.settings.loading import CONFIGS, _domain
 from assets.warehouse import composing

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from assets.exceptions import EvergreenError, SettingsError
-from assets.lake import Home, claimed
+from assets.home import Home
+from assets.locks import claimed
 from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen
 from assets.settings import AlertSettings, load_alert_settings
@@ -195,7 +196,7 @@ def test_a_sender_that_is_killed_before_it_could_note_it_sends_again_with_the_sa
 import os, signal
 from datetime import UTC, datetime
 from pathlib import Path
-from assets.lake import Home
+from assets.home import Home
 from assets.settings import load_alert_settings
 from assets.watching import delivery
 delivery.write_atomically = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

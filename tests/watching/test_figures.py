@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assets.lake import Home
+from assets.home import Home
 from assets.registry.ledger import Ledger
 from assets.registry.shared_ledger import ledger_of
 from assets.settings import load_settings
@@ -95,7 +95,7 @@ def test_a_run_that_holds_every_lock_is_not_waited_for_and_none_is_taken(home: H
     code = """
 import sqlite3, sys
 from pathlib import Path
-from assets.lake import locked
+from assets.locks import locked
 ledger = Path(sys.argv[1])
 with locked(ledger.with_suffix(".lock")):
     connection = sqlite3.connect(ledger, isolation_level=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.exceptions import SettingsError, SourceError, TrainingError
-from assets.lake import hash_bytes
+from assets.hashing import hash_bytes
 from assets.settings import TrainingSettings
 from assets.training.launchers.compatibility import Machine, offloads
 from assets.training.launchers.exchange import Exchange, files_under

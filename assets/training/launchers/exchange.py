@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assets.exceptions import SourceError
-from assets.lake import hash_file
+from assets.hashing import hash_file
 from assets.s3 import s3_client, s3_errors
 
 if TYPE_CHECKING:

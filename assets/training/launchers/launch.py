@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from assets.exceptions import BundleError, SettingsError
-from assets.lake import Lake, hash_file, hash_json
+from assets.hashing import hash_file, hash_json
+from assets.lake import Lake
 from assets.settings import CONFIGS, TrainingSettings, load_environment
 from assets.training.base_model import BaseModel, resolve_base_model
 from assets.training.bundle import read_json, verify_bundle

@@ -22,7 +22,7 @@ from typing import Any
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR
 
 from assets.exceptions import TrainingError
-from assets.lake import locked
+from assets.locks import locked
 from assets.training.launchers.cluster import BASE_MODEL, BUNDLE, FAILURE, PLAN, SNAPSHOT
 from assets.training.launchers.exchange import Exchange, files_under
 from assets.training.plan import TrainingPlan

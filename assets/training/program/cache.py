@@ -15,7 +15,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from assets.lake import Lake, locked
+from assets.lake import Lake
+from assets.locks import locked
 
 __all__ = ["cached", "map_array", "write_arrays"]
 

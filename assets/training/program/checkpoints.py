@@ -12,7 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.lake import hash_file, sync, write_atomically
+from assets.hashing import hash_file
+from assets.writing import sync, write_atomically
 
 __all__ = ["MANIFEST", "POINTER", "Checkpoints", "newest_first", "outdated", "read_manifest", "step_of"]
 

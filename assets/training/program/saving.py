@@ -22,12 +22,13 @@ from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
 from assets.exceptions import Stopped
-from assets.lake import hash_file, sync, write_atomically
+from assets.hashing import hash_file
 from assets.training.program.checkpoints import Checkpoints, read_manifest
 from assets.training.program.engine import tell_all
 from assets.training.program.mirror import Mirror, Uploads
 from assets.training.program.progress import Progress
 from assets.training.program.resharding import load_resharded, refuse_code
+from assets.writing import sync, write_atomically
 
 __all__ = ["Saver"]
 

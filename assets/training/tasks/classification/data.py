@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from assets.exceptions import BaseModelError
-from assets.lake import hash_file, hash_json
+from assets.hashing import hash_file, hash_json
 from assets.training.plan import TrainingPlan, count_validation_rows
 from assets.training.program import cache
 from assets.training.program.batches import Integers
