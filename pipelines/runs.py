@@ -29,10 +29,10 @@ from pipelines.instance import COMMAND_TAG, LOCATION, close_killed_runs, close_r
 from pipelines.progress import Lines
 from pipelines.stopping import Stopped, noted
 
-__all__ = ["GraphRun", "run_graph", "run_worker"]
+__all__ = ["ORIGIN", "GraphRun", "run_graph", "run_worker"]
 
 _CODE = GrpcServerCodeLocationOrigin("localhost", socket="", location_name=LOCATION)
-_ORIGIN = RemoteRepositoryOrigin(_CODE, "__repository__")
+ORIGIN = RemoteRepositoryOrigin(_CODE, "__repository__")
 """Where the pages find the job of a run: without it the timeline leaves the run out."""
 _TALKATIVE = ("raw_records", "challenger")
 """Steps whose log messages are also shown."""
@@ -115,7 +115,7 @@ def _execute(
             "ops": {"raw_records": {"config": {"sources": sources, "history": history}}},
             "resources": {"evergreen": {"config": {"profile": profile}}},
         },
-        remote_job_origin=_ORIGIN.get_job_origin(job),
+        remote_job_origin=ORIGIN.get_job_origin(job),
     )
     return execute_run(InMemoryJob(definition), run, instance).success
 

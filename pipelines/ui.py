@@ -1,6 +1,7 @@
 """The user interfaces of a home and the processes behind them, which start and end together."""
 
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -15,12 +16,13 @@ from html import escape
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import yaml
 
 from assets.addresses import HOST, PORTS, address, ports, set_ports
-from assets.exceptions import EvergreenError
+from assets.exceptions import EvergreenError, describe
 from assets.hashing import hash_json
 from assets.home import Home
 from assets.locks import claimed
@@ -43,6 +45,11 @@ _PATIENCE = 1.0
 
 _LOOKS = 1.0
 """Seconds between two looks at the processes and the runs."""
+
+_SEARCHES = 15.0
+"""Seconds between two searches for runs whose processes died, on this machine or another."""
+
+_log = logging.getLogger("evergreen")
 
 Processes = Mapping[str, subprocess.Popen[bytes]]
 Say = Callable[[str], None]
@@ -255,12 +262,31 @@ def _wait(home: Home, processes: Processes, say: Say) -> None:
     """Wait for Ctrl-C, and for a person's agreement to what it would end."""
     while True:
         try:
-            while True:
-                require_alive(processes)
-                time.sleep(_LOOKS)
+            _look_after(home, processes)
         except Stopped as stopped:
             if _may_stop(home, processes, say, asks=stopped.number == signal.SIGINT and sys.stdin.isatty()):
                 return
+
+
+def _look_after(home: Home, processes: Processes) -> NoReturn:
+    """Whoever has the daemon closes runs whose processes died on machines that share the home, for it to retry."""
+    searches, searched = "daemon" in processes and home.environment.is_shared, time.monotonic()
+    while True:
+        require_alive(processes)
+        time.sleep(_LOOKS)
+        if searches and time.monotonic() - searched > _SEARCHES:
+            _close_killed(home)
+            searched = time.monotonic()
+
+
+def _close_killed(home: Home) -> None:
+    try:
+        with open_instance(home) as instance:
+            close_killed_runs(instance, home)
+    except Stopped:
+        raise
+    except Exception as error:  # servers restart: whatever it is, the next search may do
+        _log.warning("no search for killed runs: %s", describe(error))
 
 
 def _may_stop(home: Home, processes: Processes, say: Say, *, asks: bool) -> bool:

@@ -1,16 +1,12 @@
 """Real servers: PostgreSQL and Redis on their standard ports, where they are, and servers that the tests start."""
 
-import os
 import secrets
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -18,11 +14,10 @@ import boto3
 import pytest
 
 from assets.exceptions import EvergreenError
-from assets.features.generations import server_of
-from assets.features.redis_client import redis_of
 from assets.home import Home
 from assets.settings import EMBEDDED
-from pipelines.stack import DATABASE, REDIS, Seaweed, Secrets, Stack, free_ports, local_stack
+from pipelines.stack import DATABASE, REDIS, Seaweed, Secrets, Stack, local_stack
+from tests.stack.servers import OwnPostgres, remove_features
 
 psycopg: Any = import_module("psycopg") if find_spec("psycopg") else None
 if psycopg is None:  # `make test` does without the stack's clients, which `make stack-test` installs
@@ -125,54 +120,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             remove_features(Home(Path(), EMBEDDED.model_copy(update=of_it)))
 
 
-def remove_features(home: Home) -> None:
-    """What FLUSHDB does to a home's keys in the machine's Redis."""
-    features = server_of(home)
-    assert features is not None
-    client = redis_of(REDIS)
-    for pattern in (f"evergreen:{features.home}:*", f"*evergreen_{features.home}_*"):
-        for key in client.scan_iter(match=pattern, count=1000):
-            client.unlink(key)
-
-
-class OwnPostgres:
-    """A PostgreSQL server of a test's own, which it may stop and start."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        self._data = folder / "data"
-        self._options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--pgdata", str(self._data))
-
-    def start(self) -> None:
-        log = str(self._data.with_name("log"))
-        self._run("pg_ctl", "start", "--wait", "--pgdata", str(self._data), "--log", log, "--options", self._options)
-
-    def crash(self) -> None:
-        """End it without a word to its clients, and without writing what it could."""
-        self._run("pg_ctl", "stop", "--wait", "--mode", "immediate", "--pgdata", str(self._data))
-
-    def _run(self, program: str, *arguments: str) -> None:
-        """Run as the user postgres, where the tests run as root: PostgreSQL refuses to."""
-        user = ["setpriv", "--reuid=postgres", "--clear-groups"] if os.getuid() == 0 else []
-        command = [*user, str(_program(program)), *arguments]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-
-def _program(name: str) -> Path:
-    """A program of PostgreSQL's server, which Debian keeps off the PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return found[-1] if found else Path(name)
-
-
 @pytest.fixture
 def own_postgres() -> Iterator[OwnPostgres]:
-    if not shutil.which(_program("initdb")):
+    if not OwnPostgres.is_installed():
         pytest.skip("PostgreSQL's server programs are not installed")
-    with TemporaryDirectory(prefix="evergreen-postgres-") as folder:
-        if os.getuid() == 0:
-            shutil.chown(folder, "postgres")
-        server = OwnPostgres(Path(folder), free_ports(1)[0])
-        server.start()
+    with OwnPostgres.running() as server:
         yield server
-        server.crash()

@@ -4,19 +4,14 @@ import json
 import random
 import secrets
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import boto3
 import pytest
@@ -25,6 +20,7 @@ from assets.exceptions import ObjectsError, Superseded
 from assets.hashing import hash_bytes
 from assets.lake import Lake
 from tests.stack.conftest import home_on
+from tests.stack.servers import Proxy
 
 pytestmark = pytest.mark.stack
 
@@ -151,76 +147,6 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_the_last_publication_whole
         last = str(current)
         assert is_whole(reader, last)
     assert is_whole(machine(), publish(home_on(tmp_path / "killed", f"{seaweed.url}/evergreen").lake))
-
-
-class Proxy(ThreadingHTTPServer):
-    """Hands requests to S3, and spoils the share `faulty` of them: one way after the other."""
-
-    daemon_threads = True
-    faulty = 0.0
-
-    def __init__(self, target: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.target, self.chance, self.spoilt = urlparse(target).netloc, random.Random(17), 0
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Proxy
-
-    def _hand_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self._fault()
-        if fault in (500, 503):
-            return self._answer(fault, [], b"")
-        if fault == "before":
-            return self._reset()
-        connection = HTTPConnection(self.server.target)
-        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            connection.putheader(name, value)
-        if fault == "within":
-            connection.endheaders(body[: len(body) // 2])
-            connection.close()
-            return self._reset()
-        connection.endheaders(body)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
-        if fault == "after":
-            return self._reset()
-        return self._answer(answer.status, answer.getheaders(), content, half=fault == "half")
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _hand_on  # noqa: N815
-
-    def _fault(self) -> Any:
-        if self.server.chance.random() >= self.server.faulty:
-            return None
-        self.server.spoilt += 1
-        return (500, 503, "before", "within", "after", "half")[self.server.spoilt % 6]
-
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, half: bool = False) -> None:
-        self.send_response(status)
-        for name, value in headers:
-            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
-                self.send_header(name, value)
-        length = {name.lower(): value for name, value in headers}.get("content-length", len(content))
-        self.send_header("Content-Length", str(length if self.command == "HEAD" else len(content)))
-        self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if half else content)
-        self.close_connection = self.close_connection or half
-
-    def _reset(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-        self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
 
 
 @pytest.fixture

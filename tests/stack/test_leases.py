@@ -11,7 +11,7 @@ import pytest
 
 from assets.database import Leases
 from assets.exceptions import Superseded
-from tests.stack.conftest import OwnPostgres
+from tests.stack.servers import OwnPostgres
 
 HOLDING = """
 import sys

@@ -21,7 +21,7 @@ from assets.home import Home
 from assets.serving.features import Features
 from assets.settings import EMBEDDED, load_serving_settings
 from tests.features.conftest import publish_marts, records
-from tests.stack.conftest import remove_features
+from tests.stack.servers import remove_features
 
 LATE, EARLY = "2020-03-10", "2020-02-01"
 REDIS = "redis://127.0.0.1:6379/0"

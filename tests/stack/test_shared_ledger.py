@@ -15,7 +15,8 @@ from assets.exceptions import RegistryError
 from assets.objects import Objects, Stored
 from assets.registry.anchors import Head, ObjectAnchor
 from assets.registry.shared_ledger import SharedLedger
-from tests.stack.conftest import Bucket, OwnPostgres
+from tests.stack.conftest import Bucket
+from tests.stack.servers import OwnPostgres
 
 DAY = "2024-06-01"
 

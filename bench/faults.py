@@ -1,0 +1,159 @@
+"""Nights of a team's home that are struck at random moments, next to the same nights of a home that nothing happens to.
+
+python bench/faults.py [--faults NAME...] [--times N] [--nights N] [--folder DIR] [--seed N]
+
+Each fault has a home of its own, on servers of its own: PostgreSQL, SeaweedFS behind a proxy, MLflow, Dagster's daemon
+and code server; Redis is the machine's. A night is a run of the whole graph, training included. It is struck up to four
+times, at moments drawn over twice the time that an undisturbed night takes, and launched again until it has succeeded,
+as its schedule would. Then everything that the home has come to is compared with an embedded home that lived the same
+nights undisturbed: every table by its content, the weights, the predictions, the ledger, the versions and the champion,
+the online features. With `--folder` the records and the undisturbed nights are kept, for runs beside each other.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import psutil
+
+from assets.writing import write_atomically
+from tests.stack.nights import Lived, Strike, Team, as_of, embedded, live, simulate
+from tests.stack.servers import remove_features
+
+A_MINUTE = 60.0
+EACH = 4
+"""Strikes that a night gets at most."""
+COUNTED = ("struck", "launches", "retried")
+
+
+def kill_run_worker(team: Team) -> bool:
+    """The process of the run, which the code server has started."""
+    server = team.code.inner()
+    return _kill([child for child in server.children() if "spawn_main" in " ".join(child.cmdline())] if server else [])
+
+
+def kill_rank(team: Team) -> bool:
+    """A process that trains."""
+    server = team.code.inner()
+    below = server.children(recursive=True) if server else []
+    return _kill([child for child in below if "assets.training.program.worker" in child.cmdline()])
+
+
+def kill_mlflow(team: Team) -> bool:
+    team.tracking.kill()
+    team.tracking.start()
+    return True
+
+
+def restart_postgres(team: Team) -> bool:
+    team.postgres.crash()
+    team.postgres.start()
+    return True
+
+
+def spoil_s3(team: Team) -> float:
+    """Answers of 500 and 503, resets and half bodies, for some or all requests."""
+    team.proxy.faulty = team.chance.choice((0.3, 0.6, 1.0))
+    return A_MINUTE
+
+
+def flush_redis(team: Team) -> bool:
+    remove_features(team.home)
+    return True
+
+
+FAULTS: dict[str, Strike] = {
+    "run worker": kill_run_worker,
+    "daemon": lambda team: team.daemon.strike(),
+    "code server": lambda team: team.code.strike(),
+    "rank": kill_rank,
+    "MLflow": kill_mlflow,
+    "PostgreSQL": restart_postgres,
+    "S3": spoil_s3,
+    "Redis": flush_redis,
+}
+
+
+def _kill(processes: list[psutil.Process]) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        processes[0].kill() if processes else None
+        return bool(processes)
+    return False
+
+
+def undisturbed(folder: Path, nights: int) -> list[dict[str, Any]]:
+    """What each night comes to when nothing happens, and how many seconds it takes."""
+    kept = folder / "undisturbed.json"
+    known: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    if not known:
+        simulate(folder / "records", nights)
+    for night in range(len(known), nights):
+        begun = time.monotonic()
+        state = embedded(folder / "embedded", folder / "records", night)
+        known.append({"state": state, "seconds": time.monotonic() - begun})
+        write_atomically(kept, json.dumps(known))
+        print(f"{as_of(night)} undisturbed: {known[-1]['seconds']:.0f} s", flush=True)
+    return known[:nights]
+
+
+def strike(
+    folder: Path, name: str, times: int, known: list[dict[str, Any]], chance: random.Random
+) -> Iterator[tuple[Lived, list[str]]]:
+    """Nights with a fault, until it has struck often enough or there are no more, and in what each ends differently."""
+    struck = 0
+    with tempfile.TemporaryDirectory(prefix="evergreen-faults-") as place, Team.running(Path(place)) as team:
+        for night, expected in enumerate(known):
+            strikes = [(chance.uniform(0, 2 * expected["seconds"]), FAULTS[name]) for _ in range(EACH)]
+            lived = live(team, folder / "records", night, strikes)
+            state = json.loads(json.dumps(lived.state))
+            yield lived, [part for part, there in state.items() if there != expected["state"][part]]
+            struck += lived.struck
+            if struck >= times:
+                return
+
+
+def show(name: str, nights: list[tuple[Lived, list[str]]]) -> None:
+    """A line of the table."""
+    struck, launches, retried = (sum(getattr(lived, what) for lived, _ in nights) for what in COUNTED)
+    equal, median = sum(not differs for _, differs in nights), statistics.median(lived.seconds for lived, _ in nights)
+    print(
+        f"{name:<12} {struck:>7} {len(nights):>7} {launches - len(nights):>9} {retried:>8} {median:>9.0f} {equal:>6}",
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--nights", type=int, default=10)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="evergreen-nights-") as temporary:
+        folder, whole = asked.folder or Path(temporary), True
+        known = undisturbed(folder, asked.nights)
+        print(f"{'':<12} {'strikes':>7} {'nights':>7} {'relaunched':>9} {'retried':>8} {'seconds':>9} {'equal':>6}")
+        for name in asked.faults:
+            nights: list[tuple[Lived, list[str]]] = []
+            for lived, differs in strike(folder, name, asked.times, known, random.Random(f"{name} {asked.seed}")):
+                nights.append((lived, differs))
+                print(f"  {lived.struck} of {name}, {lived.seconds:.0f} s: {', '.join(differs) or 'equal'}", flush=True)
+            show(name, nights)
+            whole = whole and not any(differs for _, differs in nights)
+    print("every night ends in the same state" if whole else "NOT every night ends in the same state")
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
