@@ -121,6 +121,10 @@ class Objects:
             described = {"Metadata": {"sha256": sha256}}
             self._client.upload_fileobj(file, self.bucket, self._key(name), ExtraArgs=described, Config=whole)
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object, whatever it held."""
+        self._written(name, content)
+
     def create(self, name: str, content: bytes) -> bool:
         """Write an object unless there is one.
 

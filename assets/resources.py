@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # dagster exports the client, but not what it raises
@@ -114,68 +114,73 @@ def _require_as_of(key: str) -> None:
 def worker_runner(context: dg.AssetExecutionContext, home: Home) -> "Run":
     """A function that starts training processes, here or on a cluster, which report to a run and end with it.
 
-    Those of this machine also report to MLflow while they train. It raises TrainingError when they end early. The last
-    argument of a command is the file with the training's plan.
+    They also report to MLflow while they train. It raises TrainingError when they end early. The last argument of a
+    command is the file with the training's plan.
     """
+    from assets.registry.curves import live_curves
 
     def run(work: "list[str] | Job") -> None:
-        if isinstance(work, list):
-            _run_here(context, home, work)
-        else:
-            _run_job(context, work)
+        with live_curves(home, context.run.run_id) as told:
+            if isinstance(work, list):
+                _run_here(context, work, told)
+            else:
+                _run_job(context, work, told)
 
     return run
 
 
-def _run_here(context: dg.AssetExecutionContext, home: Home, command: list[str]) -> None:
-    from assets.registry.curves import live_curves
-
-    with live_curves(home, context.run.run_id) as told:
-        client = dg.PipesSubprocessClient(
-            cwd=str(Path(__file__).parents[1]),
-            context_injector=dg.PipesEnvContextInjector(),
-            message_reader=_Reader(str(Path(command[-1]).with_name("messages")), told),
-            termination_timeout_seconds=TIMEOUT_MAX,  # they stop when asked to, though later on a busy machine
-        )
-        try:
-            client.run(context=context.op_execution_context, command=command)
-        except DagsterPipesExecutionError as error:
-            raise TrainingError(f"the training processes ended early: {error}") from None
+_Told = Callable[[dict[str, Any]], None]
 
 
-class _Reader(dg.PipesFileMessageReader):
-    """Hands the messages that are not Dagster's to `told` as they come; Dagster would keep them for the end."""
+def _run_here(context: dg.AssetExecutionContext, command: list[str], told: _Told) -> None:
+    reader = dg.PipesFileMessageReader(str(Path(command[-1]).with_name("messages")))
+    client = dg.PipesSubprocessClient(
+        cwd=str(Path(__file__).parents[1]),
+        context_injector=dg.PipesEnvContextInjector(),
+        message_reader=_telling(reader, told),
+        termination_timeout_seconds=TIMEOUT_MAX,  # they stop when asked to, though later on a busy machine
+    )
+    try:
+        client.run(context=context.op_execution_context, command=command)
+    except DagsterPipesExecutionError as error:
+        raise TrainingError(f"the training processes ended early: {error}") from None
 
-    def __init__(self, path: str, told: Callable[[dict[str, Any]], None]) -> None:
-        super().__init__(path)
-        self._told = told
 
-    @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+_Reader = TypeVar("_Reader", bound=dg.PipesMessageReader)
+
+
+def _telling(reader: _Reader, told: _Told) -> _Reader:
+    """The reader, which hands the messages that are not Dagster's to `told` as they come; Dagster would keep them for
+    the end."""
+    read_messages = reader.read_messages
+
+    def read(handler: PipesMessageHandler) -> AbstractContextManager[PipesParams]:
         handle = handler.handle_message
 
-        def telling(message: PipesMessage) -> None:
+        def tell(message: PipesMessage) -> None:
             if message["method"] == "report_custom_message":
-                self._told((message["params"] or {})["payload"])
+                told((message["params"] or {})["payload"])
             else:
                 handle(message)
 
-        handler.handle_message = telling  # type: ignore[method-assign]
-        with super().read_messages(handler) as params:
-            yield params
+        handler.handle_message = tell  # type: ignore[method-assign]
+        return read_messages(handler)
+
+    reader.read_messages = read  # type: ignore[method-assign,assignment]
+    return reader
 
 
-def _run_job(context: dg.AssetExecutionContext, job: "Job") -> None:
+def _run_job(context: dg.AssetExecutionContext, job: "Job", told: _Told) -> None:
     """Run a job on its cluster, or wait for it where it runs already: a job outlives the process of a run.
 
     Its first lines are shown again then. Terminating the run ends it.
     """
-    from dagster_ray.core.pipes import PipesRayJobClient
+    from dagster_ray.core.pipes import PipesRayJobClient, PipesRayJobMessageReader
 
     from assets.training.launchers.jobs import answered, entrypoint, job_client
 
     with answered(job), redirect_stdout(sys.stderr):  # stdout belongs to the command that started the run
-        client = PipesRayJobClient(address=job.cluster)
+        client = PipesRayJobClient(address=job.cluster, message_reader=_telling(PipesRayJobMessageReader(), told))
         client.client = job_client(job.cluster)
         how: Any = {"entrypoint": entrypoint(job), "submission_id": job.id}
         client.run(context=context.op_execution_context, submit_job_params=how)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from assets.exceptions import SettingsError, SourceError, TrainingError
+from assets.exceptions import ObjectsError, SettingsError, SourceError, TrainingError
 from assets.hashing import hash_bytes
 from assets.settings import TrainingSettings
 from assets.training.launchers.compatibility import Machine, offloads
@@ -63,13 +63,13 @@ class Cluster:
                 _put(exchange, plan)
                 self._run(exchange, plan, run)
             exchange.get(BUNDLE, plan.output)
-        except SourceError as error:
+        except ObjectsError as error:
             raise TrainingError(f"what the cluster needs, or has made, is out of reach: {error}") from None
 
     def clear(self, plan: TrainingPlan) -> None:
         mirror = Mirror.of(plan)
         assert mirror is not None
-        with suppress(SourceError):
+        with suppress(SourceError, ObjectsError):
             mirror.clear()
             self._exchange(plan).clear()
 

@@ -15,38 +15,39 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Any
 
-from assets.exceptions import EvergreenError, SourceError, TrainingError
+from assets.exceptions import EvergreenError, ObjectsError, TrainingError
 from assets.training.launchers.cluster import BUNDLE, FAILURE, PLAN
 from assets.training.launchers.exchange import Exchange
 from assets.training.launchers.launch import hash_code
 from assets.training.launchers.rank import Rank, run_rank
 from assets.training.plan import TrainingPlan
 from assets.training.program.mirror import Mirror
-from assets.training.program.progress import reports
+from assets.training.program.progress import Report, reports
 
 __all__ = ["main"]
 
 _RESTARTS = 3
 """How often in a row ranks start again without a new checkpoint."""
-_START_SECONDS = 300
-"""How long the workers may take to start; where there are too few, Ray goes on waiting for them."""
+_START_SECONDS, _FEWER_AFTER_SECONDS = 300, 60
+"""How long the workers may take to start; where there are too few, Ray goes on waiting for them. Fewer will do in the
+second case: Ray counts a node that was lost for a while, and would ask for its workers all that time."""
 
 
 def main(address: str) -> int:
     """Train the plan of an exchange. Returns 0 when its bundle is there; otherwise it has a line that says why not."""
     exchange = Exchange(address)
-    with reports(0) as (say, _):
+    with reports(0) as (say, report):
         try:
-            drive(exchange, say)
+            drive(exchange, say, report)
         except EvergreenError as error:
             say(str(error))
-            with suppress(SourceError):
+            with suppress(ObjectsError):
                 exchange.write(FAILURE, str(error))
             return 1
     return 0
 
 
-def drive(exchange: Exchange, say: Callable[[str], None]) -> None:
+def drive(exchange: Exchange, say: Callable[[str], None], report: Report) -> None:
     """Start the ranks, again and again. Raises TrainingError when that does not help."""
     exchange.remove(FAILURE)
     plan = TrainingPlan.model_validate_json(exchange.read(PLAN) or "")
@@ -55,7 +56,7 @@ def drive(exchange: Exchange, say: Callable[[str], None]) -> None:
     if plan.code != hash_code():
         raise TrainingError("the cluster has another version of Evergreen than the machine that the run is on")
     _configure(plan)
-    with _reports(say) as reports:
+    with _reports(say, report) as reports:
         _start_until_done(plan, exchange, reports, say)
 
 
@@ -77,11 +78,11 @@ def _configure(plan: TrainingPlan) -> None:
     """Connect to the cluster; Ray Train reads its settings from variables, here and on the workers."""
     import ray
 
-    silence = str(plan.settings.cluster.silence_seconds)
+    silence, elastic = str(plan.settings.cluster.silence_seconds), plan.settings.cluster.fewest_ranks is not None
     variables = {
         **{"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_METRICS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"},
         **{"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": silence, "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": silence},
-        **{"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(_START_SECONDS)},
+        **{"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(_FEWER_AFTER_SECONDS if elastic else _START_SECONDS)},
         "TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES": "1",  # a rank takes the GPU of its number on its machine
     }
     os.environ |= variables
@@ -113,29 +114,33 @@ def _fit(plan: TrainingPlan, rank: Rank) -> bool:
     return True
 
 
+_Said = str | dict[str, Any] | None
+"""A line, a message about the curves, or None for the end."""
+
+
 class _Reports:
-    """Lines from ranks, in the cluster's memory until the driver takes them; None is the end."""
+    """What ranks say, in the cluster's memory until the driver takes it."""
 
     def __init__(self) -> None:
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._said: asyncio.Queue[_Said] = asyncio.Queue()
 
-    async def tell(self, line: str | None) -> None:
-        await self._lines.put(line)
+    async def tell(self, said: _Said) -> None:
+        await self._said.put(said)
 
-    async def take(self) -> str | None:
-        return await self._lines.get()
+    async def take(self) -> _Said:
+        return await self._said.get()
 
 
 @contextmanager
-def _reports(say: Callable[[str], None]) -> Iterator[Any]:
-    """Inside, an actor takes lines from ranks, which a thread of this process says."""
+def _reports(say: Callable[[str], None], report: Report) -> Iterator[Any]:
+    """Inside, an actor takes what ranks say, which a thread of this process passes on."""
     import ray
 
     reports = ray.remote(num_cpus=0)(_Reports).remote()
 
     def listen() -> None:
-        while (line := ray.get(reports.take.remote())) is not None:
-            say(line)
+        while (said := ray.get(reports.take.remote())) is not None:
+            say(said) if isinstance(said, str) else report(said)
 
     thread = Thread(target=listen)
     thread.start()

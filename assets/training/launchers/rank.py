@@ -200,11 +200,16 @@ def _lines(process: "subprocess.Popen[str]", first: float | None, silence: float
         line = lines.get(timeout=silence)
 
 
-def _message(line: str) -> str | None:
-    """What the program says in a line: the text of a message to Dagster where there is one, else the line itself."""
+def _message(line: str) -> str | dict[str, Any] | None:
+    """What the program says in a line: a text, or the payload of a message about its curves; None for other messages.
+
+    Without Dagster the line itself.
+    """
     if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
         return line
     with suppress(ValueError, TypeError, KeyError):
         said = json.loads(line)
-        return str(said["params"]["message"]) if said["method"] == "log" else None
+        if said["method"] == "log":
+            return str(said["params"]["message"])
+        return dict(said["params"]["payload"]) if said["method"] == "report_custom_message" else None
     return None
