@@ -34,7 +34,10 @@ second case: Ray counts a node that was lost for a while, and would ask for its 
 
 
 def main(address: str) -> int:
-    """Train the plan of an exchange. Returns 0 when its bundle is there; otherwise it has a line that says why not."""
+    """Train the plan of an exchange. Returns 0 when its bundle is there; otherwise it has a line that says why not.
+
+    When the head of the cluster is gone, the process ends at once: Ray's hooks at its end would wait for the head.
+    """
     exchange = Exchange(address)
     with reports(0) as (say, report):
         try:
@@ -44,6 +47,9 @@ def main(address: str) -> int:
             with suppress(ObjectsError):
                 exchange.write(FAILURE, str(error))
             return 1
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
     return 0
 
 
