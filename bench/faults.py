@@ -1,6 +1,6 @@
 """Nights of a team's home that are struck at random moments, next to the same nights of a home that nothing happens to.
 
-python bench/faults.py [--faults NAME...] [--times N] [--nights N] [--folder DIR] [--seed N]
+python bench/faults.py [--faults NAME...] [--times N] [--nights N] [--folder DIR] [--seed N] [--together]
 
 Each fault has a home of its own, on servers of its own: PostgreSQL, SeaweedFS behind a proxy, MLflow, Dagster's daemon
 and code server; Redis is the machine's. A night is a run of the whole graph, training included. It is struck up to four
@@ -8,6 +8,7 @@ times, at moments drawn over twice the time that an undisturbed night takes, and
 as its schedule would. Then everything that the home has come to is compared with an embedded home that lived the same
 nights undisturbed: every table by its content, the weights, the predictions, the ledger, the versions and the champion,
 the online features. With `--folder` the records and the undisturbed nights are kept, for runs beside each other.
+`--together` launches ten runs of five jobs at the same moment instead, and compares with the same runs one by one.
 """
 
 import argparse
@@ -26,8 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
 
+from assets.home import Home
 from assets.writing import write_atomically
-from tests.stack.nights import Lived, Strike, Team, as_of, embedded, live, simulate
+from tests.stack.nights import Lived, Strike, Team, as_of, embedded, live, simulate, state
 from tests.stack.servers import remove_features
 
 A_MINUTE = 60.0
@@ -99,8 +101,8 @@ def undisturbed(folder: Path, nights: int) -> list[dict[str, Any]]:
         simulate(folder / "records", nights)
     for night in range(len(known), nights):
         begun = time.monotonic()
-        state = embedded(folder / "embedded", folder / "records", night)
-        known.append({"state": state, "seconds": time.monotonic() - begun})
+        embedded(home := folder / "embedded", "refresh", night, folder / "records")
+        known.append({"state": state(Home(home), night), "seconds": time.monotonic() - begun})
         write_atomically(kept, json.dumps(known))
         print(f"{as_of(night)} undisturbed: {known[-1]['seconds']:.0f} s", flush=True)
     return known[:nights]
@@ -115,11 +117,48 @@ def strike(
         for night, expected in enumerate(known):
             strikes = [(chance.uniform(0, 2 * expected["seconds"]), FAULTS[name]) for _ in range(EACH)]
             lived = live(team, folder / "records", night, strikes)
-            state = json.loads(json.dumps(lived.state))
-            yield lived, [part for part, there in state.items() if there != expected["state"][part]]
+            reached = json.loads(json.dumps(lived.state))
+            yield lived, [part for part, there in reached.items() if there != expected["state"][part]]
             struck += lived.struck
             if struck >= times:
                 return
+
+
+def together(folder: Path) -> bool:
+    """Launch ten runs at the same moment; whether all succeed, and end as some order of them does in an embedded home.
+
+    Tried are the orders in which they began and in which they ended.
+    """
+    runs = [(job, night) for night in (1, 2) for job in ("ingest", "retrain", "score", "observe", "refresh")]
+    with tempfile.TemporaryDirectory(prefix="evergreen-together-") as place:
+        with Team.running(Path(place) / "team") as team:
+            live(team, folder / "records", 0, [])
+            ids = [team.launch(job, night, folder / "records") for job, night in runs]
+            while any(team.result(run) is None for run in ids):
+                time.sleep(1)
+            succeeded, reached = sum(bool(team.result(run)) for run in ids), _reached(team.home)
+            records = {record.dagster_run.run_id: record for record in team.instance.get_run_records()}
+        print(f"{succeeded} of {len(ids)} runs launched at once have succeeded", flush=True)
+        for what in ("start_time", "end_time"):
+            order = sorted(range(len(ids)), key=lambda number: float(getattr(records[ids[number]], what)))
+            alone = _one_by_one(folder, Path(place) / what, [runs[number] for number in order])
+            differs = [part for part in alone if alone[part] != reached[part]]
+            print(f"in the order of {what}, {order}: {', '.join(differs) or 'equal'}", flush=True)
+            if not differs:
+                return succeeded == len(ids)
+    return False
+
+
+def _one_by_one(folder: Path, home: Path, runs: list[tuple[str, int]]) -> dict[str, Any]:
+    for job, night in [("refresh", 0), *runs]:
+        embedded(home, job, night, folder / "records")
+    return _reached(Home(home))
+
+
+def _reached(home: Home) -> dict[str, Any]:
+    """What two nights have come to; runs of different jobs write into the ledger beside each other."""
+    reached = {f"{part} of {night}": there for night in (1, 2) for part, there in state(home, night).items()}
+    return {part: sorted(there, key=str) if part.startswith("ledger") else there for part, there in reached.items()}
 
 
 def show(name: str, nights: list[tuple[Lived, list[str]]]) -> None:
@@ -139,10 +178,13 @@ def main() -> int:
     parser.add_argument("--nights", type=int, default=10)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--together", action="store_true", help="launch ten runs at once, and do nothing else")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="evergreen-nights-") as temporary:
         folder, whole = asked.folder or Path(temporary), True
         known = undisturbed(folder, asked.nights)
+        if asked.together:
+            return 0 if together(folder) else 1
         print(f"{'':<12} {'strikes':>7} {'nights':>7} {'relaunched':>9} {'retried':>8} {'seconds':>9} {'equal':>6}")
         for name in asked.faults:
             nights: list[tuple[Lived, list[str]]] = []

@@ -105,13 +105,13 @@ def database() -> Iterator[str]:
             server.execute(f"drop database {name} with (force)")
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+@contextmanager
+def new_stack(folder: Path) -> Iterator[Stack]:
     """A stack with databases of its own, which are dropped afterwards."""
     name = f"evergreen_test_{uuid4().hex[:12]}"
     with postgres() as server:
         try:
-            with local_stack(tmp_path_factory.mktemp("stack"), name) as servers:
+            with local_stack(folder, name) as servers:
                 yield servers
         finally:
             for database in (name, f"{name}_mlflow", f"{name}_mlflow_users"):

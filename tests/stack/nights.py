@@ -39,11 +39,24 @@ from pipelines.stack import REDIS, Seaweed, Secrets, Server, Tracking, free_port
 from pipelines.tracking_server import create_database
 from tests.stack.servers import OwnPostgres, Proxy, remove_features
 
-__all__ = ["FIRST_NIGHT", "Lived", "Strike", "Team", "as_of", "embedded", "live", "simulate", "sources", "state"]
+__all__ = [
+    "FIRST_NIGHT",
+    "Lived",
+    "Strike",
+    "Team",
+    "as_of",
+    "embedded",
+    "live",
+    "run_alone",
+    "simulate",
+    "sources",
+    "state",
+]
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 FIRST_NIGHT = date(2024, 7, 1)
 _WORLD = ("--rate", 50, "--seed", 7)
+_SMALL = {"max_tokens": 32, "trainable_layers": 1, "checkpoint_seconds": 1.0}
 _CODE = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("pipelines.definitions", "defs"))
 """Where the process of a run finds its job."""
 _MOST_LAUNCHES = 12
@@ -81,24 +94,32 @@ def _evergreen(*arguments: object, **variables: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def embedded(folder: Path, records: Path, night: int) -> State:
-    """Live a night in a home of this machine alone, in which nothing goes wrong."""
-    each = [argument for source in sources(records, night) for argument in ("--source", source)]
-    _evergreen("run", *each, "--as-of", as_of(night), "--history", EVERGREEN_HOME=str(folder))
-    return state(Home(folder), as_of(night))
+def embedded(folder: Path, job: str, night: int, records: Path) -> None:
+    """Run a job in a home of this machine alone, in this process, where nothing goes wrong."""
+    with _set({"EVERGREEN_HOME": str(folder)}), open_instance(Home(folder)) as instance:
+        instance.add_dynamic_partitions("as_of", [as_of(night)])
+        definition = defs.resolve_job_def(job)
+        definition.execute_in_process(_config(definition, records, night), instance, as_of(night))
 
 
-def state(home: Home, night: str) -> State:
+def _config(job: dg.JobDefinition, records: Path, night: int) -> dict[str, Any]:
+    """What a launch says where the job reads sources, and where it trains: a small model, often saved."""
+    ops = {"raw_records": {"sources": sources(records, night), "history": True}, "challenger": _SMALL}
+    nodes = {node.name for node in job.nodes}
+    return {"ops": {name: {"config": config} for name, config in ops.items() if name in nodes}}
+
+
+def state(home: Home, night: int) -> State:
     """What a home has come to, without times, costs and addresses; the same for all homes that lived the same nights.
 
     What is published is named by its content, but for the weights, which are hashed here.
     """
-    lake, registry = home.lake, Registry(home)
-    tables = ("raw_records", "marts", *(f"{name}/{night}" for name in ("training_set", "evaluation", "predictions")))
+    lake, registry, day = home.lake, Registry(home), as_of(night)
+    tables = ("raw_records", "marts", *(f"{name}/{day}" for name in ("training_set", "evaluation", "predictions")))
     champion, content = registry.champion(), online_store(served(home))
     return {
         "tables": {table: lake.version(table) for table in tables},
-        "weights": hash_file(lake.current(f"challenger/{night}") / "model.safetensors"),
+        "weights": hash_file(lake.current(f"challenger/{day}") / "model.safetensors"),
         "ledger": [[e.kind, e.as_of, e.body.get("decision")] for e in registry.ledger.entries() if e.kind != "failure"],
         "problems": [registry.ledger.problem(), registry.problem()],
         "versions": [[version.version, version.training_id] for version in registry.versions()],
@@ -194,18 +215,14 @@ class Team:
                 stack.enter_context(member.running())
             yield cls(home, postgres, proxy, tracking, *members, instance)
 
-    def launch(self, job: str, night: str, of: Sequence[str] = ()) -> str:
+    def launch(self, job: str, night: int, records: Path) -> str:
         """Put a run into the queue, as a click in Dagster does; its id."""
         definition = defs.resolve_job_def(job)
-        self.instance.add_dynamic_partitions("as_of", [night])
-        ops: dict[str, Any] = {"challenger": {"config": {"checkpoint_seconds": 1.0}}}
-        if of:
-            ops["raw_records"] = {"config": {"sources": list(of), "history": True}}
-        nodes = {node.name for node in definition.nodes}
+        self.instance.add_dynamic_partitions("as_of", [as_of(night)])
         run = self.instance.create_run_for_job(
             definition,
-            tags=definition.get_tags_for_partition_key(night, None),
-            run_config={"ops": {name: config for name, config in ops.items() if name in nodes}},
+            tags=definition.get_tags_for_partition_key(as_of(night), None),
+            run_config=_config(definition, records, night),
             remote_job_origin=ORIGIN.get_job_origin(job),
             job_code_origin=JobPythonOrigin(job, _CODE),
         )
@@ -253,7 +270,7 @@ def live(team: Team, records: Path, night: int, strikes: Sequence[tuple[float, S
     Raises AssertionError when it has not succeeded after many launches.
     """
     day, begun, left, heals = as_of(night), time.monotonic(), sorted(strikes, key=itemgetter(0)), float("inf")
-    launched, struck = [team.launch("refresh", day, sources(records, night))], 0
+    launched, struck = [team.launch("refresh", night, records)], 0
     while True:
         now = time.monotonic() - begun
         if left and now > left[0][0] and (harm := left[0][1](team)):
@@ -268,13 +285,13 @@ def live(team: Team, records: Path, night: int, strikes: Sequence[tuple[float, S
             result = team.result(launched[-1])
             if result is False or (result and not team.has_online_features()):
                 assert len(launched) < _MOST_LAUNCHES, f"{day} has not succeeded: {launched}"
-                launched.append(team.launch("refresh", day, sources(records, night)))
+                launched.append(team.launch("refresh", night, records))
             elif result:
                 break
         time.sleep(_LOOK)
     team.heal()
     runs = len(team.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": day})))
-    return Lived(struck, len(launched), runs - len(launched), time.monotonic() - begun, state(team.home, day))
+    return Lived(struck, len(launched), runs - len(launched), time.monotonic() - begun, state(team.home, night))
 
 
 @contextmanager

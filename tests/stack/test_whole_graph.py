@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,28 @@ import pytest
 
 from assets.home import Home
 from assets.settings import load_environment
-from pipelines.stack import Stack
+from tests.stack.conftest import new_stack
+
+pytestmark = pytest.mark.timeout(1800)
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 SIMULATION = ["--from", "2024-01-01", "--to", "2024-06-30", "--rate", "50", "--seed", "7"]
-NIGHTS = ("2024-07-01", "2024-07-02")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Records, and the nights that are lived on them."""
+
+    source: str
+    nights: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A home after its nights, and what each run said."""
+
+    home: Home
+    said: list[dict[str, Any]]
 
 
 def evergreen(home: Path, *arguments: str, **variables: str) -> str:
@@ -26,61 +46,58 @@ def evergreen(home: Path, *arguments: str, **variables: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module", params=["simulated", "real"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    if request.param == "real":
+        folder = request.getfixturevalue("cfpb")
+        return Case(str(folder / "complaints-2023-2026.csv.gz"), ("2025-07-01",))
     folder = tmp_path_factory.mktemp("simulated") / "source"
     evergreen(folder, "simulate", "--output", str(folder), *SIMULATION)
-    return str(folder)
+    return Case(str(folder), ("2024-07-01", "2024-07-02"))
 
 
-def nights(homes: list[Path], source: str, **variables: str) -> list[dict[str, Any]]:
-    """What comes of two nights, each on a machine with a folder of its own."""
+def live(homes: Iterable[Path], case: Case, **variables: str) -> list[dict[str, Any]]:
+    """What comes of the nights, each on a machine with a folder of its own."""
     return [
-        json.loads(evergreen(home, "run", "--source", source, "--as-of", night, "--json", **variables))
-        for home, night in zip(homes, NIGHTS, strict=True)
+        json.loads(evergreen(home, "run", "--source", case.source, "--as-of", night, "--json", **variables))
+        for home, night in zip(homes, case.nights, strict=False)
     ]
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory, source: str) -> tuple[Home, list[dict[str, Any]]]:
+def embedded(tmp_path_factory: pytest.TempPathFactory, case: Case) -> Lived:
     root = tmp_path_factory.mktemp("embedded") / "home"
-    return Home(root), nights([root, root], source)
+    return Lived(Home(root), live(repeat(root), case))
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, source: str, stack: Stack) -> tuple[Home, list[dict[str, Any]]]:
+def shared(tmp_path_factory: pytest.TempPathFactory, case: Case) -> Iterator[Lived]:
     """Seen from a third machine."""
     folder = tmp_path_factory.mktemp("machines")
-    found = nights([folder / "one", folder / "two"], source, **stack.variables)
-    with pytest.MonkeyPatch.context() as patch:
+    with new_stack(folder / "servers") as stack, pytest.MonkeyPatch.context() as patch:
+        said = live((folder / "one", folder / "two"), case, **stack.variables)
         for name, value in stack.variables.items():
             patch.setenv(name, value)
-        yield Home(folder / "three", load_environment()), found
+        yield Lived(Home(folder / "three", load_environment()), said)
 
 
-def test_the_nights_end_alike(
-    embedded: tuple[Home, list[dict[str, Any]]], shared: tuple[Home, list[dict[str, Any]]]
-) -> None:
-    for here, there in zip(embedded[1], shared[1], strict=True):
+def test_the_nights_end_alike(embedded: Lived, shared: Lived) -> None:
+    for here, there in zip(embedded.said, shared.said, strict=True):
         for part in ("records", "snapshot", "champion", "drift"):
             assert there[part] == here[part], part
         assert there["verdict"]["decision"] == here["verdict"]["decision"]
-    assert shared[1][0]["verdict"]["decision"] == "promote"
+    assert shared.said[0]["verdict"]["decision"] == "promote"
 
 
-def test_every_record_is_answered_alike(
-    embedded: tuple[Home, list[dict[str, Any]]], shared: tuple[Home, list[dict[str, Any]]]
-) -> None:
-    for night in NIGHTS:
-        here, there = (home.lake.current(f"predictions/{night}") for home, _ in (embedded, shared))
+def test_every_record_is_answered_alike(embedded: Lived, shared: Lived, case: Case) -> None:
+    for night in case.nights:
+        here, there = (lived.home.lake.current(f"predictions/{night}") for lived in (embedded, shared))
         assert there.name == here.name
         tables = [pq.read_table(folder / "predictions.parquet").sort_by("record_id") for folder in (here, there)]
         assert tables[0].num_rows > 100
         assert tables[0].equals(tables[1])
 
 
-def test_what_was_published_is_the_same_by_content(
-    embedded: tuple[Home, list[dict[str, Any]]], shared: tuple[Home, list[dict[str, Any]]]
-) -> None:
-    for table in ("raw_records", "marts", f"training_set/{NIGHTS[0]}", f"evaluation/{NIGHTS[0]}"):
-        assert shared[0].lake.version(table) == embedded[0].lake.version(table), table
+def test_what_was_published_is_the_same_by_content(embedded: Lived, shared: Lived, case: Case) -> None:
+    for table in ("raw_records", "marts", f"training_set/{case.nights[0]}", f"evaluation/{case.nights[0]}"):
+        assert shared.home.lake.version(table) == embedded.home.lake.version(table), table
