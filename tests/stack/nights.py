@@ -47,9 +47,7 @@ __all__ = [
     "as_of",
     "embedded",
     "live",
-    "run_alone",
     "simulate",
-    "sources",
     "state",
 ]
 
