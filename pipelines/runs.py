@@ -29,7 +29,7 @@ from pipelines.instance import COMMAND_TAG, LOCATION, close_killed_runs, close_r
 from pipelines.progress import Lines
 from pipelines.stopping import Stopped, noted
 
-__all__ = ["ORIGIN", "GraphRun", "run_graph", "run_worker"]
+__all__ = ["ORIGIN", "GraphRun", "output_to", "run_graph", "run_worker"]
 
 _CODE = GrpcServerCodeLocationOrigin("localhost", socket="", location_name=LOCATION)
 ORIGIN = RemoteRepositoryOrigin(_CODE, "__repository__")
@@ -84,7 +84,7 @@ def run_graph(
         close_killed_runs(instance, home)
         instance.add_event_listener(run_id, watcher)
         instance.add_event_listener(run_id, partial(_cancel_when_stopped, instance))
-        with _output_to(home.root / "logs" / f"{run_id}.log"):
+        with output_to(home.root / "logs" / f"{run_id}.log"):
             succeeded = _execute(instance, watcher, run_id, sources, as_of, profile, job, history)
             number = signal()
     if number is not None and not succeeded:
@@ -205,7 +205,7 @@ def _alone(home: Home, progress: Lines) -> Iterator[None]:
 
 
 @contextmanager
-def _output_to(log: Path) -> Iterator[None]:
+def output_to(log: Path) -> Iterator[None]:
     """Send the output of libraries and child processes to a file; stdout and stderr stay ours."""
     log.parent.mkdir(parents=True, exist_ok=True)
     _flush()

@@ -34,7 +34,7 @@ from assets.registry.registry import Registry
 from assets.settings import load_environment
 from pipelines.definitions import defs
 from pipelines.instance import open_instance
-from pipelines.runs import ORIGIN
+from pipelines.runs import ORIGIN, output_to
 from pipelines.stack import REDIS, Seaweed, Secrets, Server, Tracking, free_ports
 from pipelines.tracking_server import create_database
 from tests.stack.servers import OwnPostgres, Proxy, remove_features
@@ -93,8 +93,9 @@ def _evergreen(*arguments: object, **variables: str) -> None:
 
 
 def embedded(folder: Path, job: str, night: int, records: Path) -> None:
-    """Run a job in a home of this machine alone, in this process, where nothing goes wrong."""
-    with _set({"EVERGREEN_HOME": str(folder)}), open_instance(Home(folder)) as instance:
+    """Run a job in a home of this machine alone, in this process, where nothing goes wrong; `<home>/log` has its
+    output."""
+    with _set({"EVERGREEN_HOME": str(folder)}), open_instance(Home(folder)) as instance, output_to(folder / "log"):
         instance.add_dynamic_partitions("as_of", [as_of(night)])
         definition = defs.resolve_job_def(job)
         definition.execute_in_process(_config(definition, records, night), instance, as_of(night))
