@@ -15,7 +15,7 @@ from assets.exceptions import BundleError, EvergreenError, SourceError
 from assets.home import Home
 from pipelines.faults import damaged_database, explain, explain_run
 from pipelines.instance import open_instance
-from pipelines.runs import _output_to
+from pipelines.runs import output_to
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 DATABASES = ["ledger.db", "mlflow/mlflow.db", "features/online.db", "dagster/history/runs.db"]
@@ -61,7 +61,7 @@ def test_our_output_comes_back_though_a_full_disk_refuses_the_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     refused = OSError(28, "No space left on device")
-    with pytest.raises(OSError, match="No space left"), _output_to(tmp_path / "log"):
+    with pytest.raises(OSError, match="No space left"), output_to(tmp_path / "log"):
         monkeypatch.setattr("sys.stdout", SimpleNamespace(flush=Mock(side_effect=refused)))
     os.write(2, b"ours")
     assert capfd.readouterr().err == "ours"
