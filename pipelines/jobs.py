@@ -3,6 +3,7 @@
 from typing import Literal
 
 import dagster as dg
+from dagster._core.storage.tags import RETRY_STRATEGY_TAG  # dagster exports what reads it, but not this
 from pydantic import Field
 
 from assets.resources import Evergreen
@@ -18,30 +19,39 @@ _SERVE = dg.AssetSelection.groups("scoring", "monitoring") | dg.AssetSelection.a
     "feature_definitions", "online_features"
 )
 
+_AGAIN = {RETRY_STRATEGY_TAG: "ALL_STEPS"}
+"""A run whose process died is launched again as a whole: another may have published in between, and what this one has
+published is not made twice."""
+
 refresh = dg.define_asset_job(
     "refresh",
     selection=dg.AssetSelection.all(),
+    tags=_AGAIN,
     description="The whole graph: from the sources to a gated champion, its predictions and the next decision.",
 )
 observe = dg.define_asset_job(
     "observe",
     selection=_DATA | _SERVE | _CLEAN,
+    tags=_AGAIN,
     description="Everything except training: read new data, score it with the champion, decide whether to retrain, "
     "and remove what nothing needs.",
 )
 retrain = dg.define_asset_job(
     "retrain",
     selection=_MODEL,
+    tags=_AGAIN,
     description="A training set, a challenger, its evaluation and the gate, on the published data.",
 )
 ingest = dg.define_asset_job(
     "ingest",
     selection=_DATA,
+    tags=_AGAIN,
     description="Read new source objects and publish audited marts.",
 )
 score = dg.define_asset_job(
     "score",
     selection=_SERVE,
+    tags=_AGAIN,
     description="Score the newest records with the champion and watch for drift.",
 )
 

@@ -23,4 +23,5 @@ def test_a_night_in_which_every_part_is_struck_once_ends_as_one_in_which_none_is
     with Team.running(tmp_path / "team") as team:
         lived = live(team, tmp_path / "records", 0, strikes)
     assert lived.struck == len(strikes)
+    assert lived.retried, "Dagster has launched no killed run again"
     assert lived.state == undisturbed
