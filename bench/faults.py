@@ -35,6 +35,7 @@ from tests.stack.servers import remove_features
 A_MINUTE = 60.0
 EACH = 4
 """Strikes that a night gets at most."""
+RAY_WORKER = "Ray worker"
 COUNTED = ("struck", "launches", "retried")
 
 
@@ -49,6 +50,15 @@ def kill_rank(team: Team) -> bool:
     server = team.code.inner()
     below = server.children(recursive=True) if server else []
     return _kill([child for child in below if "assets.training.program.worker" in child.cmdline()])
+
+
+def kill_ray_worker(_: Team) -> bool:
+    """The process in which Ray Train watches a rank."""
+    return _kill([child for child in _ours() if child.name().startswith("ray::RayTrain")])
+
+
+def _ours() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
 
 
 def kill_mlflow(team: Team) -> bool:
@@ -79,6 +89,7 @@ FAULTS: dict[str, Strike] = {
     "daemon": lambda team: team.daemon.strike(),
     "code server": lambda team: team.code.strike(),
     "rank": kill_rank,
+    RAY_WORKER: kill_ray_worker,
     "MLflow": kill_mlflow,
     "PostgreSQL": restart_postgres,
     "S3": spoil_s3,
@@ -113,7 +124,10 @@ def strike(
 ) -> Iterator[tuple[Lived, list[str]]]:
     """Nights with a fault, until it has struck often enough or there are no more, and in what each ends differently."""
     struck = 0
-    with tempfile.TemporaryDirectory(prefix="evergreen-faults-") as place, Team.running(Path(place)) as team:
+    with (
+        tempfile.TemporaryDirectory(prefix="evergreen-faults-") as place,
+        Team.running(Path(place), trains_on_ray=name == RAY_WORKER) as team,
+    ):
         for night, expected in enumerate(known):
             strikes = [(chance.uniform(0, 2 * expected["seconds"]), FAULTS[name]) for _ in range(EACH)]
             lived = live(team, folder / "records", night, strikes)

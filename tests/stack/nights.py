@@ -37,6 +37,7 @@ from pipelines.instance import open_instance
 from pipelines.runs import ORIGIN, output_to
 from pipelines.stack import REDIS, Seaweed, Secrets, Server, Tracking, free_ports
 from pipelines.tracking_server import create_database
+from tests.stack.cluster import running_nodes
 from tests.stack.servers import OwnPostgres, Proxy, remove_features
 
 __all__ = [
@@ -54,7 +55,7 @@ __all__ = [
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 FIRST_NIGHT = date(2024, 7, 1)
 _WORLD = ("--rate", 50, "--seed", 7)
-_SMALL = {"max_tokens": 32, "trainable_layers": 1, "checkpoint_seconds": 1.0}
+_SMALL = {"max_tokens": 32, "trainable_layers": 1, "checkpoint_seconds": 1.0, "rank_cpus": 2}
 _CODE = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("pipelines.definitions", "defs"))
 """Where the process of a run finds its job."""
 _MOST_LAUNCHES = 12
@@ -175,8 +176,8 @@ class Team:
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Path, **more: str) -> Iterator["Team"]:
-        """Start the servers, and stop them at the end. `more` are further variables of the home's environment."""
+    def running(cls, folder: Path, trains_on_ray: bool = False) -> Iterator["Team"]:
+        """Start the servers, and a Ray cluster if the home trains on one, and stop them at the end."""
         with ExitStack() as stack:
             postgres = stack.enter_context(OwnPostgres.running())
             objects = Seaweed(folder / "objects", keys=Secrets.in_folder(folder / "secrets"))
@@ -203,9 +204,11 @@ class Team:
                 "EVERGREEN_CODE": f"127.0.0.1:{free_ports(1)[0]}",
                 "MLFLOW_TRACKING_USERNAME": "evergreen",
                 "MLFLOW_TRACKING_PASSWORD": objects.keys.password("mlflow/evergreen"),
-                **more,
             }
             stack.enter_context(_set(variables))
+            if trains_on_ray:
+                nodes = stack.enter_context(running_nodes(cores=2))
+                variables["EVERGREEN_RAY"] = os.environ["EVERGREEN_RAY"] = nodes.address
             home = Home(folder / "operator", load_environment())
             stack.callback(remove_features, home)
             instance = stack.enter_context(open_instance(home))

@@ -32,6 +32,7 @@ from assets.training.bundle import read_json
 from assets.training.launchers.interface import Job, Run
 from assets.training.launchers.jobs import answered, job_client, run_job
 from assets.training.launchers.launch import Training, override, train
+from tests.stack.cluster import Nodes, eventually, running_nodes
 from tests.training.conftest import AS_OF, encoder, lake, run, settings, snapshot  # noqa: F401 - fixtures, which tests name again
 
 pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")]
@@ -139,6 +140,23 @@ def nodes() -> Iterator[Nodes]:
             yield started
         finally:
             started.cluster.shutdown()
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        boto3.client("s3").create_bucket(Bucket="team")
+        try:
+            with running_nodes() as started:
+                yield started
+        finally:
             server.stop()
 
 
