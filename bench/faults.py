@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -132,7 +133,7 @@ def strike(
             strikes = [(chance.uniform(0, 2 * expected["seconds"]), FAULTS[name]) for _ in range(EACH)]
             lived = live(team, folder / "records", night, strikes)
             reached = json.loads(json.dumps(lived.state))
-            yield lived, [part for part, there in reached.items() if there != expected["state"][part]]
+            yield lived, list(differences(reached, expected["state"]))
             struck += lived.struck
             if struck >= times:
                 return
@@ -173,6 +174,18 @@ def _reached(home: Home) -> dict[str, Any]:
     """What two nights have come to; runs of different jobs write into the ledger beside each other."""
     reached = {f"{part} of {night}": there for night in (1, 2) for part, there in state(home, night).items()}
     return {part: sorted(there, key=str) if part.startswith("ledger") else there for part, there in reached.items()}
+
+
+def differences(reached: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
+    """What is in each part of a state too often, and what too rarely."""
+    for part, there in reached.items():
+        more, less = Counter(_items(there)), Counter(_items(expected[part]))
+        if there != expected[part]:
+            yield f"{part}: {[*(more - less).elements()]} in the place of {[*(less - more).elements()]}"
+
+
+def _items(value: Any) -> list[str]:
+    return [json.dumps(item) for item in (value.items() if isinstance(value, dict) else value)] if value else []
 
 
 def show(name: str, nights: list[tuple[Lived, list[str]]]) -> None:
