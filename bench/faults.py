@@ -185,7 +185,8 @@ def differences(reached: dict[str, Any], expected: dict[str, Any]) -> Iterator[s
 
 
 def _items(value: Any) -> list[str]:
-    return [json.dumps(item) for item in (value.items() if isinstance(value, dict) else value)] if value else []
+    items = value if isinstance(value, list) else [*value.items()] if isinstance(value, dict) else [value]
+    return [json.dumps(item) for item in items]
 
 
 def show(name: str, nights: list[tuple[Lived, list[str]]]) -> None:
