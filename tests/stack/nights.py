@@ -58,6 +58,8 @@ _WORLD = ("--rate", 50, "--seed", 7)
 _SMALL = {"max_tokens": 32, "trainable_layers": 1, "checkpoint_seconds": 1.0, "rank_cpus": 2}
 _CODE = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("pipelines.definitions", "defs"))
 """Where the process of a run finds its job."""
+_ITS_OWN = ("failure", "prune")
+"""Entries about what happened to a home, and when it had time to clean up."""
 _MOST_LAUNCHES = 12
 _LOOK = 0.2
 """Seconds between two looks at a night."""
@@ -120,7 +122,7 @@ def state(home: Home, night: int) -> State:
     return {
         "tables": {table: lake.version(table) for table in tables},
         "weights": hash_file(lake.current(f"challenger/{day}") / "model.safetensors"),
-        "ledger": [[e.kind, e.as_of, e.body.get("decision")] for e in registry.ledger.entries() if e.kind != "failure"],
+        "ledger": [[e.kind, e.as_of, e.body.get("decision")] for e in registry.ledger.entries() if e.kind not in _ITS_OWN],
         "problems": [registry.ledger.problem(), registry.problem()],
         "versions": [[version.version, version.training_id] for version in registry.versions()],
         "champion": champion and champion.version,
