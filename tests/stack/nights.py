@@ -119,10 +119,11 @@ def state(home: Home, night: int) -> State:
     lake, registry, day = home.lake, Registry(home), as_of(night)
     tables = ("raw_records", "marts", *(f"{name}/{day}" for name in ("training_set", "evaluation", "predictions")))
     champion, content = registry.champion(), online_store(served(home))
+    entries = [entry for entry in registry.ledger.entries() if entry.kind not in _ITS_OWN]
     return {
         "tables": {table: lake.version(table) for table in tables},
         "weights": hash_file(lake.current(f"challenger/{day}") / "model.safetensors"),
-        "ledger": [[e.kind, e.as_of, e.body.get("decision")] for e in registry.ledger.entries() if e.kind not in _ITS_OWN],
+        "ledger": [[entry.kind, entry.as_of, entry.body.get("decision")] for entry in entries],
         "problems": [registry.ledger.problem(), registry.problem()],
         "versions": [[version.version, version.training_id] for version in registry.versions()],
         "champion": champion and champion.version,
