@@ -69,7 +69,7 @@ lint: $(READY)  ## Check style and types
 	@echo "== Checking style and types"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(READY)  ## Print the benchmarks' ratios
+bench: $(STACK)  ## Print the benchmarks' ratios (hours: bench/faults.py alone takes three)
 	@$(UV) pip install --quiet --python $(BIN)/python $(LOCKED) --requirement bench/requirements.lock
 	@# NannyML's requirements exclude ours, so it has an environment of its own.
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv/nannyml
