@@ -94,9 +94,19 @@ def test_what_is_offloaded_is_somewhere_else(settings: TrainingSettings) -> None
     nvme = override(settings, {"nvme": "/nvme"})
     memory = estimate_memory(LARGE, nvme, _deepspeed_config("zero-3-nvme"), 1, has_gpu=True)
     assert set(memory.nvme) == {"weights", "optimizer", "step"}
-    assert set(memory.host) == {"process", "buffers", "copies"}
+    assert set(memory.host) == {"process", "buffers", "copies", "gradients"}
     offloaded = estimate_memory(LARGE, settings, _deepspeed_config("zero-3-offload"), 1, has_gpu=True)
-    assert set(offloaded.host) == {"process", "weights", "optimizer", "step", "copies"}
+    assert set(offloaded.host) == {"process", "weights", "gradients", "optimizer", "step", "copies"}
+
+
+def test_gradients_follow_the_optimizer_unless_stage_2_sums_them_in_float32(settings: TrainingSettings) -> None:
+    def on_device(name: str, **change: object) -> int:
+        chosen = override(settings, change)
+        return estimate_memory(LARGE, chosen, _deepspeed_config(name), 4, has_gpu=True).device.get("gradients", 0)
+
+    precise = {"precision": "bf16", "gradient_precision": "fp32"}
+    assert on_device("zero-2-offload", precision="bf16") == on_device("zero-3-offload", **precise) == 0
+    assert on_device("zero-2-offload", **precise) == on_device("zero-2", **precise) == GB
 
 
 @pytest.mark.parametrize(

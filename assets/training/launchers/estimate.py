@@ -71,31 +71,31 @@ def estimate_memory(
     """The bytes that one of `ranks` ranks needs at its peak."""
     zero = deepspeed.get("zero_optimization", {})
     stage, width = zero.get("stage", 0), _width(settings)
+    where = _places(deepspeed, settings, stage)
     shared = [ranks if stage >= least else 1 for least in (1, 2, 3)]
     live = max(zero.get("stage3_max_live_parameters", _LIVE), _LIVE_LAYERS * size.layer_parameters + size.largest)
     gathered = min(size.parameters, live) if stage == 3 else 0
     has_master = width == 2 or stage > 0
     parts = {
         "weights": width * size.parameters // shared[2],
-        "gradients": (width if settings.hardware.gradient_precision is None else 4) * size.trained // shared[1],
+        "gradients": _gradient_width(settings) * size.trained // shared[1],
         "optimizer": (12 if has_master else 8) * size.trained // shared[0],
         "step": 4 * size.trained // shared[0] if has_master else 0,
         "gathered": width * gathered,
         "activations": _activation_bytes(size, settings, has_gpu) * _micro_batch_tokens(settings, ranks),
     }
-    moved = offloads(deepspeed)
     places: dict[str, dict[str, int]] = {"none": {"process": _PROCESS}, "cpu": {}, "nvme": {}}
     if has_gpu:
         parts["buckets"] = _bucket_bytes(zero, width)
-        parts["reused"] = -_reused(parts, settings, ranks, moved)
+        parts["reused"] = -_reused(parts, settings, ranks, where)
         places = {"none": {"process": _CONTEXT}, "cpu": {"process": _PROCESS_WITH_GPU}, "nvme": {}}
     for name, amount in parts.items():
-        places[moved.get(_OFFLOADED.get(name, ""), "none")][name] = amount
+        places[where.get(name, "none")][name] = amount
     if has_gpu:
         read = 0 if stage == 3 else 4 * size.parameters  # stage 3 shards what it reads at once
         saved = width * size.trained // shared[2] + 12 * size.trained // shared[0]
         places["cpu"]["copies"] = max(read, saved)
-    if "nvme" in moved.values():
+    if "nvme" in where.values():
         places["cpu"]["buffers"] = _swap_buffers(zero, width, size)
     return Memory(device=places["none"], host=places["cpu"], nvme=places["nvme"])
 
@@ -177,7 +177,18 @@ def _bucket_bytes(zero: Mapping[str, Any], width: int) -> int:
     return width * int(zero.get("reduce_bucket_size", _BUCKET)) * (2 if zero.get("overlap_comm") else 1)
 
 
-def _reused(parts: Mapping[str, int], settings: TrainingSettings, ranks: int, moved: Mapping[str, str]) -> int:
+def _places(deepspeed: Mapping[str, Any], settings: TrainingSettings, stage: int) -> dict[str, str]:
+    """Where DeepSpeed 0.19.8 has what it offloads: gradients go to main memory with the optimizer, even one on NVMe.
+
+    Only stage 2 keeps those that it sums in float32 on the device.
+    """
+    moved = offloads(deepspeed)
+    places = {name: moved[key] for name, key in _OFFLOADED.items() if key in moved}
+    kept = stage == 2 and _gradient_width(settings) > _width(settings)
+    return places | ({"gradients": "cpu"} if "optimizer" in places and not kept else {})
+
+
+def _reused(parts: Mapping[str, int], settings: TrainingSettings, ranks: int, where: Mapping[str, str]) -> int:
     """Bytes used first by activations, and then again by the step and its gradients.
 
     The gradients of an earlier micro-batch are in memory at the same time.
@@ -185,12 +196,16 @@ def _reused(parts: Mapping[str, int], settings: TrainingSettings, ranks: int, mo
     rows = settings.optimizer.batch_rows // ranks
     has_more = _micro_batch_tokens(settings, ranks) < rows * settings.model.max_tokens
     after = ("step",) if has_more else ("gradients", "step")
-    later = sum(parts[name] for name in after if _OFFLOADED.get(name) not in moved)
+    later = sum(parts[name] for name in after if name not in where)
     return min(parts["activations"], later)
 
 
 def _width(settings: TrainingSettings) -> int:
     return 4 if settings.hardware.precision == "fp32" else 2
+
+
+def _gradient_width(settings: TrainingSettings) -> int:
+    return _width(settings) if settings.hardware.gradient_precision is None else 4
 
 
 def _swap_buffers(zero: Mapping[str, Any], width: int, size: ModelSize) -> int:
