@@ -52,6 +52,9 @@ Place = Path | Generation
 PROJECT = "evergreen"
 """Feast's project, unless it tells the fills of a server apart."""
 
+_WRITTEN_AT_ONCE = 10_000
+"""Keys that a fill of the online store has in memory at a time: Feast makes a message of each value."""
+
 _ENGINE_MODULES = ("default_views.py", "offline_store.py", "repository.py")
 """The engine's modules that the registry depends on."""
 
@@ -173,7 +176,7 @@ def _config(project: str, registry: dict[str, str], tables: Path, online: dict[s
             "tables": str(tables.absolute()),
         },
         "online_store": online,
-        "materialization": {"pull_latest_features": True},
+        "materialization": {"pull_latest_features": True, "online_write_batch_size": _WRITTEN_AT_ONCE},
         "entity_key_serialization_version": 3,
     }
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from assets.exceptions import NotPublished
-from assets.features import serving
+from assets.features import serving, store
 from assets.features.serving import OnlineReader, materialize, online_features, online_store, pinned
 from assets.features.snapshot import with_features
 from assets.features.store import definitions, repository_registry
@@ -115,6 +115,31 @@ def test_no_rows_and_many_rows(home: Home, marts: Path, rows: pd.DataFrame, monk
     whole = online_features(home, rows)
     assert online_features(home, rows.iloc[:0]).columns.tolist() == whole.columns.tolist()
     monkeypatch.setattr(serving, "_CHUNK_ROWS", 3)
+    pd.testing.assert_frame_equal(online_features(home, rows), whole)
+
+
+def test_a_fill_has_few_keys_in_memory_at_a_time(
+    home: Home, marts: Path, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from feast.infra.online_stores.sqlite import SqliteOnlineStore
+
+    materialize(home, EARLY)
+    whole = online_features(home, rows)
+    (home.features / "online.db").unlink()
+    written: list[int] = []
+    write = SqliteOnlineStore.online_write_batch
+    monkeypatch.setattr(store, "_WRITTEN_AT_ONCE", 2)
+    monkeypatch.setattr(
+        SqliteOnlineStore,
+        "online_write_batch",
+        lambda own, config, table, data, progress: (
+            written.append(len(data)),
+            write(own, config, table, data, progress),
+        ),
+    )
+    filled = materialize(home, EARLY)
+    assert max(written) == 2
+    assert sum(written) == sum(filled.keys.values()) > 4
     pd.testing.assert_frame_equal(online_features(home, rows), whole)
 
 
