@@ -1,4 +1,4 @@
-"""The cost of a night after a long history: CPU seconds, bytes read and written, and disk space.
+"""The cost of a night after a long history: CPU seconds, bytes read and written, disk space, and peak memory.
 
 python bench/nights.py [--history N] [--nights N] [--records N] [--beside TREE] [--beside-nights N]
 
@@ -51,19 +51,22 @@ spend("validation")
 apply_definitions(home)
 materialize(home, as_of)
 spend("online")
+peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * 1024
 io = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-print(json.dumps({"cpu": spent, "read": int(io["rchar"]), "written": int(io["wchar"])}))
+print(json.dumps({"cpu": spent, "read": int(io["rchar"]), "written": int(io["wchar"]), "peak": peak}))
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a night: CPU seconds by stage, bytes read and written, and bytes of disk that the home has more."""
+    """Of a night: CPU seconds by stage, bytes read and written, bytes of disk that the home has more, and the peak
+    memory of its largest process in bytes."""
 
     cpu: dict[str, float]
     read: float
     written: float
     disk: float
+    peak: float
 
     @property
     def seconds(self) -> float:
@@ -85,7 +88,7 @@ def spend(tree: Path, home: Path, as_of: date, *sources: Path) -> Cost:
     if done.returncode:
         sys.exit(done.stderr)
     found = json.loads(done.stdout.splitlines()[-1])
-    return Cost(found["cpu"], found["read"], found["written"], disk(home) - before)
+    return Cost(found["cpu"], found["read"], found["written"], disk(home) - before, found["peak"])
 
 
 def disk(folder: Path) -> int:
@@ -97,12 +100,12 @@ def disk(folder: Path) -> int:
 def mean(costs: Sequence[Cost]) -> Cost:
     number = len(costs)
     stages = {stage: sum(cost.cpu[stage] for cost in costs) / number for stage in costs[0].cpu}
-    sums = [sum(getattr(cost, name) for cost in costs) / number for name in ("read", "written", "disk")]
+    sums = [sum(getattr(cost, name) for cost in costs) / number for name in ("read", "written", "disk", "peak")]
     return Cost(stages, *sums)
 
 
 def show(name: str, cost: Cost) -> None:
-    megabytes = " ".join(f"{value / 1e6:>9.1f}" for value in (cost.read, cost.written, cost.disk))
+    megabytes = " ".join(f"{value / 1e6:>9.1f}" for value in (cost.read, cost.written, cost.disk, cost.peak))
     stages = "  ".join(f"{stage} {seconds:.1f}" for stage, seconds in cost.cpu.items())
     print(f"{name:<22}{cost.seconds:>8.1f} {megabytes}   {stages}", flush=True)
 
@@ -137,7 +140,7 @@ def main() -> None:
         simulate(folder / "history", first, LAST_OF_HISTORY, given.history // HISTORY_DAYS, "--seed", "7")
         last = night + timedelta(days=given.nights - 1)
         simulate(folder / "nights", night, last, given.records, "--seed", "8", "--daily")
-        print(f"{'':<22}{'CPU s':>8} {'read MB':>9} {'written':>9} {'disk':>9}")
+        print(f"{'':<22}{'CPU s':>8} {'read MB':>9} {'written':>9} {'disk':>9} {'peak':>9}")
         costs = measure("here", HERE, folder, given.nights)
         early, late = mean(costs[1 : 1 + WEEK]), mean(costs[-WEEK:])
         show("nights 2 to 8", early)
