@@ -4,7 +4,9 @@
 <home>/running/<name>.lock            held by each process at work in the home
 """
 
+import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,14 @@ from assets.writing import write_atomically
 
 __all__ = ["Home"]
 
-_ADDRESS, _OWNER = "OBJECTS", "DOMAIN"
+_ADDRESS, _OWNER, _FORGOTTEN = "OBJECTS", "DOMAIN", "FORGOTTEN"
+_DOOR, _REMOVING = "exclusive/door", "removing what nothing needs"
+_DERIVED = (
+    *("cache/tokens", "cache/texts", "cache/twins", "checkpoints", "replay"),
+    *("lake/**/.staging-*", "lake/**/.*.parts", "lake/**/.CURRENT-*", "lake/**/.replaced/.*-*", "lake/**/.fetched-*"),
+    *("mlflow/**/.*.parquet-*", "served/**/.*.jsonl-*", "warehouse/warehouse.duckdb*"),
+)
+"""What has records in it, and can be made again from the lake, or is of a process that was killed."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +95,13 @@ class Home:
             return
         if self.objects is None:
             write_atomically(self.root / _OWNER, owner)
-        elif not self._shared.create(_OWNER, owner.encode()):
+        elif not self.shared.create(_OWNER, owner.encode()):
             self.require_known()  # another machine's claim was faster
 
     def _owner(self) -> str | None:
         """The domain, and on a second line the cadence, of whoever claimed the home; None if nobody did."""
         if self.objects is not None:
-            stored = self._shared.read(_OWNER)
+            stored = self.shared.read(_OWNER)
             return stored.content.decode() if stored else None
         return (self.root / _OWNER).read_text() if (self.root / _OWNER).exists() else None
 
@@ -108,7 +117,9 @@ class Home:
             return Lake(self.root / "lake")
         if not (self.root / _ADDRESS).exists():
             write_atomically(self.root / _ADDRESS, self.objects)
-        return Lake(self.root / "lake", SharedStore(self._shared.under("lake")))
+        lake = Lake(self.root / "lake", SharedStore(self.shared.under("lake")))
+        self._catch_up(lake)
+        return lake
 
     @property
     def source(self) -> Path:
@@ -141,7 +152,7 @@ class Home:
     @cached_property
     def pages(self) -> Pages:
         """The reports, which machines may share: who writes one puts it there, and who shows one fetches it."""
-        return Pages(self.reports, self._shared.under("reports") if self.objects else None)
+        return Pages(self.reports, self.shared.under("reports") if self.objects else None)
 
     @property
     def pictures(self) -> Path:
@@ -160,11 +171,23 @@ class Home:
         """
         with ExitStack() as stack:
             if leases := self.leases:
-                stack.enter_context(leases.hold(f"running/{name}"))
+                stack.enter_context(self._inside(leases, f"running/{name}"))
             else:
                 with self._door(shared=True):
                     stack.enter_context(alive(self.running(name)))
+            self.catch_up()
             yield
+
+    @contextmanager
+    def _inside(self, leases: Leases, name: str) -> Iterator[None]:
+        """Whoever closes the door sees this lease, or its holder the closed door: each looks after it has written."""
+        while True:
+            with leases.hold(name):
+                if not leases.held(_DOOR):
+                    yield
+                    return
+            with leases.hold(_DOOR, _REMOVING):
+                pass
 
     def has_died(self, name: str) -> bool:
         """Whether a process that was `in_use` was killed; on another machine, as long as it takes to be sure."""
@@ -193,6 +216,11 @@ class Home:
         return self.environment.objects
 
     @property
+    def shared(self) -> Objects:
+        """The objects of a home that machines share."""
+        return Objects.at(str(self.objects))
+
+    @property
     def leases(self) -> Leases | None:
         """The leases of a home that machines share; None for one on a single machine, which has files with locks."""
         return Leases(self.environment.database) if self.environment.database else None
@@ -201,11 +229,48 @@ class Home:
     def closed(self, own: str | None = None) -> Iterator[tuple[str, ...]]:
         """Let no process enter `in_use`; yields the names of those inside, without the caller's `own` name.
 
-        Files of killed processes no longer count, and stay.
+        Files and leases of killed processes no longer count, and stay.
         """
+        if leases := self.leases:
+            with leases.hold(_DOOR, _REMOVING):
+                names = (name.removeprefix("running/") for name in leases.held("running/"))
+                yield tuple(name for name in names if name != own)
+            return
         with self._door(shared=False):
             inside = (path for path in (self.root / "running").glob("*.lock") if path.stem != own)
             yield tuple(sorted(path.stem for path in inside if is_alive(path)))
+
+    def catch_up(self) -> None:
+        """Remove from this machine's folder what has records that were forgotten on another machine.
+
+        It costs a request, so whoever works with the home does so once, at the beginning: nobody forgets while others
+        are `in_use`. Pages for people, who are not, are each made after it.
+        """
+        if self.objects is not None:
+            self._catch_up(self.lake)
+
+    def _catch_up(self, lake: Lake) -> None:
+        here, told = self.root / _FORGOTTEN, self.shared.read(_FORGOTTEN)
+        if told is None or _text(here) == told.content.decode():
+            return
+        with locked(self.root / ".locks" / "forgotten.lock"):
+            if _text(here) != told.content.decode():
+                self.drop_derived()
+                for path in (self.root / "served" / "source").rglob("*.jsonl"):
+                    if lake.version(f"served/{path.stem}"):  # which it is made from again
+                        path.unlink()
+                lake.trim(math.inf)
+                write_atomically(here, told.content.decode())
+
+    def drop_derived(self) -> None:
+        """Remove what can be made again from the lake, wherever a record may be in it."""
+        for path in [found for pattern in _DERIVED for found in self.root.glob(pattern)]:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def tell_forgotten(self, version: str) -> None:
+        """Let every machine `catch_up` with a version of what is forgotten. Again, it changes nothing."""
+        if self.objects is not None:
+            self.shared.replace(_FORGOTTEN, version.encode(), self.shared.read(_FORGOTTEN))
 
     @property
     def ledger(self) -> Path:
@@ -225,9 +290,9 @@ class Home:
                 f"EVERGREEN_HOME: {self.root} is a home of its own; choose another folder for copies of {self.objects}"
             )
 
-    @property
-    def _shared(self) -> Objects:
-        return Objects.at(str(self.objects))
-
     def _door(self, *, shared: bool) -> AbstractContextManager[None]:
-        return locked(self.root / "running" / ".door", "removing what nothing needs", shared=shared)
+        return locked(self.root / "running" / ".door", _REMOVING, shared=shared)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None

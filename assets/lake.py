@@ -18,12 +18,12 @@ from typing import Protocol
 
 from assets.exceptions import EvergreenError, NotPublished
 from assets.locks import locked
-from assets.shared import MANIFEST, Pointer, SharedStore, superseded
+from assets.shared import POINTER, REPLACED, Pointer, SharedStore, superseded
 from assets.writing import sync, write_atomically
 
 __all__ = ["Lake"]
 
-_POINTER, _COPIES, _REPLACED = "CURRENT", ".copies", ".replaced"
+_COPIES = ".copies"
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}(T.+)?")
 _NAME = re.compile(r"[a-z0-9][a-zT0-9_.-]*(/[a-z0-9][a-zT0-9_.-]*)*")
 
@@ -37,11 +37,17 @@ class Store(Protocol):
 
     def exists(self, table: str, version: str) -> bool: ...
 
+    def since(self, table: str, version: str) -> int: ...
+
+    def replaced(self, table: str, version: str) -> str | None: ...
+
+    def lead(self, table: str, version: str, by: str) -> None: ...
+
+    def remove(self, table: str, version: str) -> None: ...
+
     def tables(self, prefix: str) -> list[str]: ...
 
-    def versions_of(self, table: str) -> list[str]: ...
-
-    def kept(self, prefix: str) -> list[tuple[str, str]]: ...
+    def versions(self, prefix: str) -> list[tuple[str, str]]: ...
 
 
 @dataclass(frozen=True)
@@ -86,18 +92,32 @@ class Lake:
         self._store.move(table, target.name, pointer)
         return target
 
-    def keep(self, table: str, version: str, staged: Path) -> Path:
+    def keep(self, table: str, version: str, staged: Path, since: int | None = None) -> Path:
         """Make the files in `staged` a version that no reader sees yet.
 
-        An existing version is left as it is: versions are immutable and named by their content.
+        An existing version is left as it is: versions are immutable and named by their content. `since`: the time that
+        counts as its own, in nanoseconds since 1970, if it takes the place of another.
         """
         target = self.path(table, version)
-        if not target.exists():
-            _sync_tree(staged)
-            if self.shared is not None and not self.shared.send(table, version, staged):
-                return self.path(table, version)  # another machine's, which was faster
-            _settle(staged, target)
+        if self.shared is None:
+            if not target.exists():
+                _sync_tree(staged)
+                _settle(staged, target)
+            if since is not None:
+                os.utime(target, ns=(since, since))
+        elif not (target.exists() and self.shared.exists(table, target.name)):
+            self._send(self.shared, target, staged, since)
         return self.path(table, version)
+
+    def _send(self, shared: SharedStore, target: Path, staged: Path, since: int | None) -> None:
+        """Make a version on S3; a copy of one that was removed there in the meantime gives way to it."""
+        _sync_tree(staged)
+        table = target.parent.relative_to(self.root).as_posix()
+        sent = shared.send(table, target.name, staged, since)
+        if not sent or staged != target:
+            _remove(target)
+        if sent and staged != target:
+            _settle(staged, target)
 
     def point(self, table: str, version: str, upon: str | None) -> None:
         """Move the table's pointer to a kept version, from the version `upon` which it was built.
@@ -108,7 +128,7 @@ class Lake:
             pointer = self._store.pointer(table)
             if pointer.version not in (upon, version):
                 raise superseded(table, upon, pointer.version)
-            if not self._store.exists(table, target := self.path(table, version).name):
+            if not self._store.exists(table, target := self.name(table, version)):
                 raise EvergreenError(f"{table} has no version {version}")
             self._store.move(table, target, pointer)
 
@@ -125,7 +145,7 @@ class Lake:
         if self.shared is not None:
             stored = self.shared.pointer(table).stored
             return stored.written if stored else None
-        pointer = self._folder(table) / _POINTER
+        pointer = self._folder(table) / POINTER
         return pointer.stat().st_mtime if pointer.exists() else None
 
     def current(self, table: str) -> Path:
@@ -141,88 +161,98 @@ class Lake:
     def path(self, table: str, version: str) -> Path:
         """The folder of a version, or of the one that took its place, whether it exists or not."""
         target = self._folder(f"{table}/{version}")
-        if self.shared is None:
-            return self._in_place_of(target)
-        if not target.exists():
-            with locked(self.root / ".writing" / f"{table}.fetched"):
-                self._fetch(self.shared, table, version, target)
-        if target.exists():
-            mark = self.root / _COPIES / table / version
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
-        return target
+        if self.shared is not None:
+            self._copy(self.shared, table, version, target)
+        if target.exists() or (by := self._store.replaced(table, version)) is None:
+            return target
+        return self.path(table, by)
+
+    def name(self, table: str, version: str) -> str:
+        """The name that a version has now: its own, or that of the one that took its place."""
+        by = None if self._store.exists(table, version) else self._store.replaced(table, version)
+        return version if by is None else self.name(table, by)
 
     def read(self, table: str, version: str, name: str) -> bytes | None:
         """A small file of a version, without the others; None if there is no such file or version."""
-        path = self._in_place_of(self._folder(f"{table}/{version}")) / name
-        if path.exists() or self.shared is None:
-            return path.read_bytes() if path.is_file() else None
-        return self.shared.read(table, version, name)
-
-    def _in_place_of(self, folder: Path) -> Path:
-        while not folder.exists() and (by := folder.parent / _REPLACED / folder.name).exists():
-            folder = folder.with_name(by.read_text())
-        return folder
+        path = self._folder(f"{table}/{version}") / name
+        if path.is_file():
+            return path.read_bytes()
+        if self.shared is not None and (content := self.shared.read(table, version, name)) is not None:
+            return content
+        now = self.name(table, version)
+        return None if now == version else self.read(table, now, name)
 
     def publish_alone(self, table: str, version: str, staged: Path) -> None:
         """Publish a version, and remove every other: of a table whose past nobody needs."""
         self.publish(table, version, staged)
-        for other in _folders(self._folder(table)):
-            if other.name != version:
-                self.remove(table, other.name)
+        for _, other in self.versions(table):
+            if other != version:
+                self.remove(table, other)
 
-    def versions(self) -> list[tuple[str, str]]:
-        """Every version of every table, published or not, as (table, version)."""
-        tables = [name for folder in _folders(self.root) for name in self._tables_in(folder)]
-        return [(table, version.name) for table in tables for version in _folders(self.root / table)]
+    def versions(self, prefix: str = "") -> list[tuple[str, str]]:
+        """Every version of a table, or of the tables under a prefix, published or not: (table, version), sorted."""
+        return self._store.versions(prefix)
 
     def replace(self, table: str, version: str, by: str, staged: Path) -> None:
         """Make the files in `staged` the version `by` in the place of another, whose name leads to it from now on.
 
-        Only for what must not be kept as it was; inside `staging`. After a kill the same call finishes it.
+        Only for what must not be kept as it was; inside `staging`. After a kill the same call finishes it. The order of
+        versions stays.
         """
-        before = self._folder(f"{table}/{version}")
-        target = self.keep(table, by, staged)
-        times = before.stat()
-        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))  # the order of versions stays
-        write_atomically(self._folder(table) / _REPLACED / version, by)
+        self.keep(table, by, staged, self._store.since(table, version))
+        self._store.lead(table, version, by)
         if self.version(table) == version:
             self._store.move(table, by, self._store.pointer(table))
         self.remove(table, version)
 
     def remove(self, table: str, version: str) -> None:
         """Remove a version that no reader needs. It is never there in part."""
-        gone = Path(tempfile.mkdtemp(prefix=".staging-", dir=self._folder(table)))
-        self._folder(f"{table}/{version}").rename(gone / version)
-        shutil.rmtree(gone)
+        self._store.remove(table, version)
+        self.drop_copy(table, version)
+
+    def drop_copy(self, table: str, version: str) -> None:
+        """Remove this machine's copy of a version, if it has one."""
+        if self.shared is not None:
+            _remove(self._folder(f"{table}/{version}"))
+            self._mark(table, version).unlink(missing_ok=True)
 
     def tables(self, prefix: str) -> list[str]:
         """The published tables directly under a prefix, sorted: `tables("predictions")` lists its as-of days."""
         return [f"{prefix}/{name}" for name in self._store.tables(prefix)]
-
-    def versions_of(self, table: str) -> list[str]:
-        """The names of a table's versions, sorted, whether a pointer has ever named them or not."""
-        return self._store.versions_of(table)
-
-    def kept(self, prefix: str) -> list[tuple[str, str]]:
-        """Every version of every table directly under a prefix, published or not: (table, version), sorted."""
-        return [(f"{prefix}/{table}", version) for table, version in self._store.kept(prefix)]
 
     def trim(self, most: float) -> None:
         """Remove this machine's copies of what is gone from S3, and the longest unused ones beyond `most` bytes.
 
         Only while no other process of this machine is in the lake. A lake without `shared` has no copies.
         """
-        marks = [path for path in (self.root / _COPIES).rglob("*") if path.is_file()]
-        there, seen, size = set(self.shared.objects.names()) if self.shared else set(), set[int](), 0
-        for mark in sorted(marks, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-            copy = self.root / mark.relative_to(self.root / _COPIES)
+        if self.shared is None:
+            return
+        there, seen, size = set(self.versions()), set[int](), 0
+        for table, version in sorted(_Folder(self.root).versions(""), key=self._last_use, reverse=True):
+            copy = self._folder(f"{table}/{version}")
             files = {each.st_ino: each.st_size for each in map(Path.stat, copy.rglob("*"))}
             size += sum(files[inode] for inode in files.keys() - seen)
             seen |= files.keys()
-            if size > most or f"{copy.relative_to(self.root).as_posix()}/{MANIFEST}" not in there:
-                _remove(copy)
-                mark.unlink()
+            if size > most or (table, version) not in there:
+                self.drop_copy(table, version)
+
+    def _last_use(self, copy: tuple[str, str]) -> int:
+        """When the copy of a (table, version) was used last, in nanoseconds since 1970; 0 if it never was."""
+        mark = self._mark(*copy)
+        return mark.stat().st_mtime_ns if mark.exists() else 0
+
+    def _mark(self, table: str, version: str) -> Path:
+        return self.root / _COPIES / table / version
+
+    def _copy(self, shared: SharedStore, table: str, version: str, target: Path) -> None:
+        """Fetch a version, if it is not here, and mark that it is used."""
+        if not target.exists():
+            with locked(self.root / ".writing" / f"{table}.fetched"):
+                self._fetch(shared, table, version, target)
+        if target.exists():
+            mark = self._mark(table, version)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
     @property
     def _store(self) -> Store:
@@ -233,12 +263,8 @@ class Lake:
         shutil.rmtree(folder, ignore_errors=True)
         if not target.exists() and shared.fetch(table, version, folder):
             _sync_tree(folder)
-            _settle(folder, target)
-
-    def _tables_in(self, folder: Path) -> list[str]:
-        """A folder of the lake is a table, or has one for each as-of or segment."""
-        inner = [each.name for each in _folders(folder) if _TIME.fullmatch(each.name) or (each / _POINTER).exists()]
-        return [f"{folder.name}/{name}" for name in inner] or [folder.name]
+            if shared.exists(table, version):  # it may have been removed in the meantime, because it must not be read
+                _settle(folder, target)
 
     def _alone(self, table: str) -> AbstractContextManager[None]:
         return locked(self.root / ".writing" / f"{table}.lock", table)
@@ -256,7 +282,7 @@ class _Folder:
     root: Path
 
     def pointer(self, table: str) -> Pointer:
-        pointer = self.root / table / _POINTER
+        pointer = self.root / table / POINTER
         if not pointer.exists():
             return Pointer()
         named = pointer.read_text(errors="replace")
@@ -265,23 +291,47 @@ class _Folder:
         return Pointer(named, named)
 
     def move(self, table: str, version: str, upon: Pointer) -> None:  # noqa: ARG002 - a lock is held
-        write_atomically(self.root / table / _POINTER, version)
+        write_atomically(self.root / table / POINTER, version)
 
     def exists(self, table: str, version: str) -> bool:
         return (self.root / table / version).is_dir()
 
+    def since(self, table: str, version: str) -> int:
+        return (self.root / table / version).stat().st_mtime_ns
+
+    def replaced(self, table: str, version: str) -> str | None:
+        by = self.root / table / REPLACED / version
+        return by.read_text() if by.exists() else None
+
+    def lead(self, table: str, version: str, by: str) -> None:
+        write_atomically(self.root / table / REPLACED / version, by)
+
+    def remove(self, table: str, version: str) -> None:
+        gone = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root / table))
+        (self.root / table / version).rename(gone / version)
+        shutil.rmtree(gone)
+
     def tables(self, prefix: str) -> list[str]:
-        return sorted(path.parent.name for path in (self.root / prefix).glob(f"*/{_POINTER}"))
+        return sorted(path.parent.name for path in (self.root / prefix).glob(f"*/{POINTER}"))
 
-    def versions_of(self, table: str) -> list[str]:
-        return sorted(path.name for path in (self.root / table).glob("[!.]*/"))
+    def versions(self, prefix: str) -> list[tuple[str, str]]:
+        whole = [self._tables_in(folder) for folder in _folders(self.root)]
+        tables = [table for inner in whole for table in inner if _is_at_or_under(table, prefix)]
+        return [(table, version.name) for table in tables for version in _folders(self.root / table)]
 
-    def kept(self, prefix: str) -> list[tuple[str, str]]:
-        return sorted((path.parent.name, path.name) for path in (self.root / prefix).glob("[!.]*/[!.]*/"))
+    def _tables_in(self, folder: Path) -> list[str]:
+        """A folder of the lake is a table, or has one for each as-of or segment."""
+        inner = [each.name for each in _folders(folder) if _TIME.fullmatch(each.name) or (each / POINTER).exists()]
+        return [f"{folder.name}/{name}" for name in inner] or [folder.name]
 
     def _remedy(self, table: str) -> str:
-        newest = max(self.versions_of(table), key=lambda name: (self.root / table / name).stat().st_mtime, default=None)
-        return f"write the newest version's name into it, {newest}" if newest else "delete it, and run again"
+        versions = (path for path in (self.root / table).glob("[!.]*/"))
+        newest = max(versions, key=lambda path: path.stat().st_mtime, default=None)
+        return f"write the newest version's name into it, {newest.name}" if newest else "delete it, and run again"
+
+
+def _is_at_or_under(table: str, prefix: str) -> bool:
+    return not prefix or f"{table}/".startswith(f"{prefix}/")
 
 
 def _folders(path: Path) -> list[Path]:

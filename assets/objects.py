@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from assets.exceptions import ObjectsError
 from assets.s3 import s3_client, s3_errors
@@ -21,7 +21,7 @@ from assets.s3 import s3_client, s3_errors
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Objects", "Stored"]
+__all__ = ["Listed", "Objects", "Stored"]
 
 _ATTEMPTS = 8
 """Of a request: botocore waits up to 1, 2, 4, 8, 16, 20 and 20 s between them."""
@@ -47,6 +47,15 @@ class Stored:
     etag: str
     written: float = 0.0
     """When, by the server's clock, in seconds since 1970; 0 where it was not read."""
+
+
+class Listed(NamedTuple):
+    """An object as S3 lists it."""
+
+    name: str
+    bytes: int
+    written: float
+    """When, by the server's clock, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -138,21 +147,28 @@ class Objects:
 
     def names(self, under: str = "") -> Iterator[str]:
         """The names that begin with this text, sorted by their bytes."""
+        return (listed.name for listed in self.listed(under))
+
+    def listed(self, under: str = "") -> Iterator[Listed]:
+        """The objects whose names begin with this text, sorted by the bytes of the names."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._key(under))
         start = len(self._key(""))
         with self._errors(under):
             for page in pages:
-                yield from (entry["Key"][start:] for entry in page.get("Contents", []))
+                for entry in page.get("Contents", []):
+                    yield Listed(entry["Key"][start:], entry["Size"], entry["LastModified"].timestamp())
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects; those that are not there count as removed."""
+        """Remove objects; those that are not there count as removed. Raises ObjectsError if one could not be."""
         keys = [self._key(name) for name in names]
         for start in range(0, len(keys), _REMOVED_AT_ONCE):
             some = keys[start : start + _REMOVED_AT_ONCE]
             with self._errors(some[0][len(self._key("")) :]):
-                self._client.delete_objects(
+                answer = self._client.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
                 )
+            for left in answer.get("Errors", []):
+                raise ObjectsError(f"s3://{self.bucket}/{left['Key']} could not be removed: {left['Code']}; run again")
 
     def _open(self, name: str) -> Any:
         try:

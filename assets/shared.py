@@ -1,11 +1,13 @@
 """The versions and pointers of a lake on S3, which several machines write.
 
-<table>/<version>/<SHA-256>/<file>    by content, so that two who write a version never change each other's bytes
-<table>/<version>/MANIFEST.json       written last, and once: a version exists when this does
+<table>/<version>/.<upload>/<file>    in a folder of one upload's own, so that nobody changes another's bytes
+<table>/<version>/MANIFEST.json       written last, and once: a version exists when this does, and has what it names
+<table>/.replaced/<version>           the version that took the place of another
 <table>/CURRENT                       the version that readers see, and the moves that led to it
 
 CURRENT is moved by a write on condition that it still is what its mover read (If-Match): of two who build on the same
-publication one wins, and the other is told. No lock is shared, and no clock is asked.
+publication one wins, and the other is told. No lock is shared, and no clock is asked. A version is removed by its
+manifest; whoever writes it again does so in another folder, so that the objects of the first can go at any time later.
 """
 
 import json
@@ -13,18 +15,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from assets.exceptions import ObjectsError, Superseded
 from assets.hashing import hash_bytes, hash_file
-from assets.objects import Objects, Stored
+from assets.objects import Listed, Objects, Stored
 
-__all__ = ["MANIFEST", "Pointer", "SharedStore", "superseded"]
+__all__ = ["MANIFEST", "POINTER", "REPLACED", "Listing", "Pointer", "SharedStore", "Written", "superseded"]
 
-_POINTER, MANIFEST = "CURRENT", "MANIFEST.json"
+POINTER, MANIFEST, REPLACED = "CURRENT", "MANIFEST.json", ".replaced"
 _AT_ONCE = 8
 """Files of a version that are read or written at the same time."""
 _MOVES = 50
@@ -64,7 +66,7 @@ class SharedStore:
 
     def pointer(self, table: str) -> Pointer:
         """Where a table's pointer is."""
-        if (stored := self.objects.read(name := f"{table}/{_POINTER}")) is None:
+        if (stored := self.objects.read(name := f"{table}/{POINTER}")) is None:
             return Pointer()
         with self._sound(name):
             content = json.loads(stored.content)
@@ -75,23 +77,91 @@ class SharedStore:
         """Move a pointer from where it was read, unless it is there. Raises Superseded if others have moved it."""
         own = Move(version, uuid4().hex)
         content = {"version": version, "generation": upon.generation + 1, "moves": [*upon.moves, own][-_MOVES:]}
-        name = f"{table}/{_POINTER}"
+        name = f"{table}/{POINTER}"
         if upon.version == version or self.objects.replace(name, _json(content), upon.stored):
             return
         now = self.pointer(table)
         if own not in now.moves and now.version != version:
             raise superseded(table, upon.version, now.version)
 
-    def send(self, table: str, version: str, folder: Path) -> bool:
-        """Make the files in a folder a version; false if it exists, and has other bytes."""
-        manifest = _describe(folder)
+    def send(self, table: str, version: str, folder: Path, since: int | None = None) -> bool:
+        """Make the files in a folder a version; false if it exists, and has other bytes.
+
+        `since`: the time that counts as its own, in nanoseconds since 1970, if it takes the place of another.
+        """
+        manifest = _describe(folder) | {"upload": uuid4().hex, "since": since}
 
         def upload(name: str) -> None:
             self.objects.upload(_key(table, version, name, manifest), folder / name, manifest["files"][name]["sha256"])
 
         _for_each(upload, manifest["files"])
-        name = f"{table}/{version}/{MANIFEST}"
-        return self.objects.create(name, _json(manifest)) or self._manifest(table, version) == manifest
+        while not self.objects.create(f"{table}/{version}/{MANIFEST}", _json(manifest)):
+            found = self._manifest(table, version)
+            if found and found["upload"] != manifest["upload"]:
+                self.objects.remove(_key(table, version, name, manifest) for name in manifest["files"])
+            if found:
+                return bool(found["files"] == manifest["files"])
+        return True
+
+    def remove(self, table: str, version: str) -> None:
+        """Remove a version, from its manifest on: it is never there in part."""
+        if manifest := self._manifest(table, version):
+            self.objects.remove([f"{table}/{version}/{MANIFEST}"])
+            self.objects.remove(_key(table, version, name, manifest) for name in manifest["files"])
+
+    def drop(self, table: str, version: str, name: str) -> None:
+        """Remove a file that a version can do without. Raises ObjectsError when others change the version meanwhile."""
+        stored, manifest = self._stored(table, version)
+        if stored is None:
+            return
+        if name in manifest["files"]:
+            left = manifest | {"files": {each: what for each, what in manifest["files"].items() if each != name}}
+            if not self.objects.replace(f"{table}/{version}/{MANIFEST}", _json(left), stored):
+                raise ObjectsError(f"{self.objects.address(table)}/{version} is changed by others; run again")
+        self.objects.remove([_key(table, version, name, manifest)])
+
+    def replaced(self, table: str, version: str) -> str | None:
+        """The version that took the place of one; None if none did."""
+        stored = self.objects.read(name := f"{table}/{REPLACED}/{version}")
+        with self._sound(name):
+            return _inside(stored.content.decode()) if stored else None
+
+    def lead(self, table: str, version: str, by: str) -> None:
+        """Let a version's name lead to the one that takes its place."""
+        name, content = f"{table}/{REPLACED}/{version}", by.encode()
+        self.objects.replace(name, content, self.objects.read(name))
+
+    def since(self, table: str, version: str) -> int:
+        """When a version was written, or the one whose place it took, in nanoseconds since 1970 by the server's clock.
+
+        0 for one that is not there.
+        """
+        stored, manifest = self._stored(table, version)
+        return int(manifest.get("since") or (stored.written * 1e9 if stored else 0))
+
+    def upload(self, table: str, version: str) -> str | None:
+        """The name of the upload that a version's manifest names; None without one."""
+        return self._stored(table, version)[1].get("upload")
+
+    def hashes(self, table: str, version: str) -> dict[str, str]:
+        """SHA-256 of each file of a version by its name; empty for one that is not there."""
+        return {name: described["sha256"] for name, described in self._stored(table, version)[1]["files"].items()}
+
+    def listing(self) -> "Listing":
+        """All that is stored."""
+        return Listing.of(self.objects.listed())
+
+    def abandoned(self, listing: "Listing") -> list[tuple[str, str, "Written"]]:
+        """What no manifest names, as (table, version, upload): of uploads that go on, too."""
+        named = {
+            key: self.upload(*key) if len(uploads) > 1 else uploads[0].upload
+            for key, uploads in listing.uploads.items()
+            if key in listing.written
+        }
+        uploads = [(*key, written) for key, several in sorted(listing.uploads.items()) for written in several]
+        return [
+            (table, version, each) for table, version, each in uploads if named.get((table, version)) != each.upload
+        ]
 
     def exists(self, table: str, version: str) -> bool:
         return self._manifest(table, version) is not None
@@ -117,7 +187,7 @@ class SharedStore:
 
     def read(self, table: str, version: str, name: str) -> bytes | None:
         """A small file of a version; None if there is no such file or version."""
-        manifest = self._manifest(table, version) or {"files": {}}
+        manifest = self._stored(table, version)[1]
         if name not in manifest["files"]:
             return None
         key = _key(table, version, name, manifest)
@@ -126,29 +196,33 @@ class SharedStore:
             raise ObjectsError(f"{self.objects.address(key)} is not what was written; restore it")
         return stored.content
 
+    def drop_abandoned(self) -> None:
+        """Remove what no manifest names. Only while nobody else is at work, who may be about to write a manifest."""
+        for table, version, upload in self.abandoned(self.listing()):
+            self.objects.remove(f"{table}/{version}/.{upload.upload}/{name}" for name in upload.files)
+
     def tables(self, prefix: str) -> list[str]:
         """The tables directly under a prefix that have a pointer, sorted."""
-        return sorted({parts[0] for parts in self._parts(prefix) if parts[1:] == [_POINTER]})
+        names = (name.removeprefix(f"{prefix}/").split("/") for name in self.objects.names(f"{prefix}/"))
+        return sorted({parts[0] for parts in names if parts[1:] == [POINTER]})
 
-    def versions_of(self, table: str) -> list[str]:
-        """The versions of a table, sorted."""
-        return sorted({parts[0] for parts in self._parts(table) if parts[1:] == [MANIFEST]})
-
-    def kept(self, prefix: str) -> list[tuple[str, str]]:
-        """The tables directly under a prefix with their versions, sorted."""
-        return sorted({(parts[0], parts[1]) for parts in self._parts(prefix) if parts[2:] == [MANIFEST]})
-
-    def _parts(self, folder: str) -> Iterator[list[str]]:
-        return (name.removeprefix(f"{folder}/").split("/") for name in self.objects.names(f"{folder}/"))
+    def versions(self, prefix: str) -> list[tuple[str, str]]:
+        """The versions of a table, or of the tables directly under a prefix, as (table, version), sorted."""
+        return sorted(Listing.of(self.objects.listed(f"{prefix}/" if prefix else "")).written)
 
     def _manifest(self, table: str, version: str) -> dict[str, Any] | None:
+        stored, manifest = self._stored(table, version)
+        return manifest if stored else None
+
+    def _stored(self, table: str, version: str) -> tuple[Stored | None, dict[str, Any]]:
+        """A manifest as it is stored and as it reads; one without files for a version that does not exist."""
         if (stored := self.objects.read(name := f"{table}/{version}/{MANIFEST}")) is None:
-            return None
+            return None, {"files": {}}
         with self._sound(name):
             manifest: dict[str, Any] = json.loads(stored.content)
-            for named in (*manifest["files"], *manifest["folders"]):
+            for named in (*manifest["files"], *manifest["folders"], manifest["upload"]):
                 _inside(named)
-            return manifest
+            return stored, manifest
 
     @contextmanager
     def _sound(self, name: str) -> Iterator[None]:
@@ -163,6 +237,50 @@ class SharedStore:
     def _download(self, name: str, path: Path, sha256: str) -> None:
         if not self.objects.download(name, path, sha256):
             raise ObjectsError(f"{self.objects.address(name)} is gone, although its version is not; restore it")
+
+
+class Written(NamedTuple):
+    """What an upload has written of a version: bytes by the name of the file."""
+
+    upload: str
+    files: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is stored of a lake. It costs a request for every thousand objects."""
+
+    written: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When the manifest of each version was written, in seconds since 1970, by (table, version)."""
+    uploads: dict[tuple[str, str], list[Written]] = field(default_factory=dict)
+    """What is there of each version, and of those that were not written to their end."""
+    pointers: set[str] = field(default_factory=set)
+    """The tables that have one."""
+    replaced: set[str] = field(default_factory=set)
+    """The names of the objects that lead from a version to another."""
+
+    @classmethod
+    def of(cls, listed: Iterable[Listed]) -> "Listing":
+        """From objects by their names in the lake."""
+        found = cls()
+        for name, size, written in listed:
+            found._add(name.split("/"), size, written)
+        return found
+
+    def _add(self, parts: list[str], size: int, written: float) -> None:
+        hidden = next((place for place, part in enumerate(parts) if part.startswith(".")), None)
+        if hidden is not None and parts[hidden] == REPLACED:
+            self.replaced.add("/".join(parts))
+        elif hidden is not None:
+            uploads = self.uploads.setdefault(("/".join(parts[: hidden - 1]), parts[hidden - 1]), [])
+            upload = parts[hidden].removeprefix(".")
+            if not uploads or uploads[-1].upload != upload:
+                uploads.append(Written(upload, {}))
+            uploads[-1].files["/".join(parts[hidden + 1 :])] = size
+        elif parts[-1] == MANIFEST:
+            self.written["/".join(parts[:-2]), parts[-2]] = written
+        elif parts[-1] == POINTER:
+            self.pointers.add("/".join(parts[:-1]))
 
 
 def superseded(table: str, upon: str | None, now: str | None) -> Superseded:
@@ -182,7 +300,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 
 def _key(table: str, version: str, name: str, manifest: dict[str, Any]) -> str:
-    return f"{table}/{version}/{manifest['files'][name]['sha256']}/{name}"
+    return f"{table}/{version}/.{manifest['upload']}/{name}"
 
 
 def _inside(name: str) -> str:

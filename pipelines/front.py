@@ -84,7 +84,13 @@ class Front:
     """What the routes answer for a home."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
-        self._home, self._instance = home, instance
+        self._known, self._instance = home, instance
+
+    @property
+    def _home(self) -> Home:
+        """The home, for one page: without copies of what was forgotten since the last."""
+        self._known.catch_up()
+        return self._known
 
     def first(self, _: Request) -> Response:
         """The first page."""

@@ -59,12 +59,12 @@ def withdraw(home: Home, name: str, reason: str) -> Withdrawal:
 
 def _marts_with(lake: Lake, read: ObjectRead) -> set[str]:
     """The versions of the marts in which an object counts."""
-    versions = lake.versions_of("marts")
+    versions = [version for _, version in lake.versions("marts")]
     return {version for version in versions if read.object_id in counted_objects(lake.path("marts", version))}
 
 
 def _snapshots(lake: Lake) -> list[tuple[str, dict[str, str]]]:
     """The manifest of every kept training set, by name."""
-    kept = lake.kept("training_set")
+    kept = lake.versions("training_set")
     manifests = {f"{table}/{version}": lake.read(table, version, "manifest.json") for table, version in kept}
     return [(name, json.loads(manifest)) for name, manifest in manifests.items() if manifest]

@@ -33,17 +33,18 @@ def test_readers_see_the_version_that_was_published_last(tmp_path: Path) -> None
 
 def test_versions_are_listed_whether_published_or_not(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    assert lake.versions_of("family/one") == lake.kept("family") == lake.tables("family") == []
-    for table, version in (("family/two", "b"), ("family/one", "b"), ("family/one", "a")):
+    one, two = "family/2024-01-01", "family/2024-01-02"
+    assert lake.versions(one) == lake.versions("family") == lake.tables("family") == []
+    for table, version in ((two, "b"), (one, "b"), (one, "a")):
         with lake.staging(table) as staged:
             (staged / "data").write_text(version)
             (lake.keep if version == "b" else lake.publish)(table, version, staged)
-    assert lake.versions_of("family/one") == ["a", "b"]
-    assert lake.kept("family") == [("family/one", "a"), ("family/one", "b"), ("family/two", "b")]
-    assert lake.tables("family") == ["family/one"]
-    assert lake.read("family/two", "b", "data") == b"b"
-    assert lake.read("family/two", "b", "other") is None
-    assert lake.read("family/two", "a", "data") is None
+    assert lake.versions(one) == [(one, "a"), (one, "b")]
+    assert lake.versions("family") == [(one, "a"), (one, "b"), (two, "b")]
+    assert lake.tables("family") == [one]
+    assert lake.read(two, "b", "data") == b"b"
+    assert lake.read(two, "b", "other") is None
+    assert lake.read(two, "a", "data") is None
 
 
 def test_a_failed_publication_leaves_the_previous_one_and_nothing_else(tmp_path: Path) -> None:

@@ -2,43 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
 from assets.home import Home
 from assets.lake import Lake
 from assets.objects import Objects
-from assets.retention.prune import prune
-from assets.settings import EMBEDDED, load_settings
+from assets.settings import EMBEDDED
 from assets.shared import SharedStore
 
 PREFIX = "team/evergreen"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    bucket = boto3.resource("s3").Bucket("lake")
-    bucket.create()
-    bucket.objects.delete()
-    return bucket
 
 
 def shared(folder: Path, prefix: str) -> Home:
@@ -59,6 +37,10 @@ def publish(lake: Lake, version: str, text: str, table: str = "table") -> Path:
         return lake.publish(table, version, staged)
 
 
+def names(lake: Lake, table: str = "table") -> list[str]:
+    return [version for _, version in lake.versions(table)]
+
+
 def keys(bucket: Any) -> list[str]:
     return [entry.key.removeprefix(f"{PREFIX}/lake/") for entry in bucket.objects.all()]
 
@@ -73,7 +55,7 @@ def test_what_a_machine_publishes_another_reads(machines: tuple[Lake, Lake]) -> 
     assert (one.current("table") / "data").read_text() == "second"
     assert one.version("table") == two.version("table") == "b"
     assert (two.path("table", "a") / "data").read_text() == "first"
-    assert one.versions_of("table") == ["a", "b"]
+    assert names(one) == ["a", "b"]
     assert not one.path("table", "c").exists()
 
 
@@ -178,7 +160,7 @@ def test_tables_are_listed_by_their_pointers(machines: tuple[Lake, Lake]) -> Non
     publish(one, "v", "text", "predictions_of_another/2024-07-04")
     for lake in (two, one):
         assert lake.tables("predictions") == ["predictions/2024-07-01", "predictions/2024-07-02"]
-        assert lake.kept("predictions") == [(f"predictions/2024-07-0{day}", "v") for day in (1, 2, 3)]
+        assert lake.versions("predictions") == [(f"predictions/2024-07-0{day}", "v") for day in (1, 2, 3)]
 
 
 def test_what_was_written_is_not_fetched_and_what_is_here_is_linked(
@@ -235,8 +217,8 @@ def test_a_version_without_its_manifest_does_not_exist(machines: tuple[Lake, Lak
     publish(one, "a", "first")
     with one.staging("table") as staged:
         (staged / "data").write_text("half")
-        SharedStore(Objects("lake", f"{PREFIX}/lake")).objects.upload("table/b/123/data", staged / "data", "123")
-    assert two.versions_of("table") == ["a"]
+        SharedStore(Objects("lake", f"{PREFIX}/lake")).objects.upload("table/b/.123/data", staged / "data", "123")
+    assert names(two) == ["a"]
     assert not two.path("table", "b").exists()
     assert publish(two, "b", "whole").name == "b"
     assert (one.current("table") / "data").read_text() == "whole"
@@ -245,11 +227,20 @@ def test_a_version_without_its_manifest_does_not_exist(machines: tuple[Lake, Lak
 @pytest.mark.parametrize(
     ("key", "content", "message"),
     [
-        ("data", b"other", r"s3://lake/team/evergreen/lake/table/v/\w+/data: its content is not what was written"),
-        ("data", None, r"s3://lake/team/evergreen/lake/table/v/\w+/data is gone"),
+        ("data", b"other", r"s3://lake/team/evergreen/lake/table/v/\.\w+/data: its content is not what was written"),
+        ("data", None, r"s3://lake/team/evergreen/lake/table/v/\.\w+/data is gone"),
         ("MANIFEST.json", b"{", "MANIFEST.json is damaged; restore it"),
-        ("MANIFEST.json", b'{"files": {"../data": {}}, "folders": []}', "MANIFEST.json is damaged; restore it"),
-        ("MANIFEST.json", b'{"files": {}, "folders": ["/tmp/x"]}', "MANIFEST.json is damaged; restore it"),
+        (
+            "MANIFEST.json",
+            b'{"files": {"../data": {}}, "folders": [], "upload": "u"}',
+            "MANIFEST.json is damaged; restore it",
+        ),
+        (
+            "MANIFEST.json",
+            b'{"files": {}, "folders": ["/tmp/x"], "upload": "u"}',
+            "MANIFEST.json is damaged; restore it",
+        ),
+        ("MANIFEST.json", b'{"files": {}, "folders": [], "upload": "../u"}', "MANIFEST.json is damaged; restore it"),
         ("MANIFEST.json", None, "table: version v, its current one, is gone"),
         ("CURRENT", b"{}", "s3://lake/team/evergreen/lake/table/CURRENT is damaged; restore it"),
         ("CURRENT", b'{"moves": [], "generation": 1}', "CURRENT is damaged; restore it"),
@@ -325,7 +316,7 @@ def test_copies_are_bounded_and_of_what_is_still_there(machines: tuple[Lake, Lak
         lake.trim(1e9)
         assert not lake.path("table", "b").exists()
         assert (lake.path("table", "c") / "data").read_text() == "c" * 1000
-    assert one.versions_of("days/2024-07-01") == ["a", "b", "c"]
+    assert names(one, "days/2024-07-01") == ["a", "b", "c"]
 
 
 def test_a_lake_of_its_own_is_not_trimmed(tmp_path: Path) -> None:
@@ -349,11 +340,123 @@ def test_a_prefix_belongs_to_the_domain_that_claimed_it_first(bucket: Any, tmp_p
         two.claim()
 
 
-def test_retention_removes_no_ones_versions_where_machines_share_them(bucket: Any, tmp_path: Path) -> None:
-    home = shared(tmp_path / "one", PREFIX)
-    for version in "abc":
-        publish(home.lake, version, version * 1000)
-    pruned = prune(home, load_settings("quick").retention.model_copy(update={"copies_gb": 2e-6}))
-    assert pruned.removed == ()
-    assert home.lake.versions_of("table") == ["a", "b", "c"]
-    assert [path.name for path in sorted((home.root / "lake" / "table").iterdir())] == ["b", "c"]
+def test_a_version_is_removed_by_its_manifest_and_then_its_objects(
+    machines: tuple[Lake, Lake], bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machines
+    removed: list[str] = []
+    remove = Objects.remove
+    monkeypatch.setattr(
+        Objects, "remove", lambda self, gone: remove(self, [(removed.append(name), name)[1] for name in gone])
+    )
+    for version in "ab":
+        publish(one, version, version)
+    two.path("table", "a")
+    one.remove("table", "a")
+    assert [name.rpartition("/")[2] for name in removed] == ["MANIFEST.json", "data"]
+    assert names(two) == ["b"]
+    assert not one.path("table", "a").exists()
+    assert not [key for key in keys(bucket) if key.startswith("table/a/")]
+
+
+def test_what_is_written_again_while_it_is_removed_is_whole(
+    machines: tuple[Lake, Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machines
+    publish(one, "a", "text")
+    store = one.shared
+    assert store is not None
+    remove, again = Objects.remove, [True]
+
+    def interfere(self: Objects, gone: Any) -> None:
+        remove(self, gone)
+        if again.pop() if again else False:
+            publish(two, "a", "text")
+
+    monkeypatch.setattr(Objects, "remove", interfere)
+    store.remove("table", "a")
+    shutil.rmtree(two.root)
+    assert (two.current("table") / "data").read_text() == "text"
+
+
+def test_a_copy_of_what_was_removed_is_published_again_by_being_sent(machines: tuple[Lake, Lake]) -> None:
+    one, two = machines
+    publish(one, "a", "text")
+    copy = two.path("table", "a")
+    publish(one, "b", "other")
+    one.remove("table", "a")
+    two.publish("table", "a", copy)
+    assert (one.current("table") / "data").read_text() == "text"
+    one.remove("table", "b")
+    publish(two, "b", "others of the same name")
+    assert (two.current("table") / "data").read_text() == (one.current("table") / "data").read_text()
+
+
+def test_the_name_of_a_replaced_version_leads_to_what_took_its_place_everywhere(machines: tuple[Lake, Lake]) -> None:
+    one, two = machines
+    for version in "ab":
+        publish(one, version, version)
+    since = one.shared.since("table", "b") if one.shared else 0
+    for before, by in (("b", "c"), ("c", "d")):
+        with one.staging("table") as staged:
+            (staged / "data").write_text(by)
+            one.replace("table", before, by, staged)
+    for lake in machines:
+        assert [lake.path("table", name).name for name in "abcd"] == ["a", "d", "d", "d"]
+        assert [lake.name("table", name) for name in "abcdx"] == ["a", "d", "d", "d", "x"]
+        assert lake.read("table", "b", "data") == b"d"
+        assert (lake.version("table"), names(lake)) == ("d", ["a", "d"])
+        assert lake.shared is not None
+        assert lake.shared.since("table", "d") == since > 0, "the order of versions stays"
+    assert two.read("table", "b", "other") is None
+
+
+def test_a_file_that_a_version_can_do_without_is_dropped_from_it(machines: tuple[Lake, Lake], bucket: Any) -> None:
+    one, two = machines
+    with one.staging("table") as staged:
+        for name in ("data", "report.html"):
+            (staged / name).write_text(name)
+        one.publish("table", "v", staged)
+    assert one.shared is not None
+    for _ in range(2):
+        one.shared.drop("table", "v", "report.html")
+    assert [path.name for path in two.current("table").iterdir()] == ["data"]
+    assert not [key for key in keys(bucket) if key.endswith("report.html")]
+    one.shared.drop("table", "w", "report.html")
+
+
+def test_a_table_whose_past_nobody_needs_has_one_version(machines: tuple[Lake, Lake], bucket: Any) -> None:
+    for place, lake in enumerate((*machines, *machines)):
+        with lake.staging("table") as staged:
+            (staged / "data").write_text(str(place))
+            lake.publish_alone("table", f"v{place}", staged)
+    assert names(machines[0]) == ["v3"]
+    assert len(keys(bucket)) == 3
+
+
+def test_what_is_removed_while_it_is_fetched_is_not_read(
+    machines: tuple[Lake, Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machines
+    publish(one, "a", "text")
+    publish(one, "b", "other")
+    download = Objects.download
+
+    def interfere(self: Objects, *about: Any) -> bool:
+        done = download(self, *about)
+        one.remove("table", "a")
+        return done
+
+    monkeypatch.setattr(Objects, "download", interfere)
+    assert not two.path("table", "a").exists()
+
+
+def test_what_could_not_be_removed_is_told(machines: tuple[Lake, Lake], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = machines
+    publish(one, "a", "text")
+    refusing = SimpleNamespace(delete_objects=lambda **_: {"Errors": [{"Key": "k", "Code": "AccessDenied"}]})
+    with monkeypatch.context() as patched:
+        patched.setattr(Objects, "_client", refusing)
+        with pytest.raises(EvergreenError, match="s3://lake/k could not be removed: AccessDenied; run again"):
+            Objects("lake", "").remove(["k"])
+    assert names(one) == ["a"]

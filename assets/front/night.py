@@ -190,7 +190,7 @@ def _audited(lake: Lake, as_of: str) -> tuple[Finding, ...]:
 
 def _cost(lake: Lake, as_of: str) -> float | None:
     table = f"challenger/{as_of}"
-    reports = (lake.read(table, version, "training.json") for version in lake.versions_of(table))
+    reports = (lake.read(table, version, "training.json") for _, version in lake.versions(table))
     costs = [json.loads(report)["cost"] for report in reports if report]
     return sum(costs) if costs else None
 

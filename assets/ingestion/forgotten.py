@@ -1,7 +1,7 @@
 """Which records must not come back: a keyed hash of each id, without any of its content.
 
-The lake table `forgotten` has them all in `tombstones.json`. The key is `forget.key` in the home, outside the lake, so
-that who reads the lake cannot try all ids. Several machines with one lake need the same key.
+The lake table `forgotten` has them all in `tombstones.json`. The key is outside the lake, so that who reads the lake
+cannot try all ids: `forget.key` in the home or, where machines share it, a row of its database.
 """
 
 import csv
@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.database import connected, persistently, prepare
 from assets.exceptions import EvergreenError
 from assets.hashing import hash_bytes, hash_json
 from assets.home import Home
@@ -29,6 +30,12 @@ TABLE = "forgotten"
 
 _FILE = "tombstones.json"
 _RECORD_ID, _RAW_TEXT = "record_id", "raw_text"
+_KEYS = """
+    create schema if not exists evergreen;
+    create table if not exists evergreen.forget_key (
+        only_one boolean primary key default true check (only_one), key text not null
+    )
+"""
 _BETWEEN_FIELDS = re.compile(r"""[,;:|"'{}\[\]\t\r\n]""")
 
 
@@ -47,8 +54,8 @@ class Forgotten:
         key, stored = _key(home), _stored(home)
         if stored and stored["key"] != _fingerprint(key):
             raise EvergreenError(
-                f"{_key_file(home)} is not the key that records were forgotten with: copy it from the home in which "
-                "that was done, or they would come back"
+                f"{_place(home)} is not the key that records were forgotten with: copy "
+                "it from the home in which that was done, or they would come back"
             )
         return cls(key, frozenset(stored.get("tombstones", ())), home.domain.id)
 
@@ -56,14 +63,21 @@ class Forgotten:
         """These and some others."""
         return Forgotten(self.key, self.tombstones | set(map(self.tombstone, record_ids)), self.id_column)
 
+    @property
+    def version(self) -> str:
+        """The name of what is published of them."""
+        return hash_json(self._content)[:16]
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        return {"key": _fingerprint(self.key), "tombstones": sorted(self.tombstones)}
+
     def save(self, home: Home) -> None:
         """Publish them; the key first."""
-        if not _key_file(home).exists():
-            write_atomically(_key_file(home), self.key.hex())
-        content = {"key": _fingerprint(self.key), "tombstones": sorted(self.tombstones)}
+        _keep_key(home, self.key)
         with home.lake.staging(TABLE) as staged:
-            (staged / _FILE).write_text(json.dumps(content, indent=0))
-            home.lake.publish_alone(TABLE, hash_json(content)[:16], staged)
+            (staged / _FILE).write_text(json.dumps(self._content, indent=0))
+            home.lake.publish_alone(TABLE, self.version, staged)
 
     def tombstone(self, record_id: str) -> str:
         """What stands for a record: HMAC-SHA-256 of its id, hexadecimal."""
@@ -113,8 +127,40 @@ def _fields(raw_text: str) -> set[str]:
 
 def _key(home: Home) -> bytes:
     """The home's key; a new one in a home without."""
-    path = _key_file(home)
-    return bytes.fromhex(path.read_text()) if path.exists() else secrets.token_bytes(32)
+    known = _key_of(home.environment.database) if home.environment.database else _read(_key_file(home))
+    return bytes.fromhex(known) if known else secrets.token_bytes(32)
+
+
+def _key_of(database: str) -> str | None:
+    def ask() -> str | None:
+        with connected(database) as connection:
+            row = connection.execute("select key from evergreen.forget_key").fetchone()
+            return str(row[0]) if row else None
+
+    prepare(database, _KEYS)
+    return persistently(ask)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+def _keep_key(home: Home, key: bytes) -> None:
+    """Keep a key, unless the home has one."""
+    if database := home.environment.database:
+
+        def add() -> None:
+            with connected(database) as connection:
+                statement = "insert into evergreen.forget_key (key) values (%s) on conflict do nothing"
+                connection.execute(statement, (key.hex(),))
+
+        persistently(add)
+    elif not _key_file(home).exists():
+        write_atomically(_key_file(home), key.hex())
+
+
+def _place(home: Home) -> str:
+    return f"{database}: evergreen.forget_key" if (database := home.environment.database) else str(_key_file(home))
 
 
 def _key_file(home: Home) -> Path:

@@ -28,7 +28,7 @@ def evaluated_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | No
 def _evaluation(lake: Lake, champion: RegisteredVersion) -> Path | None:
     """An evaluation of this champion; the same as-of may have those of other challengers."""
     evaluated = champion.refit_of or champion.training_id
-    for version in lake.versions_of(table(champion.as_of)):
+    for _, version in lake.versions(table(champion.as_of)):
         folder = lake.path(table(champion.as_of), version)
         if (folder / "evaluation.json").exists() and read_evaluation(folder).training_id == evaluated:
             return folder

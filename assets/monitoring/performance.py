@@ -244,7 +244,7 @@ def recent(matured: pd.DataFrame, as_of: str, policy: RetrainingPolicy) -> pd.Da
 def _tell_removed(home: Home, as_of: str, champion: RegisteredVersion) -> None:
     """Warn that predictions of days since it first was champion were removed, and no longer count."""
     own = [e.as_of for e in ledger_of(home).entries("alias") if e.body["training_id"] == champion.training_id]
-    removed = names_gone(home, home.lake.root / "predictions") if own else []
+    removed = names_gone(home, "predictions") if own else []
     if gone := [day for day in removed if own[0] <= day <= as_of]:
         _log.warning(
             "predictions of %d days, %s to %s, were removed and no longer count (days in configs/retention.yaml)",

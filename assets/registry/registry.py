@@ -89,15 +89,16 @@ class Registry:
 
     @property
     def client(self) -> "MlflowClient":
-        return self._tracking.client
+        return self.tracking.client
 
     @cached_property
-    def _tracking(self) -> Tracking:
+    def tracking(self) -> Tracking:
+        """MLflow, in the home or on a server."""
         return tracking_of(self.home)
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version, oldest first."""
-        if not self._tracking.exists:
+        if not self.tracking.exists:
             return []
         rows = self.client.search_model_versions(f"name = '{MODEL}'")
         parsed = [_parse(str(row.version), dict(row.tags), str(row.source)) for row in rows]
@@ -182,7 +183,7 @@ class Registry:
             if known is None or known.tags.get("evaluation") != evaluation.id:
                 verify_bundle(bundle)
                 _require_same_files(known, bundle)
-                record = self._tracking.record(bundle, evaluation, evaluation.folder(self.home.lake), dagster_run)
+                record = self.tracking.record(bundle, evaluation, evaluation.folder(self.home.lake), dagster_run)
                 self._write_version(known, record)
             version = self.of_training(evaluation.training_id)
             if evaluation.refit_of is None:
@@ -231,10 +232,10 @@ class Registry:
         """The folder of this machine for MLflow's files of a version: MLflow's own, or for a download from a server."""
         # A tag of MLflow is data, and no path.
         download = self._downloads / hash_bytes(version.training_id.encode())[:16]
-        return self._tracking.local(version.location) or download
+        return self.tracking.local(version.location) or download
 
     def _copies(self, version: RegisteredVersion) -> Iterator[Path]:
-        here, is_remote = self.copy_here(version), self._tracking.local(version.location) is None
+        here, is_remote = self.copy_here(version), self.tracking.local(version.location) is None
         if not is_remote or here.exists():
             yield _bundle_in(here)
         if version.training_id and version.as_of:
@@ -314,7 +315,7 @@ class Registry:
         return self.home.exclusively("registry", "the registry")
 
     def _model(self) -> "RegisteredModel | None":
-        if not self._tracking.exists:
+        if not self.tracking.exists:
             return None
         models = self.client.search_registered_models(f"name = '{MODEL}'")
         return models[0] if models else None
@@ -350,7 +351,7 @@ class Registry:
         """Replace a folder by MLflow's files of a version, unless another process is faster."""
         self._downloads.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".download-", dir=self._downloads) as temporary:
-            found = self._tracking.download(version.location, Path(temporary))
+            found = self.tracking.download(version.location, Path(temporary))
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 found.rename(folder)
@@ -366,10 +367,10 @@ class Registry:
             )
 
     def _loader_hash(self, version: RegisteredVersion) -> str | None:
-        if local := self._tracking.local(version.location):
+        if local := self.tracking.local(version.location):
             return hash_file(local / MLMODEL) if (local / MLMODEL).is_file() else None
         with TemporaryDirectory() as folder:
-            return hash_file(self._tracking.download(f"{version.location}/{MLMODEL}", Path(folder)))
+            return hash_file(self.tracking.download(f"{version.location}/{MLMODEL}", Path(folder)))
 
 
 def _bundle_in(folder: Path) -> Path:

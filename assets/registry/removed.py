@@ -23,13 +23,14 @@ def why_gone(home: Home, path: Path, setting: str) -> str | None:
     return None
 
 
-def names_gone(home: Home, folder: Path) -> list[str]:
-    """The sorted names of what was removed from a folder of the home and is not back."""
+def names_gone(home: Home, family: str) -> list[str]:
+    """The sorted names of the tables of a family that were removed and are not back, such as days of `predictions`."""
     names = (
         Path(name)
         for entry in ledger_of(home).entries(ENTRY)
         for group in entry.body["removed"].values()
         for name in group["names"]
     )
-    within = folder.relative_to(home.root)
-    return sorted({name.name for name in names if name.parent == within and not (home.root / name).exists()})
+    there = {table for table, _ in home.lake.versions(family)}
+    gone = (name for name in names if name.parent == Path("lake", family) and f"{family}/{name.name}" not in there)
+    return sorted({name.name for name in gone})

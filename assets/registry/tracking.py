@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -30,7 +30,7 @@ from assets.training.bundle import read_json, verify_bundle
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Metric
+    from mlflow.entities import LoggedModel, Metric, Run
 
 __all__ = ["ADDRESSES", "CURVES", "MODEL", "Course", "TrackedTraining", "Tracking", "artifacts", "database"]
 
@@ -138,6 +138,37 @@ class Tracking:
             from mlflow.artifacts import download_artifacts
 
             return Path(download_artifacts(artifact_uri=location, dst_path=str(folder), tracking_uri=self.uri))
+
+    def files(self, ending: str) -> list[str]:
+        """The addresses of files of runs, as <run>/<path>, that a server keeps; of a folder, none."""
+        if self.server is None or (known := self.client.get_experiment_by_name(MODEL)) is None:
+            return []
+        found: list[Run] = []
+        token: str | None = None
+        while token != "":
+            page = self.client.search_runs([known.experiment_id], page_token=token)
+            found, token = [*found, *page], page.token or ""
+        listed = ((run.info.run_id, path) for run in found for path in self._listed(run.info.run_id, None))
+        return [f"{ADDRESSES}{run_id}/{path}" for run_id, path in listed if path.endswith(ending)]
+
+    @contextmanager
+    def opened(self, address: str) -> Iterator[Path]:
+        """A copy of such a file, for a moment."""
+        run_id, _, path = address.removeprefix(ADDRESSES).partition("/")
+        with TemporaryDirectory(prefix="evergreen-file-") as folder:
+            yield Path(self.client.download_artifacts(run_id, path, folder))
+
+    def replace(self, address: str, path: Path) -> None:
+        """Write such a file again, from one of the same name."""
+        run_id, _, name = address.removeprefix(ADDRESSES).partition("/")
+        self.client.log_artifact(run_id, str(path), name.rpartition("/")[0] or None)
+
+    def _listed(self, run_id: str, folder: str | None) -> Iterator[str]:
+        for entry in self.client.list_artifacts(run_id, folder):
+            if entry.is_dir:
+                yield from self._listed(run_id, entry.path)
+            else:
+                yield entry.path
 
     def record(self, bundle: Path, evaluation: Evaluation, pictures: Path, dagster_run: str | None) -> TrackedTraining:
         """Update the run and the logged model of a bundle with an evaluation of it.

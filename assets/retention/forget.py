@@ -5,6 +5,7 @@
 2. The ledger says how many they are, and which training sets and versions had learned from them.
 3. MLflow's copies are written again without them; all that is derived is removed, and made again when it is needed.
 4. In the lake each version with rows of them is replaced by one without, to which its name leads; the raw table last.
+5. Where machines share the home, the others are told: each drops its copies of all this before it reads anything.
 
 An open segment is its server's: once closed, it goes to the lake without these records.
 
@@ -33,12 +34,12 @@ from assets.ingestion.landing import count_again as count_objects
 from assets.ingestion.landing import objects as objects_of
 from assets.ingestion.served import KEY as SERVED
 from assets.ingestion.served import OPEN, drop_read, land, record_id_of, served_files
-from assets.locks import is_alive, locked
+from assets.locks import is_alive
 from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
-from assets.retention.prune import finish
+from assets.registry.tracking import ADDRESSES
+from assets.retention.prune import alone, finish
 from assets.warehouse.marts import seal
-from assets.warehouse.project import rebuild
 from assets.writing import replacing
 
 __all__ = ["ENTRY", "Forgetting", "Found", "forget", "look"]
@@ -47,13 +48,8 @@ ENTRY = "forgetting"
 """The kind of the ledger's entries."""
 
 _TRAINING_SET = "training_set/"
-_DERIVED = ("cache/tokens", "cache/texts", "cache/twins", "checkpoints", "replay")
-"""Folders whose content can be made again from the lake."""
-_UNFINISHED = (
-    *("lake/**/.staging-*", "lake/**/.*.parts", "lake/**/.CURRENT-*", "lake/**/.replaced/.*-*"),
-    *("mlflow/**/.*.parquet-*", "served/**/.*.jsonl-*"),
-)
-"""What killed processes left."""
+_EXCHANGED = ("checkpoints/", "training/")
+"""Objects of trainings that have not ended, where machines share the home."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Found:
     """A file of the home with rows of forgotten records."""
 
     path: str
-    """Relative to the home."""
+    """Relative to the home; what an MLflow server keeps has its address."""
     rows: int
     table: str = ""
     """Its table in the lake, and its version there; empty for a file elsewhere."""
@@ -118,11 +114,10 @@ def forget(home: Home, record_ids: Iterable[str]) -> Forgetting:
     while others are at work in the home.
     """
     ids = _cleaned(record_ids)
-    if home.environment.is_shared:
-        raise EvergreenError("a home that machines share cannot forget yet: only a home in a folder can")
-    with locked(home.root / ".prune.lock", "removing what nothing needs"), home.closed() as others:
+    with alone(home), home.closed() as others:
         if others:
-            raise EvergreenError(f"{home.root}: others are at work: {', '.join(others)}; run again when they are done")
+            place = home.objects or home.root
+            raise EvergreenError(f"{place}: others are at work: {', '.join(others)}; run again when they are done")
         finish(home)
         land(home)
         drop_read(home)
@@ -130,6 +125,8 @@ def forget(home: Home, record_ids: Iterable[str]) -> Forgetting:
         forgotten.save(home)
         entry = _record(home, hash_json(sorted(map(forgotten.tombstone, ids)))[:16], done)
         _clean(home, forgotten, done.found, entry)
+        home.tell_forgotten(forgotten.version)
+        home.catch_up()
     if entry:  # what was found before a kill counts
         objects, versions, unknown = (tuple(entry.body[name]) for name in ("objects", "versions", "unknown"))
         done = replace(done, objects=objects, versions=versions, unknown=unknown, entry=entry.seq)
@@ -189,9 +186,18 @@ class _Search:
         for table, version in sorted(lake.versions(), key=lambda named: (named[0] == RAW, named)):
             yield from self._in(lake.path(table, version), table, version)
         yield from self._in(self.home.mlflow)
+        yield from self._on_server()
         for path in served_files(self.home):
             if rows := self._lines(path):
                 yield Found(path.relative_to(self.home.root).as_posix(), rows, is_open=_is_open(path))
+
+    def _on_server(self) -> Iterator[Found]:
+        tracking = Registry(self.home).tracking
+        for address in tracking.files(".parquet"):
+            with tracking.opened(address) as path:
+                rows = sum(self._look(path))
+            if rows:
+                yield Found(address, rows)
 
     def _lines(self, path: Path) -> int:
         count = 0
@@ -254,18 +260,30 @@ def _record(home: Home, key: str, done: Forgetting) -> Entry | None:
 
 def _clean(home: Home, forgotten: Forgotten, found: Sequence[Found], entry: Entry | None) -> None:
     """Remove all rows that were found, and everything that may have some of them in another form."""
-    rebuild(home, "records were forgotten")
-    for path in [*(home.root / name for name in _DERIVED), *(p for name in _UNFINISHED for p in home.root.glob(name))]:
-        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+    home.drop_derived()
+    if home.lake.shared:
+        home.shared.remove([name for under in _EXCHANGED for name in home.shared.names(under)])
+        home.lake.shared.drop_abandoned()
     for each in found:
         if each.path.endswith(".jsonl"):
             _drop_lines(home, home.root / each.path, forgotten)
+        elif each.path.startswith(ADDRESSES):
+            _write_on_server(home, each.path, forgotten)
         elif not each.table:
             with replacing(home.root / each.path) as file:
                 _write_without(home.root / each.path, file, forgotten)
     because = {"as_of": entry.as_of, "ledger": entry.seq} if entry else {}
     for (table, version), files in groupby((each for each in found if each.table), lambda e: (e.table, e.version)):
         _replace(home, forgotten, table, version, {home.root / each.path for each in files}, because)
+
+
+def _write_on_server(home: Home, address: str, forgotten: Forgotten) -> None:
+    """Write a file that an MLflow server keeps again, without forgotten records."""
+    tracking = Registry(home).tracking
+    with tracking.opened(address) as path:
+        with replacing(path) as file:
+            _write_without(path, file, forgotten)
+        tracking.replace(address, path)
 
 
 def _drop_lines(home: Home, path: Path, forgotten: Forgotten) -> None:

@@ -1,54 +1,35 @@
 """What nothing needs, and since when: a run marks it, and a later one sweeps what has stayed unneeded long enough.
 
 The marks are the lake table `unneeded`, so that every machine with the same lake sees the same ones. Only what lies in
-the lake is marked: the rest belongs to one machine, whose locks tell who is at work there.
+the lake is marked: the rest belongs to one machine.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 from assets.as_of import shifted
 from assets.hashing import hash_json
-from assets.home import Home
 from assets.lake import Lake
-from assets.retention.removable import Removable
+from assets.retention.contents import Removable
 
-__all__ = ["Locks", "Mark", "Marks", "Reader", "Readers"]
+__all__ = ["Mark", "Marks", "Reader"]
 
 _TABLE = "unneeded"
 _FILE = "marks.json"
+_READS = re.compile(r"evergreen-(export-site|score|serve|status)-\w+")
+"""What a process is called that makes nothing needed again: it reads what is current, and what it came upon."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A process at work in a home."""
+    """A process at work in a home that machines share."""
 
     name: str
     since: int | None = None
-    """The generation of the marks when it came: what was marked by then it cannot have come upon. None if that is
-    unknown, or if it may make anything needed again, as a run or a rollback does: then it may need everything."""
-
-
-class Readers(Protocol):
-    """Who is at work in a home, and since when."""
-
-    def shut(self, own: str | None) -> AbstractContextManager[tuple[Reader, ...]]:
-        """Those at work, but for the caller's `own` name. Whoever comes within the context comes after the marks."""
-
-
-@dataclass(frozen=True)
-class Locks:
-    """The readers of a home on one machine, by the locks that they hold: nobody comes in while it is shut."""
-
-    home: Home
-
-    @contextmanager
-    def shut(self, own: str | None) -> Iterator[tuple[Reader, ...]]:
-        with self.home.closed(own) as names:
-            yield tuple(map(Reader, names))
+    """The generation of the marks when it came: what was marked by then it cannot have come upon. None if it may make
+    anything needed again, as a run or a rollback does: then it may need everything."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +47,24 @@ class Marks:
 
     generation: int = 0
     marks: dict[str, Mark] = field(default_factory=dict)
+    readers: dict[str, int] = field(default_factory=dict)
+    """The generation at which each process came that was at work at the newest marking."""
 
     @classmethod
     def read(cls, lake: Lake) -> "Marks":
         if lake.version(_TABLE) is None:
             return cls()
         stored = json.loads((lake.current(_TABLE) / _FILE).read_text())
-        return cls(stored["generation"], {path: Mark(**mark) for path, mark in stored["marks"].items()})
+        marks = {path: Mark(**mark) for path, mark in stored["marks"].items()}
+        return cls(stored["generation"], marks, stored.get("readers", {}))
+
+    def reader(self, name: str) -> Reader:
+        """A process by the name under which it is at work. Whoever was not at work at the newest marking came since."""
+        return Reader(name, self.readers.get(name, self.generation) if _READS.fullmatch(name) else None)
 
     def due(self, item: Removable, as_of: str, grace_days: int, readers: Sequence[Reader]) -> bool:
         """Whether something unneeded may be swept: an earlier run marked it, long enough ago, and no reader has it."""
-        if not _is_shared(item):
+        if not item.in_lake:
             return not readers
         mark = self.marks.get(item.path)
         return (
@@ -85,11 +73,16 @@ class Marks:
             and all(reader.since is not None and reader.since >= mark.generation for reader in readers)
         )
 
-    def renewed(self, unneeded: Iterable[Removable], as_of: str) -> "Marks":
-        """With a mark on everything shared that is unneeded now, and on nothing else: the rest is needed again."""
+    def renewed(self, unneeded: Iterable[Removable], as_of: str, readers: Iterable[str] = ()) -> "Marks":
+        """With a mark on all in the lake that is unneeded now, and on nothing else: the rest is needed again.
+
+        `readers`: the names of all processes at work.
+        """
         new = Mark(as_of, self.generation + 1)
-        marks = {item.path: self.marks.get(item.path, new) for item in unneeded if _is_shared(item)}
-        return Marks(new.generation, marks) if new in marks.values() else Marks(self.generation, marks)
+        marks = {item.path: self.marks.get(item.path, new) for item in unneeded if item.in_lake}
+        if new not in marks.values():
+            return Marks(self.generation, marks, self.readers)
+        return Marks(new.generation, marks, {name: self.readers.get(name, self.generation) for name in readers})
 
     def save(self, lake: Lake) -> None:
         """Publish them; the first time, only if there are any."""
@@ -99,8 +92,3 @@ class Marks:
         with lake.staging(_TABLE) as staged:
             (staged / _FILE).write_text(json.dumps(content, indent=0, sort_keys=True))
             lake.publish_alone(_TABLE, hash_json(content)[:16], staged)
-
-
-def _is_shared(item: Removable) -> bool:
-    """Whether other machines may be reading it; what a killed process of this one has left, none reads."""
-    return item.path.startswith("lake/") and item.setting != "leftover"

@@ -64,7 +64,7 @@ def find_needed(registry: Registry, settings: RetentionSettings) -> Needed:
         bundles=frozenset({*whole, *remade, *newest[: settings.trainings]}),
         snapshots=_as_they_are(home, "training_set", _snapshots(trained, whole | remade)),
         marts=frozenset(
-            home.lake.path("marts", version).name
+            home.lake.name("marts", version)
             for version in (*_made_of(home, _snapshots(trained, remade)), *_scored_from(home))
         ),
         evaluations=_as_they_are(home, "evaluation", _evaluations(registry, entries)),
@@ -77,9 +77,9 @@ def _trainings(registry: Registry, entries: Sequence[Entry]) -> dict[str, _Train
     """Every training whose bundle is in the lake, or that has a version in MLflow, by id."""
     judged = {entry.body["training_id"]: float(entry.seq) for entry in entries if entry.kind == "verdict"}
     rows = [(v.training_id, v.as_of, v.snapshot_id) for v in registry.versions() if v.training_id]
-    for path in (registry.home.lake.root / "challenger").glob("[!.]*/[!.]*/provenance.json"):
-        provenance = _read(path)
-        rows.append((path.parent.name, provenance["as_of"], provenance["snapshot_id"]))
+    for table, version in registry.home.lake.versions("challenger"):
+        if provenance := _read(registry.home, table, version, "provenance.json"):
+            rows.append((version, provenance["as_of"], provenance["snapshot_id"]))
     trainings: dict[str, _Trained] = {}
     for training, day, snapshot in rows:
         order = (day, judged.get(training, math.inf))
@@ -95,8 +95,8 @@ def _snapshots(trained: Mapping[str, _Trained], wanted: Collection[str]) -> froz
 
 def _as_they_are(home: Home, family: str, names: Iterable[str]) -> frozenset[str]:
     """Versions of tables per day, named <as-of>/<id>, by the names that they have now: forgetting has renamed some."""
-    paths = (home.lake.path(f"{family}/{day}", version) for day, version in (name.split("/") for name in names))
-    return frozenset(f"{path.parent.name}/{path.name}" for path in paths)
+    named = (name.split("/") for name in names)
+    return frozenset(f"{day}/{home.lake.name(f'{family}/{day}', version)}" for day, version in named)
 
 
 def _evaluations(registry: Registry, entries: Sequence[Entry]) -> frozenset[str]:
@@ -142,16 +142,18 @@ def _first_answer(home: Home, verdicts: Sequence[Entry]) -> str | None:
 def _made_of(home: Home, snapshots: Collection[str]) -> set[str]:
     """The marts of those training sets that exist."""
     named = (snapshot.split("/") for snapshot in snapshots)
-    manifests = [home.lake.path(f"training_set/{day}", version) / "manifest.json" for day, version in named]
-    return {str(_read(path)["marts"]) for path in manifests if path.exists()}
+    manifests = (_read(home, f"training_set/{day}", version, "manifest.json") for day, version in named)
+    return {str(manifest["marts"]) for manifest in manifests if manifest}
 
 
 def _scored_from(home: Home) -> set[str]:
     """The marts of the newest predictions, on which that day's drift is measured."""
-    scored = home.lake.tables("predictions")[-1:]
-    return {str(_read(home.lake.current(table) / "manifest.json")["marts_version"]) for table in scored}
+    scored = [(table, str(home.lake.version(table))) for table in home.lake.tables("predictions")[-1:]]
+    manifests = (_read(home, table, version, "manifest.json") for table, version in scored)
+    return {str(manifest["marts_version"]) for manifest in manifests if manifest}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+def _read(home: Home, table: str, version: str, name: str) -> dict[str, Any] | None:
+    content = home.lake.read(table, version, name)
+    read: dict[str, Any] | None = json.loads(content) if content else None
+    return read

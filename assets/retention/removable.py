@@ -3,24 +3,24 @@
 Symbolic links are neither followed nor removed, and nothing outside the home is read.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from assets.as_of import shifted
-from assets.hashing import hash_file
 from assets.ingestion.served import TABLE as SERVED
 from assets.registry.registry import Registry
-from assets.retention.folders import folders, freed, is_plain, newest_first
+from assets.retention.contents import Contents, Removable
+from assets.retention.folders import folders, is_plain, newest_first
 from assets.retention.needed import Needed
 from assets.settings import RetentionSettings
 
-__all__ = ["Removable", "find_removable", "sized"]
+__all__ = ["find_removable"]
 
 _DAILY = ("mart_audit", "predictions", "performance", "drift", "twins", "retraining_decision")
 _OF_THE_REIGN = ("predictions", "performance", "drift")
 """The tables behind the champion's realised quality and the start of drift."""
+_SERVED = (("drift",), ("evidently",))
 _LEFTOVERS = (
     *("lake/*/.staging-*", "lake/*/*/.staging-*", "lake/*/.CURRENT-*", "lake/*/*/.CURRENT-*", "cache/*/.staging-*"),
     *("features/.online-*", "features/.apply-*", "warehouse/.parse-*", "running/evergreen-*.lock"),
@@ -30,41 +30,27 @@ _LEFTOVERS = (
 """Files left by killed processes."""
 
 
-@dataclass(frozen=True)
-class Removable:
-    """A file or folder that nothing needs."""
+def find_removable(
+    registry: Registry,
+    as_of: str,
+    settings: RetentionSettings,
+    needed: Needed,
+    contents: Contents,
+    *,
+    alone: bool = True,
+) -> list[Removable]:
+    """All that nothing needs as of a day, in the order of removal. `as_of`: empty for no day.
 
-    path: str
-    """Relative to the home."""
-    setting: str
-    """The setting in configs/retention.yaml that could keep it; `superseded` or `leftover` if none could."""
-    why: str
-    bytes: int = 0
-    """The bytes that removing it frees, after those before it: a file linked from elsewhere frees none."""
-
-
-def find_removable(registry: Registry, as_of: str, settings: RetentionSettings, needed: Needed) -> list[Removable]:
-    """All that nothing needs as of a day, in the order of removal. `as_of`: empty for no day."""
-    root, search = registry.home.root, _Search(registry, as_of, settings, needed)
-    items = [
-        *search.days(),
-        *search.served(),
-        *search.pages(),
-        *search.models(),
-        *search.tables(),
-        *search.outside_the_lake(),
-    ]
-    items += search.leftovers({item.path for item in items})
+    `alone`: whether nobody else is at work; otherwise only what is in the lake is looked at.
+    """
+    root, search = registry.home.root, _Search(registry, as_of, settings, needed, contents)
+    items = [*search.days(), *search.served(), *search.pages(), *search.models(), *search.tables()]
+    items += [*search.abandoned(), *(search.outside_the_lake() if alone else ())]
+    items += search.leftovers({item.path for item in items}) if alone else ()
     whole = {item.path for item in items}
     separate = [item for item in items if not whole & {parent.as_posix() for parent in Path(item.path).parents}]
-    plain = [item for item in separate if is_plain(root, item.path)]
-    return sized(root, plain)
-
-
-def sized(root: Path, items: Sequence[Removable]) -> list[Removable]:
-    """Items with the bytes that removing them in this order frees."""
-    sizes = freed(root / item.path for item in items)
-    return [replace(item, bytes=size) for item, size in zip(items, sizes, strict=True)]
+    shared = registry.home.objects is not None
+    return contents.sized([item for item in separate if (shared and item.is_shared) or is_plain(root, item.path)])
 
 
 @dataclass(frozen=True)
@@ -73,13 +59,14 @@ class _Search:
     as_of: str
     settings: RetentionSettings
     needed: Needed
+    contents: Contents
 
     def days(self) -> Iterator[Removable]:
         """Tables per day."""
         cut, why = self._before(self.settings.days), f"not of the last {self.settings.days} days"
         for family in _DAILY:
             reign = self.needed.reign if family in _OF_THE_REIGN else None
-            days = folders(self._root / "lake" / family)
+            days = self.contents.tables(family)
             for day in days:
                 stays = day in days[-1:] or day > cut or (reign is not None and day >= reign)
                 yield from self._table(f"{family}/{day}", (), "days", why, stays=stays)
@@ -87,7 +74,7 @@ class _Search:
     def served(self) -> Iterator[Removable]:
         """What was asked and answered, a table per segment; a segment is named by the moment that it was begun."""
         cut, why = self._before(self.settings.served_days), f"not of the last {self.settings.served_days} days"
-        segments, evidence = folders(self._root / "lake" / SERVED), self.needed.evidence
+        segments, evidence = self.contents.tables(SERVED), self.needed.evidence
         for segment in segments:
             stays = segment in segments[-1:] or segment[:10] > cut or (evidence is not None and segment >= evidence)
             yield from self._table(f"{SERVED}/{segment}", (), "served_days", why, stays=stays)
@@ -95,17 +82,19 @@ class _Search:
     def pages(self) -> Iterator[Removable]:
         """Evidently's reports, as served (formerly as drift pages) and in the lake, and pictures in Dagster's pages."""
         cut, why = self._before(self.settings.page_days), f"not of the last {self.settings.page_days} days"
-        reports = self._root / "reports"
-        served = [(path.stem, path) for name in ("drift", "evidently") for path in (reports / name).glob("*.html")]
-        stored = [(path.parts[-3], path) for path in (self._root / "lake" / "drift").glob("*/*/report.html")]
-        drawn = [(path.name, path) for path in (self._root / "reports" / "pictures").glob("*/*")]
-        for day, path in sorted(served + stored + drawn):
+        pages = [PurePosixPath(name) for name in self.registry.home.pages.names()]
+        served = {
+            (page.stem, f"reports/{page}") for page in pages if page.match("*.html") and page.parts[:-1] in _SERVED
+        }
+        pictures = [page for page in pages if len(page.parts) == 4 and page.parts[0] == "pictures"]
+        drawn = {(page.parts[2], f"reports/{page.parent}") for page in pictures}
+        for day, path in sorted([*served, *self.contents.reports(), *drawn]):
             if day <= cut:
-                yield self._removable(path, "page_days", why)
+                yield Removable(path, "page_days", why)
 
     def models(self) -> Iterator[Removable]:
         """The results of trainings: bundles, training sets and evaluations."""
-        trained, sets = (folders(self._root / "lake" / name) for name in ("challenger", "training_set"))
+        trained, sets = (self.contents.tables(name) for name in ("challenger", "training_set"))
         why = "neither needed nor from the newest trainings"
         for day in trained:
             stays = day in trained[-1:]
@@ -115,25 +104,29 @@ class _Search:
             stays = day in sets[-1:] or day > max(trained, default="")
             yield from self._table(f"training_set/{day}", _of(day, self.needed.snapshots), "reproducible", why, stays)
         for name, judged in (("evaluation", self.needed.evaluations), ("verdict", frozenset[str]())):
-            for day in folders(self._root / "lake" / name):
+            for day in self.contents.tables(name):
                 yield from self._superseded(f"{name}/{day}", _of(day, judged))
         yield from self._copies()
 
     def tables(self) -> Iterator[Removable]:
         """Versions of the marts, and versions of the raw table whose records are all in a newer one, too."""
         most = self.settings.publications
-        versions = [path.name for path in self._versions("marts")]
+        versions = self.contents.versions("marts")
         needed = {*self.needed.marts, *versions[:most], *self._built()}
         why = f"not one of the newest {most} publications, and no training set that is kept needs it"
         yield from self._superseded("marts", needed, "publications", why)
-        held: dict[str, list[Path]] = defaultdict(list)
-        current = self._current("raw_records")
-        for path in sorted(self._versions("raw_records"), key=lambda path: path.name != current):
-            own = {f"{file.parent.name}/{file.name}": file for file in path.glob("re*/*")}
-            if path.name != current and all(_is_among(file, held[name]) for name, file in own.items()):
-                yield self._removable(path, "superseded", "all of its records are in a newer version")
-            for name, file in own.items():
-                held[name].append(file)
+        current, held = self.contents.current("raw_records"), list[str]()
+        for version in sorted(self.contents.versions("raw_records"), key=lambda version: version != current):
+            if version != current and self.contents.holds("raw_records", version, held):
+                yield Removable(
+                    f"lake/raw_records/{version}", "superseded", "all of its records are in a newer version"
+                )
+            held.append(version)
+
+    def abandoned(self) -> Iterator[Removable]:
+        """What was uploaded of versions that were not written to their end, or are gone."""
+        for path in self.contents.abandoned():
+            yield Removable(path, "abandoned", "of an upload that nothing names")
 
     def outside_the_lake(self) -> Iterator[Removable]:
         """Folders next to the lake: each can be recreated."""
@@ -152,7 +145,7 @@ class _Search:
         for day in folders(self._root / "lake" / "predictions")[:-1]:
             for path in sorted((self._root / "lake" / "predictions" / day).glob(".*.parts")):
                 yield self._removable(path, "leftover", "from a scoring that did not finish")
-        for path in sorted((self._root / "lake" / ".writing").glob("*/*.lock")):
+        for path in sorted((self._root / "lake" / ".writing").glob("*/*.*")):
             table = f"lake/{path.parent.name}/{path.stem}"
             if table in going or not (self._root / table).exists():
                 yield self._removable(path, "leftover", "the lock of a table that is gone")
@@ -161,7 +154,7 @@ class _Search:
         """The newest built marts, by the name that they have now."""
         home = self.registry.home
         if (built := home.warehouse / "BUILT").exists():
-            yield home.lake.path("marts", built.read_text()).name
+            yield home.lake.name("marts", built.read_text())
 
     @property
     def _root(self) -> Path:
@@ -176,30 +169,20 @@ class _Search:
 
     def _table(self, table: str, kept: Collection[str], setting: str, why: str, stays: bool) -> Iterator[Removable]:
         """A whole table or, if it stays or some of its versions are kept, its superseded versions."""
-        versions = {path.name for path in self._versions(table)}
-        if stays or versions & set(kept):
+        if stays or set(self.contents.versions(table)) & set(kept):
             yield from self._superseded(table, kept)
         else:
-            yield self._removable(self._root / "lake" / table, setting, why)
+            yield Removable(f"lake/{table}", setting, why)
 
     def _superseded(
         self, table: str, kept: Collection[str] = (), setting: str = "superseded", why: str = "not the current version"
     ) -> Iterator[Removable]:
         """The versions that are neither current nor kept; none if the pointer is damaged."""
-        current, versions = self._current(table), self._versions(table)
-        if current is None or current in {path.name for path in versions}:
-            for path in versions:
-                if path.name != current and path.name not in kept:
-                    yield self._removable(path, setting, why)
-
-    def _current(self, table: str) -> str | None:
-        pointer = self._root / "lake" / table / "CURRENT"
-        return pointer.read_text(errors="replace") if pointer.exists() else None
-
-    def _versions(self, table: str) -> list[Path]:
-        """A table's versions, newest first."""
-        folder = self._root / "lake" / table
-        return newest_first(folder / name for name in folders(folder))
+        current, versions = self.contents.current(table), self.contents.versions(table)
+        if current is None or current in versions:
+            for version in versions:
+                if version != current and version not in kept:
+                    yield Removable(f"lake/{table}/{version}", setting, why)
 
     def _oldest(self, paths: Collection[Path], setting: str, keep: int) -> Iterator[Removable]:
         for path in newest_first(paths)[keep:]:
@@ -213,11 +196,6 @@ class _Search:
                 path = self.registry.copy_here(version)
                 if path.is_relative_to(artifacts) and path != artifacts:
                     yield self._removable(path, "trainings", why)
-
-
-def _is_among(file: Path, others: Sequence[Path]) -> bool:
-    """Whether one of some files is this one, or has its content."""
-    return any(file.samefile(other) for other in others) or hash_file(file) in map(hash_file, others)
 
 
 def _of(day: str, names: Collection[str]) -> set[str]:

@@ -146,7 +146,7 @@ class Server:
 
     def _land(self) -> None:
         try:
-            with self.home.in_use(f"evergreen-serve-{token_hex(4)}"):
+            with self.home.in_use(f"evergreen-land-{token_hex(4)}"):
                 self.metrics.landed.inc(len(land(self.home)))
                 self._judge_canary()
         except Exception as error:  # the segments stay in the spool, and are tried again with the next

@@ -137,7 +137,7 @@ def test_a_good_challenger_is_measured_registered_and_promoted(home: Home, run, 
     assert metadata(result, "champion")["decision"] == "promote"
     assert all(check.passed for check in result.get_asset_check_evaluations())
     assert Registry(home).champion().training_id == A
-    assert result.run_id in Registry(home)._tracking.client.get_model_version("text-classifier", "1").description
+    assert result.run_id in Registry(home).tracking.client.get_model_version("text-classifier", "1").description
 
 
 def test_a_second_run_changes_nothing_and_says_why(home: Home, run) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from itertools import chain
@@ -18,8 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
+from assets import objects
 from assets.home import Home
 from assets.lake import Lake
+from assets.objects import Objects
 from assets.settings import RetentionSettings, load_settings
 from assets.writing import write_atomically
 
@@ -33,11 +37,11 @@ def _day(night: int) -> str:
 def _put(lake: Lake, table: str, version: str, **files: str) -> None:
     with lake.staging(table) as staged:
         for name, text in files.items():
-            (staged / f"{name}.json").write_text(text)
+            (staged / (f"{name}.html" if name == "report" else f"{name}.json")).write_text(text)
         lake.publish(table, version, staged)
 
 
-def _spend(home: Home, night: int) -> None:
+def spend_night(home: Home, night: int) -> None:
     """What a night leaves: an object and its rows, marts, an audit, predictions and what is made of them."""
     lake, today, marts = home.lake, _day(night), f"m{night:03}"
     with lake.staging("raw_records") as staged:
@@ -55,12 +59,16 @@ def _spend(home: Home, night: int) -> None:
     _put(lake, f"predictions/{today}", "p", manifest=json.dumps({"marts_version": marts}))
     for name in ("performance", "retraining_decision"):
         _put(lake, f"{name}/{today}", "v", numbers="{}")
-    _put(lake, f"drift/{today}", "v", drift="{}")
-    page = lake.current(f"drift/{today}") / "report.html"
-    page.write_text("page" * 1000)
-    (home.reports / "evidently").mkdir(parents=True, exist_ok=True)
-    (home.reports / "evidently" / f"{today}.html").hardlink_to(page)
-    write_atomically(home.pictures / "challenger_evaluation" / today / "a.png", "picture")
+    _put(lake, f"drift/{today}", "v", drift="{}", report="page" * 1000)
+    page, picture = (
+        home.reports / "evidently" / f"{today}.html",
+        home.pictures / "challenger_evaluation" / today / "a.png",
+    )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.hardlink_to(lake.current(f"drift/{today}") / "report.html")
+    write_atomically(picture, "picture")
+    for path in (page, picture):
+        home.pages.put(path)
 
 
 def _listing(home: Home) -> list[str]:
@@ -83,7 +91,7 @@ def nights(home: Home) -> Callable[[int], Home]:
 
     def pass_by(count: int) -> Home:
         for night in range(count):
-            _spend(home, night)
+            spend_night(home, night)
         return home
 
     return pass_by
@@ -91,7 +99,7 @@ def nights(home: Home) -> Callable[[int], Home]:
 
 @pytest.fixture
 def spend(home: Home) -> Callable[[int], None]:
-    return partial(_spend, home)
+    return partial(spend_night, home)
 
 
 @pytest.fixture
@@ -166,3 +174,49 @@ def _traces(folder: Path, needles: Collection[str]) -> Traces:
 @pytest.fixture(scope="session")
 def traces() -> Callable[[Path, Collection[str]], Traces]:
     return _traces
+
+
+def steps_on_s3(act: Callable[[], object], folder: Path, kill_at: int | None = None) -> int:
+    """The exit code of a process of its own that does something, and is killed when it comes to a step.
+
+    Steps are objects that are written or removed. Without one, the number of the steps.
+    """
+    counted = folder / "steps"
+    child = os.fork()
+    if child == 0:
+        with _Striking(kill_at) as striking:
+            act()
+        counted.write_text(str(striking.seen))
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status if kill_at is not None else int(counted.read_text())
+
+
+@dataclass
+class _Striking:
+    """Counts what is done to objects, and kills the process at one of these steps."""
+
+    kill_at: int | None
+    seen: int = 0
+
+    def __enter__(self) -> "_Striking":
+        objects._client_of.cache_clear()  # connections are their process's own
+        create, upload, remove = Objects.create, Objects.upload, Objects.remove
+
+        def remove_each(these: Objects, gone: Iterable[str]) -> None:
+            for name in list(gone):
+                self.step()
+                remove(these, [name])
+
+        Objects.create = lambda *given: (self.step(), create(*given))[1]  # type: ignore[method-assign]
+        Objects.upload = lambda *given: (self.step(), upload(*given))[1]  # type: ignore[method-assign]
+        Objects.remove = remove_each  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The process ends with it."""
+
+    def step(self) -> None:
+        if self.seen == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.seen += 1

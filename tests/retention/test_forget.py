@@ -10,7 +10,9 @@ import sys
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -29,14 +31,16 @@ from assets.ingestion.forgotten import Forgotten
 from assets.ingestion.landing import find_imbalances, ingest, objects
 from assets.ingestion.served import drop_read, served_events, served_files, served_sources, spool
 from assets.ingestion.served import land as land_served
+from assets.objects import Objects
 from assets.registry.shared_ledger import ledger_of
 from assets.retention.forget import ENTRY, forget, look
 from assets.retention.prune import plan
 from assets.serving.spool import Spool
-from assets.settings import load_domain, load_settings
+from assets.settings import EMBEDDED, load_domain, load_settings
 from assets.warehouse.marts import content, hashes, mart, seal
 from assets.warehouse.project import build_marts, built
 from complaints.simulation.world import COLUMNS
+from tests.retention.conftest import steps_on_s3
 
 DAY = "2024-04-01"
 SETTINGS = load_settings("quick")
@@ -483,3 +487,116 @@ def test_objects_are_dropped_once_they_are_read_and_not_before(home: Home) -> No
         (),
     )
     assert list(served_files(home)) == []
+
+
+def machine(name: str, folder: Path) -> Home:
+    return Home(folder / name, EMBEDDED.model_copy(update={"objects": "s3://lake/team"}))
+
+
+@pytest.fixture
+def team(lived: Home, bucket: Any, tmp_path: Path) -> tuple[Home, Home]:
+    """The same home on S3: of a machine that has made all of it, and of one that has read all of it."""
+    one, two = machine("one", tmp_path), machine("two", tmp_path)
+    assert one.lake.versions() == []
+    shutil.copytree(lived.root, one.root, symlinks=True, dirs_exist_ok=True)
+    for table, version in lived.lake.versions():
+        with one.lake.staging(table) as staged:
+            shutil.copytree(lived.lake.path(table, version), staged, dirs_exist_ok=True)
+            one.lake.keep(table, version, staged)
+    for table in {table for table, _ in lived.lake.versions()}:
+        one.lake.point(table, lived.lake.version(table) or "", None)
+    for name in ("checkpoints/r/step-1/batch.npy", "training/t/snapshot/train.csv"):
+        bucket.Object(f"team/{name}").put(Body=ADA.encode())
+    read_all(two)
+    return one, two
+
+
+def read_all(home: Home) -> None:
+    """A copy of every version, and what is made of them."""
+    for table, version in home.lake.versions():
+        home.lake.path(table, version)
+    for name in ("cache/texts/t/1.npy", "checkpoints/r/1/batch.npy"):
+        (home.root / name).parent.mkdir(parents=True)
+        np.save(home.root / name, np.array([ADA]))
+    (home.root / "forget.key").write_text("ab" * 32)
+
+
+def on_s3(bucket: Any, folder: Path) -> Path:
+    """A folder with the content of every object."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for entry in bucket.objects.all():
+        path = folder / entry.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(entry.get()["Body"].read())
+    return folder
+
+
+def test_it_is_neither_on_s3_nor_read_from_any_machines_copies(
+    home: Home, team: tuple[Home, Home], bucket: Any, traces: Traces, tmp_path: Path
+) -> None:
+    one, two = team
+    before, old = rows_of(home), {table: two.lake.version(table) for table, _ in two.lake.versions()}
+    assert set.union(*traces(on_s3(bucket, tmp_path / "s3"), SECRETS).values()) == SECRETS
+    embedded, planned = forget(home, [ADA]), look(one, [ADA])
+    done = forget(one, [ADA])
+    assert planned.found == done.found
+    assert {(found.path, found.rows) for found in done.found} == {(found.path, found.rows) for found in embedded.found}
+    assert replace(done, found=()) == replace(embedded, found=())
+    assert [e.body for e in ledger_of(one).entries()] == [e.body for e in ledger_of(home).entries()]
+    assert one.lake.versions() == home.lake.versions()
+    assert traces(on_s3(bucket, tmp_path / "s3"), SECRETS) == traces(one.root, SECRETS) == {}
+    assert traces(two.root, SECRETS), "it has not looked yet"
+    with two.in_use("evergreen-status-1"):
+        assert traces(two.root, SECRETS) == {}
+    assert rows_of(two) == rows_of(one) == before
+    for table, version in old.items():
+        assert two.lake.path(table, version or "").name == home.lake.path(table, version or "").name
+    assert (two.root / "lake" / "marts").exists(), "what was not about her may stay"
+    again = forget(one, [ADA])
+    assert (again.found, again.entry) == ((), done.entry)
+
+
+def test_a_machine_that_comes_anew_looks_before_it_reads(team: tuple[Home, Home], traces: Traces) -> None:
+    one, two = team
+    forget(one, [ADA])
+    again = Home(two.root, two.environment)
+    assert traces(two.root, SECRETS)
+    assert again.lake.root.is_dir()
+    assert traces(two.root, SECRETS) == {}
+    requests = []
+    read = Objects.read
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Objects, "read", lambda self, name: (requests.append(name), read(self, name))[1])
+        np.save(two.root / "own.npy", np.zeros(1))
+        for _ in range(3):
+            again.catch_up()
+    assert requests == ["FORGOTTEN"] * 3, "one request each time"
+
+
+@pytest.mark.slow
+def test_a_kill_anywhere_on_s3_is_made_good_by_the_next_call(
+    team: tuple[Home, Home], bucket: Any, traces: Traces, tmp_path: Path
+) -> None:
+    one, _ = team
+    shutil.copytree(one.root, tmp_path / "before", symlinks=True)
+    objects = {entry.key: entry.get()["Body"].read() for entry in bucket.objects.all()}
+
+    def again(name: str) -> Home:
+        bucket.objects.delete()
+        for key, body in objects.items():
+            bucket.Object(key).put(Body=body)
+        shutil.copytree(tmp_path / "before", tmp_path / name, symlinks=True)
+        return machine(name, tmp_path)
+
+    steps = steps_on_s3(partial(forget, again("counted"), [ADA]), tmp_path)
+    calm = machine("calm", tmp_path).lake.versions()
+    assert steps > 30
+    for place in sorted(random.Random(7).sample(range(steps), 8)):
+        struck = again(f"struck-{place}")
+        assert steps_on_s3(partial(forget, struck, [ADA]), tmp_path, place) == -signal.SIGKILL
+        forget(struck, [ADA])
+        assert traces(on_s3(bucket, tmp_path / "s3"), SECRETS) == {}, place
+        assert traces(struck.root, SECRETS) == {}, place
+        assert struck.lake.versions() == calm
+        another = machine(f"another-{place}", tmp_path)
+        assert rows_of(another).keys() == {table for table, _ in calm} - {"forgotten"}

@@ -6,9 +6,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from shutil import copytree
@@ -20,10 +18,9 @@ import pytest
 from assets.exceptions import EvergreenError
 from assets.home import Home
 from assets.registry.shared_ledger import ledger_of
-from assets.retention.marks import Marks, Reader
+from assets.retention.contents import Removable
 from assets.retention.prune import plan, preview
 from assets.retention.prune import prune as mark_and_sweep
-from assets.retention.removable import Removable
 from assets.settings import RetentionSettings
 
 Nights = Callable[[int], Home]
@@ -334,39 +331,6 @@ def test_the_grace_is_counted_in_days_of_the_home(
         spend(3 + nights_later)
         mark_and_sweep(home, patient)
     assert nights_later == swept
-
-
-@dataclass(frozen=True)
-class Leases:
-    """Readers whose coming is known, as a table of leases would tell."""
-
-    held: tuple[Reader, ...]
-
-    @contextmanager
-    def shut(self, own: str | None) -> Iterator[tuple[Reader, ...]]:
-        yield tuple(reader for reader in self.held if reader.name != own)
-
-
-def test_a_reader_keeps_what_was_marked_after_it_came_and_no_more(
-    nights: Nights, spend: Callable[[int], None], policy: RetentionSettings
-) -> None:
-    home = nights(4)
-    early = Reader("early", Marks.read(home.lake).generation)
-    mark_and_sweep(home, policy)
-    late = Reader("late", Marks.read(home.lake).generation)
-    assert (early.since, late.since) == (0, 1)
-    spend(4)
-    kept = mark_and_sweep(home, policy, readers=Leases((early, late)))
-    assert (kept.removed, kept.at_work) == ((), ("early", "late"))
-    assert "m000" in going(home)
-    unknown = mark_and_sweep(home, policy, readers=Leases((late, Reader("a rollback"))))
-    assert (unknown.removed, unknown.marked) == ((), ())
-    assert mark_and_sweep(home, policy, readers=Leases((late,)), now=True).removed == ()
-    swept = mark_and_sweep(home, policy, readers=Leases((late,)))
-    assert "lake/marts/m000" in {item.path for item in swept.removed}
-    assert all(item.path.startswith("lake/") for item in swept.removed), "the rest is this machine's"
-    assert "m001" in going(home), "marked after it came"
-    assert mark_and_sweep(home, policy, readers=Leases((Reader("own"),)), own="own").at_work == ()
 
 
 def test_what_would_be_marked_and_what_would_go_is_told_before(

@@ -164,3 +164,19 @@ def test_the_page_is_ours_and_has_no_assistant(server: Tracking) -> None:
     assert requests.get(server.url, timeout=30).status_code == 401
     assert "data-assistant-ui" in requests.get(server.url, auth=login, timeout=30).text
     assert requests.get(f"{server.url}/ajax-api/3.0/mlflow/assistant/config", auth=login, timeout=30).status_code == 404
+
+
+def test_a_file_that_the_server_keeps_is_written_again(home: Home, tmp_path: Path) -> None:
+    register(home, "e" * 16)
+    tracking = Registry(home).tracking
+    run = Registry(home).client.get_model_version(MODEL, register(home, "e" * 16).version).run_id
+    (tmp_path / "golden.parquet").write_bytes(b"hers and his")
+    tracking.client.log_artifact(run, str(tmp_path / "golden.parquet"), "evaluation")
+    address = f"mlflow-artifacts:/{run}/evaluation/golden.parquet"
+    assert address in tracking.files(".parquet")
+    with tracking.opened(address) as copy:
+        assert copy.read_bytes() == b"hers and his"
+        copy.write_bytes(b"his")
+        tracking.replace(address, copy)
+    with Registry(elsewhere(home, tmp_path)).tracking.opened(address) as copy:
+        assert copy.read_bytes() == b"his"
