@@ -167,9 +167,8 @@ def test_the_page_is_ours_and_has_no_assistant(server: Tracking) -> None:
 
 
 def test_a_file_that_the_server_keeps_is_written_again(home: Home, tmp_path: Path) -> None:
-    register(home, "e" * 16)
-    tracking = Registry(home).tracking
-    run = Registry(home).client.get_model_version(MODEL, register(home, "e" * 16).version).run_id
+    version, tracking = register(home, "e" * 16), Registry(home).tracking
+    run = Registry(home).client.get_model_version(MODEL, version.version).run_id
     (tmp_path / "golden.parquet").write_bytes(b"hers and his")
     tracking.client.log_artifact(run, str(tmp_path / "golden.parquet"), "evaluation")
     address = f"mlflow-artifacts:/{run}/evaluation/golden.parquet"
