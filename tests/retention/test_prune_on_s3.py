@@ -62,7 +62,7 @@ def test_it_keeps_and_removes_what_a_folder_does(
             spend_night(each, night)
     assert find_needed(Registry(team), policy) == find_needed(Registry(home), policy)
     embedded, planned = plan(home, policy), plan(team, policy)
-    own = {item.path for item in embedded if item.setting == "leftover"}
+    own = paths(item for item in (*embedded, *planned) if item.setting == "leftover")
     assert paths(planned) - own == paths(embedded) - own != set()
     assert all(item.bytes > 0 for item in planned if item.setting != "leftover")
     assert {item.setting for item in planned if item.is_shared} == {"publications", "days", "page_days", "superseded"}

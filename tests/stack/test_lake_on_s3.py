@@ -189,13 +189,14 @@ def test_what_s3_says_is_one_line_that_names_object_and_endpoint(
     machine: Callable[[], Lake], proxy: Proxy, seaweed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assets.objects._ATTEMPTS", 2)
+    lake = machine()
     proxy.faulty = 1.0
     with pytest.raises(ObjectsError, match=rf"evergreen/lake/table/CURRENT: .* \(S3 endpoint {proxy.endpoint}\)"):
-        machine().version("table")
+        lake.version("table")
     proxy.faulty = 0.0
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     with pytest.raises(ObjectsError, match=r"lake/table/CURRENT: The request signature.*\(S3 endpoint http") as error:
-        machine().version("table")
+        lake.version("table")
     assert "\n" not in str(error.value)
     assert "another" not in str(error.value)
