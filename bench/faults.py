@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,27 @@ COUNTED = ("struck", "launches", "retried")
 
 def kill_run_worker(team: Team) -> bool:
     """The process of the run, which the code server has started."""
-    server = team.code.inner()
-    return _kill([child for child in server.children() if "spawn_main" in " ".join(child.cmdline())] if server else [])
+    return _kill(team.code.inner(), lambda process: "spawn_main" in " ".join(process.cmdline()), recursive=False)
 
 
 def kill_rank(team: Team) -> bool:
     """A process that trains."""
-    server = team.code.inner()
-    below = server.children(recursive=True) if server else []
-    return _kill([child for child in below if "assets.training.program.worker" in child.cmdline()])
+    return _kill(team.code.inner(), lambda process: "assets.training.program.worker" in process.cmdline())
 
 
 def kill_ray_worker(_: Team) -> bool:
     """The process in which Ray Train watches a rank."""
-    return _kill([child for child in _ours() if child.name().startswith("ray::RayTrain")])
+    return _kill(psutil.Process(), lambda process: process.name().startswith("ray::RayTrainW"))
 
 
-def _ours() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+def _kill(above: psutil.Process | None, is_it: Callable[[psutil.Process], bool], recursive: bool = True) -> bool:
+    """Kill the first process of those below another that is it; false without one."""
+    for process in above.children(recursive) if above else []:
+        with suppress(psutil.NoSuchProcess):  # others end at any moment
+            if is_it(process):
+                process.kill()
+                return True
+    return False
 
 
 def kill_mlflow(team: Team) -> bool:
@@ -97,13 +100,6 @@ FAULTS: dict[str, Strike] = {
     "S3": spoil_s3,
     "Redis": flush_redis,
 }
-
-
-def _kill(processes: list[psutil.Process]) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        processes[0].kill() if processes else None
-        return bool(processes)
-    return False
 
 
 def undisturbed(folder: Path, nights: int) -> list[dict[str, Any]]:
