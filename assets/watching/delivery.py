@@ -1,7 +1,8 @@
 """Posts alerts to a receiver: in order, at least once each, and no more than once when all is well.
 
-<home>/alerts.json says up to which entry of the ledger all is sent, and how often the next has failed. It is written
-after the receiver's answer: a sender that is killed in between sends again, with the same Idempotency-Key.
+<home>/alerts.json says up to which entry of the ledger all is sent, and how often the next has failed; where machines
+share the home it is an object, for the sender may move to another of them. It is written after the receiver's answer: a
+sender that is killed in between sends again, with the same Idempotency-Key.
 """
 
 import json
@@ -12,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from pathlib import Path
 from threading import Thread
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
@@ -27,6 +27,7 @@ from assets.writing import write_atomically
 
 __all__ = ["Sent", "address_of", "send_due"]
 
+_STATE = "alerts.json"
 _URL = "EVERGREEN_ALERTS_URL"
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _FIRST_WAIT = timedelta(minutes=1)
@@ -56,15 +57,23 @@ class Sent:
     @classmethod
     def of(cls, home: Home) -> "Self | None":
         """As the last sender left it; None before the first. Raises EvergreenError for a damaged file."""
-        path = _state(home)
+        path = home.root / _STATE
         try:
+            if home.objects:
+                stored = home.shared.read(_STATE)
+                return cls(**json.loads(stored.content)) if stored else None
             return cls(**json.loads(path.read_text())) if path.exists() else None
         except (ValueError, TypeError) as error:
+            where = home.shared.address(_STATE) if home.objects else path
             remedy = "delete it: alerts then begin with the next entry of the ledger"
-            raise EvergreenError(f"{path} is damaged ({error}); {remedy}") from None
+            raise EvergreenError(f"{where} is damaged ({error}); {remedy}") from None
 
     def keep(self, home: Home) -> Self:
-        write_atomically(_state(home), json.dumps(asdict(self)))
+        text = json.dumps(asdict(self))
+        if home.objects:
+            home.shared.write(_STATE, text.encode())
+        else:
+            write_atomically(home.root / _STATE, text)
         return self
 
     def waits(self, now: datetime) -> bool:
@@ -73,7 +82,7 @@ class Sent:
 
 
 def send_due(home: Home, settings: AlertSettings, now: datetime) -> str:
-    """Send what is due, and say what came of it. One process at a time sends.
+    """Send what is due, and say what came of it. One process at a time sends: the daemon, of which a home has one.
 
     The first call sends nothing: what the ledger has had before is history. Raises SettingsError for an address that
     cannot be used, EvergreenError for a damaged state.
@@ -182,7 +191,3 @@ def _ask(url: SplitResult, alert: Alert, seconds: float) -> int | str:
 
 def _silence(seconds: float) -> str:
     return f"no answer within {seconds:g} s"
-
-
-def _state(home: Home) -> Path:
-    return home.root / "alerts.json"

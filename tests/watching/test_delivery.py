@@ -26,7 +26,7 @@ from assets.home import Home
 from assets.locks import claimed
 from assets.registry.shared_ledger import ledger_of
 from assets.resources import Evergreen
-from assets.settings import AlertSettings, load_alert_settings
+from assets.settings import EMBEDDED, AlertSettings, load_alert_settings
 from assets.watching import delivery
 from assets.watching.delivery import Sent, send_due
 from pipelines import sensors
@@ -237,6 +237,18 @@ def test_a_damaged_state_is_said(home: Home, settings: AlertSettings, fail: Call
     (home.root / "alerts.json").write_text('{"entry": 1')
     with pytest.raises(EvergreenError, match=r"alerts\.json is damaged .* delete it: alerts then begin"):
         send_due(home, settings, NOW)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_sender_on_another_machine_goes_on_from_there(tmp_path: Path) -> None:
+    shared = EMBEDDED.model_copy(update={"objects": "s3://lake/home"})
+    one, another = Home(tmp_path / "one", shared), Home(tmp_path / "another", shared)
+    assert Sent.of(another) is None
+    Sent(7, failed=1, again=NOW.isoformat()).keep(one)
+    assert Sent.of(another) == Sent(7, failed=1, again=NOW.isoformat())
+    another.shared.write("alerts.json", b"{")
+    with pytest.raises(EvergreenError, match=r"^s3://lake/home/alerts\.json is damaged .* delete it"):
+        Sent.of(one)
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
