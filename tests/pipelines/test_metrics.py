@@ -21,7 +21,7 @@ from pipelines import cli, front
 from pipelines.guard import Guard
 from pipelines.instance import open_instance
 from pipelines.metrics import Metrics, application
-from pipelines.runs import _ORIGIN
+from pipelines.runs import ORIGIN
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 DAY = "2024-07-01"
@@ -42,7 +42,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def run(instance: dg.DagsterInstance, job: str, status: dg.DagsterRunStatus) -> dg.DagsterRun:
-    origin, tags = _ORIGIN.get_job_origin(job), {"dagster/partition": DAY}
+    origin, tags = ORIGIN.get_job_origin(job), {"dagster/partition": DAY}
     return instance.add_run(dg.DagsterRun(job_name=job, status=status, tags=tags, remote_job_origin=origin))
 
 

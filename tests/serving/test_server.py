@@ -57,7 +57,7 @@ def _fields(home: Home, record_id: str, text: str) -> list[str]:
 
 def test_requests_that_come_together_are_answered_together_and_each_gets_its_own(serving: Any, judged: Any) -> None:
     judged("first-1")
-    with serving(wait_milliseconds=500, batch_records=16) as client, ThreadPoolExecutor(16) as pool:
+    with serving(wait_milliseconds=1000, batch_records=16) as client, ThreadPoolExecutor(16) as pool:
         client.until(lambda: client.server.follower.standings.champion)
         words = ["cards", "mortgage", "other", "student_loan"] * 4
         answers = list(pool.map(lambda n: client.ask(words[n], first=100 + n), range(16)))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -295,9 +296,15 @@ def _collect(folder: Path, ranks: int) -> dict[str, str]:
 
 
 def _copy(value: Any) -> Any:
-    """A state with its tensors copied to the CPU, so that training may continue and change them."""
+    """A state with its tensors copied to the CPU, so that training may continue and change them.
+
+    A member of an enumeration becomes its value: Python 3.11.2 (Debian 12) pickles it by `getattr`, which no file may
+    call.
+    """
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, dict):
         return type(value)((key, _copy(item)) for key, item in value.items())
     if isinstance(value, list):
