@@ -55,16 +55,20 @@ def _fields(home: Home, record_id: str, text: str) -> list[str]:
     return [given.get(name, "") for name in home.domain.source.fields]
 
 
+BATCHES = "evergreen_serving_batch_records_count"
+
+
 def test_requests_that_come_together_are_answered_together_and_each_gets_its_own(serving: Any, judged: Any) -> None:
     judged("first-1")
     with serving(wait_milliseconds=1000, batch_records=16) as client, ThreadPoolExecutor(16) as pool:
         client.until(lambda: client.server.follower.standings.champion)
-        words = ["cards", "mortgage", "other", "student_loan"] * 4
+        words, registry = ["cards", "mortgage", "other", "student_loan"] * 4, client.server.metrics.registry
+        before = registry.get_sample_value(BATCHES)  # Feast makes a process's counters files, which outlive a server
         answers = list(pool.map(lambda n: client.ask(words[n], first=100 + n), range(16)))
         assert [(one["record_id"], one["predicted"]) for (one,) in answers] == [
             (str(100 + n), word) for n, word in enumerate(words)
         ]
-        assert client.server.metrics.registry.get_sample_value("evergreen_serving_batch_records_count") < 16
+        assert registry.get_sample_value(BATCHES) - before < 16
 
 
 def test_a_request_that_fails_harms_no_other(serving: Any, judged: Any) -> None:
