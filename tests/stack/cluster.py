@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,13 @@ class Nodes:
 
         eventually(taken, "the first job")
 
-    def said(self) -> str:
-        """What the last job has said so far."""
+    def said(self, before: Collection[str | None]) -> str:
+        """What the last job has said so far that was not there before."""
         with answered(Job("", self.address, [])):
             client = job_client(self.address)
-            last = max(client.list_jobs(), key=lambda job: job.start_time or 0)
-            return str(client.get_job_logs(last.submission_id))
+            jobs = [job for job in client.list_jobs() if job.submission_id not in before]
+            last = max(jobs, key=lambda job: job.start_time or 0, default=None)
+            return str(client.get_job_logs(last.submission_id)) if last else ""
 
     def states(self) -> dict[str | None, str]:
         with answered(Job("", self.address, [])):

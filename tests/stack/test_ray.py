@@ -290,7 +290,7 @@ def test_a_killed_run_and_a_killed_rank_cost_nothing_but_time(
     """
     before = nodes.states().keys()
     since, first = time.monotonic(), dagster_run()
-    eventually(lambda: "step " in nodes.said(), "the first step")
+    eventually(lambda: "step " in nodes.said(before), "the first step")
     measured("seconds besides the steps", {"here": here.overhead, "there": time.monotonic() - since})
     eventually(lambda: saved(home), "a checkpoint")
     first.kill()
@@ -316,7 +316,7 @@ def test_a_hung_rank_is_noticed_and_terminating_the_run_ends_its_job(
     before = nodes.states().keys()
     run = dagster_run()
     measured("seconds after the stop of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGSTOP)))
-    assert "the ranks hang" in nodes.said()
+    assert "the ranks hang" in nodes.said(before)
     run.terminate()
     shown = run.communicate()[0]
     assert run.returncode != 0, shown[-3000:]
@@ -360,10 +360,12 @@ def test_a_node_that_gives_notice_is_left_with_what_was_learned(
 ) -> None:
     """No checkpoint is due: the one that there is was made on notice."""
 
+    before = nodes.states().keys()
+
     def give_notice(job: Job) -> None:
         with ThreadPoolExecutor(1) as other:
             running = other.submit(run_job, job)
-            eventually(lambda: "step " in nodes.said(), "the first step")
+            eventually(lambda: "step " in nodes.said(before), "the first step")
             nodes.drain_second()
             running.result()
 
