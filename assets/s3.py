@@ -26,7 +26,8 @@ def s3_client(attempts: int = 2) -> "S3Client":
     from botocore.config import Config
 
     patience = Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": attempts})
-    return boto3.client("s3", config=patience)
+    # boto3's default session would stay with the first keys that the process had.
+    return boto3.Session().client("s3", config=patience)
 
 
 @contextmanager

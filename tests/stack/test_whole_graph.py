@@ -27,7 +27,7 @@ SIMULATION = ["--from", "2024-01-01", "--to", "2024-06-30", "--rate", "50", "--s
 class Case:
     """Records, and the nights that are lived on them."""
 
-    source: str
+    sources: tuple[str, ...]
     nights: tuple[str, ...]
 
 
@@ -50,16 +50,17 @@ def evergreen(home: Path, *arguments: str, **variables: str) -> str:
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     if request.param == "real":
         folder = request.getfixturevalue("cfpb")
-        return Case(str(folder / "complaints-2023-2026.csv.gz"), ("2025-07-01",))
+        return Case(tuple(map(str, sorted(folder.glob("*.csv.gz")))), ("2023-06-01",))
     folder = tmp_path_factory.mktemp("simulated") / "source"
     evergreen(folder, "simulate", "--output", str(folder), *SIMULATION)
-    return Case(str(folder), ("2024-07-01", "2024-07-02"))
+    return Case((str(folder),), ("2024-07-01", "2024-07-02"))
 
 
 def live(homes: Iterable[Path], case: Case, **variables: str) -> list[dict[str, Any]]:
     """What comes of the nights, each on a machine with a folder of its own."""
+    sources = [argument for source in case.sources for argument in ("--source", source)]
     return [
-        json.loads(evergreen(home, "run", "--source", case.source, "--as-of", night, "--json", **variables))
+        json.loads(evergreen(home, "run", *sources, "--as-of", night, "--json", **variables))
         for home, night in zip(homes, case.nights, strict=False)
     ]
 
