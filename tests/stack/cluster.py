@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
+from assets.cluster.jobs import Job, answered, job_client, run_job
 from assets.exceptions import TrainingError
-from assets.training.launchers.interface import Job
-from assets.training.launchers.jobs import answered, job_client, run_job
 
 __all__ = ["Nodes", "eventually", "running_nodes"]
 

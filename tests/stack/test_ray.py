@@ -22,6 +22,7 @@ import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
+from assets.cluster.jobs import Job, answered, job_client, run_job
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
 from assets.hashing import hash_file
@@ -29,8 +30,7 @@ from assets.home import Home
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_environment
 from assets.training.bundle import read_json
-from assets.training.launchers.interface import Job, Run
-from assets.training.launchers.jobs import answered, job_client, run_job
+from assets.training.launchers.interface import Run
 from assets.training.launchers.launch import Training, override, train
 from tests.stack.cluster import Nodes, eventually, running_nodes
 from tests.training.conftest import AS_OF, encoder, lake, run, settings, snapshot  # noqa: F401 - fixtures, which tests name again
