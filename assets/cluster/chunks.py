@@ -1,7 +1,8 @@
 """Rows that the workers of a cluster answer in numbered chunks, by Ray Data.
 
 <exchange>/inputs/<number>/...     a chunk's rows, cut before they are distributed
-<exchange>/answers/<number>/...    what a worker has made of them, in a folder of the worker's own
+<exchange>/answers/<number>/...    what a worker has made of them, in a folder of its try
+<exchange>/tries/<number>/<try>    that a worker has begun with a chunk, since the driver began
 <exchange>/failure.txt             a line that says why a chunk has no answer
 
 Ray hands out numbers; everything else goes through S3, and what is there is not made again.
@@ -26,10 +27,10 @@ from assets.exceptions import ClusterError, EvergreenError, ObjectsError, descri
 
 __all__ = ["ANSWERS", "Answer", "Needs", "Worker", "answer_chunks", "answers", "put_chunks"]
 
-INPUTS, ANSWERS = "inputs", "answers"
+INPUTS, ANSWERS, _TRIES = "inputs", "answers", "tries"
 _ROWS = "rows.parquet"
-_RETRIES = 3
-"""How often a chunk is tried again after its worker's process or node was lost."""
+_MOST_TRIES = 4
+"""How often a chunk is tried whose worker's process or node is lost each time; Ray would never stop."""
 
 Chunk = TypeVar("Chunk")
 Answer = Callable[[pa.Table, Path], None]
@@ -63,6 +64,7 @@ def answer_chunks(
     make: a function of a module, which each worker calls once. Raises ClusterError when a chunk cannot be answered.
     """
     exchange.remove(FAILURE)
+    exchange.clear(_TRIES)
     chunks, done = exchange.folders(INPUTS), set(exchange.folders(ANSWERS))
     if missing := [int(name) for name in chunks if name not in done]:
         for count, _ in enumerate(_distribute(missing, exchange, make, needs), start=len(done) + 1):
@@ -93,14 +95,23 @@ class Worker:
     def _answer_chunk(self, name: str) -> None:
         if self._exchange.has(f"{ANSWERS}/{name}"):  # from a worker that was lost after it
             return
+        attempt = self._begin(name)
         with TemporaryDirectory(prefix="evergreen-") as folder:
             rows, own = Path(folder) / "rows", Path(folder) / "answer"
             self._exchange.get(f"{INPUTS}/{name}", rows)
             # One that counts as lost may go on: of what two have written one whole answer has to be named.
-            answer = own / secrets.token_hex(4)
+            answer = own / attempt
             answer.mkdir(parents=True)
             self._answer(pq.read_table(rows / _ROWS), answer)
             self._exchange.put(f"{ANSWERS}/{name}", files_under(own))
+
+    def _begin(self, name: str) -> str:
+        """A name for this try."""
+        if (tries := len(self._exchange.texts(f"{_TRIES}/{name}"))) >= _MOST_TRIES:
+            raise ClusterError(f"chunk {int(name)}: {tries} workers were lost with it, as when memory runs out")
+        attempt = secrets.token_hex(4)
+        self._exchange.write(f"{_TRIES}/{name}/{attempt}", "")
+        return attempt
 
     @cached_property
     def _answer(self) -> Answer:
@@ -140,7 +151,6 @@ def _distribute(
         compute=pool,
         num_cpus=needs.cpus,
         num_gpus=needs.gpus or None,
-        max_task_retries=_RETRIES,
         runtime_env={"env_vars": _variables(needs)},
     )
     try:

@@ -62,6 +62,10 @@ class Exchange:
         names = (other.removeprefix(f"{name}/") for other in self._objects.names(f"{name}/"))
         return [other.removesuffix(".json") for other in names if other.endswith(".json") and "/" not in other]
 
+    def texts(self, name: str) -> list[str]:
+        """The names of the texts in a folder, sorted."""
+        return [other.removeprefix(f"{name}/") for other in self._objects.names(f"{name}/")]
+
     def join(self, name: str, parts: Iterable[str]) -> None:
         """Make a folder of some complete folders in it. Raises ObjectsError when one is not there."""
         found = {part: self._hashes(f"{name}/{part}") for part in parts}
@@ -81,9 +85,9 @@ class Exchange:
         """Remove a text, if it is there."""
         self._objects.remove([name])
 
-    def clear(self) -> None:
-        """Remove everything."""
-        self._objects.remove(self._objects.names())
+    def clear(self, name: str = "") -> None:
+        """Remove everything, or all in a folder."""
+        self._objects.remove(self._objects.names(name and f"{name}/"))
 
     def _hashes(self, name: str) -> dict[str, str]:
         """The SHA-256 of each file of a folder."""

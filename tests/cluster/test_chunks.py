@@ -12,7 +12,7 @@ from assets.cluster import chunks
 from assets.cluster.chunks import ANSWERS, Needs, Worker, answer_chunks, answers, put_chunks
 from assets.cluster.driver import FAILURE
 from assets.cluster.exchange import Exchange
-from assets.exceptions import ObjectsError, RegistryError
+from assets.exceptions import ClusterError, ObjectsError, RegistryError
 
 
 @pytest.fixture
@@ -111,8 +111,25 @@ def test_a_worker_that_counted_as_lost_spoils_no_answer(
     assert found(exchange) == [[0, 2]]
 
 
-def die(_: Exchange, name: str, text: str) -> None:
-    raise KeyboardInterrupt
+def die(exchange: Exchange, name: str, text: str) -> None:
+    """Before the answer is named."""
+    if name.endswith(".json"):
+        raise KeyboardInterrupt
+    exchange._objects.write(name, text.encode())
+
+
+def test_a_chunk_that_kills_its_workers_is_given_up(exchange: Exchange, doubling: Doubling) -> None:
+    def killed(rows: pa.Table, folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            Worker(exchange.address, lambda _: killed)({"item": [1]})
+    with pytest.raises(ClusterError):
+        Worker(exchange.address, doubling.make)({"item": [1]})
+    assert exchange.read(FAILURE) == "chunk 1: 4 workers were lost with it, as when memory runs out"
+    answer_chunks(exchange, doubling.make, Needs(1), print)
+    assert found(exchange) == [[0, 2], [4, 6], [8, 10]]
 
 
 @pytest.mark.parametrize(
