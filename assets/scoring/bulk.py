@@ -1,9 +1,9 @@
 """Scoring on the workers of the environment's Ray cluster: the same chunks, answered in the same way as here.
 
-<objects>/scoring/<as-of>/<version>/plan.json    how to answer
-.../champion/...                                 the champion's bundle
-.../golden/rows.parquet                          its golden rows, which each worker answers first
-.../inputs/..., .../answers/...                  the window's records with their features (assets/cluster/chunks.py)
+<objects>/scoring/<version>/plan.json    how to answer
+.../champion/...                         the champion's bundle
+.../golden/rows.parquet                  its golden rows, which each worker answers first
+.../inputs/..., .../answers/...          the window's records with their features (assets/cluster/chunks.py)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -82,8 +82,7 @@ class Bulk:
         golden = golden_rows(self.home.lake, champion)
         assert cluster is not None
         assert golden is not None
-        exchange.put(_CHAMPION, files_under(bundle.path))
-        _put(exchange, golden)
+        _put(exchange, bundle, golden)
         put_chunks(exchange, chunks, lambda chunk: pa.Table.from_pandas(with_features(chunk), preserve_index=False))
         plan = Plan(code=hash_answering(), as_of=self.as_of, model_version=champion.version, settings=settings)
         exchange.write(_PLAN, plan.model_dump_json())
@@ -91,14 +90,17 @@ class Bulk:
         return (pq.read_table(folder / _ROWS) for folder in answers(exchange))
 
     def clear(self) -> None:
-        """Remove everything that any version as of the date has exchanged with a cluster, as far as possible."""
+        """Remove what this and all earlier scorings have exchanged with a cluster, as far as possible.
+
+        One at a time scores in a home. So what one that was given up has left, records among it, does not stay.
+        """
         if self.home.environment.ray is not None:
             with suppress(ObjectsError):
                 Exchange(self._address).clear()
 
     @property
     def _address(self) -> str:
-        return f"{self.home.objects}/scoring/{self.as_of}"
+        return f"{self.home.objects}/scoring"
 
 
 def read_plan(exchange: Exchange) -> Plan:
@@ -132,7 +134,10 @@ def hash_answering() -> str:
     return hash_json([hash_code(), *(hash_file(Path(file)) for file in (__file__, str(score.__file__)))])
 
 
-def _put(exchange: Exchange, golden: pd.DataFrame) -> None:
-    with TemporaryDirectory(prefix="evergreen-") as folder:
-        golden.to_parquet(file := Path(folder) / _ROWS, index=False)
-        exchange.put(_GOLDEN, {_ROWS: file})
+def _put(exchange: Exchange, bundle: Bundle, golden: pd.DataFrame) -> None:
+    if not exchange.has(_CHAMPION):
+        exchange.put(_CHAMPION, files_under(bundle.path))
+    if not exchange.has(_GOLDEN):
+        with TemporaryDirectory(prefix="evergreen-") as folder:
+            golden.to_parquet(file := Path(folder) / _ROWS, index=False)
+            exchange.put(_GOLDEN, {_ROWS: file})

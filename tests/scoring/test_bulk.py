@@ -104,7 +104,7 @@ def rows_of(found: Predictions) -> pd.DataFrame:
 
 
 def exchanged(bucket: Any) -> list[str]:
-    return [entry.key for entry in bucket.objects.filter(Prefix="home/scoring/")]
+    return [entry.key for entry in bucket.objects.filter(Prefix="home/scoring")]
 
 
 @pytest.fixture
@@ -165,10 +165,10 @@ def test_a_killed_scoring_goes_on_where_it_stopped(
 
 def test_what_a_scoring_left_that_was_killed_after_it_published_is_removed(score: Any, bucket: Any) -> None:
     score()
-    bucket.Object(f"home/scoring/{AS_OF}/an-older-version/plan.json").put(Body=b"{}")
-    bucket.Object("home/scoring/2024-02-10/another/plan.json").put(Body=b"{}")
+    for name in ("scoring/of-another-night/plan.json", "scoring-2/plan.json"):
+        bucket.Object(f"home/{name}").put(Body=b"{}")
     assert score().reused
-    assert exchanged(bucket) == ["home/scoring/2024-02-10/another/plan.json"]
+    assert exchanged(bucket) == ["home/scoring-2/plan.json"]
 
 
 def test_a_worker_that_answers_otherwise_than_evaluated_answers_nothing(
