@@ -11,6 +11,7 @@ EvergreenError                  one line for a person: what is wrong, where, and
 ├── BaseModelError              the base model is missing or is not the file it should be (also a ValueError)
 ├── TrainingError               the training processes failed
 │   └── Stopped                 they were asked to stop, and have saved the run
+├── ClusterError                the Ray cluster does not answer, or a job of it failed
 ├── BundleError                 a bundle is incomplete or its hashes do not match
 ├── RegistryError               the registry or the ledger refuses a request
 └── DatabaseError               the database of a shared home cannot be reached, or refuses a statement
@@ -20,6 +21,7 @@ __all__ = [
     "AuditError",
     "BaseModelError",
     "BundleError",
+    "ClusterError",
     "DatabaseError",
     "EvergreenError",
     "NotPublished",
@@ -77,6 +79,10 @@ class TrainingError(EvergreenError):
 
 class Stopped(TrainingError):  # noqa: N818 - reads as what it says
     """The training processes were asked to stop, and have saved the run where it can be saved."""
+
+
+class ClusterError(EvergreenError):
+    """The Ray cluster does not answer, or a job of it failed."""
 
 
 class BundleError(EvergreenError):

@@ -26,11 +26,12 @@ from assets.settings import Settings, load_domain, load_settings
 from assets.writing import replacing
 
 if TYPE_CHECKING:
-    from assets.training.launchers.interface import Job, Run
+    from assets.cluster.jobs import Job, RunJob
+    from assets.training.launchers.interface import Run
 
 __all__ = [
-    *("AS_OF", "Concluded", "Evergreen", "as_of", "as_of_run", "concluded", "explained", "numbers_of", "picture"),
-    *("remember", "report_url", "stop_at", "table", "tag", "worker_runner"),
+    *("AS_OF", "Concluded", "Evergreen", "as_of", "as_of_run", "concluded", "explained", "job_runner", "numbers_of"),
+    *("picture", "remember", "report_url", "stop_at", "table", "tag", "worker_runner"),
 ]
 
 AS_OF = dg.DynamicPartitionsDefinition(name="as_of")
@@ -114,8 +115,8 @@ def _require_as_of(key: str) -> None:
 def worker_runner(context: dg.AssetExecutionContext, home: Home) -> "Run":
     """A function that starts training processes, here or on a cluster, which report to a run and end with it.
 
-    They also report to MLflow while they train. It raises TrainingError when they end early. The last argument of a
-    command is the file with the training's plan.
+    They also report to MLflow while they train. It raises TrainingError when they end early, ClusterError when a job
+    does. The last argument of a command is the file with the training's plan.
     """
     from assets.registry.curves import live_curves
 
@@ -127,6 +128,11 @@ def worker_runner(context: dg.AssetExecutionContext, home: Home) -> "Run":
                 _run_job(context, work, told)
 
     return run
+
+
+def job_runner(context: dg.AssetExecutionContext) -> "RunJob":
+    """A function that runs jobs on a cluster, whose lines stream into a run, and which end with it."""
+    return lambda job: _run_job(context, job, lambda _: None)
 
 
 _Told = Callable[[dict[str, Any]], None]
@@ -177,7 +183,7 @@ def _run_job(context: dg.AssetExecutionContext, job: "Job", told: _Told) -> None
     """
     from dagster_ray.core.pipes import PipesRayJobClient, PipesRayJobMessageReader
 
-    from assets.training.launchers.jobs import answered, entrypoint, job_client
+    from assets.cluster.jobs import answered, entrypoint, job_client
 
     with answered(job), redirect_stdout(sys.stderr):  # stdout belongs to the command that started the run
         client = PipesRayJobClient(address=job.cluster, message_reader=_telling(PipesRayJobMessageReader(), told))

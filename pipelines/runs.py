@@ -17,12 +17,11 @@ from dagster._core.execution.api import execute_run
 from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
 
+from assets.cluster.jobs import Job, run_job
 from assets.exceptions import TrainingError
 from assets.home import Home
 from assets.logs import stdout_logged
 from assets.settings import CONFIGS
-from assets.training.launchers.interface import Job
-from assets.training.launchers.jobs import run_job
 from pipelines.failures import stopped, told
 from pipelines.faults import full_disk
 from pipelines.instance import COMMAND_TAG, LOCATION, close_killed_runs, close_runs, open_instance
@@ -54,7 +53,8 @@ class GraphRun:
 
 
 def run_worker(work: list[str] | Job) -> None:
-    """Run a training outside Dagster; a command reports on stderr. Raises TrainingError when it ends early."""
+    """Run a training outside Dagster; a command reports on stderr. Raises TrainingError or ClusterError when it ends
+    early."""
     if isinstance(work, Job):
         run_job(work)
         return

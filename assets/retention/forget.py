@@ -48,8 +48,8 @@ ENTRY = "forgetting"
 """The kind of the ledger's entries."""
 
 _TRAINING_SET = "training_set/"
-_EXCHANGED = ("checkpoints/", "training/")
-"""Objects of trainings that have not ended, where machines share the home."""
+_EXCHANGED = ("checkpoints/", "training/", "scoring/")
+"""Objects of trainings and scorings that have not ended, where machines share the home."""
 
 
 @dataclass(frozen=True)

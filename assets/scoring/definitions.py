@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.display import label_name
-from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, explained, stop_at, table
+from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, explained, job_runner, stop_at, table
 from assets.settings import load_domain
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def predictions(context: dg.AssetExecutionContext, evergreen: Evergreen) -> Conc
         champion,
         lambda: load_bundle(registry.fetch(champion.version)),
         evergreen.settings.scoring,
+        job_runner(context),
     )
     yield from concluded(context, _metadata(scored), [_check(scored), _golden(scored)])
 

@@ -85,7 +85,7 @@ def _key(home: Home, path: Path, champion: RegisteredVersion, settings: Settings
     """A hash of everything that decides the answers."""
     source = hash_file(path) if path.is_file() else ""
     store = asdict(online_store(served(home)))
-    how = [settings.ingestion.model_dump(), settings.scoring.model_dump(), home.domain.model_dump(mode="json")]
+    how = [settings.ingestion.model_dump(), settings.scoring.deciding(), home.domain.model_dump(mode="json")]
     return hash_json([source, store, champion.version, champion.training_id, how])[:16]
 
 

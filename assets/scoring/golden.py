@@ -12,7 +12,7 @@ from assets.registry.registry import RegisteredVersion
 from assets.settings import ScoringSettings
 from assets.training.task import Predictor
 
-__all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows", "require_agreement"]
+__all__ = ["MAX_OTHERS", "GoldenAnswers", "answer_golden_rows", "compare", "golden_rows", "require_agreement"]
 
 MAX_OTHERS = 1 / 1000
 """The largest share of golden rows whose best label may differ."""
@@ -37,23 +37,34 @@ class GoldenAnswers:
 def answer_golden_rows(
     lake: Lake, champion: RegisteredVersion, bundle: Predictor, settings: ScoringSettings
 ) -> GoldenAnswers:
-    """Answer the golden rows as records will be answered, and compare with the evaluation.
+    """Answer the golden rows as records will be answered, and compare with the evaluation."""
+    golden = golden_rows(lake, champion)
+    return GoldenAnswers() if golden is None else compare(golden, bundle, settings)
 
-    Golden rows are too few to have the encoder compiled, so that is requested here, before records are scored.
-    """
+
+def golden_rows(lake: Lake, champion: RegisteredVersion) -> pd.DataFrame | None:
+    """The golden rows, with the `probabilities` of the evaluation; None when either is not in this home."""
     evaluation = champion.tags.get("evaluation", "none")
     golden_path = lake.path(table(champion.as_of), evaluation) / "golden.parquet"
     part = "reference.parquet" if champion.refit_of else "test.parquet"
     test_path = lake.path(f"training_set/{champion.as_of}", champion.snapshot_id) / part
     if not (golden_path.exists() and test_path.exists()):
-        return GoldenAnswers()
+        return None
     golden = pd.read_parquet(golden_path)
     rows = pd.read_parquet(test_path).set_index("record_id", drop=False).loc[golden["record_id"]]
+    return rows.assign(probabilities=golden["probabilities"].to_numpy())
+
+
+def compare(golden: pd.DataFrame, bundle: Predictor, settings: ScoringSettings) -> GoldenAnswers:
+    """Answer `golden_rows`, and compare.
+
+    They are too few to have the encoder compiled, so that is requested here, before records are scored.
+    """
     evaluated = np.stack(golden["probabilities"].tolist())
     bundle.compile(settings.precision)
-    served = bundle.predict_proba(rows, settings.batch_tokens, settings.precision)
+    served = bundle.predict_proba(golden, settings.batch_tokens, settings.precision)
     others = int((served.argmax(axis=1) != evaluated.argmax(axis=1)).sum())
-    return GoldenAnswers(len(rows), others, float(np.abs(served - evaluated).max()))
+    return GoldenAnswers(len(golden), others, float(np.abs(served - evaluated).max()))
 
 
 def require_agreement(golden: GoldenAnswers, champion: RegisteredVersion) -> None:

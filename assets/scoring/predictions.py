@@ -5,9 +5,10 @@ manifest.json         the model version, its snapshot's id and as-of, and the nu
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.as_of import instant
+from assets.cluster.jobs import RunJob, run_job
 from assets.exceptions import BundleError
 from assets.features.serving import online_features, pinned
 from assets.features.store import definitions
 from assets.hashing import hash_json
 from assets.home import Home
 from assets.registry.registry import RegisteredVersion
-from assets.scoring.golden import GoldenAnswers, answer_golden_rows
-from assets.scoring.parts import Parts, resumable
-from assets.scoring.score import score_rows
+from assets.scoring.bulk import Bulk
+from assets.scoring.golden import GoldenAnswers, answer_golden_rows, require_agreement
+from assets.scoring.parts import resumable
+from assets.scoring.score import answer_rows, answers_schema
 from assets.settings import ScoringSettings
 from assets.training.bundle import Bundle
-from assets.training.task import Predictor
 from assets.warehouse.marts import mart, visible
 
 __all__ = ["Manifest", "Predictions", "load_manifest", "predict"]
 
 _TABLE = "predictions"
-_COLUMNS = ("record_id", "as_of", "predicted", "confidence", "model_version", "reason")
 _COUNTS = "select count(*), count(distinct record_id) from read_parquet(?)"
 _BY_LABEL = "select coalesce(predicted, reason), count(*) from read_parquet(?) group by 1 order by 2 desc, 1"
 _WINDOW = f"""
@@ -88,21 +89,27 @@ def predict(
     champion: RegisteredVersion,
     load: Callable[[], Bundle],
     settings: ScoringSettings,
+    run: RunJob = run_job,
 ) -> Predictions:
     """Score every visible record received in the window that ends at as_of, and publish the rows.
 
-    The version is a function of the marts, the feature definitions, the champion, as_of and the settings; an existing
-    one is reused, and `load` (the champion's bundle) is not called. After a kill the same call continues with the
-    chunks not yet scored. Nothing is published when a record was not scored exactly once, when the champion no longer
-    answers its golden rows as evaluated, or when they are not in this home. Features are as of as_of, whatever another
-    run has filled the online store with. Raises NotPublished without marts, and when the online store was never filled.
+    Many are scored by a job of the environment's Ray cluster (`assets.scoring.bulk`), which `run` runs. The version is
+    a function of the marts, the feature definitions, the champion, as_of and the settings; an existing one is reused,
+    and `load` (the champion's bundle) is not called. After a kill the same call continues with the chunks not yet
+    scored. Nothing is published when a record was not scored exactly once, when the champion no longer answers its
+    golden rows as evaluated, or when they are not in this home. Features are as of as_of, whatever another run has
+    filled the online store with. Raises NotPublished without marts, and when the online store was never filled; with a
+    cluster also ClusterError when the job fails, and RegistryError where golden rows do not agree.
     """
     lake, table = home.lake, f"{_TABLE}/{as_of}"
     marts = lake.current("marts")
     who, what = [champion.version, champion.training_id], [marts.name, definitions(home).digest]
-    version = hash_json([who, what, as_of, settings.model_dump()])[:16]
+    version = hash_json([who, what, as_of, settings.deciding()])[:16]
+    bulk = Bulk(home, as_of, version, run)
     if lake.path(table, version).exists():
-        return _summary(lake.publish(table, version, lake.path(table, version)), version, reused=True)
+        published = lake.publish(table, version, lake.path(table, version))
+        bulk.clear()
+        return _summary(published, version, reused=True)
     with resumable(lake.path(table, version).parent, "parts", version) as parts, lake.staging(table) as staged:
         bundle = load()
         if bundle.id != champion.training_id:
@@ -110,13 +117,26 @@ def predict(
         window = _Window(mart(marts, "fct_records"), home.domain.known, as_of, settings, staged)
         golden = answer_golden_rows(lake, champion, bundle, settings)
         with pinned(home, as_of, marts, staged) as online:
-            parts.fill(window.chunks, lambda chunk: _answers(home, online, window, bundle, champion.version, chunk))
-        _assemble(parts, _schema(bundle), staged / "predictions.parquet")
+            rows = partial(_with_features, home, online)
+            if bulk.wanted(settings, window.count):
+                require_agreement(golden, champion)
+                tables = bulk.answer(champion, bundle, settings, window.chunks(), rows)
+            else:
+                parts.fill(
+                    window.chunks, lambda chunk: answer_rows(bundle, rows(chunk), as_of, champion.version, settings)
+                )
+                tables = parts.tables()
+        _assemble(tables, answers_schema(bundle), staged / "predictions.parquet")
         manifest = _manifest(staged, champion, window, marts.name, golden)
         (staged / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1))
-        if not (manifest.each_record_once and golden.agree):
-            return _summary(staged, version, reused=False)
-        return _summary(lake.publish(table, version, staged), version, reused=False)
+        good = manifest.each_record_once and golden.agree
+        found = _summary(lake.publish(table, version, staged) if good else staged, version, reused=False)
+    bulk.clear()
+    return found
+
+
+def _with_features(home: Home, online: Path, chunk: pd.DataFrame) -> pd.DataFrame:
+    return online_features(home, chunk, online)
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -157,24 +177,9 @@ class _Window:
         return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})
 
 
-def _schema(bundle: Predictor) -> pa.Schema:
-    text = [(name, pa.float64() if name == "confidence" else pa.string()) for name in _COLUMNS]
-    return pa.schema([*text, *((name, pa.float64()) for name in bundle.features)])
-
-
-def _answers(
-    home: Home, online: Path, window: _Window, bundle: Predictor, version: str, chunk: pd.DataFrame
-) -> pa.Table:
-    rows = online_features(home, chunk, online)
-    scored = score_rows(bundle, rows, version, window.settings)
-    scored = scored.assign(record_id=rows["record_id"], as_of=window.as_of)
-    table = pd.concat([scored[list(_COLUMNS)], rows[list(bundle.features)].astype("float64")], axis=1)
-    return pa.Table.from_pandas(table, schema=_schema(bundle), preserve_index=False)
-
-
-def _assemble(parts: Parts, schema: pa.Schema, target: Path) -> None:
+def _assemble(tables: Iterable[pa.Table], schema: pa.Schema, target: Path) -> None:
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for table in parts.tables():
+        for table in tables:
             writer.write_table(table)
 
 

@@ -43,8 +43,8 @@ class Environment(Section):
     """The host:port of the process that serves the graph's definitions and starts the processes of runs; None for one
     that `evergreen ui` starts on its machine."""
     ray: str | None
-    """The address of a Ray cluster's dashboard, which takes the jobs that train; None to train on this machine, or on
-    those of a hostfile."""
+    """The address of a Ray cluster's dashboard, which takes the jobs that train, and those that score many records;
+    None to train on this machine, or on those of a hostfile, and to score here."""
 
     @field_validator("*")
     @classmethod

@@ -71,19 +71,19 @@ def settings_reference() -> str:
 
 
 def _settings_tables(section: type[Section], values: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """The table of a section or, if it has groups, of each of them. `values`: by profile, the project's under ""."""
-    rows = []
+    """The tables of a section's own fields and of its groups. `values`: by profile, the project's under ""."""
+    rows, groups = [], list[str]()
     for name, field in section.model_fields.items():
         found = {who: fields[name] for who, fields in values.items() if name in fields}
         if isinstance(group := field.annotation, type) and issubclass(group, Section):
-            yield f"### {name}\n\n{group.__doc__}\n"
-            yield from _settings_tables(group, found)
+            groups += [f"### {name}\n\n{group.__doc__}\n", *_settings_tables(group, found)]
         else:
             differ = {who: value for who, value in found.items() if not who or value != found.get("")}
             shown = ", ".join(f"{who} `{json.dumps(value)}`".strip() for who, value in differ.items())
             rows.append(tuple(map(Markdown, (f"`{name}`", _is(field), shown, _meaning(field)))))
     if rows:
         yield f"{markdown_table(['field', 'is', 'value', 'means'], rows)}\n"
+    yield from groups
 
 
 def _read(path: Path) -> dict[str, Any]:

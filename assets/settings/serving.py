@@ -1,7 +1,7 @@
 """Settings of scoring, drift, retraining, retention, the front door and alerts."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,17 @@ __all__ = [
 Precision = Literal["float32", "bfloat16"]
 
 
+class BulkSettings(Section):
+    """Scoring on a Ray cluster, which has no effect on the answers; none where the environment names no cluster."""
+
+    bulk_rows: int | None = Field(default=None, ge=1)
+    """The number of records in the window from which on a cluster scores them; None for never."""
+    worker_cpus: int = Field(default=1, ge=1)
+    """The processor cores that each worker takes; it computes with as many threads."""
+    worker_gpus: int = Field(default=0, ge=0, le=1)
+    """Whether each worker takes a GPU: 1 or 0."""
+
+
 class ScoringSettings(Section):
     """Which records are scored, and how."""
 
@@ -26,6 +37,11 @@ class ScoringSettings(Section):
     """Rows held in memory before they are written, and the most that are scored again after a kill."""
     precision: Precision
     """The encoder's, where the processor supports it; close calls are decided in float32 either way."""
+    cluster: BulkSettings = BulkSettings()
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that answers depend on."""
+        return self.model_dump(exclude={"cluster"})
 
 
 class DriftSettings(Section):

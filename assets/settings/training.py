@@ -119,6 +119,9 @@ class ClusterSettings(Section):
     silence_seconds: float = Field(default=300, gt=0)
     """Seconds without a line of progress after which the ranks on a cluster count as hung, and start again; a step and
     an evaluation must take less."""
+    bulk_rows: int | None = Field(default=None, ge=1)
+    """The number of training rows from which on the workers of a cluster encode them, each with `rank_cpus`, before the
+    ranks start; None for never, then each machine encodes all of them."""
 
 
 class TrainingSettings(Section):

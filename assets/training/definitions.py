@@ -10,13 +10,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import dagster as dg
 from pydantic import Field, create_model
 
+from assets.cluster.jobs import Job
 from assets.exceptions import BundleError
 from assets.features.snapshot import load_snapshot
 from assets.home import Home
 from assets.resources import AS_OF, Concluded, Evergreen, as_of, concluded, picture, worker_runner
 from assets.settings import TrainingSettings
 from assets.training.bundle import verify_bundle
-from assets.training.launchers.interface import Job
 from assets.training.launchers.launch import Training, override, train
 from assets.training.pictures import loss_curve
 

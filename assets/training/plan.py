@@ -42,6 +42,8 @@ class TrainingPlan(BaseModel):
     """An empty folder that becomes the bundle."""
     apart: bool = False
     """Whether the ranks share no folder: their checkpoints are in S3 alone."""
+    prepared: Path | None = None
+    """The folder with the rows as the task's `encoder` has made them; None where each machine encodes them itself."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -4,13 +4,14 @@ The program knows only the lengths of rows; the content of a batch, the parts of
 belong to the task. `assets/training/tasks` has all tasks by name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
     from torch import Tensor, device, nn
 
@@ -102,7 +103,16 @@ class Task(Protocol[M, D]):
         """The size of the model. Raises BaseModelError or ValueError when a file of the encoder cannot be read."""
 
     def data(self, plan: "TrainingPlan") -> D:
-        """The training rows; all ranks call it at the same time."""
+        """The training rows, from `plan.prepared` where they are there; all ranks call it at the same time."""
+
+    def chunks(self, plan: "TrainingPlan") -> "Iterator[pa.Table]":
+        """What is read of the snapshot's rows, as many at a time as are encoded together, wherever that is."""
+
+    def fit_encoder(self, plan: "TrainingPlan", folder: Path) -> None:
+        """Write what `encoder` reads, fitted to the rows that are trained on, as files into an empty folder."""
+
+    def encoder(self, folder: Path) -> "Callable[[pa.Table, Path], None]":
+        """Encodes one of the `chunks`, as files in an empty folder. `folder` may be removed afterwards."""
 
     def model(self, plan: "TrainingPlan", data: D, read: Reader | None) -> M:
         """The model at the start of training, with parameters frozen and recomputation set up; `read` reads the

@@ -505,7 +505,7 @@ def team(lived: Home, bucket: Any, tmp_path: Path) -> tuple[Home, Home]:
             one.lake.keep(table, version, staged)
     for table in {table for table, _ in lived.lake.versions()}:
         one.lake.point(table, lived.lake.version(table) or "", None)
-    for name in ("checkpoints/r/step-1/batch.bin", "training/t/snapshot/train.csv"):
+    for name in ("checkpoints/r/step-1/batch.bin", "training/t/snapshot/train.csv", "scoring/d/v/inputs/0/rows.bin"):
         bucket.Object(f"team/{name}").put(Body=ADA.encode())
     read_all(two)
     return one, two

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from assets.exceptions import TrainingError
-from assets.training.launchers.interface import Job
-from assets.training.launchers.jobs import answered, job_client, run_job
+from assets.cluster.jobs import Job, answered, job_client, run_job
+from assets.exceptions import ClusterError
 
 __all__ = ["Nodes", "eventually", "running_nodes"]
 
@@ -81,7 +80,7 @@ class Nodes:
         probe = Job(f"probe-{secrets.token_hex(4)}", self.address, ["true"])
 
         def taken() -> bool:
-            with suppress(TrainingError):
+            with suppress(ClusterError):
                 run_job(probe)
                 return True
             return False

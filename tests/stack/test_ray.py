@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import boto3
 import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
+from assets.cluster.jobs import Job, run_job
 from assets.exceptions import TrainingError
 from assets.features.snapshot import Snapshot
 from assets.hashing import hash_file
@@ -29,8 +28,7 @@ from assets.home import Home
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_environment
 from assets.training.bundle import read_json
-from assets.training.launchers.interface import Job, Run
-from assets.training.launchers.jobs import answered, job_client, run_job
+from assets.training.launchers.interface import Run
 from assets.training.launchers.launch import Training, override, train
 from tests.stack.cluster import Nodes, eventually, running_nodes
 from tests.training.conftest import AS_OF, encoder, lake, run, settings, snapshot  # noqa: F401 - fixtures, which tests name again
@@ -40,107 +38,6 @@ pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore::dagster.Pre
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'evergreen[ray]'")
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 600
-"""Seconds for what takes a quiet machine a tenth of that."""
-
-
-def eventually(happened: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := happened()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
-        time.sleep(0.1)
-    return found
-
-
-def free_port() -> int:
-    """Outside the ports of Ray's workers, from 10,002 to 19,999."""
-    while True:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", 20_000 + secrets.randbelow(12_000)))
-            return int(probe.getsockname()[1])
-
-
-class Nodes:
-    """Two nodes of one core each; the head runs the drivers, too."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        head = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": self.port}
-        gcs = {"gcs_server_port": free_port()}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head | self._here() | gcs)
-        self.second = self.cluster.add_node(**self._here())
-        self.await_jobs()
-
-    @staticmethod
-    def _here() -> dict[str, Any]:
-        """A node of this machine; its agent may not want the port of one that is about to end."""
-        return {"num_cpus": 1, "node_ip_address": "127.0.0.1", "dashboard_agent_listen_port": free_port()}
-
-    def kill_second(self) -> None:
-        self.cluster.remove_node(self.second, allow_graceful=False)
-
-    def drain_second(self) -> None:
-        """Give notice that the second node will be taken away, as an autoscaler does."""
-        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "preempted"]
-        which = ["--node-id", self.second.node_id, "--deadline-remaining-seconds", str(PATIENCE)]
-        subprocess.run(["ray", "drain-node", "--address", self.cluster.address, *which, *reason], check=True)
-
-    def kill_head(self) -> None:
-        self.cluster.remove_node(self.cluster.head_node, allow_graceful=False)
-
-    def await_jobs(self) -> None:
-        """The dashboard answers before it can take a job."""
-        probe = Job(f"probe-{secrets.token_hex(4)}", self.address, ["true"])
-
-        def taken() -> bool:
-            with suppress(TrainingError):
-                run_job(probe)
-                return True
-            return False
-
-        eventually(taken, "the first job")
-
-    def said(self) -> str:
-        """What the last job has said so far."""
-        with answered(Job("", self.address, [])):
-            client = job_client(self.address)
-            last = max(client.list_jobs(), key=lambda job: job.start_time or 0)
-            return str(client.get_job_logs(last.submission_id))
-
-    def states(self) -> dict[str | None, str]:
-        with answered(Job("", self.address, [])):
-            return {job.submission_id: job.status.value for job in job_client(self.address).list_jobs()}
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")  # else 15: behind all that a shared machine does
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 stays what it is
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        boto3.client("s3").create_bucket(Bucket="team")
-        started = Nodes()
-        try:
-            yield started
-        finally:
-            started.cluster.shutdown()
-            server.stop()
 
 
 @pytest.fixture(scope="module")

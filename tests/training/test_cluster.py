@@ -1,4 +1,4 @@
-"""Which launcher a run gets, what a job of a cluster is called, who waits for whose, and each refusal in one line."""
+"""Which launcher a run gets, what comes of its job on a cluster, and each refusal in one line."""
 
 import json
 import signal
@@ -6,27 +6,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from assets.exceptions import SettingsError, TrainingError
+from assets.cluster import jobs
+from assets.cluster.driver import FAILURE
+from assets.cluster.exchange import Exchange, files_under
+from assets.cluster.jobs import Job
+from assets.exceptions import ClusterError, SettingsError, TrainingError
 from assets.features.snapshot import Snapshot
 from assets.hashing import hash_file
 from assets.lake import Lake
 from assets.settings import TrainingSettings, load_environment
-from assets.training.launchers import cluster
-from assets.training.launchers.cluster import BUNDLE, FAILURE, Cluster
-from assets.training.launchers.exchange import Exchange, files_under
-from assets.training.launchers.interface import Job
+from assets.training.launchers.cluster import BUNDLE, Cluster
 from assets.training.launchers.launch import launcher_of, override, plan_training, train
 from assets.training.launchers.processes import Processes
-from assets.training.plan import TrainingPlan
 
 ROOT = Path(__file__).parents[2]
 HEAD = "http://head.example:8265"
@@ -38,7 +35,7 @@ def on_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     places = {"RAY": HEAD, "OBJECTS": "s3://team/home", "MLFLOW": "http://127.0.0.1:1"}
     for name, value in (places | {"DATABASE": "postgresql://nobody@127.0.0.1:1/none"}).items():
         monkeypatch.setenv(f"EVERGREEN_{name}", value)
-    monkeypatch.setattr(cluster, "find_spec", lambda _: object())
+    monkeypatch.setattr(jobs, "find_spec", lambda _: object())
     assert load_environment().ray == HEAD
 
 
@@ -62,7 +59,7 @@ def test_without_ray_a_run_says_how_to_install_it(
     missing: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None if name == missing else object())
+    monkeypatch.setattr(jobs, "find_spec", lambda name: None if name == missing else object())
     with pytest.raises(
         SettingsError, match=rf"^ray: {HEAD}, but {missing} is not here: pip install 'evergreen\[ray\]'$"
     ):
@@ -112,31 +109,12 @@ def test_the_place_of_the_ranks_changes_nothing_but_where_checkpoints_are(
     assert own.settings.storage.checkpoints == "s3://other/place"
 
 
-def jobs_of(plan: TrainingPlan, *homes: str) -> list[Job]:
-    found: list[Job] = []
-    for home in homes:
-        launcher = Cluster(HEAD, home)
-        launcher._run(launcher._exchange(plan), plan, found.append)  # type: ignore[arg-type]
-    return found
-
-
-def test_a_job_is_named_by_its_training_and_its_home(
-    snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path
-) -> None:
-    plan = plan_training(snapshot, settings, tmp_path, tmp_path)
-    one, again, other = jobs_of(plan, "s3://team/home", "s3://team/home", "s3://team/other")
-    assert one == again
-    assert one.id != other.id
-    assert one.id.startswith(plan.training_id)
-    assert one.command[-1] == f"s3://team/home/training/{plan.training_id}"
-
-
 def test_why_a_job_failed_is_the_run_s_line(
     snapshot: Snapshot, settings: TrainingSettings, tmp_path: Path, s3: ThreadedMotoServer, on_ray: None
 ) -> None:
     def fail(job: Job) -> None:
         Exchange(job.command[-1]).write(FAILURE, "the loss is nan; lower it")
-        raise TrainingError("job 1 ended as FAILED")
+        raise ClusterError("job 1 ended as FAILED")
 
     with pytest.raises(TrainingError, match=r"^the loss is nan; lower it$"):
         train(Lake(tmp_path / "lake"), "2024-01-01", snapshot, settings, fail)  # type: ignore[arg-type]
@@ -165,101 +143,6 @@ def test_a_bundle_that_a_dead_run_s_job_has_made_is_taken(
     made = train(there, "2024-01-01", snapshot, settings, never)
     assert hash_file(made.path / "model.safetensors") == hash_file(bundle_path / "model.safetensors")
     assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket="team")
-
-
-class Head(ThreadingHTTPServer):
-    """The part of a Ray dashboard that takes jobs."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, str] = {}
-        self.submitted: list[str] = []
-        self.taken_first = ""
-        super().__init__(("127.0.0.1", 0), Answers)
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Answers(BaseHTTPRequestHandler):
-    server: Head
-
-    def do_GET(self) -> None:
-        if self.path == "/api/version":
-            return self.tell(200, {"version": "4", "ray_version": "2.60.0", "ray_commit": ""})
-        listed = [{"type": "SUBMISSION", "submission_id": n, "status": s} for n, s in self.server.jobs.items()]
-        return self.tell(200, [job | {"entrypoint": "", "message": ""} for job in listed])
-
-    def do_POST(self) -> None:
-        name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["submission_id"]
-        if name == self.server.taken_first:  # somebody else was faster
-            self.server.jobs[name] = "PENDING"
-        if name in self.server.jobs:
-            return self.tell(500, "it exists")
-        self.server.submitted.append(name)
-        self.server.jobs[name] = "PENDING"
-        return self.tell(200, {"job_id": name, "submission_id": name})
-
-    def tell(self, status: int, what: Any) -> None:
-        body = json.dumps(what).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def head() -> Iterator[Head]:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'evergreen[ray]'")
-    with Head() as server:
-        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("jobs", "given", "submitted"),
-    [
-        ({}, "t", ["t"]),
-        ({"t": "RUNNING"}, "t", []),
-        ({"t": "PENDING", "other": "FAILED"}, "t", []),
-        ({"t": "STOPPED"}, "t-2", ["t-2"]),
-        ({"t": "FAILED", "t-2": "RUNNING"}, "t-2", []),
-        ({"t": "FAILED", "t-2": "SUCCEEDED"}, "t-3", ["t-3"]),
-    ],
-)
-def test_a_job_that_runs_is_adopted_and_one_that_has_ended_is_followed_by_another(
-    head: Head, jobs: dict[str, str], given: str, submitted: list[str]
-) -> None:
-    from assets.training.launchers.jobs import job_client
-
-    head.jobs = dict(jobs)
-    assert job_client(head.address).submit_job(entrypoint="true", submission_id="t") == given
-    assert head.submitted == submitted
-
-
-def test_of_two_that_submit_at_once_one_adopts_the_other_s(head: Head) -> None:
-    from assets.training.launchers.jobs import job_client
-
-    head.taken_first = "t"
-    assert job_client(head.address).submit_job(entrypoint="true", submission_id="t") == "t"
-    assert head.submitted == []
-
-
-def test_a_head_that_is_gone_is_one_line(head: Head) -> None:
-    from assets.training.launchers.jobs import run_job
-
-    head.shutdown()
-    head.server_close()
-    with pytest.raises(
-        TrainingError, match=f"^the Ray cluster at {head.address} does not answer .*goes on from"
-    ) as error:
-        run_job(Job("t", head.address, ["true"]))
-    assert "\n" not in str(error.value)
 
 
 @pytest.fixture

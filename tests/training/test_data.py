@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
+from assets.hashing import hash_tree
 from assets.settings import TrainingSettings, load_domain
 from assets.training.launchers.launch import override, plan_training
 from assets.training.plan import TrainingPlan
 from assets.training.program.batches import Sampler, validation_batches
 from assets.training.program.cache import cached
-from assets.training.tasks.classification import data
+from assets.training.tasks import TASKS
+from assets.training.tasks.classification import data, encoding
 from assets.training.tasks.classification.data import TrainingData, load_training_data
 from assets.training.tasks.classification.preprocessing import Encoded, fit_preprocessing
 
@@ -55,7 +58,7 @@ def same(one: TrainingData, other: TrainingData) -> bool:
 def test_rows_are_encoded_once_as_serving_would(
     plan: TrainingPlan, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_CHUNK_ROWS", 100)
+    monkeypatch.setattr(encoding, "_CHUNK_ROWS", 100)
     first = load_training_data(plan)
     expected = first.preprocessing.encode(frame, first.tokenizer)
     for name in ARRAYS:
@@ -64,6 +67,34 @@ def test_rows_are_encoded_once_as_serving_would(
         assert found.dtype == getattr(expected, name).dtype, name
     assert [LABELS[label] for label in first.labels] == frame["label"].tolist()
     assert same(first, load_training_data(without_rows(plan)))
+
+
+def prepared(plan: TrainingPlan, folder: Path) -> TrainingPlan:
+    """The plan of a machine with another cache, and what workers have made of the snapshot's rows."""
+    task = TASKS[plan.task]
+    (folder / "encoder").mkdir(parents=True)
+    task.fit_encoder(plan, folder / "encoder")
+    encode = task.encoder(folder / "encoder")
+    for number, chunk in enumerate(task.chunks(plan)):
+        answer = folder / "answers" / f"{number:09}" / "a-try"
+        answer.mkdir(parents=True)
+        pq.write_table(chunk, folder / "rows.parquet")
+        encode(pq.read_table(folder / "rows.parquet"), answer)
+    return without_rows(plan).model_copy(update={"prepared": folder, "cache": folder / "cache"})
+
+
+@pytest.mark.parametrize("change", [{}, {"hashed_words": 0}, {"validation_share": 0.1, "max_tokens": 16}])
+def test_rows_that_workers_have_encoded_are_the_same_to_the_last_bit(
+    plan: TrainingPlan, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "_CHUNK_ROWS", 100)
+    here = changed(plan, **change)
+    there = prepared(here, tmp_path / "prepared")
+    assert len([*there.prepared.glob("answers/*")]) == 3
+    load_training_data(here)
+    load_training_data(there)
+    assert folders(here) == folders(there)
+    assert hash_tree(here.cache) == hash_tree(there.cache)
 
 
 def test_rows_are_mapped_so_that_ranks_share_them(plan: TrainingPlan) -> None:

@@ -3,27 +3,27 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from assets.exceptions import ObjectsError, SettingsError, SourceError, TrainingError
-from assets.hashing import hash_bytes
+import pyarrow.parquet as pq
+
+from assets.cluster.driver import run_driver
+from assets.cluster.exchange import Exchange, files_under
+from assets.cluster.jobs import require_ray
+from assets.exceptions import ClusterError, ObjectsError, SettingsError, SourceError, TrainingError
 from assets.settings import TrainingSettings
 from assets.training.launchers.compatibility import Machine, offloads
-from assets.training.launchers.exchange import Exchange, files_under
-from assets.training.launchers.interface import Job, Run
+from assets.training.launchers.interface import Run
 from assets.training.plan import TrainingPlan
 from assets.training.program.mirror import Mirror
 
-__all__ = ["BASE_MODEL", "BUNDLE", "FAILURE", "PLAN", "SNAPSHOT", "Cluster"]
+__all__ = ["BASE_MODEL", "BUNDLE", "PLAN", "PREPARED", "SNAPSHOT", "Cluster"]
 
 PLAN, SNAPSHOT, BASE_MODEL = "plan.json", "snapshot", "base_model"
 """What a training takes."""
-BUNDLE, FAILURE = "bundle", "failure.txt"
-"""What it makes: a bundle, or a line that says why there is none."""
-
-_PACKAGES = ("ray", "dagster_ray")
+PREPARED, BUNDLE = "prepared", "bundle"
+"""What it makes: of many rows what the program reads of them, and a bundle."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Cluster:
     objects: str
 
     def world_size(self, settings: TrainingSettings) -> int:
-        if missing := [package for package in _PACKAGES if find_spec(package) is None]:
-            raise SettingsError(f"ray: {self.address}, but {missing[0]} is not here: pip install 'evergreen[ray]'")
+        require_ray(self.address)
         ranks, fewest = settings.hardware.ranks or 1, settings.cluster.fewest_ranks
         if settings.hardware.hostfile is not None:
             raise SettingsError("training.hardware.hostfile: the environment trains on a Ray cluster; set it to null")
@@ -61,8 +60,10 @@ class Cluster:
         try:
             if not exchange.has(BUNDLE):
                 _put(exchange, plan)
-                self._run(exchange, plan, run)
+                run_driver("assets.training.launchers.driver", plan.training_id, exchange, self.address, run)
             exchange.get(BUNDLE, plan.output)
+        except ClusterError as error:
+            raise TrainingError(str(error)) from None
         except ObjectsError as error:
             raise TrainingError(f"what the cluster needs, or has made, is out of reach: {error}") from None
 
@@ -76,19 +77,15 @@ class Cluster:
     def _exchange(self, plan: TrainingPlan) -> Exchange:
         return Exchange(f"{self.objects}/training/{plan.training_id}")
 
-    def _run(self, exchange: Exchange, plan: TrainingPlan, run: Run) -> None:
-        command = ["python", "-m", "assets.training.launchers.driver", exchange.address]
-        # The address tells homes apart: what one asks for does not come to the other.
-        name = f"{plan.training_id}-{hash_bytes(exchange.address.encode())[:8]}"
-        try:
-            run(Job(name, self.address, command))
-        except TrainingError:
-            if why := exchange.read(FAILURE):
-                raise TrainingError(why) from None
-            raise
-
 
 def _put(exchange: Exchange, plan: TrainingPlan) -> None:
     exchange.put(SNAPSHOT, {"train.parquet": plan.snapshot / "train.parquet"})
     exchange.put(BASE_MODEL, files_under(plan.base_model))
-    exchange.write(PLAN, plan.model_copy(update={"apart": True}).model_dump_json())
+    there = {"apart": True, "prepared": Path(PREPARED) if _are_many(plan) else None}
+    exchange.write(PLAN, plan.model_copy(update=there).model_dump_json())
+
+
+def _are_many(plan: TrainingPlan) -> bool:
+    """Whether the training rows are enough for workers to encode them."""
+    rows, many = pq.read_metadata(plan.snapshot / "train.parquet").num_rows, plan.settings.cluster.bulk_rows
+    return many is not None and rows >= many

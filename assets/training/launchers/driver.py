@@ -11,14 +11,16 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
-from assets.exceptions import EvergreenError, ObjectsError, TrainingError
-from assets.training.launchers.cluster import BUNDLE, FAILURE, PLAN
-from assets.training.launchers.exchange import Exchange
+from assets.cluster.driver import FAILURE, driven, require_code
+from assets.cluster.exchange import Exchange
+from assets.exceptions import TrainingError
+from assets.training.launchers.cluster import BUNDLE, PLAN
 from assets.training.launchers.launch import hash_code
+from assets.training.launchers.preparation import prepare_rows
 from assets.training.launchers.rank import Rank, run_rank
 from assets.training.plan import TrainingPlan
 from assets.training.program.mirror import Mirror
@@ -34,34 +36,21 @@ second case: Ray counts a node that was lost for a while, and would ask for its 
 
 
 def main(address: str) -> int:
-    """Train the plan of an exchange. Returns 0 when its bundle is there; otherwise it has a line that says why not.
-
-    When the head of the cluster is gone, the process ends at once: Ray's hooks at its end would wait for the head.
-    """
+    """Train the plan of an exchange. Returns 0 when its bundle is there; otherwise it has a line that says why not."""
     exchange = Exchange(address)
     with reports(0) as (say, report):
-        try:
-            drive(exchange, say, report)
-        except EvergreenError as error:
-            say(str(error))
-            with suppress(ObjectsError):
-                exchange.write(FAILURE, str(error))
-            return 1
-        except Exception:
-            traceback.print_exc()
-            os._exit(1)
-    return 0
+        return driven(exchange, say, lambda: drive(exchange, say, report))
 
 
 def drive(exchange: Exchange, say: Callable[[str], None], report: Report) -> None:
     """Start the ranks, again and again. Raises TrainingError when that does not help."""
-    exchange.remove(FAILURE)
     plan = TrainingPlan.model_validate_json(exchange.read(PLAN) or "")
     if exchange.has(BUNDLE):
         return
-    if plan.code != hash_code():
-        raise TrainingError("the cluster has another version of Evergreen than the machine that the run is on")
+    require_code(plan.code, hash_code())
     _configure(plan)
+    if plan.prepared is not None:
+        prepare_rows(plan, exchange, say)
     with _reports(say, report) as reports:
         _start_until_done(plan, exchange, reports, say)
 

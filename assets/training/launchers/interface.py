@@ -1,29 +1,19 @@
 """What a launcher is: the ranks of a plan as processes of some machines."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from assets.cluster.jobs import Job
 from assets.settings import TrainingSettings
 from assets.training.launchers.compatibility import Machine
 from assets.training.plan import TrainingPlan
 
-__all__ = ["Job", "Launcher", "Run"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A program for a Ray cluster: the address of its dashboard, and an id by which it runs at most once at a time."""
-
-    id: str
-    cluster: str
-    command: list[str]
-
+__all__ = ["Launcher", "Run"]
 
 Run = Callable[[list[str] | Job], None]
-"""Runs a command here or a job there, shows its reports, and returns when it has succeeded; raises TrainingError when
-it fails."""
+"""Runs a command here or a job there, shows its reports, and returns when it has succeeded; raises
+TrainingError when the command fails, ClusterError when the job does."""
 
 
 class Launcher(Protocol):

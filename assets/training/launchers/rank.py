@@ -21,10 +21,11 @@ from typing import Any
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR
 
+from assets.cluster.driver import FAILURE
+from assets.cluster.exchange import Exchange, files_under
 from assets.exceptions import TrainingError
 from assets.locks import locked
-from assets.training.launchers.cluster import BASE_MODEL, BUNDLE, FAILURE, PLAN, SNAPSHOT
-from assets.training.launchers.exchange import Exchange, files_under
+from assets.training.launchers.cluster import BASE_MODEL, BUNDLE, PLAN, PREPARED, SNAPSHOT
 from assets.training.plan import TrainingPlan
 
 __all__ = ["Rank", "run_rank"]
@@ -108,13 +109,14 @@ def _prepare(
     """The plan with the folders of this node, and in them what the plan needs."""
     own = folder / f"attempt-{attempt}"
     with locked(folder / ".lock"):
-        for name in (SNAPSHOT, BASE_MODEL):
+        for name in (SNAPSHOT, BASE_MODEL, *([PREPARED] if plan.prepared else [])):
             exchange.fetch(name, folder / name)
         for old in set(folder.glob("attempt-*")) - {own}:
             shutil.rmtree(old, ignore_errors=True)
     output = own / f"rank-{number}"
     output.mkdir(parents=True)
     paths = {"snapshot": folder / SNAPSHOT, "base_model": folder / BASE_MODEL, "cache": folder / "cache"}
+    paths |= {"prepared": folder / PREPARED} if plan.prepared else {}
     checkpoints = own / "checkpoints" / plan.checkpoints.name
     return plan.model_copy(update=paths | {"checkpoints": checkpoints, "output": output, "world_size": ranks})
 

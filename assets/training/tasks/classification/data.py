@@ -1,19 +1,14 @@
 """The training rows of a snapshot, encoded once, then memory-mapped from the cache by every rank."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from assets.exceptions import BaseModelError
 from assets.hashing import hash_file, hash_json
 from assets.training.plan import TrainingPlan, count_validation_rows
 from assets.training.program import cache
@@ -21,25 +16,18 @@ from assets.training.program.batches import Integers
 from assets.training.program.cache import cached, map_array, write_arrays
 from assets.training.task import Batch
 from assets.training.tasks.classification.collate import collate
-from assets.training.tasks.classification.labels import class_weights, places
-from assets.training.tasks.classification.preprocessing import (
-    Encoded,
-    Preprocessing,
-    fit_preprocessing,
-    load_preprocessing,
-)
+from assets.training.tasks.classification.encoding import ARRAYS, encoded_rows, read_tokenizer
+from assets.training.tasks.classification.labels import class_weights
+from assets.training.tasks.classification.preprocessing import Encoded, Preprocessing, load_preprocessing
 from assets.training.tasks.classification.words import fit_words
 
 __all__ = ["TrainingData", "load_training_data"]
 
-_ARRAYS = tuple(field.name for field in fields(Encoded))
 _CODE = (
     Path(cache.__file__),
-    *(Path(__file__).with_name(f"{name}.py") for name in ("data", "labels", "preprocessing", "words")),
+    *(Path(__file__).with_name(f"{name}.py") for name in ("data", "encoding", "labels", "preprocessing", "words")),
 )
 """The code that determines a cache's content."""
-_CHUNK_ROWS = 8192
-"""Rows encoded at a time, which bounds the memory of building a cache."""
 _FITTED_ROWS = 50_000
 """The number of newest rows to which the linear branch is fitted, all at once in memory."""
 
@@ -77,8 +65,8 @@ class TrainingData:
 
 
 def load_training_data(plan: TrainingPlan) -> TrainingData:
-    """Map the snapshot's training rows from the cache, or read and encode them into it."""
-    tokenizer = _tokenizer(plan)
+    """Map the snapshot's training rows from the cache, or encode them into it, unless workers have done that before."""
+    tokenizer = read_tokenizer(plan)
 
     def read(folder: Path) -> TrainingData:
         fitted = load_preprocessing(folder / "preprocessing.json")
@@ -89,13 +77,13 @@ def load_training_data(plan: TrainingPlan) -> TrainingData:
             rows, labels, trained, weights, map_array(words), fitted, tokenizer, window=fitted.max_tokens
         )
 
-    return cached(plan.cache, _key(plan, tokenizer), lambda folder: _make(folder, plan, tokenizer), read)
+    return cached(plan.cache, _key(plan, tokenizer), lambda folder: _make(folder, plan), read)
 
 
-def _make(folder: Path, plan: TrainingPlan, tokenizer: Tokenizer) -> None:
-    fitted = _fit(plan)
+def _make(folder: Path, plan: TrainingPlan) -> None:
+    fitted, parts = encoded_rows(plan)
     fitted.save(folder / "preprocessing.json")
-    write_arrays(folder, _encode(plan, fitted, tokenizer))
+    write_arrays(folder, parts)
     _write_words(folder, plan, fitted)
 
 
@@ -107,44 +95,8 @@ def _write_words(folder: Path, plan: TrainingPlan, fitted: Preprocessing) -> Non
     np.save(folder / "word_weights.npy", fit_words(rows.take(newest), labels[newest], weights, fitted.hashed_words))
 
 
-def _fit(plan: TrainingPlan) -> Preprocessing:
-    """Fit to the rows that are trained on; rows are ordered by the instant they became known, newest last."""
-    settings = plan.settings
-    table = pq.read_table(_file(plan), columns=["label", *plan.features])
-    trained = table.slice(0, len(table) - count_validation_rows(len(table), settings))
-    return fit_preprocessing(
-        _columns(trained, plan),
-        plan.features,
-        plan.domain,
-        settings.model.max_tokens,
-        settings.model.hashed_words,
-        settings.model.prior_labels,
-    )
-
-
-def _encode(plan: TrainingPlan, fitted: Preprocessing, tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[Any]]]:
-    with pq.ParquetFile(_file(plan), pre_buffer=False) as file:
-        for batch in file.iter_batches(_CHUNK_ROWS, columns=["label", *fitted.columns, *plan.features]):
-            rows = _columns(batch, plan)
-            encoded = fitted.encode(rows, tokenizer)
-            arrays = {name: getattr(encoded, name) for name in _ARRAYS}
-            yield arrays | {"labels": places(rows["label"], fitted.labels)}
-
-
 def _map_rows(folder: Path) -> Encoded:
-    return Encoded(**{name: map_array(folder / f"{name}.npy") for name in _ARRAYS})
-
-
-def _file(plan: TrainingPlan) -> Path:
-    return plan.snapshot / "train.parquet"
-
-
-def _columns(rows: pa.Table | pa.RecordBatch, plan: TrainingPlan) -> dict[str, Any]:
-    """Columns by name. Importing pandas would take a second of every start."""
-    texts = [name for name in rows.schema.names if name not in plan.features]
-    features = [name for name in rows.schema.names if name in plan.features]
-    columns: dict[str, Any] = {name: rows[name].to_pylist() for name in texts}
-    return columns | {name: rows[name].to_numpy(zero_copy_only=False) for name in features}
+    return Encoded(**{name: map_array(folder / f"{name}.npy") for name in ARRAYS})
 
 
 def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
@@ -164,23 +116,3 @@ def _key(plan: TrainingPlan, tokenizer: Tokenizer) -> str:
         "software": {name: version(name) for name in ("numpy", "tokenizers")},
     }
     return hash_json(made_of)[:16]
-
-
-def _tokenizer(plan: TrainingPlan) -> Tokenizer:
-    """The base model's own, truncating at the window's length; it is also the bundle's."""
-    tokenizer = _read_tokenizer(plan.base_model)
-    tokenizer.enable_truncation(plan.settings.model.max_tokens)
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _read_tokenizer(base_model: Path) -> Tokenizer:
-    if (base_model / "tokenizer.json").is_file():
-        return Tokenizer.from_file(str(base_model / "tokenizer.json"))
-    from transformers import AutoTokenizer
-
-    read = AutoTokenizer.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
-    if not read.is_fast:
-        raise BaseModelError(f"training.model.base_model: {base_model} has no tokenizer.json and none can be made")
-    tokenizer: Tokenizer = read.backend_tokenizer
-    return tokenizer

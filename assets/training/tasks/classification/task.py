@@ -1,5 +1,6 @@
 """Classification as a task of the training program."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from assets.training.plan import TrainingPlan
 from assets.training.task import Batch, Reader
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from assets.training.program.batches import Integers
     from assets.training.tasks.classification.data import TrainingData
     from assets.training.tasks.classification.model import TextClassifier
@@ -33,6 +36,21 @@ class Classification:
         from assets.training.tasks.classification.data import load_training_data
 
         return load_training_data(plan)
+
+    def chunks(self, plan: TrainingPlan) -> "Iterator[pa.Table]":
+        from assets.training.tasks.classification.encoding import chunks
+
+        return chunks(plan)
+
+    def fit_encoder(self, plan: TrainingPlan, folder: Path) -> None:
+        from assets.training.tasks.classification.encoding import fit_encoder
+
+        fit_encoder(plan).save(folder)
+
+    def encoder(self, folder: Path) -> "Callable[[pa.Table, Path], None]":
+        from assets.training.tasks.classification.encoding import load_encoder
+
+        return load_encoder(folder).write
 
     def model(self, plan: TrainingPlan, data: "TrainingData", read: Reader | None) -> "TextClassifier":
         from assets.training.tasks.classification.model import freeze, new_classifier

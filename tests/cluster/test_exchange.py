@@ -1,19 +1,19 @@
 """What a cluster and the machine of a run exchange through S3: whole folders, or none."""
 
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from assets.cluster.exchange import Exchange, files_under
 from assets.exceptions import ObjectsError
 from assets.hashing import hash_tree
-from assets.training.launchers.exchange import Exchange, files_under
 
 
 @pytest.fixture
-def exchange(s3: ThreadedMotoServer) -> Exchange:
-    return Exchange("s3://team/home/training/one")
+def exchange(bucket: Any) -> Exchange:
+    return Exchange("s3://lake/home/training/one")
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def test_a_folder_that_is_not_as_it_was_put_does_not_appear(
 ) -> None:
     monkeypatch.setattr("assets.objects._WAITS", ())
     exchange.put("bundle", files_under(folder))
-    place = {"Bucket": "team", "Key": "home/training/one/bundle/inside/weights"}
+    place = {"Bucket": "lake", "Key": "home/training/one/bundle/inside/weights"}
     if damage == "gone":
         boto3.client("s3").delete_object(**place)
     else:
         boto3.client("s3").put_object(**place, Body=b"other")
-    with pytest.raises(ObjectsError, match=r"^s3://team/home/training/one.") as error:
+    with pytest.raises(ObjectsError, match=r"^s3://lake/home/training/one.") as error:
         exchange.fetch("bundle", tmp_path / "there")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "there").exists()
@@ -58,7 +58,7 @@ def test_a_folder_that_is_here_is_not_fetched_again(exchange: Exchange, folder: 
 
 
 def test_what_is_cleared_is_one_training_s(exchange: Exchange, folder: Path) -> None:
-    other = Exchange("s3://team/home/training/one-more")
+    other = Exchange("s3://lake/home/training/one-more")
     for each in (exchange, other):
         each.put("bundle", files_under(folder))
         each.write("failure.txt", "a line")
@@ -69,3 +69,17 @@ def test_what_is_cleared_is_one_training_s(exchange: Exchange, folder: Path) -> 
     assert other.read("failure.txt") == "a line"
     other.remove("failure.txt")
     assert other.read("failure.txt") is None
+
+
+def test_a_folder_of_folders_comes_as_one(exchange: Exchange, folder: Path, tmp_path: Path) -> None:
+    for name in ("parts/1", "parts/0"):
+        exchange.put(name, files_under(folder))
+    exchange.write("parts/2/half", "of a folder whose maker was killed")
+    assert exchange.folders("parts") == ["0", "1"]
+    with pytest.raises(ObjectsError, match=r"home/training/one: there is no parts/2$"):
+        exchange.join("parts", ["0", "1", "2"])
+    assert not exchange.has("parts")
+    exchange.join("parts", ["0", "1"])
+    exchange.fetch("parts", tmp_path / "there")
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {"0", "1"}
+    assert hash_tree(tmp_path / "there" / "1") == hash_tree(folder)

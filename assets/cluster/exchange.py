@@ -1,4 +1,4 @@
-"""What a training on a cluster takes and makes, as objects in S3: folders and files that its machines exchange.
+"""What work on a cluster takes and makes, as objects in S3: folders and files that its machines exchange.
 
 <address>/<folder>/...    an object per file
 <address>/<folder>.json   the SHA-256 of every file, written last: without it the folder is not there
@@ -7,7 +7,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ __all__ = ["Exchange", "files_under"]
 
 @dataclass(frozen=True)
 class Exchange:
-    """Everything of one training under an s3://bucket/prefix.
+    """Everything of one piece of work under an s3://bucket/prefix.
 
     Every method raises ObjectsError, one line that names the address, when S3 does not answer or refuses.
     """
@@ -37,10 +37,7 @@ class Exchange:
 
     def get(self, name: str, target: Path) -> None:
         """Make a folder's files in an empty folder. Raises ObjectsError when one is missing or not as it was put."""
-        hashes = json.loads(self.read(f"{name}.json") or "null")
-        if hashes is None:
-            raise ObjectsError(f"{self.address}: there is no {name}")
-        for file, sha256 in hashes.items():
+        for file, sha256 in self._hashes(name).items():
             path = target / file
             path.parent.mkdir(parents=True, exist_ok=True)
             if not self._objects.download(f"{name}/{file}", path, sha256):
@@ -60,6 +57,21 @@ class Exchange:
         """Whether a folder is there, complete."""
         return self.read(f"{name}.json") is not None
 
+    def folders(self, name: str) -> list[str]:
+        """The names of the complete folders in a folder, sorted."""
+        names = (other.removeprefix(f"{name}/") for other in self._objects.names(f"{name}/"))
+        return [other.removesuffix(".json") for other in names if other.endswith(".json") and "/" not in other]
+
+    def texts(self, name: str) -> list[str]:
+        """The names of the texts in a folder, sorted."""
+        return [other.removeprefix(f"{name}/") for other in self._objects.names(f"{name}/")]
+
+    def join(self, name: str, parts: Iterable[str]) -> None:
+        """Make a folder of some complete folders in it. Raises ObjectsError when one is not there."""
+        found = {part: self._hashes(f"{name}/{part}") for part in parts}
+        hashes = {f"{part}/{file}": sha256 for part, files in found.items() for file, sha256 in files.items()}
+        self.write(f"{name}.json", json.dumps(hashes))
+
     def write(self, name: str, text: str) -> None:
         """Make or replace a text."""
         self._objects.write(name, text.encode())
@@ -73,9 +85,16 @@ class Exchange:
         """Remove a text, if it is there."""
         self._objects.remove([name])
 
-    def clear(self) -> None:
-        """Remove everything of the training."""
-        self._objects.remove(self._objects.names())
+    def clear(self, name: str = "") -> None:
+        """Remove everything, or all in a folder."""
+        self._objects.remove(self._objects.names(name and f"{name}/"))
+
+    def _hashes(self, name: str) -> dict[str, str]:
+        """The SHA-256 of each file of a folder."""
+        hashes: dict[str, str] | None = json.loads(self.read(f"{name}.json") or "null")
+        if hashes is None:
+            raise ObjectsError(f"{self.address}: there is no {name}")
+        return hashes
 
     @cached_property
     def _objects(self) -> Objects:

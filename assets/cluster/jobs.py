@@ -2,22 +2,44 @@
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from assets.exceptions import TrainingError
-from assets.training.launchers.interface import Job
+from assets.exceptions import ClusterError, SettingsError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-__all__ = ["answered", "entrypoint", "job_client", "run_job"]
+__all__ = ["Job", "RunJob", "answered", "entrypoint", "job_client", "require_ray", "run_job"]
+
+_PACKAGES = ("ray", "dagster_ray")
 
 _PATIENCE = 120
 """Seconds that the head may take to answer, which it does once its agents have started; Ray's own client waits for
 ever."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program for a Ray cluster: the address of its dashboard, and an id by which it runs at most once at a time."""
+
+    id: str
+    cluster: str
+    command: list[str]
+
+
+RunJob = Callable[[Job], None]
+"""Runs a job, shows its reports, and returns when it has succeeded; raises ClusterError when it fails."""
+
+
+def require_ray(address: str) -> None:
+    """Raises SettingsError when what a cluster needs is not installed here."""
+    if missing := [package for package in _PACKAGES if find_spec(package) is None]:
+        raise SettingsError(f"ray: {address}, but {missing[0]} is not here: pip install 'evergreen[ray]'")
 
 
 def job_client(address: str) -> "JobSubmissionClient":
@@ -47,14 +69,14 @@ def job_client(address: str) -> "JobSubmissionClient":
 
 
 def run_job(job: Job) -> None:
-    """Run a job, or wait for it if it runs already. Raises TrainingError when it fails, or its cluster is gone."""
+    """Run a job, or wait for it if it runs already. Raises ClusterError when it fails, or its cluster is gone."""
     with answered(job):
         client = job_client(job.cluster)
         name = client.submit_job(entrypoint=entrypoint(job), submission_id=job.id)
         while not (status := client.get_job_status(name)).is_terminal():
             time.sleep(1)
     if status.value != "SUCCEEDED":
-        raise TrainingError(f"job {name} of {job.cluster} ended as {status.value}")
+        raise ClusterError(f"job {name} of {job.cluster} ended as {status.value}")
 
 
 def entrypoint(job: Job) -> str:
@@ -64,18 +86,18 @@ def entrypoint(job: Job) -> str:
 
 @contextmanager
 def answered(job: Job) -> Iterator[None]:
-    """Turn the errors of a cluster that does not answer, and of a job that fails, into a TrainingError of one line."""
+    """Turn the errors of a cluster that does not answer, and of a job that fails, into a ClusterError of one line."""
     import requests
 
-    again = "once it is back, the same run goes on from its newest checkpoint"
+    again = "once it is back, the same run, launched again, goes on from what there is"
     try:
         yield
     except (ConnectionError, requests.RequestException) as error:
         name = type(error).__name__
-        raise TrainingError(f"the Ray cluster at {job.cluster} does not answer ({name}): {again}") from None
+        raise ClusterError(f"the Ray cluster at {job.cluster} does not answer ({name}): {again}") from None
     except RuntimeError as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TrainingError(f"job {job.id} of {job.cluster}: {why}") from None
+        raise ClusterError(f"job {job.id} of {job.cluster}: {why}") from None
 
 
 def _free(job: str, states: dict[str | None, Any]) -> tuple[str, bool]:
