@@ -87,7 +87,7 @@ class Nodes:
 
         eventually(taken, "the first job")
 
-    def said(self, before: Collection[str | None]) -> str:
+    def said(self, before: Collection[str | None] = ()) -> str:
         """What the last job has said so far that was not there before."""
         with answered(Job("", self.address, [])):
             client = job_client(self.address)

@@ -130,8 +130,11 @@ class _Reports:
 def _reports(say: Callable[[str], None], report: Report) -> Iterator[Any]:
     """Inside, an actor takes what ranks say, which a thread of this process passes on."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    reports = ray.remote(num_cpus=0)(_Reports).remote()
+    # On a worker's node it would end with it, and keep one that is to be taken away from being given up.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    reports = ray.remote(num_cpus=0, scheduling_strategy=here)(_Reports).remote()
 
     def listen() -> None:
         while (said := ray.get(reports.take.remote())) is not None:
