@@ -50,11 +50,6 @@ class Cluster:
         gpus = settings.cluster.rank_gpus * self.world_size(settings)
         return Machine(gpus, bool(gpus) or Machine.here(0, deepspeed).bf16, libaio=False, compiler=True)
 
-    def settings(self, settings: TrainingSettings) -> TrainingSettings:
-        """The ranks share no folder, so that S3 has their checkpoints."""
-        place = settings.storage.checkpoints or f"{self.objects}/checkpoints"
-        return settings.model_copy(update={"storage": settings.storage.model_copy(update={"checkpoints": place})})
-
     def start(self, plan: TrainingPlan, folder: Path, run: Run) -> None:  # noqa: ARG002 - the interface's
         exchange = self._exchange(plan)
         try:

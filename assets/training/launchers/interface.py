@@ -25,9 +25,6 @@ class Launcher(Protocol):
     def machine(self, settings: TrainingSettings, deepspeed: Mapping[str, Any]) -> Machine:
         """The capabilities of a machine that ranks run on. Raises SettingsError where these settings need others."""
 
-    def settings(self, settings: TrainingSettings) -> TrainingSettings:
-        """The settings, with what follows from the place of the ranks."""
-
     def start(self, plan: TrainingPlan, folder: Path, run: Run) -> None:
         """Train, from the newest checkpoint on, until the bundle is in `plan.output`; `folder` is empty, in the home.
 

@@ -82,7 +82,7 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     base = resolve_base_model(settings.model.base_model)
     deepspeed, launcher = _deepspeed_config(settings.hardware.deepspeed), launcher_of(settings)
     world_size, machine = launcher.world_size(settings), launcher.machine(settings, deepspeed)
-    settings = override(_copying(launcher.settings(settings)), {"precision": machine.precision(settings)})
+    settings = override(_copying(settings, deepspeed), {"precision": machine.precision(settings)})
     check_training(settings, deepspeed, world_size, machine)
     _check_rows(snapshot.train_rows, settings, world_size)
     run = _run_id(snapshot, settings, deepspeed, base)
@@ -107,10 +107,10 @@ def plan_training(snapshot: "Snapshot", settings: TrainingSettings, output: Path
     )
 
 
-def _copying(settings: TrainingSettings) -> TrainingSettings:
+def _copying(settings: TrainingSettings, deepspeed: Mapping[str, Any]) -> TrainingSettings:
     """Settings that copy checkpoints to where machines share a home, unless they say where, or nothing can be saved."""
     objects, storage = load_environment().objects, settings.storage
-    if objects is None or storage.checkpoints is not None or storage.nvme is not None:
+    if objects is None or storage.checkpoints is not None or "nvme" in offloads(deepspeed).values():
         return settings
     copied = storage.model_copy(update={"checkpoints": f"{objects}/checkpoints"})
     return settings.model_copy(update={"storage": copied})

@@ -33,9 +33,6 @@ class Processes:
     def machine(self, settings: TrainingSettings, deepspeed: Mapping[str, Any]) -> Machine:  # noqa: ARG002 - the interface's
         return Machine.here(_gpus(), deepspeed)
 
-    def settings(self, settings: TrainingSettings) -> TrainingSettings:
-        return settings
-
     def start(self, plan: TrainingPlan, folder: Path, run: Run) -> None:
         self._check_memory(plan)
         _fetch_checkpoint(plan)
