@@ -30,6 +30,7 @@ from assets.exceptions import EvergreenError
 from assets.features.serving import online_store, served
 from assets.hashing import hash_file
 from assets.home import Home
+from assets.registry.ledger import Entry
 from assets.registry.registry import Registry
 from assets.settings import load_environment
 from pipelines.definitions import defs
@@ -123,12 +124,19 @@ def state(home: Home, night: int) -> State:
     return {
         "tables": {table: lake.version(table) for table in tables},
         "weights": hash_file(lake.current(f"challenger/{day}") / "model.safetensors"),
-        "ledger": [[entry.kind, entry.as_of, entry.body.get("decision")] for entry in entries],
+        "ledger": [[entry.kind, entry.as_of, _decided(entry)] for entry in entries],
         "problems": [registry.ledger.problem(), registry.problem()],
         "versions": [[version.version, version.training_id] for version in registry.versions()],
         "champion": champion and champion.version,
         "online": [content.as_of, content.marts, content.keys],
     }
+
+
+def _decided(entry: Entry) -> Any:
+    """Of a retraining only whether there is one: what is put off also depends on what a training has cost, which is
+    the time that it took."""
+    decision = entry.body.get("decision")
+    return decision == "retrain" if entry.kind == "retraining" else decision
 
 
 @dataclass
