@@ -35,6 +35,8 @@ from tests.stack.nights import Lived, Strike, Team, as_of, embedded, live, simul
 from tests.stack.servers import remove_features
 
 A_MINUTE = 60.0
+A_TRAINING = 20.0
+"""Seconds within which a Ray worker is struck, which lives about as long."""
 EACH = 4
 """Strikes that a night gets at most."""
 RAY_WORKER = "Ray worker"
@@ -52,8 +54,13 @@ def kill_rank(team: Team) -> bool:
 
 
 def kill_ray_worker(_: Team) -> bool:
-    """The process in which Ray Train watches a rank."""
-    return _kill(psutil.Process(), lambda process: process.name().startswith("ray::RayTrainW"))
+    """The process in which Ray Train watches a rank, at an age that is drawn; another takes its place at once."""
+
+    def is_it(process: psutil.Process) -> bool:
+        age = random.Random(process.pid).uniform(0, A_TRAINING)
+        return process.name().startswith("ray::RayTrainW") and time.time() - process.create_time() > age
+
+    return _kill(psutil.Process(), is_it)
 
 
 def _kill(above: psutil.Process | None, is_it: Callable[[psutil.Process], bool], recursive: bool = True) -> bool:
@@ -127,7 +134,8 @@ def strike(
         Team.running(Path(place), trains_on_ray=name == RAY_WORKER) as team,
     ):
         for night, expected in enumerate(known):
-            strikes = [(chance.uniform(0, 2 * expected["seconds"]), FAULTS[name]) for _ in range(EACH)]
+            end = 0 if name == RAY_WORKER else 2 * expected["seconds"]
+            strikes = [(chance.uniform(0, end), FAULTS[name]) for _ in range(EACH)]
             lived = live(team, folder / "records", night, strikes)
             reached = json.loads(json.dumps(lived.state))
             yield lived, list(differences(reached, expected["state"]))
