@@ -63,7 +63,9 @@ test-all: $(READY)  ## Run every test that needs no server
 	@$(PYTEST) -m "not stack" --durations=20
 
 stack-test: $(STACK)  ## Run the tests of the team's stack, on servers that they start themselves
+	@echo "== Testing the stack (some twenty minutes on two cores)"
 	@$(PYTEST) -m stack --durations=20
+	@echo "== Open next: docs/stack.md, make stack to see it work"
 
 lint: $(READY)  ## Check style and types
 	@echo "== Checking style and types"
