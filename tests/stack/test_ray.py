@@ -212,6 +212,7 @@ def test_a_hung_rank_is_noticed_and_terminating_the_run_ends_its_job(
 ) -> None:
     before = nodes.states().keys()
     run = dagster_run()
+    eventually(lambda: "tokens/s" in nodes.said(before), "the first step")
     measured("seconds after the stop of a rank", lose(home, lambda: rank(1).send_signal(signal.SIGSTOP)))
     assert "the ranks hang" in nodes.said(before)
     run.terminate()
