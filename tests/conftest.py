@@ -68,12 +68,17 @@ def objects_server() -> Iterator[str]:
     server.stop()
 
 
+def reach_objects(server: str, patch: pytest.MonkeyPatch) -> None:
+    """Set the variables by which this process and its children reach an S3 server."""
+    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
+        patch.setenv(f"AWS_{name}", value)
+    patch.setenv("AWS_ENDPOINT_URL", server)
+
+
 @pytest.fixture
 def bucket(objects_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Its empty bucket `lake`, and the variables by which this process and its children reach it."""
-    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", objects_server)
+    reach_objects(objects_server, monkeypatch)
     bucket = boto3.resource("s3").Bucket("lake")
     bucket.create()
     bucket.objects.delete()

@@ -18,6 +18,7 @@ from assets.registry.ledger import Ledger
 from assets.settings import EMBEDDED, load_domain
 from pipelines import cli
 from pipelines.doctor import Finding, examine
+from tests.conftest import reach_objects
 
 OUTSIDE = ("settings", "home", "disk", "memory", "GPU", "ports", "sources")
 INSIDE = ("databases", "ledger", "registry", "clocks")
@@ -68,15 +69,12 @@ def test_a_home_of_another_domain_fails_and_is_not_looked_into(home: Home) -> No
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """A home on S3, by the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("EVERGREEN_OBJECTS", "s3://doctor/team")
     monkeypatch.setenv("EVERGREEN_DATABASE", "postgresql://127.0.0.1/none")
     monkeypatch.setenv("EVERGREEN_MLFLOW", "http://127.0.0.1:1")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    reach_objects("http://{}:{}".format(*server.get_host_and_port()), monkeypatch)
     boto3.client("s3").create_bucket(Bucket="doctor")
     yield Home(tmp_path / "home", EMBEDDED.model_copy(update={"objects": "s3://doctor/team"}))
     server.stop()

@@ -11,12 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from assets.cluster.jobs import Job, answered, job_client, run_job
 from assets.exceptions import ClusterError
 
-__all__ = ["Nodes", "eventually", "running_nodes"]
+__all__ = ["BUCKET", "Nodes", "eventually", "keys", "running_nodes"]
+
+BUCKET = "team"
+"""What the nodes and this process exchange is there."""
 
 PATIENCE = 600
 """Seconds for what takes a quiet machine a tenth of that."""
@@ -28,6 +32,12 @@ def eventually(happened: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
         time.sleep(0.1)
     return found
+
+
+def keys(prefix: str) -> list[str]:
+    """Those in the bucket."""
+    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 def free_port() -> int:

@@ -17,6 +17,8 @@ from assets.exceptions import EvergreenError
 from assets.home import Home
 from assets.settings import EMBEDDED
 from pipelines.stack import DATABASE, REDIS, Seaweed, Secrets, Stack, local_stack
+from tests.conftest import reach_objects
+from tests.stack.cluster import BUCKET, Nodes, running_nodes
 from tests.stack.servers import OwnPostgres, remove_features
 
 psycopg: Any = import_module("psycopg") if find_spec("psycopg") else None
@@ -118,6 +120,16 @@ def new_stack(folder: Path) -> Iterator[Stack]:
                 server.execute(f"drop database if exists {database} with (force)")
             of_it = {"objects": f"s3://evergreen/{name}", "online": REDIS}
             remove_features(Home(Path(), EMBEDDED.model_copy(update=of_it)))
+
+
+@pytest.fixture(scope="module")
+def nodes(objects_server: str) -> Iterator[Nodes]:
+    """A Ray cluster of two nodes which, like this process, reaches an S3 server."""
+    with pytest.MonkeyPatch.context() as patch:
+        reach_objects(objects_server, patch)
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        with running_nodes() as started:
+            yield started
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -14,7 +14,6 @@ import boto3
 import pandas as pd
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
 
 from assets.cluster.chunks import ANSWERS
 from assets.cluster.exchange import Exchange
@@ -31,7 +30,7 @@ from assets.training.bundle import Bundle
 from assets.training.launchers.interface import Run
 from assets.training.launchers.launch import override, train
 from assets.warehouse.marts import partition_file
-from tests.stack.cluster import Nodes, eventually, running_nodes
+from tests.stack.cluster import Nodes, eventually, keys
 from tests.training.conftest import (  # noqa: F401 - fixtures, which tests name again
     AS_OF,
     DOMAIN,
@@ -58,28 +57,6 @@ SCORING = ScoringSettings(
     precision="bfloat16",
     cluster=BulkSettings(bulk_rows=RECORDS),
 )
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        boto3.client("s3").create_bucket(Bucket="team")
-        try:
-            with running_nodes() as started:
-                yield started
-        finally:
-            server.stop()
-
-
-def keys(prefix: str) -> list[str]:
-    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket="team", Prefix=prefix)
-    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 @pytest.fixture(scope="module")

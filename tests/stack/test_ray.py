@@ -18,7 +18,6 @@ from pathlib import Path
 import boto3
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
 
 from assets.cluster.jobs import Job, run_job
 from assets.exceptions import TrainingError
@@ -30,7 +29,7 @@ from assets.settings import TrainingSettings, load_environment
 from assets.training.bundle import read_json
 from assets.training.launchers.interface import Run
 from assets.training.launchers.launch import Training, override, train
-from tests.stack.cluster import Nodes, eventually, running_nodes
+from tests.stack.cluster import Nodes, eventually, keys
 from tests.training.conftest import AS_OF, encoder, lake, run, settings, snapshot  # noqa: F401 - fixtures, which tests name again
 
 pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")]
@@ -38,23 +37,6 @@ pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore::dagster.Pre
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'evergreen[ray]'")
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        boto3.client("s3").create_bucket(Bucket="team")
-        try:
-            with running_nodes() as started:
-                yield started
-        finally:
-            server.stop()
 
 
 @pytest.fixture
@@ -108,14 +90,9 @@ def here(
     return made_by(lambda: train(Lake(folder / "lake"), AS_OF, snapshot, two, run))
 
 
-def keys(home: str) -> set[str]:
-    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket="team", Prefix=f"{home}/")
-    return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
-
-
 def saved(home: str) -> int:
     """The step of the newest checkpoint in S3; 0 without one."""
-    s3, names = boto3.client("s3"), [key for key in keys(f"{home}/checkpoints") if key.endswith("/CURRENT")]
+    s3, names = boto3.client("s3"), [key for key in keys(f"{home}/checkpoints/") if key.endswith("/CURRENT")]
     with suppress(s3.exceptions.NoSuchKey):  # the training has just ended
         return int(s3.get_object(Bucket="team", Key=names[0])["Body"].read()[5:]) if names else 0
     return 0
@@ -200,8 +177,8 @@ def test_a_killed_run_and_a_killed_rank_cost_nothing_but_time(
     made = team.current(f"challenger/{AS_OF}")
     assert read_json(made / "training.json")["resumed"] == "exact"
     assert hash_file(made / "model.safetensors") == here.weights
-    assert not keys(f"{home}/checkpoints")
-    assert not keys(f"{home}/training")
+    assert not keys(f"{home}/checkpoints/")
+    assert not keys(f"{home}/training/")
 
 
 def test_a_hung_rank_is_noticed_and_terminating_the_run_ends_its_job(

@@ -22,6 +22,7 @@ from assets.training.bundle import Bundle, load_bundle
 from assets.training.launchers.interface import Run
 from assets.training.launchers.launch import override, train
 from assets.training.program.checkpoints import Checkpoints
+from tests.conftest import reach_objects
 
 DOMAIN = load_domain()
 LABELS = tuple(DOMAIN.labels)
@@ -168,13 +169,10 @@ def alone() -> None:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
     """An S3 of its own with the bucket `team`."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    reach_objects(endpoint, monkeypatch)
     urlopen(f"{endpoint}/moto-api/reset", data=b"")  # a process has one set of buckets, whatever its servers
     boto3.client("s3").create_bucket(Bucket="team")
     yield server
