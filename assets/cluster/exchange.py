@@ -59,11 +59,11 @@ class Exchange:
 
     def folders(self, name: str) -> list[str]:
         """The names of the complete folders in a folder, sorted."""
-        names = (other.removeprefix(f"{name}/") for other in self._objects.names(f"{name}/"))
-        return [other.removesuffix(".json") for other in names if other.endswith(".json") and "/" not in other]
+        names = (other for other in self.texts(name) if "/" not in other)
+        return [other.removesuffix(".json") for other in names if other.endswith(".json")]
 
     def texts(self, name: str) -> list[str]:
-        """The names of the texts in a folder, sorted."""
+        """The names of the texts and files in a folder, sorted."""
         return [other.removeprefix(f"{name}/") for other in self._objects.names(f"{name}/")]
 
     def join(self, name: str, parts: Iterable[str]) -> None:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +116,10 @@ def predict(
         window = _Window(mart(marts, "fct_records"), home.domain.known, as_of, settings, staged)
         golden = answer_golden_rows(lake, champion, bundle, settings)
         with pinned(home, as_of, marts, staged) as online:
-            rows = partial(_with_features, home, online)
+
+            def rows(chunk: pd.DataFrame) -> pd.DataFrame:
+                return online_features(home, chunk, online)
+
             if bulk.wanted(settings, window.count):
                 require_agreement(golden, champion)
                 tables = bulk.answer(champion, bundle, settings, window.chunks(), rows)
@@ -133,10 +135,6 @@ def predict(
         found = _summary(lake.publish(table, version, staged) if good else staged, version, reused=False)
     bulk.clear()
     return found
-
-
-def _with_features(home: Home, online: Path, chunk: pd.DataFrame) -> pd.DataFrame:
-    return online_features(home, chunk, online)
 
 
 def load_manifest(path: Path) -> Manifest:

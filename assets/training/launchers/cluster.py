@@ -82,5 +82,5 @@ def _put(exchange: Exchange, plan: TrainingPlan) -> None:
 
 def _are_many(plan: TrainingPlan) -> bool:
     """Whether the training rows are enough for workers to encode them."""
-    rows, many = pq.read_metadata(plan.snapshot / "train.parquet").num_rows, plan.settings.cluster.bulk_rows
-    return many is not None and rows >= many
+    many = plan.settings.cluster.bulk_rows
+    return many is not None and pq.read_metadata(plan.snapshot / "train.parquet").num_rows >= many
