@@ -6,8 +6,10 @@
 <table>/CURRENT                       the version that readers see, and the moves that led to it
 
 CURRENT is moved by a write on condition that it still is what its mover read (If-Match): of two who build on the same
-publication one wins, and the other is told. No lock is shared, and no clock is asked. A version is removed by its
-manifest; whoever writes it again does so in another folder, so that the objects of the first can go at any time later.
+publication one wins, and the other is told. No lock is shared, and no clock is asked. A file that the current version
+has too is not written again: the manifest says where it is. A version is removed by its manifest; whoever writes it
+again does so in another folder, so that the objects of the first can go at any time later, once no manifest of the
+table names them.
 """
 
 import json
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -24,7 +27,7 @@ from assets.exceptions import ObjectsError, Superseded
 from assets.hashing import hash_bytes, hash_file
 from assets.objects import Listed, Objects, Stored
 
-__all__ = ["MANIFEST", "POINTER", "REPLACED", "Listing", "Pointer", "SharedStore", "Written", "superseded"]
+__all__ = ["MANIFEST", "POINTER", "REPLACED", "File", "Listing", "Pointer", "SharedStore", "Written", "superseded"]
 
 POINTER, MANIFEST, REPLACED = "CURRENT", "MANIFEST.json", ".replaced"
 _AT_ONCE = 8
@@ -90,24 +93,57 @@ class SharedStore:
         `since`: the time that counts as its own, in nanoseconds since 1970, if it takes the place of another.
         """
         manifest = _describe(folder) | {"upload": uuid4().hex, "since": since}
+        upon = self.pointer(table).version
+        own = self._share(table, upon, manifest)
 
         def upload(name: str) -> None:
             self.objects.upload(_key(table, version, name, manifest), folder / name, manifest["files"][name]["sha256"])
 
-        _for_each(upload, manifest["files"])
+        _for_each(upload, own)
         while not self.objects.create(f"{table}/{version}/{MANIFEST}", _json(manifest)):
             found = self._manifest(table, version)
             if found and found["upload"] != manifest["upload"]:
-                self.objects.remove(_key(table, version, name, manifest) for name in manifest["files"])
+                self.objects.remove(_key(table, version, name, manifest) for name in own)
             if found:
-                return bool(found["files"] == manifest["files"])
+                return _contents(found) == _contents(manifest)
+        if upon and not self.exists(table, upon):
+            self._own(table, version, manifest, upload)
         return True
+
+    def _share(self, table: str, upon: str | None, manifest: dict[str, Any]) -> list[str]:
+        """Let a manifest name another version's objects of the files that are the same; returns the other files."""
+        there = self._manifest(table, upon) if upon else None
+        before = _contents(there) if there else {}
+        for name, content in _contents(manifest).items():
+            if there and upon and before.get(name) == content:
+                manifest["files"][name]["at"] = _place(upon, name, there)
+        return [name for name, described in manifest["files"].items() if "at" not in described]
+
+    def _own(self, table: str, version: str, manifest: dict[str, Any], upload: Callable[[str], None]) -> None:
+        """Write what a version shares with one that is gone: who removed that one may not have seen that it does.
+
+        Had it still been there once the manifest was, whoever removes it later would.
+        """
+        shared = [name for name, described in manifest["files"].items() if described.pop("at", None)]
+        _for_each(upload, shared)
+        if shared:
+            self.objects.write(f"{table}/{version}/{MANIFEST}", _json(manifest))
 
     def remove(self, table: str, version: str) -> None:
         """Remove a version, from its manifest on: it is never there in part."""
-        if manifest := self._manifest(table, version):
+        if self.exists(table, version):
+            objects = self._named(table, [version])
             self.objects.remove([f"{table}/{version}/{MANIFEST}"])
-            self.objects.remove(_key(table, version, name, manifest) for name in manifest["files"])
+            self.discard(table, objects)
+
+    def discard(self, table: str, objects: Iterable[str]) -> None:
+        """Remove objects of a table, except for those that a version still has."""
+        named = self._named(table, [version for whose, version in self.versions(table) if whose == table])
+        self.objects.remove(name for name in objects if name not in named)
+
+    def _named(self, table: str, versions: Iterable[str]) -> set[str]:
+        """The objects that some versions of a table have."""
+        return {file.object for version in versions for file in self.files(table, version).values()}
 
     def drop(self, table: str, version: str, name: str) -> None:
         """Remove a file that a version can do without. Raises ObjectsError when others change the version meanwhile."""
@@ -118,7 +154,7 @@ class SharedStore:
             left = manifest | {"files": {each: what for each, what in manifest["files"].items() if each != name}}
             if not self.objects.replace(f"{table}/{version}/{MANIFEST}", _json(left), stored):
                 raise ObjectsError(f"{self.objects.address(table)}/{version} is changed by others; run again")
-        self.objects.remove([_key(table, version, name, manifest)])
+        self.discard(table, [_key(table, version, name, manifest)])
 
     def replaced(self, table: str, version: str) -> str | None:
         """The version that took the place of one; None if none did."""
@@ -139,29 +175,29 @@ class SharedStore:
         stored, manifest = self._stored(table, version)
         return int(manifest.get("since") or (stored.written * 1e9 if stored else 0))
 
-    def upload(self, table: str, version: str) -> str | None:
-        """The name of the upload that a version's manifest names; None without one."""
-        return self._stored(table, version)[1].get("upload")
-
-    def hashes(self, table: str, version: str) -> dict[str, str]:
-        """SHA-256 of each file of a version by its name; empty for one that is not there."""
-        return {name: described["sha256"] for name, described in self._stored(table, version)[1]["files"].items()}
+    def files(self, table: str, version: str) -> dict[str, "File"]:
+        """The files of a version by their names; empty for one that is not there."""
+        _, manifest = self._stored(table, version)
+        return {
+            name: File(_key(table, version, name, manifest), described["bytes"], described["sha256"])
+            for name, described in manifest["files"].items()
+        }
 
     def listing(self) -> "Listing":
         """All that is stored."""
         return Listing.of(self.objects.listed())
 
-    def abandoned(self, listing: "Listing") -> list[tuple[str, str, "Written"]]:
+    def abandoned(self, listing: "Listing") -> Iterator[tuple[str, str, "Written"]]:
         """What no manifest names, as (table, version, upload): of uploads that go on, too."""
-        named = {
-            key: self.upload(*key) if len(uploads) > 1 else uploads[0].upload
-            for key, uploads in listing.uploads.items()
-            if key in listing.written
-        }
-        uploads = [(*key, written) for key, several in sorted(listing.uploads.items()) for written in several]
-        return [
-            (table, version, each) for table, version, each in uploads if named.get((table, version)) != each.upload
-        ]
+        for table, uploads in groupby(sorted(listing.uploads), lambda key: key[0]):
+            several = [(version, each) for _, version in uploads for each in listing.uploads[table, version]]
+            if len(several) == 1 and (table, several[0][0]) in listing.written:  # then it can only be this one's
+                continue
+            named = self._named(table, [version for whose, version in listing.written if whose == table])
+            for version, (upload, files) in several:
+                at = f"{table}/{version}/.{upload}"
+                if left := {name: size for name, size in files.items() if f"{at}/{name}" not in named}:
+                    yield table, version, Written(upload, left)
 
     def exists(self, table: str, version: str) -> bool:
         return self._manifest(table, version) is not None
@@ -220,7 +256,8 @@ class SharedStore:
             return None, {"files": {}}
         with self._sound(name):
             manifest: dict[str, Any] = json.loads(stored.content)
-            for named in (*manifest["files"], *manifest["folders"], manifest["upload"]):
+            places = [described["at"] for described in manifest["files"].values() if "at" in described]
+            for named in (*manifest["files"], *manifest["folders"], manifest["upload"], *places):
                 _inside(named)
             return stored, manifest
 
@@ -237,6 +274,14 @@ class SharedStore:
     def _download(self, name: str, path: Path, sha256: str) -> None:
         if not self.objects.download(name, path, sha256):
             raise ObjectsError(f"{self.objects.address(name)} is gone, although its version is not; restore it")
+
+
+class File(NamedTuple):
+    """A file of a version, and the name of the object in the lake that holds it, perhaps for other versions, too."""
+
+    object: str
+    bytes: int
+    sha256: str = ""
 
 
 class Written(NamedTuple):
@@ -299,8 +344,19 @@ def _describe(folder: Path) -> dict[str, Any]:
     return {"files": files, "folders": [name for name, path in paths.items() if path.is_dir()]}
 
 
+def _contents(manifest: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """The size and hash of every file, wherever it is."""
+    return {name: (described["bytes"], described["sha256"]) for name, described in manifest["files"].items()}
+
+
 def _key(table: str, version: str, name: str, manifest: dict[str, Any]) -> str:
-    return f"{table}/{version}/.{manifest['upload']}/{name}"
+    return f"{table}/{_place(version, name, manifest)}/{name}"
+
+
+def _place(version: str, name: str, manifest: dict[str, Any]) -> str:
+    """The folder of the upload that has written a file, in that of the table."""
+    at = manifest["files"].get(name, {}).get("at")
+    return at or f"{version}/.{manifest['upload']}"
 
 
 def _inside(name: str) -> str:

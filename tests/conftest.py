@@ -75,14 +75,19 @@ def reach_objects(server: str, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("AWS_ENDPOINT_URL", server)
 
 
-@pytest.fixture
-def bucket(objects_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Its empty bucket `lake`, and the variables by which this process and its children reach it."""
-    reach_objects(objects_server, monkeypatch)
-    bucket = boto3.resource("s3").Bucket("lake")
+def empty_bucket(name: str, server: str, patch: pytest.MonkeyPatch) -> Any:
+    """A bucket of an S3 server, which this process and its children reach."""
+    reach_objects(server, patch)
+    bucket = boto3.resource("s3").Bucket(name)
     bucket.create()
     bucket.objects.delete()
     return bucket
+
+
+@pytest.fixture
+def bucket(objects_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Its empty bucket `lake`, and the variables by which this process and its children reach it."""
+    return empty_bucket("lake", objects_server, monkeypatch)
 
 
 @pytest.fixture

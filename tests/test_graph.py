@@ -16,7 +16,6 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-import boto3
 import dagster as dg
 import duckdb
 import nbformat
@@ -25,7 +24,6 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
-from moto.server import ThreadedMotoServer
 from nbclient import NotebookClient
 
 from assets.hashing import hash_file
@@ -42,6 +40,7 @@ from assets.warehouse.marts import mart
 from assets.watching.delivery import send_due
 from assets.watching.progress import progress
 from pipelines.guard import token_of
+from tests.conftest import empty_bucket
 
 Served = Callable[..., AbstractContextManager[dict[str, str]]]
 
@@ -240,37 +239,22 @@ def test_mlflow_loads_the_champion_by_its_alias(
 
 
 @pytest.fixture
-def bucket(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The simulated files in a local S3 server; yields the variables that point at it."""
-    variables = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="simulated")
+def simulated(source: Path, objects_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of the simulated files on S3."""
+    bucket = empty_bucket("simulated", objects_server, monkeypatch)
     for path in source.iterdir():
-        client.upload_file(str(path), "simulated", f"in/{path.name}")
-    yield variables
-    server.stop()
+        bucket.upload_file(str(path), f"in/{path.name}")
+    return "s3://simulated/in"
 
 
 @pytest.mark.slow
-def test_the_same_objects_in_s3_give_the_same_snapshot(
-    bucket: dict[str, str], first: dict[str, Any], tmp_path: Path
-) -> None:
-    assert materialize_up_to_snapshot(tmp_path / "home", "s3://simulated/in") == first["snapshot"]["id"]
+def test_the_same_objects_in_s3_give_the_same_snapshot(simulated: str, first: dict[str, Any], tmp_path: Path) -> None:
+    assert materialize_up_to_snapshot(tmp_path / "home", simulated) == first["snapshot"]["id"]
 
 
 @pytest.mark.slow
-def test_the_same_objects_in_s3_make_no_new_version(home: Path, bucket: dict[str, str], second: dict[str, Any]) -> None:
-    same_home = run(home, "s3://simulated/in", **bucket)
+def test_the_same_objects_in_s3_make_no_new_version(home: Path, simulated: str, second: dict[str, Any]) -> None:
+    same_home = run(home, simulated)
     assert same_home["snapshot"] == second["snapshot"]
     assert same_home["records"]["landed"] == second["records"]["landed"]
     assert same_home["challenger"]["version"] == "1"

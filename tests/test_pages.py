@@ -1,34 +1,20 @@
 """Pages are the newest writer's, whichever machine shows them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from assets.home import Home
 from assets.pages import Pages
 from assets.settings import EMBEDDED
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+from tests.conftest import empty_bucket
 
 
 @pytest.fixture
-def machines(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pages, Pages]:
+def machines(objects_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pages, Pages]:
     """The reports of two machines that share a home, and no folder."""
-    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    bucket = boto3.resource("s3").Bucket("pages")
-    bucket.create()
-    bucket.objects.delete()
+    empty_bucket("pages", objects_server, monkeypatch)
     one, two = (
         Home(tmp_path / name, EMBEDDED.model_copy(update={"objects": "s3://pages/team"})).pages
         for name in ("one", "two")

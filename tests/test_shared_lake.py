@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assets.exceptions import EvergreenError, NotPublished, SettingsError, Superseded
+from assets.exceptions import EvergreenError, NotPublished, ObjectsError, SettingsError, Superseded
 from assets.home import Home
 from assets.lake import Lake
 from assets.objects import Objects
@@ -432,6 +432,82 @@ def test_a_table_whose_past_nobody_needs_has_one_version(machines: tuple[Lake, L
             lake.publish_alone("table", f"v{place}", staged)
     assert names(machines[0]) == ["v3"]
     assert len(keys(bucket)) == 3
+
+
+def partitioned(lake: Lake, version: str, **parts: str) -> Path:
+    with lake.staging("table") as staged:
+        for name, text in parts.items():
+            (staged / "parts").mkdir(exist_ok=True)
+            (staged / "parts" / name).write_text(text)
+        return lake.publish("table", version, staged)
+
+
+def test_what_a_version_has_in_common_with_the_one_before_it_is_kept_once(
+    machines: tuple[Lake, Lake], bucket: Any
+) -> None:
+    one, two = machines
+    partitioned(one, "a", old="old", week="monday")
+    partitioned(two, "b", old="old", week="tuesday")
+    partitioned(one, "c", old="old", week="tuesday", next="more")
+    partitioned(one, "d", old="older", week="tuesday", next="more")
+
+    def objects() -> list[str]:
+        found = [key.split("/") for key in keys(bucket) if "/parts/" in key]
+        return sorted(f"{parts[1]}/{parts[-1]}" for parts in found)
+
+    assert objects() == ["a/old", "a/week", "b/week", "c/next", "d/old"]
+    for gone, left in (
+        ("a", ["a/old", "b/week", "c/next", "d/old"]),
+        ("c", ["a/old", "b/week", "c/next", "d/old"]),
+        ("b", ["b/week", "c/next", "d/old"]),
+    ):
+        one.remove("table", gone)
+        assert objects() == left
+        assert one.shared is not None
+        assert list(one.shared.abandoned(one.shared.listing())) == []
+    shutil.rmtree(two.root)
+    assert {path.name: path.read_text() for path in (two.current("table") / "parts").iterdir()} == {
+        **{"old": "older", "week": "tuesday", "next": "more"}
+    }
+    one.remove("table", "d")
+    assert objects() == []
+
+
+def test_a_version_owns_what_it_shares_with_one_that_is_removed_meanwhile(
+    machines: tuple[Lake, Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes the one does not see the other's manifest yet."""
+    one, two = machines
+    partitioned(one, "a", old="old", week="monday")
+    create = Objects.create
+
+    def interfere(self: Objects, name: str, content: bytes) -> bool:
+        if name == "table/b/MANIFEST.json":
+            one.remove("table", "a")
+        return create(self, name, content)
+
+    with two.staging("table") as staged:
+        (staged / "parts").mkdir()
+        for name, text in {"old": "old", "week": "tuesday"}.items():
+            (staged / "parts" / name).write_text(text)
+        monkeypatch.setattr(Objects, "create", interfere)
+        two.keep("table", "b", staged)
+    shutil.rmtree(two.root)
+    assert (two.path("table", "b") / "parts" / "old").read_text() == "old"
+    assert one.shared is not None
+    assert list(one.shared.abandoned(one.shared.listing())) == []
+
+
+@pytest.mark.parametrize("at", ["../other/.upload", "a/../../.upload"])
+def test_a_manifest_that_leads_out_of_its_table_is_damaged(machines: tuple[Lake, Lake], bucket: Any, at: str) -> None:
+    one, two = machines
+    publish(one, "a", "text")
+    manifest = bucket.Object(f"{PREFIX}/lake/table/a/MANIFEST.json")
+    content = json.loads(manifest.get()["Body"].read())
+    content["files"]["data"]["at"] = at
+    manifest.put(Body=json.dumps(content))
+    with pytest.raises(ObjectsError, match=r"table/a/MANIFEST.json is damaged"):
+        two.current("table")
 
 
 def test_what_is_removed_while_it_is_fetched_is_not_read(

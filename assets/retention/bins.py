@@ -14,7 +14,7 @@ What was not out of sight yet when a process was killed is considered again.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -106,6 +106,8 @@ class _Going:
     """Its pointer, and then its manifests: without them it is out of sight."""
     rest: Sequence[str] = ()
     """Its other objects, or folders of such with a slash at the end: what is written again gets folders of its own."""
+    table: str = ""
+    """The table in the lake of whose versions those that stay may need some of the rest."""
     versions: Sequence[Sequence[str]] = ()
     """The (table, version) of each version in it."""
 
@@ -135,8 +137,11 @@ class _ObjectBin:
         for going in filter(self._is_out_of_sight, self._read(name)[1]):
             if going.item.is_report:
                 self.store.drop(*going.item.path.removeprefix("lake/").rsplit("/", 2))
-            for rest in going.rest:
-                self.home.shared.remove(self.home.shared.names(rest) if rest.endswith("/") else [rest])
+            rest = [name for rest in going.rest for name in self._names(rest)]
+            if going.table:
+                self.store.discard(going.table, [name.removeprefix("lake/") for name in rest])
+            else:
+                self.home.shared.remove(rest)
             for table, version in going.versions:
                 self.home.lake.drop_copy(table, version)
         self.home.shared.remove([_list(name)])
@@ -144,22 +149,25 @@ class _ObjectBin:
     def _going(self, item: Removable) -> _Going:
         if not item.in_lake:
             return _Going(item, rest=[item.path if PurePosixPath(item.path).suffix else f"{item.path}/"])
+        named = item.path.removeprefix("lake/")
         if item.setting == "abandoned":
-            return _Going(item, rest=[f"{item.path}/"])
+            return _Going(item, rest=[f"{item.path}/"], table=named.rsplit("/", 2)[0])
         if item.is_report:
             return _Going(item)
-        table, _, version = item.path.removeprefix("lake/").rpartition("/")
+        table, _, version = named.rpartition("/")
         if self.store.exists(table, version):
-            return self._versions(item, (table, version))
-        named = item.path.removeprefix("lake/")
-        whole = self._versions(item, *self.store.versions(named))
+            return self._versions(item, table, (table, version))
+        whole = self._versions(item, named, *self.store.versions(named))
         heads, rest = [f"{item.path}/{POINTER}", *whole.heads], [*whole.rest, f"{item.path}/{REPLACED}/"]
         return replace(whole, heads=heads, rest=rest)
 
-    def _versions(self, item: Removable, *versions: tuple[str, str]) -> _Going:
-        heads = [f"lake/{table}/{version}/{MANIFEST}" for table, version in versions]
-        rest = [f"lake/{table}/{version}/.{self.store.upload(table, version)}/" for table, version in versions]
-        return _Going(item, heads, rest, versions)
+    def _versions(self, item: Removable, table: str, *versions: tuple[str, str]) -> _Going:
+        heads = [f"lake/{whose}/{version}/{MANIFEST}" for whose, version in versions]
+        files = [file for whose, version in versions for file in self.store.files(whose, version).values()]
+        return _Going(item, heads, [f"lake/{file.object}" for file in files], table, versions)
+
+    def _names(self, rest: str) -> Iterable[str]:
+        return self.home.shared.names(rest) if rest.endswith("/") else [rest]
 
     def _is_out_of_sight(self, going: _Going) -> bool:
         return all(self.home.shared.sha256(head) is None for head in going.heads)

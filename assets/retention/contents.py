@@ -10,7 +10,7 @@ from typing import Protocol
 from assets.hashing import hash_file
 from assets.home import Home
 from assets.retention.folders import folders, freed, newest_first
-from assets.shared import Listing, SharedStore
+from assets.shared import File, Listing, SharedStore
 
 __all__ = ["Contents", "InFolder", "OnS3", "Removable", "contents_of"]
 
@@ -134,6 +134,7 @@ class OnS3:
     home: Home
     store: SharedStore
     listing: Listing
+    _read: dict[tuple[str, str], Mapping[str, File]] = field(default_factory=dict)
 
     def tables(self, family: str) -> list[str]:
         tables = {table for table, _ in self.listing.written} | self.listing.pointers
@@ -164,38 +165,76 @@ class OnS3:
         return self._records(table, version) <= held
 
     def reports(self) -> Iterator[tuple[str, str]]:
-        for (table, version), uploads in self.listing.uploads.items():
+        for table, version in self.listing.written:
             family, _, day = table.partition("/")
-            if family == "drift" and any(_REPORT in written.files for written in uploads):
+            if family == "drift" and _REPORT in self._files(table, version):
                 yield day, f"lake/{table}/{version}/{_REPORT}"
 
     def abandoned(self) -> Iterator[str]:
-        for table, version, written in self.store.abandoned(self.listing):
-            yield f"lake/{table}/{version}/.{written.upload}"
+        yield from self._abandoned
 
     def sized(self, items: Sequence[Removable]) -> list[Removable]:
-        own = iter(InFolder(self.home.root).sized([item for item in items if not item.is_shared]))
-        return [replace(item, bytes=self._sizes[item.path]) if item.is_shared else next(own) for item in items]
+        own = InFolder(self.home.root).sized([item for item in items if not item.is_shared])
+        sizes = {item.path: item.bytes for item in own}
+        sizes |= self._freed([item for item in items if item.is_shared])
+        return [replace(item, bytes=sizes[item.path]) for item in items]
+
+    def _freed(self, items: Sequence[Removable]) -> dict[str, int]:
+        """The bytes that removing each frees, by path: an object goes with the last version that has it."""
+        tables = {self._parts(item)[0] for item in items if item.in_lake}
+        whole = [self._files(table, version) for table in tables for version in self._written[table]]
+        left = Counter(file.object for files in whole for file in files.values())
+        freed = {}
+        for item in items:
+            objects = self._objects(item)
+            left.subtract(file.object for file in objects)
+            freed[item.path] = sum(file.bytes for file in set(objects) if left[file.object] <= 0)
+        return freed
+
+    def _objects(self, item: Removable) -> list[File]:
+        """What holds something of an item, as often as a version in it does."""
+        if not item.in_lake:
+            return [File(item.path, self._pages[item.path])]
+        if item.setting == "abandoned":
+            return self._abandoned[item.path]
+        table, *version = self._parts(item)
+        versions = version[:1] or self._written[table]
+        files = [named for each in versions for named in self._files(table, each).items()]
+        return [file for name, file in files if name in (version[1:] or [name])]
+
+    def _parts(self, item: Removable) -> list[str]:
+        """An item's table and, where it is not the whole of it, the version, and the file of that."""
+        parts = item.path.removeprefix("lake/").split("/")
+        tables = (place for place in range(1, len(parts)) if "/".join(parts[:place]) in self._written)
+        place = next(tables, len(parts))
+        return ["/".join(parts[:place]), *parts[place:]]
+
+    def _files(self, table: str, version: str) -> Mapping[str, File]:
+        if (table, version) not in self._read:
+            self._read[table, version] = self.store.files(table, version)
+        return self._read[table, version]
 
     @cached_property
-    def _sizes(self) -> Counter[str]:
-        """The bytes at and under each path relative to the home."""
+    def _abandoned(self) -> Mapping[str, list[File]]:
+        """What nothing names, by the path of its upload."""
+        found = self.store.abandoned(self.listing)
+        return {
+            f"lake/{table}/{version}/.{upload}": [File(name, size) for name, size in files.items()]
+            for table, version, (upload, files) in found
+        }
+
+    @cached_property
+    def _pages(self) -> Counter[str]:
+        """The bytes of the pages at and under each path relative to the home."""
         sizes = Counter[str]()
-        for (table, version), uploads in self.listing.uploads.items():
-            for written in uploads:
-                size = sum(written.files.values())
-                whole = f"lake/{table}/{version}"
-                sizes.update({f"lake/{table}": size, whole: size, f"{whole}/.{written.upload}": size})
-                sizes[f"{whole}/{_REPORT}"] += written.files.get(_REPORT, 0)
         for page in self.home.shared.listed("reports/"):
-            sizes.update(
-                {path.as_posix(): page.bytes for path in (PurePosixPath(page.name), *PurePosixPath(page.name).parents)}
-            )
+            path = PurePosixPath(page.name)
+            sizes.update({each.as_posix(): page.bytes for each in (path, *path.parents)})
         return sizes
 
     def _records(self, table: str, version: str) -> set[tuple[str, str]]:
-        hashes = self.store.hashes(table, version)
-        return {(name, sha256) for name, sha256 in hashes.items() if _is_of_records(PurePosixPath(name))}
+        files = self._files(table, version).items()
+        return {(name, file.sha256) for name, file in files if _is_of_records(PurePosixPath(name))}
 
 
 def _is_of_records(name: PurePosixPath) -> bool:

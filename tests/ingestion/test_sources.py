@@ -1,12 +1,11 @@
 """Local files, folders and S3 list the same keys; what is wrong with a source is one clear line."""
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from assets.exceptions import SourceError
 from assets.hashing import hash_file, hash_tree
@@ -15,6 +14,7 @@ from assets.ingestion.sources import fingerprint, list_objects
 from assets.lake import Lake
 from assets.s3 import UnreachableError
 from assets.settings import IngestionSettings, load_domain
+from tests.conftest import empty_bucket
 
 DOMAIN = load_domain()
 
@@ -30,19 +30,9 @@ def folder(tmp_path: Path, write_csv: WriteCsv, complaint: Callable[..., list[st
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    try:
-        boto3.client("s3").create_bucket(Bucket="complaints")
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+def s3(objects_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    empty_bucket("complaints", objects_server, monkeypatch)
+    return objects_server
 
 
 def upload(folder: Path, prefix: str) -> None:

@@ -53,7 +53,7 @@ def spend_night(home: Home, night: int) -> None:
             (staged / part / f"{night}.parquet").write_text(f"{part} of {night}" * 200)
         (staged / "objects.parquet").write_text(str(night))
         lake.publish("raw_records", f"r{night:03}", staged)
-    _put(lake, "marts", marts, fct_records="x" * 5000)
+    _put(lake, "marts", marts, fct_records=marts * 1250)
     write_atomically(home.warehouse / "BUILT", marts)
     _put(lake, f"mart_audit/{today}", "a", audit=marts)
     _put(lake, f"predictions/{today}", "p", manifest=json.dumps({"marts_version": marts}))
