@@ -15,12 +15,12 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
-import duckdb
 import numpy as np
 import pandas as pd
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus  # dagster does not export these
 
 from assets.as_of import at
+from assets.duck import connect
 from assets.exceptions import EvergreenError, SettingsError
 from assets.home import Home
 from assets.registry.ledger import Entry
@@ -156,7 +156,7 @@ def _by_week(home: Home, change: date) -> pd.DataFrame:
     tables = [home.lake.current(table) / "predictions.parquet" for table in home.lake.tables("predictions")]
     trained = home.lake.current(f"training_set/{at(change, home.domain.cadence)}") / "train.parquet"
     files = {"predictions": [str(table) for table in tables], "trained": str(trained), "change": change.isoformat()}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         records = mart(home.lake.current("marts"), "fct_records")
         return connection.execute(_BY_WEEK, files | {"records": records}).df()
 

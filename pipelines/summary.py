@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-import duckdb
-
 from assets.as_of import instant
 from assets.display import capitalized, text_table
+from assets.duck import connect
 from assets.evaluation.criteria import title
 from assets.evaluation.metrics import Metrics
 from assets.evaluation.report import load_evaluation
@@ -105,7 +104,7 @@ def _records(home: Home, as_of: str | None) -> dict[str, int]:
     marts = home.lake.current("marts")
     fates = "select sum(landed), sum(valid), sum(quarantined), sum(duplicate) from read_parquet($path)"
     known = f"select count(*) from read_parquet($path) records where {visible('records')}"  # noqa: S608 - a constant
-    with duckdb.connect() as connection:
+    with connect() as connection:
         counts = connection.execute(fates, {"path": mart(marts, "record_counts")}).fetchone()
         records = dict(zip(("landed", "valid", "quarantined", "duplicate"), map(int, counts or ()), strict=True))
         if as_of is not None:

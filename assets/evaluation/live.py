@@ -6,8 +6,7 @@ or, without any, from the marts.
 
 from dataclasses import dataclass
 
-import duckdb
-
+from assets.duck import connect
 from assets.ingestion.served import served_events
 from assets.lake import Lake
 from assets.warehouse.marts import mart
@@ -74,7 +73,7 @@ def live_answers(lake: Lake, challenger: str, champion: str) -> LiveAnswers | No
     if not (events := served_events(lake)):
         return None
     sides = {"challenger": challenger, "champion": champion}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         connection.execute(_ANSWERS, {"events": events, **sides})
         connection.execute(_LABELS, {"events": events})
         if lake.version("marts"):

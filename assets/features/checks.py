@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.as_of import instant
+from assets.duck import connect
 from assets.features.landed import open_landed
 from assets.features.repository import statistics
 from assets.features.serving import Place, online_features, online_store, served
@@ -184,7 +184,7 @@ def check_rows(home: Home, snapshot: Snapshot) -> Finding:
     as_of, day = instant(snapshot.as_of), instant(test_from)
     parameters = {"path": mart(marts, "fct_records"), "as_of": as_of, "test_from": day}
     parameters |= {"holds_out": snapshot.holds_out}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         ((before, within),) = connection.execute(usable, parameters).fetchall()
     usable_before = min(before, snapshot.manifest["settings"]["max_train_rows"])
     removed = sum(snapshot.manifest["removed"].values())
@@ -286,7 +286,7 @@ def _look_up(path: str, key: str, names: list[str], rows: pd.DataFrame) -> npt.N
             )
         order by rows.position
     """  # noqa: S608 - names come from the snapshot's own manifest
-    with duckdb.connect() as connection:
+    with connect() as connection:
         connection.register("rows", rows.assign(position=range(len(rows))))
         statistics: pd.DataFrame = connection.execute(sql, {"path": path}).df()
     return statistics.to_numpy(np.float64)
@@ -338,7 +338,7 @@ def rows_at(marts: Path, as_of: datetime, known: Sequence[str]) -> pd.DataFrame:
         )
     """  # noqa: S608 - constants
     parameters = {"path": mart(marts, "fct_records"), "as_of": as_of, "rows": SAMPLE_ROWS}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         rows: pd.DataFrame = connection.execute(sql, parameters).df()
     return rows
 

@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.as_of import instant, instant_sql
+from assets.duck import connect
 from assets.exceptions import SettingsError
 from assets.features.snapshot import Snapshot
 from assets.home import Home
@@ -111,7 +112,7 @@ def open_landed(home: Home, snapshot: Snapshot) -> Iterator[Landed]:
         "records": str(raw / "records" / "*.parquet"),
         "counted": mart(marts, "record_counts"),
     }
-    with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
+    with connect(memory_limit="1GB") as connection:
         connection.execute("set TimeZone = 'UTC'")
         _make_versions(connection, home.domain, files)
         mapped = _map_labels(connection, home.domain)

@@ -29,6 +29,8 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 from pydantic import StrictStr
 
+from assets.duck import connect
+
 __all__ = ["AsOfOfflineStore", "AsOfOfflineStoreConfig", "AsOfRetrievalJob"]
 
 _POINTER = "CURRENT"
@@ -216,7 +218,7 @@ class _Source:
 
     def query(self, sql: str, start: datetime | None, end: datetime | None) -> pa.Table:
         bounds = {"start": _micros(start, _ALWAYS[0]), "end": _micros(end, _ALWAYS[1])}
-        with duckdb.connect() as connection:
+        with connect() as connection:
             return _fetch(connection, sql, {"path": self.path, **bounds})
 
 
@@ -290,7 +292,7 @@ def _join_of(view: FeatureView, feature_refs: list[str], config: RepoConfig, ful
 def _join_all(entities: pd.DataFrame, timestamp: str, joins: list[_Join]) -> pa.Table:
     result = pa.Table.from_pandas(entities, preserve_index=False)
     instants = pd.to_datetime(entities[timestamp], utc=True).dt.as_unit("us").astype("int64")
-    with duckdb.connect() as connection:
+    with connect() as connection:
         for join in joins:
             slim = {f"k{i}": result[column] for i, (_, column) in enumerate(join.keys)}
             slim |= {"position": pa.array(range(len(entities)), pa.int64()), "instant": pa.array(instants)}

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.as_of import instant
+from assets.duck import connect
 from assets.exceptions import NotPublished, SnapshotError
 from assets.features.content import content_hash
 from assets.features.duplicates import find_duplicates, hash_starts
@@ -267,7 +267,7 @@ def _pick(marts: Path, as_of: str, settings: SnapshotSettings, columns: tuple[st
     newest = "known_at >= $train_from and (known_at, record_id) >= ($oldest_at, $oldest_id)"
     parameters = {"path": mart(marts, "fct_records"), "as_of": instant(as_of)}
     parameters |= {"blanks": " \t\r\n"}
-    with duckdb.connect(config={"memory_limit": "1GB"}) as connection:
+    with connect(memory_limit="1GB") as connection:
         connection.execute(f"create temp table usable as select record_id, known_at {usable}", parameters)
         days = connection.execute("select known_at::date, count(*) from usable group by all order by all").fetchall()
         split = split_by_time(days, settings, as_of)

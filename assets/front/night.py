@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-import duckdb
-
+from assets.duck import connect
 from assets.front.history import Event, Timeline
 from assets.home import Home
 from assets.lake import Lake
@@ -164,7 +163,7 @@ def _landed(lake: Lake, as_of: str) -> tuple[Landed, ...]:
     if lake.version("raw_records") is None or lake.version("marts") is None:
         return ()
     files = {"objects": str(lake.current("raw_records") / "objects.parquet"), "as_of": as_of}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         found = connection.execute(_LANDED, files | {"counts": mart(lake.current("marts"), "record_counts")})
         return tuple(Landed(*row) for row in found.fetchall())
 
@@ -173,7 +172,7 @@ def _quarantined(lake: Lake, landed: Sequence[Landed]) -> dict[str, int]:
     if not any(one.quarantined for one in landed):
         return {}
     rows = mart(lake.current("marts"), "quarantined_records")
-    with duckdb.connect() as connection:
+    with connect() as connection:
         found = connection.execute(_REASONS, {"rows": rows, "keys": [one.key for one in landed]})
         return dict(found.fetchall())
 

@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.duck import connect
 from assets.exceptions import AuditError, EvergreenError, SourceError
 from assets.hashing import hash_json
 from assets.ingestion.calendar import Calendar
@@ -232,7 +232,7 @@ def find_imbalances(published: Path) -> list[Imbalance]:
         order by seq
     """
     files = {name: str(published / name / "*.parquet") for name in ("records", "rejects")}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         rows = connection.execute(counts, files | {"objects": str(published / "objects.parquet")}).fetchall()
     return [Imbalance(*row) for row in rows]
 
@@ -444,7 +444,7 @@ def _reasons(published: Path) -> dict[str, int]:
     if not any((published / "rejects").iterdir()):
         return {}
     counts = "select reason, count(*) from read_parquet($rejects) group by reason order by count(*) desc, reason"
-    with duckdb.connect() as connection:
+    with connect() as connection:
         return dict(connection.execute(counts, {"rejects": str(published / "rejects" / "*.parquet")}).fetchall())
 
 

@@ -22,10 +22,10 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.duck import connect
 from assets.hashing import hash_file
 from assets.home import Home
 from assets.ingestion.forgotten import Forgotten
@@ -203,7 +203,7 @@ def _versions(home: Home, events: list[dict[str, Any]]) -> Iterator[tuple[str, d
 def _asked_before(lake: Lake, ids: list[str]) -> dict[str, dict[str, str | None]]:
     if not ids or not (events := served_events(lake)):
         return {}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         return {
             record_id: json.loads(record)
             for record_id, record in connection.execute(_ASKED, {"events": events, "ids": ids}).fetchall()
@@ -221,7 +221,7 @@ def _known_elsewhere(home: Home, ids: Iterable[str]) -> set[str]:
         "ids": sorted(ids),
         "own": f"{KEY}/",
     }
-    with duckdb.connect() as connection:
+    with connect() as connection:
         return {record_id for (record_id,) in connection.execute(_KNOWN, parameters).fetchall()}
 
 

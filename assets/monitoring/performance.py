@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from assets.as_of import date_of, instant, instant_sql
+from assets.duck import connect
 from assets.evaluation.metrics import counted, macro_f1_of
 from assets.hashing import hash_json
 from assets.home import Home
@@ -295,7 +296,7 @@ def _measure(
     files = [str(path / "predictions.parquet") for path in used.values()]
     newest = used.get(f"predictions/{as_of}")
     window = {"window": str(newest / "predictions.parquet")} if newest else None
-    with duckdb.connect() as connection:
+    with connect() as connection:
         connection.execute(_KNOWN, {"labels": mart(marts, "labels"), "as_of": instant(as_of)})
         records = {"records": mart(marts, "fct_records"), "as_of": instant(as_of)}
         (new_labels,) = _one(connection, _NEW_LABELS, records | snapshot)

@@ -14,13 +14,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from assets.as_of import instant
+from assets.duck import connect
 from assets.features.kept_out import KeptOut
 from assets.features.snapshot import read_snapshot
 from assets.lake import Lake
@@ -204,7 +204,7 @@ class _Window:
         """A fixed sample of the routed records that the champion was not trained on, in order of arrival."""
         start = instant(self.as_of) - timedelta(days=settings.window_days)
         routed = self._parameters("scored", "records", "as_of") | {"start": start}
-        with duckdb.connect() as connection:
+        with connect() as connection:
             ids = connection.execute(_ROUTED, routed).df()["record_id"]
             unseen = ids[~ids.isin(reference.trained)].reset_index(drop=True)
             places = sample_positions(unseen, settings.sample_rows)

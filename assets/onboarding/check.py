@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.display import plain
+from assets.duck import connect
 from assets.exceptions import SourceError
 from assets.home import Home
 from assets.ingestion.landing import ingest
@@ -137,7 +137,7 @@ def _sample(sources: Sequence[str], domain: Domain, settings: Settings, folder: 
 
 def _look(home: Home, sampled: _Sampled, domain: Domain, settings: Settings) -> Check:
     marts, raw = built(home), sampled.records.to_pandas()
-    with duckdb.connect() as connection:
+    with connect() as connection:
         rows = connection.execute("from read_parquet(?)", [mart(marts, "fct_records")]).df()
         counted = "select sum(duplicate)::int, sum(valid)::int from read_parquet(?)"
         ((duplicates, valid),) = connection.execute(counted, [mart(marts, "record_counts")]).fetchall()

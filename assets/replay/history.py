@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count, takewhile
 
-import duckdb
 import pandas as pd
 import pyarrow as pa
 
 from assets.as_of import instant, shifted
+from assets.duck import connect
 from assets.exceptions import EvergreenError
 from assets.features.snapshot import Snapshot, build_refit_set, build_training_set, row_schema, with_features
 from assets.features.store import apply_definitions
@@ -98,7 +98,7 @@ def _records(home: Home, days: tuple[str, ...], settings: Settings, features: tu
     label = "case when label_known_at <= $end::timestamp then label end as label"
     columns = ", ".join(label if name == "label" else name for name in home.domain.columns)
     parameters = {"path": mart(marts, "fct_records"), "start": start, "end": instant(days[-1])}
-    with duckdb.connect() as connection:
+    with connect() as connection:
         rows: pa.Table = connection.execute(_ROWS.format(columns=columns), parameters).to_arrow_table()
     frame: pd.DataFrame = with_features(home, marts, rows.cast(row_schema(home.domain.columns)), features).to_pandas()
     return frame

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
+from assets.duck import connect
 from assets.home import Home
 from assets.ingestion.served import served_events
 from assets.registry.ledger import Entry
@@ -134,7 +133,7 @@ def _first_answer(home: Home, verdicts: Sequence[Entry]) -> str | None:
         return None
     first = "select min(filename) from read_parquet($events, filename = true) where list_contains($ids, training_id)"
     ids = [entry.body["training_id"] for entry in verdicts]
-    with duckdb.connect() as connection:
+    with connect() as connection:
         (path,) = connection.execute(first, {"events": events, "ids": ids}).fetchall()[0]
     return Path(path).parts[-3] if path else None
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from assets.as_of import instant
 from assets.cluster.jobs import RunJob, run_job
+from assets.duck import connect
 from assets.exceptions import BundleError
 from assets.features.serving import online_features, pinned
 from assets.features.store import definitions
@@ -172,7 +173,7 @@ class _Window:
         return {"records": self.records, "as_of": end, "start": end - timedelta(days=self.settings.window_days)}
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(config={"temp_directory": str(self.scratch / ".sort")})
+        return connect(temp_directory=str(self.scratch / ".sort"))
 
 
 def _assemble(tables: Iterable[pa.Table], schema: pa.Schema, target: Path) -> None:
@@ -202,14 +203,14 @@ def _manifest(
 
 def _summary(path: Path, version: str, *, reused: bool) -> Predictions:
     rows = path / "predictions.parquet"
-    with duckdb.connect() as connection:
+    with connect() as connection:
         labels = dict(connection.execute(_BY_LABEL, [str(rows)]).fetchall())
     (mean,) = _one("select avg(confidence) from read_parquet(?)", rows)
     return Predictions(load_manifest(path), version, path, reused, labels, mean)
 
 
 def _one(query: str, path: Path) -> tuple[Any, ...]:
-    with duckdb.connect() as connection:
+    with connect() as connection:
         row = connection.execute(query, [str(path)]).fetchone()
     assert row is not None
     return tuple(row)

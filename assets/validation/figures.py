@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 
 from assets.as_of import instant
+from assets.duck import connect
 from assets.warehouse.marts import mart, visible
 
 __all__ = ["Figures", "measure"]
@@ -44,7 +45,7 @@ class Figures:
 
 def measure(staged: Path, previous: Path | None, as_of: str) -> Figures:
     """Measure the marts in a folder, compared with the folder of the previous publication, if any."""
-    with duckdb.connect() as connection:
+    with connect() as connection:
         mix = _label_mix(connection, staged)
         published = None if previous is None else _label_mix(connection, previous)
         return Figures(

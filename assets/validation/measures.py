@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from assets.duck import connect
 from assets.hashing import hash_json
 from assets.warehouse.marts import day_of, hashes
 from assets.writing import write_atomically
@@ -28,7 +29,7 @@ class Memory:
     path: Path
     _before: _Figures
     _used: _Figures = field(default_factory=dict)
-    connection: duckdb.DuckDBPyConnection = field(default_factory=duckdb.connect)
+    connection: duckdb.DuckDBPyConnection = field(default_factory=connect)
     """Runs the queries; to open one costs more than most of them."""
 
     @classmethod

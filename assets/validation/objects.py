@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
+from assets.duck import connect
 from assets.settings import WarehouseSettings
 from assets.warehouse.marts import mart
 
@@ -74,7 +73,7 @@ class Problems:
 
 def new_objects(staged: Path, previous: Path | None) -> list[NewObject]:
     """The objects in a folder of marts that the previous publication does not have, except withdrawn ones."""
-    with duckdb.connect() as connection:
+    with connect() as connection:
         published: list[str] = []
         if previous is not None:
             ids = "select object_id from read_parquet(?)"

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.as_of import date_of
+from assets.duck import connect
 from assets.hashing import hash_file, hash_json
 from assets.lake import Lake
 from assets.settings import Domain
@@ -83,7 +84,7 @@ def adopt(lake: Lake) -> None:
 def counted_objects(folder: Path) -> set[str]:
     """The ids of the source objects whose records count in a version of the marts."""
     counts = "select object_id from read_parquet(?) where landed > 0"
-    with duckdb.connect() as connection:
+    with connect() as connection:
         return {object_id for (object_id,) in connection.execute(counts, [mart(folder, "record_counts")]).fetchall()}
 
 

@@ -22,6 +22,7 @@ from uuid import uuid4
 import duckdb
 import pyarrow.parquet as pq
 
+from assets.duck import connect
 from assets.exceptions import AuditError, EvergreenError
 from assets.home import Home
 from assets.settings import domain_folder
@@ -175,7 +176,7 @@ def _unfit(home: Home, note: dict[str, Any]) -> str | None:
     if last["objects"] != note["objects"][: len(last["objects"])]:
         return "new objects come before those it was built from, or those are no longer in the lake as they were"
     try:
-        duckdb.connect(str(database), read_only=True).close()
+        connect(database, read_only=True).close()
     except duckdb.Error as error:
         return f"{database} cannot be read: {_one_line(str(error))}"
     return None

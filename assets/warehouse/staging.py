@@ -6,11 +6,11 @@ What may have changed follows from what the build did, never from the files: in 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from assets.as_of import date_of
+from assets.duck import connect
 from assets.settings import Domain
 from assets.warehouse.marts import damaged, link_others, mart_names, partitions, week, write_partitions
 
@@ -22,8 +22,7 @@ def stage(domain: Domain, database: Path, folder: Path, before: Path | None, day
 
     `days`: when the added objects became known (as-ofs, None for history).
     """
-    limits: dict[str, Any] = {"memory_limit": "2500MB", "temp_directory": f"{database}.tmp"}
-    with duckdb.connect(str(database), read_only=True, config=limits) as connection:
+    with connect(database, read_only=True, memory_limit="2500MB", temp_directory=f"{database}.tmp") as connection:
         if before is None:
             for mart in mart_names(domain):
                 write_partitions(connection, mart, folder)

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import duckdb
 
 from assets.as_of import PERIODS, instant
+from assets.duck import connect
 from assets.evaluation import gate
 from assets.front.history import History
 from assets.home import Home
@@ -102,7 +103,7 @@ def _data(home: Home, settings: Settings) -> Iterator[Figure]:
         return
     marts, objects = lake.current("marts"), str(lake.current("raw_records") / "objects.parquet")
     counts, records = mart(marts, "record_counts"), mart(marts, "fct_records")
-    with duckdb.connect() as connection:
+    with connect() as connection:
         ask = partial(_asked, connection)
         everything, night = ask(_COUNTS, counts=counts), ask(_COUNTS + _NIGHT, counts=counts, objects=objects)
         (broken,), (newest,) = ask(_BROKEN, objects=objects), ask(_NEWEST, records=records)
