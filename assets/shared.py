@@ -14,10 +14,12 @@ table names them.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,7 +195,7 @@ class SharedStore:
             several = [(version, each) for _, version in uploads for each in listing.uploads[table, version]]
             if len(several) == 1 and (table, several[0][0]) in listing.written:  # then it can only be this one's
                 continue
-            named = self._named(table, [version for whose, version in listing.written if whose == table])
+            named = self._named(table, listing.versions[table])
             for version, (upload, files) in several:
                 at = f"{table}/{version}/.{upload}"
                 if left := {name: size for name, size in files.items() if f"{at}/{name}" not in named}:
@@ -303,6 +305,14 @@ class Listing:
     """The tables that have one."""
     replaced: set[str] = field(default_factory=set)
     """The names of the objects that lead from a version to another."""
+
+    @cached_property
+    def versions(self) -> Mapping[str, Mapping[str, float]]:
+        """When each version was written, by table; none for one that is not there."""
+        versions: dict[str, dict[str, float]] = defaultdict(dict)
+        for (table, version), at in self.written.items():
+            versions[table][version] = at
+        return versions
 
     @classmethod
     def of(cls, listed: Iterable[Listed]) -> "Listing":

@@ -137,11 +137,11 @@ class _ObjectBin:
         for going in filter(self._is_out_of_sight, self._read(name)[1]):
             if going.item.is_report:
                 self.store.drop(*going.item.path.removeprefix("lake/").rsplit("/", 2))
-            rest = [name for rest in going.rest for name in self._names(rest)]
+            names = [name for rest in going.rest for name in self._names(rest)]
             if going.table:
-                self.store.discard(going.table, [name.removeprefix("lake/") for name in rest])
+                self.store.discard(going.table, [name.removeprefix("lake/") for name in names])
             else:
-                self.home.shared.remove(rest)
+                self.home.shared.remove(names)
             for table, version in going.versions:
                 self.home.lake.drop_copy(table, version)
         self.home.shared.remove([_list(name)])

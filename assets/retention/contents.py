@@ -141,7 +141,7 @@ class OnS3:
         return sorted(table.removeprefix(f"{family}/") for table in tables if table.startswith(f"{family}/"))
 
     def versions(self, table: str) -> list[str]:
-        written = self._written[table]
+        written = self.listing.versions[table]
         if any(name.startswith(f"{table}/.") for name in self.listing.replaced):  # then not all times are their own
             written = {version: self.store.since(table, version) for version in written}
         return sorted(written, key=lambda version: (written[version], version), reverse=True)
@@ -149,16 +149,8 @@ class OnS3:
     def current(self, table: str) -> str | None:
         if table not in self.listing.pointers:
             return None
-        versions = list(self._written[table])
+        versions = list(self.listing.versions[table])
         return versions[0] if len(versions) == 1 else self.store.pointer(table).version
-
-    @cached_property
-    def _written(self) -> Mapping[str, Mapping[str, float]]:
-        """When each version was written, by table."""
-        written: dict[str, dict[str, float]] = defaultdict(dict)
-        for (table, version), at in self.listing.written.items():
-            written[table][version] = at
-        return written
 
     def holds(self, table: str, version: str, others: Sequence[str]) -> bool:
         held = {item for other in others for item in self._records(table, other)}
@@ -182,7 +174,7 @@ class OnS3:
     def _freed(self, items: Sequence[Removable]) -> dict[str, int]:
         """The bytes that removing each frees, by path: an object goes with the last version that has it."""
         tables = {self._parts(item)[0] for item in items if item.in_lake}
-        whole = [self._files(table, version) for table in tables for version in self._written[table]]
+        whole = [self._files(table, version) for table in tables for version in self.listing.versions[table]]
         left = Counter(file.object for files in whole for file in files.values())
         freed = {}
         for item in items:
@@ -198,14 +190,14 @@ class OnS3:
         if item.setting == "abandoned":
             return self._abandoned[item.path]
         table, *version = self._parts(item)
-        versions = version[:1] or self._written[table]
+        versions = version[:1] or self.listing.versions[table]
         files = [named for each in versions for named in self._files(table, each).items()]
         return [file for name, file in files if name in (version[1:] or [name])]
 
     def _parts(self, item: Removable) -> list[str]:
         """An item's table and, where it is not the whole of it, the version, and the file of that."""
         parts = item.path.removeprefix("lake/").split("/")
-        tables = (place for place in range(1, len(parts)) if "/".join(parts[:place]) in self._written)
+        tables = (place for place in range(1, len(parts)) if "/".join(parts[:place]) in self.listing.versions)
         place = next(tables, len(parts))
         return ["/".join(parts[:place]), *parts[place:]]
 
