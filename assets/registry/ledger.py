@@ -172,11 +172,13 @@ class Ledger:
 
     def _anchored_head(self, connection: sqlite3.Connection) -> Head:
         """The last entry, once every anchor has it: a kill may have left an anchor behind."""
-        hashes = dict(connection.execute("select seq, hash from entries order by seq").fetchall())
         anchors = self._remembered()
-        if problem := _lost(anchors, hashes) or _unknown(anchors, hashes):
+        found = connection.execute("select seq, hash from entries order by seq desc limit 1").fetchall()
+        for remembered in anchors.values():
+            found += connection.execute("select seq, hash from entries where seq = ?", (remembered.seq,)).fetchall()
+        if problem := _lost(anchors, dict(found)) or _unknown(anchors, dict(found)):
             raise RegistryError(f"ledger {self}: {problem}; nothing more is written until that is undone")
-        head = Head(*list(hashes.items())[-1]) if hashes else Head(0, "")
+        head = Head(*found[0]) if found else Head(0, "")
         self._anchor(head)
         return head
 
@@ -218,7 +220,7 @@ def _lost(anchors: dict[Anchor, Head], hashes: dict[int, str]) -> str | None:
         if head.seq > ends:
             what = f"entries after {ends} were removed" if ends else "the ledger is gone"
             return f"{what}: {anchor} remembers entry {head.seq}"
-        if hashes[head.seq] != head.hash:
+        if hashes.get(head.seq) != head.hash:
             return f"entry {head.seq} is not the one that {anchor} remembers"
     return None
 
