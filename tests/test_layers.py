@@ -22,7 +22,7 @@ STAGES = [
 FOUNDATION = {
     *("assets.as_of", "assets.settings", "assets.home", "assets.lake", "assets.exceptions", "assets.addresses"),
     *("assets.cluster", "assets.hashing", "assets.locks", "assets.writing"),
-    *("assets.database", "assets.display", "assets.lean", "assets.logs", "assets.s3", "assets.objects"),
+    *("assets.database", "assets.display", "assets.duck", "assets.lean", "assets.logs", "assets.s3", "assets.objects"),
     *("assets.pages", "assets.shared"),
 }
 DAGSTER_FILES = {"definitions.py", "resources.py"}
