@@ -96,7 +96,9 @@ class SharedStore:
         """
         manifest = _describe(folder) | {"upload": uuid4().hex, "since": since}
         upon = self.pointer(table).version
-        own = self._share(table, upon, manifest)
+        if upon:
+            self._share(table, upon, manifest)
+        own = [name for name, described in manifest["files"].items() if "at" not in described]
 
         def upload(name: str) -> None:
             self.objects.upload(_key(table, version, name, manifest), folder / name, manifest["files"][name]["sha256"])
@@ -112,14 +114,13 @@ class SharedStore:
             self._own(table, version, manifest, upload)
         return True
 
-    def _share(self, table: str, upon: str | None, manifest: dict[str, Any]) -> list[str]:
-        """Let a manifest name another version's objects of the files that are the same; returns the other files."""
-        there = self._manifest(table, upon) if upon else None
-        before = _contents(there) if there else {}
+    def _share(self, table: str, upon: str, manifest: dict[str, Any]) -> None:
+        """Let a manifest name another version's objects of the files that are the same."""
+        _, there = self._stored(table, upon)
+        before = _contents(there)
         for name, content in _contents(manifest).items():
-            if there and upon and before.get(name) == content:
+            if before.get(name) == content:
                 manifest["files"][name]["at"] = _place(upon, name, there)
-        return [name for name, described in manifest["files"].items() if "at" not in described]
 
     def _own(self, table: str, version: str, manifest: dict[str, Any], upload: Callable[[str], None]) -> None:
         """Write what a version shares with one that is gone: who removed that one may not have seen that it does.
@@ -133,10 +134,9 @@ class SharedStore:
 
     def remove(self, table: str, version: str) -> None:
         """Remove a version, from its manifest on: it is never there in part."""
-        if self.exists(table, version):
-            objects = self._named(table, [version])
+        if manifest := self._manifest(table, version):
             self.objects.remove([f"{table}/{version}/{MANIFEST}"])
-            self.discard(table, objects)
+            self.discard(table, [_key(table, version, name, manifest) for name in manifest["files"]])
 
     def discard(self, table: str, objects: Iterable[str]) -> None:
         """Remove objects of a table, except for those that a version still has."""

@@ -486,12 +486,8 @@ def test_a_version_owns_what_it_shares_with_one_that_is_removed_meanwhile(
             one.remove("table", "a")
         return create(self, name, content)
 
-    with two.staging("table") as staged:
-        (staged / "parts").mkdir()
-        for name, text in {"old": "old", "week": "tuesday"}.items():
-            (staged / "parts" / name).write_text(text)
-        monkeypatch.setattr(Objects, "create", interfere)
-        two.keep("table", "b", staged)
+    monkeypatch.setattr(Objects, "create", interfere)
+    partitioned(two, "b", old="old", week="tuesday")
     shutil.rmtree(two.root)
     assert (two.path("table", "b") / "parts" / "old").read_text() == "old"
     assert one.shared is not None

@@ -162,7 +162,7 @@ def test_what_is_being_uploaded_is_left_and_what_was_given_up_goes(
 def test_a_kill_anywhere_loses_nothing_and_the_next_call_goes_on(
     team: Home, policy: RetentionSettings, bucket: Any, tmp_path: Path
 ) -> None:
-    for night in range(5):
+    for night in range(7):
         spend_night(team, night)
     before = {entry.key.removeprefix("team/"): entry.get()["Body"].read() for entry in bucket.objects.all()}
 
@@ -174,7 +174,7 @@ def test_a_kill_anywhere_loses_nothing_and_the_next_call_goes_on(
     calm = again("calm")
     removed = {path for path in paths(SWEPT(calm, policy).removed) if path.startswith("lake/")}
     steps = steps_on_s3(partial(SWEPT, again("counted"), policy), tmp_path)
-    assert steps > 20
+    assert steps > 30
     for place in range(0, steps, max(steps // 8, 1)):
         struck = again(f"struck-{place}")
         assert steps_on_s3(partial(SWEPT, struck, policy), tmp_path, place) == -signal.SIGKILL
