@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from assets.exceptions import EvergreenError
+from assets.features.redis_client import redis_of
 from assets.home import Home
 from assets.settings import EMBEDDED
 from pipelines.stack import DATABASE, REDIS, Seaweed, Secrets, Stack, local_stack
@@ -105,6 +106,17 @@ def database() -> Iterator[str]:
             yield f"{DATABASE}/{name}"
         finally:
             server.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> str:
+    """The URL of the machine's Redis server; without one the test is skipped."""
+    redis = pytest.importorskip("redis")
+    try:
+        redis_of(REDIS).ping()
+    except redis.RedisError as error:
+        pytest.skip(f"there is no Redis on 127.0.0.1:6379: {error}")
+    return f"{REDIS}/0"
 
 
 @contextmanager

@@ -9,7 +9,11 @@ from bench.faults import FAULTS, RAY_WORKER
 from tests.stack.nights import Team, embedded, live, simulate, state
 from tests.stack.servers import OwnPostgres
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")]
+pytestmark = [
+    pytest.mark.timeout(1800),
+    pytest.mark.usefixtures("redis_server"),
+    pytest.mark.filterwarnings("ignore::dagster.PreviewWarning"),
+]
 
 
 def test_a_night_in_which_every_part_is_struck_once_ends_as_one_in_which_none_is(tmp_path: Path) -> None:

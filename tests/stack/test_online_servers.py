@@ -39,15 +39,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture(params=["redis", "postgresql"])
 def home(request: pytest.FixtureRequest, filled: Home, tmp_path: Path) -> Iterator[Home]:
     """The marts of that home, with online features on a server, whose names are removed afterwards."""
-    if request.param == "redis":
-        redis = pytest.importorskip("redis")
-        try:
-            redis_of(REDIS).ping()
-        except redis.RedisError as error:
-            pytest.skip(f"there is no Redis on 127.0.0.1:6379: {error}")
-        url = REDIS
-    else:
-        url = request.getfixturevalue("database")
+    url = request.getfixturevalue("redis_server" if request.param == "redis" else "database")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "lake").symlink_to(filled.root / "lake")
     home = Home(tmp_path / "home", EMBEDDED.model_copy(update={"online": url}))

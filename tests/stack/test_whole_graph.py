@@ -17,7 +17,7 @@ from assets.home import Home
 from assets.settings import load_environment
 from tests.stack.conftest import new_stack
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.usefixtures("redis_server")]
 
 EVERGREEN = Path(sys.executable).with_name("evergreen")
 SIMULATION = ["--from", "2024-01-01", "--to", "2024-06-30", "--rate", "50", "--seed", "7"]
