@@ -33,7 +33,7 @@ __all__ = ["ORIGIN", "GraphRun", "output_to", "run_graph", "run_worker"]
 _CODE = GrpcServerCodeLocationOrigin("localhost", socket="", location_name=LOCATION)
 ORIGIN = RemoteRepositoryOrigin(_CODE, "__repository__")
 """Where the pages find the job of a run: without it the timeline leaves the run out."""
-_TALKATIVE = ("raw_records", "challenger")
+_TALKATIVE = ("raw_records", "challenger", "refit", "predictions")
 """Steps whose log messages are also shown."""
 
 

@@ -77,7 +77,8 @@ def serve(
         await_servers(home, processes, lambda name: say(f"{time.monotonic() - begun:6.1f} s  {name} is ready"))
         if "front" in processes:
             show(address(home, "front", f"?token={token_of(home)}"))
-            say("It lets this browser in, to Dagster and MLflow, too; keep it to yourself. Ctrl-C stops all.")
+            others = "Dagster and MLflow" if "mlflow" in processes else "Dagster"
+            say(f"It lets this browser in, to {others}, too; keep it to yourself. Ctrl-C stops all.")
         if opens and not _open(home):
             say("There is no browser to open it in.")
         _wait(home, processes, say)

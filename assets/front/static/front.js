@@ -97,6 +97,17 @@ function range(_, low, high) {
   return [lowest, highest];
 }
 
+/* Of a single as-of uPlot would show the thousand days that follow. */
+function span() {
+  const from = known.seconds[0], to = known.seconds.at(-1), margin = (to - from) * 0.02 || 4 * DAY;
+  return [from - margin, to + margin];
+}
+
+/* Pixels between two labels: at least those of a day, unless as-ofs have hours. */
+function space(_, __, from, to, width) {
+  return Math.max(90, known.as_of[0].length > 10 ? 0 : 0.9 * DAY * width / (to - from));
+}
+
 /* Where another champion answers, another line begins. */
 function gaps(plot, series, first, last, found) {
   for (let at = first + 1; at <= last; at++) {
@@ -123,10 +134,10 @@ function options() {
   const line = {gaps, width: 2.5, points};
   return {
     width: holder.clientWidth - 16, height: 320, padding: [null, 36, null, null],
-    scales: {x: {range: (_, from, to) => [from - (to - from || DAY) * 0.02, to + (to - from || DAY) * 0.02]}, y: {range}},
+    scales: {x: {range: span}, y: {range}},
     legend: {show: false},
     cursor: {y: false, drag: {x: false, y: false}, points: {show: true}},
-    axes: [{...axis, space: 90, size: 36, gap: 10, values: dates}, {...axis, size: 56, values: (_, values) => values.map((value) => `${Math.round(100 * value)}%`)}],
+    axes: [{...axis, space, size: 36, gap: 10, values: dates}, {...axis, size: 56, values: (_, values) => values.map((value) => `${Number((100 * value).toFixed(1))}%`)}],
     series: [
       {},
       {gaps, stroke: "transparent", points: {show: false}},
