@@ -95,6 +95,7 @@ def test_the_file_is_drafted_confirmed_and_checked(desk: Path, drafted: str) -> 
     assert shlex.join(command("run")).split(" run ")[1] in done.stderr
 
 
+@pytest.mark.slow
 def test_the_graph_takes_it_to_a_champion(desk: Path, engine: list[tuple[str, int]], first: dict[str, Any]) -> None:
     assert first["verdict"]["decision"] == "promote"
     assert first["champion"]["version"] == "1"

@@ -84,6 +84,7 @@ def evergreen(home: Path, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_champion_is_found_by_what_decides_there(found: dict[str, Any]) -> None:
     assert found["verdict"]["decision"] == "promote", found["verdict"]
     assert found["champion"]["version"] == "1"

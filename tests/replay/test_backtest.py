@@ -168,6 +168,7 @@ def policy(name: str, **changes: Any) -> RetrainingPolicy:
     return load_policy(name).model_copy(update=changes)
 
 
+@pytest.mark.slow
 def test_retraining_pays_when_the_world_changes(workshop: Callable[..., Workshop], teacher: Teacher) -> None:
     shop = workshop()
     names = ("never", "every-step", "monthly", "on-drift", "cost-aware", "probe")

@@ -107,6 +107,7 @@ def test_a_key_that_was_renamed_is_read_by_either_name_and_text_is_subject_and_b
     assert paragraphs == texts > 1000
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing(desk: Desk, first: dict[str, Any]) -> None:
     second = desk.run("2024-03-01")
     assert second["snapshot"] == first["snapshot"]

@@ -350,7 +350,7 @@ def test_nights_equal_one_build_where_labels_come_with_later_versions(
             assert figures == pytest.approx(list(expected)), (name, event)
 
 
-@pytest.mark.parametrize("lands", [True, False])
+@pytest.mark.parametrize("lands", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_field_that_a_domain_gains_is_null_in_what_landed_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lands: bool
 ) -> None:
