@@ -238,6 +238,7 @@ def test_the_gate_is_the_real_one(workshop: Callable[..., Workshop]) -> None:
     assert (none.promotions, none.accuracy, none.metrics) == (0, None, {"accuracy": None, "macro_f1": None})
 
 
+@pytest.mark.slow
 def test_what_is_promoted_is_refitted_as_the_profile_says(
     workshop: Callable[..., Workshop], teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

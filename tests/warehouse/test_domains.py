@@ -326,7 +326,8 @@ def by_hand(versions: list[Version], event: datetime) -> Iterator[float]:
         yield labels.count(label) / len(labels) if labels else 0.0
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nights_equal_one_build_where_labels_come_with_later_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
