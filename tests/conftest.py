@@ -36,12 +36,17 @@ CFPB = Path(__file__).parents[2] / "shared" / "data" / "cfpb"
 
 LONGEST = [
     "test_graph.py",
-    "test_tutorial.py",
     "test_tickets_graph.py",
     "test_worker.py",
-    "test_replay.py",
-    "test_mirror.py",
+    "test_forget.py",
+    "test_registry.py",
     "test_cli.py",
+    "test_prune_on_s3.py",
+    "test_warehouse.py",
+    "test_domains.py",
+    "test_evaluate.py",
+    "test_audit.py",
+    "test_mirror.py",
 ]
 
 
