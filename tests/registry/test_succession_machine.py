@@ -432,7 +432,7 @@ def attempt(act: Act) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(4, 12), pytest.param(100, 30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    ("examples", "steps"), [(8, 12), pytest.param(100, 30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_there_is_always_a_champion_that_the_ledger_explains(world: World, examples: int, steps: int) -> None:
     machines: list[SuccessionMachine] = []
