@@ -15,8 +15,8 @@ _SPEAK_FOR_THEMSELVES = {"Failure", "DagsterExecutionInterruptedError", *assets.
 
 
 def stopped(event: dg.DagsterEvent) -> str:
-    """Where a run stopped, and why, on one line."""
-    return f"stopped at {event.step_key or 'the start'}: {_cause(event)}"
+    """Where a run stopped, and why, on one line without a full stop: sentences of pages and letters go on from it."""
+    return f"stopped at {event.step_key or 'the start'}: {_cause(event)}".rstrip(".")
 
 
 def told(check: dg.AssetCheckEvaluation) -> str:

@@ -320,7 +320,8 @@ def serve() -> None:
             done = subprocess.run([str(Path(sys.executable).with_name("evergreen")), *command], check=False)
             if done.returncode:
                 raise typer.Exit(done.returncode)
-        say(f"MLflow asks for a user: evergreen, with the password in {folder / 'servers/secrets/mlflow/evergreen'}")
+        password = stack.tracking.keys.folder / "mlflow" / "evergreen"
+        say(f"MLflow asks for a user: evergreen, with the password in {password}")
         ui.serve(home, say, show)
 
 
